@@ -1,0 +1,59 @@
+# The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
+.PHONY: run test check bench load faults up lock openapi servers
+.DEFAULT_GOAL := run
+
+PYTHON ?= python3
+BIN := .venv/bin
+export KURS_PORT := $(or $(PORT),$(KURS_PORT))
+
+run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one process
+	@$(BIN)/python -m services
+
+test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="-n 2 --dist loadfile" where cores are idle
+	@tests/install-servers chromium npm
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/ready ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready servers ## speed beside named peers, in one run
+	@tests/install-servers wrk
+	$(BIN)/python -m loadtest.bench
+
+load: .venv/ready servers ## one minute of load on every service, with a report
+	$(BIN)/python -m loadtest.load
+
+faults: .venv/ready servers ## SEED=1 FAULTS=100: everything is killed, stopped, restarted; then every candle is compared
+	$(BIN)/python -m loadtest.faults --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) --page $(or $(PAGE),build/faults.md)
+
+up: ## containers behind nginx
+	docker compose up --build
+
+openapi: .venv/ready ## the stored description of the API, after it changed
+	$(BIN)/python -m services openapi > docs/openapi.json
+
+servers:
+	@tests/install-servers
+
+# requirements.txt holds every pinned dependency, with hashes, for every supported Python.
+lock: .venv/ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
+		--no-header --no-emit-index-url --upgrade pyproject.toml --output-file requirements.txt
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kurs needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	@echo "making .venv from requirements.txt"
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+		uv pip install --quiet --python .venv --require-hashes -r requirements.txt && \
+		uv pip install --quiet --python .venv --no-deps --no-build-isolation -e . ; \
+	else \
+		$(PYTHON) -m venv .venv && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@

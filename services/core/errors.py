@@ -1,0 +1,54 @@
+"""Errors, by who must act. A class's docstring is the title that people read."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+LISTED = 40  # names in an error
+
+
+class KursError(Exception):
+    """Something went wrong in Kurs."""
+
+
+class Unavailable(KursError):
+    """A part that Kurs needs does not answer."""
+
+
+class Misconfigured(KursError):
+    """The configuration cannot be used."""
+
+
+class BadRequest(KursError):
+    """The request cannot be understood."""
+
+
+class UnknownName(KursError):
+    """A name in the request does not exist."""
+
+
+class BadFile(KursError):
+    """A file cannot be read."""
+
+
+class BadRange(KursError):
+    """The range of time cannot be answered."""
+
+
+class NothingFresh(KursError):
+    """Nothing fresh enough to serve."""
+
+    last_known: list[dict[str, object]]
+
+
+class QuotaExceeded(KursError):
+    """Too many requests."""
+
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012  set per error
+
+
+def unknown_name(what: str, name: str, existing: Sequence[str]) -> UnknownName:
+    """The error for a name that does not exist, with the nearest ones and all that do."""
+    near = get_close_matches(name, existing, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    more = f" and {len(existing) - LISTED} more" if len(existing) > LISTED else ""
+    return UnknownName(f"{what} {name[:40]!r} does not exist; {hint}there are: {', '.join(existing[:LISTED])}{more}")

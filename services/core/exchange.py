@@ -1,0 +1,152 @@
+"""An exchange as a value: where it is, and pure functions between its wire and our words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from math import inf, isfinite
+from types import MappingProxyType
+from typing import NamedTuple
+
+from services.core.model import Bar, Instrument, Kline, Tick, Trade
+
+Instruments = Sequence[Instrument]
+SIZE = 24  # digits before the point, or zeros behind it, that no price has
+
+
+class Heard(NamedTuple):
+    """A tick. `number` is its place, which only grows."""
+
+    tick: Tick
+    number: int | None = None
+
+
+class Presence(NamedTuple):
+    """The exchange does, or does not, give an instrument now."""
+
+    instrument: Instrument
+    present: bool
+    reason: str = ""
+
+
+class Send(NamedTuple):
+    """Send this frame on the same connection."""
+
+    frame: str
+
+
+class Renew(NamedTuple):
+    """Open another connection, then leave this one."""
+
+    reason: str
+
+
+class Refused(NamedTuple):
+    """The exchange will not serve us here; `wait` is how many seconds it wants to be left alone."""
+
+    reason: str
+    wait: float = 0
+
+
+Event = Heard | Trade | Kline | Presence | Send | Renew | Refused
+
+
+class Stream(NamedTuple):
+    """What one connection carries: a path to open, frames to begin with, and how a frame is read.
+
+    `read(frame, now)` raises ValueError (msgspec's errors are such) for what cannot be understood; what is well-formed
+    but new is ignored.
+    """
+
+    path: str
+    read: Callable[[str | bytes, int], Sequence[Event]]
+    greeting: tuple[str, ...] = ()
+
+
+class Ask(NamedTuple):
+    """One GET: its path with the query, and how the body of a good answer is read. `read` raises ValueError."""
+
+    path: str
+    read: Callable[[bytes, int], Sequence[Event]]
+
+
+class Answer(NamedTuple):
+    """What came back over HTTP. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Limit(NamedTuple):
+    """At most `most` in any `seconds`."""
+
+    most: int
+    seconds: float
+
+
+class Exchange(NamedTuple):
+    """One exchange. The socket loop and the poller in `collector` know no exchange's name: all of it is here.
+
+    Origins are tried in turn; paths are appended to them. `poll` is used while no socket is up, with the trade number
+    that is due per instrument; `missed` asks for trades again by their numbers. `history` asks for the closed bars of
+    an instrument and a timeframe with openings in [since, until]; None: it does not have such.
+    """
+
+    name: str
+    rests: tuple[str, ...]
+    ping: str
+    complaint: Callable[[bytes], str]  # the body of a bad answer → what it says, "" when it cannot be read
+    wait: Callable[[Answer, int], float]  # an answer, our clock → seconds before the next call
+    sockets: tuple[str, ...] = ()
+    stream: Callable[[Instruments], Stream] | None = None
+    listing: Callable[[Instrument], Ask] | None = None
+    listing_weight: int = 0
+    poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[Ask, ...]] | None = None
+    poll_seconds: float = 1.0
+    missed: Callable[[Instrument, range], Ask] | None = None
+    history: Callable[[Instrument, str, int, int], Ask | None] | None = None
+    history_bars: int = 1000  # in one answer
+    history_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is little
+    history_weight: int = 1  # of one call
+    history_budget: int = 60  # weight a minute that history may use, of all processes together
+    history_seconds: float = 10.0  # after a bar's close its history is looked at; much longer where calls are dear
+    credentials: Callable[[], Mapping[str, str]] = dict  # headers; behind a function, so that no repr shows a key
+    lifetime: float = 23.5 * 3600  # seconds after which a connection is renewed
+    quiet: float = 5.0  # seconds without any message after which a connection may be dead
+    connects: Limit = Limit(300, 300)
+    sends: Limit = Limit(5, 1)
+    holds: float | None = None  # seconds that a value holds after the exchange's own time for it
+    simulated: bool = False
+
+    def at(self, root: str) -> "Exchange":
+        """This exchange as the simulator at `root` (`http://host:port/simulator`) plays it; no key goes there."""
+        origin = f"{root.rstrip('/')}/{self.name}"
+        sockets = (origin.replace("http", "ws", 1),) if self.sockets else ()
+        return self._replace(rests=(origin,), sockets=sockets, credentials=dict, simulated=True)
+
+
+def positive(value: Decimal | None) -> Decimal | None:
+    """A price as such: dead pairs have zeros for it, and what is no number, or one of an absurd size, is none."""
+    known = value is not None and value.is_finite() and value > 0 and -SIZE < value.adjusted() < SIZE
+    return value if known else None
+
+
+def sound(bar: Bar) -> Bar:
+    """The bar, if it can be one. Raises ValueError."""
+    prices = bar.open, bar.high, bar.low, bar.close
+    amounts = bar.volume, bar.quote_volume
+    if not all(map(positive, prices)) or not all(amount.is_finite() and amount >= 0 for amount in amounts):
+        raise ValueError(f"this is no bar: {bar}")
+    if bar.low != min(prices) or bar.high != max(prices):
+        raise ValueError(f"a bar whose prices leave its range: {bar}")
+    return bar
+
+
+def retry_after(answer: Answer, default: float = 60) -> float:
+    """Seconds to wait after an answer: what `Retry-After` says; without it `default` when we asked too often."""
+    try:
+        said = float(answer.headers["retry-after"])
+    except (KeyError, ValueError):
+        said = inf
+    if isfinite(said):
+        return max(0.0, said)
+    return default if answer.status in (418, 429) else 0

@@ -1,0 +1,20 @@
+"""How much history is to be kept."""
+
+from collections.abc import Collection
+
+from services.core.timeframes import TIMEFRAMES, parents
+
+BEGINNING = 1_483_228_800_000  # 2017: no exchange of ours has older candles
+
+
+def depth(timeframe: str, until: int, bars: int, given: Collection[str]) -> int:
+    """The first opening that is to be kept when `until` is the last; of 1d all there are.
+
+    `given` are the timeframes that the exchange has. What it does not have is rolled up, so that the shorter ones reach
+    back as far as the longer ones need.
+    """
+    frame = TIMEFRAMES[timeframe]
+    first = BEGINNING if timeframe == "1d" and bars > 1 else frame.back(frame.opening(until), max(0, bars - 1))
+    rolled = (parent.name for parent in parents(timeframe) if parent.name not in given)
+    first = min([first, *(depth(name, until, bars + 1, given) for name in rolled)])  # of which the last is forming
+    return next(frame.openings(max(first, BEGINNING), until + 1), until)

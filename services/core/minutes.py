@@ -1,0 +1,78 @@
+"""Minutes of one series, built from its trades as they come; those of which a trade is missing are left open."""
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from services.core.candles import empty, traded
+from services.core.model import Bar, Candle, Cursor, Origin, Series, Trade
+from services.core.sequence import REWIND
+from services.core.timeframes import MINUTE
+
+
+class Minutes:
+    """Where the trades of one series stand. `cursor` and the last candle are what was saved; None: nothing yet."""
+
+    def __init__(self, series: Series, cursor: Cursor | None = None, last: Candle | None = None) -> None:
+        self.series = series
+        self._number = cursor.number if cursor else None  # of the last trade
+        self._time, self._since = (cursor.time, cursor.since) if cursor else (0, 0)
+        self._opening = self._time // MINUTE * MINUTE  # of the minute that is being built
+        self._bar: Bar | None = None
+        self._close: Decimal | None = last.bar.close if last else None
+        if cursor:
+            self._resume(last)
+
+    def _resume(self, last: Candle | None) -> None:
+        if last is None or last.bar.timestamp < self._opening:
+            self._since = self._time  # its minute is not kept: what was of it is not known
+        elif last.closed or last.bar.timestamp > self._opening:
+            self._opening = last.bar.timestamp + MINUTE * last.closed
+        else:
+            self._bar = last.bar
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """How far it has come."""
+        return None if self._number is None else Cursor(self.series, self._number, self._time, self._since)
+
+    def take(self, trades: Iterable[Trade]) -> list[Candle]:
+        """More trades; answers the candles that they close, and the forming one. Known trades change nothing."""
+        made: list[Candle] = []
+        for trade in trades:
+            consecutive = self._number is not None and trade.number == self._number + 1
+            if not consecutive:
+                if self._known(trade):
+                    continue
+                self._since = trade.time
+            opening = trade.time // MINUTE * MINUTE
+            if opening > self._opening:
+                made += self._closed(opening) if consecutive else self._forming()
+                self._opening, self._bar = opening, None
+            self._number, self._close = trade.number, trade.price
+            self._time = max(self._time, trade.time)
+            if opening == self._opening:  # else it is late: the exchange's own candle will tell
+                self._bar = traded(self._bar, trade)
+        return [*made, *self._forming()]
+
+    def quiet(self, until: int) -> list[Candle]:
+        """Nothing more was traded before `until`, for certain; answers the candles that this closes."""
+        return [] if self._number is None else list(self._closed(until // MINUTE * MINUTE))
+
+    def _known(self, trade: Trade) -> bool:
+        if self._number is None or trade.number > self._number:
+            return False
+        return trade.number >= self._number - REWIND or trade.time <= self._time
+
+    def _forming(self) -> list[Candle]:
+        return [Candle(self.series, self._bar, False, Origin.TICKS)] if self._bar else []
+
+    def _closed(self, until: int) -> Iterator[Candle]:
+        """The minutes before `until`; those whose first trades are not known stay open."""
+        while self._opening < until:
+            bar = self._bar or (empty(self._opening, self._close) if self._close is not None else None)
+            if bar and self._since < self._opening:
+                yield Candle(self.series, bar, True, Origin.TICKS)
+            else:
+                yield from self._forming()
+            self._bar = None
+            self._opening += MINUTE

@@ -1,0 +1,312 @@
+"""What Kurs speaks of: the vocabulary of the bus, of the log and of the tests.
+
+Every message is a frozen struct. Prices are `Decimal` with the exchange's own digits, times are integers:
+milliseconds since the epoch, UTC.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+from msgspec import Struct, field
+
+
+class Instrument(NamedTuple):
+    """What is priced: one unit of `base` in units of `quote`. `contract` names a derivative of the pair."""
+
+    base: str
+    quote: str
+    contract: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Instrument":
+        """Read `BTC-USDT` or `BTC-USD-PERPETUAL`. Raises ValueError with what is wrong."""
+        parts = text.strip().upper().split("-")
+        if not 2 <= len(parts) <= 3 or not all(part.isalnum() for part in parts):
+            raise ValueError(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-USD")
+        return cls(*parts)
+
+
+class Tick(Struct, frozen=True, tag="tick", omit_defaults=True):
+    """What an exchange says a price is now: a quote (bid and ask) or an index price."""
+
+    exchange: str
+    instrument: Instrument
+    received: int  # our clock
+    time: int | None = None  # the exchange's clock, where it tells
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    price: Decimal | None = None
+
+    @property
+    def mid(self) -> Decimal | None:
+        """Middle of bid and ask; where one is missing, the price."""
+        return (self.bid + self.ask) / 2 if self.bid and self.ask else self.price
+
+
+class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
+    """What was traded. `number` is its place, consecutive per instrument; one entry may hold several fills."""
+
+    exchange: str
+    instrument: Instrument
+    received: int  # our clock
+    time: int  # the exchange's clock
+    price: Decimal
+    size: Decimal  # of the base
+    number: int
+    fills: int = 1
+    buyer_made: bool | None = None  # the maker was the buyer: the taker sold
+
+
+class Bar(Struct, frozen=True, gc=False):
+    """What happened to a price within one timeframe. `timestamp` is its opening time."""
+
+    timestamp: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal  # of the base
+    quote_volume: Decimal
+    trades: int  # fills; 0 where the exchange does not count them
+
+
+class Series(NamedTuple):
+    """Bars of one instrument at one exchange in one timeframe."""
+
+    exchange: str
+    instrument: Instrument
+    timeframe: str
+
+
+class Origin(StrEnum):
+    """Where a candle comes from, from the weakest word to the strongest."""
+
+    TICKS = "ticks"  # built from trades as they came
+    ROLLUP = "rollup"  # from shorter candles
+    IMPORT = "import"  # from the exchange's public files
+    EXCHANGE = "exchange"  # the exchange's own closed candle
+
+
+class Kline(Struct, frozen=True, tag="kline", omit_defaults=True):
+    """A closed candle as the exchange gave it, or as its public files have it."""
+
+    series: Series
+    bar: Bar
+    source: Origin = Origin.EXCHANGE
+
+
+class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
+    """A candle as Kurs keeps it. `revision` counts how often a closed one was changed."""
+
+    series: Series
+    bar: Bar
+    closed: bool
+    source: Origin
+    revision: int = 0
+
+    @property
+    def kind(self) -> str:
+        """ "traded", or "empty" when nothing was traded. Some exchanges count no trades, some tell no volume either."""
+        bar = self.bar
+        return "traded" if bar.trades or bar.volume or bar.high != bar.low else "empty"
+
+
+class Cursor(Struct, frozen=True):
+    """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
+
+    series: Series
+    number: int  # of the last trade
+    time: int  # its time
+    since: int  # the time of the first trade after which none is missing
+
+
+class HoleState(StrEnum):
+    """What became of a hole."""
+
+    OPEN = "open"  # to be repaired
+    REPAIRED = "repaired"
+    ABSENT = "absent"  # the exchange itself has nothing there
+
+
+class Hole(Struct, frozen=True, tag="hole", omit_defaults=True):
+    """Closed candles of a series were missing: all openings in [since, until]."""
+
+    series: Series
+    since: int
+    until: int
+    noticed: int
+    state: HoleState = HoleState.OPEN
+    settled: int | None = None  # when it was repaired, or known to be absent
+    origin: Origin | None = None  # where the repair came from
+
+
+class Seal(Struct, frozen=True, tag="seal"):
+    """A hash over one closed UTC day of a series, chained to the day before. `revision` counts later corrections."""
+
+    series: Series
+    day: int  # its first ms
+    candles: int
+    digest: str  # hex SHA-256 of the previous digest and the day's candles
+    previous: str
+    made: int
+    revision: int = 0
+
+
+class Coverage(Struct, frozen=True):
+    """What of a series is kept for closed openings in [since, until]."""
+
+    series: Series
+    since: int
+    until: int
+    expected: int
+    present: int
+    empty: int
+    revised: int
+    missing: tuple[tuple[int, int], ...]  # runs of openings, both ends inclusive
+    holes: tuple[Hole, ...]  # that touch the range, oldest first
+
+
+class Gap(Struct, frozen=True, tag="gap", omit_defaults=True):
+    """Messages were, or may have been, lost: everything of `instrument` (None: of the exchange) in [since, until]."""
+
+    exchange: str
+    since: int
+    until: int
+    reason: str
+    instrument: Instrument | None = None
+
+
+class Feed(StrEnum):
+    """How one instrument's data flows."""
+
+    WAITING = "waiting"  # nothing has come yet
+    LIVE = "live"
+    SILENT = "silent"  # quiet for longer than its own rhythm allows
+    ABSENT = "absent"  # the exchange does not trade it
+
+
+class Source(Struct, frozen=True):
+    """One instrument at one exchange, as its collector sees it."""
+
+    instrument: Instrument
+    feed: Feed
+    received: int | None = None  # when the last value came
+    confirmed: int | None = None  # when that value was last known to hold: nothing new on a live feed is no change
+
+
+class Progress(Struct, frozen=True):
+    """How much of the history that is configured is kept, in closed candles of all series of an exchange."""
+
+    expected: int
+    missing: int
+
+
+class State(Struct, frozen=True, tag="state"):
+    """What a collector knows of its exchange; sent each second and at each change."""
+
+    exchange: str
+    time: int
+    connected: bool
+    transport: str  # "socket", "polling" or "none"
+    host: str
+    reason: str  # why it is so, for a person to read
+    since: int  # of `connected`
+    received: int | None  # the last message of any kind
+    reconnects: int
+    simulated: bool
+    sources: tuple[Source, ...] = ()
+    history: Progress | None = None  # None: nobody looked yet, or it has none
+
+
+class Leg(Struct, frozen=True):
+    """One factor of a rate: a value that an exchange gave, as it stood."""
+
+    exchange: str
+    instrument: Instrument
+    value: Decimal
+    received: int
+    confirmed: int
+    expires: int  # when it will be too old to use
+    own: bool  # the exchange's own, not the reference's
+    inverted: bool = False  # the rate divides by it
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    time: int | None = None
+
+
+class Aside(StrEnum):
+    """Why an offer is set aside."""
+
+    MISSING = "missing"  # a leg has no value
+    STALE = "stale"  # a leg is too old
+    OUTLIER = "outlier"  # too far from the median of the rest
+    RECOVERING = "recovering"  # good again, not yet for long enough
+
+
+class Offer(Struct, frozen=True):
+    """What one exchange gives for one direction."""
+
+    exchange: str
+    legs: tuple[Leg, ...]
+    value: Decimal | None = None  # None: a leg is missing
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    deviation: Decimal | None = None  # from the median of the others, in basis points
+    aside: Aside | None = None
+    reason: str = ""  # why it is set aside, for a person to read
+
+    @property
+    def expires(self) -> int:
+        """When the first leg will be too old."""
+        return min((leg.expires for leg in self.legs), default=0)
+
+
+class Rate(Struct, frozen=True, tag="rate"):
+    """One direction with what every exchange says of it, in the configured order."""
+
+    direction: Instrument
+    time: int
+    offers: tuple[Offer, ...]
+    simulated: bool = False
+
+
+class Switch(Struct, frozen=True):
+    """The exchange in use changed."""
+
+    time: int
+    previous: str | None
+    exchange: str | None
+    reason: str
+
+
+class Choice(Struct, frozen=True, tag="choice"):
+    """Which exchange answers for all directions, since when and why."""
+
+    time: int
+    exchange: str | None
+    since: int
+    reason: str
+    failovers: int = 0
+    recent: tuple[Switch, ...] = field(default=())
+
+
+Message = Tick | Trade | Kline | Candle | Hole | Gap | State | Rate | Choice
+
+
+def key(message: Message) -> str:
+    """The partition of a message: all of one partition stay in order."""
+    match message:
+        case Tick() | Trade():
+            return str(message.instrument)
+        case Rate():
+            return str(message.direction)
+        case Kline() | Candle() | Hole():
+            return str(message.series.instrument)
+        case Gap() | State():
+            return message.exchange
+        case Choice():
+            return "choice"

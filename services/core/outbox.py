@@ -1,0 +1,64 @@
+"""What waits to be published: of quotes the newest per instrument, of trades, candles and gaps all."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+from services.core.model import Gap, Instrument, Kline, Tick, Trade
+
+News = Tick | Trade | Kline | Gap
+
+
+class Outbox:
+    """Quotes are replaced by newer ones; the rest waits, and when there is too much the oldest becomes a gap."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._quotes: dict[Instrument, Tick] = {}
+        self._queue: deque[Trade | Kline] = deque()
+        self._gaps: dict[tuple[Instrument | None, str], Gap] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._quotes or self._queue or self._gaps)
+
+    def put(self, message: News) -> None:
+        """One more. Gaps of one instrument and reason become one."""
+        match message:
+            case Gap():
+                known = self._gaps.setdefault((message.instrument, message.reason), message)
+                since, until = min(known.since, message.since), max(known.until, message.until)
+                self._gaps[known.instrument, known.reason] = Gap(
+                    known.exchange, since, until, known.reason, known.instrument
+                )
+            case Tick():
+                self._quotes[message.instrument] = message
+            case Trade() | Kline():
+                self._queue.append(message)
+                self._shorten()
+
+    def take(self, size: int = 500) -> list[News]:
+        """Up to about `size` messages to publish now: gaps, trades and candles, then quotes."""
+        waiting = list(islice(self._queue, size))
+        taken: list[News] = [*self._gaps.values(), *waiting, *self._quotes.values()]
+        self._gaps, self._quotes = {}, {}
+        for _ in waiting:
+            self._queue.popleft()
+        return taken
+
+    def put_back(self, messages: Sequence[News]) -> None:
+        """They could not be published: quotes stay unless there are newer ones, the rest comes first again."""
+        for message in messages:
+            if isinstance(message, Gap):
+                self.put(message)
+            elif isinstance(message, Tick):
+                self._quotes.setdefault(message.instrument, message)
+        self._queue.extendleft(m for m in reversed(messages) if isinstance(m, Trade | Kline))
+        self._shorten()
+
+    def _shorten(self) -> None:
+        while len(self._queue) > self._limit:
+            lost = self._queue.popleft()
+            if isinstance(lost, Kline):
+                continue  # the exchange has it still: it is asked for again
+            reason = "trades waited too long for the bus"
+            self.put(Gap(lost.exchange, lost.received, lost.received, reason, lost.instrument))

@@ -1,0 +1,151 @@
+"""How each exchange can give each direction: a route of legs whose product is the rate.
+
+An exchange gives the asset in its own anchor currency; what lies between the anchor and the asked currency is a fiat
+or peg leg of the reference. RUB has not traded at Binance since January 2024 (its price endpoint still answers with
+the last prices of then), so no route takes it from there.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from services.core.model import Instrument
+
+REFERENCE = "coingecko"
+FIAT = frozenset(
+    {
+        "USD",
+        "RUB",
+        "EUR",
+        "GBP",
+        "CHF",
+        "JPY",
+        "CNY",
+        "TRY",
+        "UAH",
+        "KZT",
+        "AED",
+        "ARS",
+        "AUD",
+        "BRL",
+        "CAD",
+        "CZK",
+        "DKK",
+        "GEL",
+        "HKD",
+        "HUF",
+        "IDR",
+        "ILS",
+        "INR",
+        "KRW",
+        "MXN",
+        "NOK",
+        "NZD",
+        "PHP",
+        "PLN",
+        "SAR",
+        "SEK",
+        "SGD",
+        "THB",
+        "TWD",
+        "VND",
+        "ZAR",
+    }
+)
+DERIBIT_DOLLAR_INDICES = frozenset({"BTC", "ETH"})
+
+
+class Hop(NamedTuple):
+    """A leg to be taken: multiply by the instrument's value, or divide by it."""
+
+    exchange: str
+    instrument: Instrument
+    inverted: bool = False
+
+
+Route = tuple[Hop, ...]
+
+
+def route(exchange: str, direction: Instrument, assets: Mapping[str, str]) -> Route | None:
+    """The legs from one unit of the direction's base to its quote at an exchange; None when it has no way.
+
+    `assets` maps names such as USDTTRC to the asset they stand for.
+    """
+    base, quote = (assets.get(name, name) for name in direction[:2])
+    if base == quote:
+        return None
+    return ROUTES[exchange](base, quote)
+
+
+def _binance(base: str, quote: str) -> Route | None:
+    if quote not in FIAT:
+        return (Hop("binance", Instrument(base, quote)),)
+    if base in FIAT:
+        return None
+    if base == "USDT":
+        return Hop("binance", Instrument("USDC", "USDT"), inverted=True), *_exchanged("USDC", quote)
+    return Hop("binance", Instrument(base, "USDT")), *_exchanged("USDT", quote)
+
+
+def _deribit(base: str, quote: str) -> Route | None:
+    if base in FIAT:
+        return None
+    own, anchor = _deribit_index(base)
+    if quote in FIAT or quote == anchor:
+        return *own, *_exchanged(anchor, quote)
+    other, other_anchor = _deribit_index(quote)
+    back = tuple(hop._replace(inverted=not hop.inverted) for hop in other)
+    return (*own, *back) if anchor == other_anchor else None
+
+
+def _deribit_index(asset: str) -> tuple[Route, str]:
+    """An asset's index and the currency it is in. Deribit has no USDT in USD, only USDC in USDT."""
+    if asset in DERIBIT_DOLLAR_INDICES:
+        return (Hop("deribit", Instrument(asset, "USD")),), "USD"
+    if asset == "USDT":
+        return (Hop("deribit", Instrument("USDC", "USDT"), inverted=True),), "USDC"
+    return (Hop("deribit", Instrument(asset, "USDC")),), "USDC"
+
+
+def _coingecko(base: str, quote: str) -> Route | None:
+    if base in FIAT:
+        return None
+    if quote in FIAT:
+        return (Hop(REFERENCE, Instrument(base, quote)),)
+    return Hop(REFERENCE, Instrument(base, "USD")), Hop(REFERENCE, Instrument(quote, "USD"), inverted=True)
+
+
+def _exchanged(anchor: str, quote: str) -> Route:
+    """From an anchor currency to fiat, by the reference. Its fiat rates are a coin's price in two currencies."""
+    if anchor == quote:
+        return ()
+    if anchor in FIAT:
+        return Hop(REFERENCE, Instrument("USDT", anchor), inverted=True), Hop(REFERENCE, Instrument("USDT", quote))
+    return (Hop(REFERENCE, Instrument(anchor, quote)),)
+
+
+ROUTES = {"binance": _binance, "deribit": _deribit, REFERENCE: _coingecko}
+
+
+def table(
+    exchanges: Iterable[str], directions: Iterable[Instrument], assets: Mapping[str, str]
+) -> dict[Instrument, dict[str, Route]]:
+    """All routes: direction → exchange (in the order given) → legs. A leg's exchange must be among `exchanges`."""
+    names = tuple(exchanges)
+    found = {d: {name: route(name, d, assets) for name in names} for d in directions}
+    return {
+        direction: {name: legs for name, legs in routes.items() if legs and all(hop.exchange in names for hop in legs)}
+        for direction, routes in found.items()
+    }
+
+
+def collected(
+    exchange: str, directions: Iterable[Instrument], assets: Mapping[str, str], symbols: Iterable[Instrument]
+) -> tuple[Instrument, ...]:
+    """The instruments to collect at an exchange: what any route needs of it, and the configured symbols it may have."""
+    hops = (hop for routes in table(ROUTES, directions, assets).values() for legs in routes.values() for hop in legs)
+    needed = {hop.instrument for hop in hops if hop.exchange == exchange}
+    if exchange == "binance":
+        needed.update(symbols)
+    if exchange == "deribit":
+        needed.update(Instrument(s.base, "USD", "PERPETUAL") for s in symbols if s.base in DERIBIT_DOLLAR_INDICES)
+    return tuple(sorted(needed))

@@ -1,0 +1,40 @@
+"""Seals: a chain of hashes over closed days, which a silent edit breaks."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from hashlib import sha256
+
+from services.core.model import Bar, Candle, Seal, Series
+
+GENESIS = ""  # what the first seal of a series is chained to
+
+
+def digest(previous: str, candles: Sequence[Candle]) -> str:
+    """Hex SHA-256 of the previous digest and a day's candles, oldest first. How a number is written does not matter."""
+    lines = [previous, *(_line(candle.bar) for candle in candles)]
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def sealed(series: Series, day: int, candles: Sequence[Candle], previous: str, made: int) -> Seal:
+    """The first seal of a day."""
+    return Seal(series, day, len(candles), digest(previous, candles), previous, made)
+
+
+def renewed(old: Seal | None, new: Seal) -> Seal | None:
+    """What is kept of a day that is sealed again; None: it is as it was."""
+    if old is None:
+        return new
+    if (old.digest, old.previous) == (new.digest, new.previous):
+        return None
+    return Seal(new.series, new.day, new.candles, new.digest, new.previous, new.made, old.revision + 1)
+
+
+def _line(bar: Bar) -> str:
+    amounts = bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume
+    return " ".join([str(bar.timestamp), *map(_plain, amounts), str(bar.trades)])
+
+
+def _plain(number: Decimal) -> str:
+    """1.50 and 1.5 are one number: text without zeros at the end, nor an exponent."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

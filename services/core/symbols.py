@@ -1,0 +1,34 @@
+"""Symbols by the names that people and other programs use for them."""
+
+from collections.abc import Iterable
+
+from services.core.errors import UnknownName, unknown_name
+from services.core.model import Instrument
+
+
+def bare(name: str) -> str:
+    """What of a name counts: BTC-USDT, BTC/USDT, btc_usdt and BTCUSDT are one."""
+    return "".join(filter(str.isalnum, name)).upper()
+
+
+def split(name: str) -> tuple[str, str]:
+    """The exchange and the symbol in `BINANCE:BTCUSDT`; without an exchange its name is ""."""
+    exchange, _, symbol = name.rpartition(":")
+    return exchange.strip().lower(), symbol.strip()
+
+
+def find(name: str, exchange: str, known: Iterable[tuple[str, Instrument]]) -> tuple[str, Instrument]:
+    """The first of the known symbols with this name, at `exchange` unless that is "". Raises UnknownName."""
+    symbols = list(dict.fromkeys(known))
+    wanted = bare(name)
+    if found := [each for each in symbols if exchange in ("", each[0]) and bare(str(each[1])) == wanted]:
+        return found[0]
+    raise _unknown(name, exchange, symbols)
+
+
+def _unknown(name: str, exchange: str, symbols: Iterable[tuple[str, Instrument]]) -> UnknownName:
+    exchanges = list(dict.fromkeys(each for each, _ in symbols))
+    if exchange and exchange not in exchanges:
+        return unknown_name("exchange", exchange, exchanges)
+    names = dict.fromkeys(str(instrument) for each, instrument in symbols if exchange in ("", each))
+    return unknown_name("symbol", name.upper(), list(names))

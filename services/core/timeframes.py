@@ -1,0 +1,84 @@
+"""Timeframes and their boundaries, as Binance draws them: weeks begin on Monday, months with the calendar, three days
+are counted from the epoch; all in UTC."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+MINUTE = 60_000
+DAY = 1440 * MINUTE
+MONDAY = 4 * DAY  # the first after the epoch
+
+
+class Timeframe(NamedTuple):
+    """`length` in ms (0: a month), counted from `origin`; `child` is the timeframe that it is rolled up from."""
+
+    name: str
+    length: int
+    child: str | None
+    origin: int = 0
+
+    def opening(self, time: int) -> int:
+        """When the bar that holds `time` opened."""
+        if self.length:
+            return (time - self.origin) // self.length * self.length + self.origin
+        moment = datetime.fromtimestamp(time // 1000, UTC)
+        return _ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
+
+    def closing(self, opening: int) -> int:
+        """When the next bar opens."""
+        return opening + self.length if self.length else self.opening(opening + 32 * DAY)
+
+    def openings(self, since: int, until: int) -> Iterator[int]:
+        """The openings in [since, until], ascending."""
+        opening = self.opening(since)
+        if opening < since:
+            opening = self.closing(opening)
+        while opening <= until:
+            yield opening
+            opening = self.closing(opening)
+
+    def expected(self, since: int, until: int) -> int:
+        """How many openings lie in [since, until]."""
+        if not self.length:
+            return sum(1 for _ in self.openings(since, until))
+        return max(0, (until - self.origin) // self.length - (since - self.origin - 1) // self.length)
+
+    def back(self, opening: int, count: int) -> int:
+        """The opening `count` bars before `opening`."""
+        if self.length:
+            return opening - count * self.length
+        for _ in range(count):
+            opening = self.opening(opening - 1)
+        return opening
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1000
+
+
+_ROWS = (
+    ("1m", 1, None),
+    ("3m", 3, "1m"),
+    ("5m", 5, "1m"),
+    ("15m", 15, "5m"),
+    ("30m", 30, "15m"),
+    ("1h", 60, "30m"),
+    ("2h", 120, "1h"),
+    ("4h", 240, "2h"),
+    ("6h", 360, "2h"),
+    ("8h", 480, "4h"),
+    ("12h", 720, "6h"),
+    ("1d", 1440, "12h"),
+    ("3d", 4320, "1d"),
+)
+TIMEFRAMES: dict[str, Timeframe] = {
+    **{name: Timeframe(name, minutes * MINUTE, child) for name, minutes, child in _ROWS},
+    "1w": Timeframe("1w", 7 * DAY, "1d", MONDAY),
+    "1M": Timeframe("1M", 0, "1d"),
+}
+
+
+def parents(name: str) -> tuple[Timeframe, ...]:
+    """The timeframes that are rolled up from this one."""
+    return tuple(timeframe for timeframe in TIMEFRAMES.values() if timeframe.child == name)

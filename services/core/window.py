@@ -1,0 +1,28 @@
+"""Limits counted over a rolling window."""
+
+from collections import deque
+
+from services.core.exchange import Limit
+
+
+class Window:
+    """Strictly at most `limit.most` in any `limit.seconds`; a bucket that refills would allow twice that."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._times: deque[float] = deque(maxlen=limit.most)
+
+    def wait(self, now: float) -> float:
+        """Seconds until one more is allowed; 0: now."""
+        if len(self._times) < self._limit.most:
+            return 0
+        return max(0.0, self._times[0] + self._limit.seconds - now)
+
+    def note(self, now: float) -> None:
+        """One took place."""
+        self._times.append(now)
+
+    def full(self, now: float) -> bool:
+        """Note one; was that the last the limit allows?"""
+        self.note(now)
+        return self.wait(now) > 0

@@ -1,0 +1,94 @@
+"""Logging: one JSON object per line, readable on a terminal, and no secret in either."""
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import TextIO
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+PACKAGE = __name__.partition(".")[0]
+HIDDEN = "***"
+SECRETS = (
+    re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)"),  # the credentials of a URL
+    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]{8,}"),
+    re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # a JSON web token
+    re.compile(r"\bCG-\w{8,}"),  # a CoinGecko key
+    re.compile(
+        r"""(?ix)(?:api[_-]?key|secret|passw(?:or)?d|token|signature|authorization|x-mbx-apikey)
+        ["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}]+)"""
+    ),
+)
+KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Redaction(logging.Filter):
+    """Hides whatever looks like a secret, and the very secrets it is given."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; it is always logged."""
+        record.msg, record.args = self.redact(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        record.exc_text = self.redact(record.exc_text) if record.exc_text else None
+        for name in vars(record).keys() - KNOWN:
+            value = getattr(record, name)
+            setattr(record, name, value if isinstance(value, int | float | None) else self.redact(str(value)))
+        return True
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        for pattern in SECRETS:
+            text = pattern.sub(_hide, text)
+        return text
+
+
+def _hide(match: re.Match[str]) -> str:
+    if "secret" not in match.groupdict():
+        return HIDDEN
+    start, end = match.start("secret") - match.start(), match.end("secret") - match.start()
+    return match.group()[:start] + HIDDEN + match.group()[end:]
+
+
+class JsonLines(logging.Formatter):
+    """A record as one JSON object; what was given as `extra` stands beside the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: getattr(record, name) for name in vars(record).keys() - KNOWN},
+        }
+        if identifier := request_id.get():
+            line["request_id"] = identifier
+        if record.exc_text:
+            line["error"] = record.exc_text
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def setup(level: str, levels: Mapping[str, str], secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+    """Log to `stream` (standard output) at `level`, single subsystems of Kurs (`collector`) at their own."""
+    stream = stream or sys.stdout
+    handler = logging.StreamHandler(stream)
+    readable = logging.Formatter("%(asctime)s %(levelname)-8s %(name)s  %(message)s", "%H:%M:%S")
+    handler.setFormatter(readable if stream.isatty() else JsonLines())
+    handler.addFilter(Redaction(secrets))
+    logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger(PACKAGE).setLevel(level)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
+    for name, its_level in levels.items():
+        logging.getLogger(f"{PACKAGE}.{name}").setLevel(its_level)

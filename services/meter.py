@@ -1,0 +1,40 @@
+"""Progress for a person at a terminal; where nobody looks it is silent."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+WIDTH = 30
+REDRAW_SECONDS = 0.1
+
+
+class Meter:
+    """One line that is drawn again and again: `with Meter("history", 1000) as meter: meter.at(10, "10 candles")`."""
+
+    def __init__(self, label: str, total: int, stream: TextIO = sys.stderr) -> None:
+        self._label, self._total, self._stream = label, max(1, total), stream
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def at(self, done: int, note: str = "") -> None:
+        """So much of the total is done."""
+        now = time.monotonic()
+        if self._stream.isatty() and now - self._drawn >= REDRAW_SECONDS:
+            self._drawn = now
+            self._draw(done, note)
+
+    def _draw(self, done: int, note: str) -> None:
+        part = min(1.0, done / self._total)
+        bar = "█" * round(part * WIDTH)
+        self._stream.write(f"\r\x1b[K{self._label} {bar:░<{WIDTH}} {part:4.0%} {note}")
+        self._stream.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()

@@ -1,0 +1,170 @@
+"""What services need of the outside, in the domain's words. Adapters meet these shapes and inherit nothing."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from services.core.exchange import Exchange
+from services.core.model import (
+    Candle,
+    Choice,
+    Coverage,
+    Cursor,
+    Gap,
+    Hole,
+    HoleState,
+    Kline,
+    Message,
+    Rate,
+    Seal,
+    Series,
+    State,
+    Trade,
+)
+from services.hub import Hub
+from services.settings import Settings
+
+Kinds = tuple[type[Message], ...]
+
+# Every work queue and what it keeps. A bus makes them all before anybody publishes: a queue that came into being with
+# its worker's first start would have lost what was sent before.
+QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
+DELIVERIES = 20  # how often one message is tried before it is given up as dead
+
+
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let that time pass."""
+
+
+class Bus(Protocol):
+    """Messages between services."""
+
+    async def publish(self, *messages: Message) -> None:
+        """Hand messages over, in order per partition; they are the bus's when this returns.
+
+        Messages of one kind and partition may travel together. Raises Unavailable when the bus does not take them.
+        """
+
+    def live(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
+        """All messages of these kinds from now on. Everyone sees them; who falls behind loses the oldest."""
+
+    def work(
+        self, queue: str, *kinds: type[Message], size: int = 500
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Message]]]:
+        """Batches of up to `size` messages, each to one worker of `queue`; nothing is lost.
+
+        Taking the next batch settles the last, so does leaving in peace; leaving by an exception gives it back. A
+        message may come twice, and what was given back comes alone. What cannot be decoded, or was delivered
+        `DELIVERIES` times in vain, goes to the dead-letter queue `<queue>.dead`. Raises ValueError for a queue that
+        is not in `QUEUES` with just these kinds.
+        """
+
+    async def waiting(self, queue: str) -> int:
+        """About how many messages of a work queue wait for a worker."""
+
+    async def ping(self) -> None:
+        """Prove that messages pass. Raises Unavailable."""
+
+    async def close(self) -> None:
+        """End what is open."""
+
+
+class Cache(Protocol):
+    """What is current, shared by all processes and rebuilt from the bus when lost."""
+
+    async def put(self, *items: Rate | State | Choice) -> None:
+        """Keep the newest of each: a rate per direction, a state per exchange, the one choice."""
+
+    async def rates(self) -> list[Rate]:
+        """The last rate of each direction."""
+
+    async def states(self) -> list[State]:
+        """The last state of each exchange."""
+
+    async def choice(self) -> Choice | None:
+        """The exchange in use."""
+
+    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add `counts` to the shared counters of `window`, forgotten after `seconds`; answers the totals."""
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        """Answers that were kept under these keys, None where there is none."""
+
+    async def set(self, key: str, body: bytes, seconds: int) -> None:
+        """Keep an answer (UTF-8) under a key for so long."""
+
+    async def drop(self, *keys: str) -> None:
+        """Keep what is under these keys no longer."""
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+
+    async def close(self) -> None:
+        """End what is open."""
+
+
+class Store(Protocol):
+    """What is kept for good."""
+
+    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor) -> None:
+        """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing.
+
+        A candle, hole, seal or cursor replaces the one of its key; the same again changes nothing.
+        """
+
+    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
+        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
+
+    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+        """The newest `count` candles with openings up to `until`, oldest first."""
+
+    async def series(self) -> dict[Series, tuple[int, int]]:
+        """Every series that is kept, with its first and last opening."""
+
+    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+
+    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
+        """Openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+
+    async def coverage(self, series: Series, since: int, until: int) -> Coverage:
+        """What is kept of the closed openings in [since, until]."""
+
+    async def holes(self, state: HoleState) -> list[Hole]:
+        """All holes in that state."""
+
+    async def cursors(self) -> list[Cursor]:
+        """How far the trades of each series are built in."""
+
+    async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
+        """The seals of days in [since, until], the newest revision of each, oldest first."""
+
+    async def rates(self) -> list[Rate]:
+        """The last known rate of each direction."""
+
+    async def gaps(self, since: int, until: int) -> list[Gap]:
+        """Gaps that touch [since, until], oldest first."""
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+
+    async def close(self) -> None:
+        """End what is open."""
+
+
+class Deps(NamedTuple):
+    """All that a job or a route may use."""
+
+    settings: Settings
+    clock: Clock
+    bus: Bus
+    cache: Cache
+    store: Store
+    hub: Hub
+    exchanges: tuple[Exchange, ...]

@@ -1,0 +1,245 @@
+"""Every setting, from the environment or `.env`. The defaults run everything in one process.
+
+A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
+"""
+
+import os
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from services.core.errors import Misconfigured
+from services.core.model import Instrument
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+SCHEMES = {
+    "database_url": ("sqlite+aiosqlite", "postgresql+asyncpg"),
+    "redis_url": ("memory", "redis", "rediss"),
+    "rabbitmq_url": ("memory", "amqp", "amqps"),
+}
+
+
+def asked(name: str) -> Any:
+    """A setting that keeps the name it was asked for under, without the KURS_ prefix."""
+    return AliasChoices(name)
+
+
+class Settings(BaseSettings):
+    """All settings. A wrong value is refused at start with a line that names it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KURS_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=asked("DATABASE_URL"),
+        description="Where candles and last known rates are kept; empty: SQLite in KURS_DATA_DIR",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("memory://"), validation_alias=asked("REDIS_URL"), description="The cache of current rates"
+    )
+    rabbitmq_url: SecretStr = Field(
+        SecretStr("memory://"), validation_alias=asked("RABBITMQ_URL"), description="The bus between services"
+    )
+    api_rate_limit: int = Field(
+        0,
+        ge=0,
+        validation_alias=asked("API_RATE_LIMIT"),
+        description="Requests a minute per client address; 0: no limit",
+    )
+    websocket_max_connections: int = Field(
+        1000,
+        ge=1,
+        validation_alias=asked("WEBSOCKET_MAX_CONNECTIONS"),
+        description="Live connections per replica (used by the live streams)",
+    )
+    log_level: Level = Field("INFO", validation_alias=asked("LOG_LEVEL"), description="What is logged")
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("http://localhost:5173", "http://localhost:4173"),
+        validation_alias=asked("CORS_ALLOWED_ORIGINS"),
+        description="Web pages that may read the API from a browser; a comma list",
+    )
+
+    data_dir: Path = Field(Path("data"), description="What one process keeps")
+    host: str = Field("127.0.0.1", description="The address to listen on")
+    port: int | None = Field(None, ge=0, le=65535, description="The port; empty: 8000, or the next free one")
+    log_levels: Annotated[dict[str, Level], NoDecode] = Field(
+        {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Proxies whose X-Forwarded-For is believed: addresses or networks, a comma list"
+    )
+
+    market: Literal["auto", "live", "simulated"] = Field(
+        "auto", description="live: the exchanges; simulated: the simulator; auto: live if reachable, else simulated"
+    )
+    exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("binance", "deribit", "coingecko"), min_length=1, description="The exchanges, the preferred one first"
+    )
+    directions: Annotated[tuple[Instrument, ...], NoDecode] = Field(
+        tuple(Instrument(base, quote) for base in ("BTC", "ETH", "USDTTRC", "USDTERC") for quote in ("RUB", "USD")),
+        min_length=1,
+        description="What /v1/courses answers",
+    )
+    assets: Annotated[dict[str, str], NoDecode] = Field(
+        {"USDTTRC": "USDT", "USDTERC": "USDT"}, description="Names in directions that stand for an asset: USDTTRC=USDT"
+    )
+    symbols: Annotated[tuple[Instrument, ...], NoDecode] = Field(
+        (Instrument("BTC", "USDT"), Instrument("ETH", "USDT")),
+        description="Pairs collected beside those that the directions need",
+    )
+    history_bars: int = Field(
+        1000, ge=0, le=100_000, description="Closed candles of each timeframe that are loaded; of 1d all there are"
+    )
+    fresh_seconds: float = Field(5, gt=0, allow_inf_nan=False, description="How old an exchange's own value may be")
+    reference_seconds: float = Field(
+        900, gt=0, allow_inf_nan=False, description="How old a fiat or peg value of the reference may be"
+    )
+    steady_seconds: float = Field(
+        15, ge=0, allow_inf_nan=False, description="How long an exchange must be fresh before it is used again"
+    )
+    outlier_bps: float = Field(
+        200, gt=0, allow_inf_nan=False, description="How far from the others' median a value may be, in basis points"
+    )
+    conflate_ms: int = Field(100, ge=0, description="Quotes of one instrument are published at most this often")
+
+    coingecko_key: SecretStr = Field(SecretStr(""), description="A CoinGecko key; empty: keyless")
+    coingecko_plan: Literal["keyless", "demo", "pro"] = Field("keyless", description="What the CoinGecko key is")
+    coingecko_ids: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="CoinGecko's ids of further assets: SOL=solana"
+    )
+    coingecko_poll_seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Between two calls; empty: what the plan's monthly budget allows"
+    )
+
+    simulator_url: str = Field("", description="The simulator's root; empty: one in this process")
+    simulator_seed: int = Field(1, description="The same seed gives the same market")
+    simulator_replay: Path | None = Field(
+        None, description="A file of real trades to replay instead of the random market"
+    )
+    simulator_speed: float = Field(1, gt=0, allow_inf_nan=False, description="How fast the replay runs")
+
+    @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return _split(value)
+
+    @field_validator("directions", "symbols", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(dict.fromkeys(map(Instrument.parse, _split(value)))) if isinstance(value, str) else value
+
+    @field_validator("directions")
+    @classmethod
+    def _contractless(cls, value: tuple[Instrument, ...]) -> tuple[Instrument, ...]:
+        if wrong := [direction for direction in value if direction.contract]:
+            raise ValueError(f"{wrong[0]} is not a direction: write BASE-QUOTE, for example BTC-USD")
+        return value
+
+    @field_validator("assets", "coingecko_ids", "log_levels", mode="before")
+    @classmethod
+    def _table(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        rows = [word.partition("=") for word in _split(value)]
+        if wrong := [name for name, sign, meaning in rows if not (name and sign and meaning)]:
+            raise ValueError(f"{wrong[0]!r} needs a value: write NAME=VALUE,NAME=VALUE")
+        return {name.strip(): meaning.strip() for name, _, meaning in rows}
+
+    @field_validator("assets", "coingecko_ids")
+    @classmethod
+    def _upper(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name.upper(): meaning for name, meaning in value.items()}
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            ip_network(proxy)
+        return value
+
+    @field_validator("database_url", "redis_url", "rabbitmq_url")
+    @classmethod
+    def _scheme(cls, value: SecretStr, info: Any) -> SecretStr:
+        url, schemes = value.get_secret_value(), SCHEMES[info.field_name]
+        if url and urlsplit(url).scheme not in schemes:
+            raise ValueError(f"the URL must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.coingecko_plan != "keyless" and not self.coingecko_key.get_secret_value():
+            raise ValueError("KURS_COINGECKO_PLAN needs KURS_COINGECKO_KEY")
+        if self.coingecko_plan == "keyless" and self.coingecko_key.get_secret_value():
+            raise ValueError("KURS_COINGECKO_KEY needs KURS_COINGECKO_PLAN (demo or pro): host and key must match")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL, with the default filled in."""
+        return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / 'kurs.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE=/path` gives NAME its value."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        name = environment_name(field_name)
+        path = os.environ.get(f"{name}_FILE")
+        try:
+            return (Path(path).read_text().strip() if path else None), name, False
+        except OSError as error:
+            raise Misconfigured(f"{name}_FILE: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
+        return {
+            key if self.settings_cls.model_fields[name].validation_alias else name: value
+            for name, (value, key) in found.items()
+            if value is not None
+        }
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"KURS_{field.upper()}"
+
+
+def load(**changes: Any) -> Settings:
+    """Settings from the environment. Raises Misconfigured with a line per wrong value, but never the value."""
+    try:
+        return Settings(**changes)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            field = str(problem["loc"][0]) if problem["loc"] else ""
+            known = environment_name(field) if field in Settings.model_fields else field
+            lines.append(": ".join(filter(None, [known, problem["msg"].removeprefix("Value error, ")])))
+        raise Misconfigured("\n".join(lines)) from None
+
+
+def _split(value: Any) -> Any:
+    """The words of a comma list, each once."""
+    return tuple(dict.fromkeys(filter(None, map(str.strip, value.split(","))))) if isinstance(value, str) else value

@@ -1,0 +1,34 @@
+"""How Alembic runs the history: on the connection that `services.adapters.sql.migrate` hands over, or from its own
+command line on the configured database.
+"""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+from services import settings
+from services.adapters.sql.engine import make_engine
+from services.adapters.sql.tables import metadata
+from services.adapters.sql.years import ours
+
+
+def run(connection: Connection) -> None:
+    """Apply what was asked for. SQLite changes a table by copying it, hence the batches."""
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=ours)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_from_command_line() -> None:
+    """`alembic revision --autogenerate -m …`, `alembic current`, `alembic upgrade head`."""
+    engine = make_engine(settings.load().database)
+    async with engine.begin() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+if "connection" in context.config.attributes:
+    run(context.config.attributes["connection"])
+else:
+    asyncio.run(run_from_command_line())

@@ -1,0 +1,203 @@
+"""Bus and cache of one process: nothing to install, nothing kept when it ends."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import NamedTuple
+
+from services.adapters.tail import Tail
+from services.core.model import Choice, Message, Rate, State, key
+from services.ports import DELIVERIES, QUEUES, Kinds
+
+
+class _Letter(NamedTuple):
+    message: Message
+    delivered: int  # how often a worker has had it
+
+
+class _Backlog:
+    """One work queue: whoever puts into a full one waits; what is given back comes first."""
+
+    def __init__(self, limit: int, deliveries: int) -> None:
+        self.limit, self.deliveries = limit, deliveries
+        self.letters: deque[_Letter] = deque()
+        self.dead: list[Message] = []
+        self.taken = 0  # by workers, and not settled
+        self.some, self.room = asyncio.Event(), asyncio.Event()
+
+    async def put(self, message: Message) -> None:
+        while len(self.letters) >= self.limit:
+            self.room.clear()
+            await self.room.wait()
+        self.letters.append(_Letter(message, 0))
+        self.some.set()
+
+    async def take(self, size: int) -> list[_Letter]:
+        """The next letters. One that failed before comes alone, so that it cannot take others with it."""
+        while not self.letters:
+            self.some.clear()
+            await self.some.wait()
+        taken = [self.letters.popleft()]
+        while not taken[0].delivered and len(taken) < size and self.letters and not self.letters[0].delivered:
+            taken.append(self.letters.popleft())
+        self.room.set()
+        self.taken += len(taken)
+        return taken
+
+    def settle(self, letters: list[_Letter]) -> None:
+        self.taken -= len(letters)
+        letters.clear()
+
+    def give_back(self, letters: Sequence[_Letter]) -> None:
+        self.taken -= len(letters)
+        tried = [_Letter(message, delivered + 1) for message, delivered in letters]
+        self.dead += [letter.message for letter in tried if letter.delivered >= self.deliveries]
+        self.letters.extendleft(letter for letter in reversed(tried) if letter.delivered < self.deliveries)
+        self.some.set()
+
+
+class MemoryBus:
+    """Messages within one process. `live_limit` and `work_limit` are messages per listener and per work queue."""
+
+    def __init__(
+        self,
+        queues: Mapping[str, Kinds] = QUEUES,
+        live_limit: int = 10_000,
+        work_limit: int = 10_000,
+        deliveries: int = DELIVERIES,
+    ) -> None:
+        self._queues, self._live_limit = queues, live_limit
+        self._tails: dict[Tail, Kinds] = {}
+        self._backlogs = {queue: _Backlog(work_limit, deliveries) for queue in queues}
+
+    async def publish(self, *messages: Message) -> None:
+        """Hand messages over; waits while a work queue is full."""
+        for message in messages:
+            for queue, kinds in self._queues.items():
+                if isinstance(message, kinds):
+                    await self._backlogs[queue].put(message)
+            for tail, kinds in self._tails.items():
+                if isinstance(message, kinds):
+                    tail.put(message)
+        await asyncio.sleep(0)  # listeners have their turn, else one who only publishes would starve them
+
+    @asynccontextmanager
+    async def live(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+        """All messages of these kinds from now on."""
+        tail = Tail(self._live_limit)
+        self._tails[tail] = kinds
+        try:
+            async with aclosing(tail.read()) as messages:
+                yield messages
+        finally:
+            del self._tails[tail]
+
+    @asynccontextmanager
+    async def work(
+        self, queue: str, *kinds: type[Message], size: int = 500
+    ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
+        """Batches of up to `size` messages, each to one worker of `queue`."""
+        if self._queues.get(queue) != kinds:
+            raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
+        backlog, taken = self._backlogs[queue], list[_Letter]()
+
+        async def batches() -> AsyncGenerator[Sequence[Message], None]:
+            while True:
+                backlog.settle(taken)
+                taken.extend(await backlog.take(size))
+                yield [letter.message for letter in taken]
+
+        try:
+            async with aclosing(batches()) as stream:
+                yield stream
+        except BaseException:
+            backlog.give_back(taken)
+            raise
+        backlog.settle(taken)
+
+    async def waiting(self, queue: str) -> int:
+        """How many messages of `queue` are not settled: with 0, all is done."""
+        backlog = self._backlogs[queue]
+        return len(backlog.letters) + backlog.taken
+
+    async def dead(self, queue: str) -> int:
+        """How many messages of `queue` were given up."""
+        return len(self._backlogs[queue].dead)
+
+    async def replay(self, queue: str) -> int:
+        """Put what was given up back into `queue`; answers how many."""
+        messages, self._backlogs[queue].dead = self._backlogs[queue].dead, []
+        for message in messages:
+            await self._backlogs[queue].put(message)
+        return len(messages)
+
+    async def ping(self) -> None:
+        """Nothing lies in between."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryCache:
+    """What is current, for one process. `monotonic` tells seconds; `most` answers are kept."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, most: int = 1_000) -> None:
+        self._answers: dict[str, tuple[float, bytes]] = {}
+        self._most = most
+        self._newest: dict[object, Rate | State | Choice] = {}
+        self._windows: dict[str, tuple[float, dict[str, int]]] = {}
+        self._monotonic = monotonic
+
+    async def put(self, *items: Rate | State | Choice) -> None:
+        """Keep the newest of each."""
+        for item in items:
+            known = self._newest.get(name := (type(item), key(item)))
+            if known is None or item.time >= known.time:
+                self._newest[name] = item
+
+    async def rates(self) -> list[Rate]:
+        """The last rate of each direction."""
+        return [item for item in self._newest.values() if isinstance(item, Rate)]
+
+    async def states(self) -> list[State]:
+        """The last state of each exchange."""
+        return [item for item in self._newest.values() if isinstance(item, State)]
+
+    async def choice(self) -> Choice | None:
+        """The exchange in use."""
+        return next((item for item in self._newest.values() if isinstance(item, Choice)), None)
+
+    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
+        now = self._monotonic()
+        self._windows = {name: kept for name, kept in self._windows.items() if kept[0] > now}
+        _, totals = self._windows.setdefault(window, (now + seconds, {}))
+        for name, number in counts.items():
+            totals[name] = totals.get(name, 0) + number
+        return {name: totals[name] for name in counts}
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        """Answers that were kept under these keys."""
+        now, nothing = self._monotonic(), (0.0, b"")
+        found = [self._answers.get(key, nothing) for key in keys]
+        return [body if expires > now else None for expires, body in found]
+
+    async def set(self, key: str, body: bytes, seconds: int) -> None:
+        """Keep an answer for so long; when there are too many, the one that was kept first goes."""
+        await self.drop(key)
+        self._answers[key] = (self._monotonic() + seconds, body)
+        if len(self._answers) > self._most:
+            del self._answers[next(iter(self._answers))]
+
+    async def drop(self, *keys: str) -> None:
+        """Keep what is under these keys no longer."""
+        for name in keys:
+            self._answers.pop(name, None)
+
+    async def ping(self) -> None:
+        """Nothing lies in between."""
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,103 @@
+"""Where the broker is, and what has to exist there before anybody speaks.
+
+Connections that come back by themselves are known to forget their consumers, and nothing says so. So none of these
+does: everyone has a line of their own, is told when it or its consumer is gone, and asks for a new one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.connection import make_url
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from pamqp.common import FieldTable
+
+from services.adapters.wire import tag
+from services.core.errors import Unavailable
+from services.ports import Kinds
+
+EXCHANGE = "kurs"
+SECONDS = 5  # how long the broker is waited for
+HEARTBEAT = 5  # seconds; who misses three is taken for dead
+LOST = (AMQPError, ChannelInvalidStateError, OSError)
+
+# It would say on each try what we say now and then.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+class Line(NamedTuple):
+    """A connection with one channel open."""
+
+    connection: AbstractConnection
+    channel: AbstractChannel
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A RabbitMQ, the work queues that must be there, and how often each letter is tried."""
+
+    url: str = field(repr=False)  # it may hold a password
+    queues: Mapping[str, Kinds]
+    deliveries: int
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        """A new line, with everything declared. Raises Unavailable."""
+        with reaching():
+            connection = await aio_pika.connect(make_url(self.url, heartbeat=HEARTBEAT), timeout=SECONDS)
+        try:
+            with reaching():
+                async with asyncio.timeout(SECONDS):
+                    channel = await connection.channel()
+                    await self._declare(channel)
+            yield Line(connection, channel)
+        finally:
+            with suppress(Unavailable), reaching():
+                async with asyncio.timeout(SECONDS):
+                    await connection.close()
+
+    async def _declare(self, channel: AbstractChannel) -> None:
+        exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        for name, kinds in self.queues.items():
+            dead = await channel.declare_queue(f"{name}.dead", durable=True, arguments={"x-queue-type": "quorum"})
+            arguments: FieldTable = {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": self.deliveries - 1,  # how often one may come back
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": dead.name,
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",  # which that strategy asks for
+            }
+            queue = await channel.declare_queue(name, durable=True, arguments=arguments)
+            for kind in kinds:
+                await queue.bind(exchange, f"{tag(kind)}.#")
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What goes wrong inside between us and the broker is raised as Unavailable, without its URL."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        # the library also cancels whoever waits on a connection that it loses
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable("the bus (RabbitMQ) does not answer: the connection is lost") from None
+    except LOST as error:
+        raise Unavailable(f"the bus (RabbitMQ) does not answer: {str(error) or type(error).__name__}") from None
+    except Exception as error:
+        if type(error) is Exception:  # how the library ends who writes while its connection closes
+            raise Unavailable("the bus (RabbitMQ) does not answer: the connection is closing") from None
+        raise
+
+
+async def on_loss(channel: AbstractChannel, call: Callable[[], None]) -> None:
+    """Call once the channel is gone, or the broker has dismissed its consumer."""
+    channel.close_callbacks.add(lambda *_: call())
+    (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: call())

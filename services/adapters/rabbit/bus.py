@@ -1,0 +1,166 @@
+"""The bus: what is said to everyone, and what is worked on."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
+from itertools import count
+from typing import TypeVar
+
+import aio_pika
+import msgspec
+from aio_pika.abc import AbstractIncomingMessage
+from pamqp.common import FieldTable
+
+from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, on_loss, reaching
+from services.adapters.rabbit.desk import Desk
+from services.adapters.rabbit.publisher import Publisher
+from services.adapters.startup import until_up
+from services.adapters.tail import Tail
+from services.adapters.wire import pack, tag, unpack
+from services.core.backoff import delays
+from services.core.errors import Unavailable
+from services.core.model import Message
+from services.ports import DELIVERIES, QUEUES, Kinds
+
+LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
+T = TypeVar("T")
+log = logging.getLogger("kurs.bus")
+
+
+async def connect(url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = DELIVERIES) -> "RabbitBus":
+    """A bus on `amqp://` or `amqps://`. It connects, and declares everything there, when first used."""
+    return RabbitBus(Broker(url, queues, deliveries))
+
+
+async def unbroken(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]) -> AsyncGenerator[T, None]:
+    """One stream after another: each lives as long as its line. Returns when the first is open."""
+
+    async def items(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        waits = delays(limit=2)
+        while True:
+            with suppress(Unavailable):
+                async with aclosing(stream):
+                    async for item in stream:
+                        waits = delays(limit=2)
+                        yield item
+            log.warning("the bus (RabbitMQ) is lost: reading goes on as soon as it answers")
+            await asyncio.sleep(next(waits))
+            stream = await until_up(open_stream)
+
+    return items(await until_up(open_stream))
+
+
+class RabbitBus:
+    """Messages between processes."""
+
+    def __init__(self, broker: Broker, live_limit: int = LIVE_LIMIT) -> None:
+        self._broker, self._live_limit = broker, live_limit
+        self._publisher = Publisher(broker)
+
+    async def publish(self, *messages: Message) -> None:
+        """Hand messages over; they are the broker's when this returns. Raises Unavailable after a few seconds."""
+        if messages:
+            await self._publisher.publish(pack(messages))
+
+    @asynccontextmanager
+    async def live(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+        """All messages of these kinds from now on. What passes while the broker is away is missed."""
+        async with (
+            AsyncExitStack() as line,
+            aclosing(await unbroken(partial(self._listen, line, kinds))) as messages,
+        ):
+            yield messages
+
+    async def _listen(self, line: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
+        """The messages of a new line; they end with it."""
+        tail, unreadable = Tail(self._live_limit), count(1)
+
+        async def hear(letter: AbstractIncomingMessage) -> None:
+            try:
+                tail.put(*unpack(letter.body))
+            except msgspec.MsgspecError as error:
+                if (number := next(unreadable)).bit_count() == 1:  # all of them may be so while versions differ
+                    log.error("%d cannot be read and passed over, now %s: %s", number, letter.routing_key, error)
+
+        await line.aclose()
+        _, channel = await line.enter_async_context(self._broker.line())
+        with reaching():
+            arguments: FieldTable = {"x-max-length": self._live_limit, "x-overflow": "drop-head"}
+            queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
+            for kind in kinds:
+                await queue.bind(EXCHANGE, f"{tag(kind)}.#")
+            await on_loss(channel, tail.end)
+            await queue.consume(hear, no_ack=True)
+        return tail.read()
+
+    @asynccontextmanager
+    async def work(
+        self, queue: str, *kinds: type[Message], size: int = 500
+    ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
+        """Batches of up to `size` messages, each to one worker of `queue`. A broker's restart loses none."""
+        if self._broker.queues.get(queue) != kinds:
+            raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
+        async with AsyncExitStack() as line:
+            desk: Desk | None = None
+
+            async def sit_down() -> AsyncGenerator[Sequence[Message], None]:
+                nonlocal desk
+                desk = await self._sit_down(line, queue, size)
+                return desk.batches()
+
+            # left by an exception nothing is settled: all goes back to the queue when the line is closed
+            async with aclosing(await unbroken(sit_down)) as batches:
+                yield batches
+            with suppress(Unavailable):  # then it comes again
+                await desk.settle() if desk else None
+
+    async def _sit_down(self, line: AsyncExitStack, queue: str, size: int) -> Desk:
+        """A place at the queue on a new line."""
+        await line.aclose()
+        _, channel = await line.enter_async_context(self._broker.line())
+        with reaching():
+            await channel.set_qos(prefetch_count=size)
+            desk = Desk(await channel.get_queue(queue), size)
+            await on_loss(channel, desk.close)
+            return desk
+
+    async def waiting(self, queue: str) -> int:
+        """How many letters of `queue` wait for a worker."""
+        async with self._broker.line() as (_, channel):
+            with reaching():
+                return (await channel.get_queue(queue)).declaration_result.message_count or 0
+
+    async def dead(self, queue: str) -> int:
+        """How many letters of `queue` were given up."""
+        return await self.waiting(f"{queue}.dead")
+
+    async def replay(self, queue: str) -> int:
+        """Put the letters that were given up back into `queue`; answers how many."""
+        async with self._broker.line() as (_, channel):
+            with reaching():
+                dead = await channel.get_queue(f"{queue}.dead")
+                for moved in range(number := dead.declaration_result.message_count or 0):
+                    letter = await dead.get(fail=False)
+                    if letter is None:
+                        return moved
+                    again = aio_pika.Message(letter.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+                    await channel.default_exchange.publish(again, queue)
+                    await letter.ack()
+                return number
+
+    async def ping(self) -> None:
+        """Send a message through the broker and take it back. Raises Unavailable."""
+        with reaching():
+            async with asyncio.timeout(SECONDS):
+                connection, _ = await self._publisher.line()
+                async with connection.channel() as channel:
+                    queue = await channel.declare_queue(exclusive=True)
+                    await channel.default_exchange.publish(aio_pika.Message(b"ping"), queue.name)
+                    await queue.get(no_ack=True)
+                    await queue.delete()
+
+    async def close(self) -> None:
+        """Close the line that publishes; who reads closes their own."""
+        await self._publisher.close()

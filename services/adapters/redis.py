@@ -1,0 +1,138 @@
+"""The cache on Redis: keys `rate:{BTC-USD}`, `state:{binance}`, `choice:{choice}`; a set of the names for each kind.
+
+Answers are under the keys of those who keep them.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.adapters.wire import tag
+from services.core.errors import Unavailable
+from services.core.model import Choice, Rate, State, key
+
+SECONDS = 1  # how long Redis is waited for
+CONNECTIONS = 20  # who needs one more waits for it
+KEPT = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
+# A writer that was paused may wake up with old news: the newer stays.
+PUT_NEWER = """
+local kept = redis.call('HGET', KEYS[1], 'time')
+if kept and tonumber(kept) > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'time', ARGV[1], 'body', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+T = TypeVar("T", Rate, State, Choice)
+log = logging.getLogger("kurs.cache")
+
+
+async def connect(url: str) -> "RedisCache":
+    """A cache on `redis://` or `rediss://`. It connects when first used: nobody must wait for Redis to start."""
+    return RedisCache(url)
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None
+
+
+class RedisCache:
+    """What is current, for all processes. Every method raises Unavailable within a few seconds."""
+
+    def __init__(self, url: str) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            decode_responses=True,
+            max_connections=CONNECTIONS,
+            timeout=SECONDS,
+            socket_timeout=SECONDS,
+            socket_connect_timeout=SECONDS,
+            retry=Retry(NoBackoff(), 1),  # once: each connection of the pool learns so that Redis was restarted
+        )
+        self._redis: Redis = Redis.from_pool(pool)
+
+    async def put(self, *items: Rate | State | Choice) -> None:
+        """Keep the newest of each, in one round trip."""
+        with reaching():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for item in items:
+                    kind, name = tag(type(item)), key(item)
+                    pipe.sadd(f"{kind}s", name)
+                    pipe.eval(PUT_NEWER, 1, f"{kind}:{{{name}}}", item.time, msgspec.json.encode(item), KEPT)
+                await pipe.execute()
+
+    async def rates(self) -> list[Rate]:
+        """The last rate of each direction."""
+        return await self._all(Rate)
+
+    async def states(self) -> list[State]:
+        """The last state of each exchange."""
+        return await self._all(State)
+
+    async def choice(self) -> Choice | None:
+        """The exchange in use."""
+        return next(iter(await self._all(Choice)), None)
+
+    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
+        with reaching():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for name, number in counts.items():
+                    pipe.hincrby(f"count:{{{window}}}", name, number)
+                pipe.expire(f"count:{{{window}}}", seconds, nx=True)
+                totals = await pipe.execute()
+        return dict(zip(counts, totals, strict=False))
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        """Answers that were kept under these keys, in one round trip."""
+        with reaching():
+            bodies = await self._redis.mget(keys)
+        return [None if body is None else str(body).encode() for body in bodies]
+
+    async def set(self, key: str, body: bytes, seconds: int) -> None:
+        """Keep an answer for so long."""
+        with reaching():
+            await self._redis.set(key, body, ex=seconds)
+
+    async def drop(self, *keys: str) -> None:
+        """Keep what is under these keys no longer."""
+        with reaching():
+            await self._redis.delete(*keys)
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+        with reaching():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """Close the pool's connections."""
+        await self._redis.aclose()
+
+    async def _all(self, kind: type[T]) -> list[T]:
+        with reaching():
+            names = sorted(map(str, await self._redis.smembers(f"{tag(kind)}s")))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hget(f"{tag(kind)}:{{{name}}}", "body")
+                bodies = await pipe.execute()
+        return [item for body in bodies if body and (item := _read(body, kind))]
+
+
+def _read(body: str, kind: type[T]) -> T | None:
+    """What another version of Kurs wrote and this one cannot read is passed over."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        log.warning("a %s in the cache cannot be read and is passed over: %s", tag(kind), error)
+        return None

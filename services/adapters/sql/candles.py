@@ -1,0 +1,139 @@
+"""Candles: written in bulk, read in runs. Prices travel as text, which is exact and cheaper than Decimals."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql import bulk
+from services.adapters.sql import series as names
+from services.adapters.sql.dialect import insert
+from services.adapters.sql.tables import candles
+from services.core.model import Bar, Candle, Origin, Series
+
+# timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
+Row = tuple[int, str, str, str, str, str, str, int, bool, str, int]
+
+ALL = 2**62
+KEY = [column.name for column in candles.primary_key]
+PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
+ORIGINS = {origin.value: origin for origin in Origin}
+VALUES = [*PRICES, "trades", "closed", "source", "revision"]
+_ROW = (
+    candles.c.timestamp,
+    *(cast(candles.c[name], Text).label(name) for name in PRICES),
+    *(candles.c[name] for name in ("trades", "closed", "source", "revision")),
+)
+_KEPT = select(*_ROW).where(
+    *(candles.c[name] == bindparam(name) for name in KEY[:3]),
+    candles.c.timestamp.between(bindparam("since"), bindparam("until")),
+)
+_OLDEST = _KEPT.order_by(candles.c.timestamp).limit(bindparam("limit"))
+_NEWEST = _KEPT.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
+_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
+_COMPILED = {question: question.compile(dialect=_DIALECT) for question in (_OLDEST, _NEWEST)}
+_ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, compiled in _COMPILED.items()}
+
+
+async def save(connection: AsyncConnection, items: Sequence[Candle]) -> None:
+    """Keep each candle in place of the one of its key, the last of `items` winning; those that are the same stay."""
+    runs, now = _runs(items), time.time_ns() // 1_000_000
+    if connection.dialect.name == "postgresql":
+        await bulk.save(connection, runs, now)
+        return
+    new = insert(connection, candles)
+    statement = new.on_conflict_do_update(
+        index_elements=KEY,
+        set_={name: new.excluded[name] for name in [*VALUES, "created_at"]},
+        where=or_(*(candles.c[name] != new.excluded[name] for name in VALUES)),
+    )
+    await connection.execute(statement, [_row(run.key, candle, now) for run in runs for candle in run.candles])
+
+
+async def rows(connection: AsyncConnection, series: Series, since: int, until: int, limit: int = ALL) -> Sequence[Row]:
+    """Candles with openings in [since, until], oldest first; the oldest `limit` of them."""
+    return await _fetched(connection, _OLDEST, series, (since, until, limit))
+
+
+async def last(connection: AsyncConnection, series: Series, until: int, count: int) -> Sequence[Row]:
+    """The newest `count` with openings up to `until`, oldest first."""
+    return (await _fetched(connection, _NEWEST, series, (-ALL, until, count)))[::-1]
+
+
+async def _fetched(
+    connection: AsyncConnection, question: Select[Any], series: Series, bounds: tuple[int, int, int]
+) -> Sequence[Row]:
+    """On PostgreSQL past SQLAlchemy, which would take longer to wrap the rows than the database to find them."""
+    values = dict(zip((*KEY[:3], "since", "until", "limit"), (*names.key(series), *bounds), strict=True))
+    found: Sequence[Row]
+    if connection.dialect.name != "postgresql":
+        found = (await connection.execute(question, values)).all()
+        return found
+    text, order = _ASYNCPG[question]
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    found = await driver.fetch(text, *(values[name] for name in order))
+    return found
+
+
+async def unverified(connection: AsyncConnection, series: Series, since: int, until: int) -> list[int]:
+    """Openings of closed candles that were built from ticks."""
+    question = _of(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
+    ticks = question.where(candles.c.closed, candles.c.source == Origin.TICKS.value)
+    return list(await connection.scalars(ticks))
+
+
+async def series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
+    """Every series with its first and last opening. From one to the next through the index: there are few of them."""
+    found: dict[Series, tuple[int, int]] = {}
+    key = [candles.c[name] for name in KEY[:3]]
+    first = select(*key).order_by(*key).limit(1)
+    row = (await connection.execute(first)).first()
+    while row:
+        one = names.read(*row)
+        ends = _of(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), one, None, None)
+        found[one] = (await connection.execute(ends)).one()
+        row = (await connection.execute(first.where(tuple_(*key) > tuple_(*row)))).first()
+    return found
+
+
+def read(series: Series, rows: Iterable[Row]) -> list[Candle]:
+    """Rows as candles."""
+    return [
+        Candle(
+            series,
+            Bar(at, Decimal(o), Decimal(h), Decimal(low), Decimal(c), Decimal(volume), Decimal(quote), trades),
+            closed,
+            ORIGINS[source],
+            revision,
+        )
+        for at, o, h, low, c, volume, quote, trades, closed, source, revision in rows
+    ]
+
+
+def _of(question: Any, series: Series, since: int | None, until: int | None) -> Any:
+    question = question.where(names.of(candles, series))
+    if since is not None:
+        question = question.where(candles.c.timestamp >= since)
+    return question if until is None else question.where(candles.c.timestamp <= until)
+
+
+def _runs(items: Sequence[Candle]) -> list[bulk.Run]:
+    """One candle per key in the key's order, the same everywhere: no two writers can lock each other out."""
+    newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
+    for item in items:
+        newest[item.series][item.bar.timestamp] = item
+    runs = [bulk.Run(names.key(series), [found[at] for at in sorted(found)]) for series, found in newest.items()]
+    return sorted(runs, key=itemgetter(0))
+
+
+def _row(key: tuple[str, str, str], candle: Candle, now: int) -> dict[str, object]:
+    bar = candle.bar
+    prices = [f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume)]
+    rest = bar.trades, candle.closed, candle.source.value, candle.revision, now
+    return dict(zip(candles.c.keys(), (*key, bar.timestamp, *prices, *rest), strict=True))

@@ -1,0 +1,91 @@
+"""Engines for PostgreSQL and SQLite, and what their errors mean."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import event, exc, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.core.errors import Misconfigured, Unavailable
+
+SECONDS = 5  # how long a connection or a place in the pool is waited for
+OURS = (  # our mistakes; the database is well
+    *(exc.DataError, exc.IntegrityError, exc.ProgrammingError),
+    *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError),
+)
+THEIRS = (
+    *(exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError),
+    asyncpg.InternalClientError,  # a connection whose server died in the middle of an answer
+)
+
+
+def make_engine(address: str, seconds: float = 2 * SECONDS) -> AsyncEngine:
+    """An engine for that URL, which waits `seconds` for an answer or a lock.
+
+    It connects when first used; connections that a restart broke are replaced unnoticed.
+    """
+    url = make_url(address)
+    return _sqlite(url, seconds) if url.get_backend_name() == "sqlite" else _postgres(url, seconds)
+
+
+def _postgres(url: URL, seconds: float) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,
+        pool_timeout=SECONDS,
+        connect_args={"timeout": SECONDS, "command_timeout": seconds},
+    )
+    event.listen(engine.sync_engine, "checkout", _replace_broken)
+    return engine
+
+
+def _replace_broken(connection: Any, _record: object, _proxy: object) -> None:
+    """asyncpg knows when the other side has hung up; asking the server each time would cost three round trips."""
+    if connection.driver_connection.is_closed():
+        raise exc.InvalidatePoolError
+
+
+def _sqlite(url: URL, seconds: float) -> AsyncEngine:
+    if url.database and url.database != ":memory:":
+        _make_folder(Path(url.database).parent)
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": seconds})
+    event.listen(engine.sync_engine, "connect", _tune)
+    return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"the database's folder cannot be made, choose another KURS_DATA_DIR: {error}") from None
+
+
+def _tune(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a power cut may take the last commits, never the file
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+@asynccontextmanager
+async def reaching(engine: AsyncEngine) -> AsyncIterator[None]:
+    """What goes wrong inside between us and the database is raised as Unavailable, without its URL."""
+    try:
+        yield
+    except OURS:
+        raise
+    except THEIRS as error:
+        reason = str(getattr(error, "orig", None) or error) or type(error).__name__
+        raise Unavailable(f"the database ({engine.dialect.name}) does not answer: {reason}") from None
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Raises Unavailable."""
+    async with reaching(engine), engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))

@@ -1,0 +1,118 @@
+"""The store on SQL: transactions around what the nouns' files do."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.adapters.sql import candles, coverage, cursors, gaps, holes, rates, seals
+from services.adapters.sql import engine as engines
+from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Seal, Series
+
+OVERTAKEN = 3  # how often others may be faster with candles that nobody had
+Kept = Rate | Gap | Candle | Hole | Seal | Cursor
+
+SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
+    Rate: rates.save,
+    Gap: gaps.save,
+    Candle: candles.save,
+    Hole: holes.save,
+    Seal: seals.save,
+    Cursor: cursors.save,
+}
+
+
+async def connect(url: str) -> "SqlStore":
+    """A store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used."""
+    return SqlStore(engines.make_engine(url))
+
+
+class SqlStore:
+    """What is kept for good. Every method raises Unavailable when the database cannot be reached."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
+
+    async def save(self, *items: Kept) -> None:
+        """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing."""
+        for _ in range(OVERTAKEN):
+            with suppress(asyncpg.UniqueViolationError):
+                return await self._save(items)
+        return await self._save(items)
+
+    async def _save(self, items: Sequence[Kept]) -> None:
+        async with engines.reaching(self._engine), self._engine.begin() as connection:
+            for kind, save in SAVES.items():
+                if some := [item for item in items if type(item) is kind]:
+                    await save(connection, some)
+
+    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
+        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
+        async with self._connection() as connection:
+            return candles.read(series, await candles.rows(connection, series, since, until, limit or candles.ALL))
+
+    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+        """The newest `count` candles with openings up to `until`, oldest first."""
+        async with self._connection() as connection:
+            return candles.read(series, await candles.last(connection, series, until, count))
+
+    async def series(self) -> dict[Series, tuple[int, int]]:
+        """Every series that is kept, with its first and last opening."""
+        async with self._connection() as connection:
+            return await candles.series(connection)
+
+    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+        async with self._connection() as connection:
+            return await coverage.missing(connection, series, since, until)
+
+    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
+        """Openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+        async with self._connection() as connection:
+            return await candles.unverified(connection, series, since, until)
+
+    async def coverage(self, series: Series, since: int, until: int) -> Coverage:
+        """What is kept of the closed openings in [since, until]."""
+        async with self._connection() as connection:
+            return await coverage.coverage(connection, series, since, until)
+
+    async def holes(self, state: HoleState) -> list[Hole]:
+        """All holes in that state."""
+        async with self._connection() as connection:
+            return await holes.load(connection, state)
+
+    async def cursors(self) -> list[Cursor]:
+        """How far the trades of each series are built in."""
+        async with self._connection() as connection:
+            return await cursors.load(connection)
+
+    async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
+        """The seals of days in [since, until], the newest revision of each, oldest first."""
+        async with self._connection() as connection:
+            return await seals.load(connection, series, since, until)
+
+    async def rates(self) -> list[Rate]:
+        """The last known rate of each direction."""
+        async with self._connection() as connection:
+            return await rates.load(connection)
+
+    async def gaps(self, since: int, until: int) -> list[Gap]:
+        """Gaps that touch [since, until], oldest first."""
+        async with self._connection() as connection:
+            return await gaps.load(connection, since, until)
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+        await engines.ping(self._engine)
+
+    async def close(self) -> None:
+        """Close the pool's connections."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        async with engines.reaching(self._engine), self._reading.connect() as connection:
+            yield connection

@@ -1,0 +1,102 @@
+"""The tables, the same for PostgreSQL and SQLite. Times are milliseconds since the epoch; no price is ever a float."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Numeric, PrimaryKeyConstraint, Table, Text
+
+metadata = MetaData(
+    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_name)s"},
+)
+
+# without a scale, so that it is exact for any token; SQLite's own NUMERIC is a float, hence text there
+EXACT = Numeric().with_variant(Text(), "sqlite")
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("direction", Text, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # the Rate as JSON
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("instrument", Text, primary_key=True),  # empty: the whole exchange
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("until", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "until"),  # gaps are few and mostly asked for by their end: "since yesterday"
+)
+
+# The key's index holds all that readers ask for: neighbours in time lie together in it, but all over the table, which
+# is in the order of arrival. On PostgreSQL a partition is a year (see years.py).
+candles = Table(
+    "candles",
+    metadata,
+    Column("exchange", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("timeframe", Text, nullable=False),
+    Column("timestamp", BigInteger, nullable=False, autoincrement=False),
+    Column("open", EXACT, nullable=False),
+    Column("high", EXACT, nullable=False),
+    Column("low", EXACT, nullable=False),
+    Column("close", EXACT, nullable=False),
+    Column("volume", EXACT, nullable=False),
+    Column("quote_volume", EXACT, nullable=False),
+    Column("trades", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint(
+        "exchange",
+        "symbol",
+        "timeframe",
+        "timestamp",
+        postgresql_include=[
+            *("open", "high", "low", "close", "volume", "quote_volume", "trades", "closed", "source", "revision")
+        ],
+    ),
+    postgresql_partition_by="RANGE (timestamp)",
+    sqlite_with_rowid=False,
+)
+
+holes = Table(
+    "holes",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("timeframe", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("until", BigInteger, primary_key=True, autoincrement=False),
+    Column("noticed", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("settled", BigInteger),
+    Column("origin", Text),
+    Index(None, "state"),  # those to be repaired are few among those that were
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("timeframe", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("candles", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("made", BigInteger, nullable=False),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("timeframe", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+)

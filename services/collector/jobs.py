@@ -1,0 +1,53 @@
+"""Collects: exchanges → ticks, gaps and how the exchanges stand."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import httpx
+
+from services.collector.history import History
+from services.collector.line import Line
+from services.collector.listing import watch_listing
+from services.collector.missed import refill
+from services.collector.polling import poll
+from services.collector.progress import show_progress
+from services.collector.publishing import publish_state, publish_ticks, repeat_quotes
+from services.collector.rest import Rest
+from services.collector.session import AGENT
+from services.collector.sockets import stay_connected
+from services.core.backoff import delays
+from services.ports import Deps
+
+log = logging.getLogger(__name__)
+
+
+async def collect(deps: Deps) -> None:
+    """Everything at every exchange of `deps`. One that goes wrong takes nothing else with it."""
+    client = httpx.AsyncClient(timeout=httpx.Timeout(5, connect=3), headers={"user-agent": AGENT})
+    async with client, asyncio.TaskGroup() as group:
+        lines = [Line(exchange, deps) for exchange in deps.exchanges]
+        group.create_task(show_progress(lines, deps.clock))
+        for line in lines:
+            rest = Rest(line, client)
+            for work in (stay_connected, publish_ticks, repeat_quotes, publish_state):
+                group.create_task(_kept_up(line, partial(work, line)))
+            for asking in (watch_listing, poll, refill):
+                group.create_task(_kept_up(line, partial(asking, line, rest)))
+            group.create_task(_kept_up(line, History(line, rest, deps).keep_complete))
+
+
+async def _kept_up(line: Line, work: Callable[[], Awaitable[None]]) -> None:
+    """Begin again what broke. It should not: what exchanges do wrong is met where it happens."""
+    for pause in delays(0.5, 30):
+        try:
+            await work()
+        except Exception:
+            log.exception("%s: a part of the collector broke and begins again", line.exchange.name)
+        else:
+            return
+        await line.clock.sleep(pause)
+
+
+JOBS = [collect]

@@ -1,0 +1,133 @@
+"""The line to one exchange: what its connections and polls feed, and what the world is told of it."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+
+from services.collector import metrics
+from services.collector.link import Link
+from services.core.exchange import Event, Exchange, Heard, Presence
+from services.core.model import Feed, Gap, Instrument, Kline, Progress, State, Tick, Trade
+from services.core.outbox import News, Outbox
+from services.core.routes import collected
+from services.core.sequence import Sequence
+from services.core.sources import Sources
+from services.ports import Deps
+
+log = logging.getLogger(__name__)
+
+FLOOR = 3_000  # ms; no shorter pause is called silence
+COMPLAINTS = 60_000  # ms between two lines of the log on garbage
+
+
+class Line:
+    """One exchange, as collected."""
+
+    def __init__(self, exchange: Exchange, deps: Deps) -> None:
+        settings = deps.settings
+        self.exchange, self.bus, self.clock, self.conflate_ms = exchange, deps.bus, deps.clock, settings.conflate_ms
+        self.wanted = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
+        floor = FLOOR if exchange.sockets else max(FLOOR, exchange.poll_seconds * 2500)
+        self.sources = Sources(self.wanted, floor, exchange.holds and exchange.holds * 1000)
+        self.sequences: defaultdict[Instrument, Sequence] = defaultdict(Sequence)
+        self.outbox, self.some = Outbox(), asyncio.Event()
+        self.listed = asyncio.Event()  # it is known which instruments trade
+        self.link = Link(exchange, deps.clock)
+        self.received: int | None = None
+        self.history: Progress | None = None
+        self._garbage, self._complained = 0, 0
+        self._messages = metrics.MESSAGES.labels(exchange.name)
+
+    def take(self, events: Iterable[Event]) -> None:
+        """What an exchange said of prices and of what it has."""
+        for event in events:
+            match event:
+                case Heard() if event.tick.instrument in self.sources:
+                    self._hear(event)
+                case Trade() if event.instrument in self.sources:
+                    for trade in self.sequences[event.instrument].take(event):
+                        self.put(trade)
+                case Kline() if event.series.instrument in self.sources:
+                    self.put(event)
+                case Presence() if self.sources.mark(event.instrument, event.present):
+                    word = "is given again" if event.present else f"is not given: {event.reason}"
+                    log.info("%s: %s %s", self.exchange.name, event.instrument, word)
+
+    def _hear(self, heard: Heard) -> None:
+        self._note_silence(heard.tick)
+        if not self._known_better(heard) and self.sources.heard(heard):
+            self.put(heard.tick)
+
+    def _known_better(self, heard: Heard) -> bool:
+        """A polled quote, which has no number, may be older than what the stream said meanwhile."""
+        last = self.sources.last(heard.tick.instrument)
+        return bool(self.link.sockets) and heard.number is None and last is not None and last >= self.link.streaming
+
+    def _note_silence(self, tick: Tick) -> None:
+        """Where nothing is numbered, who was silent on an open connection may have said what did not reach us."""
+        if self.exchange.missed or self.sources.feed(tick.instrument, tick.received) is not Feed.SILENT:
+            return
+        last = self.sources.last(tick.instrument) or tick.received
+        if self.link.sockets and last >= self.link.streaming:
+            self.put(Gap(self.exchange.name, last, tick.received, "it was silent", tick.instrument))
+
+    def put(self, message: News) -> None:
+        """To be published."""
+        self.outbox.put(message)
+        self.some.set()
+
+    def due(self) -> dict[Instrument, int]:
+        """The number of the trade that comes next, where it is known."""
+        return {instrument: sequence.due for instrument, sequence in self.sequences.items() if sequence.due is not None}
+
+    def give_up(self, instrument: Instrument) -> None:
+        """Trades that cannot be had again become a gap."""
+        sequence = self.sequences[instrument]
+        missing = sequence.missing()
+        trades, since, until = sequence.give_up()
+        metrics.MISSED.labels(self.exchange.name).inc(len(missing))
+        reason = f"{len(missing)} trades from {missing.start} are missing"
+        log.warning("%s: %s: %s", self.exchange.name, instrument, reason)
+        self.put(Gap(self.exchange.name, since, until, reason, instrument))
+        for trade in trades:
+            self.put(trade)
+
+    def alive(self, now: int) -> None:
+        """Something well-formed came."""
+        self.received = now
+        self._messages.inc()
+
+    def garbage(self, error: Exception) -> None:
+        """Something came that cannot be understood. Said in the log once a minute at most."""
+        metrics.GARBAGE.labels(self.exchange.name).inc()
+        self._garbage += 1
+        now = self.clock.now()
+        if now - self._complained >= COMPLAINTS:
+            log.warning("%s: %d messages cannot be understood: %.200s", self.exchange.name, self._garbage, error)
+            self._garbage, self._complained = 0, now
+
+    def opened(self, connection: object, host: str, now: int) -> None:
+        """A connection gives its first price. Where nothing is numbered, what was said before is lost."""
+        lost = self.link.opened(connection, host, now)
+        if lost and self.exchange.missed is None:
+            since, reason = lost
+            self.put(Gap(self.exchange.name, since, now, reason))
+
+    def state(self) -> State:
+        """What is known now."""
+        now, link = self.clock.now(), self.link
+        return State(
+            exchange=self.exchange.name,
+            time=now,
+            connected=link.connected,
+            transport=link.transport,
+            host=link.host,
+            reason=link.reason,
+            since=link.since,
+            received=self.received,
+            reconnects=link.reconnects,
+            simulated=self.exchange.simulated,
+            sources=self.sources.view(now, link.streaming, link.proof if link.sockets else 0),
+            history=self.history,
+        )

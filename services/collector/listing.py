@@ -1,0 +1,41 @@
+"""Which instruments trade: those that do not are not collected, whatever is said of their price."""
+
+from services.collector.line import Line
+from services.collector.rest import NoAnswer, Rest
+from services.core.backoff import delays
+from services.core.exchange import Ask, Presence
+from services.core.model import Instrument
+
+SECONDS = 30.0  # between two looks
+WEIGHT = 600  # a minute at most; whoever has many instruments looks less often
+
+
+async def watch_listing(line: Line, rest: Rest) -> None:
+    """Gate instruments on what trades: before the first connection, and again from time to time."""
+    if line.exchange.listing is None:
+        line.listed.set()
+        return
+    minutes = len(line.wanted) * line.exchange.listing_weight / WEIGHT
+    pauses = delays(0.25, 15)
+    while True:
+        try:
+            for instrument in line.wanted:
+                line.take([await _presence(rest, line.exchange.listing(instrument), instrument)])
+        except NoAnswer as error:
+            if not line.listed.is_set():
+                line.link.down(error.reason)
+            await line.clock.sleep(max(next(pauses), error.wait))
+        else:
+            line.listed.set()
+            pauses = delays(0.25, 15)
+            await line.clock.sleep(max(SECONDS, minutes * 60))
+
+
+async def _presence(rest: Rest, ask: Ask, instrument: Instrument) -> Presence:
+    try:
+        events = await rest.get(ask)
+    except NoAnswer as error:
+        if error.status not in (400, 404):
+            raise
+        return Presence(instrument, False, error.reason)
+    return next(event for event in events if isinstance(event, Presence))

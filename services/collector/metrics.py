@@ -1,0 +1,8 @@
+"""What the collector counts."""
+
+from prometheus_client import Counter
+
+MESSAGES = Counter("kurs_collector_messages_total", "Messages understood", ["exchange"])
+GARBAGE = Counter("kurs_collector_garbage_total", "Messages that could not be understood", ["exchange"])
+RECONNECTS = Counter("kurs_collector_reconnects_total", "Connections that had to be made again", ["exchange"])
+MISSED = Counter("kurs_collector_missed_trades_total", "Trades that never came, nor when asked for again", ["exchange"])

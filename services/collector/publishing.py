@@ -1,0 +1,60 @@
+"""What is told: ticks, trades, closed candles and gaps as they come, the state each second and at each change."""
+
+import logging
+
+from services.collector.line import Line
+from services.core.backoff import delays
+from services.core.errors import Unavailable
+from services.core.model import State
+
+log = logging.getLogger(__name__)
+
+STATE = 1_000  # ms between two states when nothing changes
+REPEAT = 2.0  # seconds
+LOOK = 0.1  # seconds between two looks at whether something did
+
+
+async def publish_ticks(line: Line) -> None:
+    """At once after a pause, then all that came within `conflate_ms` together."""
+    pauses = delays(0.1, 5)
+    while True:
+        await line.some.wait()
+        batch = line.outbox.take()
+        try:
+            await line.bus.publish(*batch)
+        except Unavailable as error:
+            line.outbox.put_back(batch)
+            log.warning("%s: ticks wait: %s", line.exchange.name, error)
+            await line.clock.sleep(next(pauses))
+        else:
+            pauses = delays(0.1, 5)
+            if not line.outbox:
+                line.some.clear()
+            await line.clock.sleep(line.conflate_ms / 1000)
+
+
+async def repeat_quotes(line: Line) -> None:
+    """Say the last quote of each instrument again: who began to listen later knows soon what does not change."""
+    while True:
+        await line.clock.sleep(REPEAT)
+        if quotes := line.sources.quotes():
+            line.outbox.put_back(quotes)
+            line.some.set()
+
+
+async def publish_state(line: Line) -> None:
+    """The state each second and at each change. One that cannot be published is replaced by the next."""
+    told: State | None = None
+    while True:
+        state = line.state()
+        if told is None or state.time - told.time >= STATE or _gist(state) != _gist(told):
+            told = state
+            try:
+                await line.bus.publish(state)
+            except Unavailable:
+                log.debug("%s: the state waits for the bus", line.exchange.name)
+        await line.clock.sleep(LOOK)
+
+
+def _gist(state: State) -> object:
+    return state.transport, state.host, state.reason, [(source.instrument, source.feed) for source in state.sources]

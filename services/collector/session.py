@@ -1,0 +1,163 @@
+"""One connection, from its opening to its end."""
+
+import asyncio
+import logging
+from enum import Enum, auto
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from services import __version__
+from services.collector.line import Line
+from services.core.exchange import Answer, Heard, Limit, Refused, Renew, Send, Stream
+from services.core.model import Trade
+from services.core.rhythm import Rhythm
+from services.core.window import Window
+
+AGENT = f"kurs/{__version__}"
+log = logging.getLogger(__name__)
+wire = logging.getLogger(f"{__name__}.wire")
+wire.setLevel(logging.INFO)  # at DEBUG the library writes headers, keys among them
+
+GARBAGE = Limit(20, 10)  # more than this is no accident
+PATIENCE = 60_000  # ms; a connection that has given no price by then will not
+REMEDY = 60_000  # ms; a connection this old that leaves an instrument silent is tried anew
+
+
+class News(Enum):
+    """What a connection's keeper needs to know."""
+
+    GOOD = auto()  # a price came
+    RENEW = auto()  # it must go soon
+    OVER = auto()
+
+
+class Left(Exception):
+    """We leave a connection."""
+
+    def __init__(self, reason: str, wait: float = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.wait = reason, wait
+
+
+async def passage(window: Window) -> None:
+    """Wait until one more is allowed, and note it. By the loop's clock, which nobody turns."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(window.wait(loop.time()))
+    window.note(loop.time())
+
+
+class Session:
+    """One connection. Its keeper hears of it by `news`."""
+
+    def __init__(self, line: Line, stream: Stream, origin: str) -> None:
+        self.line, self.stream, self.origin = line, stream, origin
+        self.host = urlsplit(origin).hostname or ""
+        self.news: asyncio.Queue[News] = asyncio.Queue()
+        self.wait = 0.0  # seconds that the exchange wants to be left alone
+        self._good = self._renewing = False
+        self._socket: ClientConnection | None = None
+        self._reason = ""
+        self._opened = self._heard = line.clock.now()
+        self._rhythm = Rhythm(line.exchange.quiet * 1000)
+        self._garbage, self._sends = Window(GARBAGE), Window(line.exchange.sends)
+
+    async def run(self) -> None:
+        """Read until the end, whatever the end is."""
+        reason = None
+        try:
+            await self._converse()
+        except Left as left:
+            reason, self.wait = left.reason, left.wait
+        except InvalidStatus as error:
+            reason = self._refusal(error)
+        except (WebSocketException, OSError) as error:
+            reason = f"{self.host}: {error or type(error).__name__}"
+        finally:
+            self._socket = None
+            self.line.link.closed(self, reason and (self._reason or reason))
+            self.news.put_nowait(News.OVER)
+
+    async def leave(self) -> None:
+        """Close in peace."""
+        if self._socket:
+            self._reason = self._reason or "renewed"
+            await self._socket.close()
+
+    def look(self) -> None:
+        """Give a dead connection up; ask for another before this one's time is over, or when it leaves one silent."""
+        now = self.line.clock.now()
+        if self._socket and now - self._heard > self._rhythm.allowed:
+            self._reason = f"{self.host}: nothing came for {(now - self._heard) / 1000:.0f} s"
+            self._socket.transport.abort()
+        elif self._socket and not self._good and now - self._opened > PATIENCE:
+            self._reason = f"{self.host}: no price came in {PATIENCE // 1000} s"
+            self._socket.transport.abort()
+        elif now - self._opened > self.line.exchange.lifetime * 1000:
+            self._renew("its time is nearly over")
+        elif now - self._opened > REMEDY and (silent := self.line.sources.silent(now)):
+            self._renew(f"{silent[0]} is silent")
+
+    async def _converse(self) -> None:
+        async with connect(
+            self.origin + self.stream.path,
+            additional_headers=self.line.exchange.credentials(),
+            user_agent_header=AGENT,
+            compression=None,
+            open_timeout=5,
+            close_timeout=1,
+            ping_interval=None,  # pings of ours count against the limit, and prices prove more
+            logger=wire,
+        ) as socket:
+            self._socket, self._heard = socket, self.line.clock.now()
+            for frame in self.stream.greeting:
+                await self._send(socket, frame)
+            while True:
+                await self._read(socket, await socket.recv())
+
+    async def _read(self, socket: ClientConnection, frame: str | bytes) -> None:
+        now = self.line.clock.now()
+        try:
+            events = self.stream.read(frame, now)
+        except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
+            self._throw_away(error)
+            return
+        self._heard, self._rhythm = now, self._rhythm.heard(now)
+        self.line.alive(now)
+        self.line.link.proof = now
+        if not self._good and any(isinstance(event, Heard | Trade) for event in events):
+            self._good = True
+            self.line.opened(self, self.host, now)
+            self.news.put_nowait(News.GOOD)
+        self.line.take(events)
+        for event in events:
+            match event:
+                case Send():
+                    await self._send(socket, event.frame)
+                case Renew():
+                    self._renew(event.reason)
+                case Refused():
+                    raise Left(event.reason, event.wait)
+
+    def _throw_away(self, error: Exception) -> None:
+        self.line.garbage(error)
+        if self._garbage.full(asyncio.get_running_loop().time()):
+            raise Left(f"{self.host}: too much of what it sends cannot be understood") from None
+
+    async def _send(self, socket: ClientConnection, frame: str) -> None:
+        await passage(self._sends)
+        await socket.send(frame)
+
+    def _renew(self, reason: str) -> None:
+        if not self._renewing:
+            self._renewing = True
+            log.info("%s: another connection is made: %s", self.line.exchange.name, reason)
+            self.news.put_nowait(News.RENEW)
+
+    def _refusal(self, error: InvalidStatus) -> str:
+        response, exchange = error.response, self.line.exchange
+        headers = {name.lower(): value for name, value in response.headers.raw_items()}
+        answer = Answer(response.status_code, headers, bytes(response.body or b""))
+        self.wait = exchange.wait(answer, self.line.clock.now())
+        return f"{self.host} answers {answer.status} {exchange.complaint(answer.body)}".strip()

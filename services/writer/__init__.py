@@ -1,0 +1,6 @@
+"""Keeps what must outlive the processes: candles with their holes and seals, gaps, and the last known rates."""
+
+from services.writer.jobs import keep_candles, keep_rates
+
+JOBS = [keep_candles, keep_rates]
+NEEDS = ("bus", "store")

@@ -1,0 +1,112 @@
+"""What the writer knows and changes: a batch of messages becomes what is to be saved, all or nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
+
+from services.core.candles import of_kline
+from services.core.minutes import Minutes
+from services.core.model import Candle, Cursor, Feed, Gap, Hole, Kline, Message, Seal, Series, State, Trade
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Store
+from services.writer import rollup
+from services.writer.holes import Holes
+from services.writer.sealing import Sealing
+from services.writer.shelf import Shelf
+
+Item = Candle | Cursor | Hole | Seal | Gap
+_source = attrgetter("exchange", "instrument")
+LAG = 3_000  # ms after its end before a minute is closed for want of trades
+
+
+class Book:
+    """All candles of all series. What a method answers is to be saved before the next is called, and then `saved`.
+
+    When that fails, or a method raises Unavailable, the book is of no more use: a new one knows what is kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._shelf, self._holes = store, Shelf(store), Holes()
+        self._sealing = Sealing(store, self._shelf, self._holes)
+        self._minutes: dict[Series, Minutes] = {}
+        self._received: dict[str, int] = {}  # by exchange: our clock at the newest trade that is built in
+
+    async def load(self) -> None:
+        """Begin with what is kept."""
+        for cursor in await self._store.cursors():
+            last = await self._shelf.newest(cursor.series)
+            self._minutes[cursor.series] = Minutes(cursor.series, cursor, last)
+        await self._holes.load(self._store)
+
+    def recent(self) -> set[tuple[Series, int]]:
+        """The last two candles of every series that trades build."""
+        return {
+            (series._replace(timeframe=name), opening)
+            for series, minutes in self._minutes.items()
+            for name, frame in TIMEFRAMES.items()
+            if (cursor := minutes.cursor)
+            for opening in (frame.opening(cursor.time), frame.back(frame.opening(cursor.time), 1))
+        }
+
+    async def kept(self, keys: Iterable[tuple[Series, int]]) -> list[Candle]:
+        """These candles, as far as there are such, by series and opening."""
+        found = []
+        for series, some in groupby(sorted(keys), itemgetter(0)):
+            openings = [opening for _, opening in some]
+            await self._shelf.need(series, openings)
+            found += [candle for opening in openings if (candle := self._shelf.get(series, opening))]
+        return found
+
+    async def take(self, messages: Sequence[Message], now: int) -> list[Item]:
+        """What a batch changes."""
+        trades = [message for message in messages if isinstance(message, Trade)]
+        traded, built = set[Series](), dict[tuple[Series, int], Candle]()
+        for (exchange, instrument), some in groupby(trades, _source):
+            series, run = Series(exchange, instrument, "1m"), list(some)
+            traded.add(series)
+            self._received[exchange] = max(self._received.get(exchange, 0), run[-1].received)
+            for candle in (await self._built(series)).take(run):
+                built[series, candle.bar.timestamp] = candle
+        klines = [of_kline(message) for message in messages if isinstance(message, Kline)]
+        await rollup.keep(self._shelf, [*built.values(), *klines])
+        holes = self._holes.heard(message for message in messages if isinstance(message, Hole))
+        gaps = [message for message in messages if isinstance(message, Gap)]
+        cursors = [cursor for series in traded if (cursor := self._minutes[series].cursor)]
+        return [*gaps, *cursors, *await self._changes(holes, now)]
+
+    async def quiet(self, states: Mapping[str, State], drained: bool, now: int) -> list[Item]:
+        """What time alone changes: minutes end without a trade. `drained`: no message is waiting to be taken."""
+        built = [
+            candle
+            for series, minutes in self._minutes.items()
+            for candle in minutes.quiet(self._silent_until(series, states.get(series.exchange), drained, now))
+        ]
+        await rollup.keep(self._shelf, built)
+        return await self._changes((), now)
+
+    async def days(self, series: Series, first: int, now: int) -> list[Item]:
+        """Seals of the days of a series that have become complete. `first` is the first opening that is kept."""
+        return [*await self._sealing.due(series, first, now)]
+
+    def saved(self, items: Iterable[Item]) -> None:
+        """All of it is kept."""
+        self._shelf.saved()
+        self._sealing.kept(item for item in items if isinstance(item, Seal))
+
+    async def _built(self, series: Series) -> Minutes:
+        if series not in self._minutes:
+            self._minutes[series] = Minutes(series, None, await self._shelf.newest(series))
+        return self._minutes[series]
+
+    async def _changes(self, noticed: Sequence[Hole], now: int) -> list[Item]:
+        settled = await self._holes.settled(self._shelf, noticed, now)
+        holes = {(hole.series, hole.since, hole.until): hole for hole in (*noticed, *settled)}
+        return [*self._shelf.changed.values(), *holes.values(), *await self._sealing.corrected(now)]
+
+    def _silent_until(self, series: Series, state: State | None, drained: bool, now: int) -> int:
+        """Up to when it is certain that no trade is on its way: the feed lives, and what it gave has been built in."""
+        sources = state.sources if state and state.transport == "socket" else ()
+        source = next((source for source in sources if source.instrument == series.instrument), None)
+        if source is None or source.feed is not Feed.LIVE or source.confirmed is None:
+            return 0
+        return min(source.confirmed, now if drained else self._received.get(series.exchange, 0)) - LAG

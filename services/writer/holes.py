@@ -1,0 +1,83 @@
+"""Holes: which are open, and what became of them. A hole is known by its series and its first opening."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from services.core.model import Hole, HoleState, Series
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Store
+from services.writer.shelf import Shelf
+
+
+class Holes:
+    """The holes of all series that matter still."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[Series, dict[int, Hole]] = defaultdict(dict)
+        self._absent: defaultdict[Series, dict[int, Hole]] = defaultdict(dict)
+
+    async def load(self, store: Store) -> None:
+        """Begin with what is kept."""
+        for state in (HoleState.ABSENT, HoleState.OPEN):
+            self.heard(await store.holes(state))
+
+    def heard(self, holes: Iterable[Hole]) -> list[Hole]:
+        """Holes were noticed, or are known to be absent; answers those that are news."""
+        return [news for hole in holes for news in self._news(hole)]
+
+    def _news(self, hole: Hole) -> list[Hole]:
+        waiting, absent = self._open[hole.series], self._absent[hole.series]
+        known = absent.get(hole.since)
+        if known and known.until >= hole.until:
+            return []
+        if hole.state is HoleState.OPEN:
+            rest = _after(hole, known) if known else hole
+            return [rest] if waiting.setdefault(rest.since, rest) is rest else []
+        absent[hole.since] = hole
+        before = waiting.pop(hole.since, None)
+        if before is None or before.until <= hole.until:
+            return [hole]
+        return [hole, *self._news(_after(before, hole))]
+
+    def absent(self, series: Series, opening: int) -> bool:
+        """Whether the exchange itself has nothing there."""
+        return any(hole.since <= opening <= hole.until for hole in self._absent[series].values())
+
+    async def settled(self, shelf: Shelf, noticed: Iterable[Hole], now: int) -> list[Hole]:
+        """What the shelf's changes, and holes that were just noticed, make of the others."""
+        done, series = [], {hole.series for hole in noticed}
+        waiting = [hole for each in series for hole in self._open[each].values()]
+        waiting += [hole for each in shelf.revalued.keys() - series for hole in _hit(shelf, self._open[each])]
+        for hole in [*waiting, *(hole for each in shelf.revalued for hole in _hit(shelf, self._absent[each]))]:
+            outcome = await self._outcome(shelf, hole, now)
+            if outcome.state is not hole.state:
+                self._open[hole.series].pop(hole.since, None)
+                self._absent[hole.series].pop(hole.since, None)
+                self.heard([outcome] if outcome.state is HoleState.ABSENT else ())
+                done.append(outcome)
+        return done
+
+    async def _outcome(self, shelf: Shelf, hole: Hole, now: int) -> Hole:
+        openings = list(TIMEFRAMES[hole.series.timeframe].openings(hole.since, hole.until))
+        await shelf.need(hole.series, openings)
+        found = {opening: shelf.get(hole.series, opening) for opening in openings}
+        closed = [candle for candle in found.values() if candle and candle.closed]
+        missing = [opening for opening, candle in found.items() if not (candle and candle.closed)]
+        others = [each for each in self._absent[hole.series].values() if each is not hole]
+        if any(not any(each.since <= opening <= each.until for each in others) for opening in missing):
+            return hole
+        if not closed:
+            return replace(hole, state=HoleState.ABSENT, settled=now)
+        return replace(hole, state=HoleState.REPAIRED, settled=now, origin=closed[-1].source)
+
+
+def _hit(shelf: Shelf, holes: Mapping[int, Hole]) -> list[Hole]:
+    """The holes in which candles changed."""
+    return [h for h in holes.values() if any(h.since <= opening <= h.until for opening in shelf.revalued[h.series])]
+
+
+def _after(hole: Hole, absent: Hole) -> Hole:
+    """What of an open hole lies behind an absent part at its beginning."""
+    return replace(hole, since=TIMEFRAMES[hole.series.timeframe].closing(absent.until))

@@ -1,0 +1,95 @@
+"""The writer's loops: from the bus to the store, settled only after the commit."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from services.core.errors import Unavailable
+from services.core.model import Gap, Hole, Kline, Message, Rate, Series, State, Trade
+from services.ports import Deps
+from services.writer.book import Book, Item
+from services.writer.keeping import Keeping
+
+SAVE_SECONDS = 1
+BATCH = 1_000  # messages that are saved together
+BREATH = 0.01  # seconds between two batches, in which the next one fills
+SEAL_SECONDS = 30
+log = logging.getLogger(__name__)
+
+
+async def keep_candles(deps: Deps) -> None:
+    """Trades and klines become candles; holes and gaps are kept as they are."""
+    keeping = Keeping(deps)
+    async with asyncio.TaskGroup() as group:
+        for work in (_hear_states, _close_silent_minutes, _seal_days):
+            group.create_task(work(keeping))
+        async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH) as batches:
+            async for batch in batches:
+                keeping.taken = deps.clock.now()
+                await keeping.change(partial(_taken, batch))
+                await deps.clock.sleep(BREATH)
+
+
+async def _hear_states(keeping: Keeping) -> None:
+    async with keeping.deps.bus.live(State) as messages:
+        async for message in messages:
+            if isinstance(message, State):
+                keeping.states[message.exchange] = message
+
+
+async def _close_silent_minutes(keeping: Keeping) -> None:
+    while True:
+        await keeping.deps.clock.sleep(SAVE_SECONDS)
+        await keeping.change(partial(_silent, keeping))
+
+
+async def _seal_days(keeping: Keeping) -> None:
+    while True:
+        await keeping.deps.clock.sleep(SEAL_SECONDS)
+        try:
+            kept = await keeping.deps.store.series()
+        except Unavailable as error:
+            log.warning("days are sealed later: %s", error)
+            continue
+        for series, (first, _) in kept.items():
+            await keeping.change(partial(_sealed, series, first))
+
+
+async def _taken(batch: Sequence[Message], book: Book, now: int) -> Sequence[Item]:
+    return await book.take(batch, now)
+
+
+async def _silent(keeping: Keeping, book: Book, now: int) -> Sequence[Item]:
+    return await book.quiet(keeping.states, keeping.drained, now)
+
+
+async def _sealed(series: Series, first: int, book: Book, now: int) -> Sequence[Item]:
+    return await book.days(series, first, now)
+
+
+async def keep_rates(deps: Deps) -> None:
+    """The newest rate of each direction, each second: where a process that starts finds the last known."""
+    newest: dict[str, Rate] = {}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_hear(deps, newest))
+        while True:
+            await deps.clock.sleep(SAVE_SECONDS)
+            if newest and await _saved(deps, *newest.values()):
+                newest.clear()
+
+
+async def _hear(deps: Deps, newest: dict[str, Rate]) -> None:
+    async with deps.bus.live(Rate) as messages:
+        async for message in messages:
+            if isinstance(message, Rate) and any(offer.value is not None for offer in message.offers):
+                newest[str(message.direction)] = message
+
+
+async def _saved(deps: Deps, *items: Rate) -> bool:
+    try:
+        await deps.store.save(*items)
+    except Unavailable as error:
+        log.warning("not saved yet: %s", error)
+        return False
+    return True

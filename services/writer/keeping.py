@@ -1,0 +1,71 @@
+"""Keeping candles: a batch is settled after its commit, and everyone is told what changed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.core.errors import Unavailable
+from services.core.model import Candle, Series, State
+from services.ports import Deps
+from services.writer import metrics
+from services.writer.book import Book, Item
+
+Step = Callable[[Book, int], Awaitable[Sequence[Item]]]
+RETRY_SECONDS = 0.5
+IDLE = 3_000  # ms without a batch after which none is waiting
+log = logging.getLogger(__name__)
+
+
+class Keeping:
+    """The book, one change at a time."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+        self.states: dict[str, State] = {}
+        self.taken = deps.clock.now()  # when the last batch was
+        self._book: Book | None = None
+        self._untold: set[tuple[Series, int]] = set()  # what may be kept already, although nobody has heard
+        self._turn = asyncio.Lock()
+
+    async def change(self, step: Step) -> None:
+        """Make a change for good. When the store fails it is made again, from what is kept."""
+        async with self._turn:
+            while True:
+                try:
+                    candles = await self._changed(step)
+                    break
+                except Unavailable as error:
+                    log.warning("not saved yet: %s", error)
+                    self._book = None
+                    await self.deps.clock.sleep(RETRY_SECONDS)
+            await self._tell(candles)
+
+    async def _changed(self, step: Step) -> Sequence[Candle]:
+        """What is to be told."""
+        if new := self._book is None:
+            self._book = Book(self.deps.store)
+            await self._book.load()
+            self._untold |= self._book.recent()  # who ended between a commit and the news of it is a predecessor
+        with metrics.BATCH.time():
+            items = await step(self._book, self.deps.clock.now())
+            candles = [item for item in items if isinstance(item, Candle)]
+            if items:
+                self._untold |= {(candle.series, candle.bar.timestamp) for candle in candles}
+                await self.deps.store.save(*items)
+            self._book.saved(items)
+        told = await self._book.kept(self._untold) if new else candles
+        self._untold.clear()
+        return told
+
+    async def _tell(self, candles: Sequence[Candle]) -> None:
+        for candle in candles:
+            metrics.SAVED.labels(candle.series.exchange).inc()
+        try:
+            await self.deps.bus.publish(*candles)
+        except Unavailable as error:
+            log.warning("%d candles are saved, but not told: %s", len(candles), error)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing can be waiting to be taken."""
+        return self.deps.clock.now() - self.taken > IDLE

@@ -1,0 +1,56 @@
+"""What a replica does about candles beside answering: it hears which ones changed."""
+
+import asyncio
+import logging
+
+from services.api.candles import listing, pages
+from services.core.errors import Unavailable
+from services.core.model import Candle, Series
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Deps
+
+FORGET_SECONDS = 0.1
+log = logging.getLogger(__name__)
+
+
+async def follow(deps: Deps) -> None:
+    """What is kept of a candle that changed is dropped: in this process through the hub, in the shared cache from here.
+
+    Every replica drops it, so that one that misses the news does no harm; what all miss is kept for minutes only.
+    """
+    stale: set[str] = set()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_hear(deps, stale))
+        while True:
+            await deps.clock.sleep(FORGET_SECONDS)
+            if stale:
+                await _drop(deps, stale)
+
+
+async def _hear(deps: Deps, stale: set[str]) -> None:
+    seen: set[Series] = set()
+    async with deps.bus.live(Candle) as messages:
+        async for candle in messages:
+            if not isinstance(candle, Candle):
+                continue
+            deps.hub.put(candle)
+            if candle.series not in seen:  # it may be one that the list of symbols has not
+                seen.add(candle.series)
+                stale.add(listing.KEY)
+            if _over(candle, deps.clock.now()):
+                stale.add(pages.key(candle.series, candle.bar.timestamp))
+
+
+def _over(candle: Candle, now: int) -> bool:
+    opening = candle.bar.timestamp
+    return bool(pages.over(TIMEFRAMES[candle.series.timeframe], opening, opening, now))
+
+
+async def _drop(deps: Deps, stale: set[str]) -> None:
+    keys = set(stale)
+    stale.clear()
+    try:
+        await deps.cache.drop(*keys)
+    except Unavailable as error:
+        log.warning("answers in the cache are dropped later: %s", error)
+        stale |= keys

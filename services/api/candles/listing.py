@@ -1,0 +1,101 @@
+"""The symbols that have candles: the only names that a question may hold."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import msgspec
+from msgspec import Struct
+
+from services.core.errors import Unavailable, UnknownName
+from services.core.model import Instrument, Series
+from services.core.routes import collected
+from services.core.symbols import find, split
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Deps
+
+KEY, SECONDS = "symbols:list", 3600
+KNOWN_MS = 60_000  # how long this process needs not look again
+AGAIN_MS = 1_000  # how often a name that is unknown makes it look
+
+
+class Symbol(Struct, frozen=True):
+    """An instrument at an exchange, with the timeframes that are kept of it or that the exchange gives."""
+
+    exchange: str
+    instrument: Instrument
+    timeframes: tuple[str, ...]
+
+    def series(self, timeframe: str) -> Series:
+        """Its candles of one timeframe."""
+        return Series(self.exchange, self.instrument, timeframe)
+
+
+class Listing:
+    """All symbols: of the configured exchanges first, in their order."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._symbols: list[Symbol] = []
+        self._read: int | None = None  # when
+
+    async def symbols(self) -> Sequence[Symbol]:
+        """All of them. Raises Unavailable."""
+        now = self._deps.clock.now()
+        if self._read is None or now - self._read >= KNOWN_MS:
+            self._symbols, self._read = await self._cached() or await self._stored(), now
+        return self._symbols
+
+    async def find(self, name: str, exchange: str = "") -> Symbol:
+        """`BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT`, at the first exchange that has it. Raises UnknownName."""
+        prefix, bare = split(name)
+        place = exchange.lower() or prefix
+        try:
+            return _found(await self.symbols(), bare, place)
+        except UnknownName:
+            if self._deps.clock.now() - (self._read or 0) < AGAIN_MS:
+                raise
+        self._symbols, self._read = await self._stored(), self._deps.clock.now()
+        return _found(self._symbols, bare, place)
+
+    async def _cached(self) -> list[Symbol]:
+        try:
+            (body,) = await self._deps.cache.get(KEY)
+            return msgspec.json.decode(body, type=list[Symbol]) if body else []
+        except (Unavailable, msgspec.MsgspecError):
+            return []
+
+    async def _stored(self) -> list[Symbol]:
+        kept = await self._deps.store.series()
+        symbols = listed([*_configured(self._deps), *kept], self._deps.settings.exchanges)
+        with suppress(Unavailable):  # then the next one looks into the store as well
+            await self._deps.cache.set(KEY, msgspec.json.encode(symbols), SECONDS)
+        return symbols
+
+
+def listed(series: Iterable[Series], order: Sequence[str]) -> list[Symbol]:
+    """The symbols of these series, those of the exchanges in `order` first."""
+    kept: dict[tuple[str, Instrument], set[str]] = {}
+    for exchange, instrument, timeframe in series:
+        kept.setdefault((exchange, instrument), set()).add(timeframe)
+    symbols = [
+        Symbol(exchange, instrument, tuple(name for name in TIMEFRAMES if name in timeframes))
+        for (exchange, instrument), timeframes in kept.items()
+    ]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(symbols, key=lambda s: (places.get(s.exchange, len(places)), s.exchange, str(s.instrument)))
+
+
+def _configured(deps: Deps) -> Iterable[Series]:
+    """What the configured exchanges give candles of, kept already or not."""
+    settings = deps.settings
+    for exchange in deps.exchanges:
+        instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
+        for instrument in instruments if exchange.history else ():
+            for timeframe in TIMEFRAMES:
+                if exchange.history and exchange.history(instrument, timeframe, 0, 0):
+                    yield Series(exchange.name, instrument, timeframe)
+
+
+def _found(symbols: Iterable[Symbol], name: str, exchange: str) -> Symbol:
+    by_name = {(symbol.exchange, symbol.instrument): symbol for symbol in symbols}
+    return by_name[find(name, exchange, by_name)]

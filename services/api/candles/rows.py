@@ -1,0 +1,58 @@
+"""Candles as JSON, written by hand: a number keeps a decimal's digits only if no float ever held it."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from services.api.origins import number
+from services.core.model import Candle
+from services.core.timeframes import Timeframe
+
+
+class Missing(NamedTuple):
+    """A candle that is not kept; `close` is the last one before it, None to say nothing."""
+
+    timestamp: int
+    close: Decimal | None
+
+
+def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing]) -> bytes:
+    """The answer of `/api/chart-data`."""
+    rows = ",".join(_missing(slot) if isinstance(slot, Missing) else _row(slot) for slot in slots)
+    return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]}}'.encode()
+
+
+def filled(
+    candles: Sequence[Candle], timeframe: Timeframe, openings: tuple[int, int], before: Candle | None, flat: bool
+) -> list[Candle | Missing]:
+    """One slot for each opening in a range, both ends inclusive, from the first candle that is kept on.
+
+    `before` is the last candle ahead of the range; `flat`: what is missing goes on at the last close.
+    """
+    kept = {candle.bar.timestamp: candle for candle in candles}
+    slots: list[Candle | Missing] = []
+    last = before
+    for opening in timeframe.openings(*openings):
+        if candle := kept.get(opening):
+            last = candle
+            slots.append(candle)
+        elif last:
+            slots.append(Missing(opening, last.bar.close if flat else None))
+    return slots
+
+
+def _row(candle: Candle) -> str:
+    bar = candle.bar
+    return (
+        f'{{"timestamp":{bar.timestamp},"open":{number(bar.open)},"high":{number(bar.high)},"low":{number(bar.low)},'
+        f'"close":{number(bar.close)},"volume":{number(bar.volume)},"closed":{"true" if candle.closed else "false"},'
+        f'"kind":"{candle.kind}","source":"{candle.source.value}","revision":{candle.revision}}}'
+    )
+
+
+def _missing(slot: Missing) -> str:
+    price, volume = ("null", "null") if slot.close is None else (number(slot.close), "0")
+    return (
+        f'{{"timestamp":{slot.timestamp},"open":{price},"high":{price},"low":{price},"close":{price},'
+        f'"volume":{volume},"closed":true,"kind":"missing","source":null,"revision":0}}'
+    )

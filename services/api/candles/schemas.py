@@ -1,0 +1,218 @@
+"""What the candles' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.api.schemas import example
+
+NAMED = "BTC-USDT, BTCUSDT or BINANCE:BTCUSDT"
+TIME = "UNIX seconds or milliseconds, or RFC 3339"
+
+
+class Period(BaseModel):
+    """What all questions about candles may hold."""
+
+    since: str | None = Field(None, alias="from", description=TIME)
+    until: str | None = Field(None, alias="to", description=f"{TIME}; without it now")
+    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
+
+
+class ChartQuestion(Period):
+    """The query of `/api/chart-data`."""
+
+    symbol: str = Field(description=NAMED)
+    timeframe: str = Field(description="1m to 1M: see /api/timeframes")
+    limit: int | None = Field(None, ge=1, le=1000, description="The oldest so many; without `from` the newest")
+    fill: Literal["none", "prev", "null"] = Field("none", description="What stands for candles that are missing")
+
+
+class CoverageQuestion(Period):
+    """The query of `/api/candles/coverage`."""
+
+    symbol: str | None = Field(None, description=f"{NAMED}; without it all")
+    timeframe: str | None = Field(None, description="Without it all")
+
+
+class Candle(BaseModel):
+    """What was traded within one timeframe."""
+
+    timestamp: int = Field(description="When it opened")
+    open: float | None = Field(description="A JSON number with the exchange's digits; null: missing, with fill=null")
+    high: float | None
+    low: float | None
+    close: float | None
+    volume: float | None = Field(description="Of the base")
+    closed: bool = Field(description="Nothing more will be traded in it")
+    kind: Literal["traded", "empty", "missing"] = Field(
+        description="empty: nothing was traded; missing: not kept, its values come from `fill`"
+    )
+    source: Literal["ticks", "exchange", "rollup", "import"] | None = Field(
+        description="ticks: of trades; exchange: its own closed candle; rollup: of shorter ones; import: its files"
+    )
+    revision: int = Field(description="How often it was corrected after it was closed")
+
+
+class ChartData(BaseModel):
+    """Candles, the oldest first. The header `Kurs-Exchange` names their exchange."""
+
+    model_config = example(
+        symbol="BTC-USDT",
+        timeframe="1m",
+        candles=[
+            {
+                "timestamp": 1795176000000,
+                "open": 97614.93,
+                "high": 97620,
+                "low": 97601.5,
+                "close": 97602.01,
+                "volume": 12.40215,
+                "closed": True,
+                "kind": "traded",
+                "source": "exchange",
+                "revision": 0,
+            }
+        ],
+    )
+
+    symbol: str
+    timeframe: str
+    candles: list[Candle]
+
+
+class Symbol(BaseModel):
+    """An instrument at an exchange."""
+
+    symbol: str
+    exchange: str
+    base: str
+    quote: str
+    contract: str | None
+    timeframes: list[str] = Field(description="That are kept, or that the exchange gives")
+
+
+class Symbols(BaseModel):
+    """Everything that has candles, the preferred exchange first."""
+
+    model_config = example(
+        symbols=[
+            {
+                "symbol": "BTC-USDT",
+                "exchange": "binance",
+                "base": "BTC",
+                "quote": "USDT",
+                "contract": None,
+                "timeframes": ["1m", "1h", "1d"],
+            }
+        ]
+    )
+
+    symbols: list[Symbol]
+
+
+class Timeframe(BaseModel):
+    """One timeframe."""
+
+    timeframe: str
+    milliseconds: int | None = Field(description="null: a calendar month")
+
+
+class Timeframes(BaseModel):
+    """All timeframes, the shortest first."""
+
+    model_config = example(timeframes=[{"timeframe": "1m", "milliseconds": 60000}])
+
+    timeframes: list[Timeframe]
+
+
+class Span(BaseModel):
+    """A range of openings, both ends inclusive."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    since: int = Field(alias="from")
+    until: int = Field(alias="to")
+
+
+class Gap(Span):
+    """A run of closed candles that is, or was, missing."""
+
+    exchange: str
+    symbol: str
+    timeframe: str
+    candles: int
+    state: Literal["open", "repaired", "absent", "unnoticed"] = Field(
+        description="open: to be repaired; absent: the exchange has nothing there; unnoticed: nobody has looked yet"
+    )
+    noticed: int | None = Field(description="When the hole was found")
+    settled: int | None = Field(description="When it was repaired, or known to be absent")
+    origin: str | None = Field(description="Where the repair came from")
+    reasons: list[str] = Field(description="What was lost at that time, and why")
+
+
+class Counts(Span):
+    """Closed candles of one series."""
+
+    exchange: str
+    symbol: str
+    timeframe: str
+    expected: int
+    present: int
+    missing: int
+    repaired: int = Field(description="Were missing, and are present")
+    empty: int = Field(description="Present, and nothing was traded in them")
+    revised: int = Field(description="Corrected after they were closed")
+
+
+class Coverage(BaseModel):
+    """What is kept and what is missing: all of it together, each hole, and each series."""
+
+    model_config = example(
+        time=1795176000123,
+        expected=1000,
+        present=998,
+        missing=2,
+        repaired=3,
+        empty=0,
+        revised=1,
+        gaps=[
+            {
+                "from": 1795170000000,
+                "to": 1795170060000,
+                "exchange": "binance",
+                "symbol": "BTC-USDT",
+                "timeframe": "1m",
+                "candles": 2,
+                "state": "open",
+                "noticed": 1795170130000,
+                "settled": None,
+                "origin": None,
+                "reasons": ["the connection was lost"],
+            }
+        ],
+        series=[
+            {
+                "from": 1795116000000,
+                "to": 1795175940000,
+                "exchange": "binance",
+                "symbol": "BTC-USDT",
+                "timeframe": "1m",
+                "expected": 1000,
+                "present": 998,
+                "missing": 2,
+                "repaired": 3,
+                "empty": 0,
+                "revised": 1,
+            }
+        ],
+    )
+
+    time: int
+    expected: int
+    present: int
+    missing: int
+    repaired: int
+    empty: int
+    revised: int
+    gaps: list[Gap]
+    series: list[Counts]

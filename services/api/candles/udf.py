@@ -1,0 +1,207 @@
+"""TradingView's UDF protocol: its charts read Kurs unchanged. Times are seconds, errors `{"s": "error"}` with 200."""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from services.api.candles import asked
+from services.api.candles.listing import Listing, Symbol
+from services.api.candles.pages import Pages
+from services.api.origins import number
+from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
+from services.core.model import Bar, Hole
+from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
+from services.ports import Deps
+from services.web import Brief, Front, Headers, Kept
+
+MOST = 2000  # bars in one answer; who wants more asks again further back
+FOUND = 30  # search results
+RECENT = 100  # candles that tell how many digits a price has
+UNKNOWN_DIGITS = 8
+KEPT_MS, CACHED = 1_000, 128
+COLORS = {"open": "red", "repaired": "green", "absent": "yellow"}
+CALLS = ("config", "symbols", "search", "history", "marks", "time")
+INTRADAY = {str(t.length // MINUTE): t for t in TIMEFRAMES.values() if t.name[-1] in "mh"}
+RESOLUTIONS = INTRADAY | {t.name[:-1] + t.name[-1].upper(): t for t in TIMEFRAMES.values() if t.name[-1] in "dwM"}
+Make = Callable[[bytes], Coroutine[Any, Any, Kept]]
+
+
+class Udf:
+    """The protocol's calls."""
+
+    def __init__(self, deps: Deps, listing: Listing, pages: Pages) -> None:
+        self._listing, self._pages = listing, pages
+        self._store, self._now = deps.store, deps.clock.now
+
+    def fronts(self) -> Mapping[str, Front]:
+        """The protocol's addresses."""
+        return {f"/udf/{name}": Brief(_told(getattr(self, name)), self._now, KEPT_MS, CACHED) for name in CALLS}
+
+    async def config(self, _query: bytes) -> Kept:
+        """What this datafeed can do."""
+        exchanges = dict.fromkeys(symbol.exchange for symbol in await self._listing.symbols())
+        named = [{"value": name, "name": name.capitalize(), "desc": name.capitalize()} for name in exchanges]
+        return _json(
+            {
+                "supported_resolutions": list(RESOLUTIONS),
+                "supports_search": True,
+                "supports_group_request": False,
+                "supports_marks": True,
+                "supports_timescale_marks": False,
+                "supports_time": True,
+                "exchanges": [{"value": "", "name": "All exchanges", "desc": ""}, *named],
+                "symbols_types": [{"name": "All types", "value": ""}, {"name": "Crypto", "value": "crypto"}],
+            }
+        )
+
+    async def time(self, _query: bytes) -> Kept:
+        """The server's time."""
+        return Kept(b"%d" % (self._now() // 1000), _headers(b"text/plain"))
+
+    async def symbols(self, query: bytes) -> Kept:
+        """One symbol."""
+        symbol = await self._listing.find(asked.one(asked.words(query), "symbol", "BTCUSDT"))
+        first = next(iter(symbol.timeframes), "1m")
+        candles = await self._store.last(symbol.series(first), self._now(), RECENT)
+        return _json(
+            {
+                **_found(symbol),
+                "name": str(symbol.instrument),
+                "listed_exchange": symbol.exchange.upper(),
+                "session": "24x7",
+                "timezone": "Etc/UTC",
+                "format": "price",
+                "minmov": 1,
+                "pricescale": 10 ** digits(candle.bar for candle in candles),
+                "volume_precision": 8,
+                "currency_code": symbol.instrument.quote,
+                "has_intraday": True,
+                "has_daily": True,
+                "has_weekly_and_monthly": True,
+                "intraday_multipliers": list(INTRADAY),
+                "daily_multipliers": ["1", "3"],
+                "supported_resolutions": list(RESOLUTIONS),
+                "data_status": "streaming",
+            }
+        )
+
+    async def search(self, query: bytes) -> Kept:
+        """Symbols whose name holds the words."""
+        words = asked.words(query)
+        part = "".join(filter(str.isalnum, asked.one(words, "query"))).upper()
+        exchange, kind = asked.one(words, "exchange").lower(), asked.one(words, "type")
+        found = [
+            _found(symbol)
+            for symbol in await self._listing.symbols()
+            if part in str(symbol.instrument).replace("-", "")
+            and exchange in ("", symbol.exchange)
+            and kind in ("", "crypto")
+        ]
+        return _json(found[: asked.whole(words, "limit", 1000) or FOUND])
+
+    async def history(self, query: bytes) -> Kept:
+        """Bars in [from, to), or the `countback` last ones before `to`. `no_data` without `nextTime`: none is older."""
+        words, now = asked.words(query), self._now()
+        symbol, timeframe = await self._listing.find(asked.one(words, "symbol", "BTCUSDT")), resolution(words)
+        series, count = symbol.series(timeframe.name), asked.whole(words, "countback", 10**6)
+        since, end = asked.time(words, "from") or 0, asked.time(words, "to") or now + 1
+        until = min(end - 1, now)
+        if count or timeframe.expected(since, until) > asked.MOST:
+            candles = await self._store.last(series, until, min(count or MOST, MOST))
+        else:
+            candles = await self._pages.candles(series, since, until)
+        bars = [candle.bar for candle in candles if count or candle.bar.timestamp >= since]
+        if bars:
+            return Kept(_columns(bars), _headers(b"application/json"), packs=True)
+        older = [] if count else await self._store.last(series, min(since, until + 1) - 1, 1)
+        return _json({"s": "no_data", **({"nextTime": older[0].bar.timestamp // 1000} if older else {})})
+
+    async def marks(self, query: bytes) -> Kept:
+        """The holes in a range."""
+        words, now = asked.words(query), self._now()
+        symbol, timeframe = await self._listing.find(asked.one(words, "symbol", "BTCUSDT")), resolution(words)
+        since, until = asked.time(words, "from") or 0, asked.time(words, "to") or now
+        closed = min(until, timeframe.opening(now) - 1)
+        coverage = await self._store.coverage(symbol.series(timeframe.name), since, closed)
+        return _json([_mark(number, hole) for number, hole in enumerate(coverage.holes)])
+
+
+def resolution(words: asked.Words) -> Timeframe:
+    """The timeframe of `resolution`: minutes, or days, weeks, months as `1D` or `D`. Raises BadRequest, UnknownName."""
+    name = asked.one(words, "resolution", "60").upper()
+    found = RESOLUTIONS.get(f"1{name}" if name in ("D", "W", "M") else name)
+    if found is None:
+        raise unknown_name("resolution", name, list(RESOLUTIONS))
+    return found
+
+
+def digits(bars: Iterable[Bar]) -> int:
+    """How many digits after the point the prices have."""
+    prices: Iterable[Decimal] = (price for bar in bars for price in (bar.open, bar.high, bar.low, bar.close))
+    return max((len(number(price).partition(".")[2]) for price in prices), default=UNKNOWN_DIGITS)
+
+
+def _told(make: Make) -> Make:
+    """What was asked wrongly is told in the protocol's own way."""
+
+    async def answer(query: bytes) -> Kept:
+        try:
+            return await make(query)
+        except (BadRequest, UnknownName, BadRange) as error:
+            body = msgspec.json.encode({"s": "error", "errmsg": str(error)})
+            return Kept(body, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")])
+
+    return answer
+
+
+def _found(symbol: Symbol) -> dict[str, Any]:
+    name, exchange = str(symbol.instrument), symbol.exchange.upper()
+    return {
+        "symbol": name,
+        "full_name": f"{exchange}:{name}",
+        "ticker": f"{exchange}:{name}",
+        "description": f"{symbol.instrument.base} in {symbol.instrument.quote}",
+        "exchange": exchange,
+        "type": "crypto",
+    }
+
+
+def _columns(bars: Sequence[Bar]) -> bytes:
+    """Bars as columns, with every digit."""
+    columns = {
+        "t": (str(bar.timestamp // 1000) for bar in bars),
+        "o": (number(bar.open) for bar in bars),
+        "h": (number(bar.high) for bar in bars),
+        "l": (number(bar.low) for bar in bars),
+        "c": (number(bar.close) for bar in bars),
+        "v": (number(bar.volume) for bar in bars),
+    }
+    parts = ",".join(f'"{name}":[{",".join(values)}]' for name, values in columns.items())
+    return f'{{"s":"ok",{parts}}}'.encode()
+
+
+def _mark(place: int, hole: Hole) -> dict[str, Any]:
+    origin = f" from {hole.origin}" if hole.origin else ""
+    return {
+        "id": place,
+        "time": hole.since // 1000,
+        "color": COLORS[hole.state],
+        "text": f"hole, {hole.state}{origin}",
+        "label": "!" if hole.state == "open" else "·",
+        "labelFontColor": "white",
+        "minSize": 14,
+    }
+
+
+def _json(content: object) -> Kept:
+    return Kept(msgspec.json.encode(content), _headers(b"application/json"), packs=True)
+
+
+def _headers(kind: bytes) -> Headers:
+    return [
+        (b"content-type", kind),
+        (b"cache-control", b"public, max-age=1, stale-while-revalidate=5"),
+        (b"vary", b"Origin, Accept-Encoding"),
+    ]

@@ -1,0 +1,91 @@
+"""Current rates: `/v1/courses`, frozen in shape, and `/v2/courses`, which says where each number comes from."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from services.api.asked import Asked, understood
+from services.api.origins import age_ms, number, text, v2
+from services.core.choice import Pick, pick
+from services.core.errors import NothingFresh
+from services.core.model import Rate
+from services.ports import Deps
+from services.web import Answer, Kept, Shelf
+
+CACHED = 512  # answers kept, each for another question
+REBUILD_MS = 50  # an answer is made anew at most this often
+CACHE_CONTROL = b"public, max-age=1, stale-while-revalidate=5"
+
+
+class _Ready(NamedTuple):
+    version: int
+    built: int
+    expires: int
+    kept: Kept
+
+
+class Courses:
+    """Answers to `/v1/courses` and `/v2/courses`, kept as bytes until something changes or grows too old."""
+
+    def __init__(self, deps: Deps, version: int) -> None:
+        self._deps, self._version = deps, version
+        self._hub, self._now = deps.hub, deps.clock.now
+        self._shelf: Shelf[bytes, _Ready] = Shelf(CACHED)
+
+    def answer(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
+        """The answer to a query string; 304 when the client has it already."""
+        now = self._now()
+        ready = self._shelf.get(query)
+        changed = ready is None or (ready.version != self._hub.version and now - ready.built >= REBUILD_MS)
+        if ready is None or changed or ready.expires < now:
+            ready = self._shelf.put(query, self._build(query, now))
+        return ready.kept.answer(headers)
+
+    def _build(self, query: bytes, now: int) -> _Ready:
+        asked = understood(query, self._deps.settings, strict=self._version == 1)
+        rates, partial = self._hub.rates, asked.everything or self._version > 1
+        try:
+            chosen = pick(rates, asked.directions, asked.exchanges, now, partial)
+        except NothingFresh as nothing:
+            raise _with_last_known(nothing, rates, asked, now) from None
+        kept = Kept(self._body(chosen, asked, now), _headers(chosen, now))
+        return _Ready(self._hub.version, now, chosen.expires, kept)
+
+    def _body(self, chosen: Pick, asked: Asked, now: int) -> bytes:
+        if self._version == 1:
+            return v1(chosen)
+        return v2(chosen, asked, self._hub.rates, now).model_dump_json().encode()
+
+
+def v1(chosen: Pick) -> bytes:
+    """The asked shape, written by hand: a JSON number keeps a decimal's digits only if no float ever held it."""
+    rows = ",".join(
+        f'{{"direction":"{direction}","value":{number(offer.value)}}}'
+        for direction, offer in chosen.offers.items()
+        if offer.value is not None
+    )
+    return f'{{"exchanger":"{chosen.exchange}","courses":[{rows}]}}'.encode()
+
+
+def _headers(chosen: Pick, now: int) -> list[tuple[bytes, bytes]]:
+    oldest = min(leg.confirmed for offer in chosen.offers.values() for leg in offer.legs if leg.own)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", CACHE_CONTROL),
+        (b"vary", b"Origin"),
+        (b"kurs-as-of", str(min(oldest, now)).encode()),
+    ]
+    if chosen.missing:
+        headers.append((b"kurs-missing", ",".join(map(str, chosen.missing)).encode()))
+    return headers
+
+
+def _with_last_known(nothing: NothingFresh, rates: Mapping[str, Rate], asked: Asked, now: int) -> NothingFresh:
+    """The refusal with what was known last and how old it is: for people, not for use as a rate."""
+    known = [rates[str(direction)] for direction in asked.directions if str(direction) in rates]
+    firsts = [(rate.direction, next((o for o in rate.offers if o.value is not None), None)) for rate in known]
+    nothing.last_known = [
+        {"direction": str(d), "value": text(o.value), "exchange": o.exchange, "age_ms": age_ms(o, now)}
+        for d, o in firsts
+        if o
+    ]
+    return nothing

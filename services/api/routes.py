@@ -1,0 +1,78 @@
+"""The API's routes, and the answers that are kept ready before any routing."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
+
+from services.api import overview, schemas
+from services.api.candles import routes as candles
+from services.api.courses import Courses
+from services.core.choice import pick
+from services.ports import Deps
+from services.web import Check, Front, front_answer
+
+router = APIRouter(tags=["rates"])
+Names = Annotated[str | None, Query(description="A comma list", max_length=2000)]
+
+
+@router.get("/courses", include_in_schema=False)
+@router.get(
+    "/v1/courses",
+    operation_id="courses_v1",
+    summary="Current rates from one exchanger",
+    response_model=schemas.CoursesV1,
+    responses={304: overview.UNCHANGED},
+)
+async def courses_v1(
+    connection: HTTPConnection,
+    direction: Names = None,
+    base: Names = None,
+    quote: Names = None,
+    exchanger: Names = None,
+) -> Response:
+    """One exchanger for the whole answer: the first in order that is fresh for all that was asked."""
+    return await front_answer(connection)
+
+
+@router.get(
+    "/v2/courses",
+    operation_id="courses_v2",
+    summary="Current rates with age and origin",
+    response_model=schemas.Courses,
+    responses={304: overview.UNCHANGED},
+)
+async def courses_v2(
+    connection: HTTPConnection,
+    direction: Names = None,
+    base: Names = None,
+    quote: Names = None,
+    exchanger: Names = None,
+) -> Response:
+    """The same, with the legs of each rate, their ages, and what the other exchanges say."""
+    return await front_answer(connection)
+
+
+@router.get("/", include_in_schema=False)
+async def front_page() -> RedirectResponse:
+    """Who opens the address alone in a browser wants to see what there is."""
+    return RedirectResponse("/docs")
+
+
+def fronts(deps: Deps) -> Mapping[str, Front]:
+    """The paths whose answers are kept ready."""
+    first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
+    mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
+    return {**mine, **overview.fronts(deps), **candles.fronts(deps)}
+
+
+def checks(deps: Deps) -> Mapping[str, Check]:
+    """A replica is ready while some exchange is fresh enough to answer with."""
+
+    async def rates() -> None:
+        settings = deps.settings
+        pick(deps.hub.rates, settings.directions, settings.exchanges, deps.clock.now(), partial=True)
+
+    return {"rates": rates}

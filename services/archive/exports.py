@@ -1,0 +1,161 @@
+"""`kurs export SYMBOL TIMEFRAME FILE`: closed candles as CSV or Parquet, with every digit."""
+
+import argparse
+import csv
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.archive.command import Command
+from services.core import times
+from services.core.errors import BadFile, BadRange, Misconfigured, unknown_name
+from services.core.model import Candle, Series
+from services.core.symbols import find, split
+from services.core.timeframes import TIMEFRAMES
+from services.meter import Meter
+from services.ports import Deps, Store
+
+PAGE = 5_000  # candles that are read together
+COLUMNS = (
+    "timestamp",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trades",
+    "kind",
+    "source",
+    "revision",
+)
+AMOUNTS = COLUMNS[1:7]
+DIGITS, PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
+Write = Callable[[Sequence[Candle]], None]
+
+
+class _Asked(NamedTuple):
+    symbol: str
+    timeframe: str
+    file: Path
+    exchange: str
+    since: int | None
+    until: int | None
+    format: str
+
+
+def command(words: Sequence[str]) -> Command:
+    """What `kurs export` is to do. Wrong words end the program."""
+    return Command(partial(exported, _understood(words)))
+
+
+async def exported(asked: _Asked, deps: Deps) -> int:
+    """Write the candles. The file appears when it is whole. Raises UnknownName, BadRange, BadFile, Misconfigured."""
+    kept = await deps.store.series()
+    exchange, symbol = split(asked.symbol)
+    place = find(symbol, asked.exchange or exchange, ((each.exchange, each.instrument) for each in kept))
+    series = Series(*place, asked.timeframe)
+    if series not in kept:
+        raise unknown_name("timeframe", asked.timeframe, [each.timeframe for each in kept if each[:2] == place])
+    first, last = kept[series]
+    since = first if asked.since is None else asked.since
+    until = last if asked.until is None else asked.until
+    if since > until:
+        raise BadRange(f"from, {times.written(since)}, is after to, {times.written(until)}")
+    count, expected = 0, TIMEFRAMES[series.timeframe].expected(max(since, first), min(until, last))
+    with _whole(asked.file) as part, FORMATS[asked.format](part) as write, Meter(asked.file.name, expected) as meter:
+        async for candles in _pages(deps.store, series, since, until):
+            write(candles)
+            count += len(candles)
+            meter.at(count, f"{count} candles")
+    print(f"{asked.file}: {count} candles of {series.exchange} {series.instrument} {series.timeframe}")  # noqa: T201
+    return 0
+
+
+def _understood(words: Sequence[str]) -> _Asked:
+    parser = argparse.ArgumentParser("kurs export", description=__doc__)
+    parser.add_argument("symbol", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT")
+    parser.add_argument("timeframe", choices=TIMEFRAMES, metavar="timeframe", help=" ".join(TIMEFRAMES))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--exchange", default="", type=str.lower)
+    parser.add_argument("--from", dest="since", type=_time, metavar="TIME", help="UNIX time or RFC 3339")
+    parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
+    parser.add_argument("--format", choices=FORMATS, help="else what the file's name ends with, or csv")
+    asked = parser.parse_args(words)
+    ending = asked.file.suffix.removeprefix(".")
+    asked.format = asked.format or (ending if ending in FORMATS else "csv")
+    return _Asked(**vars(asked))
+
+
+def _time(text: str) -> int:
+    try:
+        return times.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncIterator[list[Candle]]:
+    while candles := await store.candles(series, since, until, PAGE):
+        yield [candle for candle in candles if candle.closed]
+        since = candles[-1].bar.timestamp + 1
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file beside it, which takes its place when all went well."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise BadFile(f"{path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[Write]:
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        yield lambda candles: rows.writerows(_row(candle, _plain) for candle in candles)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    try:
+        import pyarrow as arrow  # noqa: PLC0415  large, and only this needs it
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured("Parquet needs pyarrow: install kurs[parquet], or write --format csv") from None
+    amount, number, text = arrow.decimal128(DIGITS, PLACES), arrow.int64(), arrow.string()
+    kinds = {"timestamp": arrow.timestamp("ms", "UTC"), "trades": number, "revision": number}
+    schema = arrow.schema([(name, amount if name in AMOUNTS else kinds.get(name, text)) for name in COLUMNS])
+
+    def write(candles: Sequence[Candle]) -> None:
+        columns = zip(*(_row(candle, lambda value: value) for candle in candles), strict=True)
+        try:
+            arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
+        except arrow.ArrowInvalid as error:
+            raise BadFile(f"Parquet holds {PLACES} places: {error}; write --format csv") from None
+        if arrays:
+            file.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+
+    with parquet.ParquetWriter(path, schema) as file:
+        yield write
+
+
+def _row(candle: Candle, amount: Callable[[Decimal], Any]) -> tuple[Any, ...]:
+    bar = candle.bar
+    amounts = (amount(getattr(bar, name)) for name in AMOUNTS)
+    return bar.timestamp, *amounts, bar.trades, candle.kind, str(candle.source), candle.revision
+
+
+def _plain(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+FORMATS: Mapping[str, Callable[[Path], Any]] = {"csv": _csv, "parquet": _parquet}

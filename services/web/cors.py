@@ -1,0 +1,43 @@
+"""Which web pages may read answers from a browser."""
+
+from collections.abc import Collection, Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+EXPOSED = (  # what a page's script may read
+    "ETag",
+    "Retry-After",
+    "X-Request-ID",
+    "Kurs-Market",
+    "Kurs-As-Of",
+    "Kurs-Missing",
+    "RateLimit",
+    "RateLimit-Policy",
+)
+
+
+class Pages:
+    """The configured origins; `*` is any. For an app by Starlette, for ready answers by a look into a table."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = origins
+        exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
+        self._headers = {
+            origin.encode(): ((b"access-control-allow-origin", origin.encode()), exposed) for origin in origins
+        }
+
+    def headers(self, origin: bytes) -> Sequence[tuple[bytes, bytes]]:
+        """What lets a page of that origin read an answer; nothing if it may not."""
+        return self._headers.get(b"*", self._headers.get(origin, ()))
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """The app with preflights answered, and with such headers on all that it answers."""
+        return CORSMiddleware(
+            app,
+            allow_origins=self._origins,
+            allow_methods=["GET", "HEAD", "OPTIONS"],
+            allow_headers=["If-None-Match", "X-Request-ID"],
+            expose_headers=EXPOSED,
+            max_age=600,
+        )

@@ -1,0 +1,75 @@
+"""The OpenAPI description that all apps share: errors are problems, in every operation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from services import __version__
+from services.web.problems import TYPE
+
+DESCRIPTION = """Crypto rates that know their age and origin.
+
+`/v1/courses` answers with one exchanger for the whole answer; `/v2/courses` says where each number comes from, how old
+it is and what the other exchanges say. Every answer carries `Kurs-Market: live` or `simulated`. Errors are
+`application/problem+json`."""
+
+PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem: 400 or 422 what was asked cannot be understood, 429 too often, 503 nothing fresh",
+        "content": {TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:kurs:problem:unknown-name",
+                "title": "A name in the request does not exist.",
+                "status": 422,
+                "detail": "direction 'BTC-USDD' does not exist; did you mean BTC-USD? there are: BTC-RUB, BTC-USD",
+                "instance": "/v1/courses",
+                "code": "unknown-name",
+                "request_id": "4f1c0e9b7a52-1",
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong, and what to do")
+    instance: str
+    code: str
+    request_id: str
+
+
+class Described(FastAPI):
+    """An app whose description knows what a problem looks like."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI description."""
+        description = super().openapi()
+        schemas = description.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        return description
+
+
+def framework() -> FastAPI:
+    """An app without routes."""
+    return Described(
+        title="Kurs", version=__version__, description=DESCRIPTION, redirect_slashes=False, responses=PROBLEM
+    )
+
+
+def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
+    """The OpenAPI description of these routers."""
+    app = framework()
+    for routes in routers:
+        app.include_router(routes)
+    return app.openapi()

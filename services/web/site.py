@@ -1,0 +1,53 @@
+"""What a process serves, as its services describe it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from fastapi import APIRouter
+from starlette.types import Scope
+
+from services.web.health import Check
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """A whole answer, ready to be sent."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+Front = Callable[[bytes, Mapping[bytes, bytes]], Answer | None]
+"""Answers GET and HEAD of one path from the query string and the headers; None: nothing is ready, its route waits."""
+
+
+class Later(Protocol):
+    """A front whose answers may have to be waited for."""
+
+    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
+        """What is ready. Raises KursError."""
+
+    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
+        """The answer, made now. Raises KursError."""
+
+
+class Quota(Protocol):
+    """Who may ask how often."""
+
+    def admit(self, scope: Scope) -> Headers:
+        """The headers that tell the client its quota. Raises QuotaExceeded, with those headers as `headers`."""
+
+    def charge(self, scope: Scope) -> None:
+        """Count one answer that cost something."""
+
+
+class Site(NamedTuple):
+    """What a process serves: the routers, ready answers and checks of its services, and its quota."""
+
+    routers: Sequence[APIRouter]
+    fronts: Mapping[str, Front]
+    checks: Mapping[str, Check]
+    needed: frozenset[str]
+    quota: Quota | None = None

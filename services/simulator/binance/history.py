@@ -1,0 +1,80 @@
+"""Binance's past: klines, aggregate trades and fills."""
+
+from typing import Any
+
+import numpy as np
+
+from services.simulator.binance import query as asked
+from services.simulator.binance.payloads import agg_trade, fills, fixed, kline_row
+from services.simulator.binance.query import Query
+from services.simulator.market.bars import Trade
+from services.simulator.market.candles import LENGTHS, candles, closing, opening, openings
+from services.simulator.market.listings import BINANCE, FROZEN, Listing
+from services.simulator.market.tape import Tape, between, latest
+from services.simulator.service import Simulation
+
+
+def klines(sim: Simulation, query: Query) -> Any:
+    """Closed bars, and the one that is forming."""
+    name = asked.symbol(query)
+    interval = query.get("interval") or asked.missing("interval")
+    if interval not in LENGTHS:
+        asked.refuse(-1120, "Invalid interval.")
+    limit, shift, length = asked.limit(query, 500, 1000), asked.time_zone(query), LENGTHS[interval]
+    start, end = asked.moment(query, "startTime"), asked.moment(query, "endTime")
+    if name in FROZEN:
+        return []
+    tape, now = seen(sim, name)
+    first = int(opening(length, np.array([tape.start]), shift)[0])  # there is none before it
+    until = now if end is None else min(end, now)
+    opens = openings(length, None if start is None else max(start, first), until, limit, shift)
+    bars = candles(tape, length, opens, now, shift)
+    ends = [closing(length, opened, shift) - 1 for opened in bars.time.tolist()]
+    return [kline_row(tape.listing, bars, row, last_ms) for row, last_ms in enumerate(ends)]
+
+
+def agg_trades(sim: Simulation, query: Query) -> Any:
+    """Aggregate trades from an id on, from a time on, or the last."""
+    name = asked.symbol(query)
+    limit = asked.limit(query, 500, 1000)
+    first, start, end = asked.whole(query, "fromId"), asked.moment(query, "startTime"), asked.moment(query, "endTime")
+    if name in FROZEN:
+        return []
+    tape, now = seen(sim, name)
+    until = now if end is None else min(end, now)
+    if first is not None:
+        found = tape.following(first, limit)
+    else:
+        found = latest(tape, until, limit) if start is None else between(tape, start, until, limit)
+    return [agg_trade(tape.listing, trade) for trade in found if trade.time <= now]
+
+
+def trades(sim: Simulation, query: Query) -> Any:
+    """The last fills."""
+    name, limit = asked.symbol(query), asked.limit(query, 500, 1000)
+    if name in FROZEN:
+        return []
+    tape, now = seen(sim, name)
+    rows = [row for trade in latest(tape, now, limit) for row in _fills(tape.listing, trade)]
+    return rows[-limit:]
+
+
+def seen(sim: Simulation, name: str) -> tuple[Tape, int]:
+    """The symbol's tape, and the time up to which requests see it."""
+    listing = BINANCE[name]
+    return sim.market.tape(listing), sim.faults.frozen("binance", listing.instrument, sim.now())
+
+
+def _fills(listing: Listing, trade: Trade) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": fill,
+            "price": fixed(listing.price(trade.price)),
+            "qty": fixed(listing.amount(lots)),
+            "quoteQty": fixed(listing.turnover(trade.price * lots)),
+            "time": trade.time,
+            "isBuyerMaker": trade.sold,
+            "isBestMatch": True,
+        }
+        for fill, lots in fills(trade)
+    ]

@@ -1,0 +1,138 @@
+"""Binance's payloads: decimals as text with eight digits behind the point, times in ms."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from services.simulator.dialect import Dialect
+from services.simulator.market.bars import Bars, Trade
+from services.simulator.market.listings import DAY, Listing
+from services.simulator.market.quotes import Quote
+
+PRICES = (
+    "p b a c o h l w x price bidPrice askPrice lastPrice openPrice highPrice lowPrice weightedAvgPrice prevClosePrice"
+)
+DIALECT = Dialect(
+    "binance",
+    times=dict.fromkeys(("E", "T", "O", "C", "serverTime", "openTime", "closeTime", "time"), 1),
+    prices=frozenset(PRICES.split()),
+    states=frozenset({"e", "status"}),
+    whole=frozenset({"k"}),
+)
+LETTERS = "s p P w x c Q b B a A o h l v q O C F L n"
+NAMES = (
+    "symbol priceChange priceChangePercent weightedAvgPrice prevClosePrice lastPrice lastQty bidPrice bidQty askPrice "
+    "askQty openPrice highPrice lowPrice volume quoteVolume openTime closeTime firstId lastId count"
+)
+TICKER_LETTERS = dict(zip(LETTERS.split(), NAMES.split(), strict=True))
+MINI_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "scohlvq"}
+MINI = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # what is left of a day when little is asked
+
+
+def fixed(number: Decimal) -> str:
+    """`60000.01000000`."""
+    return f"{number:.8f}"
+
+
+def agg_trade(listing: Listing, trade: Trade) -> dict[str, Any]:
+    """An aggregate trade, as REST gives it."""
+    return {
+        "a": trade.id,
+        "p": fixed(listing.price(trade.price)),
+        "q": fixed(listing.amount(trade.size)),
+        "f": trade.first,
+        "l": trade.last,
+        "T": trade.time,
+        "m": trade.sold,
+        "M": True,
+    }
+
+
+def fills(trade: Trade) -> Iterator[tuple[int, int]]:
+    """The trade's fills: id and lots. Together they are the trade."""
+    number = trade.last - trade.first + 1
+    share = trade.size // number
+    for fill in range(trade.first, trade.last):
+        yield fill, share
+    yield trade.last, trade.size - share * (number - 1)
+
+
+def book_ticker(listing: Listing, quote: Quote) -> dict[str, Any]:
+    """A quote, as the stream gives it: no time, but a growing id."""
+    return {
+        "u": quote.time,
+        "s": listing.symbol,
+        "b": fixed(listing.price(quote.bid)),
+        "B": fixed(listing.amount(quote.bid_size)),
+        "a": fixed(listing.price(quote.ask)),
+        "A": fixed(listing.amount(quote.ask_size)),
+    }
+
+
+def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool) -> dict[str, Any]:
+    """The first of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
+    row = kline_row(listing, bar, 0, last_ms)
+    return {
+        "t": row[0],
+        "T": row[6],
+        "s": listing.symbol,
+        "i": interval,
+        "f": int(bar.first[0]),
+        "L": int(bar.last[0]),
+        "o": row[1],
+        "c": row[4],
+        "h": row[2],
+        "l": row[3],
+        "v": row[5],
+        "n": row[8],
+        "x": final,
+        "q": row[7],
+        "V": row[9],
+        "Q": row[10],
+        "B": "0",
+    }
+
+
+def kline_row(listing: Listing, bars: Bars, row: int, last_ms: int) -> list[Any]:
+    """One bar, as REST gives it."""
+    first, last = int(bars.first[row]), int(bars.last[row])
+    return [
+        int(bars.time[row]),
+        *(fixed(listing.price(int(column[row]))) for column in bars[1:5]),
+        fixed(listing.amount(int(bars.volume[row]))),
+        last_ms,
+        fixed(listing.turnover(int(bars.quote[row]))),
+        last - first + 1 if first >= 0 else 0,
+        fixed(listing.amount(int(bars.bought[row]))),
+        fixed(listing.turnover(int(bars.bought_quote[row]))),
+        "0",
+    ]
+
+
+def day_ticker(listing: Listing, day: Bars, last: Trade, quote: Quote, at: int) -> dict[str, Any]:
+    """The rolling day up to `at`, under REST's names."""
+    opened, close = (listing.price(int(column[0])) for column in (day.open, day.close))
+    volume, turnover = listing.amount(int(day.volume[0])), listing.turnover(int(day.quote[0]))
+    return {
+        "symbol": listing.symbol,
+        "priceChange": fixed(close - opened),
+        "priceChangePercent": f"{(close - opened) / opened * 100:.3f}",
+        "weightedAvgPrice": fixed(turnover / volume),
+        "prevClosePrice": fixed(opened),
+        "lastPrice": fixed(close),
+        "lastQty": fixed(listing.amount(last.size)),
+        "bidPrice": fixed(listing.price(quote.bid)),
+        "bidQty": fixed(listing.amount(quote.bid_size)),
+        "askPrice": fixed(listing.price(quote.ask)),
+        "askQty": fixed(listing.amount(quote.ask_size)),
+        "openPrice": fixed(opened),
+        "highPrice": fixed(listing.price(int(day.high[0]))),
+        "lowPrice": fixed(listing.price(int(day.low[0]))),
+        "volume": fixed(volume),
+        "quoteVolume": fixed(turnover),
+        "openTime": at - DAY,
+        "closeTime": at,
+        "firstId": int(day.first[0]),
+        "lastId": int(day.last[0]),
+        "count": int(day.last[0] - day.first[0]) + 1,
+    }

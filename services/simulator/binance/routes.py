@@ -1,0 +1,104 @@
+"""Binance's addresses: `/simulator/binance/api/v3/…`, `/stream` and `/ws`."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response, WebSocket
+
+from services.simulator.binance.payloads import DIALECT
+from services.simulator.binance.query import Query
+from services.simulator.binance.rest import ENDPOINTS, Endpoint
+from services.simulator.binance.session import StreamSession
+from services.simulator.dialect import ENCODER
+from services.simulator.limits import Spent
+from services.simulator.rest import Wrong, client, computed, gate, respond
+from services.simulator.service import Simulation, simulation
+from services.simulator.sockets import admit, serve
+
+router = APIRouter(prefix="/simulator/binance", include_in_schema=False)
+
+PATIENCE = 20  # requests over the limit before the address is banned
+RESTRICTED = (
+    "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. "
+    "Please contact customer service if you believe you received this message in error."
+)
+TOO_MUCH = (
+    "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. Please use WebSocket Streams for "
+    "live updates to avoid polling the API."
+)
+ERRORS = {
+    418: (
+        -1003,
+        "Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates.",
+    ),
+    429: (-1003, TOO_MUCH),
+    451: (0, RESTRICTED),
+    500: (-1000, "An unknown error occurred while processing the request."),
+    502: (-1001, "Internal error; unable to process your request. Please try again."),
+    503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
+    504: (-1007, "Timeout waiting for response from backend server. Send status unknown; execution status unknown."),
+}
+BLOCKED = "<html><head><title>403 Forbidden</title></head><body><center><h1>403 Forbidden</h1></center></body></html>"
+
+
+@router.get("/api/v3/{name:path}")
+async def rest(name: str, request: Request) -> Response:
+    """Any endpoint."""
+    sim = simulation(request)
+    refused = await gate(sim, "binance", partial(refuse, sim.now()))
+    if refused:
+        return refused
+    if name not in ENDPOINTS:
+        return Response(status_code=404)
+    endpoint = ENDPOINTS[name]
+    spent = sim.weights.spend(client(request), _weight(endpoint, request.query_params), sim.now())
+    if spent.excess:
+        return _over(sim, spent)
+    response = await respond(sim, DIALECT, computed(lambda: endpoint.answer(sim, request.query_params)))
+    response.headers.update({"x-mbx-used-weight": str(spent.used), "x-mbx-used-weight-1m": str(spent.used)})
+    return response
+
+
+@router.websocket("/stream")
+async def combined(socket: WebSocket) -> None:
+    """Combined streams, named in the query."""
+    names = socket.query_params.get("streams", "").split("/")
+    await _stream(socket, names, combined=True)
+
+
+@router.websocket("/ws")
+@router.websocket("/ws/{names:path}")
+async def raw(socket: WebSocket, names: str = "") -> None:
+    """Raw streams, named in the path."""
+    await _stream(socket, names.split("/"), combined=False)
+
+
+async def _stream(socket: WebSocket, names: list[str], *, combined: bool) -> None:
+    line = await admit(socket, DIALECT, partial(refuse, simulation(socket).now()))
+    if line is None:
+        return
+    microseconds = socket.query_params.get("timeUnit", "").upper() == "MICROSECOND"
+    async with line:
+        await serve(line, StreamSession(line, names, combined, microseconds))
+
+
+def refuse(now: int, status: int, retry_after: int) -> Response:
+    """An error with the body that Binance sends."""
+    headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
+    if status not in ERRORS:
+        return Response(BLOCKED, status, headers, "text/html")
+    code, text = ERRORS[status]
+    body = {"code": code, "msg": text.format(until=now + retry_after * 1000)}
+    return Response(ENCODER.encode(body), status, headers, "application/json")
+
+
+def _weight(endpoint: Endpoint, query: Query) -> int:
+    try:
+        return endpoint.weigh(query)
+    except Wrong:
+        return 1  # the answer will say what is wrong
+
+
+def _over(sim: Simulation, spent: Spent) -> Response:
+    """429 past the limit; 418 for who goes on all the same."""
+    sim.requests["binance over the limit"] += 1
+    return refuse(sim.now(), 418, 120) if spent.excess > PATIENCE else refuse(sim.now(), 429, spent.retry_after)

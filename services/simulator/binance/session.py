@@ -1,0 +1,135 @@
+"""One client of Binance's streams: what it subscribed to, and its control messages."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import msgspec
+
+from services.simulator.binance.streams import Stream, parse
+from services.simulator.line import Frame, Line
+from services.simulator.market.listings import DAY
+
+STREAMS, MESSAGES = 1024, 5  # per connection; per second
+MICROSECONDS = ("E", "T", "t", "O", "C")
+
+
+class Wrong(Exception):
+    """A control message that cannot be followed."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+class StreamSession:
+    """Speaks for Binance on one socket."""
+
+    def __init__(self, line: Line, names: list[str], combined: bool, microseconds: bool) -> None:
+        self._line, self._combined, self._microseconds = line, combined, microseconds
+        self._streams = {name: stream for name in names if (stream := parse(name))}
+        self._heard: deque[int] = deque(maxlen=MESSAGES)
+
+    def frames(self, since: int, until: int) -> Iterator[Frame]:
+        for stream in tuple(self._streams.values()):
+            for frame in stream.frames(self._line.simulation.market, since, until):
+                yield self._wrapped(stream.name, frame)
+
+    async def look(self, now: int) -> None:
+        """A connection lives for a day."""
+        if now - self._line.opened >= DAY:
+            await self._line.close(1001)
+
+    async def announce_shutdown(self, now: int) -> None:
+        """Tell the client to reconnect."""
+        await self._line.reply(self._wrapped("!serverShutdown", Frame({"e": "serverShutdown", "E": now})).body)
+
+    async def hear(self, text: str) -> None:
+        now = self._line.simulation.now()
+        if len(self._heard) == MESSAGES and now - self._heard[0] < 1000:
+            await self._line.close(1008, "Too many requests")
+            return
+        self._heard.append(now)
+        await self._line.reply(self._answer(text))
+
+    def _wrapped(self, name: str, frame: Frame) -> Frame:
+        body = _in_microseconds(frame.body) if self._microseconds else frame.body
+        return frame._replace(body={"stream": name, "data": body}) if self._combined else frame._replace(body=body)
+
+    def _answer(self, text: str) -> dict[str, Any]:
+        try:
+            asked = msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            return {"error": {"code": 3, "msg": f"Invalid JSON: {error}"}}
+        number = asked.get("id") if isinstance(asked, dict) else None
+        try:
+            return {"result": self._follow(asked), "id": number}
+        except Wrong as wrong:
+            return {"error": {"code": wrong.code, "msg": wrong.text}, "id": number}
+
+    def _follow(self, asked: Any) -> Any:
+        if not isinstance(asked, dict):
+            raise Wrong(2, "Invalid request: request must be an object")
+        if "method" not in asked:
+            raise Wrong(2, "Invalid request: missing field `method`")
+        if "id" in asked and not _is_id(asked["id"]):
+            raise Wrong(2, "Invalid request: request ID must be a signed integer or a string of at most 36 characters")
+        match asked["method"]:
+            case "SUBSCRIBE":
+                return self._subscribe(_streams(asked))
+            case "UNSUBSCRIBE":
+                for stream in _streams(asked):
+                    self._streams.pop(stream.name, None)
+                return None
+            case "LIST_SUBSCRIPTIONS":
+                return list(self._streams)
+            case "GET_PROPERTY" | "SET_PROPERTY" as method:
+                return self._property(method, asked.get("params"))
+        raise Wrong(2, f"Invalid request: unknown variant `{asked['method']}`")
+
+    def _subscribe(self, streams: list[Stream]) -> None:
+        wanted = self._streams | {stream.name: stream for stream in streams}
+        if len(wanted) > STREAMS:
+            raise Wrong(4, "Too many subscriptions")
+        self._streams = wanted
+
+    def _property(self, method: str, params: Any) -> Any:
+        if not isinstance(params, list) or not params or not isinstance(params[0], str):
+            raise Wrong(2, "Invalid request: property name must be a string")
+        if params[0] != "combined":
+            raise Wrong(0, "Unknown property")
+        if method == "GET_PROPERTY":
+            return self._combined
+        if len(params) != 2 or not isinstance(params[1], bool):
+            raise Wrong(1, "Invalid value type: expected Boolean")
+        self._combined = params[1]
+        return None
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= 36 and value.isalnum()
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _streams(asked: dict[str, Any]) -> list[Stream]:
+    names = asked.get("params")
+    if not isinstance(names, list):
+        raise Wrong(2, "Invalid request: streams must be an array")
+    streams = [parse(name) if isinstance(name, str) else None for name in names]
+    return [stream or _invalid() for stream in streams]
+
+
+def _invalid() -> NoReturn:
+    raise Wrong(2, "Invalid request: invalid stream")
+
+
+def _in_microseconds(body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _in_microseconds(value)
+        if isinstance(value, dict)
+        else value * 1000 + (999 if key == "T" and "x" in body else 0)
+        if key in MICROSECONDS and not ("m" in body and key == "t")
+        else value
+        for key, value in body.items()
+    }

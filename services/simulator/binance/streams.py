@@ -1,0 +1,118 @@
+"""Binance's streams: which frames each gives between two moments."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from services.simulator.binance.payloads import (
+    MINI_LETTERS,
+    TICKER_LETTERS,
+    agg_trade,
+    book_ticker,
+    day_ticker,
+    fills,
+    fixed,
+    kline,
+)
+from services.simulator.line import Frame
+from services.simulator.market.candles import LENGTHS, candles, closing, opening, summary
+from services.simulator.market.listings import BINANCE, DAY, SECOND, Listing
+from services.simulator.market.market import Market
+from services.simulator.market.quotes import quote, quotes
+from services.simulator.market.tape import Tape
+
+Source = Callable[[Tape, int, int], Iterable[Frame]]
+
+
+class Stream(NamedTuple):
+    """One stream that a client asked for."""
+
+    name: str
+    listing: Listing | None  # None: accepted, and silent for ever
+    source: Source
+
+    def frames(self, market: Market, since: int, until: int) -> Iterable[Frame]:
+        """What it says of (since, until]."""
+        return self.source(market.tape(self.listing), since, until) if self.listing else ()
+
+
+def parse(name: str) -> Stream | None:
+    """A stream by its name; None if no stream is called so."""
+    symbol, _, kind = name.partition("@")
+    source = _source(kind)
+    if not symbol or source is None:
+        return None
+    listing = BINANCE.get(symbol.upper()) if symbol == symbol.lower() else None
+    return Stream(name, listing, source)
+
+
+def _source(kind: str) -> Source | None:
+    interval = kind.removeprefix("kline_")
+    if interval != kind:
+        return partial(_klines, interval) if interval in LENGTHS else None
+    return SOURCES.get(kind)
+
+
+def _agg_trades(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    for trade in tape.trades(since + 1, until + 1):
+        body = {"e": "aggTrade", "E": trade.time, "s": tape.listing.symbol, **agg_trade(tape.listing, trade)}
+        yield Frame(body, tape.listing.instrument, "trade", str(trade.id), body["p"])
+
+
+def _trades(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    listing = tape.listing
+    for trade in tape.trades(since + 1, until + 1):
+        price = fixed(listing.price(trade.price))
+        for fill, lots in fills(trade):
+            body = {"e": "trade", "E": trade.time, "s": listing.symbol, "t": fill, "p": price}
+            body |= {"q": fixed(listing.amount(lots)), "T": trade.time, "m": trade.sold, "M": True}
+            yield Frame(body, listing.instrument, "fill", str(fill), price)
+
+
+def _book_tickers(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    for change in quotes(tape, since, until):
+        body = book_ticker(tape.listing, change)
+        yield Frame(body, tape.listing.instrument, "quote", str(change.time), f"{body['b']}/{body['a']}")
+
+
+def _klines(interval: str, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """The open bar each two seconds (one for 1s) if it changed, and each bar once when it is final."""
+    length = LENGTHS[interval]
+    opened = int(opening(length, np.array([since]))[0])
+    while (end := closing(length, opened)) <= until:
+        yield from _kline(interval, tape, opened, end, final=True)
+        opened = end
+    every = SECOND if interval == "1s" else 2 * SECOND
+    at = until // every * every
+    if at > since and at > opened and tape.trades(max(opened, at - every + 1), at + 1):
+        yield from _kline(interval, tape, opened, at, final=False)
+
+
+def _kline(interval: str, tape: Tape, opened: int, at: int, *, final: bool) -> Iterator[Frame]:
+    length, listing = LENGTHS[interval], tape.listing
+    bar = candles(tape, length, np.array([opened]), at - 1 if final else at)
+    if len(bar.time):
+        k = kline(listing, interval, bar, closing(length, opened) - 1, final)
+        body = {"e": "kline", "E": at, "s": listing.symbol, "k": k}
+        yield Frame(body, listing.instrument, "candle", f"{interval} {opened}{' final' if final else ''}", k["c"])
+
+
+def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """The rolling day, each second in which there was a trade."""
+    at = until // SECOND * SECOND
+    last, standing = tape.before(at + 1), quote(tape, at)
+    if at > since and last and standing and last.time > at - SECOND:
+        day = day_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, standing, at)
+        body = {"e": event, "E": at, **{letter: day[name] for letter, name in letters.items()}}
+        yield Frame(body, tape.listing.instrument, "ticker", str(at), body["c"])
+
+
+SOURCES: dict[str, Source] = {
+    "aggTrade": _agg_trades,
+    "trade": _trades,
+    "bookTicker": _book_tickers,
+    "miniTicker": partial(_day_tickers, "24hrMiniTicker", MINI_LETTERS),
+    "ticker": partial(_day_tickers, "24hrTicker", TICKER_LETTERS),
+}

@@ -1,0 +1,137 @@
+"""The simulator's own addresses: faults, the ledger and the market behind all exchanges."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
+
+from services.core.model import Instrument
+from services.simulator.dialect import ENCODER
+from services.simulator.faults import KINDS, Fault
+from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, Listing
+from services.simulator.market.quotes import quote
+from services.simulator.service import Simulation, simulation
+
+router = APIRouter(prefix="/simulator", tags=["simulator"])
+
+INSTRUMENTS = {
+    "binance": [str(listing.instrument) for listing in BINANCE.values()],
+    "deribit": [
+        *(str(listing.instrument) for listing in DERIBIT.values()),
+        *(name.upper().replace("_", "-") for name in INDICES),
+    ],
+    "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in CURRENCIES],
+}
+OWN = ("exchange", "fault", "instrument", "seconds")
+
+
+@router.post("/faults", status_code=201, summary="Start a fault", operation_id="startFault")
+async def start(request: Request, asked: Annotated[dict[str, Any], Body()]) -> Response:
+    """`exchange`, `fault`, optionally `instrument` and `seconds`, and the fault's own parameters."""
+    sim = simulation(request)
+    try:
+        fault = _add(sim, asked)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    await _happen(sim, fault)
+    return _json(fault, 201)
+
+
+@router.get("/faults", summary="Active faults, and all there are", operation_id="listFaults")
+async def faults(request: Request) -> Response:
+    """What is active, and what may be asked for with which parameters."""
+    known = {
+        name: {"about": kind.about, "parameters": {key: each._asdict() for key, each in kind.parameters.items()}}
+        for name, kind in KINDS.items()
+    }
+    return _json({"active": simulation(request).faults.active(), "known": known})
+
+
+@router.delete("/faults/{key}", status_code=204, summary="End a fault", operation_id="endFault")
+async def end(request: Request, key: int) -> None:
+    """End one fault."""
+    if not simulation(request).faults.remove(key):
+        raise HTTPException(404, f"no fault {key} is active")
+
+
+@router.delete("/faults", status_code=204, summary="End all faults", operation_id="endFaults")
+async def end_all(request: Request) -> None:
+    """End all faults."""
+    simulation(request).faults.remove()
+
+
+@router.get("/ledger", summary="What was sent", operation_id="readLedger")
+async def ledger(
+    request: Request,
+    exchange: str | None = None,
+    instrument: str | None = None,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> Response:
+    """Trades, quotes and other values that went out, oldest first, with totals since the start."""
+    sim = simulation(request)
+    pair = _instrument(instrument)
+    entries, more = sim.ledger.read(exchange, pair, after, limit)
+    totals = [
+        {"exchange": key[0], "instrument": key[1], "kind": key[2], "count": count}
+        for key, count in sorted(sim.ledger.totals.items())
+    ]
+    open_lines = [{"exchange": line.exchange, "connection": line.number, "since": line.opened} for line in sim.lines]
+    body = {"entries": entries, "more": more, "totals": totals, "requests": sim.requests, "connections": open_lines}
+    return _json(body)
+
+
+@router.get("/market", summary="The market behind all exchanges", operation_id="readMarket")
+async def market(request: Request, at: Annotated[int | None, Query(ge=0)] = None) -> Response:
+    """Each asset's underlying price in USD, and each listing's last trade and quote; now, or at a time in ms."""
+    sim = simulation(request)
+    return _json(await asyncio.to_thread(_market, sim, sim.now() if at is None else at))
+
+
+def _market(sim: Simulation, at: int) -> dict[str, Any]:
+    assets = {name: sim.market.worth(name, "USD", at) for name in ASSETS}
+    rows = [_listing(sim, listing, at) for listing in (*BINANCE.values(), *DERIBIT.values())]
+    return {"time": at, "usd": assets, "listings": rows}
+
+
+def _add(sim: Simulation, asked: dict[str, Any]) -> Fault:
+    exchange, seconds = asked.get("exchange"), asked.get("seconds")
+    if exchange not in INSTRUMENTS:
+        raise ValueError(f"exchange must be one of {', '.join(INSTRUMENTS)}, not {exchange!r}")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+        raise ValueError("seconds must be a positive number, or left out")
+    pair = asked.get("instrument")
+    name = None if pair is None else str(Instrument.parse(str(pair)))
+    if name not in (None, *INSTRUMENTS[exchange]):
+        raise ValueError(f"{exchange} has no {name}: it has {', '.join(INSTRUMENTS[exchange])}")
+    given = {key: value for key, value in asked.items() if key not in OWN}
+    return sim.faults.add(exchange, str(asked.get("fault")), name, seconds, given)
+
+
+async def _happen(sim: Simulation, fault: Fault) -> None:
+    """What a fault does at once."""
+    for line in [line for line in sim.lines if line.exchange == fault.exchange]:
+        if fault.fault in ("drop", "kill"):
+            line.cut()
+        if fault.fault == "shutdown":
+            await line.shut_down(fault.parameters["after"])
+
+
+def _listing(sim: Simulation, listing: Listing, at: int) -> dict[str, Any]:
+    tape = sim.market.tape(listing)
+    last, standing = tape.before(at + 1), quote(tape, at)
+    values = {"last": listing.price(last.price), "trade": last.id, "time": last.time} if last else {}
+    if standing:
+        values |= {"bid": listing.price(standing.bid), "ask": listing.price(standing.ask)}
+    return {"exchange": listing.exchange, "symbol": listing.symbol, "instrument": str(listing.instrument), **values}
+
+
+def _instrument(text: str | None) -> Instrument | None:
+    try:
+        return None if text is None else Instrument.parse(text)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(ENCODER.encode(body), status, media_type="application/json")

@@ -1,0 +1,1 @@
+"""Deribit's wire: JSON-RPC over a WebSocket and over HTTP."""

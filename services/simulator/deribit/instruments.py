@@ -1,0 +1,61 @@
+"""Deribit's instruments and their terms."""
+
+from decimal import Decimal
+from typing import Any
+
+from services.simulator.market.listings import DAY, DERIBIT, Listing
+
+
+def index_of(listing: Listing) -> str:
+    """The index that the instrument follows."""
+    return f"{listing.instrument.base}_{listing.instrument.quote}".lower()
+
+
+def inverse(listing: Listing) -> bool:
+    """Whether sizes are in USD, settled in the base currency."""
+    return listing.instrument.quote == "USD"
+
+
+def perpetual(listing: Listing) -> bool:
+    """Whether it is a perpetual; else it is spot."""
+    return bool(listing.instrument.contract)
+
+
+def _terms(listing: Listing, number: int) -> dict[str, Any]:
+    """What trading it means."""
+    base, counter, _ = listing.instrument
+    body = {
+        "instrument_name": listing.symbol,
+        "instrument_id": 100_000 + number,
+        "kind": "future" if perpetual(listing) else "spot",
+        "base_currency": base,
+        "quote_currency": counter,
+        "counter_currency": counter,
+        "price_index": index_of(listing),
+        "instrument_type": "reversed" if inverse(listing) else "linear",
+        "contract_size": listing.lot,
+        "min_trade_amount": listing.lot,
+        "tick_size": listing.tick,
+        "tick_size_steps": [],
+        "is_active": True,
+        "state": "open",
+        "creation_timestamp": listing.since * DAY,
+        "expiration_timestamp": 32_503_708_800_000,
+        "maker_commission": 0.0,
+        "taker_commission": 0.0005,
+        "block_trade_commission": 0.00025,
+        "block_trade_min_trade_amount": 200_000,
+        "block_trade_tick_size": Decimal("0.01"),
+    }
+    if perpetual(listing):
+        body |= {"settlement_currency": base if inverse(listing) else counter, "settlement_period": "perpetual"}
+        body |= {"future_type": body["instrument_type"], "max_leverage": 50, "max_liquidation_commission": 0.0075}
+    return body
+
+
+def settled_in(terms: dict[str, Any]) -> str:
+    """The currency that an instrument is listed under: what it is settled in."""
+    return str(terms.get("settlement_currency", terms["base_currency"]))
+
+
+INSTRUMENTS = {symbol: _terms(listing, number) for number, (symbol, listing) in enumerate(DERIBIT.items())}

@@ -1,0 +1,121 @@
+"""Deribit's methods that need no connection: a table from name to function of the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+from services.core.model import Instrument
+from services.simulator.deribit import history, payloads
+from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
+from services.simulator.deribit.parameters import Parameters, Refused, flag, invalid, number, seen, text
+from services.simulator.dialect import About
+from services.simulator.market.listings import INDICES
+from services.simulator.market.quotes import Quote, mix, quote
+from services.simulator.market.tape import Tape
+from services.simulator.service import Simulation
+
+VERSION = {"version": "1.2.26"}
+COINS = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
+
+
+def test(sim: Simulation, given: Parameters) -> Any:
+    """Proof of life; an error on request."""
+    if given.get("expected_result") == "exception":
+        raise Refused(11094, "internal_server_error")
+    return VERSION
+
+
+def hello(sim: Simulation, given: Parameters) -> Any:
+    """The client introduces itself."""
+    text(given, "client_name")
+    text(given, "client_version")
+    return VERSION
+
+
+def get_time(sim: Simulation, given: Parameters) -> Any:
+    """The exchange's clock."""
+    return sim.now() + sum(int(fault.parameters["ms"]) for fault in sim.faults.of("deribit", "clock"))
+
+
+def get_index_price(sim: Simulation, given: Parameters) -> Any:
+    """The index as it stands."""
+    name = text(given, "index_name")
+    if name not in INDICES:
+        invalid("index_name", "wrong value")
+    about = Instrument(*name.upper().split("_"))
+    price = payloads.index_price(sim.market, name, sim.faults.frozen("deribit", about, sim.now()))
+    return About(about, {"index_price": price, "estimated_delivery_price": price})
+
+
+def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
+    """All indices."""
+    if not flag(given, "extended"):
+        return list(INDICES)
+    extra = {"future_combo_creation_enabled": False, "option_combo_creation_enabled": False}
+    return [{"name": name, **extra} for name in INDICES]
+
+
+def get_currencies(sim: Simulation, given: Parameters) -> Any:
+    """All currencies."""
+    fees = {"withdrawal_fee": 0.0001, "min_withdrawal_fee": 0.0001, "min_confirmations": 1, "fee_precision": 4}
+    return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in COINS]
+
+
+def get_instruments(sim: Simulation, given: Parameters) -> Any:
+    """Instruments by currency and kind."""
+    currency, kind = given.get("currency", "any"), given.get("kind")
+    return [
+        each
+        for each in INSTRUMENTS.values()
+        if currency in ("any", settled_in(each)) and kind in (None, each["kind"]) and not flag(given, "expired")
+    ]
+
+
+def get_instrument(sim: Simulation, given: Parameters) -> Any:
+    """One instrument."""
+    tape, _ = seen(sim, given)
+    return INSTRUMENTS[tape.listing.symbol]
+
+
+def ticker(sim: Simulation, given: Parameters) -> Any:
+    """All that is known of an instrument."""
+    tape, now = seen(sim, given)
+    return About(tape.listing.instrument, payloads.ticker(sim.market, tape, _quote(tape, now), now))
+
+
+def get_order_book(sim: Simulation, given: Parameters) -> Any:
+    """The same with a book about the quote."""
+    tape, now = seen(sim, given)
+    listing, top = tape.listing, _quote(tape, now)
+
+    def side(best: int, size: int, sign: int) -> Any:
+        sizes = [size, *(1 + mix(step) % round(listing.size * 40) for step in range(1, number(given, "depth", 5)))]
+        return [[listing.price(best + sign * step), listing.amount(lots)] for step, lots in enumerate(sizes)]
+
+    book = {"bids": side(top.bid, top.bid_size, -1), "asks": side(top.ask, top.ask_size, 1), "change_id": top.time}
+    return About(listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
+
+
+METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
+    "public/test": test,
+    "public/hello": hello,
+    "public/get_time": get_time,
+    "public/status": lambda sim, given: {"locked": False, "locked_indices": []},
+    "public/get_index_price": get_index_price,
+    "public/get_index_price_names": get_index_price_names,
+    "public/get_supported_index_names": lambda sim, given: list(INDICES),
+    "public/get_currencies": get_currencies,
+    "public/get_instruments": get_instruments,
+    "public/get_instrument": get_instrument,
+    "public/ticker": ticker,
+    "public/get_order_book": get_order_book,
+    "public/get_last_trades_by_instrument": history.last_trades,
+    "public/get_last_trades_by_instrument_and_time": history.last_trades,
+    "public/get_tradingview_chart_data": history.chart,
+}
+
+
+def _quote(tape: Tape, now: int) -> Quote:
+    standing = quote(tape, now)
+    if standing is None:
+        raise Refused(13028, "temporarily_unavailable")
+    return standing

@@ -1,0 +1,150 @@
+"""Deribit's payloads: decimals as JSON numbers, times in ms."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from services.simulator.deribit.instruments import index_of, inverse, perpetual
+from services.simulator.dialect import Dialect
+from services.simulator.market.bars import Bars, Trade
+from services.simulator.market.candles import summary
+from services.simulator.market.listings import DAY, INDICES, Listing
+from services.simulator.market.market import Market
+from services.simulator.market.quotes import Quote
+from services.simulator.market.tape import Tape
+
+PRICES = (
+    "price index_price mark_price best_bid_price best_ask_price last_price estimated_delivery_price settlement_price "
+    "min_price max_price"
+)
+DIALECT = Dialect(
+    "deribit",
+    times={"timestamp": 1, "usIn": 1000, "usOut": 1000},
+    prices=frozenset(PRICES.split()),
+    states=frozenset({"state", "direction", "type", "kind"}),
+)
+STATS_MS = 10_000  # how long a day's statistics are kept
+
+
+def index_price(market: Market, name: str, at: int) -> Decimal:
+    """The index with its own number of decimals."""
+    return round(Decimal(market.index(name, at)), INDICES[name])
+
+
+def trades(market: Market, tape: Tape, found: Sequence[Trade]) -> list[dict[str, Any]]:
+    """Trades that follow one another."""
+    return [_trade(market, tape.listing, trade, direction) for trade, direction in _directions(tape, found)]
+
+
+def quote(listing: Listing, standing: Quote) -> dict[str, Any]:
+    """Best bid and ask."""
+    return {
+        "timestamp": standing.time,
+        "instrument_name": listing.symbol,
+        "best_bid_price": listing.price(standing.bid),
+        "best_bid_amount": listing.amount(standing.bid_size),
+        "best_ask_price": listing.price(standing.ask),
+        "best_ask_amount": listing.amount(standing.ask_size),
+    }
+
+
+def ticker(market: Market, tape: Tape, standing: Quote, at: int) -> dict[str, Any]:
+    """All that is known of an instrument at that moment."""
+    listing = tape.listing
+    last, index = tape.before(at + 1), index_price(market, index_of(listing), at)
+    body = {
+        **quote(listing, standing),
+        "timestamp": at,
+        "state": "open",
+        "last_price": listing.price(last.price) if last else None,
+        "mark_price": _mark(index),
+        "index_price": index,
+        "min_price": _banded(listing, index, Decimal("0.985")),
+        "max_price": _banded(listing, index, Decimal("1.015")),
+        "stats": _stats(tape, at // STATS_MS * STATS_MS),
+    }
+    if perpetual(listing):
+        body |= {
+            "estimated_delivery_price": index,
+            "settlement_price": index_price(market, index_of(listing), _eight(at)),
+        }
+        body |= {"open_interest": 1_000_000_000, "current_funding": 0.0, "funding_8h": 1e-05, "interest_value": 0.0}
+    return body
+
+
+def volume_and_cost(listing: Listing, bars: Bars, row: int) -> tuple[Decimal, Decimal]:
+    """What was traded, in base and in quote currency.
+
+    Of inverse contracts the cost is exact, and the volume is what it comes to at the mean price.
+    """
+    amount, turnover = listing.amount(int(bars.volume[row])), listing.turnover(int(bars.quote[row]))
+    if not inverse(listing):
+        return amount, turnover
+    return (round(amount * amount / turnover, 8) if turnover else Decimal(0)), amount
+
+
+def _trade(market: Market, listing: Listing, trade: Trade, direction: int) -> dict[str, Any]:
+    index = index_price(market, index_of(listing), trade.time)
+    return {
+        "trade_seq": trade.id,
+        "trade_id": _trade_id(listing, trade.id),
+        "timestamp": trade.time,
+        "instrument_name": listing.symbol,
+        "price": listing.price(trade.price),
+        "amount": listing.amount(trade.size),
+        "contracts": Decimal(trade.size),
+        "direction": "sell" if trade.sold else "buy",
+        "tick_direction": direction,
+        "index_price": index,
+        "mark_price": _mark(index),
+    }
+
+
+def _trade_id(listing: Listing, number: int) -> str:
+    """Plain digits for BTC's inverse contract, prefixed for all others."""
+    name = listing.instrument.base if inverse(listing) else listing.symbol
+    return str(number) if name == "BTC" else f"{name}-{number}"
+
+
+def _directions(tape: Tape, found: Sequence[Trade]) -> Iterator[tuple[Trade, int]]:
+    """Each trade with 0 (up), 1 (level after up), 2 (down) or 3 (level after down)."""
+    if not found:
+        return
+    earlier = tape.following(max(1, found[0].id - 20), min(20, found[0].id - 1))
+    price, level = (earlier or found)[0].price, 1
+    for trade in [*earlier, *found]:
+        move = 0 if trade.price > price else 2 if trade.price < price else level
+        price, level = trade.price, move | 1
+        if trade.id >= found[0].id:
+            yield trade, move
+
+
+def _mark(index: Decimal) -> Decimal:
+    return round(index * Decimal("1.00005"), max(2, -int(index.as_tuple().exponent)))
+
+
+def _banded(listing: Listing, index: Decimal, factor: Decimal) -> Decimal:
+    return listing.price(int(index * factor / listing.tick))
+
+
+def _eight(at: int) -> int:
+    """The last settlement: 08:00 UTC."""
+    return (at - DAY // 3) // DAY * DAY + DAY // 3
+
+
+@lru_cache(64)
+def _stats(tape: Tape, at: int) -> dict[str, Any]:
+    day, listing = summary(tape, at - DAY, at), tape.listing
+    if not len(day.time):
+        return dict.fromkeys(("high", "low", "price_change", "volume", "volume_usd", "volume_notional"))
+    opened, close = listing.price(int(day.open[0])), listing.price(int(day.close[0]))
+    volume, cost = volume_and_cost(listing, day, 0)
+    return {
+        "high": listing.price(int(day.high[0])),
+        "low": listing.price(int(day.low[0])),
+        "price_change": round((close - opened) / opened * 100, 4),
+        "volume": volume,
+        "volume_usd": cost,
+        "volume_notional": cost,
+    }

@@ -1,0 +1,53 @@
+"""JSON-RPC as Deribit speaks it: one call to one outcome, and the envelope about it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from services.simulator.deribit.methods import METHODS
+from services.simulator.deribit.parameters import Parameters, Refused
+from services.simulator.service import Simulation
+
+Call = Mapping[str, Any]
+SOCKET_ONLY = (
+    "public/subscribe",
+    "public/unsubscribe",
+    "public/unsubscribe_all",
+    "public/set_heartbeat",
+    "public/disable_heartbeat",
+    "private/subscribe",
+    "private/unsubscribe",
+)
+
+
+async def reply(sim: Simulation, call: Call, session: Mapping[str, Callable[[Parameters], Any]]) -> dict[str, Any]:
+    """The answer to a call. `session` holds the methods that change the connection."""
+    received = sim.now()
+    method, given = call.get("method"), call.get("params") or {}
+    try:
+        if not isinstance(method, str):
+            raise Refused(-32600, "Invalid Request")
+        if not isinstance(given, dict):
+            raise Refused(-32602, "Invalid params")
+        result = session[method](given) if method in session else await asyncio.to_thread(_call, sim, method, given)
+    except Refused as refused:
+        return envelope(sim, call, received, error=refused.error)
+    return envelope(sim, call, received, result=result)
+
+
+def envelope(sim: Simulation, call: Call, received: int, **outcome: Any) -> dict[str, Any]:
+    """What goes about a `result` or an `error`; the call's id comes back if it had one."""
+    number = {"id": call["id"]} if "id" in call else {}
+    now = sim.now()
+    took = {"usIn": received * 1000, "usOut": now * 1000, "usDiff": (now - received) * 1000}
+    return {"jsonrpc": "2.0", **number, **outcome, **took, "testnet": False}
+
+
+def _call(sim: Simulation, method: str, given: Parameters) -> Any:
+    if method in SOCKET_ONLY:
+        raise Refused(10030, "must_be_websocket_request")
+    if method.startswith("private/"):
+        raise Refused(13009, "unauthorized")
+    if method not in METHODS:
+        raise Refused(-32601, "Method not found")
+    return METHODS[method](sim, given)

@@ -1,0 +1,58 @@
+"""The ledger: which trades and quotes were really sent, and on which connection. Tests take it as the truth."""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import islice
+
+from msgspec import Struct
+
+from services.core.model import Instrument
+
+KEPT = 100_000
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One frame that was handed to a socket."""
+
+    number: int  # of the entry; grows by one
+    sent: int  # ms
+    exchange: str
+    connection: int
+    instrument: str
+    kind: str  # trade, quote, candle, ticker, index
+    id: str  # the trade's id, the quote's update id or the value's time
+    price: str | None = None  # a trade's; a quote's bid and ask are joined by a slash; as it was before any fault
+    faults: tuple[str, ...] = ()  # what was done to the frame on its way
+
+
+class Ledger:
+    """The last entries, and totals of all."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=KEPT)
+        self.totals: Counter[tuple[str, str, str]] = Counter()
+        self._number = 0
+
+    def add(self, entry: Entry) -> None:
+        """Keep it; the oldest goes."""
+        self._entries.append(entry)
+        self._number = entry.number
+        self.totals[entry.exchange, entry.instrument, entry.kind] += 1
+
+    @property
+    def next(self) -> int:
+        """The number of the entry to come."""
+        return self._number + 1
+
+    def read(
+        self, exchange: str | None, instrument: Instrument | None, after: int, limit: int
+    ) -> tuple[list[Entry], bool]:
+        """Entries after that number, oldest first, and whether there are more."""
+        found = list(islice(self._matching(exchange, instrument, after), limit + 1))
+        return found[:limit], len(found) > limit
+
+    def _matching(self, exchange: str | None, instrument: Instrument | None, after: int) -> Iterator[Entry]:
+        oldest = self._entries[0].number if self._entries else 0
+        for entry in islice(self._entries, max(0, after + 1 - oldest), None):
+            if (not exchange or entry.exchange == exchange) and (not instrument or entry.instrument == str(instrument)):
+                yield entry

@@ -1,0 +1,102 @@
+"""Bars: what trades come to. One way to make them for every timeframe and every tape."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from services.simulator.market.paths import Ints
+
+
+class Trade(NamedTuple):
+    """An aggregate trade: the fills `first`…`last` of one taker order at one price. Whole ticks and lots."""
+
+    id: int
+    time: int
+    price: int
+    size: int
+    first: int
+    last: int
+    sold: bool  # the taker sold: the buyer was the maker
+
+
+class Bars(NamedTuple):
+    """Columns of equal length, ascending. Only bars with trades are here; Turnovers are ticks times lots."""
+
+    time: Ints  # opening
+    open: Ints
+    high: Ints
+    low: Ints
+    close: Ints
+    volume: Ints
+    quote: Ints
+    bought: Ints
+    bought_quote: Ints
+    first: Ints  # trade ids
+    last: Ints
+
+
+EMPTY = Bars(*(np.empty(0, np.int64) for _ in Bars._fields))
+
+
+def of_trades(trades: Sequence[Trade]) -> Bars:
+    """Each trade as a bar of its own, to be rolled."""
+    if not trades:
+        return EMPTY
+    _, time, price, size, first, last, sold = np.array(trades, np.int64).T
+    bought = size * (1 - sold)
+    return Bars(time, price, price, price, price, size, size * price, bought, bought * price, first, last)
+
+
+def roll(bars: Bars, opens: Ints) -> Bars:
+    """Coarser bars: rows with an equal opening in `opens` (ascending, one per row) become one."""
+    if not len(opens):
+        return EMPTY
+    heads = np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
+    return roll_at(bars._replace(time=opens), heads)
+
+
+def roll_at(bars: Bars, heads: Ints) -> Bars:
+    """Coarser bars, each from the row in `heads` up to the next."""
+    tails = np.append(heads[1:], len(bars.time)) - 1
+    columns = (
+        bars.time[heads],
+        bars.open[heads],
+        np.maximum.reduceat(bars.high, heads),
+        np.minimum.reduceat(bars.low, heads),
+        bars.close[tails],
+        *(np.add.reduceat(column, heads) for column in bars[5:9]),
+        bars.first[heads],
+        bars.last[tails],
+    )
+    return Bars._make(columns)
+
+
+def join(parts: Sequence[Bars]) -> Bars:
+    """Parts one after the other."""
+    return Bars(*map(np.concatenate, zip(*parts, strict=True))) if parts else EMPTY
+
+
+def cut(bars: Bars, start: int, end: int) -> Bars:
+    """Bars that open in [start, end)."""
+    first, last = np.searchsorted(bars.time, (start, end))
+    return Bars(*(column[first:last] for column in bars))
+
+
+def fill(bars: Bars, opens: Ints, close: int | None) -> Bars:
+    """A row for each of `opens`: bars without trades are flat at the close before (`close` for the first), ids -1.
+
+    Openings before the first trade are left out.
+    """
+    row = np.searchsorted(bars.time, opens, side="right") - 1
+    if close is None:
+        opens, row = opens[row >= 0], row[row >= 0]
+    if not len(opens):
+        return EMPTY
+    closes = np.concatenate((bars.close, [close or 0]))[row]  # row -1 is the last: what was before
+    traded = row >= 0
+    traded[traded] = bars.time[row[traded]] == opens[traded]
+    filled = [np.where(traded, np.append(column, 0)[row], closes) for column in bars[1:5]]
+    filled += [np.where(traded, np.append(column, 0)[row], 0) for column in bars[5:9]]
+    filled += [np.where(traded, np.append(column, 0)[row], -1) for column in bars[9:]]
+    return Bars._make((opens, *filled))

@@ -1,0 +1,56 @@
+"""Quotes: the best bid and ask about the last trade, with sizes that change by themselves now and then."""
+
+from typing import NamedTuple
+
+from services.simulator.market.tape import Tape
+
+WORD = 2**64 - 1
+WIDE = 24  # one quote in so many is wider than a tick
+
+
+class Quote(NamedTuple):
+    """Best bid and ask since `time`. Ticks and lots."""
+
+    time: int
+    bid: int
+    bid_size: int
+    ask: int
+    ask_size: int
+
+
+def quote(tape: Tape, at: int) -> Quote | None:
+    """The quote that stands at `at`; None before the first trade."""
+    trade = tape.before(at + 1)
+    if trade is None:
+        return None
+    time = max(trade.time, _own_change(tape, at))
+    noise = mix(time ^ (tape.salt << 20))
+    spread = 1 + (noise % WIDE == 0) * (1 + (noise >> 8) % 3)
+    bid = trade.price if trade.sold else trade.price - spread
+    size = round(tape.listing.size * 4)
+    return Quote(time, bid, 1 + (noise >> 16) % size, bid + spread, 1 + (noise >> 40) % size)
+
+
+def quotes(tape: Tape, since: int, until: int) -> list[Quote]:
+    """Every change in (since, until]."""
+    times = {trade.time for trade in tape.trades(since + 1, until + 1)}
+    step = tape.listing.quote_ms
+    times.update(_own_change(tape, number * step + step - 1) for number in range(since // step, until // step + 1))
+    found = [quote(tape, time) for time in sorted(times) if since < time <= until]
+    return [change for change in found if change]
+
+
+def _own_change(tape: Tape, at: int) -> int:
+    """When a size last changed by itself: once in each step, at an uneven moment."""
+    step = tape.listing.quote_ms
+    number = at // step
+    time = number * step + mix(number ^ tape.salt) % step
+    return time if time <= at else (number - 1) * step + mix((number - 1) ^ tape.salt) % step
+
+
+def mix(word: int) -> int:
+    """64 even bits from a number (the finaliser of splitmix64)."""
+    word = (word + 0x9E3779B97F4A7C15) & WORD
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & WORD
+    return word ^ (word >> 31)

@@ -1,0 +1,111 @@
+"""A file of real trades in place of one symbol's made-up tape, at any speed."""
+
+import csv
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from services.core.errors import Misconfigured
+from services.simulator.market import bars
+from services.simulator.market.bars import Bars, Trade
+from services.simulator.market.listings import BINANCE, DAY, MINUTE, Listing
+from services.simulator.market.paths import Ints, Lead
+
+COLUMNS = 7  # id, price, quantity, first id, last id, time, buyer was maker; an eighth is allowed
+MICROSECONDS = 10**14  # a time above it is in µs
+
+
+class File(NamedTuple):
+    """What a file holds."""
+
+    listing: Listing
+    rows: Ints  # a row per trade, in the order of `Trade`
+
+
+class ReplayTape:
+    """The trades of a file, told from `start` on. Before the first and after the last there is nothing."""
+
+    def __init__(self, file: File, start: int, speed: float) -> None:
+        self.listing, self.salt = file.listing, 0
+        rows, self._rows = file.rows, file.rows.copy()
+        self._rows[:, 1] = start + ((rows[:, 1] - rows[0, 1]) / speed).astype(np.int64)
+        self._ids, self._times = self._rows[:, 0], self._rows[:, 1]
+        self.start = int(self._times[0])
+        self.minutes = lru_cache(48)(self._minutes)
+
+    def trades(self, start: int, end: int) -> list[Trade]:
+        first, last = np.searchsorted(self._times, (start, end))
+        return self._made(int(first), int(last))
+
+    def following(self, first: int, limit: int) -> list[Trade]:
+        row = int(np.searchsorted(self._ids, first))
+        return self._made(row, row + limit)
+
+    def before(self, time: int) -> Trade | None:
+        row = int(np.searchsorted(self._times, time))
+        return self._made(row - 1, row)[0] if row else None
+
+    def lead(self) -> Lead:
+        """What the other exchanges follow."""
+        tick = float(self.listing.tick)
+        return Lead(self.listing.instrument.quote, self._times, np.log(self._rows[:, 2] * tick))
+
+    def _made(self, first: int, last: int) -> list[Trade]:
+        return [Trade._make((*row[:6], bool(row[6]))) for row in self._rows[first:last].tolist()]
+
+    def _minutes(self, day: int) -> Bars:
+        trades = bars.of_trades(self.trades(day * DAY, (day + 1) * DAY))
+        return bars.roll(trades, trades.time // MINUTE * MINUTE)
+
+
+@lru_cache(1)
+def read(path: Path) -> File:
+    """Read Binance's public aggTrades: `BTCUSDT-aggTrades-2026-01.csv`, with or without a header, in ms or µs.
+
+    Raises Misconfigured with what is wrong.
+    """
+    symbol = path.name.partition("-")[0].partition(".")[0].upper()
+    if symbol not in BINANCE:
+        raise Misconfigured(
+            f"KURS_SIMULATOR_REPLAY: the name of {path.name} must begin with one of {', '.join(BINANCE)}"
+        )
+    listing = BINANCE[symbol]
+    try:
+        with path.open(newline="") as file:
+            rows = np.array(list(_rows(listing, file)), np.int64)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"KURS_SIMULATOR_REPLAY: {error}") from error
+    if not len(rows) or (np.diff(rows[:, 0]) <= 0).any() or (np.diff(rows[:, 1]) < 0).any():
+        raise Misconfigured(f"KURS_SIMULATOR_REPLAY: {path.name} must hold trades with ids and times that ascend")
+    return File(listing, rows)
+
+
+def _rows(listing: Listing, lines: Iterator[str]) -> Iterator[list[int]]:
+    for number, row in enumerate(csv.reader(lines), 1):
+        if number == 1 and row and not row[0].strip().isdigit():
+            continue  # the header
+        try:
+            yield _row(listing, row)
+        except (ValueError, InvalidOperation) as error:
+            raise Misconfigured(f"KURS_SIMULATOR_REPLAY: line {number}: {error}") from error
+
+
+def _row(listing: Listing, row: list[str]) -> list[int]:
+    """A line in the order of `Trade`."""
+    if len(row) < COLUMNS:
+        raise ValueError(f"{len(row)} columns, not {COLUMNS}")
+    number, price, quantity, first, last, time, sold = row[:COLUMNS]
+    ms = int(time) // 1000 if int(time) > MICROSECONDS else int(time)
+    steps = _steps(price, listing.tick, "price"), _steps(quantity, listing.lot, "quantity")
+    return [int(number), ms, *steps, int(first), int(last), sold.strip().lower() in ("true", "1")]
+
+
+def _steps(text: str, step: Decimal, what: str) -> int:
+    count = Decimal(text) / step
+    if count != count.to_integral_value() or count <= 0:
+        raise ValueError(f"{what} {text} is no multiple of {step}")
+    return int(count)

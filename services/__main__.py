@@ -1,0 +1,36 @@
+"""`kurs [SERVICE | EXCHANGE] …`: run these services in one process; with no name, all of them."""
+
+import sys
+
+from services import runtime
+from services.core.errors import BadFile, BadRange, Misconfigured, UnknownName
+
+USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
+kurs SERVICE …            these services: collector pricer writer api simulator
+kurs collector EXCHANGE … a collector for these exchanges: binance deribit coingecko
+kurs import FILE …        candles from Binance's public files (klines or aggTrades, CSV or ZIP)
+kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
+kurs verify [SYMBOL]      check that no sealed day of candles was changed
+kurs migrate              bring the database to the newest schema, and end
+kurs openapi              print the API's description, and end
+
+Settings come from the environment and .env; .env.example describes each."""
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 stopped, 1 a job failed, 2 wrong configuration, words or files."""
+    words = sys.argv[1:]
+    if {"-h", "--help", "help"} & set(words[:1]):
+        print(USAGE)  # noqa: T201  this is the answer
+        return
+    try:
+        sys.exit(runtime.main(words))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (Misconfigured, BadFile, BadRange, UnknownName) as error:
+        print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The composition root: URLs become adapters, services become one process, signals become a graceful stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import uvicorn
+import uvloop
+
+from services import api, archive, collector, log, pricer, simulator, writer
+from services.adapters import rabbit, redis, sql
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.collector.reach import reachable
+from services.core import routes
+from services.core.errors import Misconfigured
+from services.core.exchange import Exchange
+from services.exchanges import EXCHANGES, chosen
+from services.hub import Hub
+from services.ports import Bus, Cache, Deps, Store
+from services.settings import Settings, load
+from services.web import Front, Site, create_app, describe
+from services.web.protocol import Protocol
+from services.web.quota import PerClient
+
+SERVICES: Mapping[str, ModuleType] = {
+    "collector": collector,
+    "pricer": pricer,
+    "writer": writer,
+    "api": api,
+    "simulator": simulator,
+}
+
+
+async def _memory_bus(_url: str) -> Bus:
+    return MemoryBus()
+
+
+async def _memory_cache(_url: str) -> Cache:
+    return MemoryCache()
+
+
+BUSES: Mapping[str, Callable[[str], Awaitable[Bus]]] = {
+    "memory": _memory_bus,
+    "amqp": rabbit.connect,
+    "amqps": rabbit.connect,
+}
+CACHES: Mapping[str, Callable[[str], Awaitable[Cache]]] = {
+    "memory": _memory_cache,
+    "redis": redis.connect,
+    "rediss": redis.connect,
+}
+STORES: Mapping[str, Callable[[str], Awaitable[Store]]] = {
+    "sqlite+aiosqlite": sql.connect,
+    "postgresql+asyncpg": sql.connect,
+}
+REACH_SECONDS = 4
+STOP_SECONDS = 10
+FIRST_PORT = 8000
+logger = logging.getLogger(__name__)
+
+
+class Process(NamedTuple):
+    """What one process is to run."""
+
+    services: tuple[str, ...]
+    exchanges: tuple[str, ...]
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
+    settings = load()
+    hidden = (settings.database_url, settings.redis_url, settings.rabbitmq_url, settings.coingecko_key)
+    passwords = (urlsplit(url.get_secret_value()).password or "" for url in hidden[:3])
+    log.setup(settings.log_level, settings.log_levels, [*passwords, hidden[3].get_secret_value()])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if list(words) == ["migrate"]:
+            runner.run(sql.migrate(settings.database))
+            return 0
+        if list(words) == ["openapi"]:
+            print(msgspec.json.format(msgspec.json.encode(describe(api.ROUTERS)), indent=2).decode())  # noqa: T201
+            return 0
+        if words and words[0] in archive.COMMANDS:
+            return runner.run(carried_out(settings, archive.COMMANDS[words[0]](words[1:])))
+        return runner.run(run(settings, understood(words, settings)))
+
+
+def understood(words: Sequence[str], settings: Settings) -> Process:
+    """Which services and exchanges the words name; none: all. Raises Misconfigured."""
+    for word in words:
+        if word not in SERVICES and word not in EXCHANGES:
+            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, "migrate", "openapi"]
+            near = get_close_matches(word, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+            raise Misconfigured(f"nothing is called {word!r}; {hint}")
+    chosen(settings)
+    table = routes.table(settings.exchanges, settings.directions, settings.assets)
+    if ways := [direction for direction, routed in table.items() if not routed]:
+        raise Misconfigured(f"KURS_DIRECTIONS: no exchange has a way to {ways[0]}")
+    services = tuple(name for name in SERVICES if name in words)
+    exchanges = tuple(name for name in EXCHANGES if name in words)
+    if exchanges and "collector" not in services:
+        raise Misconfigured(f"{exchanges[0]} is an exchange: write kurs collector {exchanges[0]}")
+    everything = tuple(name for name in SERVICES if name != "simulator")
+    return Process(services or everything, exchanges or settings.exchanges)
+
+
+async def run(settings: Settings, process: Process) -> int:
+    """Run the process until SIGINT or SIGTERM (0), or until a job fails (1)."""
+    listener = bind(settings)
+    root = f"http://127.0.0.1:{listener.getsockname()[1]}/simulator"
+    market = await _market(settings, process)
+    process = process._replace(services=_with_simulator(process.services, settings, market))
+    exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
+    if market == "simulated":
+        exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
+    async with AsyncExitStack() as stack:
+        deps = await _connected(settings, exchanges, stack)
+        deps.hub.market = market.encode()
+        return await _served(deps, process, listener)
+
+
+async def carried_out(settings: Settings, command: archive.Command) -> int:
+    """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
+    async with AsyncExitStack() as stack:
+        deps = await _connected(settings, chosen(settings), stack)
+        jobs = writer.JOBS if command.publishes and isinstance(deps.bus, MemoryBus) else []
+        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(job(deps), name=job.__qualname__) for job in jobs}
+        asked = asyncio.create_task(command.run(deps), name="command")
+        done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (asked, *tasks):
+            task.cancel()
+        await asyncio.gather(asked, *tasks, return_exceptions=True)
+        return asked.result() if asked in done else _failed(done)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Listen on the configured port; without one on 8000, or on any free port if that is taken."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ports = [FIRST_PORT, 0] if settings.port is None else [settings.port]
+    for port in ports:
+        try:
+            listener.bind((settings.host, port))
+        except OSError as error:
+            if port == ports[-1]:
+                raise Misconfigured(f"KURS_HOST, KURS_PORT: {settings.host}:{port}: {error.strerror}") from None
+        else:
+            break
+    return listener
+
+
+async def _market(settings: Settings, process: Process) -> str:
+    """ "live" or "simulated". Only who collects has to find out."""
+    if settings.market != "auto":
+        return settings.market
+    if "collector" not in process.services:
+        return "live"
+    if await reachable([EXCHANGES[name] for name in process.exchanges], REACH_SECONDS):
+        return "live"
+    logger.warning("no exchange can be reached: running on the SIMULATOR; these are not the rates of any real market")
+    return "simulated"
+
+
+def _with_simulator(services: tuple[str, ...], settings: Settings, market: str) -> tuple[str, ...]:
+    needed = market == "simulated" and not settings.simulator_url and "collector" in services
+    return (*services, "simulator") if needed and "simulator" not in services else services
+
+
+async def _connected(settings: Settings, exchanges: tuple[Exchange, ...], stack: AsyncExitStack) -> Deps:
+    """The ports with their adapters. SQLite is migrated here: one process has nobody else to do it."""
+    bus_url, cache_url = settings.rabbitmq_url.get_secret_value(), settings.redis_url.get_secret_value()
+    if settings.database.startswith("sqlite"):
+        await sql.migrate(settings.database)
+    store = await STORES[urlsplit(settings.database).scheme](settings.database)
+    stack.push_async_callback(store.close)
+    cache = await CACHES[urlsplit(cache_url).scheme](cache_url)
+    stack.push_async_callback(cache.close)
+    bus = await BUSES[urlsplit(bus_url).scheme](bus_url)
+    stack.push_async_callback(bus.close)
+    return Deps(settings, SystemClock(), bus, cache, store, Hub(), exchanges)
+
+
+async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
+    """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
+    modules = [SERVICES[name] for name in process.services]
+    quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
+    server = _Server(server_config(create_app(deps, _site(deps, modules, quota))))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for module in modules for job in module.JOBS]
+    if quota:
+        jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
+    stop = asyncio.create_task(_signalled(), name="signal")
+    host, port = listener.getsockname()[:2]
+    logger.info("%s on http://%s:%d", " ".join(process.services), host, port)
+    if "api" in process.services:
+        logger.info(
+            "current rates: http://%s:%d/v1/courses, all that can be asked: http://%s:%d/docs", *(host, port) * 2
+        )
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)  # rarely: what is long-lived is frozen, and a pause is a late answer
+    done, _ = await asyncio.wait([stop, serving, *jobs], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await asyncio.wait([serving])
+    for task in (stop, *jobs):
+        task.cancel()
+    await asyncio.gather(stop, *jobs, return_exceptions=True)
+    return 0 if stop in done else _failed(done)
+
+
+def _failed(done: set[asyncio.Task[Any]]) -> int:
+    for task in done:
+        error = None if task.cancelled() else task.exception()
+        logger.critical("%s ended; the process ends with it", task.get_name(), exc_info=error)
+    return 1
+
+
+async def _signalled() -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
+    logger.info("stopping")
+
+
+def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) -> Site:
+    """What a service may have beside JOBS: ROUTERS, FRONTS, CHECKS, and NEEDS, the parts it is unready without."""
+    checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "store": deps.store.ping}
+    fronts: dict[str, Front] = {}
+    for module in modules:
+        fronts |= getattr(module, "FRONTS", _none)(deps)
+        checks |= getattr(module, "CHECKS", _none)(deps)
+    needed = frozenset(part for module in modules for part in getattr(module, "NEEDS", ("bus",)))
+    return Site([router for m in modules for router in getattr(m, "ROUTERS", ())], fronts, checks, needed, quota)
+
+
+def _none(_deps: Deps) -> dict[str, Any]:
+    return {}
+
+
+def server_config(app: object) -> uvicorn.Config:
+    """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=Protocol,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
+        backlog=4096,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals: ours end the jobs too."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture nothing."""
+        return nullcontext()

@@ -1,0 +1,146 @@
+"""What every cache promises, whatever it is made of."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+
+from services.adapters.memory import MemoryCache
+from services.adapters.redis import RedisCache, connect
+from services.core.errors import Unavailable
+from services.core.model import Choice, Feed, Instrument, Leg, Offer, Rate, Source, State, Switch
+from services.ports import Cache
+from tests import servers
+
+BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB", "PERPETUAL")
+
+
+def rate(direction: Instrument, time: int) -> Rate:
+    value = Decimal("54000.000123000000000000000001")
+    leg = Leg("binance", direction, value, received=time, confirmed=time, expires=time + 5, own=True, inverted=True)
+    return Rate(direction, time, (Offer("binance", (leg,), value, bid=Decimal("1E-12")),))
+
+
+def state(exchange: str, time: int) -> State:
+    source = Source(BTC, Feed.SILENT, received=time)
+    return State(exchange, time, True, "socket", "host", "well", time, time, 3, False, (source,))
+
+
+def choice(time: int) -> Choice:
+    return Choice(time, "binance", time, "first", 1, (Switch(time, None, "binance", "start"),))
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+    if request.param == "memory":
+        yield MemoryCache()
+        return
+    server: servers.Server = request.getfixturevalue("redis")
+    cache = RedisCache(server.url)
+    await cache._redis.flushdb()
+    yield cache
+    await cache.close()
+
+
+async def test_an_empty_one_answers_nothing(cache: Cache) -> None:
+    assert (await cache.rates(), await cache.states(), await cache.choice()) == ([], [], None)
+
+
+async def test_everything_comes_back_with_every_digit(cache: Cache) -> None:
+    await cache.put(rate(BTC, 1), rate(ETH, 1), state("binance", 1), state("deribit", 2), choice(1))
+    assert sorted(await cache.rates(), key=repr) == sorted([rate(BTC, 1), rate(ETH, 1)], key=repr)
+    assert sorted(await cache.states(), key=repr) == sorted([state("binance", 1), state("deribit", 2)], key=repr)
+    assert await cache.choice() == choice(1)
+
+
+async def test_old_news_does_not_replace_new(cache: Cache) -> None:
+    """Not between two calls, and not within one."""
+    await cache.put(rate(BTC, 9), state("binance", 10), choice(1_900_000_000_000))
+    await cache.put(rate(BTC, 5), rate(BTC, 10), rate(BTC, 7), state("binance", 9), choice(1_800_000_000_000))
+    assert await cache.rates() == [rate(BTC, 10)]
+    assert await cache.states() == [state("binance", 10)]
+    assert await cache.choice() == choice(1_900_000_000_000)
+
+
+async def test_many_writers_at_once_leave_the_newest(cache: Cache) -> None:
+    await asyncio.gather(*(cache.put(rate(BTC, time)) for time in [*range(100, 0, -1), *range(100)]))
+    assert await cache.rates() == [rate(BTC, 100)]
+
+
+async def test_counters_add_up_per_window_and_name(cache: Cache) -> None:
+    one, other = uuid4().hex, uuid4().hex
+    assert await cache.count(one, 60, {"10.0.0.1": 2, "10.0.0.2": 1}) == {"10.0.0.1": 2, "10.0.0.2": 1}
+    totals = await asyncio.gather(*(cache.count(one, 60, {"10.0.0.1": 1}) for _ in range(20)))
+    assert sorted(total["10.0.0.1"] for total in totals) == list(range(3, 23))
+    assert await cache.count(other, 60, {"10.0.0.1": 1}) == {"10.0.0.1": 1}
+
+
+async def test_counters_are_forgotten_after_their_first_seconds(cache: Cache) -> None:
+    """However often they are counted on meanwhile."""
+    window, number = uuid4().hex, 1
+    assert await cache.count(window, 1, {"a": 1}) == {"a": 1}
+    async with asyncio.timeout(10):
+        while (total := (await cache.count(window, 1, {"a": 1}))["a"]) == number + 1:
+            number = total
+            await asyncio.sleep(0.02)
+    assert total == 1
+    assert number > 5
+
+
+async def test_answers_are_kept_by_key_until_dropped_or_replaced(cache: Cache) -> None:
+    one, other, none = (f"candles:{{{uuid4().hex}}}" for _ in range(3))
+    await cache.set(one, b'{"a":"\xc3\xa9"}', 60)
+    await cache.set(other, b"2", 60)
+    assert await cache.get(other, none, one) == [b"2", None, b'{"a":"\xc3\xa9"}']
+    await cache.set(other, b"3", 60)
+    assert await cache.get(other) == [b"3"]
+    await cache.drop(one, none)
+    assert await cache.get(one, other) == [None, b"3"]
+
+
+async def test_an_answer_is_forgotten_after_its_seconds(cache: Cache) -> None:
+    key = uuid4().hex
+    await cache.set(key, b"1", 1)
+    async with asyncio.timeout(10):
+        while await cache.get(key) == [b"1"]:
+            await asyncio.sleep(0.02)
+    assert await cache.get(key) == [None]
+
+
+async def test_it_says_whether_it_is_there(cache: Cache) -> None:
+    await cache.ping()
+
+
+async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is_said_to_be(
+    redis: servers.Server,
+) -> None:
+    cache = await connect(redis.url)
+    try:
+        await asyncio.gather(*(cache.put(rate(BTC, time)) for time in range(30)))  # all connections are open
+        await asyncio.to_thread(redis.restart)
+        await asyncio.gather(*(cache.put(rate(BTC, time)) for time in range(30, 60)))
+        assert await cache.rates() == [rate(BTC, 59)]
+        redis.pause()
+        with pytest.raises(Unavailable, match="Redis"):
+            await asyncio.wait_for(cache.put(rate(BTC, 61)), 5)
+        redis.resume()
+        await cache.put(rate(BTC, 62))
+        await asyncio.to_thread(redis.stop)
+        for question in (cache.ping(), cache.rates(), cache.put(rate(BTC, 63)), cache.count("w", 1, {"a": 1})):
+            with pytest.raises(Unavailable, match="Redis"):
+                await asyncio.wait_for(question, 5)
+    finally:
+        redis.resume()
+        if not redis.process:
+            await asyncio.to_thread(redis.start)
+        await cache.close()
+
+
+async def test_one_that_is_not_there_yet_is_said_to_be_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    cache = await connect(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
+    with pytest.raises(Unavailable, match="Redis") as refused:
+        await cache.ping()
+    assert "a-secret" not in caplog.text + str(refused.value)
+    await cache.close()

@@ -1,0 +1,236 @@
+"""What the store promises of candles, holes, seals and cursors on either database: it answers as a dictionary would."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from services.adapters import sql
+from services.adapters.sql import years
+from services.adapters.sql.engine import make_engine
+from services.core.model import Bar, Candle, Coverage, Cursor, Hole, HoleState, Instrument, Origin, Seal, Series
+from services.core.runs import of as runs_of
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Store
+from tests import servers
+
+BTC = Instrument("BTC", "USDT")
+FOREVER = 2**62
+SPAN = 200  # bars in which a property's candles lie: more than one run's length
+names = (f"exchange{number}" for number in count())  # every example has its own: nothing of the last is seen
+numbers = st.one_of(
+    st.decimals(0, 10**9, places=8),
+    st.decimals(0, 10**40, places=0),
+    st.integers(0, 10**20).map(lambda digits: Decimal(digits).scaleb(-40)),
+)
+bars = st.builds(Bar, st.just(0), *[numbers] * 6, st.integers(0, 2**40))
+quiet = numbers.map(lambda price: Bar(0, price, price, price, price, Decimal("0.00"), Decimal(0), 0))
+patient = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[sql.SqlStore]:
+    await sql.migrate(url)
+    store = await sql.connect(url)
+    yield store
+    await store.close()
+
+
+def candle(series: Series, opening: int, price: str = "1.5", **changes: object) -> Candle:
+    value = Decimal(price)
+    bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.25"), Decimal("0.375"), 3)
+    return replace(Candle(series, bar, True, Origin.TICKS), **changes)
+
+
+def run(series: Series, since: int, bars: int, price: str = "1.5") -> list[Candle]:
+    timeframe = TIMEFRAMES[series.timeframe]
+    first = timeframe.opening(since)
+    return [candle(series, opening, price) for opening in timeframe.openings(first, timeframe.back(first, -bars) - 1)]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Series, list[int], list[list[Candle]]]:
+    """A series, its openings, and what is saved of it in turn: single candles, and runs with some left out."""
+    timeframe = TIMEFRAMES[draw(st.sampled_from(sorted(TIMEFRAMES)))]
+    series = Series(next(names), BTC, timeframe.name)
+    opening, openings = timeframe.opening(draw(st.integers(0, 4 * 10**12))), []
+    for _ in range(SPAN):
+        openings.append(opening)
+        opening = timeframe.closing(opening)
+    rest = st.tuples(st.one_of(bars, quiet), st.booleans() | st.just(True), st.sampled_from(Origin), st.integers(0, 2))
+    batches = []
+    for _ in range(draw(st.integers(1, 4))):
+        places = draw(st.lists(st.integers(0, SPAN - 1), max_size=8))
+        if draw(st.booleans()):
+            since = draw(st.integers(0, SPAN // 3))
+            places = [place for place in range(since, since + SPAN // 2 + 10) if place not in places]
+        looks = draw(st.lists(rest, min_size=1, max_size=4))
+        batches.append(
+            [
+                Candle(series, replace(bar, timestamp=openings[place]), closed, source, revision)
+                for place, (bar, closed, source, revision) in zip(places, _cycle(looks), strict=False)
+            ]
+        )
+    return series, openings, batches
+
+
+def _cycle(looks: Sequence[tuple[Bar, bool, Origin, int]]) -> Iterator[tuple[Bar, bool, Origin, int]]:
+    while True:
+        yield from looks
+
+
+@patient
+@given(histories(), st.data())
+async def test_it_answers_as_a_dictionary_would(
+    store: Store, history: tuple[Series, list[int], list[list[Candle]]], data: st.DataObject
+) -> None:
+    series, openings, batches = history
+    timeframe, kept = TIMEFRAMES[series.timeframe], dict[int, Candle]()
+    for batch in batches:
+        await store.save(*batch)
+        await store.save(*batch)
+        kept |= {candle.bar.timestamp: candle for candle in batch}
+    if kept:
+        assert (await store.series())[series] == (min(kept), max(kept))
+
+    since, until = sorted(data.draw(st.tuples(*[st.integers(openings[0] - 10, openings[-1] + 10)] * 2)))
+    limit = data.draw(st.integers(1, SPAN))
+    here = [kept[opening] for opening in openings if opening in kept and since <= opening <= until]
+    assert await store.candles(series, since, until) == here
+    assert await store.candles(series, since, until, limit) == here[:limit]
+    older = [kept[opening] for opening in openings if opening in kept and opening <= until]
+    assert await store.last(series, until, limit) == older[-limit:]
+
+    due = list(timeframe.openings(since, until))
+    closed = [candle for candle in here if candle.closed]
+    missing = runs_of(timeframe, set(due) - {candle.bar.timestamp for candle in closed})
+    assert await store.missing(series, since, until) == missing
+    assert await store.unverified(series, since, until) == [
+        candle.bar.timestamp for candle in closed if candle.source is Origin.TICKS
+    ]
+    assert await store.coverage(series, since, until) == Coverage(
+        series=series,
+        since=since,
+        until=until,
+        expected=len(due),
+        present=len(closed),
+        empty=sum(candle.kind == "empty" for candle in closed),
+        revised=sum(candle.revision > 0 for candle in closed),
+        missing=tuple(missing),
+        holes=(),
+    )
+
+
+@patient
+@given(st.lists(bars, min_size=1, max_size=3), st.sampled_from([1, 150]))
+async def test_every_digit_comes_back(store: Store, bars: list[Bar], times: int) -> None:
+    series = Series(next(names), BTC, "1m")
+    sent = [replace(bar, timestamp=60_000 * number) for number, bar in enumerate(bars * times)]
+    await store.save(*(Candle(series, bar, True, Origin.EXCHANGE) for bar in sent))
+    assert [_digits(candle.bar) for candle in await store.candles(series, 0, FOREVER)] == [_digits(bar) for bar in sent]
+
+
+def _digits(bar: Bar) -> list[str]:
+    return [f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume)]
+
+
+async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> None:
+    for exchange in ('quo"te', "back\\slash", "a,b{c}", "tab\tline\nend\r", "NULL", "\\N", "ёж"):
+        series = Series(exchange, Instrument("1000SATS", "USDT", "PERPETUAL"), "1m")
+        first, *rest = run(series, 0, 150)
+        await store.save(*rest)
+        await store.save(first)
+        assert await store.candles(series, 0, FOREVER) == [first, *rest]
+        assert series in await store.series()
+
+
+async def test_the_same_again_is_not_written_again(store: sql.SqlStore) -> None:
+    series = Series("binance", BTC, "1m")
+    candles = run(series, 0, 150)
+    await store.save(*candles)
+    written = await _written(store)
+    while time.time_ns() // 1_000_000 <= max(written.values()):
+        pass  # until the clock ticks: a ms at most
+    await store.save(*candles, candles[0])
+    assert await _written(store) == written
+    await store.save(*candles[1:], replace(candles[0], closed=False))
+    changed = {at for at, when in (await _written(store)).items() if when != written[at]}
+    assert changed == {candles[0].bar.timestamp}
+
+
+async def _written(store: sql.SqlStore) -> dict[int, int]:
+    async with store._engine.connect() as connection:
+        rows = await connection.execute(text("SELECT timestamp, created_at FROM candles"))
+        return {row.timestamp: row.created_at for row in rows}
+
+
+async def test_all_or_nothing(store: Store) -> None:
+    series = Series("binance", BTC, "1m")
+    broken = Hole(series, 0, None, 1)  # type: ignore[arg-type]
+    for candles in (run(series, 0, 150), run(series, 0, 1)):
+        with pytest.raises(Exception, match=r"(?i)null"):
+            await store.save(*candles, broken, Cursor(series, 1, 1, 1))
+        assert (await store.candles(series, 0, FOREVER), await store.cursors()) == ([], [])
+
+
+async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) -> None:
+    series = [Series("binance", Instrument(base, "USDT"), "1h") for base in ("BTC", "ETH", "SOL")]
+    runs = [run(one, start * 3_600_000, 150) for one in series for start in (0, 60, 120)]
+    await asyncio.gather(*(store.save(*runs[number], *runs[-number]) for number in range(9)))
+    for one in series:
+        assert await store.candles(one, 0, FOREVER) == run(one, 0, 270)
+        assert await store.missing(one, 0, 270 * 3_600_000) == [(270 * 3_600_000,) * 2]
+
+
+async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) -> None:
+    series, other = Series("binance", BTC, "1m"), Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1M")
+    holes = [Hole(series, 10, 20, noticed=30), Hole(series, 10, 19, noticed=30), Hole(other, 5, 5, noticed=6)]
+    await store.save(*holes, holes[0])
+    assert await store.holes(HoleState.OPEN) == [holes[1], holes[0], holes[2]]
+    repaired = replace(holes[0], state=HoleState.REPAIRED, settled=40, origin=Origin.EXCHANGE)
+    absent = replace(holes[2], state=HoleState.ABSENT, settled=7)
+    await store.save(repaired, absent, absent)
+    assert [await store.holes(state) for state in HoleState] == [[holes[1]], [repaired], [absent]]
+    assert (await store.coverage(series, 20, 25)).holes == (repaired,)
+    assert (await store.coverage(series, 0, 15)).holes == (holes[1], repaired)
+    assert (await store.coverage(series, 21, 25)).holes == ()
+
+    seals = [Seal(series, day, 1440, f"digest{day}", "", made=1) for day in (2, 1)]
+    again = replace(seals[1], digest="corrected", revision=1)
+    await store.save(*seals, Seal(other, 1, 1, "", "", 1))
+    await store.save(again, *seals)
+    assert await store.seals(series, 0, FOREVER) == [again, seals[0]]
+    assert await store.seals(series, 2, 2) == [seals[0]]
+
+    await store.save(Cursor(other, 1, 2, 3), Cursor(series, 1, 2, 3))
+    await store.save(Cursor(series, 4, 5, 6), Cursor(series, 7, 8, 9))
+    assert await store.cursors() == [Cursor(series, 7, 8, 9), Cursor(other, 1, 2, 3)]
+
+
+async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(postgres: servers.Postgres) -> None:
+    url = postgres.create_database()
+    await sql.migrate(url)
+    store, engine = await sql.connect(url), make_engine(url)
+    year = 2_840_140_800_000  # 2060
+    series = Series("binance", BTC, "1d")
+    candles = run(series, year - 3 * 86_400_000, 10)
+    await store.save(*candles[::2])
+    async with engine.begin() as connection:
+        reading = await store.candles(series, 0, FOREVER)
+        await connection.run_sync(years.extend, 2060)
+        writing = asyncio.create_task(store.save(*candles[1::2]))
+    await writing
+    assert (reading, await store.candles(series, 0, FOREVER)) == (candles[::2], candles)
+    async with engine.begin() as connection:
+        await connection.run_sync(years.extend, 2060)
+        places = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM candles GROUP BY 1"))
+        assert {tuple(row) for row in places} == {("candles_2059", 3), ("candles_2060", 7)}
+    await engine.dispose()
+    await store.close()

@@ -1,0 +1,87 @@
+"""How the tables come to be, on either database."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from services.adapters import sql
+from services.adapters.sql.engine import make_engine
+from services.adapters.sql.tables import metadata
+from services.adapters.sql.years import ours
+
+MIGRATOR = """
+import asyncio, sys
+from services.adapters.sql import migrate
+print("ready", flush=True)
+for url in sys.stdin:
+    asyncio.run(migrate(url.strip()))
+    print("done", flush=True)
+"""
+Migrator = tuple[asyncio.StreamWriter, asyncio.StreamReader]
+
+
+@pytest.fixture(scope="module")
+async def migrators() -> AsyncIterator[list[Migrator]]:
+    """Processes that migrate the URLs that they are given."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-c", MIGRATOR)
+    processes = [await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe) for _ in range(4)]
+    found = [(process.stdin, process.stdout) for process in processes if process.stdin and process.stdout]
+    assert await answers(found) == ["ready"] * 4
+    yield found
+    for writer, _ in found:
+        writer.close()
+    assert [await process.wait() for process in processes] == [0] * 4
+
+
+async def answers(migrators: list[Migrator]) -> list[str]:
+    async with asyncio.timeout(60):
+        return [(await reader.readline()).decode().strip() for _, reader in migrators]
+
+
+@asynccontextmanager
+async def in_the_way(url: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Holds up who migrates, at latest when they write; tells how many wait. SQLite cannot tell, and lets them race."""
+    engine = make_engine(url)
+    async with engine.connect() as connection, engine.connect() as observer:
+        if engine.dialect.name == "postgresql":
+            await connection.execute(text("CREATE TABLE alembic_version (version_num INT)"))
+
+        async def waiting() -> int:
+            if engine.dialect.name == "sqlite":
+                return 4
+            locked = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            async with observer.begin():  # a transaction would see the same activity again and again
+                return int((await observer.execute(text(f"SELECT count(*) {locked}"))).scalar_one())
+
+        yield waiting
+        await connection.rollback()
+    await engine.dispose()
+
+
+async def test_many_may_migrate_at_once(url: str, migrators: list[Migrator]) -> None:
+    """All are let go at the same moment, when each has found that nothing was done yet."""
+    async with in_the_way(url) as waiting:
+        for writer, _ in migrators:
+            writer.write(f"{url}\n".encode())
+        async with asyncio.timeout(60):
+            while await waiting() < 4:
+                await asyncio.sleep(0.02)
+    assert await answers(migrators) == ["done"] * 4
+
+
+async def test_what_the_history_makes_is_what_the_code_expects(url: str) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection, opts={"include_name": ours}), metadata)
+
+    await sql.migrate(url)
+    engine = make_engine(url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()

@@ -1,0 +1,143 @@
+"""What the store promises, on either database, and how its tables come to be."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.adapters import sql
+from services.adapters.sql.engine import make_engine
+from services.core.errors import Unavailable
+from services.core.model import Gap, Instrument, Leg, Offer, Rate
+from services.ports import Store
+from tests import servers
+
+BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB")
+
+
+def rate(direction: Instrument, time: int, value: Decimal = Decimal("54000.000123")) -> Rate:
+    leg = Leg("binance", direction, value, received=time, confirmed=time, expires=time + 5, own=True)
+    return Rate(direction, time, (Offer("binance", (leg,), value),))
+
+
+def gap(since: int, until: int, instrument: Instrument | None = None, exchange: str = "binance") -> Gap:
+    return Gap(exchange, since, until, "the connection was lost", instrument)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/made/as/needed/kurs.db"
+    server: servers.Postgres = request.getfixturevalue("postgres")
+    return server.create_database()
+
+
+async def test_an_empty_one_answers_nothing(store: Store) -> None:
+    assert (await store.rates(), await store.gaps(0, 2**62)) == ([], [])
+    await store.save()
+    await store.ping()
+
+
+async def test_the_newest_rate_of_each_direction_is_kept(store: Store) -> None:
+    await store.save(rate(BTC, 5), rate(ETH, 1), rate(BTC, 7), rate(BTC, 6))
+    await store.save(rate(BTC, 3), rate(ETH, 2))
+    assert await store.rates() == [rate(BTC, 7), rate(ETH, 2)]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.decimals(allow_nan=False, allow_infinity=False), time=st.integers(0, 2**63 - 1))
+async def test_every_digit_comes_back(store: Store, value: Decimal, time: int) -> None:
+    direction = Instrument("BTC", f"X{abs(hash((value, time)))}")
+    await store.save(rate(direction, time, value))
+    (kept,) = [kept for kept in await store.rates() if kept.direction == direction]
+    assert kept == rate(direction, time, value)
+    assert str(kept.offers[0].value) == str(value)
+
+
+async def test_a_gap_told_twice_is_kept_once_and_found_by_the_time_it_touches(store: Store) -> None:
+    gaps = [
+        gap(10, 20),
+        gap(10, 20, BTC),
+        gap(15, 30, Instrument("BTC", "USD", "PERPETUAL")),
+        gap(40, 50, BTC, "deribit"),
+    ]
+    await asyncio.gather(*(store.save(*gaps, *gaps) for _ in range(4)))
+    await store.save(gap(10, 20))
+    assert await store.gaps(0, 100) == gaps
+    assert await store.gaps(20, 40) == gaps
+    assert await store.gaps(21, 39) == gaps[2:3]
+    assert await store.gaps(31, 39) == []
+
+
+async def test_all_or_nothing(store: Store) -> None:
+    with pytest.raises(Exception, match=r"(?i)null"):
+        await store.save(rate(BTC, 1), gap(1, None))  # type: ignore[arg-type]
+    assert await store.rates() == []
+
+
+async def test_many_writers_at_once_leave_the_newest(store: Store) -> None:
+    writers = [[rate(BTC, time), rate(ETH, 100 - time)] for time in range(100)]
+    await asyncio.gather(*(store.save(*rates) for rates in writers))
+    assert await store.rates() == [rate(BTC, 99), rate(ETH, 100)]
+
+
+async def test_a_rate_of_another_version_is_passed_over(store: sql.SqlStore) -> None:
+    await store.save(rate(BTC, 1), rate(ETH, 1))
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE rates SET body = '{}' WHERE direction = 'BTC-USD'")
+    assert await store.rates() == [rate(ETH, 1)]
+
+
+async def test_a_restarted_postgres_is_found_again_and_one_that_is_away_is_said_to_be(
+    postgres: servers.Postgres,
+) -> None:
+    url = postgres.create_database()
+    await sql.migrate(url)
+    store = await sql.connect(url)
+    try:
+        await asyncio.gather(*(store.save(rate(BTC, time)) for time in range(5)))
+        await asyncio.to_thread(postgres.restart)
+        await asyncio.gather(*(store.save(rate(BTC, time)) for time in range(5, 10)))
+        await asyncio.to_thread(postgres.kill)
+        for question in (store.ping(), store.rates(), store.gaps(0, 1), store.save(rate(BTC, 11))):
+            with pytest.raises(Unavailable, match="database"):
+                await asyncio.wait_for(question, 15)
+        await asyncio.to_thread(postgres.start)
+        assert await store.rates() == [rate(BTC, 9)]
+    finally:
+        if not postgres.process:
+            await asyncio.to_thread(postgres.start)
+        await store.close()
+
+
+async def test_a_postgres_that_hangs_is_said_to_be_away(postgres: servers.Postgres) -> None:
+    url = postgres.create_database()
+    await sql.migrate(url)
+    store = sql.SqlStore(make_engine(url, seconds=1))
+    await store.ping()
+    postgres.pause()
+    try:
+        with pytest.raises(Unavailable, match="database"):
+            await asyncio.wait_for(store.rates(), 10)
+    finally:
+        postgres.resume()
+    assert await store.rates() == []
+    await store.close()
+
+
+async def test_a_migration_waits_a_store_does_not_and_both_keep_the_password_to_themselves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = f"postgresql+asyncpg://kurs:a-secret@127.0.0.1:{servers.free_port()}/kurs"
+    store = await sql.connect(url)
+    with pytest.raises(Unavailable) as refused:
+        await store.ping()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(sql.migrate(url), 2)
+    assert "a-secret" not in caplog.text + str(refused.value)
+    assert "postgresql" in caplog.text
+    await store.close()

@@ -1,0 +1,110 @@
+"""Candles through faults: whatever is killed, stopped or restarted, in the end they are the exchange's own."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from services.core.model import Instrument, Series
+from services.core.timeframes import TIMEFRAMES
+from tests import truth
+from tests.system import QUICK, System, split
+
+SEED = 20
+SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
+DEADLINE = 150  # seconds from the last fault to the whole truth: minutes have to end, and to be asked for
+
+
+@pytest.fixture(scope="module")
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    env = {**QUICK, "KURS_HISTORY_BARS": "0"}
+    with split(tmp_path_factory.mktemp("candles"), request.getfixturevalue("private"), env) as running:
+        yield running
+
+
+def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None]]:
+    """Each thing that goes wrong, and is over when the function returns."""
+    collector, writer = system.processes["collector binance"], system.processes["writer"]
+    rabbit, postgres, redis = (system.servers[name] for name in ("rabbit", "postgres", "redis"))
+
+    def killed(name: str) -> None:
+        system.processes[name].kill()
+        time.sleep(chance.uniform(0, 4))
+        system.processes[name].start()
+
+    def stopped(server: Any) -> None:
+        server.pause()
+        time.sleep(chance.uniform(5, 12))
+        server.resume()
+
+    def killed_server(server: Any) -> None:
+        server.kill()
+        server.start()
+
+    def cut_off() -> None:
+        asked = {"exchange": "binance", "fault": "kill", "seconds": chance.uniform(2, 6)}
+        httpx.post(f"{system.simulator}/faults", json=asked).raise_for_status()
+
+    return {
+        "the collector is killed": partial(killed, "collector binance"),
+        "the writer is killed": partial(killed, "writer"),
+        "the collector is stopped": partial(stopped, collector),
+        "the writer is stopped": partial(stopped, writer),
+        "RabbitMQ restarts": rabbit.restart,
+        "PostgreSQL restarts": postgres.restart,
+        "PostgreSQL is killed": partial(killed_server, postgres),
+        "Redis restarts": redis.restart,
+        "the exchange cuts us off": cut_off,
+    }
+
+
+def test_every_candle_is_the_exchanges_own_after_all_faults(system: System) -> None:
+    eventually(lambda: all(charted(system, series) for series in SERIES), "a first candle")
+    chance, began = random.Random(SEED), now()
+    happening = list(faults(system, chance).items())
+    chance.shuffle(happening)
+    for name, happen in happening:
+        time.sleep(chance.uniform(1, 6))
+        print(f"{time.strftime('%H:%M:%S')} {name}")  # noqa: T201  shown when the test fails
+        happen()
+    over = TIMEFRAMES["1m"].closing(TIMEFRAMES["1m"].opening(now()))
+    eventually(lambda: now() > over, "end of the last minute")
+    true = truth.truth(system.simulator, {series: span(series, began, over) for series in SERIES})
+    assert all(true[series] for series in SERIES if series.timeframe == "1m")
+    wrong = list[truth.Difference]()
+
+    def well() -> bool:
+        wrong[:] = truth.differences(true, system.url, system.database)
+        return not wrong
+
+    eventually(well, "candles as the exchange has them", wrong)
+
+
+def span(series: Series, began: int, over: int) -> tuple[int, int]:
+    """The openings of what was forming at the beginning, up to what was closed at the end."""
+    frame = TIMEFRAMES[series.timeframe]
+    return frame.opening(began), frame.back(frame.opening(over), 1)
+
+
+def charted(system: System, series: Series) -> bool:
+    """Whether Kurs has candles of a series."""
+    query = {"symbol": str(series.instrument), "timeframe": series.timeframe}
+    answer = httpx.get(f"{system.url}/api/chart-data", params=query, timeout=10)
+    return answer.status_code == 200 and bool(answer.json()["candles"])
+
+
+def now() -> int:
+    """The time in ms."""
+    return int(time.time() * 1000)
+
+
+def eventually(condition: Callable[[], bool], what: str, seen: Sequence[object] = ()) -> None:
+    """Wait for a condition, up to the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE} s: {[str(each) for each in seen[:5]]}"
+        time.sleep(0.5)

@@ -1,0 +1,118 @@
+"""A real chart library in a real browser reads the UDF endpoint: it draws, scrolls back, and comes to an end."""
+
+import asyncio
+import html
+import json
+import math
+import re
+import time
+from decimal import Decimal
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services import api
+from services.adapters import sql
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.core.model import Bar, Candle, Instrument, Origin, Series
+from services.core.timeframes import MINUTE
+from services.exchanges import chosen
+from services.hub import Hub
+from services.ports import Deps
+from services.settings import Settings
+from services.web import Site, create_app
+from tests.conftest import installed
+from tests.market import served
+from tests.servers import program
+
+LIBRARY = "lightweight-charts@5.2.1"
+BARS = 777
+
+
+async def run(*words: str, seconds: float) -> str:
+    """What a program prints."""
+    process = await asyncio.create_subprocess_exec(
+        *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, complaint = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode == 0, complaint.decode()[-2000:]
+    return output.decode()
+
+
+class Page:
+    """The page and the library beside Kurs, so that all of it is one origin."""
+
+    def __init__(self, kurs: ASGIApp, library: Path) -> None:
+        self._kurs = kurs
+        self._files = {
+            "/chart": (b"text/html", (Path(__file__).parent / "chart.html").read_bytes()),
+            "/charts.js": (b"text/javascript", library.read_bytes()),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in self._files:
+            await self._kurs(scope, receive, send)
+            return
+        kind, body = self._files[scope["path"]]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def candles(series: Series) -> list[Candle]:
+    """The last minutes, with a hole of an hour and a half."""
+    forming = int(time.time() * 1000) // MINUTE * MINUTE
+    kept = []
+    for back in [*range(BARS + 90, 300, -1), *range(210, -1, -1)]:
+        price = Decimal(97_000 + round(200 * math.sin(back / 60)) + back % 7) + Decimal("0.125")
+        bar = Bar(forming - back * MINUTE, price, price + 30, price - 30, price + 20 - back % 40, Decimal(1), price, 5)
+        kept.append(Candle(series, bar, back > 0, Origin.EXCHANGE))
+    return kept
+
+
+async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) -> None:
+    browser, npm = installed(lambda: program("chromium")), installed(lambda: program("npm"))
+    await run(npm, "install", "--silent", "--prefix", str(tmp_path), LIBRARY, seconds=120)
+    library = tmp_path / "node_modules/lightweight-charts/dist/lightweight-charts.standalone.production.js"
+    database, settings = f"sqlite+aiosqlite:///{tmp_path}/kurs.db", Settings(_env_file=None)
+    await sql.migrate(database)
+    store = await sql.connect(database)
+    kept = await candles(Series("binance", Instrument("BTC", "USDT"), "1m"))
+    await store.save(*kept)
+    deps = Deps(settings, SystemClock(), MemoryBus(), MemoryCache(), store, Hub(), chosen(settings))
+    site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+    shot = tmp_path / "chart.png"
+    async with served(Page(create_app(deps, site), library)) as address:
+        page = await run(
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={tmp_path}/browser",
+            "--window-size=1000,520",
+            "--virtual-time-budget=1800000",
+            f"--screenshot={shot}",
+            "--dump-dom",
+            f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1",
+            seconds=120,
+        )
+    await store.close()
+    title = re.search("<title>(.*?)</title>", page)
+    assert title, page[-2000:]
+    told = json.loads(html.unescape(title[1]), parse_float=Decimal)
+    assert told["error"] == ""
+    assert told["ended"]
+    assert told["bars"] == len(kept)
+    assert told["calls"] == len(kept) // 100 + 2, "a page was asked for in vain"
+    assert told["precision"] == 3
+    for end, candle in (("first", kept[0]), ("last", kept[-1])):
+        assert told[end]["time"] == candle.bar.timestamp // 1000
+        assert Decimal(told[end]["close"]) == candle.bar.close
+    assert told["painted"] > 2_000
+    assert shot.stat().st_size > 5_000

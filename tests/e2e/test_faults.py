@@ -1,0 +1,164 @@
+"""Faults, end to end: Binance dies, falls silent, talks garbage, lies; servers restart. The answer stays right.
+
+The same test runs on Kurs in one process and on Kurs split over RabbitMQ, Redis, PostgreSQL and nginx.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.system import System, split, whole
+
+FRESH = 5.0  # seconds
+SLACK = 1.5  # between an answer's making, its caching by nginx and our look at it, on a busy machine
+DEADLINE = 45
+WRONG_BY = 10  # percent
+
+
+both = pytest.mark.parametrize("system", ["whole", "split"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "whole":
+        with whole(folder) as running:
+            yield running
+    else:
+        with split(folder, request.getfixturevalue("private")) as running:
+            yield running
+
+
+@dataclass
+class Seen:
+    """What one look at `/v1/courses` told."""
+
+    time: float
+    status: int
+    exchanger: str
+    value: Decimal
+    age: float  # seconds, of the oldest of the exchanger's own legs
+
+
+@dataclass
+class Watch:
+    """Looks at the answer ten times a second, from the first fresh one to the end."""
+
+    url: str
+    seen: list[Seen] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with httpx.Client(timeout=5) as client:
+            while not self.ended.wait(0.1):
+                try:
+                    self._look(client)
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))
+
+    def _look(self, client: httpx.Client) -> None:
+        answer = client.get(f"{self.url}/v1/courses")
+        if answer.status_code != 200:
+            self.failures.append(answer.text)
+            return
+        body = json.loads(answer.text, parse_float=Decimal)
+        (value,) = [Decimal(row["value"]) for row in body["courses"] if row["direction"] == "BTC-USD"]
+        age = time.time() - int(answer.headers["kurs-as-of"]) / 1000
+        self.seen.append(Seen(time.monotonic(), answer.status_code, body["exchanger"], value, age))
+
+    def until(self, exchanger: str) -> None:
+        """Wait until the answer comes from that exchanger."""
+        eventually(lambda: bool(self.seen) and self.seen[-1].exchanger == exchanger, f"answers from {exchanger}")
+
+
+@pytest.fixture(scope="module")
+def watch(system: System) -> Iterator[Watch]:
+    eventually(lambda: exchanger(system) == "binance", "a first answer from binance")
+    watching = Watch(system.url)
+    thread = threading.Thread(target=watching.run)
+    thread.start()
+    yield watching
+    watching.ended.set()
+    thread.join()
+
+
+@both
+@pytest.mark.parametrize(
+    "fault",
+    [{"fault": "kill"}, {"fault": "mute"}, {"fault": "garbage"}, {"fault": "price", "percent": WRONG_BY}],
+    ids=lambda fault: str(fault["fault"]),
+)
+def test_another_exchange_answers_while_binance_fails(system: System, watch: Watch, fault: dict[str, Any]) -> None:
+    watch.until("binance")
+    begun = len(watch.seen)
+    with httpx.Client(base_url=system.simulator) as control:
+        identifier = control.post("/faults", json={"exchange": "binance", **fault}).raise_for_status().json()["id"]
+        watch.until("deribit")
+        control.delete(f"/faults/{identifier}").raise_for_status()
+    watch.until("binance")
+    check(watch, begun, allowed={"binance", "deribit"})
+
+
+@pytest.mark.parametrize("system", ["split"], indirect=True)
+@pytest.mark.parametrize("server", ["rabbit", "redis", "postgres"])
+def test_servers_may_restart_under_way(system: System, watch: Watch, server: str) -> None:
+    watch.until("binance")
+    begun = len(watch.seen)
+    system.servers[server].restart()
+    for process in system.processes.values():
+        eventually(partial(all_parts_work, process.url), f"{process.name} whose every part works")
+    watch.until("binance")
+    check(watch, begun, allowed={"binance", "deribit", "coingecko"})
+
+
+@pytest.mark.parametrize("system", ["split"], indirect=True)
+@pytest.mark.parametrize("name", ["pricer", "collector binance", "api 1"])
+def test_a_killed_process_comes_back_to_its_work(system: System, watch: Watch, name: str) -> None:
+    watch.until("binance")
+    begun = len(watch.seen)
+    system.processes[name].kill()
+    system.processes[name].start()
+    watch.until("binance")
+    check(watch, begun, allowed={"binance", "deribit", "coingecko"})
+
+
+def check(watch: Watch, begun: int, allowed: set[str]) -> None:
+    """From that look on: no refusal, no wrong price, nothing old passed for fresh, nobody unexpected."""
+    seen = watch.seen[begun:]
+    usual = watch.seen[0].value
+    assert not watch.failures
+    assert {look.exchanger for look in seen} <= allowed
+    assert max(abs(look.value / usual - 1) for look in seen) < Decimal(WRONG_BY) / 100 / 3
+    assert max(look.age for look in seen if look.exchanger != "coingecko") <= FRESH + SLACK
+
+
+def exchanger(system: System) -> str | None:
+    """Who answers now; None while nobody does."""
+    try:
+        answer = httpx.get(f"{system.url}/v1/courses", timeout=5)
+    except httpx.HTTPError:
+        return None
+    return str(answer.json()["exchanger"]) if answer.status_code == 200 else None
+
+
+def all_parts_work(url: str) -> bool:
+    """Whether a process reaches its bus, its cache and its store again."""
+    answer = httpx.get(f"{url}/readyz", timeout=10)
+    return all(part["ok"] for part in answer.json()["parts"].values())
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, up to the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE} s"
+        time.sleep(0.05)

@@ -1,0 +1,184 @@
+"""What nginx promises in front of two replicas: the real program, the project's files, and replicas that can die."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import websockets
+
+from tests import nginx, servers
+
+MARGIN = 0.25  # seconds that an answer may be under way on a busy machine
+
+
+class Site(NamedTuple):
+    """nginx and what is behind it."""
+
+    url: str
+    replicas: list[servers.Server]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with servers.private() as here:
+        replicas = [replica(here.folder / f"replica{number}") for number in range(2)]
+        for each in replicas:
+            here.running.append(each.start())
+        port, ports = servers.free_port(), [int(each.url.rpartition(":")[2]) for each in replicas]
+        front = here.nginx(nginx.configuration(here.folder / f"nginx{port}", port, ports), port)
+        yield Site(front.url, replicas)
+
+
+def replica(folder: Path) -> servers.Server:
+    """One replica, not yet started."""
+    folder.mkdir()
+    port = servers.free_port()
+    return servers.Server(
+        "replica",
+        f"http://127.0.0.1:{port}",
+        folder,
+        [sys.executable, "-m", "tests.e2e.replica", str(port)],
+        ready=lambda: servers.answers(port),
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+@pytest.fixture
+async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=site.url, timeout=10, trust_env=False) as client:
+        yield client
+
+
+async def test_a_killed_replica_fails_no_request(site: Site, client: httpx.AsyncClient) -> None:
+    statuses: Counter[int] = Counter()
+    pids: set[int] = set()
+    over = asyncio.Event()
+
+    async def ask(path: str) -> None:
+        while not over.is_set():
+            answer = await client.get(path)
+            statuses[answer.status_code] += 1
+            pids.add(answer.json()["replica"])
+
+    async def answered(more: int) -> None:
+        until = statuses.total() + more
+        await condition(lambda: statuses.total() >= until)
+
+    async with asyncio.TaskGroup() as clients:
+        for path in ["/v2/courses", "/v1/courses", "/v2/courses?direction=BTC-USD", "/api/chart-data"] * 2:
+            clients.create_task(ask(path))
+        for victim in site.replicas:
+            await answered(300)
+            victim.kill()
+            await answered(300)
+            await asyncio.to_thread(victim.start)
+        await answered(300)
+        over.set()
+    assert set(statuses) == {200}
+    assert len(pids) == 4  # each replica served before and after
+
+
+async def test_if_none_match_is_answered_from_the_cache(client: httpx.AsyncClient) -> None:
+    client.headers["Accept-Encoding"] = "identity"  # nginx weakens the tag of what it compresses
+    await early_in_a_second()
+    first = await client.get("/v1/courses?not=modified")
+    tag = first.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await client.get("/v1/courses?not=modified", headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+        assert again.headers["cache-control"] == first.headers["cache-control"]
+        assert again.headers["cache-status"] == "nginx; hit"
+    other = await client.get("/v1/courses?not=modified", headers={"If-None-Match": '"other"'})
+    assert (other.status_code, other.content) == (200, first.content)
+    head = await client.head("/v1/courses?not=modified")
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
+
+
+async def test_what_is_kept_is_never_older_than_a_second(client: httpx.AsyncClient) -> None:
+    fetched: Counter[tuple[int, int]] = Counter()
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        asked = time.time()
+        body = (await client.get("/v1/courses")).json()
+        assert asked - body["time"] < 1 + MARGIN
+        fetched[body["replica"], body["number"]] += 1
+    assert len(fetched) <= 5  # one for each second of the clock that was touched, and one more for a busy machine
+    assert fetched.total() > 10 * len(fetched)
+
+
+@pytest.mark.parametrize("status", [404, 422, 429, 500, 503])
+async def test_an_error_is_never_kept_and_arrives_as_it_is(client: httpx.AsyncClient, status: int) -> None:
+    await early_in_a_second()
+    answers = [await client.get(f"/v1/courses?status={status}") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [status] * 4
+    assert len({(answer.json()["replica"], answer.json()["number"]) for answer in answers}) == 4
+
+
+async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
+    await early_in_a_second()
+    for origin in ("http://one.example", "http://two.example", "http://one.example"):
+        answer = await client.get("/v1/courses", headers={"Origin": origin})
+        assert answer.headers["access-control-allow-origin"] == origin
+    assert (await client.get("/v1/courses")).headers["access-control-allow-origin"] == "*"
+    for arguments in ("direction=BTC-USD", "direction=ETH-USD", "direction=BTC-USD"):
+        assert (await client.get(f"/v1/courses?{arguments}")).json()["arguments"] == arguments
+    ids = [(await client.get("/courses", headers={"X-Request-ID": name})).headers for name in ("one", "two")]
+    assert [headers.get_list("x-request-id") for headers in ids] == [["one"], ["two"]]
+    assert "ratelimit" not in ids[1]
+    assert "ratelimit" in (await client.get("/v2/courses")).headers
+
+
+async def test_what_a_client_claims_about_itself_is_not_passed_on(client: httpx.AsyncClient) -> None:
+    claims = {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1", "X-Request-ID": 'a"b'}
+    answer = await client.get("/v2/courses", headers=claims)
+    sent: dict[str, Any] = answer.json()["headers"]
+    assert sent["x-forwarded-for"] == "127.0.0.1"
+    assert "forwarded" not in sent
+    assert sent["x-request-id"] == answer.headers["x-request-id"] != 'a"b'
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+async def test_what_is_the_operators_is_not_public(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_live_streams_pass(site: Site, client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(5), client.stream("GET", "/v1/stream") as events:
+        assert await anext(events.aiter_text()) == "data: first\n\n"
+    async with websockets.connect(site.url.replace("http", "ws") + "/ws/chart-data", proxy=None) as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+
+
+async def test_with_no_replica_the_answer_is_a_problem(site: Site, client: httpx.AsyncClient) -> None:
+    for each in site.replicas:
+        each.kill()
+    try:
+        answer = await client.get("/v1/courses?nobody")
+    finally:
+        for each in site.replicas:
+            each.start()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def early_in_a_second() -> None:
+    """Until a second of the clock has most of itself left: what is kept ends with it."""
+    await condition(lambda: time.time() % 1 < 0.1)
+
+
+async def condition(holds: Callable[[], bool]) -> None:
+    """Until it holds, or a test has waited long enough."""
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,104 @@
+"""A process as its supervisor and its operator meet it: start, last known rates, wrong settings, stop."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers import Server, free_port
+from tests.system import QUICK, kurs
+
+STOP_SECONDS = 5
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, str]:
+    return {"KURS_DATA_DIR": str(tmp_path / "data"), **QUICK}
+
+
+@pytest.fixture
+def process(tmp_path: Path, data: dict[str, str]) -> Iterator[Server]:
+    """All of Kurs in one process."""
+    whole = kurs(tmp_path, **data)
+    yield whole.start()
+    whole.stop()
+
+
+def first_answer(url: str, status: int) -> httpx.Response:
+    deadline = time.monotonic() + 30
+    while (answer := httpx.get(f"{url}/v1/courses")).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    return answer
+
+
+def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
+    tmp_path: Path, process: Server, data: dict[str, str]
+) -> None:
+    first_answer(process.url, 200)
+    deadline = time.monotonic() + 30
+    while not rates_kept(tmp_path / "data" / "kurs.db"):
+        assert time.monotonic() < deadline, "no rate was saved"
+        time.sleep(0.1)
+    process.stop()
+    nowhere = f"http://127.0.0.1:{free_port()}/simulator"
+    again = kurs(tmp_path, **data, KURS_SIMULATOR_URL=nowhere, KURS_REFERENCE_SECONDS="0.001")
+    try:
+        problem = first_answer(again.start().url, 503).json()
+        assert {row["direction"] for row in problem["last_known"]} >= {"BTC-USD", "USDTTRC-RUB"}
+        assert all(row["age_ms"] > 0 for row in problem["last_known"])
+        assert "s old" in problem["detail"]
+        assert httpx.get(f"{again.url}/readyz").status_code == 503
+        assert httpx.get(f"{again.url}/livez").status_code == 200
+    finally:
+        again.stop()
+
+
+def rates_kept(database: Path) -> bool:
+    """Whether the writer has saved a value of each direction."""
+    with closing(sqlite3.connect(database)) as connection:
+        bodies = [body for (body,) in connection.execute("SELECT body FROM rates")]
+    return len(bodies) == 8 and all('"value":"' in body for body in bodies)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_soon_and_in_peace(process: Server, number: signal.Signals) -> None:
+    first_answer(process.url, 200)
+    running = process.process
+    assert running is not None
+    begun = time.monotonic()
+    running.send_signal(number)
+    assert running.wait(STOP_SECONDS) == 0
+    assert time.monotonic() - begun < STOP_SECONDS
+    assert "Traceback" not in process.log()
+
+
+def test_a_taken_port_and_wrong_settings_are_refused_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for env, part in (
+            ({"KURS_PORT": port}, "Address already in use"),
+            ({"KURS_FRESH_SECONDS": "soon"}, "KURS_FRESH_SECONDS"),
+            ({"KURS_EXCHANGES": "binance,kraken"}, "KURS_EXCHANGES: 'kraken'"),
+        ):
+            run = subprocess.run(
+                [sys.executable, "-m", "services"],
+                cwd=tmp_path,
+                env={**os.environ, "KURS_MARKET": "simulated", **env},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert run.returncode == 2
+            assert part in run.stderr
+            assert "Traceback" not in run.stderr

@@ -1,0 +1,78 @@
+"""A store in memory, of candles and what belongs to them: for tests that try thousands of ways."""
+
+from typing import Any
+
+from services.core.errors import Unavailable
+from services.core.model import Candle, Cursor, Hole, HoleState, Seal, Series
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Store
+from services.writer.book import Item
+
+
+class Kept:
+    """Fails as often as `failures` says, before or after the commit in turn."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Series, dict[int, Candle]] = {}
+        self.progress: dict[Series, Cursor] = {}
+        self.noticed: dict[tuple[Series, int], Hole] = {}
+        self.chain: dict[tuple[Series, int], Seal] = {}
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"tests do not need {name} of a store")
+
+    async def save(self, *items: Item) -> None:
+        self.failures -= 1
+        if self.failures >= 0 and self.failures % 2:
+            raise Unavailable("not committed")
+        for item in items:
+            match item:
+                case Candle():
+                    self.rows.setdefault(item.series, {})[item.bar.timestamp] = item
+                case Cursor():
+                    self.progress[item.series] = item
+                case Hole():
+                    self.noticed[item.series, item.since] = item
+                case Seal():
+                    self.chain[item.series, item.day] = item
+        if self.failures >= 0:
+            raise Unavailable("committed, but nobody heard")
+
+    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
+        rows = self.rows.get(series, {})
+        return [rows[opening] for opening in sorted(rows) if since <= opening <= until][:limit]
+
+    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+        return (await self.candles(series, 0, until))[-count:]
+
+    async def series(self) -> dict[Series, tuple[int, int]]:
+        return {series: (min(rows), max(rows)) for series, rows in self.rows.items()}
+
+    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        rows, runs = self.rows.get(series, {}), list[tuple[int, int]]()
+        previous = None
+        for opening in TIMEFRAMES[series.timeframe].openings(since, until):
+            if not (opening in rows and rows[opening].closed):
+                joined = runs and runs[-1][1] == previous
+                runs[-1:] = [(runs[-1][0], opening)] if joined else [*runs[-1:], (opening, opening)]
+            previous = opening
+        return runs
+
+    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
+        return [c.bar.timestamp for c in await self.candles(series, since, until) if c.closed and c.source == "ticks"]
+
+    async def cursors(self) -> list[Cursor]:
+        return list(self.progress.values())
+
+    async def holes(self, state: HoleState) -> list[Hole]:
+        return [hole for hole in self.noticed.values() if hole.state is state]
+
+    async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
+        found = [seal for (each, day), seal in self.chain.items() if each == series and since <= day <= until]
+        return sorted(found, key=lambda seal: seal.day)
+
+
+def as_store(kept: Kept) -> Store:
+    """For those who ask for the whole port."""
+    return kept  # type: ignore[return-value]  # rates and gaps are not kept

@@ -1,0 +1,178 @@
+"""The simulated market served in this process, and a collector of it whose every message is kept."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.collector import JOBS
+from services.core.exchange import Exchange
+from services.core.model import Feed, Gap, Instrument, Source, State, Tick, Trade
+from services.exchanges import EXCHANGES
+from services.hub import Hub
+from services.ports import Bus, Deps
+from services.settings import Settings
+from services.simulator import ROUTERS
+
+
+@dataclass
+class Market:
+    """Where it is played, and its controls."""
+
+    root: str
+    client: httpx.AsyncClient
+
+    async def fault(self, exchange: str, fault: str, instrument: str | None = None, **more: float) -> None:
+        """Begin a fault; it ends with `heal`."""
+        asked = {"exchange": exchange, "fault": fault, "instrument": instrument, **more}
+        (await self.client.post("/faults", json=asked)).raise_for_status()
+
+    async def heal(self) -> None:
+        """End all faults."""
+        (await self.client.delete("/faults")).raise_for_status()
+
+    async def ledger(self) -> dict[str, Any]:
+        """What was sent, as the simulator knows."""
+        answer: dict[str, Any] = (await self.client.get("/ledger", params={"limit": 100_000})).json()
+        return answer
+
+    def exchange(self, name: str, **changes: Any) -> Exchange:
+        """An exchange as it is played here."""
+        return EXCHANGES[name].at(self.root)._replace(**changes)
+
+
+@asynccontextmanager
+async def playing() -> AsyncIterator[Market]:
+    """A market on a free port."""
+    app = FastAPI()
+    app.state.deps = deps_for()
+    for router in ROUTERS:
+        app.include_router(router)
+    async with served(app) as address:
+        root = f"http://{address}/simulator"
+        async with httpx.AsyncClient(base_url=root) as client:
+            yield Market(root, client)
+
+
+def plain(app: Any) -> uvicorn.Config:
+    """As little as an app needs."""
+    return uvicorn.Config(app, ws="websockets-sansio", ws_per_message_deflate=False, lifespan="off", log_config=None)
+
+
+@asynccontextmanager
+async def served(app: Any, config: Callable[[Any], uvicorn.Config] = plain) -> AsyncIterator[str]:
+    """An ASGI app on a free port of this machine; yields `host:port`."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        server = _Server(config(app))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.force_exit = server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    """Signals are the test runner's."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture nothing."""
+        return nullcontext()
+
+
+@dataclass
+class Collected:
+    """Everything a collector said."""
+
+    ticks: list[Tick] = field(default_factory=list)
+    traded: list[Trade] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+
+    def state(self, exchange: str) -> State | None:
+        """The last one."""
+        return next((state for state in reversed(self.states) if state.exchange == exchange), None)
+
+    def source(self, exchange: str, instrument: str) -> Source | None:
+        """How an instrument stands."""
+        state, name = self.state(exchange), Instrument.parse(instrument)
+        return next((source for source in state.sources if source.instrument == name), None) if state else None
+
+    def feed(self, exchange: str, instrument: str) -> Feed | None:
+        """How an instrument flows."""
+        source = self.source(exchange, instrument)
+        return source.feed if source else None
+
+    def trades(self, instrument: str) -> list[int]:
+        """Numbers of an instrument's trades, as they came."""
+        name = Instrument.parse(instrument)
+        return [trade.number for trade in self.traded if trade.instrument == name]
+
+    def quotes(self, exchange: str, since: int = 0) -> list[Tick]:
+        """Quotes of an exchange, of ours from `since` on."""
+        return [tick for tick in self.ticks[since:] if tick.exchange == exchange]
+
+
+def gapless(numbers: list[int]) -> bool:
+    """Each once, in order, none missing."""
+    return all(second == first + 1 for first, second in pairwise(numbers))
+
+
+@asynccontextmanager
+async def collecting(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> AsyncIterator[Collected]:
+    """A collector of these exchanges, at work."""
+    deps = deps_for(*exchanges, bus=bus, **settings)
+    heard, ready = Collected(), asyncio.Event()
+    listening = asyncio.create_task(_listen(deps.bus, heard, ready))
+    await ready.wait()
+    tasks = [listening, *(asyncio.create_task(job(deps)) for job in JOBS)]
+    try:
+        yield heard
+        assert not any(task.done() for task in tasks), "a job ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _listen(bus: Bus, heard: Collected, ready: asyncio.Event) -> None:
+    async with bus.live(Tick, Trade, Gap, State) as messages:
+        ready.set()
+        async for message in messages:
+            match message:
+                case Tick():
+                    heard.ticks.append(message)
+                case Trade():
+                    heard.traded.append(message)
+                case Gap():
+                    heard.gaps.append(message)
+                case State():
+                    heard.states.append(message)
+
+
+def deps_for(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
+    """Neither the simulator nor the collector has anything to do with a store."""
+    known = Settings(_env_file=None, **settings)
+    return Deps(known, SystemClock(), bus or MemoryBus(), MemoryCache(), None, Hub(), exchanges)  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], object], seconds: float = 60) -> float:
+    """Wait until it is so; answers how many seconds that took. Fails after `seconds`."""
+    start = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - start
+        assert waited < seconds, f"not so within {seconds} s"
+        await asyncio.sleep(0.02)
+    return time.monotonic() - start

@@ -1,0 +1,28 @@
+"""Servers that need no more than a process: Redis and nginx."""
+
+from pathlib import Path
+
+from tests.servers.process import Server, answers, free_port, program
+
+
+def redis(folder: Path) -> Server:
+    """A Redis that keeps what it holds."""
+    port = free_port()
+    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "yes"]
+    return Server(
+        "Redis",
+        f"redis://127.0.0.1:{port}/0",
+        folder,
+        command,
+        ready=lambda: answers(port, b"PING\r\n", b"+PONG"),
+    )
+
+
+def nginx(folder: Path, config: str, port: int) -> Server:
+    """An nginx with that configuration, which listens on `port`."""
+    (folder / "nginx.conf").write_text(config)
+    command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    return Server(
+        "nginx", f"http://127.0.0.1:{port}", folder, [*command, "-g", "daemon off;"], ready=lambda: answers(port)
+    )

@@ -1,0 +1,75 @@
+"""A PostgreSQL of our own."""
+
+import os
+import pwd
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.servers.process import Server, free_port, program
+
+
+class Postgres(Server):
+    """PostgreSQL, with databases to order."""
+
+    def create_database(self) -> str:
+        """A new, empty database's URL."""
+        name = f"db{random.SystemRandom().randrange(10**12)}"
+        command = [program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", f"CREATE DATABASE {name}"]
+        subprocess.run(command, check=True)  # noqa: S603
+        return self.url.removesuffix("postgres") + name
+
+
+def postgres(folder: Path) -> Postgres:
+    """A PostgreSQL whose data need not outlive the machine."""
+    user = unprivileged()
+    if user is not None:
+        os.chown(folder, user, -1)
+    subprocess.run(  # noqa: S603
+        [
+            program("initdb"),
+            "-D",
+            folder / "data",
+            "-U",
+            "kurs",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+        user=user,
+    )
+    port = free_port()
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "full_page_writes": "off",
+    }
+    command = [program("postgres"), "-D", str(folder / "data")]
+    command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    check = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return Postgres(
+        "PostgreSQL",
+        f"postgresql+asyncpg://kurs@127.0.0.1:{port}/postgres",
+        folder,
+        command,
+        ready=lambda: subprocess.run(check, check=False).returncode == 0,  # noqa: S603
+        user=user,
+        end=signal.SIGINT,  # SIGTERM would wait for its clients to leave
+    )
+
+
+def unprivileged() -> int | None:
+    """Who may run PostgreSQL, which refuses root. None: we may."""
+    if os.getuid() != 0:
+        return None
+    known = {user.pw_name: user.pw_uid for user in pwd.getpwall()}
+    return known.get("postgres", known["nobody"])

@@ -1,0 +1,153 @@
+"""A server as a process: started, awaited, ended, killed, paused."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SECONDS = 60  # for one server to start or stop
+PROGRAMS = os.pathsep.join(
+    [os.environ.get("PATH", ""), "/usr/lib/rabbitmq/bin", "/usr/sbin", "/sbin", "/usr/local/sbin"]
+    + ["/opt/homebrew/bin", "/opt/homebrew/sbin"]
+    + [str(path) for path in Path("/usr/lib/postgresql").glob("*/bin")]
+    + [str(path) for root in ("/opt/homebrew", "/usr/local") for path in Path(root).glob("opt/postgresql@*/bin")]
+)
+
+
+class Missing(Exception):
+    """A server's program is not installed."""
+
+
+def program(name: str) -> str:
+    """Where a program is. Raises Missing."""
+    # the scripts in Debian's /usr/sbin insist on a user of their own; those in /usr/lib do not
+    found = shutil.which(name, path="/usr/lib/rabbitmq/bin") or shutil.which(name, path=PROGRAMS)
+    if not found:
+        raise Missing(f"{name} is not installed: run tests/install-servers")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody uses, below those of outgoing connections: it stays free while its server is down."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # not the seed that tests share
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@dataclass
+class Server:
+    """One server. It keeps its port and what it holds when it is stopped or killed and started again."""
+
+    name: str
+    url: str
+    folder: Path
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    end: signal.Signals = signal.SIGTERM
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        """Start and wait until it answers."""
+        self.launch()
+        return self.wait_until_ready()
+
+    def run(self) -> None:
+        """Run it to its end. Raises RuntimeError when it fails."""
+        self.launch()
+        if self.process and (code := self.process.wait(SECONDS)):
+            raise RuntimeError(f"{self.name} ended with {code}:\n{self.log()}")
+        self.process = None
+
+    def launch(self) -> None:
+        """Start it; others may start meanwhile."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603  our own commands
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.env},
+                user=self.user,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> "Server":
+        """Wait until it answers. Raises RuntimeError, with what it wrote, when it ends or takes too long."""
+        deadline = time.monotonic() + SECONDS
+        while not self.ready():
+            if not self.process or self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self.name} did not start:\n{self.log()}")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        """End it in peace; by force when it does not end in time."""
+        if self.process:
+            self.resume()
+            self.process.send_signal(self.end)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(SECONDS)
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self.process:
+            self._signal(signal.SIGKILL)
+            self.process.wait(SECONDS)
+            self.process = None
+
+    def restart(self) -> None:
+        """Stop, then start."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: it holds its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def log(self) -> str:
+        """The end of what it wrote."""
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process and self.process.poll() is None:
+            for pid in family(self.process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it started, in whatever groups they are now."""
+    table = subprocess.run([program("ps"), "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S603
+    rows = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in rows if its_parent == parent]
+    return found
+
+
+def answers(port: int, question: bytes = b"", answer: bytes = b"") -> bool:
+    """Whether a server at that port takes a connection and answers so."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(question)
+            return not answer or connection.recv(len(answer)) == answer
+    except OSError:
+        return False

@@ -1,0 +1,68 @@
+"""A RabbitMQ of our own."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.servers.process import Server, answers, free_port, program
+
+
+class Rabbit(Server):
+    """RabbitMQ with a name server of its own, so that it meets no other Erlang on this machine."""
+
+    names: Server
+
+    def start(self) -> "Server":
+        """Start and wait until it answers."""
+        if not self.names.process:
+            self.names.start()
+        return super().start()
+
+    def flush(self) -> None:
+        """Have it write down which queues there are.
+
+        Old versions (3.10) do so minutes after a queue was made; killed before, they start with that queue empty and
+        dead. Call this before `kill` to have what a broker is that has run for a while.
+        """
+        self.control("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
+
+    def control(self, *words: str) -> str:
+        """What `rabbitmqctl` answers."""
+        command = [program("rabbitmqctl"), "-q", "-n", self.env["RABBITMQ_NODENAME"], *words]
+        env = {**os.environ, **self.env}
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
+def rabbit(folder: Path) -> Rabbit:
+    """A RabbitMQ without plugins; `guest` may do everything."""
+    port, names_port, distribution_port = free_port(), free_port(), free_port()
+    (folder / "plugins").write_text("[].")
+    (folder / "rabbitmq.conf").write_text(
+        f"listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\nlog.console = true\nlog.file = false\n"
+    )
+    env = {
+        "ERL_EPMD_PORT": str(names_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "HOME": str(folder),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_LOG_BASE": str(folder),
+        "RABBITMQ_MNESIA_BASE": str(folder),
+        "RABBITMQ_NODENAME": f"kurs{port}@localhost",
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+        "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server, and so hears our signals
+    }
+    server = Rabbit(
+        "RabbitMQ",
+        f"amqp://guest:guest@127.0.0.1:{port}/",
+        folder,
+        [program("rabbitmq-server")],
+        ready=lambda: answers(port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"),
+        env=env,
+    )
+    command = [program("epmd"), "-port", str(names_port), "-address", "127.0.0.1"]
+    server.names = Server("epmd", "", folder, command, ready=lambda: answers(names_port))
+    return server

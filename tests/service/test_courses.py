@@ -1,0 +1,299 @@
+"""The rates' answers over HTTP: the asked shape to the letter, ages and origins, conditional requests, errors."""
+
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from services import api
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.core.model import Instrument, State, Tick
+from services.core.rates import Book, Limits
+from services.core.routes import table
+from services.hub import Hub
+from services.ports import Deps
+from services.settings import Settings
+from services.web import Site, create_app
+from services.web.quota import PerClient
+
+NOW = 1_800_000_000_000
+BINANCE = {
+    "BTC-USDT": ("97614.93000000", "97614.94000000"),
+    "ETH-USDT": ("3290.28", "3290.29"),
+    "USDC-USDT": ("1", "1"),
+}
+COINGECKO = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998", "USDC": "0.9999"}
+
+
+class Turning:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> int:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += int(seconds * 1000)
+
+
+class World:
+    """One replica that hears what the test says."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Turning()
+        self.settings = Settings(_env_file=None, **settings)
+        self.deps = Deps(self.settings, self.clock, MemoryBus(), MemoryCache(), None, Hub(), ())  # type: ignore[arg-type]
+        self.book = Book(table(self.settings.exchanges, self.settings.directions, self.settings.assets), Limits())
+        self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
+        site = Site(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
+        self.app = create_app(self.deps, site)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://kurs")
+
+    def say(self, *exchanges: str) -> None:
+        """These exchanges tell their prices now; the pricer's rates reach the replica."""
+        for name, (bid, ask) in BINANCE.items() if "binance" in exchanges else ():
+            self._tick("binance", name, Decimal(bid), Decimal(ask))
+        for base, price in COINGECKO.items() if "coingecko" in exchanges else ():
+            self._tick("coingecko", f"{base}-USD", Decimal(price))
+            self._tick("coingecko", f"{base}-RUB", Decimal(price) * 80)
+        self.tell()
+
+    def tell(self) -> None:
+        for direction in self.settings.directions:
+            self.deps.hub.put(self.book.rate(direction, self.clock.time))
+
+    def _tick(self, exchange: str, name: str, *prices: Decimal) -> None:
+        """A bid and an ask, or one price."""
+        price = prices[0] if len(prices) == 1 else None
+        bid, ask = prices if price is None else (None, None)
+        self.book.see(Tick(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    world.say("binance", "coingecko")
+    async with world.client:
+        yield world
+
+
+async def test_v1_answers_in_the_asked_shape_with_every_digit(world: World) -> None:
+    answer = await world.get("/v1/courses?direction=BTC-USD")
+    assert answer.text == '{"exchanger":"binance","courses":[{"direction":"BTC-USD","value":97595.412013}]}'
+    answer = await world.get("/v1/courses?direction=BTC-USD&exchanger=coingecko")
+    assert answer.text == '{"exchanger":"coingecko","courses":[{"direction":"BTC-USD","value":97600.123456789}]}'
+    everything = json.loads((await world.get("/courses")).text)
+    assert [course["direction"] for course in everything["courses"]] == [
+        f"{base}-{quote}" for base in ("BTC", "ETH", "USDTTRC", "USDTERC") for quote in ("RUB", "USD")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "directions"),
+    [
+        ("direction=eth-rub,BTC-USD", ["ETH-RUB", "BTC-USD"]),
+        ("direction=BTC-USD&direction=BTC-USD", ["BTC-USD"]),
+        ("base=BTC,ETH&quote=USD", ["BTC-USD", "ETH-USD"]),
+        ("quote=RUB&base=USDTTRC", ["USDTTRC-RUB"]),
+        ("direction=BTC-USD,BTC-RUB&quote=RUB&utm=x", ["BTC-RUB"]),
+    ],
+)
+async def test_filters(world: World, query: str, directions: list[str]) -> None:
+    answer = (await world.get(f"/v1/courses?{query}")).json()
+    assert [course["direction"] for course in answer["courses"]] == directions
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "part"),
+    [
+        ("direction=BTC-USDD", 422, "did you mean BTC-USD"),
+        ("direction=BTC-USD,XRP-USD", 422, "there are: BTC-RUB"),
+        ("base=DOGE", 422, "base 'DOGE' does not exist"),
+        ("exchanger=kraken", 422, "there are: binance, deribit, coingecko"),
+        ("direction=BTC-USD&quote=RUB", 422, "exclude one another"),
+        ("direction=" + "BTC-USD," * 400, 400, "bytes long"),
+        ("&".join("a=1" for _ in range(60)), 400, "more than 50"),
+        ("direction=%00%ff%3Cscript%3E", 422, "does not exist"),
+    ],
+)
+async def test_a_question_that_cannot_be_answered_is_told_why(world: World, query: str, status: int, part: str) -> None:
+    answer = await world.get(f"/v1/courses?{query}")
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert (answer.status_code, problem["status"]) == (status, status)
+    assert part in problem["detail"]
+    assert {"type", "title", "instance", "code"} <= problem.keys()
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_client_that_has_it_is_told_so_until_it_changes(world: World) -> None:
+    first = await world.get("/v1/courses")
+    etag = first.headers["etag"]
+    for tag in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = await world.get("/v1/courses", if_none_match=tag)
+        assert (again.status_code, again.content) == (304, b"")
+        for name in ("etag", "cache-control", "vary"):
+            assert again.headers[name] == first.headers[name]
+    assert (await world.get("/v1/courses", if_none_match='"other"')).status_code == 200
+    assert first.headers["cache-control"] == "public, max-age=1, stale-while-revalidate=5"
+    world.clock.time += 60
+    world._tick("binance", "BTC-USDT", Decimal(97000), Decimal(97001))
+    world.tell()
+    changed = await world.get("/v1/courses", if_none_match=etag)
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+
+
+async def test_head_is_get_without_a_body(world: World) -> None:
+    get, head = await world.get("/v1/courses"), await world.client.head("/v1/courses")
+    assert head.content == b""
+    assert {k: v for k, v in head.headers.items() if k != "x-request-id"} == {
+        k: v for k, v in get.headers.items() if k != "x-request-id"
+    }
+
+
+async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None:
+    world.clock.time += 1_500
+    answer = (await world.get("/v2/courses?direction=BTC-USD,NO-SUCH")).json()
+    (course,) = answer["courses"]
+    assert answer["missing"] == [{"direction": "NO-SUCH", "reason": "no such direction"}]
+    assert (answer["exchanger"], answer["simulated"], answer["time"]) == ("binance", False, NOW + 1_500)
+    assert (course["value"], course["quality"], course["age_ms"]) == ("97595.412013", "crossed", 1_500)
+    assert Decimal(course["bid"]) < Decimal(course["value"]) < Decimal(course["ask"])
+    own, peg = course["legs"]
+    assert (own["exchange"], own["instrument"], own["value"], own["age_ms"]) == (
+        "binance",
+        "BTC-USDT",
+        "97614.935",
+        1_500,
+    )
+    assert (peg["exchange"], peg["instrument"], peg["value"]) == ("coingecko", "USDT-USD", "0.9998")
+    others = {other["exchange"]: other for other in course["others"]}
+    assert others["coingecko"]["deviation_bps"] == "0.48"
+    assert others["coingecko"]["set_aside"] is None
+    assert (others["deribit"]["value"], others["deribit"]["set_aside"]) == (None, "missing")
+
+
+async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refusal(world: World) -> None:
+    world.clock.time += 6_000
+    assert (await world.get("/v1/courses")).json()["exchanger"] == "coingecko"
+    world.clock.time += 1_000_000
+    refused = await world.get("/v1/courses?direction=BTC-USD")
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    problem = refused.json()
+    assert "BTC-USDT from binance is 1006.0 s old" in problem["detail"]
+    assert problem["last_known"] == [
+        {"direction": "BTC-USD", "value": "97595.412013", "exchange": "binance", "age_ms": 1_006_000}
+    ]
+    assert (await world.get("/readyz")).status_code == 503
+
+
+async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
+    world = World(exchanges=("binance", "deribit", "coingecko"))
+    for name, price in {"BTC-USD": "97600", "ETH-USD": "3290"}.items():
+        world._tick("deribit", name, Decimal(price))
+    world.tell()
+    async with world.client:
+        answer = await world.get("/v1/courses")
+        assert {course["direction"] for course in answer.json()["courses"]} == {"BTC-USD", "ETH-USD"}
+        assert "BTC-RUB" in answer.headers["kurs-missing"]
+        assert (await world.get("/v1/courses?direction=BTC-RUB")).status_code == 503
+
+
+async def test_everything_from_a_simulated_market_says_so(world: World) -> None:
+    assert (await world.get("/v1/courses")).headers["kurs-market"] == "live"
+    world.book.see(State("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
+    world.say("binance", "coingecko")
+    for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):
+        assert (await world.get(path)).headers["kurs-market"] == "simulated"
+    assert (await world.get("/v2/courses")).json()["simulated"] is True
+
+
+async def test_errors_of_the_framework_are_problems_too(world: World) -> None:
+    for method, path, status in (("GET", "/v1/nowhere", 404), ("POST", "/v1/courses", 405), ("PUT", "/livez", 405)):
+        answer = await world.client.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_configured_pages_may_read_it_and_others_may_not(world: World) -> None:
+    allowed = await world.get("/v1/courses", origin="http://localhost:5173")
+    assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert "Origin" in allowed.headers["vary"]
+    other = await world.get("/v1/courses", origin="http://evil.example")
+    assert "access-control-allow-origin" not in other.headers
+    assert "Origin" in other.headers["vary"]
+
+
+async def test_request_ids_are_the_clients_own_if_sane(world: World) -> None:
+    assert (await world.get("/v1/courses", x_request_id="trace-42")).headers["x-request-id"] == "trace-42"
+    for hostile in ("a b\tc", "x" * 500, "<script>"):
+        assert (await world.get("/v1/courses", x_request_id=hostile)).headers["x-request-id"] != hostile
+
+
+async def test_metrics_count_requests_by_route_without_unbounded_labels(world: World) -> None:
+    for path in ("/v1/courses", "/v1/directions", "/no/such/1", "/no/such/2"):
+        await world.get(path)
+    text = (await world.get("/metrics")).text
+    assert 'kurs_http_request_seconds_count{method="GET",route="/v1/courses",status="200"} 1.0' in text
+    assert 'kurs_http_request_seconds_count{method="GET",route="/v1/directions",status="200"} 1.0' in text
+    assert 'kurs_http_request_seconds_count{method="GET",route="other",status="404"} 2.0' in text
+
+
+async def test_directions_and_exchanges(world: World) -> None:
+    directions = (await world.get("/v1/directions")).json()["directions"]
+    assert directions[4]["direction"] == "USDTTRC-RUB"
+    assert directions[4]["asset"] == "USDT"
+    assert directions[4]["routes"][0] == {
+        "exchange": "binance",
+        "legs": [
+            {"exchange": "binance", "instrument": "USDC-USDT", "inverted": True},
+            {"exchange": "coingecko", "instrument": "USDC-RUB", "inverted": False},
+        ],
+    }
+    exchanges = (await world.get("/v1/exchanges")).json()
+    assert [exchange["exchange"] for exchange in exchanges["exchanges"]] == ["binance", "deribit", "coingecko"]
+    assert exchanges["exchanges"][0]["reason"] == "its collector has not been heard"
+    for path in ("/v1/directions", "/v1/exchanges"):
+        answer = await world.get(path)
+        assert "max-age" in answer.headers["cache-control"]
+        assert (await world.get(path, if_none_match=answer.headers["etag"])).status_code == 304
+        head = await world.client.head(path)
+        assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
+
+
+async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: World) -> None:
+    world.deps.hub.put(State("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
+    for passed, connected, reason in ((4, True, "connected"), (4, False, "its collector has not been heard for 8 s")):
+        world.clock.time += passed * 1000
+        binance = (await world.get("/v1/exchanges")).json()["exchanges"][0]
+        assert (binance["connected"], binance["reason"]) == (connected, reason)
+
+
+async def test_a_quota_counts_what_costs_and_tells_the_client() -> None:
+    world = World(api_rate_limit=3)
+    world.say("binance", "coingecko")
+    assert world.quota is not None
+    async with world.client:
+        first = await world.get("/v1/courses")
+        for _ in range(5):
+            assert (await world.get("/v1/courses", if_none_match=first.headers["etag"])).status_code == 304
+        assert first.headers["ratelimit-policy"] == '"default";q=3;w=60'
+        left = [(await world.get("/v1/courses")).headers["x-ratelimit-remaining"] for _ in range(2)]
+        assert left == ["1", "0"]
+        refused = await world.get("/v1/courses")
+        assert (refused.status_code, refused.json()["code"]) == (429, "quota-exceeded")
+        assert int(refused.headers["retry-after"]) > 0
+        world.clock.time += 60_000
+        assert (await world.get("/v1/courses")).status_code == 200

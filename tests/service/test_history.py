@@ -1,0 +1,152 @@
+"""History: what is configured is loaded, what is lost is found and repaired, what nobody has is not asked for again."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from services.adapters import sql
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.collector import JOBS as COLLECTOR
+from services.core.exchange import Ask, Event, Exchange
+from services.core.model import Candle, HoleState, Instrument, Kline, Origin, Series
+from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
+from services.hub import Hub
+from services.ports import Deps, Store
+from services.settings import Settings
+from services.writer import JOBS as WRITER
+from tests.market import Market, playing, until
+
+BARS = 20
+PAIR, PERPETUAL = Instrument("BTC", "USDT"), Instrument("BTC", "USD", "PERPETUAL")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    async with playing() as market:
+        yield market
+
+
+@pytest.fixture(autouse=True)
+def a_young_market(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Years of days take the simulator long."""
+    monkeypatch.setattr("services.core.history.BEGINNING", SystemClock().now() - 70 * DAY)
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    url = f"sqlite+aiosqlite:///{tmp_path}/kurs.db"
+    await sql.migrate(url)
+    store = await sql.connect(url)
+    yield store
+    await store.close()
+
+
+@asynccontextmanager
+async def kurs(store: Store, *exchanges: Exchange) -> AsyncIterator[MemoryBus]:
+    """Collector and writer at work."""
+    settings = Settings(_env_file=None, directions=(Instrument("BTC", "USDT"),), symbols=(PAIR,), history_bars=BARS)
+    bus = MemoryBus()
+    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(), exchanges)
+    tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
+    try:
+        yield bus
+        assert not any(task.done() for task in tasks), "a job ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def complete(store: Store, series: Series) -> bool:
+    """Whether the newest closed candles are all there."""
+    now, timeframe = SystemClock().now(), TIMEFRAMES[series.timeframe]
+    last = timeframe.back(timeframe.opening(now - 15_000), 1)
+    first = max(timeframe.back(last, BARS - 1), now - 68 * DAY)
+    return not await store.missing(series, first, last)
+
+
+async def all_complete(store: Store, *names: tuple[str, Instrument]) -> None:
+    wanted = [Series(exchange, instrument, name) for exchange, instrument in names for name in TIMEFRAMES]
+    left = wanted
+    deadline = SystemClock().now() + 90_000
+    while left := [series for series in left if not await complete(store, series)]:
+        assert SystemClock().now() < deadline, f"not complete: {left}"
+        await asyncio.sleep(0.2)
+
+
+async def own_words(market: Market, exchange: Exchange, series: Series, rows: list[Candle]) -> list[Kline]:
+    """What the exchange says of these candles."""
+    assert exchange.history
+    ask = exchange.history(series.instrument, series.timeframe, rows[0].bar.timestamp, rows[-1].bar.timestamp)
+    assert ask
+    answer = await market.client.get(exchange.rests[0] + ask.path)
+    events = ask.read(answer.content, SystemClock().now())
+    return [e for e in events if isinstance(e, Kline) and rows[0].bar.timestamp <= e.bar.timestamp]
+
+
+async def test_all_timeframes_are_loaded_as_the_exchanges_have_them(market: Market, store: Store) -> None:
+    exchanges = [market.exchange("binance"), market.exchange("deribit")]
+    async with kurs(store, *exchanges):
+        await all_complete(store, ("binance", PAIR), ("deribit", PERPETUAL))
+    for exchange, instrument in zip(exchanges, (PAIR, PERPETUAL), strict=True):
+        for name in ("1m", "1h", "1d"):
+            series = Series(exchange.name, instrument, name)
+            rows = [row for row in await store.candles(series, 0, SystemClock().now()) if row.closed]
+            assert [row.bar for row in rows] == [k.bar for k in await own_words(market, exchange, series, rows)]
+            assert {row.source for row in rows} <= {Origin.EXCHANGE, Origin.ROLLUP}
+    weeks = Series("deribit", PERPETUAL, "1w")  # which Deribit does not have
+    assert {row.source for row in await store.candles(weeks, 0, SystemClock().now())} == {Origin.ROLLUP}
+
+
+async def test_what_was_missed_while_kurs_was_away_is_a_hole_that_is_repaired(market: Market, store: Store) -> None:
+    exchange, series = market.exchange("binance"), Series("binance", PAIR, "1m")
+    now = SystemClock().now() // MINUTE * MINUTE
+    assert exchange.history
+    ask = exchange.history(PAIR, "1m", now - 60 * MINUTE, now - 30 * MINUTE)
+    assert ask
+    answer = await market.client.get(exchange.rests[0] + ask.path)
+    old = [event for event in ask.read(answer.content, now) if isinstance(event, Kline)]
+    await store.save(*(Candle(series, kline.bar, True, Origin.EXCHANGE) for kline in old))
+    async with kurs(store, exchange):
+        async with asyncio.timeout(60):
+            while not (holes := await store.holes(HoleState.REPAIRED)):
+                await asyncio.sleep(0.2)
+    (hole,) = [hole for hole in holes if hole.series == series]
+    assert hole.since == old[-1].bar.timestamp + MINUTE
+    assert hole.until >= now - 2 * MINUTE
+    assert (hole.state, hole.origin) == (HoleState.REPAIRED, Origin.EXCHANGE)
+    assert not await store.missing(series, old[0].bar.timestamp, now - 2 * MINUTE)
+
+
+async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(market: Market, store: Store) -> None:
+    exchange, asked = market.exchange("binance"), Counter[str]()
+    lost = TIMEFRAMES["15m"].opening(SystemClock().now() - 2 * 60 * MINUTE)
+
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+        if timeframe != "15m" or not ask:
+            return None
+        asked[timeframe] += since > 0
+
+        def read(body: bytes, now: int) -> list[Event]:
+            return [e for e in ask.read(body, now) if not (isinstance(e, Kline) and e.bar.timestamp == lost)]
+
+        return Ask(ask.path, read)
+
+    series = Series("binance", PAIR, "15m")
+    async with kurs(store, exchange._replace(history=history)):
+        async with asyncio.timeout(60):
+            while not await store.holes(HoleState.ABSENT):
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(0)
+    (hole,) = await store.holes(HoleState.ABSENT)
+    assert (hole.series, hole.since, hole.until) == (series, lost, lost)
+    before = asked["15m"]
+    async with kurs(store, exchange._replace(history=history)):
+        await until(lambda: asked["15m"] > before, 30)

@@ -1,0 +1,114 @@
+"""Ready answers bypass uvicorn's tasks and messages: on the wire nobody may notice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from services import api
+from services.runtime import server_config
+from services.web import Site
+from services.web.cors import Pages
+from services.web.edge import Edge
+from services.web.metrics import Requests
+from tests.market import served
+from tests.service.test_courses import World
+
+PAGE = "http://localhost:5173"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    world.say("binance", "coingecko")
+    async with world.client:
+        yield world
+
+
+async def exchanged(address: str, sent: bytes) -> bytes:
+    """What comes back on one connection until the server closes it."""
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def request(line: str, **headers: str) -> bytes:
+    rows = [line, "Host: kurs", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*rows, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/courses", {}),
+        ("/v1/courses", {"If-None-Match": "*"}),
+        ("/v1/courses", {"Origin": PAGE}),
+        ("/v1/courses?direction=NO-SUCH", {"Origin": PAGE}),
+        ("/v2/courses?exchanger=coingecko", {}),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_ready_answer_is_the_same_with_and_without(
+    world: World, method: str, path: str, headers: dict[str, str]
+) -> None:
+    headers = {**headers, "X-Request-ID": "trace-42"}
+    plain = await world.client.request(method, path, headers=headers)
+    async with served(world.app, server_config) as address, httpx.AsyncClient() as client:
+        quick = await client.request(method, f"http://{address}{path}", headers=headers)
+    ours = {name: value for name, value in quick.headers.items() if name != "date"}
+    assert (quick.status_code, quick.content, ours) == (plain.status_code, plain.content, dict(plain.headers))
+
+
+async def test_requests_in_a_row_on_one_connection_are_answered_in_that_order(world: World) -> None:
+    lines = ["GET /v1/courses", "GET /v1/directions", "HEAD /v1/courses", "GET /nowhere", "GET /v2/courses"]
+    sent = b"".join(request(f"{line} HTTP/1.1", X_Request_ID=f"row-{row}") for row, line in enumerate(lines))
+    with_body = request("GET /v1/courses HTTP/1.1", X_Request_ID="row-5", Content_Length="5") + b"hello"
+    last = request("GET /v1/courses HTTP/1.1", X_Request_ID="row-6", Connection="close")
+    async with served(world.app, server_config) as address:
+        answer = (await exchanged(address, sent + with_body + last)).decode()
+    places = [answer.index(f"x-request-id: row-{row}\r\n") for row in range(7)]
+    assert places == sorted(places)
+    statuses = [part[:3] for part in answer.split("HTTP/1.1 ")[1:]]
+    assert statuses == ["200", "200", "200", "404", "200", "200", "200"]
+    assert answer.count("connection: close\r\n") == 1
+
+
+async def test_an_old_client_sees_the_end_by_the_close(world: World) -> None:
+    async with served(world.app, server_config) as address:
+        head, _, body = (await exchanged(address, b"GET /v1/courses HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert body == (await world.get("/v1/courses")).content
+
+
+class Deaf(Edge):
+    """An edge that cannot be called as an application: only what is written at once can come from it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the slow way was taken")
+
+
+async def test_uvicorn_still_asks_us_first(world: World) -> None:
+    site = Site([], api.FRONTS(world.deps), {}, frozenset())
+    edge = Deaf(world.app, site, world.deps.hub, Pages(()), Requests())
+    async with served(edge, server_config) as address, httpx.AsyncClient() as client:
+        assert (await client.get(f"http://{address}/v1/courses")).status_code == 200
+
+
+async def test_a_fault_of_ours_is_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_query: bytes, _headers: Mapping[bytes, bytes]) -> Any:
+        raise ZeroDivisionError
+
+    site = Site([], {"/v1/courses": broken}, {}, frozenset())
+    edge = Edge(world.app, site, world.deps.hub, Pages(()), Requests())
+    async with served(edge, server_config) as address, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://{address}/v1/courses")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    assert "ZeroDivisionError" in caplog.text

@@ -1,0 +1,282 @@
+"""Binance as the simulator plays it: streams and requests tell one story, and limits bite."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import websockets
+
+from tests.market import Market, gapless
+from tests.simulated import MONDAY, alike, recorded, simulated, socket
+
+API = "/binance/api/v3"
+STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "kline_1s", "kline_1m", "kline_1d", "kline_1w")
+COMBINED = "/binance/stream?streams=" + "/".join(f"btcusdt@{kind}" for kind in STREAMS)
+SPEED = 40
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    """At noon."""
+    async with simulated(MONDAY + 43_200_000) as market:
+        yield market
+
+
+@pytest_asyncio.fixture(scope="module")
+async def told() -> AsyncIterator[tuple[Market, dict[str, list[Any]]]]:
+    """What the streams told about a midnight between Sunday and Monday, by the name of the stream."""
+    async with simulated(MONDAY - 65_000, SPEED) as market:
+        frames = defaultdict(list)
+        async with socket(market, COMBINED) as stream:
+            await stream.until(lambda frame: frame["data"].get("E", 0) >= MONDAY + 63_000, 30)
+        for frame in stream.frames:
+            frames[frame["stream"].removeprefix("btcusdt@")].append(frame["data"])
+        yield market, frames
+
+
+async def get(market: Market, path: str, **query: Any) -> Any:
+    return (await market.client.get(f"{API}/{path}", params=query)).json()
+
+
+Told = tuple[Market, dict[str, list[Any]]]
+
+
+async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: Told) -> None:
+    market, frames = told
+    trades = frames["aggTrade"]
+    assert len(trades) > 100
+    assert gapless([trade["a"] for trade in trades])
+    asked = await get(market, "aggTrades", symbol="BTCUSDT", fromId=trades[0]["a"], limit=len(trades))
+    assert asked == [{key: trade[key] for key in "apqflTmM"} for trade in trades]
+    by_time = {"startTime": trades[0]["T"], "endTime": trades[-1]["T"], "limit": 1000}
+    assert [row["a"] for row in await get(market, "aggTrades", symbol="BTCUSDT", **by_time)] == [t["a"] for t in trades]
+
+
+async def test_fills_make_up_the_trades(told: Told) -> None:
+    _, frames = told
+    fills = {fill["t"]: fill for fill in frames["trade"]}
+    assert gapless(list(fills))
+    for trade in [trade for trade in frames["aggTrade"] if trade["l"] in fills]:
+        parts = [fills[number] for number in range(trade["f"], trade["l"] + 1)]
+        assert sum(Decimal(part["q"]) for part in parts) == Decimal(trade["q"])
+        assert {(part["p"], part["T"], part["m"]) for part in parts} == {(trade["p"], trade["T"], trade["m"])}
+
+
+@pytest.mark.parametrize("interval", ["1s", "1m", "1d", "1w"])
+async def test_bars_close_once_and_are_what_trades_and_requests_say(told: Told, interval: str) -> None:
+    market, frames = told
+    bars = [frame["k"] for frame in frames[f"kline_{interval}"]]
+    closed = [bar for bar in bars if bar["x"]]
+    opens = [bar["t"] for bar in closed]
+    assert len(opens) == len(set(opens))
+    assert opens == sorted(opens)
+    span = closed[-1]["T"] + 1 - closed[-1]["t"]
+    assert len(closed) >= {"1s": 30}.get(interval, 1)
+    assert all(second - first == span for first, second in pairwise(opens))
+    for bar in closed[-3:]:
+        [row] = await get(market, "klines", symbol="BTCUSDT", interval=interval, startTime=bar["t"], limit=1)
+        assert row == [*(bar[key] for key in "tohlcvTqnVQ"), "0"]
+        compare(bar, [trade for trade in frames["aggTrade"] if bar["t"] <= trade["T"] <= bar["T"]])
+
+
+def compare(bar: Any, trades: list[Any]) -> None:
+    """A bar of which all trades were seen is what they come to."""
+    if not trades or trades[0]["f"] != bar["f"]:
+        return
+    volume = sum(Decimal(trade["q"]) for trade in trades)
+    turnover = sum(Decimal(trade["q"]) * Decimal(trade["p"]) for trade in trades)
+    prices = [Decimal(trade["p"]) for trade in trades]
+    assert [Decimal(bar[key]) for key in "vqhl"] == [volume, turnover, max(prices), min(prices)]
+    assert (bar["o"], bar["c"], bar["L"]) == (trades[0]["p"], trades[-1]["p"], trades[-1]["l"])
+
+
+async def test_the_last_quote_is_about_the_last_trade(told: Told) -> None:
+    _, frames = told
+    ids = [quote["u"] for quote in frames["bookTicker"]]
+    assert ids == sorted(set(ids))
+    for quote in frames["bookTicker"]:
+        before = [trade for trade in frames["aggTrade"] if trade["T"] <= quote["u"]]
+        if before:
+            assert Decimal(before[-1]["p"]) in (Decimal(quote["b"]), Decimal(quote["a"]))
+        assert Decimal(quote["a"]) > Decimal(quote["b"])
+
+
+async def test_frames_look_like_recorded_ones(told: Told) -> None:
+    _, frames = told
+    seen = set()
+    for frame in recorded("binance"):
+        kind = frame.get("stream", "").partition("@")[2]
+        if kind in frames:
+            assert alike(frames[kind][-1], frame["data"])
+            seen.add(kind)
+    assert seen == {"bookTicker", "aggTrade", "trade", "kline_1m", "miniTicker", "ticker"}
+
+
+async def test_the_ledger_knows_what_was_sent(told: Told) -> None:
+    market, frames = told
+    ledger = (await market.client.get("/ledger?exchange=binance&instrument=BTC-USDT&limit=100000")).json()
+    for stream, kind, key in (("aggTrade", "trade", "a"), ("bookTicker", "quote", "u"), ("trade", "fill", "t")):
+        sent = [entry["id"] for entry in ledger["entries"] if entry["kind"] == kind]
+        came = [str(frame[key]) for frame in frames[stream]]
+        assert sent[: len(came)] == came
+    last = ledger["entries"][-1]["number"]
+    assert (await market.client.get("/ledger", params={"after": last})).json()["entries"] == []
+    assert sum(row["count"] for row in ledger["totals"]) >= len(ledger["entries"])
+
+
+async def test_two_clients_are_told_the_same(market: Market) -> None:
+    async with socket(market, "/binance/ws/ethusdt@aggTrade") as one, socket(market, "/binance/ws") as two:
+        assert await two.ask(method="SUBSCRIBE", params=["ethusdt@aggTrade"], id=1) == {"result": None, "id": 1}
+        trade = await one.until(lambda frame: frame["e"] == "aggTrade")
+        if not any(frame.get("a") == trade["a"] for frame in two.frames):
+            assert await two.until(lambda frame: frame.get("a", 0) >= trade["a"])
+        assert trade in two.frames or two.frames[1]["a"] == trade["a"] + 1
+
+
+CONTROL = [
+    ({"method": "SUBSCRIBE", "params": ["btcusdt@trade", "nonsense@trade"], "id": 1}, {"result": None, "id": 1}),
+    ({"method": "LIST_SUBSCRIPTIONS", "id": "a1"}, {"result": [], "id": "a1"}),
+    ({"method": "GET_PROPERTY", "params": ["combined"], "id": 2}, {"result": False, "id": 2}),
+    ({"method": "SET_PROPERTY", "params": ["combined", True], "id": 5}, {"result": None, "id": 5}),
+    ({"method": "SET_PROPERTY", "params": ["combined", 1], "id": 5}, 1),
+    ({"method": "GET_PROPERTY", "params": ["colour"], "id": 5}, 0),
+    ({"method": "SUBSCRIBE", "params": "btcusdt@trade", "id": 5}, 2),
+    ({"method": "SUBSCRIBE", "params": ["btcusdt"], "id": 5}, 2),
+    ({"method": "DANCE", "id": 5}, 2),
+    ({"id": 5}, 2),
+]
+
+
+@pytest.mark.parametrize(("message", "answer"), CONTROL, ids=lambda value: str(value)[:40])
+async def test_control_messages(market: Market, message: dict[str, Any], answer: Any) -> None:
+    async with socket(market, "/binance/ws") as stream:
+        got = await stream.ask(**message)
+    assert got == answer if isinstance(answer, dict) else got["error"]["code"] == answer
+
+
+async def test_combined_can_be_switched_and_streams_ended(market: Market) -> None:
+    async with socket(market, "/binance/ws/btcusdt@bookTicker") as stream:
+        await stream.until(lambda frame: "b" in frame)
+        await stream.ask(method="SET_PROPERTY", params=["combined", True], id=1)
+        await stream.until(lambda frame: frame.get("stream") == "btcusdt@bookTicker" and "b" in frame["data"])
+        await stream.ask(method="UNSUBSCRIBE", params=["btcusdt@bookTicker"], id=2)
+        assert (await stream.ask(method="LIST_SUBSCRIPTIONS", id=3))["result"] == []
+        too_many = [f"btcusdt@kline_1m{number}" for number in range(3)]
+        assert (await stream.ask(method="SUBSCRIBE", params=too_many, id=4))["error"]["code"] == 2
+
+
+async def test_more_than_five_messages_a_second_are_too_many(market: Market) -> None:
+    async with socket(market, "/binance/ws") as stream:
+        await stream.connection.send("{")
+        await stream.until(lambda frame: frame["error"]["code"] == 3)
+        for number in range(5):
+            await stream.send(method="LIST_SUBSCRIPTIONS", id=number)
+        assert await stream.closing() == (1008, "Too many requests")
+
+
+async def test_microseconds(market: Market) -> None:
+    async with socket(market, "/binance/ws/btcusdt@aggTrade?timeUnit=MICROSECOND") as stream:
+        trade = await stream.until(lambda frame: "a" in frame)
+    assert trade["T"] // 1000 == (await get(market, "aggTrades", symbol="BTCUSDT", fromId=trade["a"], limit=1))[0]["T"]
+
+
+async def test_only_what_trades_is_trading(market: Market) -> None:
+    info = await get(market, "exchangeInfo")
+    status = {row["symbol"]: row["status"] for row in info["symbols"]}
+    assert (status["BTCUSDT"], status["USDCUSDT"], status["BTCRUB"]) == ("TRADING", "TRADING", "BREAK")
+    prices = {row["symbol"]: row["price"] for row in await get(market, "ticker/price")}
+    assert prices.keys() == status.keys()
+    assert prices["USDTRUB"] == "91.10000000"
+    [dead] = await get(market, "ticker/bookTicker", symbols='["BTCRUB"]')
+    assert (dead["bidPrice"], dead["askPrice"]) == ("0.00000000", "0.00000000")
+    trading = await get(market, "ticker/price", symbolStatus="TRADING")
+    assert {row["symbol"] for row in trading} == {name for name, state in status.items() if state == "TRADING"}
+    for row in info["symbols"]:
+        filters = {each["filterType"]: each for each in row["filters"]}
+        if row["status"] == "TRADING":
+            assert Decimal(prices[row["symbol"]]) % Decimal(filters["PRICE_FILTER"]["tickSize"]) == 0
+
+
+async def test_klines_choose_bars_as_documented(market: Market) -> None:
+    minute, now = 60_000, (await get(market, "time"))["serverTime"]
+    query = {"symbol": "BTCUSDT", "interval": "1m"}
+    newest = await get(market, "klines", **query, limit=3)
+    assert newest[-1][0] <= now <= newest[-1][6] + 5000
+    start = MONDAY + 1
+    rows = await get(market, "klines", **query, startTime=start, limit=2)
+    assert [row[0] for row in rows] == [MONDAY + minute, MONDAY + 2 * minute]
+    edge = {"startTime": MONDAY, "endTime": MONDAY}
+    assert [row[0] for row in await get(market, "klines", **query, **edge)] == [MONDAY]
+    micro = {"startTime": MONDAY * 1000, "endTime": (MONDAY + minute) * 1000}
+    assert len(await get(market, "klines", **query, **micro)) == 2
+    assert len(await get(market, "klines", **query, limit=5000)) == 1000
+    first = await get(market, "klines", symbol="BTCUSDT", interval="1d", startTime=0, limit=2)
+    assert [row[0] for row in first] == [1_502_928_000_000, 1_503_014_400_000]
+
+
+async def test_a_day_by_request_and_a_day_of_bars_agree(market: Market) -> None:
+    day = await get(market, "ticker/24hr", symbol="ETHUSDT")
+    assert Decimal(day["lastPrice"]) - Decimal(day["openPrice"]) == Decimal(day["priceChange"])
+    assert day["count"] == day["lastId"] - day["firstId"] + 1
+    mini = await get(market, "ticker/24hr", symbols='["ETHUSDT","BTCRUB"]', type="MINI")
+    assert [row["symbol"] for row in mini] == ["ETHUSDT", "BTCRUB"]
+    assert "bidPrice" not in mini[0]
+    book = await get(market, "depth", symbol="ETHUSDT", limit=5)
+    assert [len(book["bids"]), len(book["asks"])] == [5, 5]
+    assert (await get(market, "trades", symbol="ETHUSDT", limit=7))[-1]["id"] >= day["lastId"]
+    assert Decimal((await get(market, "avgPrice", symbol="ETHUSDT"))["price"]) > 0
+
+
+REFUSED = [
+    ("klines?symbol=NOPE&interval=1m", 400, -1121),
+    ("klines?symbol=btcusdt&interval=1m", 400, -1100),
+    ("klines?symbol=BTCUSDT&interval=7m", 400, -1120),
+    ("klines?symbol=BTCUSDT", 400, -1102),
+    ("klines?interval=1m", 400, -1102),
+    ("klines?symbol=BTCUSDT&interval=1m&startTime=abc", 400, -1100),
+    ("klines?symbol=BTCUSDT&interval=1m&timeZone=99", 400, -1130),
+    ("klines?symbol=BTCUSDT&interval=1m&limit=0", 400, -1130),
+    ("ticker/price?symbol=BTCUSDT&symbols=%5B%22BTCUSDT%22%5D", 400, -1128),
+    ("ticker/price?symbols=%5B%22BTCUSDT%22,%22BTCUSDT%22%5D", 400, -1151),
+    ("ticker/price?symbol=BTCRUB&symbolStatus=TRADING", 400, -1220),
+    ("ticker/price?symbolStatus=ASLEEP", 400, -1122),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "code"), REFUSED)
+async def test_errors(market: Market, path: str, status: int, code: int) -> None:
+    answer = await market.client.get(f"{API}/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_unknown_paths_are_not_found(market: Market) -> None:
+    assert (await market.client.get(f"{API}/nonsense")).status_code == 404
+
+
+async def test_weight_is_counted_and_overspending_is_banned() -> None:
+    async with simulated() as market:
+        first = await market.client.get(f"{API}/exchangeInfo")
+        second = await market.client.get(f"{API}/ticker/24hr")
+        assert [answer.headers["x-mbx-used-weight-1m"] for answer in (first, second)] == ["20", "100"]
+        for _ in range(73):
+            await market.client.get(f"{API}/ticker/24hr")
+        answers = [await market.client.get(f"{API}/ticker/24hr") for _ in range(25)]
+    assert [answer.status_code for answer in answers] == [*[429] * 20, *[418] * 5]
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    assert answers[0].json()["code"] == answers[-1].json()["code"] == -1003
+
+
+async def test_connections_are_limited_and_live_for_a_day() -> None:
+    async with simulated(speed=30_000) as market, socket(market, "/binance/ws") as stream:
+        assert await stream.closing() == (1001, "")
+    async with simulated() as market:
+        for _ in range(300):
+            async with socket(market, "/binance/ws"):
+                pass
+        with pytest.raises(websockets.InvalidStatus, match="429"):
+            async with socket(market, "/binance/ws"):
+                pass

@@ -1,0 +1,146 @@
+"""Unchanged clients of other people, pointed at the simulator: they take it for the exchanges."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from tests.market import Market, gapless, until
+from tests.simulated import simulated
+from tests.tls import secured
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    async with simulated(int(time.time() * 1000)) as market:
+        yield market
+
+
+@asynccontextmanager
+async def ccxt_client(name: str, **options: Any) -> AsyncIterator[Any]:
+    client = getattr(import_module("ccxt.async_support"), name)({"options": options})
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def asked(client: Any, symbol: str) -> None:
+    """What people ask most."""
+    bars = await client.fetch_ohlcv(symbol, "1h", limit=50)
+    assert len(bars) >= 49
+    assert all(low <= min(opened, close) <= max(opened, close) <= high for _, opened, high, low, close, _ in bars)
+    ticker = await client.fetch_ticker(symbol)
+    assert ticker["bid"] < ticker["ask"]
+    assert ticker["last"] == pytest.approx(bars[-1][4], rel=0.01)
+    trades = await client.fetch_trades(symbol, limit=10)
+    assert gapless(sorted(int(trade["id"].rpartition("-")[2]) for trade in trades))
+    book = await client.fetch_order_book(symbol, 5)
+    assert book["bids"][0][0] < book["asks"][0][0]
+
+
+async def test_ccxt_takes_it_for_binance(market: Market) -> None:
+    async with ccxt_client("binance", fetchMarkets={"types": ["spot"]}, fetchCurrencies=False) as client:
+        client.urls["api"]["public"] = f"{market.root}/binance/api/v3"
+        await asked(client, "BTC/USDT")
+        assert client.markets["BTC/USDT"]["active"]
+        assert not client.markets["BTC/RUB"]["active"]
+
+
+async def test_ccxt_takes_it_for_deribit(market: Market) -> None:
+    async with ccxt_client("deribit") as client:
+        client.urls["api"]["rest"] = f"{market.root}/deribit"
+        await asked(client, "BTC/USD:BTC")
+        await asked(client, "ETH/USDC")
+
+
+@pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # its imports of names that websockets left behind
+async def test_python_binance_takes_it_for_binance(market: Market) -> None:
+    binance = import_module("binance")
+    client = binance.AsyncClient()
+    client.API_URL = f"{market.root}/binance/api"
+    try:
+        bars = await client.get_klines(symbol="BTCUSDT", interval="1d", limit=3)
+        assert [later[0] - earlier[0] for earlier, later in pairwise(bars)] == [86_400_000] * 2
+        assert float((await client.get_symbol_ticker(symbol="BTCUSDT"))["price"]) == pytest.approx(
+            float(bars[-1][4]), 0.01
+        )
+        assert (await client.get_orderbook_ticker(symbol="BTCUSDT"))["symbol"] == "BTCUSDT"
+        sockets = binance.BinanceSocketManager(client)
+        sockets.STREAM_URL = f"{market.root.replace('http', 'ws', 1)}/binance/"
+        async with sockets.multiplex_socket(["btcusdt@aggTrade", "btcusdt@bookTicker"]) as stream:
+            heard = [await asyncio.wait_for(stream.recv(), 10) for _ in range(10)]
+        assert {frame["stream"] for frame in heard} <= {"btcusdt@aggTrade", "btcusdt@bookTicker"}
+        async with sockets.kline_socket("BTCUSDT", "1s") as stream:
+            assert (await asyncio.wait_for(stream.recv(), 10))["k"]["i"] == "1s"
+    finally:
+        await client.close_connection()
+
+
+async def heard(feed: Any, enough: Callable[[], object]) -> None:
+    """Run a cryptofeed feed until that is enough."""
+    handler = import_module("cryptofeed").FeedHandler({"log": {"disabled": True}, "uvloop": False})
+    handler.add_feed(feed)
+    handler.run(start_loop=False, install_signal_handlers=False)
+    await until(enough, 15)
+    await handler.stop_async(loop=asyncio.get_running_loop())
+
+
+Stream = tuple[str, dict[str, Any]]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stream(market: Market, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stream]:
+    """The market's sockets by TLS, and what trusts them: cryptofeed talks to nothing less."""
+    address = urlsplit(market.root)
+    async with secured(address.port or 0, tmp_path_factory.mktemp("tls")) as (port, context):
+        yield f"wss://127.0.0.1:{port}{address.path}", {"ssl": context}
+
+
+async def test_cryptofeed_takes_it_for_binance(market: Market, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
+    routes = at.Routes("/api/v3/exchangeInfo")
+    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{market.root}/binance", routes=routes)])
+    endpoint = at.WebsocketEndpoint(f"{stream[0]}/binance", options=stream[1])
+    monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
+    trades: list[Any] = []
+    quotes: list[Any] = []
+    await asyncio.to_thread(client.symbol_mapping, refresh=True)  # it asks without asyncio
+    callbacks = {"trades": keep(trades), "ticker": keep(quotes)}
+    feed = client(symbols=["BTC-USDT", "ETH-USDT"], channels=["trades", "ticker"], callbacks=callbacks)
+    await heard(feed, lambda: len(trades) > 5 and len(quotes) > 5)
+    assert gapless([int(trade.id) for trade in trades if trade.symbol == "BTC-USDT"])
+    assert all(quote.bid < quote.ask for quote in quotes)
+
+
+async def test_cryptofeed_takes_it_for_deribit(market: Market, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, at = import_module("cryptofeed.exchanges").Deribit, import_module("cryptofeed.connection")
+    routes = at.Routes([f"/api/v2/public/get_instruments?currency={currency}" for currency in ("BTC", "ETH", "USDC")])
+    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{market.root}/deribit", routes=routes)])
+    endpoint = at.WebsocketEndpoint(f"{stream[0]}/deribit/ws/api/v2", options=stream[1])
+    monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
+    trades: list[Any] = []
+    quotes: list[Any] = []
+    await asyncio.to_thread(client.symbol_mapping, refresh=True)
+    feed = client(
+        symbols=["BTC-USD-PERP"],
+        channels=["trades", "l1_book"],
+        callbacks={"trades": keep(trades), "l1_book": keep(quotes)},
+        config={"deribit": {"key_id": "any", "key_secret": "any"}},
+    )
+    await heard(feed, lambda: trades and quotes)
+    assert trades[0].symbol == quotes[0].symbol == "BTC-USD-PERP"
+
+
+def keep(found: list[Any]) -> Callable[..., Any]:
+    async def callback(event: Any, _received: float) -> None:
+        found.append(event)
+
+    return callback

@@ -1,0 +1,140 @@
+"""CoinGecko as the simulator plays it: a view renewed once a minute, keys that fit hosts, errors of three shapes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+import websockets
+
+from tests.market import Market
+from tests.simulated import MONDAY, simulated, socket
+
+API, PRO = "/coingecko/api/v3", "/coingecko-pro/api/v3"
+NOON = MONDAY + 43_200_000
+KEY = {"x-cg-pro-api-key": "CG-ours"}
+SPEED = 60
+DIGITS = msgspec.json.Decoder(float_hook=Decimal)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    async with simulated(NOON) as market:
+        yield market
+
+
+async def pro(market: Market, path: str) -> Any:
+    """Without a budget in the way."""
+    return DIGITS.decode((await market.client.get(f"{PRO}/{path}", headers=KEY)).content)
+
+
+async def test_prices_are_a_view_renewed_once_a_minute() -> None:
+    """One simulated minute is one second here."""
+    async with simulated(NOON, SPEED) as market:
+        path = "simple/price?ids=bitcoin,tether&vs_currencies=usd,rub&include_last_updated_at=true&precision=full"
+        views = []
+        for _ in range(30):
+            views.append(await pro(market, path))
+            await asyncio.sleep(0.1)
+    bodies = {view["bitcoin"]["last_updated_at"]: view for view in views}
+    assert 3 <= len(bodies) <= 5
+    assert all(bodies[view["bitcoin"]["last_updated_at"]] == view for view in views)
+    assert all(time % 60 == 0 for time in bodies)
+    for view in views:
+        rub = view["tether"]["rub"] / view["tether"]["usd"]
+        assert view["bitcoin"]["rub"] == pytest.approx(view["bitcoin"]["usd"] * rub)
+
+
+async def test_what_is_not_known_is_left_out(market: Market) -> None:
+    answer = await pro(market, "simple/price?ids=bitcoin,nonsense&vs_currencies=usd,xyz")
+    assert answer.keys() == {"bitcoin"}
+    assert answer["bitcoin"].keys() == {"usd"}
+    assert await pro(market, "simple/price?ids=nonsense&vs_currencies=usd") == {}
+
+
+async def test_precision_and_the_rest(market: Market) -> None:
+    bare = await pro(market, "simple/price?ids=bitcoin,tether,dogecoin&vs_currencies=usd,rub")
+    assert isinstance(bare["bitcoin"]["usd"], int)
+    assert bare["tether"]["rub"].as_tuple().exponent == -2
+    assert bare["dogecoin"]["usd"] < 1
+    two = await pro(market, "simple/price?symbols=btc&vs_currencies=usd&precision=2")
+    assert two["bitcoin"]["usd"].as_tuple().exponent >= -2
+    flags = "include_market_cap=true&include_24hr_vol=true&include_24hr_change=true&include_last_updated_at=true"
+    full = await pro(market, f"simple/price?names=Bitcoin&vs_currencies=usd&{flags}")
+    assert full["bitcoin"].keys() == {"usd", "usd_market_cap", "usd_24h_vol", "usd_24h_change", "last_updated_at"}
+
+
+async def test_the_other_endpoints_agree(market: Market) -> None:
+    rates = (await pro(market, "exchange_rates"))["rates"]
+    price = (await pro(market, "simple/price?ids=bitcoin&vs_currencies=usd,rub&precision=full"))["bitcoin"]
+    assert rates["rub"]["value"] / rates["usd"]["value"] == pytest.approx(price["rub"] / price["usd"])
+    assert (await pro(market, "ping"))["gecko_says"]
+    assert {"usd", "rub"} <= set(await pro(market, "simple/supported_vs_currencies"))
+    assert {"id": "tether", "symbol": "usdt", "name": "Tether"} in await pro(market, "coins/list")
+    first = (await pro(market, "coins/markets?vs_currency=usd&per_page=1"))[0]
+    assert (first["id"], first["current_price"]) == ("bitcoin", round(price["usd"]))
+    candles = await pro(market, "coins/bitcoin/ohlc?vs_currency=usd&days=1")
+    assert len(candles) == 48
+    assert candles[-1][0] <= NOON + 60_000  # the end of a candle, not after now
+    assert all(low <= first <= high and low <= last <= high for _, first, high, low, last in candles)
+    chart = await pro(market, "coins/bitcoin/market_chart?vs_currency=usd&days=30")
+    assert [len(chart[key]) for key in ("prices", "market_caps", "total_volumes")] == [720, 720, 720]
+    assert chart["prices"][-1][1] == pytest.approx(price["usd"], rel=Decimal("0.01"))
+
+
+ERRORS = [
+    (f"{API}/simple/price?ids=bitcoin", {}, 422, lambda body: body["error"]),
+    (f"{API}/coins/nonsense/ohlc?vs_currency=usd&days=1", {}, 404, lambda body: body["error"] == "coin not found"),
+    (f"{API}/nonsense", {}, 404, lambda body: body["error"]),
+    (f"{API}/coins/bitcoin/market_chart?vs_currency=usd&days=366", {}, 401, lambda body: nested(body) == 10012),
+    (f"{API}/ping", KEY, 400, lambda body: body["status"]["error_code"] == 10010),
+    (f"{PRO}/ping", {"x-cg-demo-api-key": "CG-ours"}, 400, lambda body: body["status"]["error_code"] == 10011),
+    (f"{PRO}/ping", {}, 401, lambda body: body["status"]["error_code"] == 10002),
+    (f"{API}/ping?x_cg_demo_api_key=CG-ours", {}, 200, lambda body: body["gecko_says"]),
+]
+
+
+def nested(body: Any) -> Any:
+    return body["error"]["status"]["error_code"]
+
+
+@pytest.mark.parametrize(("path", "headers", "status", "right"), ERRORS, ids=range(len(ERRORS)))
+async def test_errors(market: Market, path: str, headers: dict[str, str], status: int, right: Any) -> None:
+    answer = await market.client.get(path, headers=headers)
+    assert answer.status_code == status
+    assert right(answer.json())
+
+
+async def test_calls_are_limited() -> None:
+    async with simulated(NOON) as market:
+        answers = [await market.client.get(f"{API}/ping") for _ in range(70)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert 0 < len(refused) < 30
+    assert refused[0].json()["status"]["error_code"] == 429
+    assert 0 < int(refused[0].headers["retry-after"]) <= 60
+
+
+IDENTIFIER = '{"channel":"CGSimplePrice"}'
+
+
+async def test_prices_are_pushed_to_who_pays() -> None:
+    async with simulated(NOON, SPEED) as market:
+        with pytest.raises(websockets.InvalidStatus, match="401"):
+            async with socket(market, "/coingecko/v1"):
+                pass
+        async with socket(market, "/coingecko/v1?x_cg_pro_api_key=CG-ours") as client:
+            await client.send(command="subscribe", identifier=IDENTIFIER)
+            assert await client.until(bool) == {"type": "confirm_subscription", "identifier": IDENTIFIER}
+            data = '{"coin_id":["bitcoin"],"vs_currencies":["usd","rub"],"action":"set_tokens"}'
+            await client.send(command="message", identifier=IDENTIFIER, data=data)
+            assert (await client.until(bool))["code"] == 2000
+            first = await client.until(lambda frame: frame.get("vs") == "rub")
+            later = await client.until(lambda frame: frame.get("vs") == "rub" and frame["t"] > first["t"])
+            assert (later["c"], later["i"], later["t"] - first["t"]) == ("C1", "bitcoin", 10)
+            await client.send(command="unsubscribe", identifier=IDENTIFIER)
+            await client.until(lambda frame: frame.get("code") == 2000)
+            await client.send(command="dance", identifier=IDENTIFIER)
+            await client.until(lambda frame: frame.get("code") == 4000)

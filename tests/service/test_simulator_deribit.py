@@ -1,0 +1,221 @@
+"""Deribit as the simulator plays it: calls, subscriptions, heartbeats and what breaks them."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.market import Market, gapless
+from tests.simulated import MONDAY, Socket, alike, recorded, simulated, socket
+
+PATH = "/deribit/ws/api/v2"
+SPEED = 30
+CHANNELS = [
+    "ticker.BTC-PERPETUAL.100ms",
+    "trades.BTC-PERPETUAL.100ms",
+    "trades.spot.any.agg2",
+    "quote.ETH-PERPETUAL",
+    "deribit_price_index.btc_usd",
+    "deribit_price_index.usdc_usdt",
+    "chart.trades.BTC-PERPETUAL.1",
+    "platform_state",
+]
+UNKNOWN = ["deribit_price_index.usdt_usd", "quote.BTC-NEVER", "ticker.BTC-PERPETUAL.7ms", "nonsense"]
+Told = tuple[Market, dict[str, list[Any]]]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    async with simulated(MONDAY + 43_200_000) as market:
+        yield market
+
+
+@pytest_asyncio.fixture(scope="module")
+async def hurried() -> AsyncIterator[Market]:
+    async with simulated(MONDAY + 43_200_000, SPEED) as market:
+        yield market
+
+
+@pytest_asyncio.fixture(scope="module")
+async def told(hurried: Market) -> Told:
+    """What the channels told in a minute, by channel."""
+    frames: dict[str, list[Any]] = {name: [] for name in CHANNELS}
+    async with socket(hurried, PATH) as client:
+        answer = await call(client, "public/subscribe", channels=CHANNELS + UNKNOWN)
+        assert answer["result"] == sorted(CHANNELS, reverse=True)
+        start = (await call(client, "public/get_time"))["result"]
+        await client.until(lambda frame: data(frame).get("timestamp", 0) > start + 60_000)
+    for frame in client.frames:
+        if "params" in frame:
+            frames[frame["params"]["channel"]].append(frame["params"]["data"])
+    return hurried, frames
+
+
+def data(frame: Any) -> Any:
+    found = frame.get("params", {}).get("data", {})
+    return found if isinstance(found, dict) else {}
+
+
+async def call(client: Socket, method: str, **params: Any) -> Any:
+    return await client.ask(jsonrpc="2.0", id=method, method=method, params=params)
+
+
+async def get(market: Market, method: str, **params: Any) -> Any:
+    return (await market.client.get(f"/deribit/api/v2/{method}", params=params)).json()["result"]
+
+
+async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: Told) -> None:
+    market, frames = told
+    trades = [trade for batch in frames["trades.BTC-PERPETUAL.100ms"] for trade in batch]
+    assert len(trades) > 20
+    assert gapless([trade["trade_seq"] for trade in trades])
+    query = {"instrument_name": "BTC-PERPETUAL", "start_seq": trades[0]["trade_seq"], "count": len(trades)}
+    asked = await get(market, "public/get_last_trades_by_instrument", **query)
+    assert asked["trades"] == trades
+    times = {"start_timestamp": trades[0]["timestamp"], "end_timestamp": trades[-1]["timestamp"], "count": 1000}
+    asked = await get(market, "public/get_last_trades_by_instrument_and_time", instrument_name="BTC-PERPETUAL", **times)
+    assert asked == {"trades": trades, "has_more": False}
+
+
+async def test_trades_of_a_kind_come_from_all_of_it(told: Told) -> None:
+    _, frames = told
+    names = {trade["instrument_name"] for batch in frames["trades.spot.any.agg2"] for trade in batch}
+    assert names == {"BTC_USDC", "ETH_USDC", "BTC_USDT", "ETH_USDT"}
+
+
+async def test_charts_are_what_trades_come_to(told: Told) -> None:
+    market, _ = told
+    minute = MONDAY + 43_200_000
+    query = {"instrument_name": "BTC-PERPETUAL", "start_timestamp": minute, "end_timestamp": minute, "resolution": "1"}
+    chart = await get(market, "public/get_tradingview_chart_data", **query)
+    times = {"start_timestamp": minute, "end_timestamp": minute + 59_999, "count": 1000}
+    trades = (await get(market, "public/get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", **times))[
+        "trades"
+    ]
+    prices = [trade["price"] for trade in trades]
+    assert chart["ticks"] == [minute]
+    ends = (chart["open"], chart["high"], chart["low"], chart["close"])
+    assert ends == ([prices[0]], [max(prices)], [min(prices)], [prices[-1]])
+    assert chart["cost"] == [sum(trade["amount"] for trade in trades)]
+    assert chart["volume"][0] == pytest.approx(sum(trade["amount"] / trade["price"] for trade in trades), rel=1e-6)
+
+
+async def test_the_present_comes_first_and_then_every_change(told: Told) -> None:
+    _, frames = told
+    indices = [frame["timestamp"] for frame in frames["deribit_price_index.btc_usd"]]
+    assert {second - first for first, second in pairwise(indices[1:])} == {1000}
+    tickers = frames["ticker.BTC-PERPETUAL.100ms"]
+    assert len({frame["timestamp"] for frame in tickers}) == len(tickers) > 100
+    for frame in tickers:
+        assert 0 < frame["best_ask_price"] - frame["best_bid_price"] < 5
+        assert frame["index_price"] == pytest.approx(frame["last_price"], rel=1e-3)
+    quotes = [frame["timestamp"] for frame in frames["quote.ETH-PERPETUAL"]]
+    assert quotes == sorted(set(quotes))
+
+
+async def test_frames_look_like_recorded_ones(told: Told) -> None:
+    _, frames = told
+    seen = set()
+    for frame in recorded("deribit"):
+        channel = frame.get("params", {}).get("channel")
+        if channel and channel.replace("eth_usd", "btc_usd") in frames:
+            ours = frames[channel.replace("eth_usd", "btc_usd")]
+            if ours and channel != "platform_state":
+                assert alike(ours[-1], frame["params"]["data"])
+                seen.add(channel.partition(".")[0])
+    assert {"deribit_price_index", "ticker", "trades", "quote", "chart"} <= seen
+
+
+async def test_raw_needs_a_login_and_fails_the_whole_call(market: Market) -> None:
+    async with socket(market, PATH) as client:
+        channels = ["quote.BTC-PERPETUAL", "trades.BTC-PERPETUAL.raw"]
+        refused = await call(client, "public/subscribe", channels=channels)
+        assert refused["error"] == {"code": 13778, "message": "raw_subscriptions_not_available_for_unauthorized"}
+        assert (await call(client, "public/unsubscribe", channels=channels))["result"] == []
+        token = await call(client, "public/auth", grant_type="client_credentials", client_id="me", client_secret="x")
+        assert token["result"]["token_type"] == "bearer"
+        assert len((await call(client, "public/subscribe", channels=channels))["result"]) == 2
+        await client.until(lambda frame: frame.get("params", {}).get("channel") == "trades.BTC-PERPETUAL.raw")
+        assert (await call(client, "public/unsubscribe_all"))["result"] == "ok"
+
+
+async def test_who_answers_the_heartbeat_stays(hurried: Market) -> None:
+    async with socket(hurried, PATH) as client:
+        assert (await call(client, "public/set_heartbeat", interval=5))["error"]["code"] == -32602
+        assert (await call(client, "public/set_heartbeat", interval=10))["result"] == "ok"
+        for _ in range(4):
+            await client.until(lambda frame: frame.get("params", {}).get("type") == "test_request")
+            assert (await call(client, "public/test"))["result"]["version"]
+        assert (await call(client, "public/disable_heartbeat"))["result"] == "ok"
+
+
+async def test_who_does_not_is_cut(hurried: Market) -> None:
+    async with socket(hurried, PATH) as client:
+        await call(client, "public/set_heartbeat", interval=10)
+        await client.until(lambda frame: frame.get("params", {}).get("type") == "test_request")
+        assert (await client.closing())[0] == 1000
+
+
+async def test_too_many_calls_end_the_session(market: Market) -> None:
+    async with socket(market, PATH) as client:
+        for number in range(20):
+            await client.send(jsonrpc="2.0", id=number, method="public/subscribe", params={"channels": []})
+        await client.closing()
+    errors = [frame["error"] for frame in client.frames if "error" in frame]
+    assert errors == [{"code": 10028, "message": "too_many_requests"}]
+
+
+CALLS = [
+    ({"method": "public/dance"}, -32601),
+    ({"method": "private/get_account_summary"}, 13009),
+    ({"method": "public/ticker", "params": {"instrument_name": "BTC-NEVER"}}, 13020),
+    ({"method": "public/ticker"}, -32602),
+    ({"method": "public/get_index_price", "params": {"index_name": "usdt_usd"}}, -32602),
+    ({"method": "public/test", "params": {"expected_result": "exception"}}, 11094),
+    ({"method": "public/subscribe", "params": {"channels": "all"}}, -32602),
+    ({"method": "public/test", "params": []}, None),
+    ({}, -32600),
+]
+
+
+@pytest.mark.parametrize(("message", "code"), CALLS, ids=lambda value: str(value)[:50])
+async def test_errors(market: Market, message: dict[str, Any], code: int | None) -> None:
+    async with socket(market, PATH) as client:
+        answer = await client.ask(jsonrpc="2.0", id="a", **message)
+    assert answer.get("error", {}).get("code") == code
+
+
+@pytest.mark.parametrize(("text", "code"), [("{", -32700), ("[]", 11050), (f'{{"a":"{"x" * 33_000}"}}', -32600)])
+async def test_unreadable_calls(market: Market, text: str, code: int) -> None:
+    async with socket(market, PATH) as client:
+        await client.connection.send(text)
+        assert (await client.until(lambda frame: "error" in frame))["error"]["code"] == code
+
+
+async def test_over_http_errors_have_a_status(market: Market) -> None:
+    client = market.client
+    assert (await client.get("/deribit/api/v2/public/subscribe")).json()["error"]["code"] == 10030
+    assert (await client.get("/deribit/api/v2/private/get_positions")).status_code == 401
+    assert (await client.get("/deribit/api/v2/public/ticker")).status_code == 400
+    assert (await client.post("/deribit/api/v2", content="{")).json()["error"]["code"] == -32700
+    body = {"jsonrpc": "2.0", "id": 7, "method": "public/get_time"}
+    answer = (await client.post("/deribit/api/v2", json=body)).json()
+    assert answer["id"] == 7
+    assert abs(answer["result"] * 1000 - answer["usOut"]) < 1_000_000
+
+
+async def test_instruments_and_indices(market: Market) -> None:
+    names = await get(market, "public/get_index_price_names")
+    assert {"btc_usd", "eth_usd", "usdc_usdt"} <= set(names)
+    assert "usdt_usd" not in names
+    listed = await get(market, "public/get_instruments", currency="BTC", kind="future")
+    assert [row["instrument_name"] for row in listed] == ["BTC-PERPETUAL"]
+    for row in await get(market, "public/get_instruments", currency="any"):
+        ticker = await get(market, "public/ticker", instrument_name=row["instrument_name"])
+        assert Decimal(str(ticker["best_bid_price"])) % Decimal(str(row["tick_size"])) == 0
+        book = await get(market, "public/get_order_book", instrument_name=row["instrument_name"], depth=3)
+        assert [len(book["bids"]), len(book["asks"])] == [3, 3]
+        assert book["bids"][0] == [book["best_bid_price"], book["best_bid_amount"]]

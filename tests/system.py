@@ -1,0 +1,101 @@
+"""Kurs as an operator runs it: real processes, on the simulator, in one piece or split over real servers."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests import nginx
+from tests.servers import Private, Server, free_port
+
+QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
+
+
+def kurs(folder: Path, *words: str, **env: str) -> Server:
+    """One process of Kurs (`kurs collector binance`) on a free port, not started yet. It reads no .env."""
+    port = int(env.get("KURS_PORT", free_port()))
+    room = folder / "-".join(["kurs", *words, str(port)])
+    room.mkdir()
+    inherited = [name for name in os.environ if name.startswith("KURS_")]
+    return Server(
+        " ".join(["kurs", *words]),
+        f"http://127.0.0.1:{port}",
+        room,
+        [sys.executable, "-m", "services", *words],
+        ready=lambda: answers(f"http://127.0.0.1:{port}/livez"),
+        env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **env},
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  our own http URL
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@dataclass
+class System:
+    """A running Kurs: where it answers, where its market is played, its database, and all that runs, by name."""
+
+    url: str
+    simulator: str
+    database: str
+    processes: dict[str, Server] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
+
+
+@contextmanager
+def whole(folder: Path, env: Mapping[str, str] = QUICK) -> Iterator[System]:
+    """Every service in one process, on memory and SQLite."""
+    process = kurs(folder, **{"KURS_DATA_DIR": str(folder / "data"), **env})
+    try:
+        process.start()
+        database = f"sqlite+aiosqlite:///{folder / 'data' / 'kurs.db'}"
+        yield System(process.url, f"{process.url}/simulator", database, {"kurs": process})
+    finally:
+        process.stop()
+
+
+@contextmanager
+def split(folder: Path, here: Private, env: Mapping[str, str] = QUICK) -> Iterator[System]:
+    """Each service in its own process over RabbitMQ, Redis and PostgreSQL, two replicas of the API behind nginx."""
+    simulator = kurs(folder, "simulator", **env)
+    urls = {
+        "DATABASE_URL": here.postgres.create_database(),
+        "REDIS_URL": here.redis.url,
+        "RABBITMQ_URL": here.rabbit.url,
+        "KURS_SIMULATOR_URL": f"{simulator.url}/simulator",
+        **env,
+    }
+    migration = kurs(folder, "migrate", **urls)
+    words = {
+        **{f"collector {name}": ("collector", name) for name in ("binance", "deribit", "coingecko")},
+        "pricer": ("pricer",),
+        "writer": ("writer",),
+        "api 1": ("api",),
+        "api 2": ("api",),
+    }
+    processes = {"simulator": simulator, **{name: kurs(folder, *line, **urls) for name, line in words.items()}}
+    balancer = None
+    try:
+        migration.run()
+        for process in processes.values():
+            process.launch()
+        for process in processes.values():
+            process.wait_until_ready()
+        replicas = [int(processes[name].url.rpartition(":")[2]) for name in ("api 1", "api 2")]
+        port = free_port()
+        (room := here.folder / f"nginx{port}").mkdir()  # nginx may run as another user, to whom `folder` is closed
+        balancer = nginx.start(room, port, replicas)
+        servers = {"nginx": balancer, "postgres": here.postgres, "redis": here.redis, "rabbit": here.rabbit}
+        yield System(balancer.url, f"{simulator.url}/simulator", urls["DATABASE_URL"], processes, servers)
+    finally:
+        for server in filter(None, [balancer, *reversed(processes.values())]):
+            server.stop()

@@ -1,0 +1,66 @@
+""".env.example holds every setting of Kurs and of the compose files, with its true default and what it means."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from services.settings import Settings, environment_name
+
+ROOT = Path(__file__).parents[2]
+FIELDS = {environment_name(field): field for field in Settings.model_fields}
+IN_CONTAINERS = {
+    "KURS_MARKET",
+    "KURS_SIMULATOR_URL",
+    "KURS_TRUSTED_PROXIES",
+}  # other defaults there, as the example says
+
+
+class Entry(NamedTuple):
+    """One setting of the example: its default, and the comment before it."""
+
+    value: str
+    comment: str
+
+
+def entries() -> dict[str, Entry]:
+    """What the example says, by name."""
+    found: dict[str, Entry] = {}
+    for block in (ROOT / ".env.example").read_text().split("\n\n"):
+        lines = [line.removeprefix("# ") for line in block.splitlines()]
+        named = [re.fullmatch(r"([A-Z][A-Z0-9_]+)=(.*)", line) for line in lines]
+        comment = " ".join(line for line, name in zip(lines, named, strict=True) if not name)
+        for name in filter(None, named):
+            assert name[1] not in found
+            found[name[1]] = Entry(name[2], comment)
+    return found
+
+
+def of_compose() -> dict[str, str]:
+    """What the compose files ask the environment for, with their defaults."""
+    text = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
+    return dict(re.findall(r"\$\{([A-Z0-9_]+)(?::?-([^}]*)|:\?[^}]*)?\}", text))
+
+
+def test_the_names_are_those_of_the_settings_and_of_the_compose_files() -> None:
+    assert entries().keys() == FIELDS.keys() | of_compose().keys()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_setting_is_told_with_its_meaning_and_default(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known in FIELDS:
+        monkeypatch.delenv(known, raising=False)
+    field, entry = Settings.model_fields[FIELDS[name]], entries()[name]
+    assert field.description
+    assert field.description in entry.comment
+    (tmp_path / ".env").write_text(f"{name}={entry.value}\n")
+    assert getattr(Settings(_env_file=tmp_path / ".env"), FIELDS[name]) == field.default
+    assert entry.value or not field.default  # an empty value would have been passed over
+
+
+@pytest.mark.parametrize("name", sorted(of_compose().keys() - IN_CONTAINERS))
+def test_compose_falls_back_to_what_the_example_says(name: str) -> None:
+    assert entries()[name].value == of_compose()[name]

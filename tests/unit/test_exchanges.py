@@ -1,0 +1,174 @@
+"""What exchanges really sent, in our words. A new exchange needs a file of recorded frames beside the others."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.core.errors import Misconfigured
+from services.core.exchange import Answer, Event, Exchange
+from services.core.model import Bar, Instrument, Kline, Tick, Trade
+from services.exchanges import EXCHANGES, chosen
+from services.settings import load
+
+FRAMES = Path(__file__).parent.parent / "frames"
+NOW = 1_800_000_000_000
+WAYS = ("socket", "poll", "missed", "history", "listing")
+
+
+class Recorded(msgspec.Struct):
+    """A frame as it came and what it means; `events` None: it cannot be understood."""
+
+    by: str
+    frame: str
+    instruments: list[str]
+    events: list[object] | None
+    timeframe: str = "1m"
+
+
+def recorded(name: str) -> list[Recorded]:
+    return [msgspec.json.decode(line, type=Recorded) for line in (FRAMES / f"{name}.jsonl").read_bytes().splitlines()]
+
+
+def read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
+    wanted = tuple(Instrument.parse(name) for name in row.instruments)
+    if row.by == "socket":
+        assert exchange.stream
+        return exchange.stream(wanted).read(row.frame, NOW)
+    if row.by == "poll":
+        assert exchange.poll
+        return exchange.poll(wanted, {})[0].read(row.frame.encode(), NOW)
+    if row.by == "missed":
+        assert exchange.missed
+        return exchange.missed(wanted[0], range(1)).read(row.frame.encode(), NOW)
+    if row.by == "history":
+        assert exchange.history
+        ask = exchange.history(wanted[0], row.timeframe, 0, NOW)
+        assert ask
+        return ask.read(row.frame.encode(), NOW)
+    assert exchange.listing
+    return exchange.listing(wanted[0]).read(row.frame.encode(), NOW)
+
+
+def plain(event: Event) -> list[object]:
+    """An event as JSON would have it: its kind, then its fields, prices with their digits."""
+    if isinstance(event, Trade | Kline):
+        return [type(event).__name__, _plain(event)]
+    return [type(event).__name__, *(_plain(value) for value in event)]
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Tick() | Trade() | Kline() | Bar():
+            given = {name: getattr(value, name) for name in value.__struct_fields__}
+            return {name: _plain(part) for name, part in given.items() if part is not None and name != "received"}
+        case Instrument() | Decimal():
+            return str(value)
+        case tuple():
+            return [_plain(part) for part in value]
+    return value
+
+
+def rows() -> Iterator[object]:
+    for name in EXCHANGES:
+        if not (FRAMES / f"{name}.jsonl").exists():
+            yield pytest.param(name, None, id=name)
+            continue
+        for number, row in enumerate(recorded(name), 1):
+            yield pytest.param(name, row, id=f"{name}-{number}")
+
+
+@pytest.mark.parametrize(("name", "row"), list(rows()))
+def test_recorded_frames_mean_what_they_say(name: str, row: Recorded | None) -> None:
+    assert row, f"tests/frames/{name}.jsonl: record what {name} sends, with what it means"
+    if row.events is None:
+        with pytest.raises(ValueError):  # noqa: PT011  each parser's own words
+            read(EXCHANGES[name], row)
+    else:
+        assert [plain(event) for event in read(EXCHANGES[name], row)] == row.events
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_every_way_of_an_exchange_is_recorded(name: str) -> None:
+    exchange, ways = EXCHANGES[name], {row.by for row in recorded(name) if row.events}
+    offered = {
+        "socket": exchange.stream,
+        "poll": exchange.poll,
+        "missed": exchange.missed,
+        "listing": exchange.listing,
+        "history": exchange.history,
+    }
+    assert {way for way, offer in offered.items() if offer} <= ways
+
+
+def test_a_url_never_holds_the_key_and_the_plan_chooses_host_header_and_pace() -> None:
+    keyless, demo, pro = (
+        chosen(load(exchanges="coingecko", coingecko_plan=plan, coingecko_key=key))[0]
+        for plan, key in (("keyless", ""), ("demo", "CG-demo"), ("pro", "CG-pro"))
+    )
+    assert keyless.credentials() == {}
+    assert (demo.rests[0], demo.credentials()) == ("https://api.coingecko.com", {"x-cg-demo-api-key": "CG-demo"})
+    assert (pro.rests[0], pro.credentials()) == ("https://pro-api.coingecko.com", {"x-cg-pro-api-key": "CG-pro"})
+    assert 31 * 24 * 3600 / demo.poll_seconds <= 10_000
+    wanted = (Instrument("BTC", "USD"),)
+    assert pro.stream
+    assert pro.poll
+    said = repr((pro, pro.stream(wanted), pro.poll(wanted, {}), [ask.path for ask in pro.poll(wanted, {})]))
+    assert "CG-pro" not in said
+    assert pro.at("http://127.0.0.1:1/simulator").credentials() == {}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_the_simulator_takes_the_place_of_every_host(name: str) -> None:
+    there = EXCHANGES[name].at("http://127.0.0.1:8000/simulator/")
+    assert there.simulated
+    assert there.rests == (f"http://127.0.0.1:8000/simulator/{name}",)
+    assert there.sockets in ((), (f"ws://127.0.0.1:8000/simulator/{name}",))
+
+
+def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Misconfigured, match=r"KURS_EXCHANGES: 'mtgox' is not one of binance, deribit, coingecko"):
+        chosen(load(exchanges="binance,mtgox"))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "headers", "seconds"),
+    [
+        ("binance", 429, {"retry-after": "7"}, 7),
+        ("binance", 418, {"retry-after": "120"}, 120),
+        ("binance", 429, {}, 60),
+        ("binance", 200, {"x-mbx-used-weight-1m": "100"}, 0),
+        ("binance", 200, {"x-mbx-used-weight-1m": "5900"}, 60 - NOW / 1000 % 60),
+        ("binance", 451, {}, 0),
+        ("deribit", 429, {}, 60),
+        ("coingecko", 429, {}, 60),
+        ("coingecko", 429, {"retry-after": "30"}, 30),
+        ("coingecko", 429, {"x-ratelimit-reset": "2027-01-15 08:00:20 +0000"}, 20),
+        ("coingecko", 429, {"x-ratelimit-reset": "tomorrow"}, 60),
+    ],
+)
+def test_an_exchange_is_left_alone_for_as_long_as_it_says(
+    name: str, status: int, headers: dict[str, str], seconds: float
+) -> None:
+    assert EXCHANGES[name].wait(Answer(status, headers), NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("binance", b'{"code":-1121,"msg":"Invalid symbol."}', "Invalid symbol."),
+        ("binance", b"<html>403 Forbidden</html>", ""),
+        ("binance", b"", ""),
+        ("deribit", b'{"jsonrpc":"2.0","error":{"code":13004,"message":"invalid_credentials"}}', "invalid_credentials"),
+        ("coingecko", b'{"status":{"error_code":429,"error_message":"Rate Limit"}}', "Rate Limit (429)"),
+        ("coingecko", b'{"error":{"status":{"error_code":10012,"error_message":"too old"}}}', "too old (10012)"),
+        ("coingecko", b'{"error":"coin not found"}', "coin not found"),
+        ("coingecko", b"[1]", ""),
+        ("coingecko", b"<!DOCTYPE html>", ""),
+    ],
+)
+def test_complaints_are_read_in_every_shape(name: str, body: bytes, said: str) -> None:
+    assert EXCHANGES[name].complaint(body).startswith(said)
+    assert bool(EXCHANGES[name].complaint(body)) == bool(said)

@@ -1,0 +1,71 @@
+"""What the load generators write is understood, and the report says it."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtest import load, outcome, report, wrk
+from loadtest.outcome import Bench, Load, Machine, Moment, Row, Target
+from loadtest.watch import spell
+
+STATS = """Type,Name,Request Count,Failure Count,Requests/s,50%,75%,90%,95%,99%,99.9%,100%
+GET,/v1/courses,600,2,300.04,3,4,6,9,21,33,40
+,Aggregated,600,2,300.04,3,4,6,9,21,33,40
+"""
+HISTORY = """Timestamp,Name,Total Request Count,Total Failure Count,50%,95%,99%
+100,Aggregated,0,0,N/A,N/A,N/A
+101,Aggregated,100,0,3,9,21
+101,/v1/courses,100,0,3,9,21
+102,Aggregated,400,2,4,10,22
+"""
+MACHINE = Machine("2026-11-20", 2, "Linux x86_64", {"Python": "3.11.7"})
+
+
+def bench() -> Bench:
+    names = ("nginx, static file", "bare ASGI callable", "/v1/courses")
+    rows = [Row(name, unchanged, 64, [40_000], 40_000, 1, 3, 0) for unchanged in (False, True) for name in names]
+    targets = [Target(name, 0.95, least=0.9) for name in ("direct", "direct 304", "through", "through 304")]
+    return Bench(MACHINE, rows, targets)
+
+
+def loaded(folder: Path) -> Load:
+    (folder / "run_stats.csv").write_text(STATS)
+    (folder / "run_stats_history.csv").write_text(HISTORY)
+    questions, seconds = list(load.asked(folder / "run")), list(load.passed(folder / "run"))
+    moments = [Moment(0.2, 700, '"a"'), Moment(0.4, 900, '"a"'), Moment(0.6, 300, '"b"')]
+    return Load(MACHINE, questions, seconds, moments, load.judged(questions[-1]))
+
+
+def test_locusts_files_become_figures_and_verdicts(tmp_path: Path) -> None:
+    found = loaded(tmp_path)
+    assert [question.name for question in found.questions] == ["/v1/courses", "Aggregated"]
+    assert found.questions[-1].percentiles["99%"] == 21
+    (second,) = found.seconds
+    assert (second.at, second.rate, second.failures, second.p99_ms) == (1, 300, 2, 22)
+    assert [target.reached for target in found.targets] == [False, False, True]
+    assert spell(found.moments) == 0.2
+
+
+def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
+    line = '{"requests":80000,"seconds":2.0,"p50_ms":1.5,"p99_ms":2.9,"statuses":0,"sockets":3}'
+    assert wrk.understood(f"Running 2s test\n{line}\n").rate == 40_000
+    with pytest.raises(msgspec.MsgspecError):
+        wrk.understood("unable to connect")
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1 only"):
+        wrk.measure("http://example.com/", 1, 1)
+
+
+def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.main(tmp_path, tmp_path / "none") == 2
+    monkeypatch.setattr(outcome, "RESULTS", tmp_path)
+    outcome.write("bench", bench())
+    outcome.write("load", loaded(tmp_path))
+    docs = [tmp_path / "first", tmp_path / "second"]
+    for folder in docs:
+        assert report.main(tmp_path, folder) == 0
+    page = (docs[0] / "performance.md").read_text()
+    assert "| /v1/courses, 304 | 64 | 40,000 | 1 | 3 | 0 |" in page
+    assert "MISSED   failures: 2 (at most 0)" in page
+    for name in ("performance.md", "pictures/bench.svg", "pictures/load.svg", "pictures/latency.svg"):
+        assert (docs[0] / name).read_bytes() == (docs[1] / name).read_bytes()

@@ -1,0 +1,85 @@
+"""Logging: one JSON object per line, and no secret in it, wherever it hides."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services import log
+
+
+@pytest.fixture
+def lines() -> Iterator[Any]:
+    stream = io.StringIO()
+    before, level = list(logging.root.handlers), logging.root.level
+    log.setup("INFO", {"collector": "DEBUG", "writer": "ERROR"}, secrets=["correct horse"], stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logging.root.handlers[:], logging.root.level = before, level
+    for name in ("services", "services.collector", "services.writer"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+SECRET = "s3cr3tValue"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"connecting to amqp://kurs:{SECRET}@rabbitmq:5672/",
+        f"redis://:{SECRET}@cache",
+        f"GET /x?x_cg_pro_api_key={SECRET}&ids=bitcoin",
+        f"Authorization: Bearer {SECRET}.abc-def",
+        f"X-MBX-APIKEY: {SECRET}",
+        f'{{"api_key": "{SECRET}", "password":"{SECRET}"}}',
+        f"signature={SECRET}",
+        f"token: {SECRET}",
+        f"key CG-{SECRET} was refused",
+        "passphrase is correct horse",
+    ],
+)
+def test_secrets_are_hidden_in_messages_extras_and_tracebacks(lines: Any, text: str) -> None:
+    logger = logging.getLogger("services.test")
+    logger.info(text)
+    logger.info("with %s", text, extra={"where": text, "deep": {"in": [text]}})
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logger.exception("failed")
+    written = json.dumps(lines())
+    assert SECRET not in written
+    assert "correct horse" not in written
+    assert log.HIDDEN in written
+
+
+def test_ordinary_text_is_left_alone(lines: Any) -> None:
+    text = "in use: deribit (binance: stale, BTC-USDT from binance is 6.0 s old); see http://localhost:8000/v1/courses"
+    logging.getLogger("services.test").info(text)
+    assert lines()[0]["message"] == text
+
+
+def test_a_line_has_time_level_subsystem_request_and_extras(lines: Any) -> None:
+    token = log.request_id.set("abc-1")
+    logging.getLogger("services.test").warning("slow", extra={"seconds": 1.5})
+    log.request_id.reset(token)
+    (line,) = lines()
+    assert line.pop("time").endswith("Z")
+    expected = {"level": "WARNING", "logger": "services.test", "message": "slow", "seconds": 1.5, "request_id": "abc-1"}
+    assert line == expected
+
+
+def test_levels_are_set_per_subsystem(lines: Any) -> None:
+    for name in ("collector", "pricer", "writer"):
+        for level in (logging.DEBUG, logging.INFO, logging.ERROR):
+            logging.getLogger(f"services.{name}").log(level, name)
+    said = [(line["logger"], line["level"]) for line in lines()]
+    assert said == [
+        ("services.collector", "DEBUG"),
+        ("services.collector", "INFO"),
+        ("services.collector", "ERROR"),
+        ("services.pricer", "INFO"),
+        ("services.pricer", "ERROR"),
+        ("services.writer", "ERROR"),
+    ]

@@ -1,0 +1,121 @@
+"""Seals: a silent edit breaks the chain, a correction renews it, and how a number is written does not matter."""
+
+import asyncio
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from services.core.candles import empty, of_kline
+from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Seal, Series
+from services.core.seals import GENESIS, digest
+from services.core.timeframes import DAY, TIMEFRAMES
+from services.writer.book import Book
+from tests.kept import Kept, as_store
+
+HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
+FIRST = 19_723 * DAY
+FRAME = TIMEFRAMES["1h"]
+FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "timestamp")
+
+
+def day(number: int, price: int = 5) -> list[Kline]:
+    start = FIRST + number * DAY
+    return [Kline(HOURS, empty(opening, Decimal(price))) for opening in FRAME.openings(start, start + DAY - 1)]
+
+
+@given(st.lists(st.decimals("0.00000001", "1e9", places=8), min_size=6, max_size=6), st.sampled_from(FIELDS))
+def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[Decimal], field: str) -> None:
+    bar = Bar(FIRST, *values, 7)  # type: ignore[call-arg, arg-type]
+    candle = of_kline(Kline(HOURS, bar))
+    longer = Bar(FIRST, *(Decimal(f"{value:f}000") for value in values), 7)  # type: ignore[call-arg, arg-type]
+    edited = replace(bar, **{field: getattr(bar, field) + 1})
+    true = digest("before", [candle])
+    assert digest("before", [replace(candle, bar=longer)]) == true
+    assert digest("before", [replace(candle, bar=edited)]) != true
+    assert digest("another", [candle]) != true
+    assert digest("before", [candle, candle]) != true
+
+
+async def sealed(store: Kept, now: int) -> None:
+    book = Book(as_store(store))
+    await book.load()
+    items = await book.days(HOURS, min(store.rows[HOURS]), now)
+    await store.save(*items)
+    book.saved(items)
+
+
+async def written(store: Kept, *klines: Kline | Hole) -> None:
+    book = Book(as_store(store))
+    await book.load()
+    items = await book.take(klines, FIRST + 9 * DAY)
+    await store.save(*items)
+    book.saved(items)
+
+
+def check(store: Kept, days: list[int]) -> list[Seal]:
+    """The chain is whole, and says what is kept."""
+    seals = [seal for (series, _), seal in sorted(store.chain.items(), key=lambda row: row[0][1]) if series == HOURS]
+    assert [(seal.day - FIRST) // DAY for seal in seals] == days
+    previous = GENESIS
+    for seal in seals:
+        rows = [store.rows[HOURS][o] for o in FRAME.openings(seal.day, seal.day + DAY - 1) if o in store.rows[HOURS]]
+        assert (seal.previous, seal.digest) == (previous, digest(previous, rows))
+        assert seal.candles == len(rows)
+        previous = seal.digest
+    return seals
+
+
+def test_complete_days_are_chained_in_their_order_and_a_hole_holds_the_chain_up() -> None:
+    async def play() -> None:
+        store = Kept()
+        await written(store, *day(0)[5:], *day(1), *day(2)[:-1], *day(3))
+        await sealed(store, FIRST + 4 * DAY)
+        check(store, [1])
+        await written(store, day(2)[-1])
+        await sealed(store, FIRST + 4 * DAY)
+        check(store, [1, 2, 3])
+        await written(store, *day(4)[:20])
+        lacking = day(4)[20].bar.timestamp, day(4)[-1].bar.timestamp
+        await written(store, Hole(HOURS, *lacking, 1, HoleState.ABSENT, 1))
+        await sealed(store, FIRST + 5 * DAY)
+        assert check(store, [1, 2, 3, 4])[-1].candles == 20
+
+    asyncio.run(play())
+
+
+def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself() -> None:
+    async def play() -> None:
+        store = Kept()
+        await written(store, *day(0), *day(1), *day(2))
+        await sealed(store, FIRST + 3 * DAY)
+        before = check(store, [0, 1, 2])
+        await written(store, day(1, price=6)[7])
+        after = check(store, [0, 1, 2])
+        assert [seal.revision for seal in after] == [0, 1, 1]
+        assert after[0] == before[0]
+        await written(store, *day(1)[:7])
+        assert check(store, [0, 1, 2]) == after
+        store.rows[HOURS][FIRST + DAY] = replace(store.rows[HOURS][FIRST + DAY], bar=empty(FIRST + DAY, Decimal(9)))
+        rows = [store.rows[HOURS][opening] for opening in FRAME.openings(FIRST + DAY, FIRST + 2 * DAY - 1)]
+        assert digest(after[1].previous, rows) != after[1].digest
+
+    asyncio.run(play())
+
+
+def test_older_days_join_the_chain_when_no_more_come() -> None:
+    async def play() -> None:
+        store = Kept()
+        await written(store, *day(2), *day(3))
+        await sealed(store, FIRST + 4 * DAY)
+        await written(store, *day(0), *day(1))
+        check(store, [2, 3])
+        book = Book(as_store(store))
+        for _ in range(2):
+            items = await book.days(HOURS, FIRST, FIRST + 4 * DAY)
+            await store.save(*items)
+            book.saved(items)
+        assert [seal.revision for seal in check(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+
+    asyncio.run(play())

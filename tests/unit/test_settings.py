@@ -1,0 +1,97 @@
+"""Settings: read from the environment, refused with a line that names what is wrong, secrets kept out of sight."""
+
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import Misconfigured
+from services.core.model import Instrument
+from services.runtime import understood
+from services.settings import load
+
+PASSWORD = "hunter2-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no .env of the developer's
+
+
+def test_names_that_were_asked_for_and_prefixed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_RATE_LIMIT", "600")
+    monkeypatch.setenv("CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example")
+    monkeypatch.setenv("KURS_DIRECTIONS", "btc-usd,SOL-EUR")
+    monkeypatch.setenv("KURS_COINGECKO_IDS", "SOL=solana")
+    settings = load()
+    assert settings.api_rate_limit == 600
+    assert settings.cors_allowed_origins == ("https://a.example", "https://b.example")
+    assert settings.directions == (Instrument("BTC", "USD"), Instrument("SOL", "EUR"))
+    assert settings.coingecko_ids == {"SOL": "solana"}
+
+
+def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\nKURS_FRESH_SECONDS=7\nSOMETHING_ELSE=1\n")
+    (tmp_path / "secret").write_text(f"redis://:{PASSWORD}@cache:6379/0\n")
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "secret"))
+    settings = load()
+    assert (settings.log_level, settings.fresh_seconds) == ("DEBUG", 7)
+    assert settings.redis_url.get_secret_value() == f"redis://:{PASSWORD}@cache:6379/0"
+    assert PASSWORD not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("KURS_PORT", "eight", "KURS_PORT"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL"),
+        ("DATABASE_URL", f"mysql://kurs:{PASSWORD}@host/db", "sqlite+aiosqlite://"),
+        ("KURS_DIRECTIONS", "BTC", "BASE-QUOTE"),
+        ("KURS_ASSETS", "USDTTRC", "NAME=VALUE"),
+        ("KURS_COINGECKO_KEY", f"CG-{PASSWORD}", "KURS_COINGECKO_PLAN"),
+        ("DATABASE_URL_FILE", "/nowhere/at/all", "DATABASE_URL_FILE"),
+        ("KURS_TRUSTED_PROXIES", "the-proxy", "KURS_TRUSTED_PROXIES"),
+        ("KURS_DIRECTIONS", ",", "at least 1"),
+        ("KURS_DIRECTIONS", "BTC-USD-PERPETUAL", "BASE-QUOTE"),
+        ("KURS_FRESH_SECONDS", "inf", "finite"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as refused:
+        load()
+    assert name in str(refused.value) or part in str(refused.value)
+    assert part in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [(["pircer"], "did you mean pricer"), (["binance"], "kurs collector binance"), (["api", "what"], "there are")],
+)
+def test_words_that_name_nothing_are_refused(words: list[str], part: str) -> None:
+    with pytest.raises(Misconfigured, match=part):
+        understood(words, load())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("KURS_EXCHANGES", "binance,kraken", "'kraken' is not one"),
+        ("KURS_DIRECTIONS", "USDTTRC-USDTERC", "no exchange has"),
+    ],
+)
+def test_what_no_exchange_can_give_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=f"{name}.*{part}"):
+        understood([], load())
+
+
+def test_words_choose_services_and_exchanges() -> None:
+    settings = load()
+    assert understood([], settings).services == ("collector", "pricer", "writer", "api")
+    assert understood(["collector", "deribit"], settings) == (("collector",), ("deribit",))
+    assert understood(["api", "pricer"], settings).services == ("pricer", "api")

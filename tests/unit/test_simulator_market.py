@@ -1,0 +1,195 @@
+"""The simulated market: trades are the truth, and everything else is what they come to."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from math import exp
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.core.model import Instrument
+from services.simulator.market.bars import Bars, Trade
+from services.simulator.market.candles import LENGTHS, candles, openings, summary
+from services.simulator.market.listings import BINANCE, DAY, DERIBIT, INDICES, MINUTE, SECOND, Listing
+from services.simulator.market.market import Market
+from services.simulator.market.quotes import quotes
+from services.simulator.market.tape import between
+
+MARKET = Market(1)
+LISTINGS = [*BINANCE.values(), *DERIBIT.values()]
+BTC = MARKET.tape(BINANCE["BTCUSDT"])
+TODAY = 1_795_000_000_123
+moments = st.integers(BTC.start + DAY, TODAY)
+
+
+def by_hand(trades: Sequence[Trade], opened: int) -> tuple[int, ...]:
+    """A bar, made the slow way."""
+    prices, bought = [trade.price for trade in trades], [trade for trade in trades if not trade.sold]
+    return (
+        opened,
+        *(prices[0], max(prices), min(prices), prices[-1]),
+        sum(trade.size for trade in trades),
+        sum(trade.size * trade.price for trade in trades),
+        sum(trade.size for trade in bought),
+        sum(trade.size * trade.price for trade in bought),
+        *(trades[0].first, trades[-1].last),
+    )
+
+
+def rows(bars: Bars) -> list[tuple[int, ...]]:
+    return list(zip(*(column.tolist() for column in bars), strict=True))
+
+
+def boundary(interval: str, time: int) -> int:
+    """When the bar that holds `time` opened, by the calendar."""
+    moment = datetime.fromtimestamp(time / 1000, UTC)
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    match interval[-1]:
+        case "M":
+            day = day.replace(day=1)
+        case "w":
+            day -= timedelta(days=day.weekday())
+        case "d":
+            day -= timedelta(days=(day.date() - datetime(1970, 1, 1, tzinfo=UTC).date()).days % int(interval[:-1]))
+        case unit:
+            units = {"s": SECOND, "m": MINUTE, "h": 60 * MINUTE}[unit] * int(interval[:-1])
+            return time // units * units
+    return int(day.timestamp()) * 1000
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(LISTINGS), moments, st.integers(1, 40))
+def test_minutes_are_what_their_trades_come_to(listing: Listing, now: int, count: int) -> None:
+    tape = MARKET.tape(listing)
+    found = candles(tape, MINUTE, openings(MINUTE, None, now, count), now)
+    start = int(found.time[0])
+    groups = groupby(tape.trades(start, now + 1), key=lambda trade: trade.time // MINUTE * MINUTE)
+    assert traded(rows(found)) == [by_hand(list(trades), opened) for opened, trades in groups]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([name for name in LENGTHS if name not in ("1s", "1m")]), moments)
+def test_every_timeframe_is_what_its_minutes_come_to(interval: str, now: int) -> None:
+    length = LENGTHS[interval]
+    found = rows(candles(BTC, length, openings(length, None, now, 3), now))
+    minutes = rows(candles(BTC, MINUTE, openings(MINUTE, found[0][0], now, 10**6), now))
+    groups = groupby(traded(minutes), key=lambda row: boundary(interval, row[0]))
+    assert traded(found) == [joined(list(group), opened) for opened, group in groups]
+
+
+def traded(bars: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Without those that had no trade yet."""
+    return [row for row in bars if row[-1] >= 0]
+
+
+def joined(minutes: list[tuple[int, ...]], opened: int) -> tuple[int, ...]:
+    columns = list(zip(*minutes, strict=True))
+    sums = [sum(column) for column in columns[5:9]]
+    ends = (minutes[0][1], max(columns[2]), min(columns[3]), minutes[-1][4])
+    return (opened, *ends, *sums, minutes[0][9], minutes[-1][10])
+
+
+def test_a_second_without_trades_is_flat() -> None:
+    tape, now = MARKET.tape(BINANCE["USDCUSDT"]), TODAY // MINUTE * MINUTE - 1
+    found = candles(tape, SECOND, openings(SECOND, None, now, 60), now)
+    busy = {trade.time // SECOND * SECOND for trade in tape.trades(now - MINUTE, now + 1)}
+    assert 0 < len(busy) < len(found.time) == 60
+    close = tape.before(int(found.time[0]))
+    last = close.price if close else 0
+    for opened, first, high, low, end, volume, *_, first_id, last_id in rows(found):
+        if opened not in busy:
+            assert (first, high, low, end, volume, first_id, last_id) == (last, last, last, last, 0, -1, -1)
+        last = end
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(LISTINGS), moments, st.integers(1, 600_000), st.data())
+def test_looking_in_two_steps_shows_what_one_look_shows(
+    listing: Listing, start: int, ms: int, data: st.DataObject
+) -> None:
+    tape, end = MARKET.tape(listing), start + ms
+    middle = data.draw(st.integers(start, end))
+    trades = tape.trades(start, end)
+    assert tape.trades(start, middle) + tape.trades(middle, end) == trades
+    assert [trade.id for trade in trades] == list(range(trades[0].id, trades[-1].id + 1)) if trades else True
+    assert between(tape, start, end - 1, 10**6) == trades
+    if trades:
+        assert tape.following(trades[0].id, len(trades)) == trades
+        assert tape.before(end) == trades[-1]
+    assert quotes(tape, start, middle) + quotes(tape, middle, end) == quotes(tape, start, end)
+
+
+def test_the_seed_alone_makes_the_market() -> None:
+    again, other = Market(1), Market(2)
+    for listing in LISTINGS:
+        window = (TODAY - 5 * MINUTE, TODAY)
+        assert again.tape(listing).trades(*window) == MARKET.tape(listing).trades(*window)
+        assert other.tape(listing).trades(*window) != MARKET.tape(listing).trades(*window)
+
+
+@settings(max_examples=20, deadline=None)
+@given(moments)
+def test_exchanges_agree(now: int) -> None:
+    """One underlying: a few basis points between any two, as between real ones."""
+    dollars = {"BTC": MARKET.worth("BTC", "USD", now), "ETH": MARKET.worth("ETH", "USD", now)}
+    tether = MARKET.worth("USDT", "USD", now)
+    assert tether == pytest.approx(1, abs=0.005)
+    assert MARKET.worth("USDT", "RUB", now) == pytest.approx(80, rel=0.15)
+    for asset, value in dollars.items():
+        assert last(f"{asset}USDT", now) * tether == pytest.approx(value, rel=2e-3)
+        assert last(f"{asset}-PERPETUAL", now) == pytest.approx(value, rel=2e-3)
+        assert MARKET.index(f"{asset}_USD".lower(), now) == pytest.approx(value, rel=1e-3)
+    for name in INDICES:
+        pair = Instrument(*name.upper().split("_"))
+        cross = exp(MARKET.paths.at(pair.base, now) - MARKET.paths.at(pair.quote, now))
+        assert MARKET.index(name, now) == pytest.approx(cross, rel=1e-3)
+
+
+def last(symbol: str, now: int) -> float:
+    listing = BINANCE.get(symbol) or DERIBIT[symbol]
+    trade = MARKET.tape(listing).before(now)
+    assert trade
+    return float(listing.price(trade.price))
+
+
+def test_it_is_lively() -> None:
+    minute = (TODAY - MINUTE, TODAY)
+    assert len(BTC.trades(*minute)) > 60
+    assert len(quotes(BTC, *minute)) > 3 * 60
+    assert 2 < len(MARKET.tape(BINANCE["USDCUSDT"]).trades(*minute)) < 60
+    spreads = [change.ask - change.bid for change in quotes(BTC, *minute)]
+    assert min(spreads) == 1
+    assert max(spreads) < 10
+
+
+def test_history_begins_on_its_day_and_years_of_it_are_quick() -> None:
+    market = Market(3)
+    tape = market.tape(BINANCE["BTCUSDT"])
+    started = time.process_time()
+    found = candles(tape, DAY, openings(DAY, None, TODAY, 1000), TODAY)
+    assert time.process_time() - started < 5  # two seconds on an idle machine
+    assert len(found.time) == 1000
+    ever = rows(candles(tape, 0, openings(0, 0, TODAY, 1000), TODAY))
+    assert datetime.fromtimestamp(ever[0][0] / 1000, UTC) == datetime(2017, 8, 1, tzinfo=UTC)
+    assert tape.trades(0, tape.start) == []
+    assert [ever[0][9], *(row[9] for row in ever[1:])] == [1, *(row[10] + 1 for row in ever[:-1])]
+
+
+@settings(max_examples=8, deadline=None)
+@given(moments, st.integers(1, 3 * DAY))
+def test_a_summary_is_all_trades_between(start: int, ms: int) -> None:
+    tape = MARKET.tape(BINANCE["BNBBTC"])
+    found = rows(summary(tape, start, start + ms))
+    trades = tape.trades(start, start + ms)
+    assert found == ([by_hand(trades, start)] if trades else [])
+
+
+@pytest.mark.parametrize("minutes", [-12 * 60, 5 * 60 + 30, 8 * 60])
+def test_days_of_another_time_zone_begin_at_its_midnight(minutes: int) -> None:
+    shift = minutes * MINUTE
+    found = candles(BTC, DAY, openings(DAY, None, TODAY, 3, shift), TODAY, shift)
+    assert [(opened + shift) % DAY for opened in found.time.tolist()] == [0, 0, 0]
+    assert rows(found)[0] == by_hand(BTC.trades(int(found.time[0]), int(found.time[1])), int(found.time[0]))

@@ -1,0 +1,1 @@
+"""How fast Kurs is: beside named peers (`make bench`), and with all of its services under load (`make load`)."""

@@ -1,0 +1,62 @@
+"""The peers in Python, served with the very settings of Kurs: they answer what is in a file, and do nothing else.
+
+python -m loadtest.asgi bare|fastapi PORT FILE
+"""
+
+import asyncio
+import gc
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.runtime import server_config
+
+
+def bare(body: bytes) -> ASGIApp:
+    """The least that an ASGI application can be; at /unchanged it says 304."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/unchanged":
+            await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", b'"same"')]})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def fastapi(body: bytes) -> ASGIApp:
+    """A route as one would write it."""
+    app, courses = FastAPI(), msgspec.json.decode(body)
+
+    @app.get("/")
+    async def answer() -> dict[str, object]:
+        return dict(courses)
+
+    return app
+
+
+APPS: dict[str, Callable[[bytes], ASGIApp]] = {"bare": bare, "fastapi": fastapi}
+
+
+async def serve(app: ASGIApp, port: int) -> None:
+    """Serve on the loopback until a signal, with the runtime's settings of the garbage collector too."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    await uvicorn.Server(server_config(app)).serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    name, port, file = sys.argv[1:]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(APPS[name](Path(file).read_bytes()), int(port)))

@@ -1,0 +1,207 @@
+"""The store of candles beside bare PostgreSQL, in one run: `python -m loadtest.bench_candles`.
+
+Writing: rows per second of `save`, a thousand a batch, as a share of a bare COPY of the same rows, ready as bytes, into
+the same table. Reading: a thousand candles out of a million and out of ten, beside the same rows fetched through a bare
+connection. All take turns, so that a busy moment of the machine is everyone's; medians count.
+"""
+
+import asyncio
+import io
+import random
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from statistics import median, quantiles
+from typing import TypeVar
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.schema import AddConstraint
+
+from loadtest.outcome import Target
+from services.adapters import sql
+from services.adapters.sql.engine import make_engine
+from services.adapters.sql.tables import candles
+from services.core.model import Bar, Candle, Instrument, Origin, Series
+from services.core.timeframes import MINUTE
+from tests import servers
+
+BATCH, BATCHES, READS = 1_000, 40, 400
+MILLION = 1_000_000
+MINUTES = 50_000  # per series, when reading
+START = 1_580_515_200_000  # 2020-02-01
+T = TypeVar("T")
+Timings = dict[str, list[float]]
+
+
+def main() -> int:
+    """Run it all; 1 when a target is missed."""
+    try:
+        with servers.private() as here:
+            found = asyncio.run(measured(here.postgres))
+    except servers.Missing as missing:
+        print(f"bench: {missing}", file=sys.stderr)
+        return 2
+    for name, value in found.items():
+        print(f"{name:46} {value:10,.2f}")
+    reached = targets(found)
+    print(*reached, sep="\n")
+    return 0 if all(target.reached for target in reached) else 1
+
+
+def targets(found: dict[str, float]) -> list[Target]:
+    """What Kurs promises."""
+    return [
+        Target("new candles, of COPY", found["save, new history / COPY"], least=0.85),
+        Target("changed candles, of COPY", found["save, changed history / COPY"], least=0.7),
+        Target("p99 at ten million rows, of that at one", found["read, p99 at 10 M / at 1 M"], most=1.5),
+        Target("p50, of a bare index-only scan", found["read, p50 / bare"], most=3),
+    ]
+
+
+async def measured(server: servers.Postgres) -> dict[str, float]:
+    """All figures by name: rows per second, ms, and ratios."""
+    return {**await writing(server), **await reading(server)}
+
+
+async def writing(server: servers.Postgres) -> dict[str, float]:
+    """COPY and `save` in turn: history (a run of one series) and live (a minute of very many series)."""
+    url = server.create_database()
+    await sql.migrate(url)
+    store, bare = await sql.connect(url), await connection(url)
+    spent: Timings = defaultdict(list)
+    for number in range(BATCHES):
+        for shape in (history, live):
+            name = shape.__name__
+            body = lines(shape("bare", number, "1"))
+            await timed(spent, f"COPY, {name}", lambda: bare.copy_to_table("candles", source=io.BytesIO(body)))  # noqa: B023
+            for state, price in (("new", "1"), ("same", "1"), ("changed", "2")):
+                batch = shape("ours", number, price)
+                await timed(spent, f"save, {state} {name}", lambda: store.save(*batch))  # noqa: B023
+    await bare.close()
+    await store.close()
+    speeds = {name: BATCH / median(seconds) for name, seconds in spent.items()}
+    ratios = {
+        f"{name} / COPY": speed / speeds[f"COPY, {name.split()[-1]}"]
+        for name, speed in speeds.items()
+        if "save" in name
+    }
+    return speeds | ratios
+
+
+async def reading(server: servers.Postgres) -> dict[str, float]:
+    """The same questions to a million and to ten million rows, of `candles` and of a bare connection."""
+    sizes = {"1 M": MILLION // MINUTES, "10 M": 10 * MILLION // MINUTES}
+    urls = {name: await filled(server, series) for name, series in sizes.items()}
+    stores = {name: await sql.connect(url) for name, url in urls.items()}
+    bares = {name: await connection(url) for name, url in urls.items()}
+    spent: Timings = defaultdict(list)
+    for _ in range(READS):
+        for name, count in sizes.items():
+            series, since = named("ours", random.randrange(count)), START + random.randrange(MINUTES - BATCH) * MINUTE
+            until = since + (BATCH - 1) * MINUTE
+            key = series.exchange, str(series.instrument), series.timeframe, since, until
+            ours = await timed(spent, f"candles, {name}", lambda: stores[name].candles(series, since, until))  # noqa: B023
+            theirs = await timed(spent, f"bare, {name}", lambda: bares[name].fetch(SCAN, *key))  # noqa: B023
+            assert len(ours) == len(theirs) == BATCH
+    for each in (*stores.values(), *bares.values()):
+        await each.close()
+    figures = {f"read, {part} of {who}, ms": value for who, times in spent.items() for part, value in ends(times)}
+    return {
+        **figures,
+        "read, p99 at 10 M / at 1 M": figures["read, p99 of candles, 10 M, ms"]
+        / figures["read, p99 of candles, 1 M, ms"],
+        "read, p50 / bare": figures["read, p50 of candles, 10 M, ms"] / figures["read, p50 of bare, 10 M, ms"],
+    }
+
+
+SCAN = """
+SELECT timestamp, open::text, high::text, low::text, close::text, volume::text, trades, closed, source, revision
+FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5 ORDER BY timestamp
+"""
+FILL = """
+INSERT INTO candles
+SELECT 'ours', 'A' || series || '-USDT', '1m', minute, price, price + 10, price - 10, price + 1, round(price / 7919, 5),
+    price * 13, minute % 997, true, 'exchange', 0, minute
+FROM generate_series($1::bigint, $2::bigint, 60000) minute, generate_series(0, $3::int - 1) series,
+    LATERAL (SELECT ((minute / 60000 * 7919 + series * 104729) % 10000000) / 100.0 AS price) prices
+"""
+
+
+async def filled(server: servers.Postgres, series: int) -> str:
+    """A database with `MINUTES` of so many series in the order of arrival, as a writer leaves it; answers its URL."""
+    url = server.create_database()
+    await sql.migrate(url)
+    bare, engine = await connection(url), make_engine(url, 600)
+    await bare.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")  # an index that is made at once is made sooner
+    await bare.execute(FILL, START, START + (MINUTES - 1) * MINUTE, series)
+    async with engine.begin() as each:
+        await each.run_sync(lambda sync: sync.execute(AddConstraint(candles.primary_key)))
+    await bare.execute("VACUUM ANALYZE candles")
+    await bare.close()
+    await engine.dispose()
+    return url
+
+
+async def connection(url: str) -> asyncpg.Connection:
+    """A bare one."""
+    return await asyncpg.connect(url.replace("+asyncpg", ""), command_timeout=600)
+
+
+async def timed(spent: Timings, name: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do it, and note the seconds it took."""
+    start = time.perf_counter()
+    result = await work()
+    spent[name].append(time.perf_counter() - start)
+    return result
+
+
+def ends(seconds: Sequence[float]) -> list[tuple[str, float]]:
+    """Median and 99th percentile in ms."""
+    cuts = quantiles(seconds, n=100)
+    return [("p50", cuts[49] * 1000), ("p99", cuts[98] * 1000)]
+
+
+def named(exchange: str, number: int) -> Series:
+    """One of many series."""
+    return Series(exchange, Instrument(f"A{number}", "USDT"), "1m")
+
+
+def history(exchange: str, number: int, price: str) -> list[Candle]:
+    """A thousand minutes of one of ten series."""
+    return [candle(named(exchange, number % 10), number * BATCH + minute, price) for minute in range(BATCH)]
+
+
+def live(exchange: str, number: int, price: str) -> list[Candle]:
+    """One minute of a thousand series."""
+    return [candle(named(exchange, 10 + series), number, price) for series in range(BATCH)]
+
+
+def candle(series: Series, minute: int, price: str) -> Candle:
+    """Digits as Bitcoin has them."""
+    value = Decimal(f"6{minute % 10_000:04}.{price}7")
+    amount = Decimal(f"{minute % 89}.{minute % 99_991:05}")
+    bar = Bar(START + minute * MINUTE, value, value + 3, value - 3, value, amount, amount * value, minute % 5_000)
+    return Candle(series, bar, True, Origin.EXCHANGE)
+
+
+def lines(rows: Sequence[Candle]) -> bytes:
+    """COPY's text format."""
+    return "".join(
+        "\t".join(map(str, (*_key(row), *_prices(row.bar), row.bar.trades, row.closed, row.source, row.revision, 1)))
+        + "\n"
+        for row in rows
+    ).encode()
+
+
+def _key(row: Candle) -> tuple[object, ...]:
+    return (*row.series, row.bar.timestamp)
+
+
+def _prices(bar: Bar) -> tuple[Decimal, ...]:
+    return bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume
+
+
+if __name__ == "__main__":
+    sys.exit(main())

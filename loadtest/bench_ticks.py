@@ -1,0 +1,201 @@
+"""Trades a second, from the socket to the commit, beside cryptofeed: `python -m loadtest.bench_ticks`.
+
+The same trades by TLS, as fast as whoever reads them takes them. Kurs: a collector and a writer over RabbitMQ with
+confirms, until the last trade is in a candle that PostgreSQL has committed. cryptofeed: its backend for PostgreSQL in
+one process, until the last trade's row is.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from statistics import median
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.engine import make_url
+
+from services.adapters import sql
+from tests import servers
+from tests.system import kurs
+from tests.tls import secured
+
+TRADES, ROUNDS = 200_000, 3
+PEM = "tls.pem"  # what `secured` makes
+CHUNK = 500  # frames that are written together
+DEADLINE = 180  # seconds for one round
+ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
+LISTED = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
+FILTERS = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001"}]
+TABLE = """
+CREATE TABLE trades (
+    id serial PRIMARY KEY, timestamp timestamp, receipt_timestamp timestamp, exchange varchar(32), symbol varchar(32),
+    side varchar(8), amount numeric(32, 16), price numeric(32, 16), trade_id varchar(64), order_type varchar(32)
+)
+"""  # as its documentation has it
+
+
+class Firehose:
+    """A Binance that has nothing but trades."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self._chunks = list(_chunks())
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[int]:
+        """On a free port."""
+        server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                named = {
+                    name.lower(): value.strip() for name, _, value in (header.partition(":") for header in headers)
+                }
+                if key := named.get("sec-websocket-key"):
+                    await self._pour(writer, key)
+                    await reader.read()
+                    return
+                _answer(writer, line.split()[1])
+        except (asyncio.IncompleteReadError, OSError):
+            writer.close()
+
+    async def _pour(self, writer: asyncio.StreamWriter, key: str) -> None:
+        accept = base64.b64encode(hashlib.sha1(f"{key}{ACCEPT}".encode()).digest()).decode()  # noqa: S324  the protocol's
+        head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        writer.write(f"{head}sec-websocket-accept: {accept}\r\n\r\n".encode())
+        self.began = time.perf_counter()
+        for chunk in self._chunks:
+            writer.write(chunk)
+            await writer.drain()
+
+
+def _answer(writer: asyncio.StreamWriter, path: str) -> None:
+    listing: Any = {"symbols": [{**LISTED, "filters": FILTERS}]} if "exchangeInfo" in path else []
+    body = json.dumps(listing).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+
+
+def _chunks() -> Iterator[bytes]:
+    """All trades as frames, within the last ten minutes."""
+    begin = int(time.time() * 1000) - 600_000
+    for first in range(1, TRADES + 1, CHUNK):
+        yield b"".join(_frame(number, begin) for number in range(first, first + CHUNK))
+
+
+def _frame(number: int, begin: int) -> bytes:
+    at = begin + number * 500_000 // TRADES
+    price, size = f"{97_000 + number % 997 / 100:.8f}", f"{(number % 89 + 1) / 10_000:.8f}"
+    data = {"e": "aggTrade", "E": at, "s": "BTCUSDT", "a": number, "p": price, "q": size, "f": number, "l": number}
+    text = json.dumps(
+        {"stream": "btcusdt@aggTrade", "data": {**data, "T": at, "m": number % 2 == 0, "M": True}}
+    ).encode()
+    return b"\x81\x7e" + len(text).to_bytes(2, "big") + text
+
+
+async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> float:
+    """Seconds from the first trade on the socket to the commit of the last."""
+    database = here.postgres.create_database()
+    env = {"DATABASE_URL": database, "REDIS_URL": here.redis.url, "RABBITMQ_URL": here.rabbit.url}
+    env |= {"KURS_SIMULATOR_URL": f"{url}/simulator", "SSL_CERT_FILE": str(here.folder / PEM), "KURS_HISTORY_BARS": "0"}
+    env |= {"KURS_DIRECTIONS": "BTC-USDT", "KURS_SYMBOLS": "BTC-USDT", "KURS_EXCHANGES": "binance"}
+    await asyncio.to_thread(kurs(here.folder, "migrate", **env).run)
+    running = [kurs(here.folder, *words, **env) for words in (("writer",), ("collector", "binance"))]
+    try:
+        for process in running:
+            await asyncio.to_thread(process.start)
+        store = await sql.connect(database)
+        try:
+            await _until(lambda: _built(store))
+        finally:
+            await store.close()
+        return time.perf_counter() - firehose.began
+    finally:
+        for process in reversed(running):
+            await asyncio.to_thread(process.stop)
+
+
+async def _built(store: sql.SqlStore) -> bool:
+    return any(cursor.number >= TRADES for cursor in await store.cursors())
+
+
+async def cryptofeed_round(here: servers.Private, firehose: Firehose, urls: tuple[str, str]) -> float:
+    """The same of cryptofeed."""
+    database = here.postgres.create_database().replace("+asyncpg", "")
+    connection = await asyncpg.connect(database)
+    await connection.execute(TABLE)
+    words = [sys.executable, "-m", "loadtest.bench_ticks", "cryptofeed", *urls, database, str(here.folder / PEM)]
+    process = await asyncio.create_subprocess_exec(*words)
+    try:
+        await _until(lambda: _rows(connection))
+        return time.perf_counter() - firehose.began
+    finally:
+        process.kill()
+        await process.wait()
+        await connection.close()
+
+
+async def _rows(connection: Any) -> bool:
+    return bool((await connection.fetchval("SELECT coalesce(max(id), 0) FROM trades")) >= TRADES)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not await condition():  # noqa: ASYNC110  another process makes it true
+            await asyncio.sleep(0.05)
+
+
+def cryptofeed(url: str, plain: str, database: str, certificate: str) -> int:
+    """Run cryptofeed until it is killed. It asks for the listing before it can be told whom to trust."""
+    client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
+    routes, context = at.Routes("/api/v3/exchangeInfo"), ssl.create_default_context(cafile=certificate)
+    client.rest_endpoints = [at.RestEndpoint(f"{plain}/simulator/binance", routes=routes)]
+    socket = f"{url.replace('https', 'wss')}/simulator/binance"
+    client.websocket_endpoints = [at.WebsocketEndpoint(socket, options={"ssl": context})]
+    there = make_url(database)
+    backend = import_module("cryptofeed.backends.postgres").TradePostgres
+    callback = backend(host=there.host, port=there.port, user=there.username, db=there.database)
+    handler = import_module("cryptofeed").FeedHandler({"log": {"disabled": True}})
+    handler.add_feed(client(symbols=["BTC-USDT"], channels=["trades"], callbacks={"trades": callback}))
+    handler.run()
+    return 0
+
+
+async def measured(here: servers.Private) -> dict[str, float]:
+    """Trades a second of both, in turns; medians."""
+    firehose, seconds = Firehose(), dict[str, list[float]](Kurs=[], cryptofeed=[])
+    async with firehose.served() as plain, secured(plain, here.folder) as (port, _):
+        url = f"https://127.0.0.1:{port}"
+        for _ in range(ROUNDS):
+            seconds["Kurs"].append(await kurs_round(here, firehose, url))
+            seconds["cryptofeed"].append(await cryptofeed_round(here, firehose, (url, f"http://127.0.0.1:{plain}")))
+    return {name: TRADES / median(some) for name, some in seconds.items()}
+
+
+def main() -> int:
+    """Run it all."""
+    try:
+        with servers.private() as here:
+            found = asyncio.run(measured(here))
+    except servers.Missing as missing:
+        print(f"bench: {missing}", file=sys.stderr)
+        return 2
+    for name, rate in found.items():
+        print(f"{name:12} {rate:10,.0f} trades/s")
+    print(f"Kurs is {found['Kurs'] / found['cryptofeed']:.2f} times as fast")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cryptofeed(*sys.argv[2:]) if sys.argv[1:2] == ["cryptofeed"] else main())

@@ -1,0 +1,151 @@
+"""At least 100 faults on the whole of Kurs, then every candle beside the truth: `make faults`.
+
+Exits with 1 when a candle or a rate is not what it ought to be, and shows the first of them.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import httpx
+
+from loadtest.faults import answers
+from loadtest.faults.happening import Supervisor, happen
+from loadtest.faults.page import Found, page
+from loadtest.faults.plan import plan
+from services.adapters import sql
+from services.core.model import Hole, HoleState
+from services.core.routes import collected
+from services.settings import Settings
+from tests import servers, truth
+from tests.servers import Server
+from tests.system import QUICK, System, split
+
+SETTLING = 300  # seconds after the last fault in which all must be well
+SHOWN = 20  # differences
+
+
+def main() -> int:
+    """Run it all."""
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--page", type=Path, default=Path("build/faults.md"), help="where the table is written")
+    asked = parser.parse_args()
+    try:
+        with servers.private() as here:
+            env = {**QUICK, "KURS_SIMULATOR_SEED": str(asked.seed)}
+            with split(here.folder, here, env) as system:
+                try:
+                    return run(system, asked)
+                finally:
+                    keep_logs(here.folder, asked.page.parent / "faults")
+    except servers.Missing as missing:
+        print(f"faults: {missing}", file=sys.stderr)
+        return 2
+
+
+def run(system: System, asked: argparse.Namespace) -> int:
+    """Let the faults happen, wait until all is well, judge."""
+    past(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
+    until_complete(system)
+    began = time.time()
+    with answers.Watch(system.url) as watch, Supervisor(struck(system)) as supervisor:
+        happened = happen(system, supervisor, plan(asked.seed, asked.faults))
+        over = time.time()
+        true = past(system, over)
+        wrong = settled(system, true)
+        well = time.time()
+    sealed = verify(system)
+    print(*islice(wrong, SHOWN), sep="\n")
+    off = max(answers.off(watch.looks, system.simulator, Settings(_env_file=None).assets))
+    old = answers.old(watch.looks)
+    print(f"most off: {off}", *islice(old, SHOWN), sep="\n")
+    found = Found(
+        seed=asked.seed,
+        seconds=over - began,
+        settled=well - over,
+        candles=sum(map(len, true.values())),
+        series=len(true),
+        differences=len(wrong),
+        verified=sealed.stdout.splitlines()[-1] if sealed.stdout else sealed.stderr,
+        looks=len(watch.looks),
+        availability=answers.availability(watch.looks),
+        off=off[0],
+        old=len(old),
+        starts=supervisor.starts,
+        happened=happened,
+        spells=list(answers.spells(watch.looks)),
+        holes=asyncio.run(holes(system.database)),
+    )
+    asked.page.parent.mkdir(parents=True, exist_ok=True)
+    asked.page.write_text(page(found))
+    print(page(found))
+    return int(bool(wrong or old or sealed.returncode or found.off > answers.WRONG))
+
+
+def until_complete(system: System) -> None:
+    """Wait until every direction has a rate. Raises RuntimeError when that takes too long."""
+    deadline, directions = time.monotonic() + 60, len(Settings(_env_file=None).directions)
+    while len((answer := httpx.get(f"{system.url}/v1/courses")).json().get("courses", ())) < directions:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the rates are not complete: {answer.text}")
+        time.sleep(0.2)
+
+
+def struck(system: System) -> dict[str, Server]:
+    """What the faults may hit: all but the market and nginx."""
+    others = ("simulator", "nginx")
+    return {name: each for name, each in (system.processes | system.servers).items() if name not in others}
+
+
+def past(system: System, until: float) -> truth.Truth:
+    """Every candle of Binance that is closed then and ought to be kept."""
+    settings = Settings(_env_file=None)
+    instruments = collected("binance", settings.directions, settings.assets, settings.symbols)
+    return truth.truth(system.simulator, truth.history(instruments, settings.history_bars, int(until * 1000)))
+
+
+def settled(system: System, true: truth.Truth) -> Sequence[truth.Difference]:
+    """What is still not as it ought to be when time is up."""
+    deadline = time.monotonic() + SETTLING
+    while True:
+        wrong = list(truth.differences(true, system.url, system.database))
+        if not wrong or time.monotonic() > deadline:
+            return wrong
+        print(f"{len(wrong)} candles are not as they ought to be yet, such as {wrong[0]}", file=sys.stderr)
+        time.sleep(5)
+
+
+def verify(system: System) -> subprocess.CompletedProcess[str]:
+    """What `kurs verify` says of the days that are sealed."""
+    env = {**os.environ, "DATABASE_URL": system.database}
+    command = [sys.executable, "-m", "services", "verify"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def keep_logs(folder: Path, to: Path) -> None:
+    """What the processes and servers wrote, for whoever looks for a fault's cause."""
+    to.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("*/log"):
+        shutil.copy(log, to / f"{log.parent.name}.log")
+
+
+async def holes(database: str) -> list[Hole]:
+    """All that were repaired."""
+    store = await sql.connect(database)
+    try:
+        return await store.holes(HoleState.REPAIRED)
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

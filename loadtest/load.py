@@ -1,0 +1,124 @@
+"""One minute of clients on the whole of Kurs, each service in a process of its own on this machine: `make load`.
+
+Exits with 1 when a target is missed.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+
+from loadtest import outcome
+from loadtest.outcome import Load, Question, Second, Target
+from loadtest.watch import Watch
+from services.settings import Settings
+from tests import servers
+from tests.system import split
+
+SECONDS = 60
+USERS = 80  # each asks 20 times a second: 1,600 together
+LEAST, MOST_MS = 1500, 50
+CALM = {"KURS_HISTORY_BARS": "0"}  # for the past, the simulator would make up years of trades, which no exchange has to
+ROOT = Path(__file__).parents[1]
+ALL = "Aggregated"  # locust's name for everything together
+PERCENTILES = ("50%", "75%", "90%", "95%", "99%", "99.9%", "100%")
+
+
+def main() -> int:
+    """Run it all."""
+    try:
+        with servers.private() as here, split(here.folder, here, CALM) as system:
+            url = f"{system.url}/v1/courses"
+            until_complete(url, len(Settings(_env_file=None).directions))
+            with Watch(url) as watch:
+                output = locust(system.url, here.folder)
+            questions, seconds = list(asked(output)), list(passed(output))
+    except servers.Missing as missing:
+        print(f"load: {missing}", file=sys.stderr)
+        return 2
+    targets = judged(questions[-1]) + watch.targets()
+    print(table(questions), *targets, sep="\n")
+    found = Load(outcome.machine(), questions, seconds, watch.moments, targets)
+    print(f"written to {outcome.write('load', found)}; python -m loadtest.report draws it")
+    return 0 if all(target.reached for target in targets) else 1
+
+
+def until_complete(url: str, directions: int) -> None:
+    """Wait until every direction has a rate. Raises RuntimeError when that takes too long."""
+    deadline = time.monotonic() + 60
+    while len((answer := httpx.get(url)).json().get("courses", ())) < directions:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the rates are not complete: {answer.text}")
+        time.sleep(0.1)
+
+
+def locust(url: str, folder: Path) -> Path:
+    """Run the clients to their end; answers the prefix of the files that locust wrote."""
+    prefix = folder / "locust"
+    command = [sys.executable, "-m", "locust", "--locustfile", str(ROOT / "loadtest/locustfile.py"), "--host", url]
+    command += ["--headless", "--only-summary", "--users", str(USERS), "--spawn-rate", str(USERS), "--reset-stats"]
+    command += ["--run-time", f"{SECONDS}s", "--stop-timeout", "5", "--csv", str(prefix), "--csv-full-history"]
+    print(f"{USERS} clients for {SECONDS} s", file=sys.stderr)
+    with (folder / "locust.log").open("wb") as log:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=SECONDS + 60, check=False)  # noqa: S603
+    if ran.returncode not in (0, 1):  # 1: some requests failed, and the figures say which
+        raise RuntimeError((folder / "locust.log").read_text()[-2000:])
+    return prefix
+
+
+def asked(prefix: Path) -> Iterator[Question]:
+    """What was asked, one kind after the other, all together last."""
+    for line in lines(prefix.with_name(f"{prefix.name}_stats.csv")):
+        shares = {name: float(line[name]) for name in PERCENTILES}
+        rate = round(float(line["Requests/s"]), 1)
+        yield Question(line["Name"], int(line["Request Count"]), int(line["Failure Count"]), rate, shares)
+
+
+def passed(prefix: Path) -> Iterator[Second]:
+    """The seconds. How many requests each had follows from locust's totals, its percentiles are of the last ten."""
+    rows = [line for line in lines(prefix.with_name(f"{prefix.name}_stats_history.csv")) if line["Name"] == ALL]
+    rows = [row for row in rows if row["50%"] != "N/A"]
+    for before, row in pairwise(rows):
+        step, at = (float(row["Timestamp"]) - float(other["Timestamp"]) for other in (before, rows[0]))
+        rate, failures = (
+            (float(row[total]) - float(before[total])) / max(step, 1)
+            for total in ("Total Request Count", "Total Failure Count")
+        )
+        yield Second(at, round(rate), round(failures), float(row["50%"]), float(row["95%"]), float(row["99%"]))
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """A CSV file's rows."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def judged(everything: Question) -> list[Target]:
+    """The floor."""
+    return [
+        Target("requests a second", everything.rate, least=LEAST),
+        Target("failures", everything.failures, most=0),
+        Target("99 % of the answers, ms", everything.percentiles["99%"], most=MOST_MS),
+    ]
+
+
+def table(questions: list[Question]) -> str:
+    """For a terminal."""
+    head = f"{'':30}{'requests':>10}{'failed':>8}{'per s':>9}" + "".join(f"{name:>8}" for name in PERCENTILES)
+    rows = [
+        f"{q.name:30}{q.requests:10,}{q.failures:8}{q.rate:9,.1f}"
+        + "".join(f"{q.percentiles[name]:8.0f}" for name in PERCENTILES)
+        for q in questions
+    ]
+    return "\n".join([head + " ms", *rows, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

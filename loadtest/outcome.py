@@ -1,0 +1,120 @@
+"""What a run found, as it is written to `build/load/` and read by the report."""
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from tests.servers import program
+
+OLDEST_MS = 5_000  # of what is served as fresh
+RESULTS = Path(__file__).parents[1] / "build/load"
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where and when."""
+
+    date: str
+    cores: int
+    system: str
+    versions: dict[str, str]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One peer at a number of connections, the median of the rounds. `failed`: errors and answers of 400 and more."""
+
+    name: str
+    unchanged: bool
+    connections: int
+    rates: list[float]
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What was to be reached: `value` at least `least`, or at most `most`."""
+
+    name: str
+    value: float
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was."""
+        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+
+    def __str__(self) -> str:
+        wanted = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+        return f"{'reached' if self.reached else 'MISSED '}  {self.name}: {self.value:,.4g} ({wanted})"
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One look at the rates: `at` seconds after the start, how old their oldest source was, and the answer's tag."""
+
+    at: float
+    age_ms: int
+    tag: str
+
+
+class Bench(msgspec.Struct, frozen=True):
+    """A run of `make bench`."""
+
+    machine: Machine
+    rows: list[Row]
+    targets: list[Target]
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One kind of question under load. `percentiles`: of which share (0.99) the answers took at most that many ms."""
+
+    name: str
+    requests: int
+    failures: int
+    rate: float
+    percentiles: dict[str, float]
+
+
+class Second(msgspec.Struct, frozen=True):
+    """The load as of one second."""
+
+    at: float
+    rate: float
+    failures: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A run of `make load`."""
+
+    machine: Machine
+    questions: list[Question]
+    seconds: list[Second]
+    moments: list[Moment]
+    targets: list[Target]
+
+
+def machine() -> Machine:
+    """This one, now."""
+    names = ("fastapi", "uvicorn", "uvloop", "httptools", "locust")
+    versions = {"Python": platform.python_version(), **{name: version(name) for name in names}}
+    nginx = subprocess.run([program("nginx"), "-v"], check=True, capture_output=True, text=True).stderr  # noqa: S603
+    versions["nginx"] = nginx.strip().rpartition("/")[2]
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return Machine(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
+
+
+def write(name: str, found: Bench | Load) -> Path:
+    """Keep it; answers where."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    return path

@@ -1,0 +1,113 @@
+"""Kurs and the peers it is measured beside, all running at once, one of them asked at a time."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from tests.nginx import configuration, replaced
+from tests.servers import Private, Server, answers, free_port
+from tests.system import kurs
+
+PATH = "/v1/courses"
+PLAIN = """worker_processes auto;
+pid {folder}/pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000;
+    sendfile on;
+    open_file_cache max=10;
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        root {folder};
+        default_type application/json;
+    }}
+}}
+"""
+
+
+class Peer(NamedTuple):
+    """Who answers, where. With `unchanged`, the question is conditional and the answer 304."""
+
+    name: str
+    url: str
+    unchanged: bool = False
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """What is asked with. `*` is any tag, so that the answer is 304 however rates move."""
+        return ("If-None-Match: *",) if self.unchanged else ()
+
+
+STATIC, BARE, FASTAPI = "nginx, static file", "bare ASGI callable", "plain FastAPI route"
+DIRECT, OURS_STATIC, THROUGH = "/v1/courses", "Kurs' nginx, static file", "/v1/courses through nginx"
+
+
+@contextmanager
+def peers(here: Private) -> Iterator[list[Peer]]:
+    """All of them, rates moving, until the block ends."""
+    folder = here.folder / "bench"
+    folder.mkdir()
+    with ExitStack() as stack:
+        feeder = command(folder, "loadtest.feeder", here.rabbit.url)
+        api = kurs(folder, "api", RABBITMQ_URL=here.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
+        for server in (feeder, api):
+            stack.callback(server.stop)
+            server.start()
+        file = folder / "courses.json"
+        file.write_text(heard(api))
+        pages = [("bare", free_port()), ("fastapi", free_port())]
+        for name, port in pages:
+            server = command(folder, "loadtest.asgi", name, str(port), str(file), port=port)
+            stack.callback(server.stop)
+            server.start()
+        static, ours = _nginx(here, folder, int(api.url.rpartition(":")[2]))
+        bare, fastapi = (f"http://127.0.0.1:{port}/" for _, port in pages)
+        yield [
+            Peer(STATIC, f"{static}/courses.json"),
+            Peer(FASTAPI, fastapi),
+            Peer(BARE, bare),
+            Peer(DIRECT, f"{api.url}{PATH}"),
+            Peer(BARE, f"{bare}unchanged", unchanged=True),
+            Peer(DIRECT, f"{api.url}{PATH}", unchanged=True),
+            Peer(OURS_STATIC, f"{ours}/courses.json"),
+            Peer(THROUGH, f"{ours}{PATH}"),
+            Peer(OURS_STATIC, f"{ours}/courses.json", unchanged=True),
+            Peer(THROUGH, f"{ours}{PATH}", unchanged=True),
+        ]
+
+
+def command(folder: Path, module: str, *words: str, port: int = 0) -> Server:
+    """A module of ours as a process, ready when its port answers."""
+    room = folder / f"{module}{port}"
+    room.mkdir()
+    line = [sys.executable, "-m", module, *words]
+    root = str(Path(__file__).parents[1])
+    ready = (lambda: answers(port)) if port else (lambda: True)
+    return Server(module, f"http://127.0.0.1:{port}", room, line, ready=ready, env={"PYTHONPATH": root})
+
+
+def heard(api: Server) -> str:
+    """What the API answers, as soon as rates have reached it. Raises RuntimeError when that takes too long."""
+    deadline = time.monotonic() + 30
+    while (answer := httpx.get(f"{api.url}{PATH}")).status_code != 200:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no rates have reached the API: {answer.text}")
+        time.sleep(0.1)
+    return answer.text
+
+
+def _nginx(here: Private, folder: Path, replica: int) -> tuple[str, str]:
+    """Where a plain nginx and the project's own serve the folder's file; the second also asks the replica."""
+    port, ours = free_port(), free_port()
+    plain = here.nginx(PLAIN.format(folder=folder, port=port), port)
+    file = f"location = /courses.json {{ root {folder}; default_type application/json; }}"
+    config = configuration(here.folder / f"nginx{ours}", ours, [replica])
+    config = replaced(config, {"location / {": f"{file}\n\n    location / {{"})
+    return plain.url, here.nginx(config, ours).url

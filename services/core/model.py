@@ -115,6 +115,16 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
         return "traded" if bar.trades or bar.volume or bar.high != bar.low else "empty"
 
 
+class Reading(Struct, frozen=True, tag="reading", omit_defaults=True):
+    """What an indicator says at one candle. `indicator` is its name with all parameters: `sma:20`, `macd:12:26:9`."""
+
+    series: Series
+    indicator: str
+    timestamp: int  # the candle's opening
+    values: dict[str, float | None]  # by the indicator's outputs
+    closed: bool  # whether the candle is
+
+
 class Cursor(Struct, frozen=True):
     """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
 
@@ -294,7 +304,7 @@ class Choice(Struct, frozen=True, tag="choice"):
     recent: tuple[Switch, ...] = field(default=())
 
 
-Message = Tick | Trade | Kline | Candle | Hole | Gap | State | Rate | Choice
+Message = Tick | Trade | Kline | Candle | Reading | Hole | Gap | State | Rate | Choice
 
 
 def key(message: Message) -> str:
@@ -304,7 +314,7 @@ def key(message: Message) -> str:
             return str(message.instrument)
         case Rate():
             return str(message.direction)
-        case Kline() | Candle() | Hole():
+        case Kline() | Candle() | Reading() | Hole():
             return str(message.series.instrument)
         case Gap() | State():
             return message.exchange

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 EXPOSED = (  # what a page's script may read
     "ETag",
@@ -18,7 +18,7 @@ EXPOSED = (  # what a page's script may read
 
 
 class Pages:
-    """The configured origins; `*` is any. For an app by Starlette, for ready answers by a look into a table."""
+    """The configured origins; `*` is any. OPTIONS is Starlette's matter, the rest a look into a table."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
@@ -31,13 +31,17 @@ class Pages:
         """What lets a page of that origin read an answer; nothing if it may not."""
         return self._headers.get(b"*", self._headers.get(origin, ()))
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """The app with preflights answered, and with such headers on all that it answers."""
-        return CORSMiddleware(
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """The app behind Starlette's answers to preflights."""
+        options = CORSMiddleware(
             app,
             allow_origins=self._origins,
             allow_methods=["GET", "HEAD", "OPTIONS"],
             allow_headers=["If-None-Match", "X-Request-ID"],
-            expose_headers=EXPOSED,
             max_age=600,
         )
+
+        async def chosen(scope: Scope, receive: Receive, send: Send) -> None:
+            await (options if scope.get("method") == "OPTIONS" else app)(scope, receive, send)
+
+        return chosen

@@ -7,7 +7,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,7 +30,7 @@ class Edge:
     """Wraps an app. The site's ready answers need no routing."""
 
     def __init__(self, app: ASGIApp, site: Site, hub: Hub, pages: Pages, requests: Requests) -> None:
-        self._app, self._hub, self._pages, self._requests = pages.around(app), hub, pages, requests
+        self._app, self._hub, self._pages, self._requests = pages.before(app), hub, pages, requests
         self._fronts, self._quota = site.fronts, site.quota
         self._logged = self._unlogged = 0
         self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
@@ -70,33 +70,38 @@ class Edge:
         """Let the app answer, unless the client has asked too often."""
         started, asked = time.perf_counter(), dict(scope["headers"])
         ours = self._ours(asked)
+        page = () if scope["method"] == "OPTIONS" else self._pages.headers(asked.get(b"origin", b""))
         try:
             if self._quota is not None and scope["method"] != "OPTIONS":  # a preflight is the browser's own question
                 ours += self._quota.admit(scope)
         except QuotaExceeded as error:
             status, headers, body = _refusal(error, scope, ours)
-            page = self._pages.headers(asked.get(b"origin", b""))
             await _send(Answer(status, [*headers, *ours, *page], body), send)
         else:
-            status = await self._routed(scope, receive, send, ours)
+            status = await self._routed(scope, receive, send, [*ours, *page])
         self._settle(scope, ours, status, started)
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
-        """The app's answer, with our headers added; answers the status."""
-        status = 500
+        """The app's answer, with our headers added; answers the status. To HEAD it is that to GET, without its body."""
+        status, head, ended = 500, scope["method"] == "HEAD", False
 
         async def add(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *ours]
+                message["headers"] = [*_varying(message.get("headers", ())), *ours]
+            elif ended:  # of a stream, which hears that nobody listens
+                return
+            elif head:
+                message, ended = {"type": "http.response.body"}, True
             await send(message)
 
-        token = request_id.set(_identifier(ours))
+        token, asked = request_id.set(_identifier(ours)), {**scope, "method": "GET"} if head else scope
         try:
-            await self._app(scope, receive, add)
+            await self._app(asked, receive, add)
         finally:
             request_id.reset(token)
+            scope["route"] = asked.get("route")
         return status
 
     def _ours(self, asked: Mapping[bytes, bytes]) -> Headers:
@@ -123,6 +128,12 @@ class Edge:
 
 def _identifier(ours: Headers) -> str:
     return ours[0][1].decode()
+
+
+def _varying(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """An app's headers; what says nothing of it varies by origin, as everything does."""
+    given = list(headers)
+    return given if any(name == b"vary" for name, _ in given) else [*given, (b"vary", b"Origin")]
 
 
 def _refusal(error: Exception, scope: Scope, ours: Headers) -> Answer:

@@ -92,7 +92,10 @@ async def _http(request: Request, error: Exception) -> Response:
     title = HTTPStatus(status).phrase
     if detail == title:
         detail = f"{title}: {request.method} {request.url.path}"
-    headers = tuple((k.lower().encode(), v.encode()) for k, v in (getattr(error, "headers", None) or {}).items())
+    given: dict[str, str] = dict(getattr(error, "headers", None) or {})
+    if given.get("Allow") == "GET":
+        given["Allow"] = "GET, HEAD"  # the edge makes the one of the other
+    headers = tuple((name.lower().encode(), value.encode()) for name, value in given.items())
     return _response(request, Problem(status, title.lower().replace(" ", "-"), title, detail, {}, headers))
 
 

@@ -1,5 +1,6 @@
 """The rates' answers over HTTP: the asked shape to the letter, ages and origins, conditional requests, errors."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -7,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache
@@ -18,6 +21,7 @@ from services.ports import Deps
 from services.settings import Settings
 from services.web import Site, create_app
 from services.web.quota import PerClient
+from tests.market import served
 
 NOW = 1_800_000_000_000
 BINANCE = {
@@ -153,12 +157,34 @@ async def test_a_client_that_has_it_is_told_so_until_it_changes(world: World) ->
     assert changed.headers["etag"] != etag
 
 
-async def test_head_is_get_without_a_body(world: World) -> None:
-    get, head = await world.get("/v1/courses"), await world.client.head("/v1/courses")
+@pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/openapi.json", "/nowhere"])
+async def test_head_is_get_without_a_body(world: World, path: str) -> None:
+    asked = {"x-request-id": "the-same"}
+    get, head = await world.client.get(path, headers=asked), await world.client.head(path, headers=asked)
     assert head.content == b""
-    assert {k: v for k, v in head.headers.items() if k != "x-request-id"} == {
-        k: v for k, v in get.headers.items() if k != "x-request-id"
-    }
+    assert (head.status_code, head.headers) == (get.status_code, get.headers)
+
+
+async def test_head_of_a_stream_ends_with_its_headers(world: World) -> None:
+    left: list[bool] = []
+
+    async def stream() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b": still here\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            left.append(True)
+
+    routes = APIRouter()
+    routes.add_api_route("/stream", lambda: StreamingResponse(stream(), media_type="text/event-stream"))
+    app = create_app(world.deps, Site([routes], {}, {}, frozenset()))
+    async with served(app) as address, httpx.AsyncClient() as client:
+        answer = await client.head(f"http://{address}/stream")
+        assert (answer.status_code, answer.content) == (200, b"")
+        async with asyncio.timeout(5):
+            while not left:
+                await asyncio.sleep(0.01)
 
 
 async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None:
@@ -225,15 +251,21 @@ async def test_errors_of_the_framework_are_problems_too(world: World) -> None:
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert answer.headers["vary"] == "Origin"
+        assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
-async def test_configured_pages_may_read_it_and_others_may_not(world: World) -> None:
-    allowed = await world.get("/v1/courses", origin="http://localhost:5173")
+@pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/nowhere"])
+async def test_configured_pages_may_read_it_and_others_may_not(world: World, path: str) -> None:
+    allowed = await world.get(path, origin="http://localhost:5173")
     assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
-    assert "Origin" in allowed.headers["vary"]
-    other = await world.get("/v1/courses", origin="http://evil.example")
+    assert "ETag" in allowed.headers["access-control-expose-headers"]
+    other = await world.get(path, origin="http://evil.example")
     assert "access-control-allow-origin" not in other.headers
-    assert "Origin" in other.headers["vary"]
+    assert allowed.headers["vary"] == other.headers["vary"] == "Origin"
+    asks = {"origin": "http://localhost:5173", "access-control-request-method": "GET"}
+    preflight = await world.client.options(path, headers=asks)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, asks["origin"])
 
 
 async def test_request_ids_are_the_clients_own_if_sane(world: World) -> None:
@@ -245,7 +277,9 @@ async def test_request_ids_are_the_clients_own_if_sane(world: World) -> None:
 async def test_metrics_count_requests_by_route_without_unbounded_labels(world: World) -> None:
     for path in ("/v1/courses", "/v1/directions", "/no/such/1", "/no/such/2"):
         await world.get(path)
+    await world.client.head("/livez")
     text = (await world.get("/metrics")).text
+    assert 'kurs_http_request_seconds_count{method="HEAD",route="/livez",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="/v1/courses",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="/v1/directions",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="other",status="404"} 2.0' in text

@@ -13,15 +13,14 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 PACKAGE = __name__.partition(".")[0]
 HIDDEN = "***"
+NAMES = r"api[_-]?key|secret|passw(?:or)?d|token|signature|authorization|x-mbx-apikey"
+NAMED = re.compile(f"(?i)({NAMES})$")  # `access_token`, but not `tokens`
 SECRETS = (
     re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)"),  # the credentials of a URL
     re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]{8,}"),
     re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # a JSON web token
     re.compile(r"\bCG-\w{8,}"),  # a CoinGecko key
-    re.compile(
-        r"""(?ix)(?:api[_-]?key|secret|passw(?:or)?d|token|signature|authorization|x-mbx-apikey)
-        ["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}]+)"""
-    ),
+    re.compile(rf"""(?i)(?:{NAMES})["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}}]+)"""),
 )
 KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -41,7 +40,8 @@ class Redaction(logging.Filter):
         record.exc_text = self.redact(record.exc_text) if record.exc_text else None
         for name in vars(record).keys() - KNOWN:
             value = getattr(record, name)
-            setattr(record, name, value if isinstance(value, int | float | None) else self.redact(str(value)))
+            plain = isinstance(value, int | float | None)
+            setattr(record, name, HIDDEN if NAMED.search(name) else value if plain else self.redact(str(value)))
         return True
 
     def redact(self, text: str) -> str:

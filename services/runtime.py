@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import uvicorn
@@ -80,8 +80,9 @@ def main(words: Sequence[str]) -> int:
     """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
     settings = load()
     hidden = (settings.database_url, settings.redis_url, settings.rabbitmq_url, settings.coingecko_key)
-    passwords = (urlsplit(url.get_secret_value()).password or "" for url in hidden[:3])
-    log.setup(settings.log_level, settings.log_levels, [*passwords, hidden[3].get_secret_value()])
+    passwords = [urlsplit(url.get_secret_value()).password or "" for url in hidden[:3]]
+    secrets = [*passwords, *map(unquote, passwords), hidden[3].get_secret_value()]
+    log.setup(settings.log_level, settings.log_levels, secrets)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if list(words) == ["migrate"]:
             runner.run(sql.migrate(settings.database))
@@ -144,13 +145,17 @@ async def carried_out(settings: Settings, command: archive.Command) -> int:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Listen on the configured port; without one on 8000, or on any free port if that is taken."""
+    """Listen on the configured port; without one on 8000, or on any free port if that is taken.
+
+    Who asks before anything can be answered waits; another process that starts meanwhile finds the port taken.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     ports = [FIRST_PORT, 0] if settings.port is None else [settings.port]
     for port in ports:
         try:
             listener.bind((settings.host, port))
+            listener.listen()
         except OSError as error:
             if port == ports[-1]:
                 raise Misconfigured(f"KURS_HOST, KURS_PORT: {settings.host}:{port}: {error.strerror}") from None
@@ -218,8 +223,11 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
 
 
 def _failed(done: set[asyncio.Task[Any]]) -> int:
+    """1, with the reason in the log. Raises what a job says of the configuration: a restart would not mend that."""
     for task in done:
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, Misconfigured):
+            raise error
         logger.critical("%s ended; the process ends with it", task.get_name(), exc_info=error)
     return 1
 

@@ -3,19 +3,22 @@
 A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
 """
 
-import os
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
 
-Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda word: word.upper() if isinstance(word, str) else word),
+]
 SCHEMES = {
     "database_url": ("sqlite+aiosqlite", "postgresql+asyncpg"),
     "redis_url": ("memory", "redis", "rediss"),
@@ -151,15 +154,37 @@ class Settings(BaseSettings):
             raise ValueError(f"{wrong[0]!r} needs a value: write NAME=VALUE,NAME=VALUE")
         return {name.strip(): meaning.strip() for name, _, meaning in rows}
 
+    @field_validator("cors_allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = _url(origin)
+            if origin != "*" and (not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}"):
+                raise ValueError(
+                    f"{origin!r} is no origin: write https://page.example, with no path and no / at its end"
+                )
+        return value
+
+    @field_validator("log_levels")
+    @classmethod
+    def _subsystems(cls, value: dict[str, Level]) -> dict[str, Level]:
+        known = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*"))
+        if wrong := [name for name in value if name.partition(".")[0] not in known]:
+            raise ValueError(f"{wrong[0]!r} is no subsystem: there are {', '.join(known)}")
+        return value
+
+    @field_validator("simulator_url")
+    @classmethod
+    def _root(cls, value: str) -> str:
+        parts = _url(value)
+        if value and not (parts.scheme in ("http", "https") and parts.hostname):
+            raise ValueError("write a URL, for example http://simulator:8000/simulator")
+        return value
+
     @field_validator("assets", "coingecko_ids")
     @classmethod
     def _upper(cls, value: dict[str, str]) -> dict[str, str]:
         return {name.upper(): meaning for name, meaning in value.items()}
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _level(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -172,7 +197,7 @@ class Settings(BaseSettings):
     @classmethod
     def _scheme(cls, value: SecretStr, info: Any) -> SecretStr:
         url, schemes = value.get_secret_value(), SCHEMES[info.field_name]
-        if url and urlsplit(url).scheme not in schemes:
+        if url and _url(url).scheme not in schemes:
             raise ValueError(f"the URL must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
@@ -198,19 +223,26 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
+        named = {**_told(dotenv_settings), **_told(env_settings)}
+        return init_settings, _SecretFiles(settings_cls, named), env_settings, dotenv_settings
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
     """`NAME_FILE=/path` gives NAME its value."""
 
+    def __init__(self, settings_cls: type[BaseSettings], named: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._named = named
+
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         name = environment_name(field_name)
-        path = os.environ.get(f"{name}_FILE")
+        path = self._named.get(f"{name}_FILE".lower())
         try:
             return (Path(path).read_text().strip() if path else None), name, False
         except OSError as error:
             raise Misconfigured(f"{name}_FILE: {error}") from error
+        except UnicodeDecodeError:
+            raise Misconfigured(f"{name}_FILE: {path} is not a text") from None
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
@@ -238,6 +270,21 @@ def load(**changes: Any) -> Settings:
             known = environment_name(field) if field in Settings.model_fields else field
             lines.append(": ".join(filter(None, [known, problem["msg"].removeprefix("Value error, ")])))
         raise Misconfigured("\n".join(lines)) from None
+
+
+def _told(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
+    """What the environment or `.env` holds, by lower-case name."""
+    return source.env_vars if isinstance(source, EnvSettingsSource) else {}
+
+
+def _url(text: str) -> SplitResult:
+    """A URL's parts. Raises ValueError, without the text: it may hold a password."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("this is no URL; special characters of a password are written as %23 for #") from None
+    return parts
 
 
 def _split(value: Any) -> Any:

@@ -89,6 +89,7 @@ def test_a_taken_port_and_wrong_settings_are_refused_in_one_line(tmp_path: Path)
             ({"KURS_PORT": port}, "Address already in use"),
             ({"KURS_FRESH_SECONDS": "soon"}, "KURS_FRESH_SECONDS"),
             ({"KURS_EXCHANGES": "binance,kraken"}, "KURS_EXCHANGES: 'kraken'"),
+            ({"KURS_SIMULATOR_REPLAY": "nowhere.csv"}, "KURS_SIMULATOR_REPLAY: the name of nowhere.csv"),
         ):
             run = subprocess.run(
                 [sys.executable, "-m", "services"],

@@ -1,8 +1,10 @@
 """Settings: read from the environment, refused with a line that names what is wrong, secrets kept out of sight."""
 
+import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
@@ -30,13 +32,22 @@ def test_names_that_were_asked_for_and_prefixed_ones(monkeypatch: pytest.MonkeyP
 
 
 def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\nKURS_FRESH_SECONDS=7\nSOMETHING_ELSE=1\n")
-    (tmp_path / "secret").write_text(f"redis://:{PASSWORD}@cache:6379/0\n")
-    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "secret"))
+    secret = tmp_path / "secret"
+    secret.write_text(f"redis://:{PASSWORD}@cache:6379/0\n")
+    (tmp_path / ".env").write_text(
+        f"LOG_LEVEL=debug\nKURS_FRESH_SECONDS=7\nSOMETHING_ELSE=1\nREDIS_URL_FILE={secret}\n"
+    )
+    monkeypatch.setenv("KURS_COINGECKO_KEY_FILE", str(secret))
+    monkeypatch.setenv("KURS_COINGECKO_PLAN", "demo")
     settings = load()
     assert (settings.log_level, settings.fresh_seconds) == ("DEBUG", 7)
-    assert settings.redis_url.get_secret_value() == f"redis://:{PASSWORD}@cache:6379/0"
+    assert settings.redis_url == settings.coingecko_key == SecretStr(f"redis://:{PASSWORD}@cache:6379/0")
     assert PASSWORD not in repr(settings)
+
+
+def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURS_LOG_LEVELS", "collector.session=debug, pricer=WARNING")
+    assert load().log_levels == {"collector.session": "DEBUG", "pricer": "WARNING"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +64,14 @@ def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch,
         ("KURS_DIRECTIONS", ",", "at least 1"),
         ("KURS_DIRECTIONS", "BTC-USD-PERPETUAL", "BASE-QUOTE"),
         ("KURS_FRESH_SECONDS", "inf", "finite"),
+        ("REDIS_URL", f"redis://:{PASSWORD}@host:port/0", "no URL"),
+        ("RABBITMQ_URL", f"amqp://kurs:{PASSWORD}#1@host/", "no URL"),
+        ("KURS_COINGECKO_KEY_FILE", sys.executable, "not a text"),
+        ("CORS_ALLOWED_ORIGINS", "https://page.example/", "no / at its end"),
+        ("CORS_ALLOWED_ORIGINS", "localhost:5173", "no origin"),
+        ("KURS_LOG_LEVELS", "colector=DEBUG", "there are adapters"),
+        ("KURS_LOG_LEVELS", "collector=LOUD", "DEBUG"),
+        ("KURS_SIMULATOR_URL", "simulator:8000", "http://"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(

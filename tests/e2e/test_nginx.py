@@ -144,11 +144,34 @@ async def test_what_a_client_claims_about_itself_is_not_passed_on(client: httpx.
     assert sent["x-request-id"] == answer.headers["x-request-id"] != 'a"b'
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
-async def test_what_is_the_operators_is_not_public(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.get(path)
-    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"url": "/metrics"}, 404),  # the operator's, and not public
+        ({"url": "/readyz"}, 404),
+        ({"url": "/v1/courses", "headers": {"Cookie": "x" * 9_000}}, 400),
+        ({"url": "/v1/courses", "method": "POST", "content": bytes(100_000)}, 413),
+        ({"url": f"/v1/courses?{'x' * 9_000}"}, 414),
+    ],
+)
+async def test_what_nginx_itself_refuses_is_a_problem_too(
+    client: httpx.AsyncClient, asked: dict[str, Any], status: int
+) -> None:
+    answer = await client.request(**{"method": "GET", **asked})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["status"] == status
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_what_is_no_http_is_refused_in_the_same_shape(site: Site) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/courses HTTP/1.1\r\n no header\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    assert "400 Bad Request" in answer
+    assert '"code":"bad-request"' in answer
 
 
 async def test_live_streams_pass(site: Site, client: httpx.AsyncClient) -> None:

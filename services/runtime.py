@@ -165,12 +165,12 @@ def bind(settings: Settings) -> socket.socket:
 
 
 async def _market(settings: Settings, process: Process) -> str:
-    """ "live" or "simulated". Only who collects has to find out."""
+    """ "live" or "simulated". Only who collects has to find out; of all exchanges, so that no two collectors differ."""
     if settings.market != "auto":
         return settings.market
     if "collector" not in process.services:
         return "live"
-    if await reachable([EXCHANGES[name] for name in process.exchanges], REACH_SECONDS):
+    if await reachable(chosen(settings), REACH_SECONDS):
         return "live"
     logger.warning("no exchange can be reached: running on the SIMULATOR; these are not the rates of any real market")
     return "simulated"

@@ -70,6 +70,30 @@ def rates_kept(database: Path) -> bool:
     return len(bodies) == 8 and all('"value":"' in body for body in bodies)
 
 
+def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live_was_asked_for(
+    tmp_path: Path, data: dict[str, str]
+) -> None:
+    cut_off = {"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}", "NO_PROXY": "127.0.0.1", **data}
+    played = kurs(tmp_path, **cut_off, KURS_MARKET="auto")
+    try:
+        assert first_answer(played.start().url, 200).headers["kurs-market"] == "simulated"
+        assert httpx.get(f"{played.url}/v2/courses").json()["simulated"] is True
+        assert "running on the SIMULATOR" in played.log()
+    finally:
+        played.stop()
+    live = kurs(tmp_path, **cut_off, KURS_MARKET="live")
+    try:
+        refused = first_answer(live.start().url, 503)
+        assert refused.headers["retry-after"]
+        deadline = time.monotonic() + 30
+        while (states := httpx.get(f"{live.url}/v1/exchanges").json())["exchanges"][0]["reason"] == "not connected yet":
+            assert time.monotonic() < deadline, states
+            time.sleep(0.1)
+        assert (states["simulated"], states["exchanges"][0]["connected"]) == (False, False)
+    finally:
+        live.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_soon_and_in_peace(process: Server, number: signal.Signals) -> None:
     first_answer(process.url, 200)

@@ -145,9 +145,9 @@ async def carried_out(settings: Settings, command: archive.Command) -> int:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Listen on the configured port; without one on 8000, or on any free port if that is taken.
+    """Take the configured port; without one 8000, or any free port if that is taken.
 
-    Who asks before anything can be answered waits; another process that starts meanwhile finds the port taken.
+    It does not listen yet: a replica that is not ready must refuse, so that nginx asks the other one at once.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,7 +155,6 @@ def bind(settings: Settings) -> socket.socket:
     for port in ports:
         try:
             listener.bind((settings.host, port))
-            listener.listen()
         except OSError as error:
             if port == ports[-1]:
                 raise Misconfigured(f"KURS_HOST, KURS_PORT: {settings.host}:{port}: {error.strerror}") from None

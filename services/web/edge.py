@@ -20,7 +20,8 @@ from services.web.problems import problem
 from services.web.site import Answer, Headers, Site
 
 ID_LENGTH = 128
-FREE = (304, 429)  # what counts for no quota
+FREE = (304, 429)  # what counts for no quota, and who asks there: a supervisor, a collector its played exchange
+FREE_PATHS = ("/livez", "/readyz", "/metrics", "/simulator/")
 SLOW_SECONDS = 1.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Edge:
         ours = self._ours(asked)
         page = () if scope["method"] == "OPTIONS" else self._pages.headers(asked.get(b"origin", b""))
         try:
-            if self._quota is not None and scope["method"] != "OPTIONS":  # a preflight is the browser's own question
+            if self._quota is not None and _costs(scope):
                 ours += self._quota.admit(scope)
         except QuotaExceeded as error:
             status, headers, body = _refusal(error, scope, ours)
@@ -114,7 +115,7 @@ class Edge:
     def _settle(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
         """Charge and count the request, and log it if it failed or was slow."""
         path, method, seconds = scope["path"], scope["method"], time.perf_counter() - started
-        if self._quota is not None and status not in FREE and method != "OPTIONS":
+        if self._quota is not None and status not in FREE and _costs(scope):
             self._quota.charge(scope)
         route = path if path in self._fronts else getattr(scope.get("route"), "path", "other")
         self._requests.observe((method if method in METHODS else "other", route, status), seconds)
@@ -124,6 +125,11 @@ class Edge:
                 extra = {"request_id": _identifier(ours), "seconds": round(seconds, 3), "since_last": self._unlogged}
                 log.warning("%s %s %d", method, path, status, extra=extra)
                 self._logged, self._unlogged = moment, 0
+
+
+def _costs(scope: Scope) -> bool:
+    """Whether a quota counts it. A preflight is the browser's own question."""
+    return scope["method"] != "OPTIONS" and not scope["path"].startswith(FREE_PATHS)
 
 
 def _identifier(ours: Headers) -> str:

@@ -326,6 +326,8 @@ async def test_a_quota_counts_what_costs_and_tells_the_client() -> None:
         assert first.headers["ratelimit-policy"] == '"default";q=3;w=60'
         left = [(await world.get("/v1/courses")).headers["x-ratelimit-remaining"] for _ in range(2)]
         assert left == ["1", "0"]
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert (await world.get(path)).status_code == 200
         refused = await world.get("/v1/courses")
         assert (refused.status_code, refused.json()["code"]) == (429, "quota-exceeded")
         assert int(refused.headers["retry-after"]) > 0

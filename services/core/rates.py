@@ -131,9 +131,10 @@ class Book:
         values = {o.exchange: o.value for o in offers if o.aside is None and o.value is not None}
         time, value = self._used.get(direction, (0, None))
         anchor = value if now - time <= ANCHOR_AGE else None
-        voices = _voices([offer for offer in offers if offer.exchange in values], self._limits.outlier)
+        compared = [offer for offer in offers if offer.exchange in values]
+        voices = _voices(compared, anchor is not None, self._limits.outlier)
         away = {name for voice in outliers(voices, anchor, self._limits.outlier) for name in voice}
-        compared = []
+        judged = []
         for offer in offers:
             others = [value for name, value in values.items() if name != offer.exchange]
             away_by = deviation(offer.value, others) if offer.value is not None and others else None
@@ -143,8 +144,8 @@ class Book:
                     f"{away_by} basis points from the median of {', '.join(n for n in values if n != offer.exchange)}"
                 )
                 seen = replace(seen, aside=Aside.OUTLIER, reason=reason)
-            compared.append(seen)
-        return compared
+            judged.append(seen)
+        return judged
 
     def _steadied(self, direction: Instrument, offer: Offer, now: int) -> Offer:
         """An offer that failed is taken back only after it has been good for a while."""
@@ -179,18 +180,29 @@ def multiplied(legs: Iterable[Leg]) -> tuple[Decimal, Decimal | None, Decimal | 
     return DIGITS.plus(value), DIGITS.plus(bid) if spread else None, DIGITS.plus(ask) if spread else None
 
 
-def _voices(offers: Iterable[Offer], limit: Decimal) -> dict[tuple[str, ...], Decimal]:
-    """Offers that agree and share a leg of the reference are one voice: where that leg is wrong, all of them are."""
+def _grounds(offer: Offer, anchored: bool) -> set[str]:
+    """What may be wrong for several offers at once: legs of the reference, or all of it.
+
+    The latter only where the value used last can tell right from wrong: else the reference and who leans on it would
+    no longer outvote a third who is wrong.
+    """
+    if anchored:
+        return {leg.exchange for leg in offer.legs if leg.exchange == REFERENCE}
+    return {str(leg.instrument) for leg in offer.legs if not leg.own}
+
+
+def _voices(offers: Iterable[Offer], anchored: bool, limit: Decimal) -> dict[tuple[str, ...], Decimal]:
+    """Offers that agree on shared grounds are one voice: where those are wrong, all of them are."""
     voices: dict[tuple[str, ...], Decimal] = {}
-    shared: dict[tuple[str, ...], set[Instrument]] = {}
+    shared: dict[tuple[str, ...], set[str]] = {}
     for offer in offers:
         if offer.value is None:
             continue
-        legs = {leg.instrument for leg in offer.legs if not leg.own}
-        alike = [v for v in voices if shared[v] & legs and abs(deviation(offer.value, [voices[v]])) <= limit]
+        its = _grounds(offer, anchored)
+        alike = [v for v in voices if shared[v] & its and abs(deviation(offer.value, [voices[v]])) <= limit]
         voice = (*alike[0], offer.exchange) if alike else (offer.exchange,)
-        value, known = (voices.pop(alike[0]), shared.pop(alike[0])) if alike else (offer.value, legs)
-        voices[voice], shared[voice] = value, known | legs
+        value, known = (voices.pop(alike[0]), shared.pop(alike[0])) if alike else (offer.value, its)
+        voices[voice], shared[voice] = value, known | its
     return voices
 
 

@@ -163,6 +163,30 @@ def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: s
             assert abs(value / expected - 1) < Decimal("0.01")
 
 
+@pytest.mark.parametrize("factor", ["0.5", "0.9", "1.1", "3"])
+def test_where_all_of_the_reference_is_wrong_who_does_not_lean_on_it_is_believed(factor: str) -> None:
+    book = Book(ROUTES, Limits())
+    feed(book, 0)
+    expected = pick(rates(book, 100), [BTC_USD], SETTINGS.exchanges, 100).offers[BTC_USD].value
+    for now in range(1_000, 90_000, 1_000):
+        feed(book, now)
+        feed(book, now, ["coingecko"], factor)
+        pure = pick(rates(book, now), [BTC_USD], SETTINGS.exchanges, now)
+        value = pure.offers[BTC_USD].value
+        assert pure.exchange == "deribit"
+        assert value is not None
+        assert expected is not None
+        assert abs(value / expected - 1) < Decimal("0.01")
+
+
+def test_at_the_start_two_of_three_are_believed() -> None:
+    book = Book(ROUTES, Limits())
+    feed(book, 0)
+    feed(book, 0, ["deribit"], "1.1")
+    asides = {offer.exchange: offer.aside for offer in book.rate(BTC_USD, 100).offers}
+    assert asides == {"binance": None, "deribit": Aside.OUTLIER, "coingecko": None}
+
+
 def test_of_two_that_disagree_the_value_used_last_decides() -> None:
     values = {"binance": Decimal(110), "coingecko": Decimal(100)}
     assert outliers(values, Decimal(101), Decimal(200)) == {"binance"}

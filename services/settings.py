@@ -3,7 +3,8 @@
 A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -224,6 +225,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         named = {**_told(dotenv_settings), **_told(env_settings)}
+        _refuse_misspelt(named)
         return init_settings, _SecretFiles(settings_cls, named), env_settings, dotenv_settings
 
 
@@ -275,6 +277,15 @@ def load(**changes: Any) -> Settings:
 def _told(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
     """What the environment or `.env` holds, by lower-case name."""
     return source.env_vars if isinstance(source, EnvSettingsSource) else {}
+
+
+def _refuse_misspelt(names: Iterable[str]) -> None:
+    """A name that is nearly a setting's would be passed over. Raises Misconfigured."""
+    known = [environment_name(field).lower() for field in Settings.model_fields]
+    for name in names:
+        near = get_close_matches(name.removesuffix("_file"), known, n=1, cutoff=0.9) if name.startswith("kurs_") else ()
+        if near and near[0] != name.removesuffix("_file"):
+            raise Misconfigured(f"{name.upper()} is no setting; did you mean {near[0].upper()}?")
 
 
 def _url(text: str) -> SplitResult:

@@ -72,6 +72,7 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_LOG_LEVELS", "colector=DEBUG", "there are adapters"),
         ("KURS_LOG_LEVELS", "collector=LOUD", "DEBUG"),
         ("KURS_SIMULATOR_URL", "simulator:8000", "http://"),
+        ("KURS_DIRECTION", "BTC-USD", "did you mean KURS_DIRECTIONS"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(

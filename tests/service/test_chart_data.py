@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -267,6 +268,24 @@ async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a questio
         (LAST - back * MINUTE, expected[back]) for back in backs
     ]
     assert [row["kind"] for row in rows] == ["traded" if back in kept else "missing" for back in backs]
+
+
+async def test_filling_goes_no_further_than_the_answer_does(world: World) -> None:
+    """Between two candles lie years of minutes, and before them half a century: nobody waits for those."""
+    years = 8 * 365 * 1440
+    await world.keep(*(candle(at(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
+    replica, started = world.replica(), time.process_time()
+    first = await replica.candles(f"{CHART}&from=0&limit=5&fill=prev")
+    assert [(row["timestamp"], row["kind"]) for row in first[:3]] == [
+        (at(years + 1), "traded"),
+        (at(years), "traded"),
+        (at(years - 1), "missing"),
+    ]
+    newest = await replica.candles(f"{CHART}&fill=prev")
+    assert [row["timestamp"] for row in newest] == [at(back) for back in range(1000, 0, -1)]
+    assert [row["close"] for row in newest[-4:]] == [1000 + years, 1003, 1003, 1001]
+    assert await replica.candles(f"{CHART}&to=0&fill=null") == []
+    assert time.process_time() - started < 1
 
 
 async def test_who_has_it_is_told_so_plain_or_packed(world: World) -> None:

@@ -1,6 +1,7 @@
 """`/api/chart-data`: answers kept as bytes until a candle in them changes."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from services.api.candles import asked, rows
@@ -86,16 +87,16 @@ class Charts:
     async def _filled(self, question: _Question, candles: list[Candle]) -> list[Candle | rows.Missing]:
         """With a slot for each closed opening, as far as the candles go if a limit ended them."""
         timeframe, (since, until, limit) = question.timeframe, question.period
-        if since is None and not candles:
-            return []
-        first = candles[0].bar.timestamp if since is None else since
-        last = min(until, timeframe.opening(self._now()) - 1)
+        most, last = limit or asked.MOST, min(until, timeframe.opening(self._now()) - 1)
         if since is not None and len(candles) == limit:
             last = candles[-1].bar.timestamp
+        first = timeframe.back(timeframe.opening(last), most - 1) if since is None else since
         before = next(iter(await self._store.last(question.series, first - 1, 1)), None)
-        slots = rows.filled(candles, timeframe, (first, last), before, question.fill == "prev")
+        if before is None:  # years may lie before the first candle: nothing is said of them
+            first = candles[0].bar.timestamp if candles else last + 1
+        openings = islice(timeframe.openings(first, last), most)
+        slots = rows.filled(candles, openings, before, question.fill == "prev")
         slots += [candle for candle in candles if candle.bar.timestamp > last]
-        most = limit or asked.MOST
         return slots[-most:] if since is None else slots[:most]
 
     def _heard(self, candle: Candle) -> None:

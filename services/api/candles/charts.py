@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from services.api.candles import asked, rows
-from services.api.candles.listing import Listing, Symbol
+from services.api.candles.listing import Listing
 from services.api.candles.pages import SETTLED_MS, Pages
 from services.core.model import Candle, Series
 from services.core.timeframes import Timeframe
@@ -19,14 +19,10 @@ CLOSED = b"public, max-age=60"
 
 
 class _Question(NamedTuple):
-    symbol: Symbol
+    series: Series
     timeframe: Timeframe
     period: asked.Period
     fill: str
-
-    @property
-    def series(self) -> Series:
-        return self.symbol.series(self.timeframe.name)
 
 
 class _Ready(NamedTuple):
@@ -72,8 +68,9 @@ class Charts:
 
     async def _understood(self, query: bytes, now: int) -> _Question:
         words = asked.words(query)
-        symbol = await self._listing.find(asked.one(words, "symbol", "BTCUSDT"), asked.one(words, "exchange"))
-        return _Question(symbol, asked.timeframe(words), asked.period(words, now), asked.fill(words))
+        symbol, timeframe = asked.one(words, "symbol", "BTCUSDT"), asked.timeframe(words)
+        series = await self._listing.series(symbol, asked.one(words, "exchange"), timeframe.name)
+        return _Question(series, timeframe, asked.period(words, now), asked.fill(words))
 
     async def _candles(self, question: _Question) -> list[Candle]:
         series, (since, until, limit) = question.series, question.period

@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from loadtest import outcome
 from loadtest.outcome import Figures, Target
 from services.adapters import sql
+from services.core.model import Instrument, Series
 from tests import servers
 from tests.system import kurs
 from tests.tls import secured
@@ -120,9 +121,11 @@ async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> flo
         store = await sql.connect(database)
         try:
             await _until(lambda: _built(store))
+            seconds = time.perf_counter() - firehose.began
+            await _check(store)
         finally:
             await store.close()
-        return time.perf_counter() - firehose.began
+        return seconds
     finally:
         for process in reversed(running):
             await asyncio.to_thread(process.stop)
@@ -130,6 +133,13 @@ async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> flo
 
 async def _built(store: sql.SqlStore) -> bool:
     return any(cursor.number >= TRADES for cursor in await store.cursors())
+
+
+async def _check(store: sql.SqlStore) -> None:
+    """What was lost on the way was quick, but has no figure. Raises RuntimeError."""
+    minutes = await store.candles(Series("binance", Instrument("BTC", "USDT"), "1m"), 0, int(time.time() * 1000))
+    if (count := sum(minute.bar.trades for minute in minutes)) != TRADES:
+        raise RuntimeError(f"{count} of {TRADES} trades are in the candles")
 
 
 async def cryptofeed_round(here: servers.Private, firehose: Firehose, urls: tuple[str, str]) -> float:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
-from msgspec.structs import replace
 from starlette.requests import HTTPConnection
 
 from services.api import schemas
+from services.api.states import standing
 from services.core import routes
 from services.core.model import Choice, State
 from services.ports import Deps
@@ -18,7 +18,6 @@ UNCHANGED = {"description": "The client has it already"}
 
 
 DIRECTIONS_CACHED, EXCHANGES_CACHED = b"public, max-age=60", b"public, max-age=1"
-UNHEARD = 5_000  # ms after which a collector that says nothing is taken for dead
 
 
 @router.get(
@@ -80,7 +79,7 @@ def _directions(settings: Settings) -> schemas.Directions:
 
 def _exchanges(deps: Deps) -> schemas.Exchanges:
     now, hub = deps.clock.now(), deps.hub
-    known = [_state(hub.states.get(name), name, now) for name in deps.settings.exchanges]
+    known = [_state(standing(hub, name, now), now) for name in deps.settings.exchanges]
     return schemas.Exchanges(
         time=now, simulated=hub.market == b"simulated", in_use=_in_use(hub.choice), exchanges=known
     )
@@ -92,12 +91,7 @@ def _legs(legs: routes.Route) -> list[schemas.RouteLeg]:
     ]
 
 
-def _state(state: State | None, name: str, now: int) -> schemas.ExchangeState:
-    if state is None:
-        state = State(name, now, False, "none", "", "its collector has not been heard", now, None, 0, False)
-    elif (unheard := now - state.time) > UNHEARD:
-        reason = f"its collector has not been heard for {unheard / 1000:.0f} s"
-        state = replace(state, connected=False, transport="none", reason=reason, since=state.time)
+def _state(state: State, now: int) -> schemas.ExchangeState:
     instruments = [
         schemas.InstrumentState(
             instrument=str(source.instrument),
@@ -110,7 +104,7 @@ def _state(state: State | None, name: str, now: int) -> schemas.ExchangeState:
     ]
     known = state.history
     return schemas.ExchangeState(
-        exchange=name,
+        exchange=state.exchange,
         connected=state.connected,
         transport=state.transport,
         host=state.host,

@@ -59,9 +59,9 @@ def named(path: Path, known: Iterable[Instrument]) -> Dump:
     return Dump(path, Series(EXCHANGE, _instrument(path, match["symbol"], known), timeframe), kind == TRADES)
 
 
-def klines(dump: Dump, read: Read) -> Iterator[Kline]:
-    """The candles of a file, oldest first. Raises BadFile with the line."""
-    bars = _minutes(dump, read) if dump.trades else _bars(dump, read)
+def klines(dump: Dump, read: Read, now: int) -> Iterator[Kline]:
+    """The candles of a file, oldest first, all of which are over. Raises BadFile with the line."""
+    bars = _minutes(dump, read, now) if dump.trades else _bars(dump, read, now)
     return (Kline(dump.series, bar, Origin.IMPORT) for bar in bars)
 
 
@@ -75,7 +75,7 @@ def _instrument(path: Path, symbol: str, known: Iterable[Instrument]) -> Instrum
     raise BadFile(f"{path.name}: {symbol} could be split anywhere: name the pair in KURS_SYMBOLS, as BASE-QUOTE")
 
 
-def _bars(dump: Dump, read: Read) -> Iterator[Bar]:
+def _bars(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
     """Rows: opening, open, high, low, close, volume, end, quote volume, trades, and three more."""
     timeframe, last = TIMEFRAMES[dump.series.timeframe], -1
     for line, fields in _rows(dump, read, 9):
@@ -85,6 +85,8 @@ def _bars(dump: Dump, read: Read) -> Iterator[Bar]:
                 raise ValueError(f"no {timeframe.name} opens at {bar.timestamp}")
             if bar.timestamp <= last:
                 raise ValueError("it is not later than the line before")
+            if timeframe.closing(bar.timestamp) > now:
+                raise ValueError("this candle is not over yet")
         last = bar.timestamp
         yield bar
 
@@ -95,7 +97,7 @@ def _bar(fields: list[str]) -> Bar:
     return sound(Bar(opened, open_, high, low, close, volume, quote, trades))
 
 
-def _minutes(dump: Dump, read: Read) -> Iterator[Bar]:
+def _minutes(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
     """Minutes built from trades; those between two trades in which nothing was traded are empty."""
     bar: Bar | None = None
     number: int | None = None
@@ -104,7 +106,11 @@ def _minutes(dump: Dump, read: Read) -> Iterator[Bar]:
             trade = _trade(dump.series, fields)
             if number is not None and trade.number != number + 1:
                 raise ValueError(f"trade {trade.number} follows {number}: the file is not whole, take its klines")
-        minute, number = trade.time // MINUTE * MINUTE, trade.number
+            minute, number = trade.time // MINUTE * MINUTE, trade.number
+            if bar is not None and minute < bar.timestamp:
+                raise ValueError("it is of an earlier minute than the line before: take the klines")
+            if minute + MINUTE > now:
+                raise ValueError("its minute is not over yet")
         while bar is not None and bar.timestamp < minute:
             yield bar
             bar = empty(bar.timestamp + MINUTE, bar.close)

@@ -48,7 +48,7 @@ async def _handed_over(deps: Deps, dump: dumps.Dump) -> int:
         done = size
 
     with Meter(dump.path.name, dump.size) as meter:
-        for batch in _batches(dumps.klines(dump, read)):
+        for batch in _batches(dumps.klines(dump, read, deps.clock.now())):
             await deps.bus.publish(*batch)
             count += len(batch)
             meter.at(done, f"{count} candles")

@@ -48,12 +48,12 @@ async def fault_in(store: Store, series: Series, seals: Sequence[Seal]) -> str:
         for number, seal in enumerate(seals):
             candles = [candle for candle in await store.candles(series, seal.day, seal.day + DAY - 1) if candle.closed]
             day = times.written(seal.day)[:10]
-            if seal.previous != previous:
-                return f"{day}: its seal is not chained to the day before: a seal was changed or is missing"
             if len(candles) != seal.candles:
                 return f"{day}: {len(candles)} candles, sealed were {seal.candles}"
-            if digest(previous, candles) != seal.digest:
+            if digest(seal.previous, candles) != seal.digest:
                 return f"{day}: a candle is not as it was sealed at {times.written(seal.made)}"
+            if seal.previous != previous:
+                return f"{day}: its seal is not chained to the day before: a seal was changed or is missing"
             previous = seal.digest
             meter.at(number + 1, day)
     return ""

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from services.core import runs
+from services.core import history, runs
 from services.core.backoff import delays
 from services.core.exchange import Exchange
-from services.core.history import depth
 from services.core.model import Hole, HoleState, Series
 from services.core.runs import Run
-from services.core.timeframes import DAY, TIMEFRAMES
+from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 
 SETTLING = 10_000  # ms after a bar's close in which it may still come by itself
@@ -42,7 +41,8 @@ class Backlog:
         """Find out what is missing, and set when to look again. `bars` are to be kept at least."""
         until, whole = self.timeframe.back(self.timeframe.opening(now - SETTLING), 1), now - self._looked >= WHOLE
         first = await self.first(now)
-        start = min(self._depth(until, bars), until if first is None else first)
+        due = history.due(self._exchange, self.series.timeframe, until, bars, self._given)
+        start = min(due, until if first is None else first)
         since = start if whole else max(start, self._well)
         missing = await self._store.missing(self.series, since, until)
         doubtful = await self._doubtful(since, until)
@@ -54,11 +54,6 @@ class Backlog:
         self._looked = now if whole and not (missing or doubtful) else self._looked
         holes = await self._unnoticed(missing, first, now) if missing else []
         return Found(self.timeframe.expected(start, until), missing, [*missing, *doubtful, *again], holes)
-
-    def _depth(self, until: int, bars: int) -> int:
-        days = self._exchange.history_days.get(self.series.timeframe)
-        reach = self.timeframe.closing(self.timeframe.opening(until - days * DAY)) if days else 0
-        return max(reach, depth(self.series.timeframe, until, bars, self._given))
 
     def _plan(self, well: bool, now: int, until: int) -> None:
         if well:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 FLOOR = 3_000  # ms; no shorter pause is called silence
 COMPLAINTS = 60_000  # ms between two lines of the log on garbage
+LOOK = 0.005  # seconds between two looks at a crowded outbox
+PATIENCE = 0.5  # seconds after which the bus is taken to be stuck
 
 
 class Line:
@@ -36,7 +38,7 @@ class Line:
         self.link = Link(exchange, deps.clock)
         self.received: int | None = None
         self.history: Progress | None = None
-        self._garbage, self._complained = 0, 0
+        self._garbage, self._complained, self._stuck = 0, 0, False
         self._messages = metrics.MESSAGES.labels(exchange.name)
 
     def take(self, events: Iterable[Event]) -> None:
@@ -71,6 +73,15 @@ class Line:
         last = self.sources.last(tick.instrument) or tick.received
         if self.link.sockets and last >= self.link.streaming:
             self.put(Gap(self.exchange.name, last, tick.received, "it was silent", tick.instrument))
+
+    async def room(self) -> None:
+        """Wait while more has come than the bus has taken. Where it takes nothing one reads on: prices grow old."""
+        looks = 0
+        while self.outbox.crowded and not self._stuck:
+            await self.clock.sleep(LOOK)
+            looks += 1
+            self._stuck = looks * LOOK > PATIENCE
+        self._stuck = self.outbox.crowded
 
     def put(self, message: News) -> None:
         """To be published."""

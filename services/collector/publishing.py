@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 STATE = 1_000  # ms between two states when nothing changes
 REPEAT = 2.0  # seconds
+FULL = 500  # messages that are published together
 LOOK = 0.1  # seconds between two looks at whether something did
 
 
@@ -19,7 +20,7 @@ async def publish_ticks(line: Line) -> None:
     pauses = delays(0.1, 5)
     while True:
         await line.some.wait()
-        batch = line.outbox.take()
+        batch = line.outbox.take(FULL)
         try:
             await line.bus.publish(*batch)
         except Unavailable as error:
@@ -30,7 +31,8 @@ async def publish_ticks(line: Line) -> None:
             pauses = delays(0.1, 5)
             if not line.outbox:
                 line.some.clear()
-            await line.clock.sleep(line.conflate_ms / 1000)
+            if len(batch) < FULL:  # else more is waiting
+                await line.clock.sleep(line.conflate_ms / 1000)
 
 
 async def repeat_quotes(line: Line) -> None:

@@ -131,6 +131,7 @@ class Session:
             self.line.opened(self, self.host, now)
             self.news.put_nowait(News.GOOD)
         self.line.take(events)
+        await self.line.room()
         for event in events:
             match event:
                 case Send():

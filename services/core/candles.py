@@ -10,7 +10,7 @@ from services.core.model import Bar, Candle, Kline, Origin, Series, Trade
 from services.core.timeframes import MINUTE, Timeframe
 
 EXACT = Context(prec=60)  # sums of products keep every digit
-STRENGTH = {Origin.TICKS: 0, Origin.ROLLUP: 0, Origin.IMPORT: 1, Origin.EXCHANGE: 1}
+STRENGTH = {Origin.TICKS: 0, Origin.ROLLUP: 0, Origin.IMPORT: 1, Origin.EXCHANGE: 2}
 
 
 def traded(bar: Bar | None, trade: Trade) -> Bar:

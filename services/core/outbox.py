@@ -21,6 +21,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._quotes or self._queue or self._gaps)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether half of what may wait does."""
+        return len(self._queue) > self._limit // 2
+
     def put(self, message: News) -> None:
         """One more. Gaps of one instrument and reason become one."""
         match message:

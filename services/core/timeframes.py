@@ -1,7 +1,7 @@
 """Timeframes and their boundaries, as Binance draws them: weeks begin on Monday, months with the calendar, three days
 are counted from the epoch; all in UTC."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -77,6 +77,15 @@ TIMEFRAMES: dict[str, Timeframe] = {
     "1w": Timeframe("1w", 7 * DAY, "1d", MONDAY),
     "1M": Timeframe("1M", 0, "1d"),
 }
+
+
+def rolled_up(names: Collection[str]) -> tuple[str, ...]:
+    """These timeframes and all that are rolled up from them, the shortest first."""
+    found = list[str]()
+    for timeframe in TIMEFRAMES.values():  # a child comes before its parents
+        if timeframe.name in names or timeframe.child in found:
+            found.append(timeframe.name)
+    return tuple(found)
 
 
 def parents(name: str) -> tuple[Timeframe, ...]:

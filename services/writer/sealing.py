@@ -1,9 +1,10 @@
 """Days are sealed when they are complete; a later correction renews its seal and all that follow."""
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from services.core.model import Candle, Origin, Seal, Series
-from services.core.seals import GENESIS, renewed, sealed
+from services.core.seals import GENESIS, digest, renewed, sealed
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.ports import Store
 from services.writer.holes import Holes
@@ -12,6 +13,7 @@ from services.writer.shelf import FOREVER, Shelf
 SEALS_AT_ONCE = 400
 CANDLES_AT_ONCE = 3_000  # that are loaded for it
 PATIENCE = 3_600_000  # ms after a day's end in which the exchange's own word on it is waited for
+log = logging.getLogger(__name__)
 
 
 class Sealing:
@@ -60,11 +62,18 @@ class Sealing:
         return self._chains[series]
 
     async def _chained_again(self, series: Series, day: int, now: int) -> list[Seal]:
-        """New revisions of the seals from `day` on, as far as they change."""
+        """New revisions of the seals from `day` on, as far as they change.
+
+        They end before a day that is not as it was sealed although nobody corrected it: a new seal would hide the edit.
+        """
         chain = await self._chain(series)
         old = {seal.day: seal for seal in chain}
+        corrected = {opening // DAY * DAY for opening in self._shelf.revalued.get(series, ())}
         previous, made = next((seal.digest for seal in reversed(chain) if seal.day < day), GENESIS), list[Seal]()
         async for each, candles in self._days(series, day, chain[-1].day):
+            if each in old and each not in corrected and digest(old[each].previous, candles) != old[each].digest:
+                log.error("%s %s %s was edited by somebody else: see kurs verify", *series)
+                break
             if candles and (each in old or self._complete(series, each, candles, now)):
                 new = sealed(series, each, candles, previous, now)
                 made += filter(None, [renewed(old.get(each), new)])

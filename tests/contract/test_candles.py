@@ -151,21 +151,28 @@ async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> No
         assert series in await store.series()
 
 
-async def test_the_same_again_is_not_written_again(store: sql.SqlStore) -> None:
+async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore) -> None:
+    """Whatever way it is written: alone, in a long run without a hole, and in one with holes."""
     series = Series("binance", BTC, "1m")
     candles = run(series, 0, 150)
-    await store.save(*candles)
-    written = await _written(store)
-    while time.time_ns() // 1_000_000 <= max(written.values()):
+    await store.save(*candles[:100])
+    created = await _created(store)
+    while time.time_ns() // 1_000_000 <= max(created.values()):
         pass  # until the clock ticks: a ms at most
-    await store.save(*candles, candles[0])
-    assert await _written(store) == written
-    await store.save(*candles[1:], replace(candles[0], closed=False))
-    changed = {at for at, when in (await _written(store)).items() if when != written[at]}
-    assert changed == {candles[0].bar.timestamp}
+    for some in (candles, candles[:1], candles[::2], [*candles[:50], *candles[51:]]):
+        revised = [replace(candle, revision=candle.revision + 1) for candle in some]
+        await store.save(*revised, revised[0])
+        assert {candle.bar.timestamp: candle for candle in await store.candles(series, 0, FOREVER)} == {
+            candle.bar.timestamp: candle for candle in (*candles, *revised)
+        }
+        await store.save(*candles)
+    later = await _created(store)
+    assert {at: when for at, when in later.items() if at in created} == created
+    assert len(later) == 150
+    assert min(when for at, when in later.items() if at not in created) > max(created.values())
 
 
-async def _written(store: sql.SqlStore) -> dict[int, int]:
+async def _created(store: sql.SqlStore) -> dict[int, int]:
     async with store._engine.connect() as connection:
         rows = await connection.execute(text("SELECT timestamp, created_at FROM candles"))
         return {row.timestamp: row.created_at for row in rows}

@@ -151,6 +151,13 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
             ["5,1,1,5,5,1704067200000,True,True", "7,1,1,7,7,1704067200000,True,True"],
             "trade 7 follows 5",
         ),
+        (
+            "PEPEUSDT-aggTrades-2024-01.csv",
+            ["5,1,1,5,5,1704067260000,True,True", "6,1,1,6,6,1704067200000,True,True"],
+            "line 2: it is of an earlier minute",
+        ),
+        ("PEPEUSDT-aggTrades-2024-01.csv", ["5,1,1,5,5,4102444800000,True,True"], "its minute is not over yet"),
+        ("PEPEUSDT-1m-2100-01.csv", [row(0).replace(str(START), "4102444800000")], "this candle is not over yet"),
     ],
 )
 async def test_what_is_wrong_with_a_file_is_told_with_its_line(

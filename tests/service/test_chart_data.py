@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,21 @@ from services import api
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache
 from services.core.candles import empty
-from services.core.model import Bar, Candle, Gap, Hole, HoleState, Instrument, Origin, Series
+from services.core.history import BEGINNING
+from services.core.model import (
+    Bar,
+    Candle,
+    Feed,
+    Gap,
+    Hole,
+    HoleState,
+    Instrument,
+    Origin,
+    Progress,
+    Series,
+    Source,
+    State,
+)
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.exchanges import chosen
 from services.hub import Hub
@@ -200,6 +215,7 @@ async def test_times_and_names_in_every_spelling(world: World, words: str) -> No
         ("symbol=BTCUSDD&timeframe=1m", 422, "did you mean BTC-USD or BTC-USDT?"),
         ("symbol=BTCUSDT&timeframe=1m&exchange=kraken", 422, "exchange 'kraken' does not exist; there are: binance"),
         ("symbol=BTCUSDT&timeframe=7m", 422, "timeframe '7m' does not exist; there are: 1m, 3m"),
+        ("symbol=BTCUSD&timeframe=1m&exchange=coingecko", 422, "timeframe of coingecko BTC-USD '1m' does not exist"),
         ("symbol=BTCUSDT&timeframe=1m&fill=zero", 422, "there are: none, prev, null"),
         ("timeframe=1m", 400, "symbol is missing: write symbol=BTCUSDT"),
         ("symbol=BTCUSDT", 400, "timeframe is missing"),
@@ -267,6 +283,24 @@ async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a questio
         (LAST - back * MINUTE, expected[back]) for back in backs
     ]
     assert [row["kind"] for row in rows] == ["traded" if back in kept else "missing" for back in backs]
+
+
+async def test_filling_goes_no_further_than_the_answer_does(world: World) -> None:
+    """Between two candles lie years of minutes, and before them half a century: nobody waits for those."""
+    years = 8 * 365 * 1440
+    await world.keep(*(candle(at(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
+    replica, started = world.replica(), time.process_time()
+    first = await replica.candles(f"{CHART}&from=0&limit=5&fill=prev")
+    assert [(row["timestamp"], row["kind"]) for row in first[:3]] == [
+        (at(years + 1), "traded"),
+        (at(years), "traded"),
+        (at(years - 1), "missing"),
+    ]
+    newest = await replica.candles(f"{CHART}&fill=prev")
+    assert [row["timestamp"] for row in newest] == [at(back) for back in range(1000, 0, -1)]
+    assert [row["close"] for row in newest[-4:]] == [1000 + years, 1003, 1003, 1001]
+    assert await replica.candles(f"{CHART}&to=0&fill=null") == []
+    assert time.process_time() - started < 1
 
 
 async def test_who_has_it_is_told_so_plain_or_packed(world: World) -> None:
@@ -374,7 +408,7 @@ async def test_coverage_names_every_hole_and_why(world: World) -> None:
         Gap("binance", at(42) + 5, at(41), "the connection was lost"),
         Gap("binance", at(42) + 5, at(41), "another instrument's", DAYS.instrument),
     )
-    replica = world.replica()
+    replica, silence = world.replica(), "binance: its collector has not been heard"
     url = "/api/candles/coverage?symbol=BTCUSDT&timeframe=1m"
     answer = (await replica.get(f"{url}&from={at(90)}&to={NOW}")).json()
     counts = {name: answer[name] for name in ("expected", "present", "missing", "repaired", "empty", "revised")}
@@ -382,23 +416,53 @@ async def test_coverage_names_every_hole_and_why(world: World) -> None:
     found = [(gap["from"], gap["to"], gap["state"], gap["candles"], gap["reasons"]) for gap in answer["gaps"]]
     assert found == [
         (at(80), at(71), "repaired", 10, []),
-        (at(42), at(41), "open", 2, ["the connection was lost"]),
-        (at(40), at(40), "unnoticed", 1, []),
+        (at(42), at(41), "open", 2, ["the connection was lost", silence]),
+        (at(40), at(40), "unnoticed", 1, [silence]),
         (at(20), at(20), "absent", 1, []),
-        (at(11), at(10), "unnoticed", 2, []),
-        (at(5), at(5), "unnoticed", 1, []),
+        (at(11), at(10), "unnoticed", 2, [silence]),
+        (at(5), at(5), "unnoticed", 1, [silence]),
     ]
     repaired = answer["gaps"][0]
     assert (repaired["noticed"], repaired["settled"], repaired["origin"]) == (NOW - 9, NOW - 8, "exchange")
-    everything = (await replica.get("/v1/candles/coverage")).json()
-    assert everything["gaps"][0]["symbol"] == "BTC-USDT"
-    row = next(r for r in everything["series"] if (r["symbol"], r["timeframe"]) == ("BTC-USDT", "1m"))
-    assert (row["expected"], row["from"]) == (100, at(100))
-    assert {r["timeframe"] for r in everything["series"]} == set(TIMEFRAMES)
     wrong = (await replica.get("/api/candles/coverage?exchange=deribitt")).json()
     assert "did you mean deribit" in wrong["detail"]
     only = (await replica.get("/api/candles/coverage?exchange=deribit&timeframe=1m")).json()["series"]
     assert {(r["exchange"], r["timeframe"]) for r in only} == {("deribit", "1m")}
+    none = await replica.get("/api/candles/coverage?exchange=coingecko&symbol=BTCUSD&timeframe=1m")
+    assert "timeframe of coingecko BTC-USD '1m' does not exist; there are: 30m, 1h" in none.json()["detail"]
+
+
+async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_not_there_yet(world: World) -> None:
+    """As far back as the exchange goes: it says that it has nothing before the first candle that is kept."""
+    imported = Series("binance", Instrument("SOL", "EUR"), "1h")
+    hours = [candle(LAST - 3_600_000 * back, imported) for back in (9, 2, 1)]
+    await world.keep(*minutes(100, 0), *hours, Hole(BTC, at(3000), at(101), NOW, HoleState.ABSENT, NOW))
+    replica = world.replica()
+    sources = (Source(BTC.instrument, Feed.LIVE), Source(DAYS.instrument, Feed.ABSENT))
+    for name, state in {
+        "binance": State("binance", NOW, True, "socket", "", "", 0, NOW, 0, False, sources, Progress(9000, 4000)),
+        "deribit": State("deribit", NOW, False, "none", "", "deribit.test answers 403", 0, NOW, 0, False),
+    }.items():
+        replica.deps.hub.states[name] = state
+    everything = (await replica.get("/v1/candles/coverage")).json()
+    rows = {(row["exchange"], row["symbol"], row["timeframe"]): row for row in everything["series"]}
+    first = rows["binance", "BTC-USDT", "1m"]
+    assert (first["expected"], first["from"], first["present"]) == (100, at(100), 100)
+    assert rows["binance", "ETH-USDT", "1m"]["expected"] == 1000
+    assert rows["binance", "ETH-USDT", "1M"]["from"] >= BEGINNING
+    assert rows["coingecko", "BTC-USD", "30m"]["expected"] == 48, "of which it has a day"
+    assert ("coingecko", "BTC-USD", "1h") not in rows, "it comes with the half hours"
+    whys: dict[tuple[str, str], set[str]] = {}
+    for gap in everything["gaps"]:
+        whys.setdefault((gap["exchange"], gap["symbol"]), set()).update(
+            gap["reasons"] if gap["state"] != "absent" else ()
+        )
+    assert whys["binance", "BTC-USDT"] == {"history is being loaded: 4000 candles to go"}
+    assert "binance does not trade it" in whys["binance", "ETH-USDT"]
+    assert "deribit: deribit.test answers 403" in whys["deribit", "BTC-USD-PERPETUAL"]
+    assert whys["binance", "SOL-EUR"] == {"nobody collects it: name it in KURS_SYMBOLS, or import it"}
+    (hole,) = [gap for gap in everything["gaps"] if gap["symbol"] == "SOL-EUR" and gap["timeframe"] == "1h"]
+    assert hole["candles"] == 6
 
 
 async def scroll(replica: Replica, symbol: str, resolution: str, countback: int | None) -> list[int]:
@@ -450,6 +514,11 @@ async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
     history = await replica.get("/udf/history?symbol=ETHUSDT&resolution=D&from=0&to=1900000000")
     assert '"c":[3290.125,3290.125' in history.text
     assert len(history.json()["t"]) == 6
+    for ends in ("from=-99999999&to=-9999", "from=-9999&to=0"):  # charts scroll as far when bars are months
+        assert (await replica.get(f"/udf/history?symbol=ETHUSDT&resolution=M&{ends}")).json() == {"s": "no_data"}
+    coarse = (await replica.get("/udf/symbols?symbol=COINGECKO:BTC-USD")).json()
+    assert coarse["supported_resolutions"][:2] == ["30", "60"]
+    assert (coarse["intraday_multipliers"][0], coarse["has_daily"]) == ("30", True)
     assert (await replica.get("/udf/time")).text == str(NOW // 1000)
     (mark,) = (await replica.get(f"/udf/marks?symbol=BTCUSDT&resolution=1&from=0&to={NOW // 1000}")).json()
     assert (mark["time"], mark["color"]) == ((LAST - 5 * MINUTE) // 1000, "red")
@@ -457,6 +526,7 @@ async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
         "symbols?symbol=NOSUCH": "does not exist",
         "history?symbol=BTCUSDT&resolution=7&from=0&to=1": "there are: 1, 3, 5",
         "history?symbol=BTCUSDT&resolution=1&from=x&to=1": "not a time",
+        "history?symbol=COINGECKO:BTCUSD&resolution=1&from=0&to=1": "there are: 30m, 1h",
         "history?resolution=1": "symbol is missing",
     }.items():
         answer = await replica.get(f"/udf/{query}")

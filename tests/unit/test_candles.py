@@ -207,6 +207,10 @@ def test_the_exchanges_word_outranks_ours_and_each_change_of_a_closed_candle_is_
     again = settled(corrected, candle(later, over=True, source=Origin.EXCHANGE))
     assert again == candle(later, over=True, source=Origin.EXCHANGE, revision=2)
     assert settled(again, of_kline(Kline(SERIES["1m"], later))) is None
+    assert settled(again, of_kline(Kline(SERIES["1m"], ours, Origin.IMPORT))) is None, "its files may be cut short"
+    imported = candle(ours, over=True, source=Origin.IMPORT)
+    assert settled(built, candle(theirs, over=True, source=Origin.IMPORT)) == replace(imported, bar=theirs, revision=1)
+    assert settled(imported, candle(ours, over=True, source=Origin.EXCHANGE)) == confirmed
 
 
 def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:

@@ -104,6 +104,23 @@ def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself(
     asyncio.run(play())
 
 
+def test_what_somebody_edited_is_not_sealed_anew_with_a_correction_before_it() -> None:
+    async def play() -> None:
+        store = Kept()
+        await written(store, *day(0), *day(1), *day(2))
+        await sealed(store, FIRST + 3 * DAY)
+        before = check(store, [0, 1, 2])
+        true = store.rows[HOURS][FIRST + DAY]
+        store.rows[HOURS][FIRST + DAY] = replace(true, bar=empty(FIRST + DAY, Decimal(9)))
+        await written(store, day(0, price=6)[7])
+        assert [store.chain[HOURS, seal.day].revision for seal in before] == [1, 0, 0]
+        assert store.chain[HOURS, FIRST + DAY] == before[1]
+        await written(store, Kline(HOURS, true.bar))
+        assert [seal.revision for seal in check(store, [0, 1, 2])] == [1, 1, 1]
+
+    asyncio.run(play())
+
+
 def test_older_days_join_the_chain_when_no_more_come() -> None:
     async def play() -> None:
         store = Kept()

@@ -1,7 +1,8 @@
 """Candles into PostgreSQL, fast: every digit travels as text, and PostgreSQL alone makes numbers of it.
 
-A long run of a series of which nothing is kept yet, which is what history and imports bring, goes by COPY; all else by
-one INSERT ... ON CONFLICT over arrays, which leaves alone what is the same.
+A long run without a hole, which is what history and imports bring, is taken out as far as it is there and goes in by
+COPY: half the price of an update, whose every row is looked for by itself. All else goes by one INSERT ... ON CONFLICT
+over arrays, which leaves alone what is the same.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.tables import candles
 from services.core.model import Candle
+from services.core.timeframes import TIMEFRAMES
 
 
 class Run(NamedTuple):
@@ -24,11 +26,11 @@ class Run(NamedTuple):
     candles: list[Candle]
 
 
-LONG = 100  # candles of one series that are worth the questions before a COPY
+LONG = 100  # candles of one series that are worth a COPY
 CHUNK = 200  # rows that are sent while the next are being written out
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
-_VALUES = [name for name in _COLUMNS if name not in _KEY]
+_VALUES = [name for name in _COLUMNS if name not in (*_KEY, "created_at")]
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _QUOTES = str.maketrans({"\\": r"\\", '"': r"\""})
 
@@ -47,15 +49,14 @@ def _arrays() -> str:
 _UPSERT = f"""
 INSERT INTO candles ({_listed(_COLUMNS)}) SELECT {_arrays()}, ${len(_COLUMNS)}::bigint
 ON CONFLICT ({_listed(_KEY)}) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name}"' for name in _VALUES)}
-WHERE ({_listed(_VALUES[:-1], "candles.")}) IS DISTINCT FROM ({_listed(_VALUES[:-1], "excluded.")})
+WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excluded.")})
 """  # noqa: S608  our own names
 
-# asked for each run by itself: PostgreSQL then looks only into the years it lies in
-_FRESH = """
-SELECT NOT EXISTS (
-    SELECT FROM candles
-    WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
-)
+# of each run by itself: PostgreSQL then looks only into the years it lies in
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"  # else another one's run comes between these two
+_TAKEN = """
+DELETE FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
+RETURNING timestamp, created_at
 """
 
 
@@ -65,31 +66,35 @@ async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> No
     Raises asyncpg.UniqueViolationError when another writer was faster with a candle that nobody had: then nothing is
     saved, and the next time it is known.
     """
-    fresh = await _fresh(connection, [run for run in runs if len(run.candles) >= LONG])
-    if fresh:
+    long = [run for run in runs if _long(run)]
+    if long:
+        made = [await _taken_out(connection, run) for run in long]
         driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-        await driver.copy_to_table("candles", source=_lines(fresh, now), columns=_COLUMNS)
-    done = {run.key for run in fresh}
-    if rest := [run for run in runs if run.key not in done]:
+        await driver.copy_to_table("candles", source=_lines(zip(long, made, strict=True), now), columns=_COLUMNS)
+    if rest := [run for run in runs if not _long(run)]:
         await connection.exec_driver_sql(_UPSERT, (*_written(rest), now))
 
 
-async def _fresh(connection: AsyncConnection, runs: Sequence[Run]) -> list[Run]:
-    """The runs of which nothing is kept. Asking begins the transaction, of which COPY must be a part."""
-    fresh = []
-    for run in runs:
-        ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
-        if (await connection.exec_driver_sql(_FRESH, (*run.key, *ends))).scalar_one():
-            fresh.append(run)
-    return fresh
+def _long(run: Run) -> bool:
+    """Whether it is long, and nothing else can be kept between its ends."""
+    ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
+    return len(run.candles) >= LONG and TIMEFRAMES[run.key[2]].expected(*ends) == len(run.candles)
 
 
-async def _lines(runs: Sequence[Run], now: int) -> AsyncIterator[bytes]:
+async def _taken_out(connection: AsyncConnection, run: Run) -> dict[int, int]:
+    """When each candle that was there was first kept. The lock begins the transaction, of which COPY is a part."""
+    ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
+    await connection.exec_driver_sql(_TURN, (" ".join(run.key),))
+    return {row.timestamp: row.created_at for row in await connection.exec_driver_sql(_TAKEN, (*run.key, *ends))}
+
+
+async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncIterator[bytes]:
     """COPY's text format, in pieces, so that PostgreSQL works on one while the next is written."""
-    for key, rows in runs:
+    for (key, rows), made in runs:
         start = "\t".join(word.translate(_ESCAPES) for word in key)
         for place in range(0, len(rows), CHUNK):
-            yield "".join([f"{start}\t{_line(row)}\t{now}\n" for row in rows[place : place + CHUNK]]).encode()
+            chunk = rows[place : place + CHUNK]
+            yield "".join([f"{start}\t{_line(row)}\t{made.get(row.bar.timestamp, now)}\n" for row in chunk]).encode()
 
 
 def _line(row: Candle) -> str:

@@ -50,7 +50,7 @@ async def save(connection: AsyncConnection, items: Sequence[Candle]) -> None:
     new = insert(connection, candles)
     statement = new.on_conflict_do_update(
         index_elements=KEY,
-        set_={name: new.excluded[name] for name in [*VALUES, "created_at"]},
+        set_={name: new.excluded[name] for name in VALUES},
         where=or_(*(candles.c[name] != new.excluded[name] for name in VALUES)),
     )
     await connection.execute(statement, [_row(run.key, candle, now) for run in runs for candle in run.candles])

@@ -47,7 +47,7 @@ candles = Table(
     Column("closed", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),  # when it was first kept: no revision changes that
     PrimaryKeyConstraint(
         "exchange",
         "symbol",

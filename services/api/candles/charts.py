@@ -1,10 +1,11 @@
 """`/api/chart-data`: answers kept as bytes until a candle in them changes."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from services.api.candles import asked, rows
-from services.api.candles.listing import Listing, Symbol
+from services.api.candles.listing import Listing
 from services.api.candles.pages import SETTLED_MS, Pages
 from services.core.model import Candle, Series
 from services.core.timeframes import Timeframe
@@ -18,14 +19,10 @@ CLOSED = b"public, max-age=60"
 
 
 class _Question(NamedTuple):
-    symbol: Symbol
+    series: Series
     timeframe: Timeframe
     period: asked.Period
     fill: str
-
-    @property
-    def series(self) -> Series:
-        return self.symbol.series(self.timeframe.name)
 
 
 class _Ready(NamedTuple):
@@ -71,8 +68,9 @@ class Charts:
 
     async def _understood(self, query: bytes, now: int) -> _Question:
         words = asked.words(query)
-        symbol = await self._listing.find(asked.one(words, "symbol", "BTCUSDT"), asked.one(words, "exchange"))
-        return _Question(symbol, asked.timeframe(words), asked.period(words, now), asked.fill(words))
+        symbol, timeframe = asked.one(words, "symbol", "BTCUSDT"), asked.timeframe(words)
+        series = await self._listing.series(symbol, asked.one(words, "exchange"), timeframe.name)
+        return _Question(series, timeframe, asked.period(words, now), asked.fill(words))
 
     async def _candles(self, question: _Question) -> list[Candle]:
         series, (since, until, limit) = question.series, question.period
@@ -86,16 +84,16 @@ class Charts:
     async def _filled(self, question: _Question, candles: list[Candle]) -> list[Candle | rows.Missing]:
         """With a slot for each closed opening, as far as the candles go if a limit ended them."""
         timeframe, (since, until, limit) = question.timeframe, question.period
-        if since is None and not candles:
-            return []
-        first = candles[0].bar.timestamp if since is None else since
-        last = min(until, timeframe.opening(self._now()) - 1)
+        most, last = limit or asked.MOST, min(until, timeframe.opening(self._now()) - 1)
         if since is not None and len(candles) == limit:
             last = candles[-1].bar.timestamp
+        first = timeframe.back(timeframe.opening(last), most - 1) if since is None else since
         before = next(iter(await self._store.last(question.series, first - 1, 1)), None)
-        slots = rows.filled(candles, timeframe, (first, last), before, question.fill == "prev")
+        if before is None:  # years may lie before the first candle: nothing is said of them
+            first = candles[0].bar.timestamp if candles else last + 1
+        openings = islice(timeframe.openings(first, last), most)
+        slots = rows.filled(candles, openings, before, question.fill == "prev")
         slots += [candle for candle in candles if candle.bar.timestamp > last]
-        most = limit or asked.MOST
         return slots[-most:] if since is None else slots[:most]
 
     def _heard(self, candle: Candle) -> None:

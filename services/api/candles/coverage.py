@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from services.api.candles import asked, schemas
-from services.api.candles.listing import Listing, Symbol
-from services.core import model, runs
+from services.api.candles import asked, reasons, schemas
+from services.api.candles.listing import Listing, Symbol, configured
+from services.api.states import standing
+from services.core import history, model, runs
 from services.core.errors import unknown_name
 from services.core.model import Hole, HoleState, Series
-from services.core.timeframes import TIMEFRAMES, Timeframe
+from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 from services.web import Kept
 
 RECENT = 1000  # openings that are looked at when no `from` says otherwise
+MISSING = ("open", "unnoticed")
 COUNTS = ("expected", "present", "missing", "repaired", "empty", "revised")
 HEADERS = [
     (b"content-type", b"application/json"),
@@ -24,27 +26,61 @@ class Ledger:
     """Coverage of one series, of a symbol's, or of all."""
 
     def __init__(self, deps: Deps, listing: Listing) -> None:
-        self._listing, self._store, self._now = listing, deps.store, deps.clock.now
+        self._deps, self._listing, self._store, self._now = deps, listing, deps.store, deps.clock.now
+        exchanges = {exchange.name: exchange for exchange in deps.exchanges}
+        self._sources = {series[:2]: exchanges[series.exchange] for series in configured(deps)}
 
     async def coverage(self, query: bytes) -> Kept:
         """The answer to a query string. Raises KursError."""
         now, words = self._now(), asked.words(query)
-        period = asked.period(words, now)
-        known = await self._store.series()
-        spans = {
-            series: openings(TIMEFRAMES[series.timeframe], period, now, known.get(series))
-            for series in await self._selected(words)
-        }
+        spans = await self._spans(await self._selected(words), asked.period(words, now), now)
         lost = await self._store.gaps(min((since for since, _ in spans.values()), default=now), now)
         counts, gaps = list[schemas.Counts](), list[schemas.Gap]()
         for series, span in spans.items():
             coverage = await self._store.coverage(series, *span)
             counts.append(counted(coverage))
-            gaps += holes(coverage, lost)
+            gaps += self._gaps(coverage, lost, now)
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
         body = schemas.Coverage(time=now, gaps=gaps, series=counts, **totals).model_dump_json().encode()
         return Kept(body, HEADERS, packs=True)
+
+    async def _spans(self, selected: Sequence[Series], period: asked.Period, now: int) -> dict[Series, tuple[int, int]]:
+        """The first and last closed opening to look at, of those that have such. Without `from` the newest ones."""
+        known, absent = await self._store.series(), await self._store.holes(HoleState.ABSENT)
+        spans = {}
+        for series in selected:
+            timeframe = TIMEFRAMES[series.timeframe]
+            since, until = period.since, timeframe.opening(min(period.until, timeframe.opening(now) - 1))
+            if since is None:
+                due = self._due(series, until, absent)
+                first = min(due, known[series][0]) if series in known else due
+                since = max(timeframe.back(until, RECENT - 1), first)
+            if since <= until:
+                spans[series] = since, until
+        return spans
+
+    def _due(self, series: Series, until: int, absent: Sequence[Hole]) -> int:
+        """The first opening that should be kept: as much as is configured, as far back as the exchange has candles."""
+        timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
+        given = history.given(exchange, series.instrument) if exchange else ()
+        if exchange is None or series.timeframe not in given:
+            return timeframe.closing(until)
+        first = history.due(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
+        for hole in absent:  # oldest first
+            if hole.series == series and hole.since <= first <= hole.until:
+                first = timeframe.closing(hole.until)
+        return first
+
+    def _gaps(self, coverage: model.Coverage, lost: Sequence[model.Gap], now: int) -> Iterator[schemas.Gap]:
+        """The holes of a series, and what is missing without having been noticed, with the reasons."""
+        series = coverage.series
+        for hole, state in holes(coverage):
+            why = reasons.lost(hole, lost)
+            if state in MISSING:
+                about = standing(self._deps.hub, series.exchange, now)
+                why += reasons.delayed(hole, self._sources.get(series[:2]), about, now)
+            yield _gap(hole, state, why)
 
     async def _selected(self, words: asked.Words) -> list[Series]:
         name, exchange = asked.one(words, "symbol"), asked.one(words, "exchange")
@@ -57,21 +93,14 @@ class Ledger:
                 raise unknown_name("exchange", exchange, exchanges)
             symbols = [symbol for symbol in symbols if symbol.exchange == exchange.lower()]
         only = asked.timeframe(words).name if "timeframe" in words else None
+        if name and only:
+            return [await self._listing.series(name, exchange, only)]
         return [
             symbol.series(timeframe)
             for symbol in symbols
-            for timeframe in ((only,) if name and only else symbol.timeframes)
+            for timeframe in symbol.timeframes
             if only in (None, timeframe)
         ]
-
-
-def openings(timeframe: Timeframe, period: asked.Period, now: int, kept: tuple[int, int] | None) -> tuple[int, int]:
-    """The first and last closed opening to look at. Without `from` the newest, none before the first that is kept."""
-    until = timeframe.opening(min(period.until, timeframe.opening(now) - 1))
-    if period.since is not None:
-        return period.since, until
-    since = timeframe.back(until, RECENT - 1)
-    return max(since, kept[0]) if kept else since, until
 
 
 def counted(coverage: model.Coverage) -> schemas.Counts:
@@ -94,27 +123,18 @@ def counted(coverage: model.Coverage) -> schemas.Counts:
     )
 
 
-def holes(coverage: model.Coverage, lost: Sequence[model.Gap]) -> Iterator[schemas.Gap]:
-    """The holes of a series, and what is missing without having been noticed, with what was lost at that time."""
+def holes(coverage: model.Coverage) -> Iterator[tuple[Hole, str]]:
+    """The holes of a series with their states, and what is missing without having been noticed."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
-    noticed = [(hole.since, hole.until) for hole in coverage.holes if hole.state is not HoleState.REPAIRED]
     for hole in coverage.holes:
-        yield _gap(hole, hole.state, lost)
+        yield hole, hole.state
+    noticed = [(hole.since, hole.until) for hole in coverage.holes if hole.state is not HoleState.REPAIRED]
     for since, until in runs.without(timeframe, coverage.missing, noticed):
-        yield _gap(Hole(coverage.series, since, until, 0), "unnoticed", lost)
+        yield Hole(coverage.series, since, until, 0), "unnoticed"
 
 
-def _gap(hole: Hole, state: str, lost: Sequence[model.Gap]) -> schemas.Gap:
+def _gap(hole: Hole, state: str, why: Sequence[str]) -> schemas.Gap:
     series, timeframe = hole.series, TIMEFRAMES[hole.series.timeframe]
-    end = timeframe.closing(hole.until)
-    reasons = (
-        gap.reason
-        for gap in lost
-        if gap.exchange == series.exchange
-        and gap.instrument in (None, series.instrument)
-        and gap.since < end
-        and gap.until >= hole.since
-    )
     return schemas.Gap(
         **_names(series),
         since=hole.since,
@@ -124,7 +144,7 @@ def _gap(hole: Hole, state: str, lost: Sequence[model.Gap]) -> schemas.Gap:
         noticed=hole.noticed or None,
         settled=hole.settled,
         origin=hole.origin,
-        reasons=list(dict.fromkeys(reasons)),
+        reasons=list(why),
     )
 
 

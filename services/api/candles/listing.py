@@ -1,32 +1,37 @@
 """The symbols that have candles: the only names that a question may hold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from services.core.errors import Unavailable, UnknownName
+from services.core.errors import Unavailable, UnknownName, unknown_name
+from services.core.history import given
 from services.core.model import Instrument, Series
 from services.core.routes import collected
 from services.core.symbols import find, split
-from services.core.timeframes import TIMEFRAMES
+from services.core.timeframes import rolled_up
 from services.ports import Deps
 
 KEY, SECONDS = "symbols:list", 3600
 KNOWN_MS = 60_000  # how long this process needs not look again
 AGAIN_MS = 1_000  # how often a name that is unknown makes it look
+T = TypeVar("T")
 
 
 class Symbol(Struct, frozen=True):
-    """An instrument at an exchange, with the timeframes that are kept of it or that the exchange gives."""
+    """An instrument at an exchange, with the timeframes that can be had: given by the exchange, imported, rolled up."""
 
     exchange: str
     instrument: Instrument
     timeframes: tuple[str, ...]
 
     def series(self, timeframe: str) -> Series:
-        """Its candles of one timeframe."""
+        """Its candles of one timeframe. Raises UnknownName where there are none."""
+        if timeframe not in self.timeframes:
+            raise unknown_name(f"timeframe of {self.exchange} {self.instrument}", timeframe, self.timeframes)
         return Series(self.exchange, self.instrument, timeframe)
 
 
@@ -48,14 +53,22 @@ class Listing:
     async def find(self, name: str, exchange: str = "") -> Symbol:
         """`BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT`, at the first exchange that has it. Raises UnknownName."""
         prefix, bare = split(name)
-        place = exchange.lower() or prefix
+        return await self._known(lambda symbols: _found(symbols, bare, exchange.lower() or prefix))
+
+    async def series(self, name: str, exchange: str, timeframe: str) -> Series:
+        """A symbol's candles of one timeframe. Raises UnknownName."""
+        prefix, bare = split(name)
+        return await self._known(lambda symbols: _found(symbols, bare, exchange.lower() or prefix).series(timeframe))
+
+    async def _known(self, find: Callable[[Sequence[Symbol]], T]) -> T:
+        """What is found in the list; where something is not, it may be news."""
         try:
-            return _found(await self.symbols(), bare, place)
+            return find(await self.symbols())
         except UnknownName:
             if self._deps.clock.now() - (self._read or 0) < AGAIN_MS:
                 raise
         self._symbols, self._read = await self._stored(), self._deps.clock.now()
-        return _found(self._symbols, bare, place)
+        return find(self._symbols)
 
     async def _cached(self) -> list[Symbol]:
         try:
@@ -66,7 +79,7 @@ class Listing:
 
     async def _stored(self) -> list[Symbol]:
         kept = await self._deps.store.series()
-        symbols = listed([*_configured(self._deps), *kept], self._deps.settings.exchanges)
+        symbols = listed([*configured(self._deps), *kept], self._deps.settings.exchanges)
         with suppress(Unavailable):  # then the next one looks into the store as well
             await self._deps.cache.set(KEY, msgspec.json.encode(symbols), SECONDS)
         return symbols
@@ -78,22 +91,20 @@ def listed(series: Iterable[Series], order: Sequence[str]) -> list[Symbol]:
     for exchange, instrument, timeframe in series:
         kept.setdefault((exchange, instrument), set()).add(timeframe)
     symbols = [
-        Symbol(exchange, instrument, tuple(name for name in TIMEFRAMES if name in timeframes))
-        for (exchange, instrument), timeframes in kept.items()
+        Symbol(exchange, instrument, rolled_up(timeframes)) for (exchange, instrument), timeframes in kept.items()
     ]
     places = {name: place for place, name in enumerate(order)}
     return sorted(symbols, key=lambda s: (places.get(s.exchange, len(places)), s.exchange, str(s.instrument)))
 
 
-def _configured(deps: Deps) -> Iterable[Series]:
+def configured(deps: Deps) -> Iterable[Series]:
     """What the configured exchanges give candles of, kept already or not."""
     settings = deps.settings
     for exchange in deps.exchanges:
         instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
-        for instrument in instruments if exchange.history else ():
-            for timeframe in TIMEFRAMES:
-                if exchange.history and exchange.history(instrument, timeframe, 0, 0):
-                    yield Series(exchange.name, instrument, timeframe)
+        for instrument in instruments:
+            for timeframe in given(exchange, instrument):
+                yield Series(exchange.name, instrument, timeframe)
 
 
 def _found(symbols: Iterable[Symbol], name: str, exchange: str) -> Symbol:

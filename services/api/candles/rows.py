@@ -1,12 +1,11 @@
 """Candles as JSON, written by hand: a number keeps a decimal's digits only if no float ever held it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 from services.api.origins import number
 from services.core.model import Candle
-from services.core.timeframes import Timeframe
 
 
 class Missing(NamedTuple):
@@ -23,16 +22,16 @@ def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing]) -> byte
 
 
 def filled(
-    candles: Sequence[Candle], timeframe: Timeframe, openings: tuple[int, int], before: Candle | None, flat: bool
+    candles: Sequence[Candle], openings: Iterable[int], before: Candle | None, flat: bool
 ) -> list[Candle | Missing]:
-    """One slot for each opening in a range, both ends inclusive, from the first candle that is kept on.
+    """One slot for each opening, from the first candle that is kept on.
 
-    `before` is the last candle ahead of the range; `flat`: what is missing goes on at the last close.
+    `before` is the last candle ahead of them; `flat`: what is missing goes on at the last close.
     """
     kept = {candle.bar.timestamp: candle for candle in candles}
     slots: list[Candle | Missing] = []
     last = before
-    for opening in timeframe.openings(*openings):
+    for opening in openings:
         if candle := kept.get(opening):
             last = candle
             slots.append(candle)

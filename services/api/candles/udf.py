@@ -63,8 +63,8 @@ class Udf:
     async def symbols(self, query: bytes) -> Kept:
         """One symbol."""
         symbol = await self._listing.find(asked.one(asked.words(query), "symbol", "BTCUSDT"))
-        first = next(iter(symbol.timeframes), "1m")
-        candles = await self._store.last(symbol.series(first), self._now(), RECENT)
+        candles = await self._store.last(symbol.series(symbol.timeframes[0]), self._now(), RECENT)
+        own = [name for name, timeframe in RESOLUTIONS.items() if timeframe.name in symbol.timeframes]
         return _json(
             {
                 **_found(symbol),
@@ -77,12 +77,12 @@ class Udf:
                 "pricescale": 10 ** digits(candle.bar for candle in candles),
                 "volume_precision": 8,
                 "currency_code": symbol.instrument.quote,
-                "has_intraday": True,
-                "has_daily": True,
-                "has_weekly_and_monthly": True,
-                "intraday_multipliers": list(INTRADAY),
-                "daily_multipliers": ["1", "3"],
-                "supported_resolutions": list(RESOLUTIONS),
+                "has_intraday": any(name in INTRADAY for name in own),
+                "has_daily": "1D" in own,
+                "has_weekly_and_monthly": "1W" in own,
+                "intraday_multipliers": [name for name in own if name in INTRADAY],
+                "daily_multipliers": [name[:-1] for name in own if name.endswith("D")],
+                "supported_resolutions": own,
                 "data_status": "streaming",
             }
         )
@@ -104,9 +104,9 @@ class Udf:
     async def history(self, query: bytes) -> Kept:
         """Bars in [from, to), or the `countback` last ones before `to`. `no_data` without `nextTime`: none is older."""
         words, now = asked.words(query), self._now()
-        symbol, timeframe = await self._listing.find(asked.one(words, "symbol", "BTCUSDT")), resolution(words)
-        series, count = symbol.series(timeframe.name), asked.whole(words, "countback", 10**6)
-        since, end = asked.time(words, "from") or 0, asked.time(words, "to") or now + 1
+        name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
+        series, count = await self._listing.series(name, "", timeframe.name), asked.whole(words, "countback", 10**6)
+        since, end = time(words, "from", 0), time(words, "to", now + 1)
         until = min(end - 1, now)
         if count or timeframe.expected(since, until) > asked.MOST:
             candles = await self._store.last(series, until, min(count or MOST, MOST))
@@ -121,10 +121,11 @@ class Udf:
     async def marks(self, query: bytes) -> Kept:
         """The holes in a range."""
         words, now = asked.words(query), self._now()
-        symbol, timeframe = await self._listing.find(asked.one(words, "symbol", "BTCUSDT")), resolution(words)
-        since, until = asked.time(words, "from") or 0, asked.time(words, "to") or now
+        name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
+        series = await self._listing.series(name, "", timeframe.name)
+        since, until = time(words, "from", 0), time(words, "to", now)
         closed = min(until, timeframe.opening(now) - 1)
-        coverage = await self._store.coverage(symbol.series(timeframe.name), since, closed)
+        coverage = await self._store.coverage(series, since, closed)
         return _json([_mark(number, hole) for number, hole in enumerate(coverage.holes)])
 
 
@@ -135,6 +136,14 @@ def resolution(words: asked.Words) -> Timeframe:
     if found is None:
         raise unknown_name("resolution", name, list(RESOLUTIONS))
     return found
+
+
+def time(words: asked.Words, name: str, otherwise: int) -> int:
+    """A time in ms; charts that are scrolled far back ask for years before 1970 too. Raises BadRequest."""
+    if (text := asked.one(words, name)).startswith("-") and text[1:].isdigit():
+        return 0
+    found = asked.time(words, name)
+    return otherwise if found is None else found
 
 
 def digits(bars: Iterable[Bar]) -> int:

@@ -1,0 +1,36 @@
+"""Why candles are missing, for a person to read."""
+
+from collections.abc import Iterable, Iterator
+
+from services.core.exchange import Exchange
+from services.core.model import Feed, Gap, Hole, State
+from services.core.timeframes import TIMEFRAMES
+
+
+def lost(hole: Hole, gaps: Iterable[Gap]) -> list[str]:
+    """What was lost of its exchange while its candles formed, each reason once."""
+    series, end = hole.series, TIMEFRAMES[hole.series.timeframe].closing(hole.until)
+    touching = (
+        gap.reason
+        for gap in gaps
+        if gap.exchange == series.exchange
+        and gap.instrument in (None, series.instrument)
+        and gap.since < end
+        and gap.until >= hole.since
+    )
+    return list(dict.fromkeys(touching))
+
+
+def delayed(hole: Hole, exchange: Exchange | None, state: State, now: int) -> Iterator[str]:
+    """What keeps candles from coming that are missing now; `exchange`: who should give them."""
+    if exchange is None:
+        yield "nobody collects it: name it in KURS_SYMBOLS, or import it"
+        return
+    if not state.connected:
+        yield f"{state.exchange}: {state.reason}"
+    if any(source.instrument == hole.series.instrument and source.feed is Feed.ABSENT for source in state.sources):
+        yield f"{state.exchange} does not trade it"
+    if (over := TIMEFRAMES[hole.series.timeframe].closing(hole.until)) + exchange.history_seconds * 1000 > now:
+        yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.history_seconds:g} s"
+    elif state.history and state.history.missing:
+        yield f"history is being loaded: {state.history.missing} candles to go"

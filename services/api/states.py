@@ -1,0 +1,19 @@
+"""How the exchanges stand, as a replica has heard it."""
+
+from msgspec.structs import replace
+
+from services.core.model import State
+from services.hub import Hub
+
+UNHEARD = 5_000  # ms after which a collector that says nothing is taken for dead
+
+
+def standing(hub: Hub, exchange: str, now: int) -> State:
+    """What its collector said last; where that is long ago, or never was, the state says so."""
+    known = hub.states.get(exchange)
+    if known is None:
+        return State(exchange, now, False, "none", "", "its collector has not been heard", now, None, 0, False)
+    if (unheard := now - known.time) <= UNHEARD:
+        return known
+    reason = f"its collector has not been heard for {unheard / 1000:.0f} s"
+    return replace(known, connected=False, transport="none", reason=reason, since=known.time)

@@ -1,6 +1,7 @@
 """The journal on Redis: a stream per log under `journal:{rates}`, whose ids are the entries' numbers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -33,8 +34,8 @@ class RedisJournal:
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
         with reaching():
-            rows = await self._redis.xrange(_key(log), _id(number), "+", count=most + bool(number))
-        return continued([_entry(log, *row) for row in rows or ()], number)
+            rows: Any = await self._redis.xrange(_key(log), _id(number), "+", count=most + bool(number))
+        return continued([_entry(log, *row) for row in rows], number)
 
     async def newest(self, *logs: str) -> list[Entry | None]:
         """The last entry of each log, in one round trip."""

@@ -108,7 +108,7 @@ class Anchored(NamedTuple):
             return 0
         places = self.places(time, timeframe)
         first = self._place(timeframe.back(int(time[0]), 1), timeframe)
-        known = places[0] != first or places[0] == self._place(BEGINNING, timeframe)
+        known = int(places[0]) != first or int(places[0]) == self._place(BEGINNING, timeframe)
         starts = [0] * known + (np.flatnonzero(np.diff(places)) + 1).tolist()
         return starts[self.before] if len(starts) > self.before else len(time)
 

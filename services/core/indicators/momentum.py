@@ -7,6 +7,8 @@ from services.core.indicators.columns import Columns, Floats
 from services.core.indicators.library import talib
 from services.core.indicators.memory import Bars, smoothed, wilder, windowed
 
+SIMPLE = talib.MA_Type.SMA
+
 
 @indicator(
     "Relative Strength Index",
@@ -35,7 +37,7 @@ def rsi(columns: Columns, period: int) -> Floats:
     ascending=True,
 )
 def macd(columns: Columns, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
-    """The fast exponential average of the close less the slow one; the exponential average of that; their difference."""
+    """The fast exponential average of the close less the slow one; an exponential average of it; their difference."""
     return talib.MACD(columns.close, fast, slow, signal)
 
 
@@ -52,7 +54,7 @@ def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, .
     """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`; 0 if there is
     no range. %D: the mean of the last `d` of it.
     """
-    return talib.STOCH(columns.high, columns.low, columns.close, period, smooth, 0, d, 0)
+    return talib.STOCH(columns.high, columns.low, columns.close, period, smooth, SIMPLE, d, SIMPLE)
 
 
 @indicator(
@@ -104,7 +106,7 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Bars(int),
 )
 def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
-    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when it is the oldest."""
+    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest."""
     down, up = talib.AROON(columns.high, columns.low, period)
     return up, down
 

@@ -42,9 +42,9 @@ def volume(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Anchored(_count),
 )
 def obv(columns: Columns, timeframe: Timeframe) -> Floats:
-    """The volume of each candle whose close rose, less that of each whose close fell. Only differences mean anything: it
-    begins at 0 with the UTC week for 1m and 3m, with the month up to 30m, with the year up to 12h, else with the first
-    candle that is kept.
+    """The volume of each candle whose close rose, less that of each whose close fell. Only differences mean anything:
+    it begins at 0 with the UTC week for 1m and 3m, with the month up to 30m, with the year up to 12h, else with the
+    first candle that is kept.
     """
 
     def count(part: Columns) -> Floats:
@@ -62,8 +62,8 @@ def obv(columns: Columns, timeframe: Timeframe) -> Floats:
     memory=Anchored(_session),
 )
 def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
-    """The mean of (high + low + close) / 3 weighted by volume, since the UTC day began; for 1d and longer since the year
-    did. No value before anything was traded.
+    """The mean of (high + low + close) / 3 weighted by volume, since the UTC day began; for 1d and longer since the
+    year did. No value before anything was traded.
     """
 
     def mean(part: Columns) -> Floats:
@@ -115,8 +115,8 @@ def vp(columns: Columns, bars: int, rows: int) -> list[Level]:
     ]
     middles = (edges[1:] + edges[:-1]) / 2
     return found + [
-        Level("row", float(middle), {"volume": float(volume), "low": float(low), "high": float(high)})
-        for middle, volume, low, high in zip(middles, held, edges[:-1], edges[1:], strict=True)
+        Level("row", float(middle), {"volume": float(volume), "low": float(bottom), "high": float(top)})
+        for middle, volume, bottom, top in zip(middles, held, edges[:-1], edges[1:], strict=True)
     ]
 
 

@@ -10,6 +10,7 @@ from services.core.model import Candle
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class Columns(NamedTuple):

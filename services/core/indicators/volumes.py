@@ -32,7 +32,7 @@ def _session(time: Whole, timeframe: Timeframe) -> Whole:
 )
 def volume(columns: Columns, period: int) -> tuple[Floats, ...]:
     """What was traded, in units of the base; the mean of the last `period`."""
-    return columns.volume, talib.SMA(columns.volume, period)
+    return columns.volume, np.maximum(talib.SMA(columns.volume, period), 0)  # a sum of nothing may be a little less
 
 
 @indicator(
@@ -82,9 +82,12 @@ def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
 )
 def mfi(columns: Columns, period: int) -> Floats:
     """The share, in percent, of the last `period` candles' (high + low + close) / 3 times volume in which that price
-    rose, of that in which it rose or fell.
+    rose, of that in which it rose or fell. No value where there is neither.
     """
-    return talib.MFI(columns.high, columns.low, columns.close, columns.volume, period)
+    flow = talib.MFI(columns.high, columns.low, columns.close, columns.volume, period)
+    price = columns.high + columns.low + columns.close
+    moved = np.where(np.diff(price, prepend=price[:1]) != 0, columns.volume, 0.0)
+    return np.where(talib.MAX(moved, period) > 0, flow, np.nan) if len(price) >= period else flow
 
 
 @indicator(

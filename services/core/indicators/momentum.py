@@ -19,9 +19,10 @@ def rsi(columns: Columns, period: int) -> Floats:
     """100 - 100 / (1 + average rise / average fall), Wilder's averages of the changes of the close. No value where the
     close has not changed for so long that nothing is left of the last change.
     """
-    span = wilder(period) + 1
-    still = talib.MAX(columns.close, span) == talib.MIN(columns.close, span)
-    return np.where(still, np.nan, talib.RSI(columns.close, period))
+    places, span = np.arange(len(columns.close)), wilder(period)
+    changed = np.diff(columns.close, prepend=columns.close[:1]) != 0
+    last = np.maximum.accumulate(np.where(changed, places, -span))
+    return np.where(places - last >= span, np.nan, talib.RSI(columns.close, period))
 
 
 @indicator(

@@ -1,4 +1,4 @@
-"""Indicators over HTTP on a real store: beside their candles, the same wherever a range begins, fresh after a change."""
+"""Indicators over HTTP on a real store: beside their candles, the same wherever a range begins, fresh after changes."""
 
 import asyncio
 from collections.abc import AsyncIterator

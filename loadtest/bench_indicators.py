@@ -216,7 +216,8 @@ class Clock:
         return NOW
 
     async def sleep(self, seconds: float) -> None:
-        """Nobody waits here."""
+        """Let that time pass."""
+        await asyncio.sleep(seconds)
 
 
 def candles() -> list[Candle]:

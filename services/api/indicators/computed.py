@@ -5,7 +5,7 @@ with begins a new version before it looks for a page again.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -23,6 +23,7 @@ from services.ports import Deps
 
 SHORTEST, LONGEST = 60, 300  # seconds that a page is kept
 VERSION_SECONDS = 3600
+LATER_SECONDS = 0.05  # until who asked has the answer
 DOUBLE = "<f8"
 Place = tuple[Asked, int]  # an indicator, and the first opening of a page
 
@@ -37,7 +38,7 @@ class Computed:
     """The pages of every series."""
 
     def __init__(self, deps: Deps) -> None:
-        self._cache, self._now = deps.cache, deps.clock.now
+        self._cache, self._now, self._sleep = deps.cache, deps.clock.now, deps.clock.sleep
         self._changed: set[Series] = set()  # others may not know yet
         self._keeping: set[asyncio.Task[None]] = set()
         self._read = msgspec.json.Decoder(_Page)
@@ -74,18 +75,19 @@ class Computed:
                 found[asked, start] = Line(within, values, page.trusted)
         return found
 
-    def keep(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+    def keep(self, series: Series, version: str, lines: Iterable[tuple[Place, Line]]) -> None:
         """Keep these pages, unless a candle changed since. Nobody who asked has to wait for that."""
-        if lines and series not in self._changed:
+        if series not in self._changed:
             task = asyncio.create_task(self._put(series, version, lines))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
 
-    async def _put(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+    async def _put(self, series: Series, version: str, lines: Iterable[tuple[Place, Line]]) -> None:
+        await self._sleep(LATER_SECONDS)
         timeframe = TIMEFRAMES[series.timeframe]
         seconds = min(max(timeframe.length // 1000, SHORTEST), LONGEST)
         with suppress(Unavailable):  # then the next one computes it as well
-            for place, line in lines.items():
+            for place, line in lines:
                 await self._cache.set(_key(series, *place), _body(version, place[1], line, timeframe), seconds)
 
     def _heard(self, candle: Candle) -> None:

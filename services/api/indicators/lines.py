@@ -21,14 +21,14 @@ class Line(NamedTuple):
 
     def between(self, since: int, until: int) -> "Line":
         """The part with openings in [since, until]."""
-        first, end = (int(place) for place in np.searchsorted(self.time, (since, until + 1)))
+        first, end = self.time.searchsorted((since, until + 1)).tolist()
         values = {name: column[first:end] for name, column in self.values.items()}
         return Line(self.time[first:end], values, self.trusted if self.trusted and self.trusted > since else None)
 
 
 def line(asked: Asked, columns: Columns, timeframe: Timeframe, since: int, until: int) -> Line:
     """The line along those of the columns that opened in [since, until]. Of the others it takes what it needs."""
-    first, end = (int(place) for place in np.searchsorted(columns.time, (since, until + 1)))
+    first, end = columns.time.searchsorted((since, until + 1)).tolist()
     need, stop = max(1, warmup(asked, timeframe, since)), end + ahead(asked)
     begin = max(0, first - need)
     while (known := begin + settled(asked, columns.between(begin, stop), timeframe)) > first and begin:

@@ -61,7 +61,7 @@ class Computed:
     ) -> dict[Place, Line]:
         """The pages that are kept, each as a line along those of the openings in `time` that it holds."""
         try:
-            bodies = await self._cache.get(*(_key(series, *place) for place in places)) if places else []
+            bodies = await self._cache.get(*_keys(series, places)) if places else []
             kept = {place: self._read.decode(body) for place, body in zip(places, bodies, strict=True) if body}
         except (Unavailable, msgspec.MsgspecError):
             return {}
@@ -88,15 +88,17 @@ class Computed:
         seconds = min(max(timeframe.length // 1000, SHORTEST), LONGEST)
         with suppress(Unavailable):  # then the next one computes it as well
             for place, line in lines:
-                await self._cache.set(_key(series, *place), _body(version, place[1], line, timeframe), seconds)
+                (key,) = _keys(series, [place])
+                await self._cache.set(key, _body(version, place[1], line, timeframe), seconds)
 
     def _heard(self, candle: Candle) -> None:
         if candle.closed and pages.settled(TIMEFRAMES[candle.series.timeframe], candle.bar.timestamp, self._now()):
             self._changed.add(candle.series)
 
 
-def _key(series: Series, asked: Asked, start: int) -> str:
-    return f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{asked}:{start}"
+def _keys(series: Series, places: Sequence[Place]) -> list[str]:
+    root = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}"
+    return [f"{root}:{asked}:{start}" for asked, start in places]
 
 
 def _body(version: str, start: int, line: Line, timeframe: Timeframe) -> bytes:

@@ -1,15 +1,16 @@
-"""Serves what Kurs knows: rates, directions, exchanges, candles and how complete they are, and all of it live."""
+"""Serves what Kurs knows: rates, directions, exchanges, candles, indicators, and all of it live."""
 
 from services.api import overview, routes
 from services.api.candles import routes as candles
 from services.api.candles.jobs import follow
+from services.api.indicators import routes as indicators
 from services.api.jobs import listen
 from services.api.routes import checks, fronts
 from services.api.streams import routes as streams
 from services.api.streams.jobs import hear
 
 JOBS = [listen, follow, hear]
-ROUTERS = [routes.router, overview.router, candles.router, streams.router]
+ROUTERS = [routes.router, overview.router, candles.router, indicators.router, streams.router]
 FRONTS = fronts
 STREAMS = streams.streams
 CHECKS = checks

@@ -103,10 +103,9 @@ for call in CALLS:
     router.add_api_route(f"/udf/{call}", udf, include_in_schema=False)
 
 
-def fronts(deps: Deps) -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
     """The candles' addresses with what answers them."""
-    listing, pages, now = Listing(deps), Pages(deps), deps.clock.now
-    named = Symbols(listing)
+    named, now = Symbols(listing), deps.clock.now
     reads: Mapping[str, Front] = {
         "chart-data": Answers(deps, Charts(deps, listing, pages).build),
         "candles/coverage": Brief(Ledger(deps, listing).coverage, now, SECOND, 16),

@@ -16,13 +16,19 @@ class Asked(NamedTuple):
     name: str
     parameters: tuple[float, ...]
 
+    @property
+    def named(self) -> dict[str, float]:
+        """The parameters by name."""
+        known = CATALOG[self.name].parameters
+        return {parameter.name: value for parameter, value in zip(known, self.parameters, strict=True)}
+
     def __str__(self) -> str:
         return ":".join([self.name, *map(written, self.parameters)])
 
 
 def written(number: float) -> str:
     """A parameter as it is written: 20, 0.02."""
-    return f"{number:.9f}".rstrip("0").rstrip(".")
+    return str(number) if isinstance(number, int) else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def parse(text: str) -> tuple[Asked, ...]:

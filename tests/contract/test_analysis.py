@@ -111,12 +111,11 @@ async def test_only_rows_that_differ_are_written(store: sql.SqlStore) -> None:
 
 async def places(store: sql.SqlStore) -> set[object]:
     """Where each row is, which a write changes. SQLite writes in place: there it is what the row holds."""
-    place = "ctid::text, xmin::text" if store._engine.dialect.name == "postgresql" else "value"
-    other = place.replace("value", "notes")
+    queries = ["SELECT indicator_name, value FROM indicators", "SELECT timestamp, notes FROM analysis"]
+    if store._engine.dialect.name == "postgresql":
+        queries = ["SELECT ctid::text, 1 FROM indicators", "SELECT ctid::text, 2 FROM analysis"]
     async with store._engine.connect() as connection:
-        found = [*await connection.execute(text(f"SELECT 'indicators', indicator_name, {place} FROM indicators"))]
-        found += [*await connection.execute(text(f"SELECT 'analysis', '', {other} FROM analysis"))]
-    return set(map(tuple, found))
+        return {tuple(row) for query in queries for row in await connection.execute(text(query))}
 
 
 async def test_a_close_is_kept_with_its_digits(store: sql.SqlStore) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Text, cast, delete, select
+from sqlalchemy import RowMapping, Text, cast, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql import series as names
 from services.adapters.sql.dialect import merge
 from services.adapters.sql.tables import analysis
-from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Vote, Volatility
+from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Volatility, Vote
 from services.core.model import Series
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -42,7 +42,7 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
     """Those of candles with openings in [since, until], oldest first."""
     here = analysis.c.timestamp
     mine = select(*_COLUMNS).where(names.of(analysis, series), here.between(since, until)).order_by(here)
-    return [_read(series, row._mapping) for row in await connection.execute(mine)]
+    return [_read(series, row) for row in (await connection.execute(mine)).mappings()]
 
 
 async def forget(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
@@ -67,7 +67,7 @@ def _row(item: Analysis) -> dict[str, str | int]:
     }
 
 
-def _read(series: Series, row: Mapping[str, Any]) -> Analysis:
+def _read(series: Series, row: RowMapping) -> Analysis:
     texts = {name: decoder.decode(row[name]) for name, decoder in _TEXTS.items()}
     trend = Trend(Direction(row["trend"]), row["strength"], texts.pop("votes"))
     return Analysis(series, row["timestamp"], float(row["close"]), row["candles"], trend, **texts)

@@ -32,7 +32,8 @@ async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mappin
     newest = {tuple(row[name] for name in key): row for row in rows}
     ordered = [newest[each] for each in sorted(newest)]  # in one order everywhere, as above
     if connection.dialect.name == "postgresql":
-        columns = tuple([str(row[name]) for row in ordered] for name in table.columns.keys())
+        names = table.columns.keys()
+        columns = tuple([str(row[name]) for row in ordered] for name in names)
         await connection.exec_driver_sql(_merging(table), columns)
         return
     new = insert(connection, table)

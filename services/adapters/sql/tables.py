@@ -103,7 +103,7 @@ cursors = Table(
     Column("since", BigInteger, nullable=False),
 )
 
-# The key has the candle before the indicator: all that is known of a candle lies together, and old rows go by their time.
+# The key has the candle before the indicator: all that is said of a candle lies together, and what is old goes by time.
 indicators = Table(
     "indicators",
     metadata,

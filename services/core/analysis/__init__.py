@@ -10,8 +10,8 @@ from msgspec import Struct
 from services.core.model import Series
 
 DISCLAIMER = (
-    "This describes how the market has moved, by fixed rules on closed candles. It predicts nothing and is no advice to "
-    "buy or to sell."
+    "This describes how the market has moved, by fixed rules on closed candles. It predicts nothing and is no advice "
+    "to buy or to sell."
 )
 
 

@@ -14,8 +14,7 @@ from services.collector.rest import NoAnswer, Rest
 from services.core import runs
 from services.core.backoff import delays
 from services.core.errors import Unavailable
-from services.core.exchange import Exchange
-from services.core.model import Hole, HoleState, Instrument, Kline, Progress, Series
+from services.core.model import Hole, HoleState, Kline, Progress, Series
 from services.core.runs import Run
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.ports import Deps
@@ -24,12 +23,6 @@ URGENT = 1_800_000  # ms; what is missing since then goes before what is older
 PACE = 0.1  # seconds between two pages: what is live goes first
 PATIENCE = 60_000  # ms in which a page should reach the store
 log = logging.getLogger(__name__)
-
-
-def given(exchange: Exchange, instrument: Instrument) -> frozenset[str]:
-    """The timeframes of which the exchange has candles of an instrument."""
-    ask = exchange.history
-    return frozenset(name for name in TIMEFRAMES if ask and ask(instrument, name, 0, 0))
 
 
 class Sent(NamedTuple):
@@ -51,7 +44,7 @@ class History:
             Backlog(Series(line.exchange.name, instrument, name), deps.store, line.exchange, frames)
             for name in reversed(TIMEFRAMES)  # so that nothing rolled up precedes the exchange's own word
             for instrument in line.wanted
-            if name in (frames := given(line.exchange, instrument))
+            if name in (frames := line.exchange.timeframes(instrument))
         ]
         self._pages: dict[Series, list[Run]] = {}  # that are to be asked for
         self._sent: Sent | None = None  # the last page

@@ -90,10 +90,8 @@ def _configured(deps: Deps) -> Iterable[Series]:
     settings = deps.settings
     for exchange in deps.exchanges:
         instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
-        for instrument in instruments if exchange.history else ():
-            for timeframe in TIMEFRAMES:
-                if exchange.history and exchange.history(instrument, timeframe, 0, 0):
-                    yield Series(exchange.name, instrument, timeframe)
+        for instrument in instruments:
+            yield from (Series(exchange.name, instrument, name) for name in exchange.timeframes(instrument))
 
 
 def _found(symbols: Iterable[Symbol], name: str, exchange: str) -> Symbol:

@@ -40,7 +40,7 @@ def analyses(series: Series, columns: Columns, since: int) -> Iterator[Analysis]
     timeframe = TIMEFRAMES[series.timeframe]
     for part in parts(NEED, timeframe, columns, since):
         market, seen = Market(part.columns, timeframe), dict[int, list[Signal]]()
-        for place in range(part.first, len(part.columns.time)):
+        for place in part.places():
             for each in range(max(0, place - RECENT + 1), place + 1):
                 seen[each] = seen[each] if each in seen else signals(At(market, each))
             recent = [signal for each in range(place, max(-1, place - RECENT), -1) for signal in seen[each]]

@@ -16,17 +16,23 @@ BLOCK = 100  # openings
 
 
 class Need(NamedTuple):
-    """Indicators, and at how many candles before the one that is asked for they are looked at too."""
+    """Indicators, and at how many candles before and after the one that is asked for they are looked at too."""
 
     asked: tuple[Asked, ...]
     back: int = 0
+    ahead: int = 0
 
 
 class Part(NamedTuple):
-    """Candles that belong together. Those from the place `first` on are of one block, the others come before it."""
+    """Candles that belong together: those in the places [first, end) are of one block, the others around it."""
 
     columns: Columns
     first: int
+    end: int
+
+    def places(self) -> range:
+        """Those of the block."""
+        return range(self.first, self.end)
 
 
 def block(timeframe: Timeframe, opening: int) -> int:
@@ -56,7 +62,7 @@ def parts(need: Need, timeframe: Timeframe, columns: Columns, since: int) -> Ite
         opening = int(time[place])
         end = _end(timeframe, time, place)
         first = int(np.searchsorted(time, reach(need, timeframe, opening)))
-        yield Part(columns.between(first, end), place - first)
+        yield Part(columns.between(first, min(end + need.ahead, len(time))), place - first, end - first)
         place = end
 
 

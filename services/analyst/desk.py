@@ -1,0 +1,115 @@
+"""All series that are followed: what changed in them is put right in the store, one series at a time, what is live
+first."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from services.analyst import metrics
+from services.analyst.rows import formed, needed, rows
+from services.analyst.telling import Teller
+from services.analyst.window import KEPT, Window
+from services.core.analysis import Analysis
+from services.core.indicators import Columns, columns
+from services.core.model import Candle, Reading, Series
+from services.core.routes import collected
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Deps
+
+FOREVER = 2**62
+WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
+TOLD = 3  # newest closed candles whose readings are told when they change
+
+
+class Desk:
+    """The windows of all series, and what is done with them."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps, self._teller = deps, Teller(deps.bus)
+        self.windows = {series: Window(series) for series in configured(deps)}
+
+    def hear(self, candle: Candle) -> None:
+        """A candle is new or has changed."""
+        if window := self.windows.get(candle.series):
+            window.hear(candle, self._deps.clock.now())
+
+    def next(self) -> Window | None:
+        """What is to be done now: first what is live, then what the store has to be asked about."""
+        now = self._deps.clock.now()
+        live = (window for window in self.windows.values() if window.due is not None and not window.stale)
+        return next(live, None) or next((window for window in self.windows.values() if window.ripe(now)), None)
+
+    async def settle(self, window: Window) -> None:
+        """Have the rows of a series say what its candles say. Raises Unavailable; then it is to be done still."""
+        with metrics.SECONDS.time():
+            if window.stale:
+                await self._read(window)
+            due, wrong, window.due, window.wrong = window.due, window.wrong, None, None
+            if due is None:
+                return
+            items: Sequence[Reading | Analysis] = ()
+            try:
+                items = await asyncio.to_thread(rows, window.series, window.closed, due)
+                await self._save(window.series, items, due, wrong)
+            except BaseException:
+                window.again(due, wrong)
+                raise
+        newest = set(window.closed.time[-TOLD:].tolist())
+        await self._teller.tell(
+            item for item in items if isinstance(item, Reading) and item.timestamp in newest and item.timestamp >= due
+        )
+
+    async def look(self) -> None:
+        """Compare what is at hand with the store. Raises Unavailable."""
+        now = self._deps.clock.now()
+        for window in self.windows.values():
+            if window.stale:
+                continue
+            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
+            window.stale |= now - window.read >= WHOLE or not window.agrees(newest)
+
+    async def follow(self) -> None:
+        """Tell what the standard indicators say at the forming candles that have moved."""
+        moved = [window for window in self.windows.values() if window.moved and window.follows]
+        for window in moved:
+            window.moved = False
+        work = [(window.series, window.closed, columns([window.forming])) for window in moved if window.forming]
+        if work:
+            await self._teller.tell(await asyncio.to_thread(_formed, work))
+
+    async def forget(self) -> None:
+        """Drop the rows of candles that are older than what is to be kept. Raises Unavailable."""
+        count, now = self._deps.settings.analysis_bars, self._deps.clock.now()
+        for series in self.windows if count else ():
+            timeframe = TIMEFRAMES[series.timeframe]
+            await self._deps.store.forget(series, 0, timeframe.back(timeframe.opening(now), count + 1))
+
+    async def _read(self, window: Window) -> None:
+        heard = window.reading()
+        try:
+            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
+            if newest:
+                since = needed(window.timeframe, newest[0].bar.timestamp)
+                newest = await self._deps.store.candles(window.series, since, FOREVER)
+        except BaseException:
+            window.stale = True
+            raise
+        window.take(newest, heard, self._deps.clock.now())
+
+    async def _save(self, series: Series, items: Sequence[Reading | Analysis], due: int, wrong: int | None) -> None:
+        if wrong is not None and wrong < due:
+            await self._deps.store.forget(series, wrong, due - 1)
+        await self._deps.store.save(*items)
+        metrics.ROWS.inc(len(items))
+
+
+def _formed(work: Iterable[tuple[Series, Columns, Columns]]) -> list[Reading]:
+    return [reading for each in work for reading in formed(*each)]
+
+
+def configured(deps: Deps) -> Iterable[Series]:
+    """All timeframes of every symbol that the configured exchanges give candles of."""
+    settings = deps.settings
+    for exchange in deps.exchanges:
+        for instrument in collected(exchange.name, settings.directions, settings.assets, settings.symbols):
+            if exchange.timeframes(instrument):
+                yield from (Series(exchange.name, instrument, name) for name in TIMEFRAMES)

@@ -9,7 +9,10 @@ from starlette.responses import RedirectResponse
 
 from services.api import overview, schemas
 from services.api.candles import routes as candles
+from services.api.candles.listing import Listing
+from services.api.candles.pages import Pages
 from services.api.courses import Courses
+from services.api.indicators import routes as indicators
 from services.core.choice import pick
 from services.ports import Deps
 from services.web import Check, Front, front_answer
@@ -65,7 +68,9 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     """The paths whose answers are kept ready."""
     first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
-    return {**mine, **overview.fronts(deps), **candles.fronts(deps)}
+    listing, pages = Listing(deps), Pages(deps)
+    of_candles = {**candles.fronts(deps, listing, pages), **indicators.fronts(deps, listing, pages)}
+    return {**mine, **overview.fronts(deps), **of_candles}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from services.api.candles import schemas
+from services.api.candles.answers import Answers
 from services.api.candles.charts import Charts
 from services.api.candles.coverage import Ledger
 from services.api.candles.listing import Listing
@@ -102,12 +103,11 @@ for call in CALLS:
     router.add_api_route(f"/udf/{call}", udf, include_in_schema=False)
 
 
-def fronts(deps: Deps) -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
     """The candles' addresses with what answers them."""
-    listing, pages, now = Listing(deps), Pages(deps), deps.clock.now
-    named = Symbols(listing)
+    named, now = Symbols(listing), deps.clock.now
     reads: Mapping[str, Front] = {
-        "chart-data": Charts(deps, listing, pages),
+        "chart-data": Answers(deps, Charts(deps, listing, pages).build),
         "candles/coverage": Brief(Ledger(deps, listing).coverage, now, SECOND, 16),
         "symbols": Brief(named.symbols, now, SECOND, 1),
         "timeframes": Brief(named.timeframes, now, 3600 * SECOND, 1),

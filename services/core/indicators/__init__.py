@@ -1,8 +1,9 @@
-"""Indicators: what each computes from candles, and how much history it needs. numpy and TA-Lib are loaded here: only
-what needs indicators imports this."""
+"""Indicators: what each computes from candles, and how much history it needs.
 
-from services.core.indicators import averages, bands, momentum, volumes  # noqa: F401
-from services.core.indicators import levels as _levels
+numpy and TA-Lib are loaded here, so only what needs indicators imports this.
+"""
+
+from services.core.indicators import averages, bands, momentum, prices, volumes  # noqa: F401  they fill the catalog
 from services.core.indicators.asked import Asked, parse
 from services.core.indicators.catalog import CATALOG, Indicator, Level, Parameter, indicator
 from services.core.indicators.columns import Columns, columns, joined

@@ -16,6 +16,12 @@ class Asked(NamedTuple):
     name: str
     parameters: tuple[float, ...]
 
+    @property
+    def named(self) -> dict[str, float]:
+        """The parameters by name."""
+        known = CATALOG[self.name].parameters
+        return {parameter.name: value for parameter, value in zip(known, self.parameters, strict=True)}
+
     def __str__(self) -> str:
         return ":".join([self.name, *map(written, self.parameters)])
 

@@ -83,7 +83,7 @@ def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displa
     outputs=("supertrend", "direction"),
     overlay=True,
     source="TA-Lib SUPERTREND",
-    memory=Path(lambda period, _: wilder(period) + FEW),
+    memory=Path(lambda period, _: wilder(period) + FEW, lambda _, outputs: outputs[1]),
 )
 def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
     """The middle of high and low, `factor` average true ranges below it while the trend is up (1), above it while it is
@@ -100,7 +100,7 @@ def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ..
     outputs=("psar",),
     overlay=True,
     source="TA-Lib SAR",
-    memory=Path(lambda *_: FEW),
+    memory=Path(lambda *_: FEW, lambda columns, outputs: columns.high + columns.low - 2 * outputs[0]),
 )
 def psar(columns: Columns, step: float, most: float) -> Floats:
     """Nears the trend's extreme by `step` of the distance, by one `step` more with each new extreme up to `most`, never

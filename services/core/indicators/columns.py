@@ -10,6 +10,7 @@ from services.core.model import Candle
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class Columns(NamedTuple):
@@ -24,7 +25,7 @@ class Columns(NamedTuple):
 
     def between(self, first: int, end: int) -> "Columns":
         """The candles in the places [first, end)."""
-        return Columns(*(column[first:end] for column in self))
+        return Columns(self.time[first:end], *(column[first:end] for column in self[1:]))
 
 
 def columns(candles: Sequence[Candle]) -> Columns:
@@ -37,4 +38,7 @@ def columns(candles: Sequence[Candle]) -> Columns:
 
 def joined(parts: Sequence[Columns]) -> Columns:
     """Columns one after the other."""
-    return Columns(*(np.concatenate(each) for each in zip(*parts, strict=True))) if parts else columns(())
+    if not parts:
+        return columns(())
+    time, *prices = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Columns(time, *prices)

@@ -19,5 +19,8 @@ def _without(*names: str) -> Iterator[None]:
 
 with _without("pandas", "polars"):
     import talib
+    from talib._ta_lib import MA_Type
 
-__all__ = ["talib"]
+SIMPLE = MA_Type.SMA  # the kind of average
+
+__all__ = ["SIMPLE", "talib"]

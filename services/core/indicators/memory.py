@@ -15,6 +15,7 @@ Run = Callable[[Columns], tuple[Floats, ...]]
 FORGOTTEN = 1e-15  # what may be left of what was before a recursive value's first candle
 CLOSE = 1e-9  # values that differ by less, relatively, are the same
 STARTS = 8  # from which a path is followed
+TURNS = 2
 
 
 class Memory(Protocol):
@@ -45,27 +46,36 @@ class Bars(NamedTuple):
 
 
 class Path(NamedTuple):
-    """Without a bound: a value depends on the way there. Ways from several starts are followed until they are one."""
+    """Without a bound: a value depends on the way there. Ways from several starts are followed until they are one.
+
+    `side` tells from columns and outputs on which side of the price (1, -1) a value is: until a way has changed sides
+    `TURNS` times it may still be the way that it began with.
+    """
 
     count: Callable[..., int]
+    side: Callable[[Columns, tuple[Floats, ...]], Floats]
 
     def warmup(self, parameters: Parameters, timeframe: Timeframe, opening: int) -> int:
         """What is mostly enough."""
         return self.count(*parameters)
 
     def settled(self, run: Run, columns: Columns, parameters: Parameters, timeframe: Timeframe) -> int:
-        """Where the ways from all starts in the first half of the warm-up have met for good."""
+        """Where the ways from all starts in the first half of the warm-up have turned, and met for good."""
         length, whole = len(columns.time), run(columns)
-        half = max(STARTS, self.count(*parameters) // 2)
-        place = 0
+        half, place = self.count(*parameters) // 2, 0
         for start in range(half // STARTS, half + 1, half // STARTS):
-            if start >= length:
-                return length
-            part = run(columns.between(start, length))
-            for ours, theirs in zip(whole, part, strict=True):
+            part = columns.between(start, length)
+            way = run(part)
+            place = max(place, start + self._turned(self.side(part, way)))
+            for ours, theirs in zip(whole, way, strict=True):
                 apart = np.flatnonzero(~np.isclose(ours[start:], theirs, rtol=CLOSE, atol=0, equal_nan=True))
-                place = max(place, start + (int(apart[-1]) + 1 if apart.size else 0))
-        return place
+                place = max(place, start + int(apart[-1]) + 1 if apart.size else 0)
+        return min(place, length)
+
+    @staticmethod
+    def _turned(sides: Floats) -> int:
+        turns = np.flatnonzero(sides[1:] * sides[:-1] < 0) + 1
+        return int(turns[TURNS - 1]) if len(turns) >= TURNS else len(sides)
 
 
 class Anchored(NamedTuple):
@@ -108,7 +118,7 @@ class Anchored(NamedTuple):
             return 0
         places = self.places(time, timeframe)
         first = self._place(timeframe.back(int(time[0]), 1), timeframe)
-        known = places[0] != first or places[0] == self._place(BEGINNING, timeframe)
+        known = int(places[0]) != first or int(places[0]) == self._place(BEGINNING, timeframe)
         starts = [0] * known + (np.flatnonzero(np.diff(places)) + 1).tolist()
         return starts[self.before] if len(starts) > self.before else len(time)
 

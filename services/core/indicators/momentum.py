@@ -3,8 +3,8 @@
 import numpy as np
 
 from services.core.indicators.catalog import indicator, period
-from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.library import talib
+from services.core.indicators.columns import Bools, Columns, Floats
+from services.core.indicators.library import SIMPLE, talib
 from services.core.indicators.memory import Bars, smoothed, wilder, windowed
 
 
@@ -35,7 +35,7 @@ def rsi(columns: Columns, period: int) -> Floats:
     ascending=True,
 )
 def macd(columns: Columns, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
-    """The fast exponential average of the close less the slow one; the exponential average of that; their difference."""
+    """The fast exponential average of the close less the slow one; an exponential average of it; their difference."""
     return talib.MACD(columns.close, fast, slow, signal)
 
 
@@ -49,10 +49,12 @@ def macd(columns: Columns, fast: int, slow: int, signal: int) -> tuple[Floats, .
     memory=Bars(lambda period, d, smooth: period + d + smooth - 3),
 )
 def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, ...]:
-    """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`; 0 if there is
-    no range. %D: the mean of the last `d` of it.
+    """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`. %D: the mean
+    of the last `d` of it. No value where there is no range.
     """
-    return talib.STOCH(columns.high, columns.low, columns.close, period, smooth, 0, d, 0)
+    still = _still(columns, period)
+    lines = talib.STOCH(columns.high, columns.low, columns.close, period, smooth, SIMPLE, d, SIMPLE)
+    return _without(lines[0], still, smooth), _without(lines[1], still, smooth + d - 1)
 
 
 @indicator(
@@ -63,10 +65,10 @@ def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, .
     memory=Bars(windowed),
 )
 def willr(columns: Columns, period: int) -> Floats:
-    """How far the close is below the highest high of the last `period` candles, in percent of their range: -100 to 0;
-    0 if there is no range.
+    """How far the close is below the highest high of the last `period` candles, in percent of their range: -100 to 0.
+    No value where there is no range.
     """
-    return talib.WILLR(columns.high, columns.low, columns.close, period)
+    return _without(talib.WILLR(columns.high, columns.low, columns.close, period), _still(columns, period), 1)
 
 
 @indicator(
@@ -104,7 +106,7 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Bars(int),
 )
 def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
-    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when it is the oldest."""
+    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest."""
     down, up = talib.AROON(columns.high, columns.low, period)
     return up, down
 
@@ -131,3 +133,17 @@ def atr(columns: Columns, period: int) -> Floats:
 def roc(columns: Columns, period: int) -> Floats:
     """The close's change since `period` candles ago, in percent."""
     return talib.ROC(columns.close, period)
+
+
+def _still(columns: Columns, period: int) -> Bools:
+    """Where the last `period` candles have no range."""
+    still: Bools = talib.MAX(columns.high, period) == talib.MIN(columns.low, period)
+    return still
+
+
+def _without(values: Floats, out: Bools, count: int) -> Floats:
+    """The values but those that one of the last `count` places is out of."""
+    if not out.any():
+        return values
+    near: Bools = np.convolve(out, np.ones(count))[: len(out)] > 0
+    return np.where(near, np.nan, values)

@@ -32,7 +32,7 @@ def _session(time: Whole, timeframe: Timeframe) -> Whole:
 )
 def volume(columns: Columns, period: int) -> tuple[Floats, ...]:
     """What was traded, in units of the base; the mean of the last `period`."""
-    return columns.volume, talib.SMA(columns.volume, period)
+    return columns.volume, np.maximum(talib.SMA(columns.volume, period), 0)  # a sum of nothing may be a little less
 
 
 @indicator(
@@ -42,9 +42,9 @@ def volume(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Anchored(_count),
 )
 def obv(columns: Columns, timeframe: Timeframe) -> Floats:
-    """The volume of each candle whose close rose, less that of each whose close fell. Only differences mean anything: it
-    begins at 0 with the UTC week for 1m and 3m, with the month up to 30m, with the year up to 12h, else with the first
-    candle that is kept.
+    """The volume of each candle whose close rose, less that of each whose close fell. Only differences mean anything:
+    it begins at 0 with the UTC week for 1m and 3m, with the month up to 30m, with the year up to 12h, else with the
+    first candle that is kept.
     """
 
     def count(part: Columns) -> Floats:
@@ -62,8 +62,8 @@ def obv(columns: Columns, timeframe: Timeframe) -> Floats:
     memory=Anchored(_session),
 )
 def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
-    """The mean of (high + low + close) / 3 weighted by volume, since the UTC day began; for 1d and longer since the year
-    did. No value before anything was traded.
+    """The mean of (high + low + close) / 3 weighted by volume, since the UTC day began; for 1d and longer since the
+    year did. No value before anything was traded.
     """
 
     def mean(part: Columns) -> Floats:
@@ -82,9 +82,12 @@ def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
 )
 def mfi(columns: Columns, period: int) -> Floats:
     """The share, in percent, of the last `period` candles' (high + low + close) / 3 times volume in which that price
-    rose, of that in which it rose or fell.
+    rose, of that in which it rose or fell. No value where there is neither.
     """
-    return talib.MFI(columns.high, columns.low, columns.close, columns.volume, period)
+    flow = talib.MFI(columns.high, columns.low, columns.close, columns.volume, period)
+    price = columns.high + columns.low + columns.close
+    moved = np.where(np.diff(price, prepend=price[:1]) != 0, columns.volume, 0.0)
+    return np.where(talib.MAX(moved, period) > 0, flow, np.nan) if len(price) >= period else flow
 
 
 @indicator(
@@ -115,8 +118,8 @@ def vp(columns: Columns, bars: int, rows: int) -> list[Level]:
     ]
     middles = (edges[1:] + edges[:-1]) / 2
     return found + [
-        Level("row", float(middle), {"volume": float(volume), "low": float(low), "high": float(high)})
-        for middle, volume, low, high in zip(middles, held, edges[:-1], edges[1:], strict=True)
+        Level("row", float(middle), {"volume": float(volume), "low": float(bottom), "high": float(top)})
+        for middle, volume, bottom, top in zip(middles, held, edges[:-1], edges[1:], strict=True)
     ]
 
 

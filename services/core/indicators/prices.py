@@ -29,9 +29,10 @@ def _period(time: Whole, timeframe: Timeframe) -> Whole:
     memory=Bars(lambda bars, *_: windowed(bars)),
 )
 def sr(columns: Columns, bars: int, reach: int, tolerance: float) -> list[Level]:
-    """Turning points among the last `bars` candles: highs above, lows below those of `reach` candles on each side. Those
-    within `tolerance` mean true ranges of one another are one level, at their mean: `support` below the last close, else
-    `resistance`. `strength` (0 to 100) is 100 (1 - 0.5^n); n counts each touch, a new one 1, the oldest possible 0.5.
+    """Turning points among the last `bars` candles: highs above, lows below those of `reach` candles on each side.
+    Those within `tolerance` mean true ranges of one another are one level, at their mean: `support` below the last
+    close, else `resistance`. `strength` (0 to 100) is 100 (1 - 0.5^n), where n counts each touch, a new one 1, the
+    oldest possible 0.5.
     """
     last = columns.between(max(0, len(columns.time) - bars), len(columns.time))
     if len(last.time) <= 2 * reach:
@@ -106,12 +107,13 @@ def _turns(values: Floats, reach: int) -> list[int]:
     middle = values[reach : len(values) - reach]
     windows = np.lib.stride_tricks.sliding_window_view(values, reach).max(axis=1)
     before, after = windows[: len(middle)], windows[reach + 1 : reach + 1 + len(middle)]
-    return (np.flatnonzero((middle > before) & (middle >= after)) + reach).tolist()
+    found: list[int] = (np.flatnonzero((middle > before) & (middle >= after)) + reach).tolist()
+    return found
 
 
 def _level(columns: Columns, touches: list[tuple[int, float]]) -> Level:
     price = float(np.mean([price for _, price in touches]))
     count = sum(0.5 + 0.5 * place / (len(columns.time) - 1) for place, _ in touches)
-    times = [float(columns.time[place]) for place, _ in touches]
+    times = [int(columns.time[place]) for place, _ in touches]
     known = {"touches": len(touches), "strength": 100 * (1 - 0.5**count), "first": min(times), "last": max(times)}
     return Level("support" if price < columns.close[-1] else "resistance", price, known)

@@ -1,0 +1,1 @@
+"""Indicators over HTTP: each beside the candles that it is computed from."""

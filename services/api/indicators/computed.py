@@ -1,0 +1,104 @@
+"""Lines by pages of closed candles in the shared cache, so that what one replica computed the others need not.
+
+A page says of which version of the series it is. Whoever hears that a candle changed which others may have computed
+with begins a new version before it looks for a page again.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from services.api.candles import pages
+from services.api.indicators.lines import Line
+from services.core.errors import Unavailable
+from services.core.indicators import Asked
+from services.core.model import Candle, Series
+from services.core.timeframes import TIMEFRAMES, Timeframe
+from services.ports import Deps
+
+SHORTEST, LONGEST = 60, 300  # seconds that a page is kept
+VERSION_SECONDS = 3600
+Place = tuple[Asked, int]  # an indicator, and the first opening of a page
+
+
+class _Page(Struct):
+    version: str
+    trusted: int | None
+    values: dict[str, list[float | None]]  # one for each opening, whether its candle is kept or not
+
+
+class Computed:
+    """The pages of every series."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._cache, self._now = deps.cache, deps.clock.now
+        self._changed: set[Series] = set()  # others may not know yet
+        self._read = msgspec.json.Decoder(_Page)
+        deps.hub.on_candle(self._heard)
+
+    async def version(self, series: Series) -> str | None:
+        """What the pages that hold are named by; None: the cache cannot tell."""
+        name = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:version"
+        try:
+            if series in self._changed:
+                self._changed.discard(series)
+                await self._cache.set(name, str(self._now()).encode(), VERSION_SECONDS)
+            return ((await self._cache.get(name))[0] or b"").decode()
+        except Unavailable:
+            self._changed.add(series)
+            return None
+
+    async def get(
+        self, series: Series, version: str, places: Sequence[Place], time: NDArray[np.int64]
+    ) -> dict[Place, Line]:
+        """The pages that are kept, each as a line along those of the openings in `time` that it holds."""
+        try:
+            bodies = await self._cache.get(*(_key(series, *place) for place in places)) if places else []
+            kept = {place: self._read.decode(body) for place, body in zip(places, bodies, strict=True) if body}
+        except (Unavailable, msgspec.MsgspecError):
+            return {}
+        length = pages.page(series)
+        found = {}
+        for (asked, start), page in kept.items():
+            if page.version == version:
+                within = time[slice(*np.searchsorted(time, (start, start + length)))]
+                slots = (within - start) // TIMEFRAMES[series.timeframe].length
+                values = {name: np.array(column, np.float64)[slots] for name, column in page.values.items()}
+                found[asked, start] = Line(within, values, page.trusted)
+        return found
+
+    async def keep(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+        """Keep these pages, unless a candle changed since."""
+        if series in self._changed:
+            return
+        timeframe = TIMEFRAMES[series.timeframe]
+        seconds = min(max(timeframe.length // 1000, SHORTEST), LONGEST)
+        bodies = ((_key(series, *place), _body(version, place[1], line, timeframe)) for place, line in lines.items())
+        await asyncio.gather(*(self._put(key, body, seconds) for key, body in bodies))
+
+    async def _put(self, key: str, body: bytes, seconds: int) -> None:
+        try:
+            await self._cache.set(key, body, seconds)
+        except Unavailable:
+            return  # then the next one computes it as well
+
+    def _heard(self, candle: Candle) -> None:
+        if candle.closed and pages.settled(TIMEFRAMES[candle.series.timeframe], candle.bar.timestamp, self._now()):
+            self._changed.add(candle.series)
+
+
+def _key(series: Series, asked: Asked, start: int) -> str:
+    return f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{asked}:{start}"
+
+
+def _body(version: str, start: int, line: Line, timeframe: Timeframe) -> bytes:
+    slots = (line.time - start) // timeframe.length
+    values = {}
+    for name, column in line.values.items():
+        values[name] = np.full(pages.PAGE, np.nan)
+        values[name][slots] = column
+    return msgspec.json.encode(_Page(version, line.trusted, {name: each.tolist() for name, each in values.items()}))

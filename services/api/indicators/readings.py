@@ -1,0 +1,124 @@
+"""`/api/indicators`."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services.api.candles import asked as candles_asked
+from services.api.candles import pages
+from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
+from services.api.candles.listing import Listing
+from services.api.candles.pages import Pages
+from services.api.indicators.history import History, Past
+from services.api.indicators.lines import Line
+from services.api.indicators.work import Marks, Work
+from services.core import indicators
+from services.core.indicators import CATALOG, Asked
+from services.core.model import Series
+from services.core.timeframes import DAY, TIMEFRAMES, Timeframe
+from services.ports import Deps
+from services.web import Kept
+
+MONTH = 31 * DAY
+
+
+class _Question(NamedTuple):
+    series: Series
+    period: candles_asked.Period
+    asked: tuple[Asked, ...]
+
+    @property
+    def timeframe(self) -> Timeframe:
+        return TIMEFRAMES[self.series.timeframe]
+
+    @property
+    def until(self) -> int:
+        """The last opening whose candle the answer may be made of."""
+        return self.period.until + max(map(indicators.ahead, self.asked)) * (self.timeframe.length or MONTH)
+
+    def since(self, first: int) -> int:
+        """The first opening whose candle the answer from `first` on is made of, if none is missing."""
+        count = max(indicators.warmup(each, self.timeframe, first) for each in self.asked)
+        return self.timeframe.back(first, min(count, self.timeframe.expected(0, first)))
+
+
+class Readings:
+    """Answers to `/api/indicators`."""
+
+    def __init__(self, deps: Deps, listing: Listing, pages: Pages, history: History, work: Work) -> None:
+        self._listing, self._history, self._work = listing, history, work
+        self._pages, self._now = pages, deps.clock.now
+
+    async def build(self, query: bytes) -> Ready:
+        """The answer to a query string. Raises KursError."""
+        now = self._now()
+        question = await self._understood(query, now)
+        series = question.series
+        changes = self._pages.changes[series]
+        past = await self._candles(question)
+        found = await self._found(question, past)
+        closed = pages.settled(question.timeframe, question.until, now)
+        changed = changes != self._pages.changes[series]  # what was read may be old already
+        expires = now + (CLOSED_MS if closed and not changed else FORMING_MS)
+        trusted = past.closed.size and all(each.trusted is None for each in found.values())
+        since = question.since(int(past.columns.time[0])) if trusted else 0
+        kept = Kept(_body(series, past, found), headers(series.exchange, closed), packs=True)
+        return Ready(series, since, question.until, expires, kept)
+
+    async def _understood(self, query: bytes, now: int) -> _Question:
+        words = candles_asked.words(query)
+        symbol = await self._listing.find(
+            candles_asked.one(words, "symbol", "BTCUSDT"), candles_asked.one(words, "exchange")
+        )
+        series = symbol.series(candles_asked.timeframe(words).name)
+        asked = indicators.parse(",".join(words.get("indicators", ())))
+        return _Question(series, candles_asked.period(words, now), asked)
+
+    async def _candles(self, question: _Question) -> Past:
+        series, (since, until, limit) = question.series, question.period
+        if since is None:
+            return await self._history.last(series, until, limit or candles_asked.MOST)
+        if limit:
+            return (await self._history.after(series, since - 1, limit)).between(since, until)
+        candles_asked.bounded(question.timeframe, since, until)
+        return await self._history.between(series, since, until)
+
+    async def _found(self, question: _Question, past: Past) -> dict[Asked, Line | Marks]:
+        """What each indicator says, in the order in which they are asked for; nothing without candles."""
+        time = past.columns.time
+        if not time.size:
+            return {}
+        lines = [each for each in question.asked if not CATALOG[each.name].levels]
+        levels = [each for each in question.asked if CATALOG[each.name].levels]
+        found: dict[Asked, Line | Marks] = {**await self._work.lines(question.series, lines, time)}
+        found |= await self._work.levels(question.series, levels, int(time[-1]))
+        return {each: found[each] for each in question.asked}
+
+
+def _body(series: Series, past: Past, found: Mapping[Asked, Line | Marks]) -> bytes:
+    return msgspec.json.encode(
+        {
+            "symbol": str(series.instrument),
+            "timeframe": series.timeframe,
+            "timestamps": past.columns.time.tolist(),
+            "closed": past.closed.tolist(),
+            "indicators": [_row(asked, each) for asked, each in found.items()],
+        }
+    )
+
+
+def _row(asked: Asked, found: Line | Marks) -> dict[str, Any]:
+    known = CATALOG[asked.name]
+    if isinstance(found, Line):  # msgspec writes null where a float is none
+        said: dict[str, Any] = {"outputs": {name: column.tolist() for name, column in found.values.items()}}
+    else:
+        said = {"levels": [{"name": each.name, "price": each.price, **each.known} for each in found.levels]}
+    return {
+        "indicator": str(asked),
+        "name": asked.name,
+        "parameters": asked.named,
+        "overlay": known.overlay,
+        **said,
+        "trusted_from": found.trusted,
+    }

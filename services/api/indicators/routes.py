@@ -1,0 +1,63 @@
+"""The indicators' addresses: described here, answered before any routing."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Response
+from starlette.requests import HTTPConnection
+
+from services.api.candles.answers import Answers
+from services.api.candles.listing import Listing
+from services.api.candles.pages import Pages
+from services.api.candles.routes import UNCHANGED, parameters
+from services.api.indicators import schemas
+from services.ports import Deps
+from services.web import Brief, Front, front_answer
+
+router = APIRouter(tags=["indicators"])
+HOUR = 3_600_000
+
+
+@router.get("/v1/indicators", include_in_schema=False)
+@router.get(
+    "/api/indicators",
+    operation_id="indicators",
+    summary="Indicators beside their candles",
+    response_model=schemas.Indicators,
+    responses={304: UNCHANGED},
+    openapi_extra=parameters(schemas.IndicatorsQuestion),
+)
+async def indicators(connection: HTTPConnection) -> Response:
+    """Several at once, over up to 1,000 candles with openings in [from, to], the forming one included; without `from`
+    the newest ones. A value never depends on where the range begins: the history that it needs is read as well.
+    """
+    return await front_answer(connection)
+
+
+@router.get("/v1/indicators/catalog", include_in_schema=False)
+@router.get(
+    "/api/indicators/catalog",
+    operation_id="indicators_catalog",
+    summary="All indicators",
+    response_model=schemas.Catalog,
+    responses={304: UNCHANGED},
+)
+async def catalog(connection: HTTPConnection) -> Response:
+    """Each with its parameters and their ranges, its outputs, its formula, who computes it and where it is drawn."""
+    return await front_answer(connection)
+
+
+def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
+    """The indicators' addresses with what answers them. TA-Lib is loaded here: only who serves indicators needs it."""
+    from services.api.indicators.catalog import catalog as described  # noqa: PLC0415
+    from services.api.indicators.computed import Computed  # noqa: PLC0415
+    from services.api.indicators.history import History  # noqa: PLC0415
+    from services.api.indicators.readings import Readings  # noqa: PLC0415
+    from services.api.indicators.work import Work  # noqa: PLC0415
+
+    history = History(deps, pages)
+    readings = Readings(deps, listing, pages, history, Work(deps, history, Computed(deps)))
+    reads: Mapping[str, Front] = {
+        "indicators": Answers(deps, readings.build),
+        "indicators/catalog": Brief(described, deps.clock.now, HOUR, 1),
+    }
+    return {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}

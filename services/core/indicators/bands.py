@@ -115,7 +115,7 @@ def _shifted(values: Floats, places: int) -> Floats:
     """So many places later, earlier if it is negative."""
     moved = np.full(len(values), np.nan)
     if places >= 0:
-        moved[places:] = values[: len(values) - places]
+        moved[places:] = values[: max(0, len(values) - places)]
     else:
         moved[:places] = values[-places:]
     return moved

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
 from services.api import overview, schemas
+from services.api.analysis import routes as analysis
 from services.api.candles import routes as candles
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
@@ -70,7 +71,7 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
     listing, pages = Listing(deps), Pages(deps)
     of_candles = {**candles.fronts(deps, listing, pages), **indicators.fronts(deps, listing, pages)}
-    return {**mine, **overview.fronts(deps), **of_candles}
+    return {**mine, **overview.fronts(deps), **of_candles, **analysis.fronts(deps, listing, pages)}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

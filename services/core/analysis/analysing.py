@@ -84,11 +84,10 @@ def _lines(at: At, indicator: str) -> list[Line]:
 
 def _volatility(at: At) -> Volatility | None:
     """The mean true range in percent of the close, ranked among the last candles."""
-    span = [at.before(back) for back in range(min(RANKED, at.place + 1))]
-    percents = [100 * each("atr") / each.bar("close") for each in span if each.bar("close")]
-    told = [percent for percent in percents if not isnan(percent)]
-    if not told or isnan(percents[0]):
+    last = [each for each in at.market.percents[max(0, at.place - RANKED + 1) : at.place + 1] if not isnan(each)]
+    mine = at.market.percents[at.place]
+    if isnan(mine):
         return None
-    rank = round(100 * sum(1 for percent in told if percent < told[0]) / len(told))
+    rank = round(100 * sum(each < mine for each in last) / len(last))
     state = "low" if rank < CALM else "high" if rank >= WILD else "normal"
-    return Volatility(rounded(at("atr")), rounded(told[0]), rank, state)
+    return Volatility(rounded(at("atr")), rounded(mine), rank, state)

@@ -1,7 +1,8 @@
 """Closed candles as rules see them: each indicator computed once, read at one place and the places before it."""
 
 from collections.abc import Mapping
-from math import isnan
+from functools import cached_property
+from math import isnan, nan
 from typing import NamedTuple
 
 from services.core.indicators import Columns, Level, compute, levels, parse
@@ -23,6 +24,9 @@ class Market:
         self.columns, self.timeframe = columns, timeframe
         self._said: dict[str, Mapping[str, list[float]]] = {}
         self._levels: dict[tuple[str, int], list[Level]] = {}
+        self._bars: dict[str, list[float]] = {
+            name: column.tolist() for name, column in zip(columns._fields, columns, strict=True)
+        }
 
     def line(self, indicator: str, output: str) -> list[float]:
         """One output of an indicator (`rsi`, `sma:50`) at every candle; NaN where there is none."""
@@ -30,6 +34,16 @@ class Market:
             said = compute(parse(indicator)[0], self.columns, self.timeframe)
             self._said[indicator] = {name: values.tolist() for name, values in said.items()}
         return self._said[indicator][output]
+
+    def bars(self, column: str) -> list[float]:
+        """`open`, `high`, `low`, `close` or `volume` of every candle."""
+        return self._bars[column]
+
+    @cached_property
+    def percents(self) -> list[float]:
+        """The mean true range at every candle, in percent of its close; NaN where there is none."""
+        atr = self.line("atr", "atr")
+        return [100 * one / close if close else nan for one, close in zip(atr, self._bars["close"], strict=True)]
 
     def levels(self, indicator: str, place: int) -> list[Level]:
         """The levels of an indicator as of one candle."""
@@ -48,12 +62,12 @@ class At(NamedTuple):
     def __call__(self, indicator: str, output: str = "", back: int = 0) -> float:
         """What an indicator says so many candles before; NaN where it says nothing. Its first output has its name."""
         place = self.place - back
-        return self.market.line(indicator, output or indicator.partition(":")[0])[place] if place >= 0 else float("nan")
+        return self.market.line(indicator, output or indicator.partition(":")[0])[place] if place >= 0 else nan
 
     def bar(self, column: str, back: int = 0) -> float:
-        """`open`, `high`, `low`, `close` or `volume` of a candle so many before."""
+        """A column of the candle so many before."""
         place = self.place - back
-        return float(getattr(self.market.columns, column)[place]) if place >= 0 else float("nan")
+        return self.market.bars(column)[place] if place >= 0 else nan
 
     def before(self, back: int = 1) -> "At":
         """The same as of a candle so many before."""

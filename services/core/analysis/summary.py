@@ -1,8 +1,9 @@
 """An analysis in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from services.core.analysis import Analysis, Direction, Level, Side
+from services.core.analysis.several import Together
 
 TREND = {
     Direction.UP: "The trend is up",
@@ -15,6 +16,15 @@ TREND = {
 def summary(analysis: Analysis) -> str:
     """The text of why, in a few sentences."""
     return " ".join(_sentences(analysis))
+
+
+def summed(analyses: Sequence[Analysis], whole: Together) -> str:
+    """Several timeframes in a few sentences."""
+    if whole.direction is Direction.UNKNOWN:
+        return "No timeframe has enough closed candles to tell a trend."
+    rows = ", ".join(f"{each.series.timeframe} {each.trend.direction} {each.trend.strength}" for each in analyses)
+    way = f"go {whole.direction}, strength {whole.strength} of 100"
+    return f"Together the timeframes {way}; {whole.agreement} % of their weight agrees. One by one: {rows}."
 
 
 def _sentences(analysis: Analysis) -> Iterator[str]:

@@ -3,140 +3,33 @@
 import asyncio
 import gzip
 import json
-import shutil
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from services import api
-from services.adapters import sql
-from services.adapters.memory import MemoryBus, MemoryCache
 from services.core.candles import empty
 from services.core.model import Bar, Candle, Gap, Hole, HoleState, Instrument, Origin, Series
 from services.core.timeframes import MINUTE, TIMEFRAMES
-from services.exchanges import chosen
-from services.hub import Hub
-from services.ports import Deps
-from services.settings import Settings
-from services.web import Site, create_app
+from tests.replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, until
 
-NOW = 1_800_000_030_000  # half a minute into one
-LAST = 1_800_000_000_000  # the forming minute's opening
-BTC = Series("binance", Instrument("BTC", "USDT"), "1m")
 DAYS = Series("binance", Instrument("ETH", "USDT"), "1d")
 CHART = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
 
 
-class Turning:
-    """A clock that tests turn. Sleeping takes no more than a moment."""
-
-    time = NOW
-
-    def now(self) -> int:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(min(seconds, 0.01))
-
-
-class Counting:
-    """A store, and how often each of its methods was asked."""
-
-    def __init__(self, store: sql.SqlStore) -> None:
-        self.store, self.calls = store, Counter[str]()
-
-    def __getattr__(self, name: str) -> Any:
-        self.calls[name] += 1
-        return getattr(self.store, name)
-
-
-class World:
-    """Replicas over one store, one bus and one cache."""
-
-    def __init__(self, store: sql.SqlStore) -> None:
-        self.clock, self.store = Turning(), Counting(store)
-        self.bus, self.cache = MemoryBus(queues={}), MemoryCache()
-
-    def replica(self) -> "Replica":
-        settings = Settings(_env_file=None)
-        deps = Deps(settings, self.clock, self.bus, self.cache, self.store, Hub(), chosen(settings))
-        return Replica(deps)
-
-    async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:
-        """As the writer does it: kept, then told."""
-        await self.store.store.save(*items)
-        if told:
-            await self.bus.publish(*(item for item in items if isinstance(item, Candle)))
-
-
-class Replica:
-    """One replica of the API."""
-
-    def __init__(self, deps: Deps) -> None:
-        self.deps = deps
-        site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
-        transport = httpx.ASGITransport(create_app(deps, site))
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://kurs")
-
-    async def get(self, url: str, **headers: str) -> httpx.Response:
-        named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
-        return await self.client.get(url, headers=named)
-
-    async def candles(self, url: str) -> list[dict[str, Any]]:
-        answer = await self.get(url)
-        assert answer.status_code == 200, answer.text
-        rows: list[dict[str, Any]] = json.loads(answer.text, parse_float=Decimal)["candles"]
-        return rows
-
-
 @pytest.fixture(scope="module")
-async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[[], Awaitable[sql.SqlStore]]]:
-    """Makes stores, each on a database of its own: copies of one that is empty."""
-    folder, opened = tmp_path_factory.mktemp("stores"), list[sql.SqlStore]()
-    await sql.migrate(f"sqlite+aiosqlite:///{folder}/empty.db")
-
-    async def make() -> sql.SqlStore:
-        path = shutil.copy(folder / "empty.db", folder / f"{len(opened)}.db")
-        opened.append(await sql.connect(f"sqlite+aiosqlite:///{path}"))
-        return opened[-1]
-
-    yield make
-    for store in opened:
-        await store.close()
+async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stores]:
+    """Makes stores, each on a database of its own."""
+    async with empty_stores(tmp_path_factory.mktemp("stores")) as make:
+        yield make
 
 
 @pytest.fixture
-async def world(empty_store: Callable[[], Awaitable[sql.SqlStore]]) -> World:
+async def world(empty_store: Stores) -> World:
     return World(await empty_store())
-
-
-@asynccontextmanager
-async def following(replica: Replica) -> AsyncIterator[None]:
-    """With its jobs at work."""
-    tasks = [asyncio.create_task(job(replica.deps)) for job in api.JOBS]
-    await asyncio.sleep(0)
-    try:
-        yield
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
-    value = Decimal(price)
-    bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
-    fields: dict[str, Any] = {"closed": opening < LAST, "source": Origin.EXCHANGE} | more
-    return Candle(series, bar, **fields)
 
 
 def minutes(first: int, last: int) -> list[Candle]:
@@ -147,14 +40,6 @@ def minutes(first: int, last: int) -> list[Candle]:
 def at(back: int) -> int:
     """The opening so many minutes before the forming one."""
     return LAST - back * MINUTE
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(500):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not so within 5 s")
 
 
 async def test_the_asked_shape_with_every_digit(world: World) -> None:
@@ -234,7 +119,7 @@ async def test_a_question_that_cannot_be_answered_is_told_why(world: World, quer
     fill=st.sampled_from(["none", "prev", "null"]),
 )
 async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a question is made of
-    empty_store: Callable[[], Awaitable[sql.SqlStore]],
+    empty_store: Stores,
     kept: set[int],
     since: int | None,
     until: int,

@@ -22,13 +22,14 @@ from services.ports import Deps
 
 SHORTEST, LONGEST = 60, 300  # seconds that a page is kept
 VERSION_SECONDS = 3600
+DOUBLE = "<f8"
 Place = tuple[Asked, int]  # an indicator, and the first opening of a page
 
 
 class _Page(Struct):
     version: str
     trusted: int | None
-    values: dict[str, list[float | None]]  # one for each opening, whether its candle is kept or not
+    values: dict[str, bytes]  # a little-endian double for each opening, whether its candle is kept or not
 
 
 class Computed:
@@ -67,7 +68,7 @@ class Computed:
             if page.version == version:
                 within = time[slice(*np.searchsorted(time, (start, start + length)))]
                 slots = (within - start) // TIMEFRAMES[series.timeframe].length
-                values = {name: np.array(column, np.float64)[slots] for name, column in page.values.items()}
+                values = {name: np.frombuffer(column, DOUBLE)[slots] for name, column in page.values.items()}
                 found[asked, start] = Line(within, values, page.trusted)
         return found
 
@@ -99,6 +100,7 @@ def _body(version: str, start: int, line: Line, timeframe: Timeframe) -> bytes:
     slots = (line.time - start) // timeframe.length
     values = {}
     for name, column in line.values.items():
-        values[name] = np.full(pages.PAGE, np.nan)
-        values[name][slots] = column
-    return msgspec.json.encode(_Page(version, line.trusted, {name: each.tolist() for name, each in values.items()}))
+        slotted = np.full(pages.PAGE, np.nan, DOUBLE)
+        slotted[slots] = column
+        values[name] = slotted.tobytes()
+    return msgspec.json.encode(_Page(version, line.trusted, values))

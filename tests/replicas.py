@@ -1,0 +1,135 @@
+"""Replicas of the API over one store, one bus and one cache, with a clock that tests turn."""
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services import api
+from services.adapters import sql
+from services.adapters.memory import MemoryBus, MemoryCache
+from services.core.model import Bar, Candle, Gap, Hole, Instrument, Origin, Series
+from services.exchanges import chosen
+from services.hub import Hub
+from services.ports import Deps
+from services.settings import Settings
+from services.web import Site, create_app
+
+Stores = Callable[[], Awaitable[sql.SqlStore]]
+NOW = 1_800_000_030_000  # half a minute into one
+LAST = 1_800_000_000_000  # the forming minute's opening
+BTC = Series("binance", Instrument("BTC", "USDT"), "1m")
+
+
+class Turning:
+    """A clock that tests turn. Sleeping takes no more than a moment."""
+
+    time = NOW
+
+    def now(self) -> int:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.01))
+
+
+class Counting:
+    """A store, and how often each of its methods was asked."""
+
+    def __init__(self, store: sql.SqlStore) -> None:
+        self.store, self.calls = store, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self.store, name)
+
+
+class World:
+    """Replicas over one store, one bus and one cache."""
+
+    def __init__(self, store: sql.SqlStore) -> None:
+        self.clock, self.store = Turning(), Counting(store)
+        self.bus, self.cache = MemoryBus(queues={}), MemoryCache()
+
+    def replica(self) -> "Replica":
+        settings = Settings(_env_file=None)
+        deps = Deps(settings, self.clock, self.bus, self.cache, self.store, Hub(), chosen(settings))
+        return Replica(deps)
+
+    async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:
+        """As the writer does it: kept, then told."""
+        await self.store.store.save(*items)
+        if told:
+            await self.bus.publish(*(item for item in items if isinstance(item, Candle)))
+
+
+class Replica:
+    """One replica of the API."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+        site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+        transport = httpx.ASGITransport(create_app(deps, site))
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://kurs")
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
+        return await self.client.get(url, headers=named)
+
+    async def candles(self, url: str) -> list[dict[str, Any]]:
+        answer = await self.get(url)
+        assert answer.status_code == 200, answer.text
+        rows: list[dict[str, Any]] = json.loads(answer.text, parse_float=Decimal)["candles"]
+        return rows
+
+
+@asynccontextmanager
+async def empty_stores(folder: Path) -> AsyncIterator[Stores]:
+    """Makes stores, each on a database of its own: copies of one that is empty."""
+    opened = list[sql.SqlStore]()
+    await sql.migrate(f"sqlite+aiosqlite:///{folder}/empty.db")
+
+    async def make() -> sql.SqlStore:
+        path = shutil.copy(folder / "empty.db", folder / f"{len(opened)}.db")
+        opened.append(await sql.connect(f"sqlite+aiosqlite:///{path}"))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        await store.close()
+
+
+@asynccontextmanager
+async def following(replica: Replica) -> AsyncIterator[None]:
+    """With its jobs at work."""
+    tasks = [asyncio.create_task(job(replica.deps)) for job in api.JOBS]
+    await asyncio.sleep(0)
+    try:
+        yield
+        assert not any(task.done() for task in tasks), "a job ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
+    value = Decimal(price)
+    bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
+    fields: dict[str, Any] = {"closed": opening < LAST, "source": Origin.EXCHANGE} | more
+    return Candle(series, bar, **fields)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(500):
+        if await condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not so within 5 s")

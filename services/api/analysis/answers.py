@@ -17,7 +17,7 @@ from services.core.errors import unknown_name
 from services.core.timeframes import TIMEFRAMES
 from services.web import Kept
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
 
 
 class Answers:
@@ -47,7 +47,9 @@ class Answers:
 
 
 def _kept(exchange: str, body: dict[str, Any]) -> Kept:
-    return Kept(_encode({**body, "disclaimer": DISCLAIMER}), headers(exchange, closed=False), packs=True)
+    fields = {**body, "disclaimer": DISCLAIMER}
+    text = b",".join(b'"%s":%s' % (name.encode(), _encode(value)) for name, value in fields.items())
+    return Kept(b"{%s}" % text, headers(exchange, closed=False), packs=True)
 
 
 def _whole(found: Analysis) -> dict[str, Any]:

@@ -93,8 +93,7 @@ async def test_the_analysts_row_is_answered_until_something_is_corrected(world: 
         async def corrected() -> bool:
             world.clock.time += 1_000
             notes: list[str] = (await asked(replica))["notes"]
-
-        return notes == list(expected(candles).notes)
+            return notes == list(expected(candles).notes)
 
         await until(corrected)
         signals = (await asked(replica))["signals"]

@@ -72,8 +72,10 @@ def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displa
     many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet.
     """
     short, middle, long = (talib.MIDPRICE(columns.high, columns.low, n) for n in (conversion, standard, span))
-    shift = displacement - 1
-    return short, middle, _shifted((short + middle) / 2, shift), _shifted(long, shift), _shifted(columns.close, -shift)
+    shift, count = displacement - 1, len(columns.time)
+    moved = np.full((3, count + shift), np.nan)
+    moved[0, shift:], moved[1, shift:], moved[2, :count] = (short + middle) / 2, long, columns.close
+    return short, middle, moved[0, :count], moved[1, :count], moved[2, shift:]
 
 
 @indicator(
@@ -95,12 +97,14 @@ def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ..
 
 @indicator(
     "Parabolic SAR",
-    factor(0.02, "step", 0.001, 1),
-    factor(0.2, "most", 0.001, 1),
+    factor(0.02, "step", 0.005, 0.5),
+    factor(0.2, "most", 0.05, 1),
     outputs=("psar",),
     overlay=True,
     source="TA-Lib SAR",
-    memory=Path(lambda *_: FEW, lambda columns, outputs: columns.high + columns.low - 2 * outputs[0]),
+    memory=Path(
+        lambda _, most: FEW + int(100 / most), lambda columns, outputs: columns.high + columns.low - 2 * outputs[0]
+    ),
 )
 def psar(columns: Columns, step: float, most: float) -> Floats:
     """Nears the trend's extreme by `step` of the distance, by one `step` more with each new extreme up to `most`, never
@@ -109,13 +113,3 @@ def psar(columns: Columns, step: float, most: float) -> Floats:
     if len(columns.time) < 2:
         return np.full(len(columns.time), np.nan)
     return talib.SAR(columns.high, columns.low, float(step), float(most))
-
-
-def _shifted(values: Floats, places: int) -> Floats:
-    """So many places later, earlier if it is negative."""
-    moved = np.full(len(values), np.nan)
-    if places >= 0:
-        moved[places:] = values[: max(0, len(values) - places)]
-    else:
-        moved[:places] = values[-places:]
-    return moved

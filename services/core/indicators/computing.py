@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from services.core.indicators.asked import Asked
-from services.core.indicators.catalog import CATALOG, Level
+from services.core.indicators.catalog import CATALOG, Indicator, Level
 from services.core.indicators.columns import Columns, Floats
 from services.core.timeframes import Timeframe
 
@@ -24,16 +24,18 @@ def ahead(asked: Asked) -> int:
 
 def compute(asked: Asked, columns: Columns, timeframe: Timeframe) -> dict[str, Floats]:
     """Values by output, one for each candle; NaN where there is none. For one of levels ask `levels`."""
-    outputs = CATALOG[asked.name].outputs
-    if not columns.time.size:
-        return {name: np.empty(0) for name in outputs}
-    found = _run(asked, columns, timeframe)
-    return dict(zip(outputs, found if isinstance(found, tuple) else (found,), strict=True))
+    known = CATALOG[asked.name]
+    if not len(columns.time):
+        return {name: np.empty(0) for name in known.outputs}
+    found = _run(known, asked, columns, timeframe)
+    if isinstance(found, tuple):
+        return dict(zip(known.outputs, found, strict=True))
+    return {known.outputs[0]: found}
 
 
 def levels(asked: Asked, columns: Columns, timeframe: Timeframe) -> list[Level]:
     """The levels as of the last candle, of an indicator of levels; none without candles."""
-    found: list[Level] = _run(asked, columns, timeframe) if columns.time.size else []
+    found: list[Level] = _run(CATALOG[asked.name], asked, columns, timeframe) if len(columns.time) else []
     return found
 
 
@@ -46,6 +48,7 @@ def settled(asked: Asked, columns: Columns, timeframe: Timeframe) -> int:
     return CATALOG[asked.name].memory.settled(run, columns, asked.parameters, timeframe)
 
 
-def _run(asked: Asked, columns: Columns, timeframe: Timeframe) -> Any:
-    known = CATALOG[asked.name]
-    return known.run(columns, *asked.parameters, *((timeframe,) if known.timed else ()))
+def _run(known: Indicator, asked: Asked, columns: Columns, timeframe: Timeframe) -> Any:
+    if known.timed:
+        return known.run(columns, *asked.parameters, timeframe)
+    return known.run(columns, *asked.parameters)

@@ -15,7 +15,7 @@ Run = Callable[[Columns], tuple[Floats, ...]]
 FORGOTTEN = 1e-15  # what may be left of what was before a recursive value's first candle
 CLOSE = 1e-9  # values that differ by less, relatively, are the same
 STARTS = 8  # from which a path is followed
-TURNS = 2
+TURNS = 4
 
 
 class Memory(Protocol):

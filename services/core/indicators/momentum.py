@@ -1,5 +1,7 @@
 """How strong a movement is, and how far it has gone."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from services.core.indicators.catalog import indicator, period
@@ -19,9 +21,13 @@ def rsi(columns: Columns, period: int) -> Floats:
     """100 - 100 / (1 + average rise / average fall), Wilder's averages of the changes of the close. No value where the
     close has not changed for so long that nothing is left of the last change.
     """
-    span = wilder(period) + 1
-    still = talib.MAX(columns.close, span) == talib.MIN(columns.close, span)
-    return np.where(still, np.nan, talib.RSI(columns.close, period))
+    found, close, span = talib.RSI(columns.close, period), columns.close, wilder(period)
+    looks = close[:: span // 2].tolist()  # two of them are in any stretch that is as long
+    if len(close) <= period or (close[0] != close[period] and not any(a == b for a, b in pairwise(looks))):
+        return found
+    places = np.arange(len(close))
+    last = np.maximum.accumulate(np.where(np.diff(close, prepend=close[:1]) != 0, places, -span))
+    return np.where(places - last >= span, np.nan, found)
 
 
 @indicator(
@@ -52,8 +58,9 @@ def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, .
     """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`. %D: the mean
     of the last `d` of it. No value where there is no range.
     """
-    still = _still(columns, period)
     lines = talib.STOCH(columns.high, columns.low, columns.close, period, smooth, SIMPLE, d, SIMPLE)
+    if (still := _still(columns, period)) is None:
+        return lines
     return _without(lines[0], still, smooth), _without(lines[1], still, smooth + d - 1)
 
 
@@ -68,7 +75,8 @@ def willr(columns: Columns, period: int) -> Floats:
     """How far the close is below the highest high of the last `period` candles, in percent of their range: -100 to 0.
     No value where there is no range.
     """
-    return _without(talib.WILLR(columns.high, columns.low, columns.close, period), _still(columns, period), 1)
+    found = talib.WILLR(columns.high, columns.low, columns.close, period)
+    return found if (still := _still(columns, period)) is None else _without(found, still, 1)
 
 
 @indicator(
@@ -135,15 +143,15 @@ def roc(columns: Columns, period: int) -> Floats:
     return talib.ROC(columns.close, period)
 
 
-def _still(columns: Columns, period: int) -> Bools:
-    """Where the last `period` candles have no range."""
+def _still(columns: Columns, period: int) -> Bools | None:
+    """Where the last `period` candles have no range; None: surely nowhere."""
+    if not (columns.high == columns.low).any():
+        return None
     still: Bools = talib.MAX(columns.high, period) == talib.MIN(columns.low, period)
     return still
 
 
 def _without(values: Floats, out: Bools, count: int) -> Floats:
     """The values but those that one of the last `count` places is out of."""
-    if not out.any():
-        return values
-    near: Bools = np.convolve(out, np.ones(count))[: len(out)] > 0
+    near = np.convolve(out, np.ones(count))[: len(out)] > 0
     return np.where(near, np.nan, values)

@@ -1,6 +1,7 @@
 """What was traded, and at which prices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from services.core.timeframes import Timeframe
 
 HOUR, DAY = 60, 1440  # minutes
 VALUE_AREA = 0.7  # of the volume
+Places = Callable[[Whole, Timeframe], Whole]
 
 
 def _count(time: Whole, timeframe: Timeframe) -> Whole:
@@ -51,7 +53,7 @@ def obv(columns: Columns, timeframe: Timeframe) -> Floats:
         counted: Floats = talib.OBV(part.close, part.volume) - part.volume[0]
         return counted
 
-    return _by_place(columns, _count(columns.time, timeframe), count)
+    return _by_place(columns, timeframe, _count, count)
 
 
 @indicator(
@@ -70,7 +72,7 @@ def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
         traded = np.logical_or.accumulate(part.volume > 0)
         return np.where(traded, talib.VWAP(part.high, part.low, part.close, part.volume), np.nan)
 
-    return _by_place(columns, _session(columns.time, timeframe), mean)
+    return _by_place(columns, timeframe, _session, mean)
 
 
 @indicator(
@@ -144,11 +146,10 @@ def _value_area(held: Floats) -> tuple[int, int]:
     return low, high
 
 
-def _by_place(columns: Columns, places: Whole, run: Callable[[Columns], Floats]) -> Floats:
+def _by_place(columns: Columns, timeframe: Timeframe, of: Places, run: Callable[[Columns], Floats]) -> Floats:
     """What `run` says of the candles of each place by themselves, one after the other."""
-    return np.concatenate([run(columns.between(*span)) for span in _spans(places)])
-
-
-def _spans(places: Whole) -> Iterator[tuple[int, int]]:
-    ends = [*(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-    return zip([0, *ends[:-1]], ends, strict=True)
+    ends = of(columns.time[:: max(1, len(columns.time) - 1)], timeframe)
+    if ends[0] == ends[-1]:
+        return run(columns)
+    starts = [0, *(np.flatnonzero(np.diff(of(columns.time, timeframe))) + 1).tolist(), len(columns.time)]
+    return np.concatenate([run(columns.between(*span)) for span in pairwise(starts)])

@@ -1,0 +1,445 @@
+"""Indicators: each beside a reference of its own, figures worked by hand, and no value that depends on a window."""
+
+import math
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from services.core.errors import BadRange, BadRequest, KursError, UnknownName
+from services.core.history import BEGINNING
+from services.core.indicators import (
+    CATALOG,
+    STANDARD,
+    Asked,
+    Columns,
+    Indicator,
+    Parameter,
+    ahead,
+    columns,
+    compute,
+    joined,
+    levels,
+    parse,
+    settled,
+    warmup,
+)
+from services.core.model import Bar, Candle, Instrument, Origin, Series
+from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import pandas as pd  # type: ignore[import-untyped]
+    import pandas_ta_classic as ta  # type: ignore[import-untyped]
+
+Floats = NDArray[np.float64]
+M1 = TIMEFRAMES["1m"]
+MIDNIGHT = 1_800_000_000_000 // DAY * DAY
+SERIES = [name for name, known in CATALOG.items() if not known.levels]
+
+
+def asked(text: str) -> Asked:
+    (one,) = parse(text)
+    return one
+
+
+def walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe: str = "1m") -> Columns:
+    """A market in cents. `wild`: how far it moves; `still`: how often it does not, and nothing is traded."""
+    rng = np.random.default_rng(seed)
+    moves = rng.normal(0, wild, count) * (rng.random(count) >= still) * np.where(rng.random(count) < 0.002, 15, 1)
+    close = np.round(1000 * np.exp(np.cumsum(moves)), 2) + 0.01
+    opened = np.r_[close[0], close[:-1]]
+    high = np.round(np.maximum(opened, close) + rng.exponential(wild * 200, count) * (moves != 0), 2)
+    low = np.maximum(np.round(np.minimum(opened, close) - rng.exponential(wild * 200, count) * (moves != 0), 2), 0.01)
+    volume = np.round(rng.lognormal(0, 2, count) + 0.001, 3) * (moves != 0)
+    time = MIDNIGHT + np.arange(count) * TIMEFRAMES[timeframe].length
+    return Columns(time, opened, high, low, close, volume)
+
+
+def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MIDNIGHT) -> Columns:
+    """Minutes without a range."""
+    price = np.array(prices, np.float64)
+    time = since + np.arange(len(prices), dtype=np.int64) * MINUTE
+    return Columns(time, price, price, price, price, np.array(volumes or [1.0] * len(prices), np.float64))
+
+
+def same(ours: Floats, theirs: Floats) -> bool:
+    """To 1e-9 of what the column holds at most: a sum that ends at zero has no digits of its own."""
+    scale = np.nanmax(np.abs(theirs), initial=0)
+    return bool(np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True))
+
+
+class Frame:
+    """Columns as pandas has them."""
+
+    def __init__(self, all_of: Columns) -> None:
+        index = pd.to_datetime(all_of.time, unit="ms")
+        o, h, low, c, v = (pd.Series(column, index=index) for column in all_of[1:])
+        self.open, self.high, self.low, self.close, self.volume = o, h, low, c, v
+
+
+def pandas_ta(name: str, *words: str, places: tuple[int, ...] = (), **more: Any) -> Callable[[Columns], list[Floats]]:
+    """What pandas-ta-classic computes by itself, its columns in our order."""
+
+    def reference(all_of: Columns) -> list[Floats]:
+        frame = Frame(all_of)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = getattr(ta, name)(*(getattr(frame, word) for word in words), talib=False, **more)
+        table = found.to_frame() if isinstance(found, pd.Series) else found
+        return [table.iloc[:, place].to_numpy(np.float64) for place in places or range(table.shape[1])]
+
+    return reference
+
+
+def wilder(values: Floats, period: int) -> Floats:
+    """Wilder's average, step by step."""
+    found = np.full(len(values), np.nan)
+    found[period - 1] = values[:period].mean()
+    for place in range(period, len(values)):
+        found[place] = (found[place - 1] * (period - 1) + values[place]) / period
+    return found
+
+
+def true_range(all_of: Columns) -> Floats:
+    last = np.r_[all_of.close[0], all_of.close[:-1]]
+    return np.maximum(all_of.high, last) - np.minimum(all_of.low, last)
+
+
+def keltner(all_of: Columns) -> list[Floats]:
+    middle = np.array(Frame(all_of).close.ewm(span=20, adjust=False).mean())
+    reach = 2 * wilder(true_range(all_of), 10)
+    return [middle + reach, middle, middle - reach]
+
+
+def supertrend(all_of: Columns) -> list[Floats]:
+    """As TradingView's script has it."""
+    reach, middle = 3 * wilder(true_range(all_of), 10), (all_of.high + all_of.low) / 2
+    line, side = np.full(len(middle), np.nan), np.full(len(middle), np.nan)
+    up, down = middle + reach, middle - reach
+    for place in range(10, len(middle)):
+        last = all_of.close[place - 1]
+        if not (down[place] > down[place - 1] or last < down[place - 1]):
+            down[place] = down[place - 1]
+        if not (up[place] < up[place - 1] or last > up[place - 1]):
+            up[place] = up[place - 1]
+        below = line[place - 1] != up[place - 1]
+        rising = all_of.close[place] >= down[place] if below else all_of.close[place] > up[place]
+        side[place], line[place] = (1, down[place]) if rising else (-1, up[place])
+    return [line, side]
+
+
+def psar(all_of: Columns) -> list[Floats]:
+    """One of two columns has a value."""
+    long, short = pandas_ta("psar", "high", "low", "close", places=(0, 1))(all_of)
+    return [np.where(np.isnan(long), short, long)]
+
+
+def ichimoku(all_of: Columns) -> list[Floats]:
+    """Middles the slow way. TradingView draws spans 25 candles on, and the close 25 back, when told 26."""
+    high, low = Frame(all_of).high, Frame(all_of).low
+    short, middle, long = (((high.rolling(n).max() + low.rolling(n).min()) / 2).to_numpy() for n in (9, 26, 52))
+    spans = [np.r_[np.full(25, np.nan), span[:-25]] for span in ((short + middle) / 2, long)]
+    return [short, middle, *spans, np.r_[all_of.close[25:], np.full(25, np.nan)]]
+
+
+def volume(all_of: Columns) -> list[Floats]:
+    return [all_of.volume, Frame(all_of).volume.rolling(20).mean().to_numpy()]
+
+
+def obv(all_of: Columns) -> list[Floats]:
+    signs = np.sign(np.diff(all_of.close, prepend=all_of.close[0]))
+    return [np.cumsum(signs * all_of.volume)]
+
+
+PRICES = ("high", "low", "close")
+REFERENCES: Mapping[str, Callable[[Columns], list[Floats]]] = {
+    "sma": pandas_ta("sma", "close", length=20),
+    "ema": pandas_ta("ema", "close", length=20),
+    "wma": pandas_ta("wma", "close", length=20),
+    "bbands": pandas_ta("bbands", "close", length=20, std=2, ddof=0, places=(2, 1, 0)),
+    "keltner": keltner,
+    "donchian": pandas_ta("donchian", "high", "low", lower_length=20, upper_length=20, places=(2, 1, 0)),
+    "ichimoku": ichimoku,
+    "supertrend": supertrend,
+    "psar": psar,
+    "rsi": pandas_ta("rsi", "close", length=14),
+    "macd": pandas_ta("macd", "close", places=(0, 2, 1)),
+    "stoch": pandas_ta("stoch", *PRICES, k=14, d=3, smooth_k=1),
+    "willr": pandas_ta("willr", *PRICES, length=14),
+    "cci": pandas_ta("cci", *PRICES, length=20),
+    "adx": pandas_ta("adx", *PRICES, length=14, places=(0, 1, 2)),
+    "aroon": pandas_ta("aroon", "high", "low", length=14, places=(1, 0)),
+    "atr": pandas_ta("atr", *PRICES, length=14),
+    "roc": pandas_ta("roc", "close", length=9),
+    "volume": volume,
+    "obv": obv,
+    "vwap": pandas_ta("vwap", *PRICES, "volume", anchor="D"),
+    "mfi": pandas_ta("mfi", *PRICES, "volume", length=14),
+}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_every_indicator_agrees_with_its_reference(name: str) -> None:
+    """Since Monday's midnight, and where what they begin with is forgotten."""
+    market = walk(4000, 8)
+    monday = market._replace(time=market.time - 4 * DAY)
+    ours, theirs = compute(asked(name), monday, M1), REFERENCES[name](monday)
+    assert len(ours) == len(theirs)
+    for (output, values), reference in zip(ours.items(), theirs, strict=True):
+        assert not np.isnan(values[1500:-30]).any(), output
+        assert same(values[1500:], reference[1500:]), output
+
+
+HAND = [
+    ("sma:3", [1, 2, 6, 7], {"sma": [math.nan, math.nan, 3, 5]}),
+    ("ema:3", [1, 2, 6, 7, 9], {"ema": [math.nan, math.nan, 3, 5, 7]}),  # a mean, then halves
+    ("wma:3", [1, 2, 6], {"wma": [math.nan, math.nan, (1 + 4 + 18) / 6]}),
+    ("bbands:2:2", [1, 3], {"upper": [math.nan, 4], "middle": [math.nan, 2], "lower": [math.nan, 0]}),
+    ("rsi:2", [1, 2, 1, 3], {"rsi": [math.nan, math.nan, 50, 100 - 100 / (1 + 1.25 / 0.25)]}),
+    ("roc:1", [4, 5], {"roc": [math.nan, 25]}),
+    ("stoch:2:1:1", [1, 3, 2, 2], {"k": [math.nan, 100, 0, math.nan], "d": [math.nan, 100, 0, math.nan]}),
+    ("willr:2", [1, 3, 2, 2], {"willr": [math.nan, 0, -100, math.nan]}),
+    ("donchian:2", [1, 3, 2], {"upper": [math.nan, 3, 3], "middle": [math.nan, 2, 2.5], "lower": [math.nan, 1, 2]}),
+    ("obv", [1, 3, 2, 2], {"obv": [0, 1, 0, 0]}),
+    ("vwap", [1, 3, 2], {"vwap": [1, 2, 2]}),
+    ("mfi:2", [1, 3, 2, 2, 2], {"mfi": [math.nan, math.nan, 60, 0, math.nan]}),
+    ("aroon:2", [1, 3, 2], {"up": [math.nan, math.nan, 50], "down": [math.nan, math.nan, 0]}),
+    ("atr:2", [1, 3, 2, 6], {"atr": [math.nan, math.nan, 1.5, 2.75]}),
+    ("volume:2", [1, 3], {"volume": [1, 1], "average": [math.nan, 1]}),
+]
+
+
+@pytest.mark.parametrize(("text", "closes", "expected"), HAND, ids=[row[0] for row in HAND])
+def test_figures_worked_by_hand(text: str, closes: list[float], expected: dict[str, list[float]]) -> None:
+    found = compute(asked(text), flat(closes), M1)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert np.allclose(found[name], values, rtol=1e-12, equal_nan=True), (name, found[name])
+
+
+def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
+    closes = [1.0, 2, 6, 7, 9]
+    macd = compute(asked("macd:2:3:2"), flat(closes), M1)
+    fast, slow = [4.0, 6.0, 8.0], [3.0, 5.0, 7.0]  # 2 / 3 and 1 / 2 of the new close, after means at the third
+    assert np.allclose(macd["macd"][3:], np.subtract(fast, slow)[1:])
+    cloud = compute(asked("ichimoku:2:3:4:3"), flat([1, 2, 6, 7, 9, 9]), M1)
+    assert cloud["conversion"].tolist()[1:3] == [1.5, 4]
+    assert cloud["leading_a"].tolist()[4:] == [(4 + 3.5) / 2, (6.5 + 4.5) / 2]  # two candles on, of three
+    assert cloud["lagging"].tolist()[:4] == [6, 7, 9, 9]
+
+
+def test_levels_worked_by_hand() -> None:
+    before = flat([10, 16, 4, 7], since=MIDNIGHT - 4 * MINUTE)
+    day = flat([8, 9])
+    both = joined([before, day])
+    pivots = {level.name: level.price for level in levels(asked("pivots"), both, M1)}
+    assert pivots == {"p": 9, "r1": 14, "r2": 21, "r3": 26, "s1": 2, "s2": -3, "s3": -10}
+    assert settled(asked("pivots"), both, M1) == len(both.time)  # the day before may have more
+    assert levels(asked("pivots"), day, M1) == []
+
+    fall = {level.name: level.price for level in levels(asked("fib:5"), flat([50, 110, 60, 10, 30]), M1)}
+    assert fall == pytest.approx(
+        {"0": 10, "23.6": 33.6, "38.2": 48.2, "50": 60, "61.8": 71.8, "78.6": 88.6, "100": 110}
+    )
+    rise = {level.name: level.price for level in levels(asked("fib:2"), flat([500, 10, 110]), M1)}
+    assert rise["61.8"] == pytest.approx(48.2)
+    assert levels(asked("fib:2"), flat([5, 5]), M1) == []
+
+    profile = levels(asked("vp:4:2"), flat([1, 1, 3, 2.5], [1, 2, 5, 4]), M1)
+    assert [(level.name, level.price) for level in profile[:3]] == [
+        ("poc", 2.5),
+        ("value_area_high", 3),
+        ("value_area_low", 2),
+    ]
+    assert [level.known["volume"] for level in profile[3:]] == [3, 9]
+    one, five, two, eight = (np.array([number]) for number in (1.0, 5.0, 2.0, 8.0))
+    wide = Columns(np.array([MIDNIGHT]), one, five, one, two, eight)
+    assert [level.known["volume"] for level in levels(asked("vp:2:4"), wide, M1)[3:]] == [2, 2, 2, 2]
+
+    wave = flat([10, 20, 10, 20, 10, 20, 15] * 3)
+    found = levels(asked("sr:21:1:0.5"), wave, M1)
+    assert [(level.name, level.price) for level in found] == [("support", 10), ("resistance", 20)]
+    assert found[1].known["touches"] == 9
+    assert 99 < found[1].known["strength"] < 100
+    assert levels(asked("sr"), flat([5] * 300), M1) == []
+
+
+@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 30])
+def test_too_little_history_is_no_error(name: str, count: int) -> None:
+    few, one = walk(30, 3).between(0, count), asked(name)
+    if CATALOG[name].levels:
+        assert isinstance(levels(one, few, M1), list)
+    else:
+        assert {len(values) for values in compute(one, few, M1).values()} == {count}
+    assert 0 <= settled(one, few, M1) <= count
+
+
+def parameters(known: Indicator) -> st.SearchStrategy[str]:
+    """What may be asked for, in the shorter half of what is long."""
+
+    def one(parameter: Parameter) -> st.SearchStrategy[float]:
+        most = min(parameter.most, 60)
+        return st.integers(int(parameter.least), int(most)) if parameter.whole else st.floats(parameter.least, most)
+
+    words = st.tuples(*map(one, known.parameters))
+    if known.ascending:
+        words = words.filter(lambda values: values[0] < values[1])
+    return words.map(lambda values: ":".join([known.name, *(f"{value:.3f}".removesuffix(".000") for value in values)]))
+
+
+def window(one: Asked, market: Columns, timeframe: str, opening: int) -> Columns:
+    """As much of a market as has to be read for the candle at a place, more where that is not enough."""
+    need = warmup(one, TIMEFRAMES[timeframe], int(market.time[opening]))
+    for more in (1, 2, 4):
+        part = market.between(max(0, opening - more * need), len(market.time))
+        if settled(one, part, TIMEFRAMES[timeframe]) <= more * need:
+            break
+    return part
+
+
+@hypothesis(max_examples=150)
+@given(data=st.data(), name=st.sampled_from(list(CATALOG)), seed=st.integers(0, 10**6))
+def test_a_value_never_depends_on_where_the_window_starts(data: st.DataObject, name: str, seed: int) -> None:
+    """Wild, quiet and hardly traded markets, with jumps, in any timeframe."""
+    one = asked(data.draw(parameters(CATALOG[name])))
+    timeframe = data.draw(st.sampled_from(["1m", "15m", "1h", "1d"]))
+    market = walk(
+        9000, seed, data.draw(st.sampled_from([0.0005, 0.003, 0.02])), data.draw(st.sampled_from([0, 0.5])), timeframe
+    )
+    opening = data.draw(st.integers(5000, 8900))
+    if CATALOG[name].levels:
+        market = market.between(0, opening + 1)
+        part = window(one, market, timeframe, opening)
+        whole, few = (levels(one, each, TIMEFRAMES[timeframe]) for each in (market, part))
+        assert [level.name for level in whole] == [level.name for level in few]
+        assert np.allclose([level.price for level in whole], [level.price for level in few], rtol=1e-9)
+        return
+    part = window(one, market, timeframe, opening)
+    trusted = len(market.time) - len(part.time) + settled(one, part, TIMEFRAMES[timeframe])
+    since = max(opening, trusted)
+    found = compute(one, part, TIMEFRAMES[timeframe])
+    for output, values in compute(one, market, TIMEFRAMES[timeframe]).items():
+        count, scale = len(values) - since, np.nanmax(np.abs(values), initial=0)
+        ours, theirs = found[output][len(part.time) - count :], values[since:]
+        assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True), (str(one), output)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_value_knows_nothing_of_the_future_but_what_is_said(name: str) -> None:
+    market, one = walk(2000, 11), asked(name)
+    whole, part = compute(one, market, M1), compute(one, market.between(0, 1500 + ahead(one)), M1)
+    for output, values in whole.items():
+        assert same(part[output][:1500], values[:1500])
+
+
+def test_prices_of_any_size_and_sums_of_any_volume() -> None:
+    """A coin of a millionth of a cent is a market as well."""
+    market = walk(3000, 5)
+    for price, amount in ((2.0**-40, 1.0), (2.0**20, 1.0), (1.0, 2.0**-30), (1.0, 2.0**30)):
+        time, o, h, low, c, v = market
+        scaled = Columns(time, o * price, h * price, low * price, c * price, v * amount)
+        for name in SERIES:
+            found = compute(asked(name), scaled, M1)
+            for output, values in compute(asked(name), market, M1).items():
+                ours = found[output][1500:]
+                assert any(same(ours, values[1500:] * factor) for factor in (1.0, price, amount)), (name, output)
+
+
+def test_counts_begin_where_they_are_said_to() -> None:
+    hours = walk(3000, 5, timeframe="1h")
+    days = hours.time // DAY
+    vwap = compute(asked("vwap"), hours, TIMEFRAMES["1h"])["vwap"]
+    for place in np.flatnonzero(np.diff(days)) + 1:
+        assert vwap[place] == pytest.approx((hours.high[place] + hours.low[place] + hours.close[place]) / 3)
+    for timeframe, since in (("1m", "2027-01-11"), ("15m", "2027-01-01"), ("1h", "2027-01-01")):
+        opening = MIDNIGHT + DAY // 2  # Friday, 15 January 2027
+        count = warmup(asked("obv"), TIMEFRAMES[timeframe], opening)
+        first = TIMEFRAMES[timeframe].back(opening, count - 1)
+        assert pd.Timestamp(first, unit="ms").isoformat() == f"{since}T00:00:00", timeframe
+    everything = warmup(asked("obv"), TIMEFRAMES["1d"], MIDNIGHT)
+    assert TIMEFRAMES["1d"].back(MIDNIGHT, everything - 1) <= BEGINNING
+
+
+def test_a_market_that_stands_still_says_nothing() -> None:
+    still = flat([5.0] * 1000, [0.0] * 1000)
+    for name in ("rsi", "stoch", "willr", "mfi", "vwap"):
+        for values in compute(asked(name), still, M1).values():
+            assert np.isnan(values).all(), name
+
+
+def test_candles_become_columns() -> None:
+    series = Series("binance", Instrument("BTC", "USDT"), "1m")
+    o, h, low, c, volume, quote = (Decimal(text) for text in ("1.5", "2", "0.5", "1.25", "10.5", "12"))
+    found = columns([Candle(series, Bar(MIDNIGHT, o, h, low, c, volume, quote, 3), True, Origin.EXCHANGE)])
+    assert [column.tolist() for column in found] == [[MIDNIGHT], [1.5], [2], [0.5], [1.25], [10.5]]
+    assert len(columns([]).close) == 0
+
+
+def test_what_is_asked_for() -> None:
+    text = "sma:20, EMA:12,macd,bbands::2.5,macd:12:26:9,psar:0.02"
+    assert [str(one) for one in parse(text)] == ["sma:20", "ema:12", "macd:12:26:9", "bbands:20:2.5", "psar:0.02:0.2"]
+    assert parse(",".join(map(str, STANDARD))) == STANDARD
+    assert asked("keltner").named == {"period": 20, "factor": 2, "atr": 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "part"),
+    [
+        ("", BadRequest, "write indicators=sma:20,rsi"),
+        (",,", BadRequest, "indicators is missing"),
+        ("smaa", UnknownName, "did you mean sma"),
+        ("sma:1", BadRange, "period is 1, write 2 to 500"),
+        ("sma:501", BadRange, "write 2 to 500"),
+        ("sma:" + "9" * 500, BadRequest, "is not a whole number"),
+        ("sma:2.5", BadRequest, "period is '2.5', which is not a whole number: write 2 to 500"),
+        ("sma:-3", BadRequest, "not a whole number"),
+        ("sma:٣", BadRequest, "not a whole number"),
+        ("bbands:20:nan", BadRequest, "factor is 'nan', which is not a number: write 0.1 to 20"),
+        ("bbands:20:1e2", BadRequest, "not a number"),
+        ("sma:20:3", BadRequest, "has 2 parameters, write sma:period, for example sma:20"),
+        ("obv:3", BadRequest, "has 1 parameters, obv takes none"),
+        ("macd:26:12", BadRange, "fast must be less than slow"),
+        (",".join(f"sma:{period}" for period in range(2, 60)), BadRange, "at most 50"),
+    ],
+)
+def test_what_cannot_be_answered_is_told_why(text: str, error: type[KursError], part: str) -> None:
+    with pytest.raises(error) as told:
+        parse(text)
+    assert part in str(told.value)
+
+
+def test_the_catalog_tells_all() -> None:
+    assert {name for name, known in CATALOG.items() if not known.levels} == set(REFERENCES)
+    for name, known in CATALOG.items():
+        assert known.title, name
+        assert known.formula, name
+        assert known.source, name
+        for parameter in known.parameters:
+            assert parameter.least <= parameter.default <= parameter.most
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("services.collector", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
+        ("services.pricer", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
+        ("services.writer", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
+        ("services.runtime", {"pandas", "talib", "pandas_ta_classic"}),
+        ("services.core.indicators", {"pandas", "pandas_ta_classic"}),
+    ],
+)
+def test_who_needs_no_indicators_does_not_load_them(module: str, without: set[str]) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
+    assert not without & set(loaded.stdout.split())

@@ -69,9 +69,18 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     """The paths whose answers are kept ready."""
     first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
+    return {**mine, **overview.fronts(deps), **_of_candles(deps)}
+
+
+def _of_candles(deps: Deps) -> Mapping[str, Front]:
+    """Candles, and what is computed from them. TA-Lib is loaded here: only who serves indicators needs it."""
+    from services.api.indicators.history import History  # noqa: PLC0415
+
     listing, pages = Listing(deps), Pages(deps)
-    of_candles = {**candles.fronts(deps, listing, pages), **indicators.fronts(deps, listing, pages)}
-    return {**mine, **overview.fronts(deps), **of_candles, **analysis.fronts(deps, listing, pages)}
+    history = History(deps, pages)
+    asked = deps, listing, pages
+    computed = {**indicators.fronts(*asked, history), **analysis.fronts(*asked, history)}
+    return {**candles.fronts(*asked), **computed}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

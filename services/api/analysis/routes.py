@@ -1,7 +1,7 @@
 """The analysis' addresses: described here, answered before any routing where the path names no symbol."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Response
 from starlette.requests import HTTPConnection
@@ -13,6 +13,9 @@ from services.api.candles.routes import SECOND, UNCHANGED, parameters
 from services.api.candles.schemas import NAMED
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
+
+if TYPE_CHECKING:
+    from services.api.indicators.history import History
 
 router = APIRouter(tags=["analysis"])
 CACHED = 128  # answers kept
@@ -46,13 +49,12 @@ async def multi(connection: HTTPConnection, symbol: Annotated[str, Path(descript
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Mapping[str, Front]:
     """The analysis' addresses with what answers them. As with indicators, only who serves them loads TA-Lib."""
     from services.api.analysis.answers import Answers  # noqa: PLC0415
     from services.api.analysis.newest import Newest  # noqa: PLC0415
-    from services.api.indicators.history import History  # noqa: PLC0415
 
-    answers, now = Answers(listing, Newest(deps, pages, History(deps, pages))), deps.clock.now
+    answers, now = Answers(listing, Newest(deps, pages, history)), deps.clock.now
     reads: Mapping[str, Front] = {
         "analysis": Brief(answers.one, now, SECOND, CACHED),
         "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, CACHED),

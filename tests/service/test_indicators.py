@@ -205,8 +205,12 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
     url = f"{URL}ema:100,rsi&from={LAST - 1100 * MINUTE}&to={LAST - 700 * MINUTE}"
     async with following(first), following(second):
         before = await asked(first, url)
-        keys = [key for key in world.cache._answers if key.startswith("indicators:{binance:BTC-USDT}:1m:ema:100:")]
-        assert keys
+        page = "indicators:{binance:BTC-USDT}:1m:ema:100:"
+
+        async def kept() -> bool:
+            return any(key.startswith(page) for key in world.cache._answers)
+
+        await until(kept)
         world.store.calls.clear()
         for key in [key for key in world.cache._answers if key.startswith("candles:")]:
             await world.cache.drop(key)

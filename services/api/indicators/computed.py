@@ -6,6 +6,7 @@ with begins a new version before it looks for a page again.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -38,6 +39,7 @@ class Computed:
     def __init__(self, deps: Deps) -> None:
         self._cache, self._now = deps.cache, deps.clock.now
         self._changed: set[Series] = set()  # others may not know yet
+        self._keeping: set[asyncio.Task[None]] = set()
         self._read = msgspec.json.Decoder(_Page)
         deps.hub.on_candle(self._heard)
 
@@ -72,20 +74,19 @@ class Computed:
                 found[asked, start] = Line(within, values, page.trusted)
         return found
 
-    async def keep(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
-        """Keep these pages, unless a candle changed since."""
-        if series in self._changed:
-            return
+    def keep(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+        """Keep these pages, unless a candle changed since. Nobody who asked has to wait for that."""
+        if lines and series not in self._changed:
+            task = asyncio.create_task(self._put(series, version, lines))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    async def _put(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
         timeframe = TIMEFRAMES[series.timeframe]
         seconds = min(max(timeframe.length // 1000, SHORTEST), LONGEST)
-        bodies = ((_key(series, *place), _body(version, place[1], line, timeframe)) for place, line in lines.items())
-        await asyncio.gather(*(self._put(key, body, seconds) for key, body in bodies))
-
-    async def _put(self, key: str, body: bytes, seconds: int) -> None:
-        try:
-            await self._cache.set(key, body, seconds)
-        except Unavailable:
-            return  # then the next one computes it as well
+        with suppress(Unavailable):  # then the next one computes it as well
+            for place, line in lines.items():
+                await self._cache.set(_key(series, *place), _body(version, place[1], line, timeframe), seconds)
 
     def _heard(self, candle: Candle) -> None:
         if candle.closed and pages.settled(TIMEFRAMES[candle.series.timeframe], candle.bar.timestamp, self._now()):

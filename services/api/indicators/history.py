@@ -12,13 +12,14 @@ from services.core.history import BEGINNING
 from services.core.indicators import Columns, columns
 from services.core.indicators import joined as joined_columns
 from services.core.model import Candle, Series
-from services.core.timeframes import TIMEFRAMES, Timeframe
+from services.core.timeframes import DAY, TIMEFRAMES, Timeframe
 from services.ports import Deps
 from services.web import Shelf
 
 KEPT = 512  # pages of columns, some 25 kB each
 OVER_MS, FORMING_MS = 60_000, 200  # how long a page is kept; the one with the forming candle for one answer's sake
 EVER = 2**62
+MONTH = 31 * DAY
 
 
 class Past(NamedTuple):
@@ -63,7 +64,12 @@ class History:
 
     async def after(self, series: Series, opening: int, count: int) -> Past:
         """The oldest `count` candles that opened after `opening`. Raises Unavailable."""
-        return _past(await self._store.candles(series, opening + 1, self._now(), count) if count else [])
+        now = self._now()
+        until = min(now, opening + count * (TIMEFRAMES[series.timeframe].length or MONTH))
+        past = await self.between(series, opening + 1, until)
+        if len(past.closed) >= count:
+            return Past(past.columns.between(0, count), past.closed[:count])
+        return past if until >= now else _past(await self._store.candles(series, opening + 1, now, count))
 
     async def _page(self, series: Series, start: int) -> Past:
         name, now = pages.key(series, start), self._now()

@@ -10,17 +10,15 @@ from services.api.candles import pages
 from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
-from services.api.indicators.history import History, Past
+from services.api.indicators.history import MONTH, History, Past
 from services.api.indicators.lines import Line
 from services.api.indicators.work import Marks, Work
 from services.core import indicators
 from services.core.indicators import CATALOG, Asked
 from services.core.model import Series
-from services.core.timeframes import DAY, TIMEFRAMES, Timeframe
+from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
 from services.web import Kept
-
-MONTH = 31 * DAY
 
 
 class _Question(NamedTuple):

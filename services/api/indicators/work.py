@@ -50,7 +50,7 @@ class Work:
         plans = {each: _plan(each, starts[each], kept, (first, last), pages.page(series)) for each in asked}
         fresh = await self._fresh(series, {each: plan for each, plan in plans.items() if plan.since <= plan.until})
         if version is not None:
-            await self._computed.keep(series, version, _cut(plans, fresh, pages.page(series)))
+            self._computed.keep(series, version, _cut(plans, fresh, pages.page(series)))
         found = {each: plan.kept + ([fresh[each]] if each in fresh else []) for each, plan in plans.items()}
         return {each: joined_lines(parts).between(first, last) for each, parts in found.items()}
 
@@ -93,8 +93,8 @@ class Work:
                 before[opening] = max(count, before.get(opening, 0))
         until = max(plan.until for plan in plans.values())
         past = await self._history.reaching(series, before, until)
-        later = await self._history.after(series, until, max(map(ahead, plans)))
-        return joined([past, later]).columns
+        count = max(map(ahead, plans))
+        return joined([past, await self._history.after(series, until, count)]).columns if count else past.columns
 
 
 def _plan(asked: Asked, starts: Sequence[int], kept: Mapping[Place, Line], span: tuple[int, int], length: int) -> _Plan:

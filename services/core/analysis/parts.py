@@ -61,7 +61,7 @@ def parts(need: Need, timeframe: Timeframe, columns: Columns, since: int) -> Ite
     while place < len(time):
         opening = int(time[place])
         end = _end(timeframe, time, place)
-        first = int(np.searchsorted(time, reach(need, timeframe, opening)))
+        first = min(place, int(np.searchsorted(time, reach(need, timeframe, opening))))
         yield Part(columns.between(first, min(end + need.ahead, len(time))), place - first, end - first)
         place = end
 

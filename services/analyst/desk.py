@@ -76,13 +76,6 @@ class Desk:
         if work:
             await self._teller.tell(await asyncio.to_thread(_formed, work))
 
-    async def forget(self) -> None:
-        """Drop the rows of candles that are older than what is to be kept. Raises Unavailable."""
-        count, now = self._deps.settings.analysis_bars, self._deps.clock.now()
-        for series in self.windows if count else ():
-            timeframe = TIMEFRAMES[series.timeframe]
-            await self._deps.store.forget(series, 0, timeframe.back(timeframe.opening(now), count + 1))
-
     async def _read(self, window: Window) -> None:
         heard = window.reading()
         try:

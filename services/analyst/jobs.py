@@ -3,9 +3,10 @@
 import asyncio
 import logging
 
-from services.analyst.desk import Desk
+from services.analyst.desk import Desk, configured
 from services.core.errors import Unavailable
 from services.core.model import Candle
+from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 PAUSE = 0.05  # seconds
@@ -27,11 +28,13 @@ async def analyse(deps: Deps) -> None:
 
 
 async def forget(deps: Deps) -> None:
-    """Drop what is older than what is to be kept, now and then."""
-    desk = Desk(deps)
+    """Drop the rows of candles that are older than what is to be kept, now and then."""
+    count = deps.settings.analysis_bars
     while True:
         try:
-            await desk.forget()
+            for series in configured(deps) if count else ():
+                frame = TIMEFRAMES[series.timeframe]
+                await deps.store.forget(series, 0, frame.back(frame.opening(deps.clock.now()), count + 1))
         except Unavailable as error:
             log.warning("old rows are dropped later: %s", error)
         await deps.clock.sleep(FORGET_SECONDS)

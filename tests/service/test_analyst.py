@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from services.adapters.memory import MemoryBus, MemoryCache
 from services.analyst import JOBS
 from services.analyst.desk import WHOLE
+from services.analyst.jobs import analyse
 from services.analyst.window import KEPT, PATIENCE, QUIET
 from services.core.indicators import STANDARD, columns, compute, parse
 from services.core.model import Bar, Candle, Instrument, Message, Origin, Reading, Series
@@ -25,6 +26,7 @@ from tests.analysed import Row, against, true_rows
 from tests.kept import Kept, as_store
 from tests.replicas import BTC, LAST, Counting, Turning, until
 
+Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
 FOREVER = 2**62
 
@@ -51,7 +53,7 @@ class World:
 
     async def well(self, *series: Series) -> bool:
         """Whether the rows of the newest candles are right."""
-        self.clock.time += 100
+        self.clock.time += QUIET
         return not [d for each in series for d in await against(as_store(self.kept), each, await self._expected(each))]
 
     async def _expected(self, series: Series) -> list[Row]:
@@ -67,8 +69,8 @@ def world() -> World:
 
 
 @asynccontextmanager
-async def at_work(deps: Deps) -> AsyncIterator[list[Message]]:
-    """The analyst; yields the readings that it tells."""
+async def at_work(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
+    """The analyst; yields the readings that it tells. It never drops what is old unless this is among the jobs."""
     heard, ready = list[Message](), asyncio.Event()
 
     async def listen() -> None:
@@ -79,7 +81,7 @@ async def at_work(deps: Deps) -> AsyncIterator[list[Message]]:
 
     tasks = [asyncio.create_task(listen())]
     await ready.wait()
-    tasks += [asyncio.create_task(job(deps)) for job in JOBS]
+    tasks += [asyncio.create_task(job(deps)) for job in jobs or [analyse]]
     await asyncio.sleep(0)
     try:
         yield heard
@@ -118,12 +120,12 @@ def corrected(candle: Candle) -> Candle:
 
 
 async def test_what_is_there_is_written_down_and_what_closes_is_added(world: World) -> None:
-    minutes, hours = walk(BTC, 700), walk(HOURS, 300)
-    await world.keep(*minutes[:600], *hours, told=False)
+    minutes, hours = walk(BTC, 440), walk(HOURS, 150)
+    await world.keep(*minutes[:400], *hours, told=False)
     async with at_work(world.deps()) as heard:
         await until(lambda: world.well(BTC, HOURS))
         heard.clear()
-        for candle in minutes[600:]:
+        for candle in minutes[400:]:
             await world.keep(candle)
         await until(lambda: world.well(BTC))
 
@@ -133,22 +135,22 @@ async def test_what_is_there_is_written_down_and_what_closes_is_added(world: Wor
 
         await until(told)
     rows = await world.kept.readings(BTC, 0, FOREVER)
-    assert {row.timestamp for row in rows} >= {candle.bar.timestamp for candle in minutes[500:]}
+    assert {row.timestamp for row in rows} >= {candle.bar.timestamp for candle in minutes[300:]}
 
 
 async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(world: World) -> None:
-    candles = walk(BTC, 500)
-    await world.keep(*candles[:350], told=False)
+    candles = walk(BTC, 340)
+    await world.keep(*candles[:300], told=False)
     async with at_work(world.deps()):
         await until(lambda: world.well(BTC))
-        for candle in candles[350:]:
+        for candle in candles[300:]:
             await world.keep(candle)
         await until(lambda: world.well(BTC))
-        old = candles[-200].bar.timestamp
-        assert len(await world.kept.analyses(BTC, old, FOREVER)) == 200
+        old = candles[-120].bar.timestamp
+        assert len(await world.kept.analyses(BTC, old, FOREVER)) == 120
         await world.keep(corrected(candles[-5]))
         await until(lambda: world.well(BTC))
-        await world.keep(corrected(candles[-200]))
+        await world.keep(corrected(candles[-120]))
         await until(lambda: world.well(BTC))
         kept = await world.kept.analyses(BTC, old, FOREVER)
         assert len(kept) == KEPT, "rows that a correction made wrong are kept"
@@ -253,7 +255,7 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: World) -> Non
     await world.keep(*walk(BTC, 200), *walk(unknown, 200), told=False)
     async with at_work(world.deps(analysis_bars=0)):
         await until(lambda: world.well(BTC))
-    async with at_work(world.deps(analysis_bars=30)):
+    async with at_work(world.deps(analysis_bars=30), *JOBS):
 
         async def dropped() -> bool:
             return len(await world.kept.analyses(BTC, 0, LAST - 31 * MINUTE)) == 0

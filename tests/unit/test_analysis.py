@@ -190,7 +190,7 @@ random_walks = st.builds(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(columns=random_walks, timeframe=st.sampled_from(["1m", "1h", "4h", "1d"]), start=st.integers(0, 500))
 def test_the_candles_alone_decide(columns: Columns, timeframe: str, start: int) -> None:
     """Neither where the candles at hand begin, nor what else is asked for, nor what comes later changes a digit."""
@@ -198,9 +198,9 @@ def test_the_candles_alone_decide(columns: Columns, timeframe: str, start: int) 
     last = frame.opening(LAST)
     time = np.array(list(frame.openings(frame.back(last, len(columns.time) - 1), last)))
     columns = columns._replace(time=time)
-    many = {each.timestamp: each for each in analyses(series, columns, int(time[-130]))}
-    assert list(many) == time[-130:].tolist()
-    place = len(time) - 1 - start % 130
+    many = {each.timestamp: each for each in analyses(series, columns, int(time[-60]))}
+    assert list(many) == time[-60:].tolist()
+    place = len(time) - 1 - start % 60
     alone = analyse(series, columns.between(0, place + 1))
     assert many[alone.timestamp] == alone
     first = int(np.searchsorted(time, reach(NEED, frame, int(time[place]))))

@@ -5,7 +5,7 @@ with begins a new version before it looks for a page again.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -23,6 +23,7 @@ from services.ports import Deps
 
 SHORTEST, LONGEST = 60, 300  # seconds that a page is kept
 VERSION_SECONDS = 3600
+LATER_SECONDS = 0.05  # until who asked has the answer
 DOUBLE = "<f8"
 Place = tuple[Asked, int]  # an indicator, and the first opening of a page
 
@@ -37,7 +38,7 @@ class Computed:
     """The pages of every series."""
 
     def __init__(self, deps: Deps) -> None:
-        self._cache, self._now = deps.cache, deps.clock.now
+        self._cache, self._now, self._sleep = deps.cache, deps.clock.now, deps.clock.sleep
         self._changed: set[Series] = set()  # others may not know yet
         self._keeping: set[asyncio.Task[None]] = set()
         self._read = msgspec.json.Decoder(_Page)
@@ -60,7 +61,7 @@ class Computed:
     ) -> dict[Place, Line]:
         """The pages that are kept, each as a line along those of the openings in `time` that it holds."""
         try:
-            bodies = await self._cache.get(*(_key(series, *place) for place in places)) if places else []
+            bodies = await self._cache.get(*_keys(series, places)) if places else []
             kept = {place: self._read.decode(body) for place, body in zip(places, bodies, strict=True) if body}
         except (Unavailable, msgspec.MsgspecError):
             return {}
@@ -74,27 +75,30 @@ class Computed:
                 found[asked, start] = Line(within, values, page.trusted)
         return found
 
-    def keep(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+    def keep(self, series: Series, version: str, lines: Iterable[tuple[Place, Line]]) -> None:
         """Keep these pages, unless a candle changed since. Nobody who asked has to wait for that."""
-        if lines and series not in self._changed:
+        if series not in self._changed:
             task = asyncio.create_task(self._put(series, version, lines))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
 
-    async def _put(self, series: Series, version: str, lines: Mapping[Place, Line]) -> None:
+    async def _put(self, series: Series, version: str, lines: Iterable[tuple[Place, Line]]) -> None:
+        await self._sleep(LATER_SECONDS)
         timeframe = TIMEFRAMES[series.timeframe]
         seconds = min(max(timeframe.length // 1000, SHORTEST), LONGEST)
         with suppress(Unavailable):  # then the next one computes it as well
-            for place, line in lines.items():
-                await self._cache.set(_key(series, *place), _body(version, place[1], line, timeframe), seconds)
+            for place, line in lines:
+                (key,) = _keys(series, [place])
+                await self._cache.set(key, _body(version, place[1], line, timeframe), seconds)
 
     def _heard(self, candle: Candle) -> None:
         if candle.closed and pages.settled(TIMEFRAMES[candle.series.timeframe], candle.bar.timestamp, self._now()):
             self._changed.add(candle.series)
 
 
-def _key(series: Series, asked: Asked, start: int) -> str:
-    return f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{asked}:{start}"
+def _keys(series: Series, places: Sequence[Place]) -> list[str]:
+    root = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}"
+    return [f"{root}:{asked}:{start}" for asked, start in places]
 
 
 def _body(version: str, start: int, line: Line, timeframe: Timeframe) -> bytes:

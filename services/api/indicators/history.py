@@ -30,7 +30,7 @@ class Past(NamedTuple):
 
     def between(self, since: int, until: int) -> "Past":
         """Those with openings in [since, until]."""
-        first, end = (int(place) for place in np.searchsorted(self.columns.time, (since, until + 1)))
+        first, end = self.columns.time.searchsorted((since, until + 1)).tolist()
         return Past(self.columns.between(first, end), self.closed[first:end])
 
 

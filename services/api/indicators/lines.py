@@ -21,19 +21,21 @@ class Line(NamedTuple):
 
     def between(self, since: int, until: int) -> "Line":
         """The part with openings in [since, until]."""
-        first, end = (int(place) for place in np.searchsorted(self.time, (since, until + 1)))
+        first, end = self.time.searchsorted((since, until + 1)).tolist()
         values = {name: column[first:end] for name, column in self.values.items()}
         return Line(self.time[first:end], values, self.trusted if self.trusted and self.trusted > since else None)
 
 
 def line(asked: Asked, columns: Columns, timeframe: Timeframe, since: int, until: int) -> Line:
     """The line along those of the columns that opened in [since, until]. Of the others it takes what it needs."""
-    first, end = (int(place) for place in np.searchsorted(columns.time, (since, until + 1)))
+    first, end = columns.time.searchsorted((since, until + 1)).tolist()
     need, stop = max(1, warmup(asked, timeframe, since)), end + ahead(asked)
     begin = max(0, first - need)
-    while (known := begin + settled(asked, columns.between(begin, stop), timeframe)) > first and begin:
+    part = columns.between(begin, stop)
+    while (known := begin + settled(asked, part, timeframe)) > first and begin:
         begin = max(0, begin - need)
-    found = compute(asked, columns.between(begin, stop), timeframe)
+        part = columns.between(begin, stop)
+    found = compute(asked, part, timeframe)
     values = {name: column[first - begin : end - begin] for name, column in found.items()}
     trusted = None if known <= first else _opening(columns, timeframe, min(known, end))
     return Line(columns.time[first:end], values, trusted)
@@ -41,6 +43,8 @@ def line(asked: Asked, columns: Columns, timeframe: Timeframe, since: int, until
 
 def joined(parts: Sequence[Line]) -> Line:
     """Lines one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     time = np.concatenate([part.time for part in parts])
     values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
     return Line(time, values, max((part.trusted for part in parts if part.trusted), default=None))

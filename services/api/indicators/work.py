@@ -1,7 +1,7 @@
 """Lines and levels of a series: what is computed already from the shared cache, the rest from its candles."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ class Work:
         kept = {} if version is None else await self._computed.get(series, version, places, time)
         plans = {each: _plan(each, starts[each], kept, (first, last), pages.page(series)) for each in asked}
         fresh = await self._fresh(series, {each: plan for each, plan in plans.items() if plan.since <= plan.until})
-        if version is not None:
+        if version is not None and fresh:
             self._computed.keep(series, version, _cut(plans, fresh, pages.page(series)))
         found = {each: plan.kept + ([fresh[each]] if each in fresh else []) for each, plan in plans.items()}
         return {each: joined_lines(parts).between(first, last) for each, parts in found.items()}
@@ -106,13 +106,11 @@ def _plan(asked: Asked, starts: Sequence[int], kept: Mapping[Place, Line], span:
     return _Plan([kept[asked, start] for start in starts if start < since], missing, since, until)
 
 
-def _cut(plans: Mapping[Asked, _Plan], fresh: Mapping[Asked, Line], length: int) -> dict[Place, Line]:
+def _cut(plans: Mapping[Asked, _Plan], fresh: Mapping[Asked, Line], length: int) -> Iterator[tuple[Place, Line]]:
     """The pages that were missing."""
-    return {
-        (each, start): fresh[each].between(start, start + length - 1)
-        for each, plan in plans.items()
-        for start in plan.missing
-    }
+    for each, plan in plans.items():
+        for start in plan.missing:
+            yield (each, start), fresh[each].between(start, start + length - 1)
 
 
 def _computed(plans: Mapping[Asked, _Plan], columns: Columns, timeframe: Timeframe) -> dict[Asked, Line]:

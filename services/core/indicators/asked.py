@@ -28,7 +28,7 @@ class Asked(NamedTuple):
 
 def written(number: float) -> str:
     """A parameter as it is written: 20, 0.02."""
-    return f"{number:.9f}".rstrip("0").rstrip(".")
+    return str(number) if isinstance(number, int) else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def parse(text: str) -> tuple[Asked, ...]:

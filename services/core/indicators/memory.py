@@ -1,14 +1,15 @@
 """How far back a value looks, so that it never depends on where the candles at hand begin."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from services.core.history import BEGINNING
 from services.core.indicators.columns import Columns, Floats, Whole
-from services.core.timeframes import DAY, MINUTE, MONDAY, Timeframe
+from services.core.timeframes import DAY, MINUTE, MONDAY, TIMEFRAMES, Timeframe
 
 Parameters = tuple[float, ...]
 Run = Callable[[Columns], tuple[Floats, ...]]
@@ -78,49 +79,39 @@ class Path(NamedTuple):
         return int(turns[TURNS - 1]) if len(turns) >= TURNS else len(sides)
 
 
-class Anchored(NamedTuple):
-    """Since an anchor: `places` answers a number for each opening that changes where a new count begins. `before`: so
-    many whole counts before that one matter too."""
+class Period(NamedTuple):
+    """Spans of time that follow one another."""
 
-    places: Callable[[Whole, Timeframe], Whole]
+    number: Callable[[Whole], Whole]  # which one each opening is in
+    since: Callable[[int], int]  # when the one began that holds a time
+
+
+class Anchored(NamedTuple):
+    """Since a period began, for each timeframe its own. `before`: so many whole periods before that one matter too."""
+
+    period: Callable[[Timeframe], Period]
     before: int = 0
 
     def warmup(self, parameters: Parameters, timeframe: Timeframe, opening: int) -> int:
-        """Back to the anchor, and one more that shows that the anchor's first candle is not missing."""
-        since = self._anchor(timeframe, opening)
+        """Back to the beginning, and one more that shows that the period's first candle is not missing."""
+        since = self._first(timeframe, opening)
         for _ in range(self.before):
-            since = self._anchor(timeframe, timeframe.back(since, 1))
+            since = self._first(timeframe, timeframe.back(since, 1))
         return timeframe.expected(since, opening - 1) + 1
 
-    def _anchor(self, timeframe: Timeframe, opening: int) -> int:
-        """The first opening that the count at `opening` may hold."""
-        mine, step = self._place(opening, timeframe), 1
-        if mine == self._place(BEGINNING, timeframe):
-            return BEGINNING
-        while self._place(timeframe.back(opening, step), timeframe) == mine:
-            step *= 2
-        few, many = step // 2, step  # of the same place, of another
-        while many - few > 1:
-            middle = (few + many) // 2
-            few, many = (
-                (middle, many) if self._place(timeframe.back(opening, middle), timeframe) == mine else (few, middle)
-            )
-        return timeframe.back(opening, few)
-
-    def _place(self, opening: int, timeframe: Timeframe) -> int:
-        """The number at one opening."""
-        return int(self.places(np.array([opening], np.int64), timeframe)[0])
-
     def settled(self, run: Run, columns: Columns, parameters: Parameters, timeframe: Timeframe) -> int:
-        """At the first anchor that the columns hold."""
-        time = columns.time
+        """At the first beginning that the columns hold, or after `before` more."""
+        time, period = columns.time, self.period(timeframe)
         if not time.size:
             return 0
-        places = self.places(time, timeframe)
-        first = self._place(timeframe.back(int(time[0]), 1), timeframe)
-        known = int(places[0]) != first or int(places[0]) == self._place(BEGINNING, timeframe)
-        starts = [0] * known + (np.flatnonzero(np.diff(places)) + 1).tolist()
+        oldest = int(time[0])
+        whole = self._first(timeframe, oldest) == oldest or period.since(oldest) == BEGINNING
+        starts = [0] * whole + (np.flatnonzero(np.diff(period.number(time))) + 1).tolist()
         return starts[self.before] if len(starts) > self.before else len(time)
+
+    def _first(self, timeframe: Timeframe, opening: int) -> int:
+        """The first opening in the period that holds this one."""
+        return next(timeframe.openings(self.period(timeframe).since(opening), opening), opening)
 
 
 def windowed(period: float) -> int:
@@ -142,14 +133,16 @@ def _forgotten(rest: float) -> int:
     return math.ceil(math.log(FORGOTTEN) / math.log(rest)) if rest > 0 else 0
 
 
-PERIODS: Mapping[str, Callable[[Whole], Whole]] = {
-    "day": lambda time: time // DAY,
-    "week": lambda time: (time - MONDAY) // (7 * DAY),
-    "month": lambda time: time.astype("M8[ms]").astype("M8[M]").astype(np.int64),
-    "year": lambda time: time.astype("M8[ms]").astype("M8[Y]").astype(np.int64),
-    "always": np.zeros_like,
-}
-"""UTC days, weeks from Monday, months, years: a number for each opening."""
+def _year(time: int) -> int:
+    year = datetime.fromtimestamp(time // 1000, UTC).year
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1000
+
+
+DAILY = Period(lambda time: time // DAY, TIMEFRAMES["1d"].opening)
+WEEKLY = Period(lambda time: (time - MONDAY) // (7 * DAY), TIMEFRAMES["1w"].opening)
+MONTHLY = Period(lambda time: time.astype("M8[ms]").astype("M8[M]").astype(np.int64), TIMEFRAMES["1M"].opening)
+YEARLY = Period(lambda time: time.astype("M8[ms]").astype("M8[Y]").astype(np.int64), _year)
+ALWAYS = Period(np.zeros_like, lambda _: BEGINNING)
 
 
 def shorter(timeframe: Timeframe, minutes: int) -> bool:

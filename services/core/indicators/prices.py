@@ -3,20 +3,18 @@
 import numpy as np
 
 from services.core.indicators.catalog import Level, factor, indicator, period
-from services.core.indicators.columns import Columns, Floats, Whole
+from services.core.indicators.columns import Columns, Floats
 from services.core.indicators.library import talib
-from services.core.indicators.memory import PERIODS, Anchored, Bars, shorter, windowed
+from services.core.indicators.memory import DAILY, MONTHLY, WEEKLY, YEARLY, Anchored, Bars, Period, shorter, windowed
 from services.core.timeframes import DAY, MINUTE, Timeframe
 
 RATIOS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)  # percent
 
 
-def _period(time: Whole, timeframe: Timeframe) -> Whole:
-    if shorter(timeframe, 16):
-        return PERIODS["day"](time)
+def _period(timeframe: Timeframe) -> Period:
     if shorter(timeframe, DAY // MINUTE):
-        return PERIODS["week"](time)
-    return PERIODS["month" if 0 < timeframe.length < 7 * DAY else "year"](time)
+        return DAILY if shorter(timeframe, 16) else WEEKLY
+    return MONTHLY if 0 < timeframe.length < 7 * DAY else YEARLY
 
 
 @indicator(
@@ -82,7 +80,7 @@ def pivots(columns: Columns, timeframe: Timeframe) -> list[Level]:
     s2 = p - h + l, r3 = h + 2 (p - l), s3 = l - 2 (h - p). The period is the UTC day up to 15m, the week up to 12h, the
     month for 1d and 3d, the year for 1w and 1M.
     """
-    places = _period(columns.time, timeframe)
+    places = _period(timeframe).number(columns.time)
     mine = np.flatnonzero(places == places[-1])[0]
     before = np.flatnonzero(places == places[mine - 1]) if mine else places[:0]
     if not before.size:

@@ -6,23 +6,34 @@ from itertools import pairwise
 import numpy as np
 
 from services.core.indicators.catalog import Level, indicator, period
-from services.core.indicators.columns import Columns, Floats, Whole
+from services.core.indicators.columns import Columns, Floats
 from services.core.indicators.library import talib
-from services.core.indicators.memory import PERIODS, Anchored, Bars, shorter, windowed
+from services.core.indicators.memory import (
+    ALWAYS,
+    DAILY,
+    MONTHLY,
+    WEEKLY,
+    YEARLY,
+    Anchored,
+    Bars,
+    Period,
+    shorter,
+    windowed,
+)
 from services.core.timeframes import Timeframe
 
 HOUR, DAY = 60, 1440  # minutes
 VALUE_AREA = 0.7  # of the volume
-Places = Callable[[Whole, Timeframe], Whole]
 
 
-def _count(time: Whole, timeframe: Timeframe) -> Whole:
-    name = "week" if shorter(timeframe, 5) else "month" if shorter(timeframe, HOUR) else "year"
-    return PERIODS[name if shorter(timeframe, DAY) else "always"](time)
+def _count(timeframe: Timeframe) -> Period:
+    if not shorter(timeframe, DAY):
+        return ALWAYS
+    return WEEKLY if shorter(timeframe, 5) else MONTHLY if shorter(timeframe, HOUR) else YEARLY
 
 
-def _session(time: Whole, timeframe: Timeframe) -> Whole:
-    return PERIODS["day" if shorter(timeframe, DAY) else "year"](time)
+def _session(timeframe: Timeframe) -> Period:
+    return DAILY if shorter(timeframe, DAY) else YEARLY
 
 
 @indicator(
@@ -53,7 +64,7 @@ def obv(columns: Columns, timeframe: Timeframe) -> Floats:
         counted: Floats = talib.OBV(part.close, part.volume) - part.volume[0]
         return counted
 
-    return _by_place(columns, timeframe, _count, count)
+    return _by_period(columns, _count(timeframe), count)
 
 
 @indicator(
@@ -72,7 +83,7 @@ def vwap(columns: Columns, timeframe: Timeframe) -> Floats:
         traded = np.logical_or.accumulate(part.volume > 0)
         return np.where(traded, talib.VWAP(part.high, part.low, part.close, part.volume), np.nan)
 
-    return _by_place(columns, timeframe, _session, mean)
+    return _by_period(columns, _session(timeframe), mean)
 
 
 @indicator(
@@ -146,10 +157,9 @@ def _value_area(held: Floats) -> tuple[int, int]:
     return low, high
 
 
-def _by_place(columns: Columns, timeframe: Timeframe, of: Places, run: Callable[[Columns], Floats]) -> Floats:
-    """What `run` says of the candles of each place by themselves, one after the other."""
-    ends = of(columns.time[:: max(1, len(columns.time) - 1)], timeframe)
-    if ends[0] == ends[-1]:
+def _by_period(columns: Columns, period: Period, run: Callable[[Columns], Floats]) -> Floats:
+    """What `run` says of the candles of each period by themselves, one after the other."""
+    if period.since(int(columns.time[-1])) <= columns.time[0]:
         return run(columns)
-    starts = [0, *(np.flatnonzero(np.diff(of(columns.time, timeframe))) + 1).tolist(), len(columns.time)]
+    starts = [0, *(np.flatnonzero(np.diff(period.number(columns.time))) + 1).tolist(), len(columns.time)]
     return np.concatenate([run(columns.between(*span)) for span in pairwise(starts)])

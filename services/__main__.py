@@ -6,7 +6,7 @@ from services import runtime
 from services.core.errors import BadFile, BadRange, Misconfigured, UnknownName
 
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
-kurs SERVICE …            these services: collector pricer writer api simulator
+kurs SERVICE …            these services: collector pricer writer analyst api simulator
 kurs collector EXCHANGE … a collector for these exchanges: binance deribit coingecko
 kurs import FILE …        candles from Binance's public files (klines or aggTrades, CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more

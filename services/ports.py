@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
+from services.core.analysis import Analysis
 from services.core.exchange import Exchange
 from services.core.journal import Entry
 from services.core.model import (
@@ -17,6 +18,7 @@ from services.core.model import (
     Kline,
     Message,
     Rate,
+    Reading,
     Seal,
     Series,
     State,
@@ -135,10 +137,10 @@ class Journal(Protocol):
 class Store(Protocol):
     """What is kept for good."""
 
-    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor) -> None:
+    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing.
 
-        A candle, hole, seal or cursor replaces the one of its key; the same again changes nothing.
+        What has a key replaces the one of its key; the same again changes nothing.
         """
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
@@ -167,6 +169,15 @@ class Store(Protocol):
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         """The seals of days in [since, until], the newest revision of each, oldest first."""
+
+    async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
+        """What indicators said at closed candles with openings in [since, until], oldest first."""
+
+    async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
+        """The analyses of closed candles with openings in [since, until], oldest first."""
+
+    async def forget(self, series: Series, since: int, until: int) -> None:
+        """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
 
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""

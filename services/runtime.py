@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import signal
 import socket
@@ -16,12 +17,11 @@ import msgspec
 import uvicorn
 import uvloop
 
-from services import api, archive, collector, log, pricer, simulator, writer
+from services import archive, log
 from services.adapters import rabbit, sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.redis import RedisCache, RedisJournal
-from services.collector.reach import reachable
 from services.core import routes
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
@@ -33,13 +33,7 @@ from services.web import Front, Site, Stream, create_app, describe
 from services.web.protocol import Protocol, SocketProtocol
 from services.web.quota import PerClient
 
-SERVICES: Mapping[str, ModuleType] = {
-    "collector": collector,
-    "pricer": pricer,
-    "writer": writer,
-    "api": api,
-    "simulator": simulator,
-}
+SERVICES = ("collector", "pricer", "writer", "analyst", "api", "simulator")
 
 
 async def _memory_bus(_url: str) -> Bus:
@@ -79,6 +73,11 @@ class Process(NamedTuple):
     exchanges: tuple[str, ...]
 
 
+def part(name: str) -> ModuleType:
+    """A service, or a module of one, imported now: a process loads only what it runs."""
+    return importlib.import_module(f"services.{name}")
+
+
 def main(words: Sequence[str]) -> int:
     """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
     settings = load()
@@ -91,7 +90,8 @@ def main(words: Sequence[str]) -> int:
             runner.run(sql.migrate(settings.database))
             return 0
         if list(words) == ["openapi"]:
-            print(msgspec.json.format(msgspec.json.encode(describe(api.ROUTERS)), indent=2).decode())  # noqa: T201
+            description = describe(part("api").ROUTERS)
+            print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
             return 0
         if words and words[0] in archive.COMMANDS:
             return runner.run(carried_out(settings, archive.COMMANDS[words[0]](words[1:])))
@@ -137,7 +137,7 @@ async def carried_out(settings: Settings, command: archive.Command) -> int:
     """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
     async with AsyncExitStack() as stack:
         deps = await _connected(settings, chosen(settings), stack)
-        jobs = writer.JOBS if command.publishes and isinstance(deps.bus, MemoryBus) else []
+        jobs = part("writer").JOBS if command.publishes and isinstance(deps.bus, MemoryBus) else []
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(job(deps), name=job.__qualname__) for job in jobs}
         asked = asyncio.create_task(command.run(deps), name="command")
         done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +172,7 @@ async def _market(settings: Settings, process: Process) -> str:
         return settings.market
     if "collector" not in process.services:
         return "live"
-    if await reachable(chosen(settings), REACH_SECONDS):
+    if await part("collector.reach").reachable(chosen(settings), REACH_SECONDS):
         return "live"
     logger.warning("no exchange can be reached: running on the SIMULATOR; these are not the rates of any real market")
     return "simulated"
@@ -201,7 +201,7 @@ async def _connected(settings: Settings, exchanges: tuple[Exchange, ...], stack:
 
 async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
-    modules = [SERVICES[name] for name in process.services]
+    modules = [part(name) for name in process.services]
     quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
     server = _Server(server_config(create_app(deps, _site(deps, modules, quota))))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     history_bars: int = Field(
         1000, ge=0, le=100_000, description="Closed candles of each timeframe that are loaded; of 1d all there are"
     )
+    analysis_bars: int = Field(
+        1000, ge=0, description="Closed candles of each timeframe whose indicators and analysis are kept; 0: all"
+    )
     fresh_seconds: float = Field(5, gt=0, allow_inf_nan=False, description="How old an exchange's own value may be")
     reference_seconds: float = Field(
         900, gt=0, allow_inf_nan=False, description="How old a fiat or peg value of the reference may be"

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from services.core.errors import Unavailable
 from services.core.exchange import Limit
 from services.core.journal import Entry, entered, log_of, told
-from services.core.model import Candle, Message, Place, Placed
+from services.core.model import Candle, Message, Place, Placed, Reading
 from services.core.window import Window
 from services.ports import Bus, Clock, Deps, Journal
 
+READINGS = 4  # of one indicator that are remembered: the newest candles', which alone change
 COMPLAINTS = Limit(2, 60)  # lines of the log on a journal that is away
 log = logging.getLogger(__name__)
 
@@ -25,17 +26,18 @@ class Teller:
         self._journal: Journal = deps.journal
         self._clock: Clock = deps.clock
         self._last: dict[str, int] = {}  # the last number of each log
-        self._said: dict[tuple[str, str], str] = {}
+        self._said: dict[str, dict[str, str]] = {}  # by log and key
         self._complaints = Window(COMPLAINTS)
 
     async def tell(self, *messages: Message) -> None:
         """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
 
-        What says nothing new to those who follow has no place: it only renews an age.
+        What says nothing new to those who follow has no place: it only renews an age, and a reading has none.
         """
         await self._begin({log_of(message) for message in messages if isinstance(message, Placed)})
         entries = list[Entry]()
         placed = [self._placed(each, entries) if isinstance(each, Placed) else each for each in messages]
+        placed = [each for each in placed if not isinstance(each, Reading) or each.place]
         for outcome in await asyncio.gather(self._append(entries), self._bus.publish(*placed), return_exceptions=True):
             if outcome is not None:
                 raise outcome
@@ -45,7 +47,7 @@ class Teller:
         if new := [name for name in logs if name not in self._last]:
             last: Sequence[Entry | None] = await self._newest(new)
             self._last |= {name: entry.number if entry else 0 for name, entry in zip(new, last, strict=True)}
-            self._said |= {(entry.log, entry.key): entry.data for entry in last if entry}
+            self._said |= {entry.log: {entry.key: entry.data} for entry in last if entry}
 
     async def _newest(self, logs: Sequence[str]) -> Sequence[Entry | None]:
         try:
@@ -57,9 +59,12 @@ class Teller:
     def _placed(self, message: Placed, entries: list[Entry]) -> Placed:
         name, (key, said) = log_of(message), told(message)
         if not isinstance(message, Candle):  # of which only changes are told
-            if self._said.get((name, key)) == said:
+            known = self._said.setdefault(name, {})
+            if known.get(key) == said:
                 return message
-            self._said[name, key] = said
+            if isinstance(message, Reading) and len(known) >= READINGS:
+                known.clear()
+            known[key] = said
         previous = self._last[name]
         place = Place(max(self._clock.now() * 1000, previous + 1), previous)
         self._last[name] = place.number

@@ -1,9 +1,10 @@
-"""A store in memory, of candles and what belongs to them: for tests that try thousands of ways."""
+"""A store in memory, of candles, what belongs to them and what they come to: for tests that try thousands of ways."""
 
 from typing import Any
 
+from services.core.analysis import Analysis
 from services.core.errors import Unavailable
-from services.core.model import Candle, Cursor, Hole, HoleState, Seal, Series
+from services.core.model import Candle, Cursor, Hole, HoleState, Reading, Seal, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer.book import Item
@@ -17,12 +18,14 @@ class Kept:
         self.progress: dict[Series, Cursor] = {}
         self.noticed: dict[tuple[Series, int], Hole] = {}
         self.chain: dict[tuple[Series, int], Seal] = {}
+        self.said: dict[Series, dict[tuple[int, str], Reading]] = {}
+        self.come_to: dict[Series, dict[int, Analysis]] = {}
         self.failures = 0
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"tests do not need {name} of a store")
 
-    async def save(self, *items: Item) -> None:
+    async def save(self, *items: Item | Reading | Analysis) -> None:
         self.failures -= 1
         if self.failures >= 0 and self.failures % 2:
             raise Unavailable("not committed")
@@ -36,6 +39,10 @@ class Kept:
                     self.noticed[item.series, item.since] = item
                 case Seal():
                     self.chain[item.series, item.day] = item
+                case Reading():
+                    self.said.setdefault(item.series, {})[item.timestamp, item.indicator] = item
+                case Analysis():
+                    self.come_to.setdefault(item.series, {})[item.timestamp or 0] = item
         if self.failures >= 0:
             raise Unavailable("committed, but nobody heard")
 
@@ -67,6 +74,19 @@ class Kept:
 
     async def holes(self, state: HoleState) -> list[Hole]:
         return [hole for hole in self.noticed.values() if hole.state is state]
+
+    async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
+        rows = self.said.get(series, {})
+        return [rows[each] for each in sorted(rows) if since <= each[0] <= until]
+
+    async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
+        rows = self.come_to.get(series, {})
+        return [rows[opening] for opening in sorted(rows) if since <= opening <= until]
+
+    async def forget(self, series: Series, since: int, until: int) -> None:
+        said, come_to = self.said.get(series, {}), self.come_to.get(series, {})
+        self.said[series] = {key: row for key, row in said.items() if not since <= key[0] <= until}
+        self.come_to[series] = {key: row for key, row in come_to.items() if not since <= key <= until}
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         found = [seal for (each, day), seal in self.chain.items() if each == series and since <= day <= until]

@@ -43,7 +43,7 @@ class Turning:
 class Counting:
     """A store, and how often each of its methods was asked."""
 
-    def __init__(self, store: sql.SqlStore) -> None:
+    def __init__(self, store: Any) -> None:
         self.store, self.calls = store, Counter[str]()
 
     def __getattr__(self, name: str) -> Any:

@@ -79,6 +79,7 @@ def split(folder: Path, here: Private, env: Mapping[str, str] = QUICK) -> Iterat
         **{f"collector {name}": ("collector", name) for name in ("binance", "deribit", "coingecko")},
         "pricer": ("pricer",),
         "writer": ("writer",),
+        "analyst": ("analyst",),
         "api 1": ("api",),
         "api 2": ("api",),
     }

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from services.adapters import sql
 from services.core.model import Hole, HoleState
 from services.core.routes import collected
 from services.settings import Settings
-from tests import servers, truth
+from tests import analysed, servers, truth
 from tests.servers import Server
 from tests.system import QUICK, System, split
 
@@ -61,10 +61,18 @@ def run(system: System, asked: argparse.Namespace) -> int:
         happened = happen(system, supervisor, plan(asked.seed, asked.faults))
         over = time.time()
         true = past(system, over)
-        wrong = settled(system, true)
+        wrong = settled("candles", lambda: list(truth.differences(true, system.url, system.database)))
         well = time.time()
+        rows = 0
+
+        def look() -> list[truth.Difference]:
+            nonlocal rows
+            rows, found = analysed.compared(system.simulator, system.database, true)
+            return found
+
+        untrue = settled("rows of the analyst", look)
     sealed = verify(system)
-    print(*islice(wrong, SHOWN), sep="\n")
+    print(*islice(wrong, SHOWN), *islice(untrue, SHOWN), sep="\n")
     off = max(answers.off(watch.looks, system.simulator, Settings(_env_file=None).assets))
     old = answers.old(watch.looks)
     print(f"most off: {off}", *islice(old, SHOWN), sep="\n")
@@ -75,6 +83,8 @@ def run(system: System, asked: argparse.Namespace) -> int:
         candles=sum(map(len, true.values())),
         series=len(true),
         differences=len(wrong),
+        rows=rows,
+        untrue=len(untrue),
         verified=sealed.stdout.splitlines()[-1] if sealed.stdout else sealed.stderr,
         looks=len(watch.looks),
         availability=answers.availability(watch.looks),
@@ -88,7 +98,7 @@ def run(system: System, asked: argparse.Namespace) -> int:
     asked.page.parent.mkdir(parents=True, exist_ok=True)
     asked.page.write_text(page(found))
     print(page(found))
-    return int(bool(wrong or old or sealed.returncode or found.off > answers.WRONG))
+    return int(bool(wrong or untrue or old or sealed.returncode or found.off > answers.WRONG))
 
 
 def until_complete(system: System) -> None:
@@ -113,14 +123,14 @@ def past(system: System, until: float) -> truth.Truth:
     return truth.truth(system.simulator, truth.history(instruments, settings.history_bars, int(until * 1000)))
 
 
-def settled(system: System, true: truth.Truth) -> Sequence[truth.Difference]:
+def settled(what: str, look: Callable[[], list[truth.Difference]]) -> Sequence[truth.Difference]:
     """What is still not as it ought to be when time is up."""
     deadline = time.monotonic() + SETTLING
     while True:
-        wrong = list(truth.differences(true, system.url, system.database))
+        wrong = look()
         if not wrong or time.monotonic() > deadline:
             return wrong
-        print(f"{len(wrong)} candles are not as they ought to be yet, such as {wrong[0]}", file=sys.stderr)
+        print(f"{len(wrong)} {what} are not as they ought to be yet, such as {wrong[0]}", file=sys.stderr)
         time.sleep(5)
 
 

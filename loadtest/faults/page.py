@@ -19,13 +19,15 @@ PAGE = """\
 
 `make faults` plays a market whose own candles are the truth, while everything that Kurs consists of is killed, stopped
 for 20 s, or restarted, and the exchanges' connections break. It fails if in the end a single candle is missing, double,
-or other than the exchange's own in its last digit, and if a rate was wrong or too old at any time.
+or other than the exchange's own in its last digit, if what is kept of indicators and analyses is other than what these
+candles come to, and if a rate was wrong or too old at any time.
 
 - {moment} UTC, {machine}, seed {found.seed}
 - {faults} faults within {found.seconds:.0f} s; {found.starts} times a process was started again, \
 {own} of them since it had ended by itself
 - {found.candles:,} candles of {found.series} series compared {found.settled:.0f} s after the last fault: \
 {found.differences} differences
+- {found.rows:,} rows of indicators and analyses, of the newest candles of each series: {found.untrue} differences
 - {repaired} candles of that time were in holes that were noticed and repaired
 - `kurs verify`: {found.verified}
 - {found.looks:,} looks at the rates; in {found.availability:.2%} of the seconds each was answered; the longest spell \
@@ -49,6 +51,8 @@ class Found(NamedTuple):
     candles: int
     series: int
     differences: int
+    rows: int  # of the analyst
+    untrue: int  # of them
     verified: str  # the last line of `kurs verify`
     looks: int
     availability: float

@@ -6,7 +6,7 @@ from random import Random
 from typing import NamedTuple
 
 PACE = 9  # seconds from one fault to the next, on average
-PROCESSES = ("collector binance", "collector deribit", "collector coingecko", "pricer", "writer", "api")
+PROCESSES = ("collector binance", "collector deribit", "collector coingecko", "pricer", "writer", "analyst", "api")
 SERVERS = ("rabbit", "redis", "postgres")
 REPLICAS = ("api 1", "api 2")
 STOPPED = 20  # seconds between SIGSTOP and SIGCONT

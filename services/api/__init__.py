@@ -1,6 +1,7 @@
-"""Serves what Kurs knows: rates, directions, exchanges, candles, indicators, and all of it live."""
+"""Serves what Kurs knows: rates, directions, exchanges, candles, indicators, analysis, and all of it live."""
 
 from services.api import overview, routes
+from services.api.analysis import routes as analysis
 from services.api.candles import routes as candles
 from services.api.candles.jobs import follow
 from services.api.indicators import routes as indicators
@@ -10,7 +11,7 @@ from services.api.streams import routes as streams
 from services.api.streams.jobs import hear
 
 JOBS = [listen, follow, hear]
-ROUTERS = [routes.router, overview.router, candles.router, indicators.router, streams.router]
+ROUTERS = [routes.router, overview.router, candles.router, indicators.router, analysis.router, streams.router]
 FRONTS = fronts
 STREAMS = streams.streams
 CHECKS = checks

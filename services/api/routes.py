@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
 from services.api import overview, schemas
+from services.api.analysis import routes as analysis
 from services.api.candles import routes as candles
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
@@ -69,9 +70,18 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     """The paths whose answers are kept ready."""
     first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
+    return {**mine, **overview.fronts(deps), **_of_candles(deps), **streams.fronts(deps)}
+
+
+def _of_candles(deps: Deps) -> Mapping[str, Front]:
+    """Candles, and what is computed from them. TA-Lib is loaded here: only who serves indicators needs it."""
+    from services.api.indicators.history import History  # noqa: PLC0415
+
     listing, pages = Listing(deps), Pages(deps)
-    of_candles = {**candles.fronts(deps, listing, pages), **indicators.fronts(deps, listing, pages)}
-    return {**mine, **overview.fronts(deps), **of_candles, **streams.fronts(deps)}
+    history = History(deps, pages)
+    asked = deps, listing, pages
+    computed = {**indicators.fronts(*asked, history), **analysis.fronts(*asked, history)}
+    return {**candles.fronts(*asked), **computed}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

@@ -14,7 +14,6 @@ from services.collector.rest import NoAnswer, Rest
 from services.core import runs
 from services.core.backoff import delays
 from services.core.errors import Unavailable
-from services.core.history import given
 from services.core.model import Hole, HoleState, Kline, Progress, Series
 from services.core.runs import Run
 from services.core.timeframes import MINUTE, TIMEFRAMES
@@ -45,7 +44,7 @@ class History:
             Backlog(Series(line.exchange.name, instrument, name), deps.store, line.exchange, frames)
             for name in reversed(TIMEFRAMES)  # so that nothing rolled up precedes the exchange's own word
             for instrument in line.wanted
-            if name in (frames := given(line.exchange, instrument))
+            if name in (frames := line.exchange.timeframes(instrument))
         ]
         self._pages: dict[Series, list[Run]] = {}  # that are to be asked for
         self._sent: Sent | None = None  # the last page

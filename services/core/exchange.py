@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from services.core.model import Bar, Instrument, Kline, Tick, Trade
+from services.core.timeframes import TIMEFRAMES
 
 Instruments = Sequence[Instrument]
 SIZE = 24  # digits before the point, or zeros behind it, that no price has
@@ -116,6 +117,11 @@ class Exchange(NamedTuple):
     sends: Limit = Limit(5, 1)
     holds: float | None = None  # seconds that a value holds after the exchange's own time for it
     simulated: bool = False
+
+    def timeframes(self, instrument: Instrument) -> frozenset[str]:
+        """Those of which it gives candles of an instrument."""
+        ask = self.history
+        return frozenset(name for name in TIMEFRAMES if ask and ask(instrument, name, 0, 0))
 
     def at(self, root: str) -> "Exchange":
         """This exchange as the simulator at `root` (`http://host:port/simulator`) plays it; no key goes there."""

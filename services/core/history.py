@@ -3,16 +3,9 @@
 from collections.abc import Collection
 
 from services.core.exchange import Exchange
-from services.core.model import Instrument
 from services.core.timeframes import DAY, TIMEFRAMES, parents
 
 BEGINNING = 1_483_228_800_000  # 2017: no exchange of ours has older candles
-
-
-def given(exchange: Exchange, instrument: Instrument) -> frozenset[str]:
-    """The timeframes of which the exchange has candles of an instrument."""
-    ask = exchange.history
-    return frozenset(name for name in TIMEFRAMES if ask and ask(instrument, name, 0, 0))
 
 
 def due(exchange: Exchange, timeframe: str, until: int, bars: int, given: Collection[str]) -> int:

@@ -1,5 +1,7 @@
 """One process's HTTP app: the routers of its services behind the edge."""
 
+from urllib.parse import urlencode
+
 from prometheus_client import CollectorRegistry
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -16,9 +18,13 @@ from services.web.site import Later, Site, Stream
 
 
 async def front_answer(connection: HTTPConnection) -> Response:
-    """A ready answer's route: it describes the answer, waits for one that is not ready, and serves without the edge."""
-    front: Later = connection.app.state.fronts[connection.url.path]
-    question = connection.scope["query_string"], dict(connection.scope["headers"])
+    """A ready answer's route: it describes the answer, waits for one that is not ready, and serves without the edge.
+
+    What the path names is asked for as if the query did.
+    """
+    front: Later = connection.app.state.fronts[connection.scope["route"].path]
+    query = b"&".join(filter(None, [connection.scope["query_string"], urlencode(connection.path_params).encode()]))
+    question = query, dict(connection.scope["headers"])
     answer = front(*question) or await front.wait(*question)
     return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
 

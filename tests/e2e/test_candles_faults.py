@@ -1,4 +1,5 @@
-"""Candles through faults: whatever is killed, stopped or restarted, in the end they are the exchange's own."""
+"""Candles through faults: whatever is killed, stopped or restarted, in the end they are the exchange's own, and what
+is kept of indicators and analyses is what they come to."""
 
 import random
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
-from tests import truth
+from tests import analysed, truth
 from tests.system import QUICK, System, split
 
 SEED = 20
@@ -52,8 +53,10 @@ def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None
     return {
         "the collector is killed": partial(killed, "collector binance"),
         "the writer is killed": partial(killed, "writer"),
+        "the analyst is killed": partial(killed, "analyst"),
         "the collector is stopped": partial(stopped, collector),
         "the writer is stopped": partial(stopped, writer),
+        "the analyst is stopped": partial(stopped, system.processes["analyst"]),
         "RabbitMQ restarts": rabbit.restart,
         "PostgreSQL restarts": postgres.restart,
         "PostgreSQL is killed": partial(killed_server, postgres),
@@ -82,6 +85,15 @@ def test_every_candle_is_the_exchanges_own_after_all_faults(system: System) -> N
         return not wrong
 
     eventually(well, "candles as the exchange has them", wrong)
+    looked = 0
+
+    def told() -> bool:
+        nonlocal looked
+        looked, wrong[:] = analysed.compared(system.simulator, system.database, SERIES)
+        return not wrong
+
+    eventually(told, "indicators and analyses as these candles come to", wrong)
+    assert looked >= 30 * len(SERIES)
 
 
 def span(series: Series, began: int, over: int) -> tuple[int, int]:

@@ -112,6 +112,6 @@ def test_what_no_exchange_can_give_is_refused(
 
 def test_words_choose_services_and_exchanges() -> None:
     settings = load()
-    assert understood([], settings).services == ("collector", "pricer", "writer", "api")
+    assert understood([], settings).services == ("collector", "pricer", "writer", "analyst", "api")
     assert understood(["collector", "deribit"], settings) == (("collector",), ("deribit",))
     assert understood(["api", "pricer"], settings).services == ("pricer", "api")

@@ -1,8 +1,9 @@
 """Where PostgreSQL and SQLite differ in what we ask of them."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
-from sqlalchemy import Table
+from sqlalchemy import Table, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,3 +24,35 @@ async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[Mappi
     statement = new.on_conflict_do_update(index_elements=key, set_=rest)
     # in one order everywhere, so that two writers cannot lock each other out
     await connection.execute(statement, [newest[key] for key in sorted(newest)])
+
+
+async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, str | int]]) -> None:
+    """Each row in place of the one of its key if it differs; many at once, all numbers and JSON as text."""
+    key = [column.name for column in table.primary_key]
+    newest = {tuple(row[name] for name in key): row for row in rows}
+    ordered = [newest[each] for each in sorted(newest)]  # in one order everywhere, as above
+    if connection.dialect.name == "postgresql":
+        names = table.columns.keys()
+        columns = tuple([str(row[name]) for row in ordered] for name in names)
+        await connection.exec_driver_sql(_merging(table), columns)
+        return
+    new = insert(connection, table)
+    rest = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
+    changed = or_(*(table.c[name] != value for name, value in rest.items()))
+    await connection.execute(new.on_conflict_do_update(index_elements=key, set_=rest, where=changed), ordered)
+
+
+@cache
+def _merging(table: Table) -> str:
+    """One INSERT of arrays of text, whose members PostgreSQL casts."""
+    dialect, key = postgresql.dialect(), [column.name for column in table.primary_key]  # type: ignore[no-untyped-call]
+    arrays = ", ".join(
+        f"unnest(${number}::text[])::{column.type.compile(dialect)}" for number, column in enumerate(table.columns, 1)
+    )
+    rest = [column.name for column in table.columns if column.name not in key]
+    mine, theirs = (", ".join(f"{side}.{name}" for name in rest) for side in (table.name, "excluded"))
+    return (
+        f"INSERT INTO {table.name} ({', '.join(table.columns.keys())}) SELECT {arrays} "  # noqa: S608  our own names
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in rest)} "
+        f"WHERE ({mine}) IS DISTINCT FROM ({theirs})"
+    )

@@ -7,12 +7,13 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.adapters.sql import candles, coverage, cursors, gaps, holes, rates, seals
+from services.adapters.sql import analysis, candles, coverage, cursors, gaps, holes, indicators, rates, seals
 from services.adapters.sql import engine as engines
-from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Seal, Series
+from services.core.analysis import Analysis
+from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Reading, Seal, Series
 
 OVERTAKEN = 3  # how often others may be faster with candles that nobody had
-Kept = Rate | Gap | Candle | Hole | Seal | Cursor
+Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis
 
 SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
     Rate: rates.save,
@@ -21,6 +22,8 @@ SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None
     Hole: holes.save,
     Seal: seals.save,
     Cursor: cursors.save,
+    Reading: indicators.save,
+    Analysis: analysis.save,
 }
 
 
@@ -93,6 +96,22 @@ class SqlStore:
         """The seals of days in [since, until], the newest revision of each, oldest first."""
         async with self._connection() as connection:
             return await seals.load(connection, series, since, until)
+
+    async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
+        """What indicators said at closed candles with openings in [since, until], oldest first."""
+        async with self._connection() as connection:
+            return await indicators.load(connection, series, since, until)
+
+    async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
+        """The analyses of closed candles with openings in [since, until], oldest first."""
+        async with self._connection() as connection:
+            return await analysis.load(connection, series, since, until)
+
+    async def forget(self, series: Series, since: int, until: int) -> None:
+        """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
+        async with engines.reaching(self._engine), self._engine.begin() as connection:
+            await indicators.forget(connection, series, since, until)
+            await analysis.forget(connection, series, since, until)
 
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""

@@ -1,6 +1,7 @@
 """The tables, the same for PostgreSQL and SQLite. Times are milliseconds since the epoch; no price is ever a float."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Numeric, PrimaryKeyConstraint, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_name)s"},
@@ -8,6 +9,7 @@ metadata = MetaData(
 
 # without a scale, so that it is exact for any token; SQLite's own NUMERIC is a float, hence text there
 EXACT = Numeric().with_variant(Text(), "sqlite")
+JSON = JSONB().with_variant(Text(), "sqlite")
 
 rates = Table(
     "rates",
@@ -99,4 +101,38 @@ cursors = Table(
     Column("number", BigInteger, nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("since", BigInteger, nullable=False),
+)
+
+# The key has the candle before the indicator: all that is said of a candle lies together, and what is old goes by time.
+indicators = Table(
+    "indicators",
+    metadata,
+    Column("exchange", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("timeframe", Text, nullable=False),
+    Column("indicator_name", Text, nullable=False),  # with all parameters: macd:12:26:9
+    Column("timestamp", BigInteger, nullable=False, autoincrement=False),
+    Column("value", JSON, nullable=False),  # by the indicator's outputs
+    PrimaryKeyConstraint("exchange", "symbol", "timeframe", "timestamp", "indicator_name"),
+)
+
+analysis = Table(
+    "analysis",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("timeframe", Text, primary_key=True),
+    Column("timestamp", BigInteger, primary_key=True, autoincrement=False),
+    Column("close", EXACT, nullable=False),
+    Column("candles", Integer, nullable=False),
+    Column("trend", Text, nullable=False),
+    Column("strength", Integer, nullable=False),
+    Column("votes", JSON, nullable=False),
+    Column("signals", JSON, nullable=False),
+    Column("support_levels", JSON, nullable=False),
+    Column("resistance_levels", JSON, nullable=False),
+    Column("fibonacci_levels", JSON, nullable=False),
+    Column("pivot_levels", JSON, nullable=False),
+    Column("volatility", JSON, nullable=False),
+    Column("notes", JSON, nullable=False),
 )

@@ -63,7 +63,7 @@ class Ledger:
     def _due(self, series: Series, until: int, absent: Sequence[Hole]) -> int:
         """The first opening that should be kept: as much as is configured, as far back as the exchange has candles."""
         timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
-        given = history.given(exchange, series.instrument) if exchange else ()
+        given = exchange.timeframes(series.instrument) if exchange else ()
         if exchange is None or series.timeframe not in given:
             return timeframe.closing(until)
         first = history.due(exchange, series.timeframe, until, self._deps.settings.history_bars, given)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from services.api.analysis import cached as analysis
 from services.api.candles import listing, pages
 from services.core.errors import Unavailable
 from services.core.model import Candle, Series
@@ -37,6 +38,8 @@ async def _hear(deps: Deps, stale: set[str]) -> None:
             if candle.series not in seen:  # it may be one that the list of symbols has not
                 seen.add(candle.series)
                 stale.add(listing.KEY)
+            if candle.closed:
+                stale.add(analysis.key(candle.series))
             if _over(candle, deps.clock.now()):
                 stale.add(pages.key(candle.series, candle.bar.timestamp))
 

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Struct
 
 from services.core.errors import Unavailable, UnknownName, unknown_name
-from services.core.history import given
 from services.core.model import Instrument, Series
 from services.core.routes import collected
 from services.core.symbols import find, split
@@ -109,8 +108,7 @@ def configured(deps: Deps) -> Iterable[Series]:
     for exchange in deps.exchanges:
         instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
         for instrument in instruments:
-            for timeframe in given(exchange, instrument):
-                yield Series(exchange.name, instrument, timeframe)
+            yield from (Series(exchange.name, instrument, name) for name in exchange.timeframes(instrument))
 
 
 def _found(symbols: Iterable[Symbol], name: str, exchange: str) -> Symbol:

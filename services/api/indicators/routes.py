@@ -1,6 +1,7 @@
 """The indicators' addresses: described here, answered before any routing."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
@@ -12,6 +13,9 @@ from services.api.candles.routes import UNCHANGED, parameters
 from services.api.indicators import schemas
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
+
+if TYPE_CHECKING:
+    from services.api.indicators.history import History
 
 router = APIRouter(tags=["indicators"])
 HOUR = 3_600_000
@@ -46,15 +50,13 @@ async def catalog(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Mapping[str, Front]:
     """The indicators' addresses with what answers them. TA-Lib is loaded here: only who serves indicators needs it."""
     from services.api.indicators.catalog import catalog as described  # noqa: PLC0415
     from services.api.indicators.computed import Computed  # noqa: PLC0415
-    from services.api.indicators.history import History  # noqa: PLC0415
     from services.api.indicators.readings import Readings  # noqa: PLC0415
     from services.api.indicators.work import Work  # noqa: PLC0415
 
-    history = History(deps, pages)
     readings = Readings(deps, listing, pages, history, Work(deps, history, Computed(deps)))
     reads: Mapping[str, Front] = {
         "indicators": Answers(deps, readings.build),

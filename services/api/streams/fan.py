@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from services.api.streams.channels import Channel
 from services.api.streams.frames import News
 from services.api.streams.logs import Log
@@ -83,7 +85,7 @@ class Fan:
 
     async def standing(self, channel: Channel, log: Log) -> list[Entry]:
         """How things stand on a channel; of a series of which nothing was told yet, as the store has it."""
-        if channel.series and not channel.indicator and log.newest is None:
+        if channel.series and not channel.indicator and log.newest is None and log.last is None:
             with suppress(Unavailable):
                 kept = await self._last.make(channel.series, self._kept)
                 log.newest = log.newest or next(iter(kept), None)
@@ -91,7 +93,10 @@ class Fan:
 
     def known(self, channel: Channel, log: Log) -> list[Entry]:
         """How things stand on a channel as far as it was heard: entries that hold up to the log's number."""
-        return [entered(message, Place(log.number, log.number)) for message in self._newest(channel, log)]
+        place = Place(log.number, log.number)
+        if channel.series and log.newest is None:
+            return [replace(log.last, number=place.number)] if log.last else []
+        return [entered(message, place) for message in self._newest(channel, log)]
 
     def _newest(self, channel: Channel, log: Log) -> list[Placed]:
         found: list[Placed | None]
@@ -127,7 +132,7 @@ class Fan:
         newest = await self._journal.newest(*(log.name for log in logs)) if logs else []
         further = [log for log, entry in zip(logs, newest, strict=True) if entry and entry.number > log.number]
         for log, entry in zip(logs, newest, strict=True):
-            log.asked, log.number = True, max(log.number, entry.number if entry else 0)
+            log.asked, log.last, log.number = True, entry, max(log.number, entry.number if entry else 0)
         return further
 
     async def _tend(self) -> None:

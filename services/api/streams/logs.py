@@ -4,6 +4,7 @@ from typing import Protocol
 
 from services.api.streams.channels import Channel
 from services.api.streams.frames import News
+from services.core.journal import Entry
 from services.core.model import Candle, Reading
 
 FULL = 64 * 1024  # bytes that wait for a client before it is given nothing but the newest
@@ -48,13 +49,14 @@ class Follower(Protocol):
 
 
 class Log:
-    """One log. `number`: of its newest entry; 0: none is known. `asked`: the journal was."""
+    """One log. `number`: of its newest entry; 0: none is known. `asked`: the journal was, and had `last`."""
 
-    __slots__ = ("asked", "name", "newest", "number", "slots")
+    __slots__ = ("asked", "last", "name", "newest", "number", "slots")
 
     def __init__(self, name: str) -> None:
         self.name, self.number, self.asked = name, 0, False
         self.newest: Candle | Reading | None = None
+        self.last: Entry | None = None
         self.slots: dict[Slot, None] = {}  # that are told of each change
 
 

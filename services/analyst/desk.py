@@ -1,0 +1,147 @@
+"""All series that are followed: what changed in them is put right in the store, one series at a time, what is live
+first."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from services.analyst import metrics
+from services.analyst.rows import asked_for, formed, needed, rows
+from services.analyst.window import KEPT, Window
+from services.core.analysis import Analysis
+from services.core.errors import Unavailable
+from services.core.exchange import Limit
+from services.core.indicators import STANDARD, Asked, Columns, columns, parse
+from services.core.model import Candle, Reading, Series, Wish
+from services.core.routes import collected
+from services.core.timeframes import TIMEFRAMES
+from services.core.window import Window as Limited
+from services.ports import Deps
+from services.telling import Teller
+
+FOREVER = 2**62
+WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
+TOLD = 3  # newest closed candles whose readings are told when they change
+WISHES = 1_000  # indicators that are watched beside the standard set
+COMPLAINTS = Limit(2, 60)  # lines of the log on a bus that is away
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """The windows of all series, and what is done with them."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps, self._teller, self._complaints = deps, Teller(deps), Limited(COMPLAINTS)
+        self.windows = {series: Window(series) for series in configured(deps)}
+        self._wishes: dict[tuple[Series, Asked], int] = {}  # what is watched beside the standard set, and until when
+
+    def hear(self, candle: Candle) -> None:
+        """A candle is new or has changed."""
+        if window := self.windows.get(candle.series):
+            window.hear(candle, self._deps.clock.now())
+
+    def wish(self, wish: Wish) -> None:
+        """Somebody watches an indicator. Raises KursError when there is no such one."""
+        (asked,), window = parse(wish.indicator), self.windows.get(wish.series)
+        if window is None or asked in STANDARD:
+            return
+        if (wish.series, asked) not in self._wishes:
+            if len(self._wishes) >= WISHES:
+                return
+            window.stale = window.moved = True  # it may look further back than what is at hand
+        self._wishes[wish.series, asked] = wish.until
+
+    def _wished(self, series: Series) -> list[Asked]:
+        now = self._deps.clock.now()
+        self._wishes = {key: until for key, until in self._wishes.items() if until >= now}
+        return [asked for each, asked in self._wishes if each == series]
+
+    def next(self) -> Window | None:
+        """What is to be done now: first what is live, then what the store has to be asked about."""
+        now = self._deps.clock.now()
+        live = (window for window in self.windows.values() if window.due is not None and not window.stale)
+        return next(live, None) or next((window for window in self.windows.values() if window.ripe(now)), None)
+
+    async def settle(self, window: Window) -> None:
+        """Have the rows of a series say what its candles say. Raises Unavailable; then it is to be done still."""
+        with metrics.SECONDS.time():
+            if window.stale:
+                await self._read(window)
+            due, wrong, window.due, window.wrong = window.due, window.wrong, None, None
+            if due is None:
+                return
+            items: Sequence[Reading | Analysis] = ()
+            newest = window.closed.time[-TOLD:].tolist()
+            told = max(due, newest[0]) if newest else due
+            wished = await asyncio.to_thread(asked_for, window.series, window.closed, told, self._wished(window.series))
+            try:
+                items = await asyncio.to_thread(rows, window.series, window.closed, due)
+                await self._save(window.series, items, due, wrong)
+            except BaseException:
+                window.again(due, wrong)
+                raise
+        standard = [item for item in items if isinstance(item, Reading) and item.timestamp >= told]
+        await self._tell([*standard, *wished])
+
+    async def look(self) -> None:
+        """Compare what is at hand with the store. Raises Unavailable."""
+        now = self._deps.clock.now()
+        for window in self.windows.values():
+            if window.stale:
+                continue
+            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
+            window.stale |= now - window.read >= WHOLE or not window.agrees(newest)
+
+    async def follow(self) -> None:
+        """Tell what the standard indicators say at the forming candles that have moved."""
+        moved = [window for window in self.windows.values() if window.moved and window.follows]
+        for window in moved:
+            window.moved = False
+        work = [
+            (window.series, window.closed, columns([window.forming]), [*STANDARD, *self._wished(window.series)])
+            for window in moved
+            if window.forming
+        ]
+        if work:
+            await self._tell(await asyncio.to_thread(_formed, work))
+
+    async def _tell(self, readings: Sequence[Reading]) -> None:
+        """Tell what is news. A bus that is away misses it: what counts is the newest."""
+        try:
+            await self._teller.tell(*readings)
+        except Unavailable as error:
+            now = asyncio.get_running_loop().time()
+            if not self._complaints.wait(now):
+                self._complaints.note(now)
+                log.warning("%d readings are not told: %s", len(readings), error)
+
+    async def _read(self, window: Window) -> None:
+        heard = window.reading()
+        try:
+            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
+            if newest:
+                since = needed(window.timeframe, newest[0].bar.timestamp, self._wished(window.series))
+                newest = await self._deps.store.candles(window.series, since, FOREVER)
+        except BaseException:
+            window.stale = True
+            raise
+        window.take(newest, heard, self._deps.clock.now())
+
+    async def _save(self, series: Series, items: Sequence[Reading | Analysis], due: int, wrong: int | None) -> None:
+        if wrong is not None and wrong < due:
+            await self._deps.store.forget(series, wrong, due - 1)
+        await self._deps.store.save(*items)
+        metrics.ROWS.inc(len(items))
+
+
+def _formed(work: Iterable[tuple[Series, Columns, Columns, Sequence[Asked]]]) -> list[Reading]:
+    return [reading for each in work for reading in formed(*each)]
+
+
+def configured(deps: Deps) -> Iterable[Series]:
+    """All timeframes of every symbol that the configured exchanges give candles of."""
+    settings = deps.settings
+    for exchange in deps.exchanges:
+        for instrument in collected(exchange.name, settings.directions, settings.assets, settings.symbols):
+            if exchange.timeframes(instrument):
+                yield from (Series(exchange.name, instrument, name) for name in TIMEFRAMES)

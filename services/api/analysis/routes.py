@@ -1,0 +1,62 @@
+"""The analysis' addresses: described here, answered before any routing where the path names no symbol."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Path, Response
+from starlette.requests import HTTPConnection
+
+from services.api.analysis import schemas
+from services.api.candles.listing import Listing
+from services.api.candles.pages import Pages
+from services.api.candles.routes import SECOND, UNCHANGED, parameters
+from services.api.candles.schemas import NAMED
+from services.ports import Deps
+from services.web import Brief, Front, front_answer
+
+if TYPE_CHECKING:
+    from services.api.indicators.history import History
+
+router = APIRouter(tags=["analysis"])
+CACHED = 128  # answers kept
+
+
+@router.get("/v1/analysis", include_in_schema=False)
+@router.get(
+    "/api/analysis",
+    operation_id="analysis",
+    summary="What the closed candles of a series come to",
+    response_model=schemas.Analysis,
+    responses={304: UNCHANGED},
+    openapi_extra=parameters(schemas.AnalysisQuestion),
+)
+async def analysis(connection: HTTPConnection) -> Response:
+    """Trend, signals, levels and volatility by fixed rules, and the text of why. A description, not advice."""
+    return await front_answer(connection)
+
+
+@router.get("/v1/analysis/{symbol}/multi", include_in_schema=False)
+@router.get(
+    "/api/analysis/{symbol}/multi",
+    operation_id="analysis_multi",
+    summary="Several timeframes summed up",
+    response_model=schemas.Multi,
+    responses={304: UNCHANGED},
+    openapi_extra=parameters(schemas.MultiQuestion),
+)
+async def multi(connection: HTTPConnection, symbol: Annotated[str, Path(description=NAMED)]) -> Response:
+    """The trends of several timeframes by their weights: longer ones count more."""
+    return await front_answer(connection)
+
+
+def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Mapping[str, Front]:
+    """The analysis' addresses with what answers them. As with indicators, only who serves them loads TA-Lib."""
+    from services.api.analysis.answers import Answers  # noqa: PLC0415
+    from services.api.analysis.newest import Newest  # noqa: PLC0415
+
+    answers, now = Answers(listing, Newest(deps, pages, history)), deps.clock.now
+    reads: Mapping[str, Front] = {
+        "analysis": Brief(answers.one, now, SECOND, CACHED),
+        "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, CACHED),
+    }
+    return {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}

@@ -1,0 +1,201 @@
+"""What the analysis' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from services.api.candles.schemas import NAMED
+from services.api.schemas import example
+from services.core.analysis import DISCLAIMER
+
+Direction = Literal["up", "down", "sideways", "unknown"]
+SIGNAL = {
+    "rule": "macd_cross",
+    "side": "buy",
+    "timestamp": 1795165200000,
+    "price": 97580.2,
+    "inputs": {"macd": 41.2, "signal": 39.9},
+    "reason": "macd crossed signal upwards",
+}
+LEVEL = {"price": 97120.5, "touches": 3, "strength": 82, "first": 1794902400000, "last": 1795111200000}
+VOLATILITY = {"atr": 214.1, "percent": 0.2193, "rank": 41, "state": "normal"}
+
+
+class AnalysisQuestion(BaseModel):
+    """The query of `/api/analysis`."""
+
+    symbol: str = Field(description=NAMED)
+    timeframe: str = Field(description="1m to 1M: see /api/timeframes")
+    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
+
+
+class MultiQuestion(BaseModel):
+    """The query of `/api/analysis/{symbol}/multi`."""
+
+    timeframes: str | None = Field(None, description="A comma list; without it 15m, 1h, 4h, 1d")
+    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
+
+
+class Vote(BaseModel):
+    """What one rule says of the trend."""
+
+    rule: str
+    value: float = Field(description="From -1, down, to 1, up")
+    weight: int
+    inputs: dict[str, float]
+    reason: str
+
+
+class Trend(BaseModel):
+    """The mean of the votes by their weights."""
+
+    direction: Direction
+    strength: int = Field(description="0 to 100; below 25 the market goes sideways")
+    votes: list[Vote]
+
+
+class Signal(BaseModel):
+    """What a rule saw at one closed candle."""
+
+    rule: str
+    side: Literal["buy", "sell"]
+    timestamp: int = Field(description="When the candle opened")
+    price: float = Field(description="Its close")
+    inputs: dict[str, float]
+    reason: str
+
+
+class Level(BaseModel):
+    """A price at which the market turned."""
+
+    price: float
+    touches: int
+    strength: int = Field(description="0 to 100: how often and how lately it was touched")
+    first: int = Field(description="The first candle that touched it")
+    last: int
+
+
+class Line(BaseModel):
+    """A price with a name."""
+
+    name: str = Field(description="`61.8`, `r1` …")
+    price: float
+
+
+class Volatility(BaseModel):
+    """How far the price goes within one candle."""
+
+    atr: float = Field(description="Mean true range")
+    percent: float = Field(description="The same in percent of the close")
+    rank: int = Field(description="The share, in percent, of the last 100 candles at which it was smaller")
+    state: Literal["low", "normal", "high"]
+
+
+class Analysis(BaseModel):
+    """What the closed candles of a series say. The forming one does not count. The rules are in docs/analysis.md."""
+
+    model_config = example(
+        symbol="BTC-USDT",
+        exchange="binance",
+        timeframe="1h",
+        timestamp=1795172400000,
+        close=97614.93,
+        candles=200,
+        trend={
+            "direction": "up",
+            "strength": 62,
+            "votes": [
+                {
+                    "rule": "slope",
+                    "value": 0.58,
+                    "weight": 25,
+                    "inputs": {"atr": 214.1, "sma20": 97420.4, "sma20_before": 96800.1},
+                    "reason": "the 20-candle average has risen by 2.9 mean true ranges in 20 candles",
+                }
+            ],
+        },
+        signals=[SIGNAL],
+        support_levels=[LEVEL],
+        resistance_levels=[],
+        fibonacci_levels=[{"name": "61.8", "price": 96120.4}],
+        pivot_levels=[{"name": "p", "price": 97310.1}],
+        volatility=VOLATILITY,
+        notes=["2 candles are missing among the last 200"],
+        summary="The trend is up, strength 62 of 100: the 20-candle average has risen …",
+        disclaimer=DISCLAIMER,
+    )
+
+    symbol: str
+    exchange: str
+    timeframe: str
+    timestamp: int | None = Field(description="When the newest closed candle opened; null: there is none")
+    close: float | None
+    candles: int = Field(description="How many were looked at, those aside that indicators need before them")
+    trend: Trend
+    signals: list[Signal] = Field(description="Of the last 10 closed candles, the newest first")
+    support_levels: list[Level] = Field(description="Below the close, the nearest first")
+    resistance_levels: list[Level]
+    fibonacci_levels: list[Line]
+    pivot_levels: list[Line]
+    volatility: Volatility | None
+    notes: list[str] = Field(description="What makes one careful with all the rest")
+    summary: str = Field(description="The text of why")
+    disclaimer: str
+
+
+class Together(BaseModel):
+    """All timeframes together."""
+
+    direction: Direction
+    strength: int
+    agreement: int = Field(description="The share of the weights, in percent, that go the same way")
+
+
+class TimeframeAnalysis(BaseModel):
+    """What one timeframe adds."""
+
+    timeframe: str
+    weight: int
+    timestamp: int | None
+    close: float | None
+    direction: Direction
+    strength: int
+    signals: list[Signal]
+    support: float | None = Field(description="The nearest one below the close")
+    resistance: float | None
+    volatility: Volatility | None
+    notes: list[str]
+
+
+class Multi(BaseModel):
+    """Several timeframes of one symbol summed up, longer ones weighing more."""
+
+    model_config = example(
+        symbol="BTC-USDT",
+        exchange="binance",
+        trend={"direction": "up", "strength": 44, "agreement": 86},
+        timeframes=[
+            {
+                "timeframe": "1h",
+                "weight": 3,
+                "timestamp": 1795172400000,
+                "close": 97614.93,
+                "direction": "up",
+                "strength": 62,
+                "signals": [SIGNAL],
+                "support": 97120.5,
+                "resistance": None,
+                "volatility": VOLATILITY,
+                "notes": [],
+            }
+        ],
+        summary="Together the timeframes go up, strength 44 of 100; 86 % of their weight agrees.",
+        disclaimer=DISCLAIMER,
+    )
+
+    symbol: str
+    exchange: str
+    trend: Together
+    timeframes: list[TimeframeAnalysis]
+    summary: str
+    disclaimer: str

@@ -1,0 +1,78 @@
+"""Notes: what makes one careful with all the rest."""
+
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from services.core.analysis.market import At, rounded
+
+LOOKED = 200  # candles that are looked at
+SPIKE = 4  # mean true ranges
+GAP = 2
+LATELY = 10  # candles in which a gap or a spike is told
+STILL = 20
+
+
+class Rule(NamedTuple):
+    """A rule that may have something to say."""
+
+    name: str
+    text: str
+    run: Callable[[At], str | None]
+
+
+RULES: list[Rule] = []
+
+
+def note(run: Callable[[At], str | None]) -> Callable[[At], str | None]:
+    """Let a function warn; its docstring is the rule."""
+    RULES.append(Rule(run.__name__, inspect.cleandoc(run.__doc__ or ""), run))
+    return run
+
+
+def notes(at: At) -> tuple[str, ...]:
+    """All of them."""
+    return tuple(found for rule in RULES if (found := rule.run(at)))
+
+
+@note
+def missing(at: At) -> str | None:
+    """Candles are missing among the last 200."""
+    times = at.market.columns.time[max(0, at.place - LOOKED + 1) : at.place + 1]
+    lost = at.market.timeframe.expected(int(times[0]), int(times[-1])) - len(times)
+    return f"{lost} candles are missing among the last {len(times) + lost}" if lost > 0 else None
+
+
+@note
+def gap(at: At) -> str | None:
+    """One of the last 10 candles opened at least 2 mean true ranges away from the close before it."""
+    for back in range(LATELY):
+        jump, atr = at.bar("open", back) - at.bar("close", back + 1), at("atr", back=back + 1)
+        if abs(jump) >= GAP * atr > 0:
+            return f"a gap of {rounded(jump):+g}, {abs(jump) / atr:.1f} mean true ranges, {_ago(back)}"
+    return None
+
+
+@note
+def spike(at: At) -> str | None:
+    """One of the last 10 candles had a range of at least 4 mean true ranges of the candles before it."""
+    for back in range(LATELY):
+        length, atr = at.bar("high", back) - at.bar("low", back), at("atr", back=back + 1)
+        if length >= SPIKE * atr > 0:
+            return f"a spike of {rounded(length):g}, {length / atr:.1f} mean true ranges, {_ago(back)}"
+    return None
+
+
+@note
+def flat(at: At) -> str | None:
+    """The price did not move within the last 20 candles."""
+    columns, span = at.market.columns, slice(max(0, at.place - STILL + 1), at.place + 1)
+    if at.place + 1 < STILL or np.ptp(np.concatenate([columns.high[span], columns.low[span]])) > 0:
+        return None
+    return f"the price has not moved within {STILL} candles: rules that compare prices see nothing"
+
+
+def _ago(back: int) -> str:
+    return f"{back} candles before the newest" if back > 1 else "one candle before the newest" if back else "just now"

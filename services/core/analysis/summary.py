@@ -1,0 +1,52 @@
+"""An analysis in words."""
+
+from collections.abc import Iterator, Sequence
+
+from services.core.analysis import Analysis, Direction, Level, Side
+from services.core.analysis.several import Together
+
+TREND = {
+    Direction.UP: "The trend is up",
+    Direction.DOWN: "The trend is down",
+    Direction.SIDEWAYS: "The market goes sideways",
+    Direction.UNKNOWN: "There is no telling where the market goes",
+}
+
+
+def summary(analysis: Analysis) -> str:
+    """The text of why, in a few sentences."""
+    return " ".join(_sentences(analysis))
+
+
+def summed(analyses: Sequence[Analysis], whole: Together) -> str:
+    """Several timeframes in a few sentences."""
+    if whole.direction is Direction.UNKNOWN:
+        return "No timeframe has enough closed candles to tell a trend."
+    rows = ", ".join(f"{each.series.timeframe} {each.trend.direction} {each.trend.strength}" for each in analyses)
+    way = f"go {whole.direction}, strength {whole.strength} of 100"
+    return f"Together the timeframes {way}; {whole.agreement} % of their weight agrees. One by one: {rows}."
+
+
+def _sentences(analysis: Analysis) -> Iterator[str]:
+    known = analysis.trend
+    why = "; ".join(vote.reason for vote in known.votes)
+    strength = f", strength {known.strength} of 100" if known.direction is not Direction.UNKNOWN else ""
+    yield f"{TREND[known.direction]}{strength}{': ' if why else ''}{why}."
+    if analysis.signals:
+        sides = [sum(1 for each in analysis.signals if each.side is side) for side in Side]
+        newest = analysis.signals[0]
+        yield f"Signals of the last candles: {sides[0]} to buy, {sides[1]} to sell; the newest: {newest.reason}."
+    for name, levels in (("support", analysis.support_levels), ("resistance", analysis.resistance_levels)):
+        if levels and analysis.close:
+            yield f"The nearest {name} is {_told(levels[0], analysis.close)}."
+    if analysis.volatility:
+        moved = analysis.volatility
+        yield f"A candle's mean true range is {moved.percent:.2g} % of the close: {moved.state} for this market."
+    if analysis.notes:
+        yield f"Mind: {'; '.join(analysis.notes)}."
+
+
+def _told(level: Level, close: float) -> str:
+    away = abs(level.price / close - 1) * 100
+    touches = "one touch" if level.touches == 1 else f"{level.touches} touches"
+    return f"{level.price:g}, {away:.2g} % away, with {touches}"

@@ -1,0 +1,125 @@
+"""What the store promises of readings and analyses on either database: rows by their key, in bulk, changed when they
+differ."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from services.adapters import sql
+from services.core.analysis import Analysis, Direction, Level, Line, Side, Signal, Trend, Volatility, Vote
+from services.core.model import Instrument, Reading, Series
+from services.ports import Store
+
+BTC = Series("binance", Instrument("BTC", "USDT"), "1h")
+PERPETUAL = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1h")
+FOREVER = 2**62
+floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # JSON knows no -0
+names = st.text("abc:0123456789_", min_size=1, max_size=8)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+inputs = st.dictionaries(names, floats, max_size=3)
+times = st.integers(0, 2**50)
+levels = st.lists(st.builds(Level, floats, times, st.integers(0, 100), times, times), max_size=3).map(tuple)
+lines = st.lists(st.builds(Line, texts, floats), max_size=3).map(tuple)
+analyses = st.builds(
+    Analysis,
+    st.sampled_from([BTC, PERPETUAL]),
+    st.integers(0, 9),
+    floats,
+    st.integers(0, 10**6),
+    st.builds(
+        Trend,
+        st.sampled_from(Direction),
+        st.integers(0, 100),
+        st.lists(st.builds(Vote, names, floats, times, inputs, texts), max_size=2).map(tuple),
+    ),
+    st.lists(st.builds(Signal, names, st.sampled_from(Side), times, floats, inputs, texts), max_size=2).map(tuple),
+    levels,
+    levels,
+    lines,
+    lines,
+    st.none() | st.builds(Volatility, floats, floats, st.integers(0, 100), texts),
+    st.lists(texts, max_size=2).map(tuple),
+)
+readings = st.builds(
+    Reading,
+    st.sampled_from([BTC, PERPETUAL]),
+    names,
+    st.integers(0, 9),
+    st.dictionaries(names, st.none() | floats, max_size=3),
+    st.just(True),
+)
+batches = st.lists(st.lists(readings | analyses, max_size=12), min_size=1, max_size=4)
+patient = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def key(item: Reading | Analysis) -> tuple[object, ...]:
+    name = item.indicator if isinstance(item, Reading) else ""
+    return type(item).__name__, item.series, item.timestamp, name
+
+
+async def kept(store: Store, since: int = 0, until: int = FOREVER) -> list[Reading | Analysis]:
+    found: list[Reading | Analysis] = []
+    for series in (BTC, PERPETUAL):
+        found += await store.readings(series, since, until)
+        found += await store.analyses(series, since, until)
+    return found
+
+
+@patient
+@given(batches=batches, span=st.tuples(st.integers(0, 9), st.integers(0, 9)))
+async def test_it_answers_as_a_dictionary_would(
+    store: Store, batches: Sequence[Sequence[Reading | Analysis]], span: tuple[int, int]
+) -> None:
+    for series in (BTC, PERPETUAL):
+        await store.forget(series, 0, FOREVER)
+    true = dict[tuple[object, ...], Reading | Analysis]()
+    for batch in batches:
+        await store.save(*batch)
+        true |= {key(item): item for item in batch}
+    assert {key(item): item for item in await kept(store)} == true
+    within = {each: item for each, item in true.items() if span[0] <= (item.timestamp or 0) <= span[1]}
+    found = await kept(store, *span)
+    assert {key(item): item for item in found} == within
+    assert [key(item) for item in found] == sorted(map(key, found), key=_order)
+    await store.forget(BTC, *span)
+    left = {each: item for each, item in true.items() if not (each in within and item.series == BTC)}
+    assert {key(item): item for item in await kept(store)} == left
+
+
+def _order(each: tuple[object, ...]) -> tuple[object, ...]:
+    kind, series, timestamp, name = each
+    return series, kind == "Analysis", timestamp, name
+
+
+async def test_only_rows_that_differ_are_written(store: sql.SqlStore) -> None:
+    """On PostgreSQL a row that is written has a new place; SQLite tells how many it changed."""
+    rows = [Reading(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
+    whole = Analysis(BTC, 5, 97602.01, 300, Trend(Direction.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
+    await store.save(*rows, whole)
+    before = await places(store)
+    await store.save(*rows, whole)
+    assert await places(store) == before
+    rows[7] = replace(rows[7], values={"sma": 0.1, "more": None})
+    await store.save(*rows, replace(whole, notes=()))
+    assert len(await places(store) - before) == 2
+    assert (await store.readings(BTC, 5, 5)).count(rows[7]) == 1
+
+
+async def places(store: sql.SqlStore) -> set[object]:
+    """Where each row is, which a write changes. SQLite writes in place: there it is what the row holds."""
+    queries = ["SELECT indicator_name, value FROM indicators", "SELECT timestamp, notes FROM analysis"]
+    if store._engine.dialect.name == "postgresql":
+        queries = ["SELECT ctid::text, 1 FROM indicators", "SELECT ctid::text, 2 FROM analysis"]
+    async with store._engine.connect() as connection:
+        return {tuple(row) for query in queries for row in await connection.execute(text(query))}
+
+
+async def test_a_close_is_kept_with_its_digits(store: sql.SqlStore) -> None:
+    await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(Direction.UNKNOWN, 0, ())))
+    async with store._engine.connect() as connection:
+        (close,) = (await connection.execute(text("SELECT CAST(close AS TEXT) FROM analysis"))).one()
+    assert Decimal(close) == Decimal("0.00001234")

@@ -1,0 +1,265 @@
+"""The analyst at work: whatever it missed, its rows come to what the candles say; and it follows what forms."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.analyst import JOBS
+from services.analyst.desk import WHOLE
+from services.analyst.jobs import analyse
+from services.analyst.window import KEPT, PATIENCE, QUIET
+from services.core.indicators import STANDARD, columns, compute, parse
+from services.core.model import Bar, Candle, Instrument, Message, Origin, Reading, Series
+from services.core.timeframes import MINUTE, TIMEFRAMES
+from services.exchanges import chosen
+from services.hub import Hub
+from services.ports import Deps
+from services.settings import Settings
+from tests.analysed import Row, against, true_rows
+from tests.kept import Kept, as_store
+from tests.replicas import BTC, LAST, Counting, Turning, until
+
+Job = Callable[[Deps], Coroutine[Any, Any, None]]
+HOURS = BTC._replace(timeframe="1h")
+FOREVER = 2**62
+
+
+class World:
+    """A store, a bus, and a clock that is turned."""
+
+    def __init__(self) -> None:
+        self.kept, self.bus, self.clock = Kept(), MemoryBus(queues={}), Turning()
+        self.journal = MemoryJournal()
+        self.store = Counting(self.kept)
+        self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
+
+    def deps(self, **settings: Any) -> Deps:
+        known = Settings(_env_file=None, **settings)
+        store: Any = self.store
+        return Deps(known, self.clock, self.bus, MemoryCache(), store, Hub(), chosen(known), self.journal)
+
+    async def keep(self, *candles: Candle, told: bool = True) -> None:
+        """As the writer does it: kept, then told."""
+        for candle in candles:
+            self.kept.rows.setdefault(candle.series, {})[candle.bar.timestamp] = candle
+        if told:
+            await self.bus.publish(*candles)
+
+    async def well(self, *series: Series) -> bool:
+        """Whether the rows of the newest candles are right."""
+        self.clock.time += QUIET
+        return not [d for each in series for d in await against(as_store(self.kept), each, await self._expected(each))]
+
+    async def _expected(self, series: Series) -> list[Row]:
+        candles = await self.kept.last(series, FOREVER, 9999)
+        if self._true.get(series, ([], []))[0] != candles:
+            self._true[series] = candles, true_rows(series, candles)
+        return self._true[series][1]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@asynccontextmanager
+async def at_work(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
+    """The analyst; yields the readings that it tells. It never drops what is old unless this is among the jobs."""
+    heard, ready = list[Message](), asyncio.Event()
+
+    async def listen() -> None:
+        async with deps.bus.live(Reading) as messages:
+            ready.set()
+            async for message in messages:
+                heard.append(message)
+
+    tasks = [asyncio.create_task(listen())]
+    await ready.wait()
+    tasks += [asyncio.create_task(job(deps)) for job in jobs or [analyse]]
+    await asyncio.sleep(0)
+    try:
+        yield heard
+        assert not any(task.done() for task in tasks), [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def walk(series: Series, count: int, seed: int = 1) -> list[Candle]:
+    """The newest closed candles of a series, of a price that wanders."""
+    chance, frame, price = random.Random(seed), TIMEFRAMES[series.timeframe], 1000.0
+    opening, found = frame.back(frame.opening(LAST), count), []
+    for _ in range(count):
+        last, price = price, price * (1 + chance.gauss(0, 0.002))
+        found.append(bar(series, opening, last, price, chance.uniform(0.1, 5)))
+        opening = frame.closing(opening)
+    return found
+
+
+def bar(series: Series, opening: int, first: float, last: float, volume: float) -> Candle:
+    o, h, low, c, v = (Decimal(f"{x:.2f}") for x in (first, max(first, last) + 1, min(first, last) - 1, last, volume))
+    return Candle(series, Bar(opening, o, h, low, c, v, Decimal(1), 3), True, Origin.EXCHANGE)
+
+
+def minute(opening: int, price: float) -> Candle:
+    """A minute that forms."""
+    return replace(bar(BTC, opening, 1000, price, 1), closed=False)
+
+
+def corrected(candle: Candle) -> Candle:
+    """The same with another close."""
+    other = replace(candle.bar, close=candle.bar.close + Decimal("0.5"))
+    return replace(candle, bar=other, revision=candle.revision + 1)
+
+
+async def test_what_is_there_is_written_down_and_what_closes_is_added(world: World) -> None:
+    minutes, hours = walk(BTC, 440), walk(HOURS, 150)
+    await world.keep(*minutes[:400], *hours, told=False)
+    async with at_work(world.deps()) as heard:
+        await until(lambda: world.well(BTC, HOURS))
+        heard.clear()
+        for candle in minutes[400:]:
+            await world.keep(candle)
+        await until(lambda: world.well(BTC))
+
+        async def told() -> bool:
+            newest = [each for each in heard if isinstance(each, Reading) and each.timestamp == LAST - MINUTE]
+            return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
+
+        await until(told)
+    rows = await world.kept.readings(BTC, 0, FOREVER)
+    assert {row.timestamp for row in rows} >= {candle.bar.timestamp for candle in minutes[300:]}
+
+
+async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(world: World) -> None:
+    candles = walk(BTC, 340)
+    await world.keep(*candles[:300], told=False)
+    async with at_work(world.deps()):
+        await until(lambda: world.well(BTC))
+        for candle in candles[300:]:
+            await world.keep(candle)
+        await until(lambda: world.well(BTC))
+        old = candles[-120].bar.timestamp
+        assert len(await world.kept.analyses(BTC, old, FOREVER)) == 120
+        await world.keep(corrected(candles[-5]))
+        await until(lambda: world.well(BTC))
+        await world.keep(corrected(candles[-120]))
+        await until(lambda: world.well(BTC))
+        kept = await world.kept.analyses(BTC, old, FOREVER)
+        assert len(kept) == KEPT, "rows that a correction made wrong are kept"
+        assert await world.kept.analyses(BTC, 0, old - 1)
+
+
+async def test_what_nobody_told_is_found(world: World) -> None:
+    candles = walk(BTC, 400)
+    await world.keep(*candles[:300], told=False)
+    async with at_work(world.deps()):
+        await until(lambda: world.well(BTC))
+        await world.keep(*candles[300:350], told=False)
+        await world.keep(corrected(candles[299]), told=False)
+        await until(lambda: world.well(BTC))
+        await world.keep(*candles[350:398], told=False)  # then one that does not follow on what is known
+        await world.keep(candles[398])
+        await until(lambda: world.well(BTC))
+        await world.keep(corrected(candles[150]), told=False)
+        world.clock.time += WHOLE
+        await until(lambda: world.well(BTC))
+
+
+async def test_a_store_that_fails_is_waited_for(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    candles = walk(BTC, 320)
+    await world.keep(*candles[:300], told=False)
+    world.kept.failures = 5
+    async with at_work(world.deps()):
+        await until(lambda: world.well(BTC))
+        for candle in candles[300:]:
+            world.kept.failures = 3
+            await world.keep(candle)
+        await until(lambda: world.well(BTC))
+    assert "not saved yet" in caplog.text
+
+
+async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: World) -> None:
+    chance, candles = random.Random(7), walk(BTC, 400)
+    await world.keep(*candles[:300], told=False)
+    for place in range(300, 400, 20):
+        async with at_work(world.deps()):
+            for candle in candles[place : place + 20]:
+                await world.keep(candle, told=chance.random() < 0.9)
+            await asyncio.sleep(chance.uniform(0, 0.3))
+    async with at_work(world.deps()), at_work(world.deps()):  # two at once do no harm
+        await until(lambda: world.well(BTC))
+
+
+async def test_history_that_comes_in_numbers_is_read_in_whole(world: World) -> None:
+    candles = walk(BTC, 2000)
+    await world.keep(*candles[-50:], told=False)
+    async with at_work(world.deps()):
+        await until(lambda: world.well(BTC))
+        before = world.store.calls["candles"]
+        for start in range(0, 1950, 10):
+            await world.keep(*candles[start : start + 10])
+            world.clock.time += QUIET // 20
+        await until(lambda: world.well(BTC))
+        assert world.store.calls["candles"] - before <= 2 + 195 * (QUIET // 20) / PATIENCE
+
+
+async def forming(world: World, heard: Sequence[Message], price: float) -> dict[str, Reading]:
+    """What is told of the forming minute at that price."""
+    await world.bus.publish(minute(LAST, price))
+
+    async def followed() -> bool:
+        return any(isinstance(each, Reading) and not each.closed for each in heard)
+
+    await until(followed)
+    return {each.indicator: each for each in heard if isinstance(each, Reading) and not each.closed}
+
+
+async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world: World) -> None:
+    candles = walk(BTC, 400)
+    await world.keep(*candles, told=False)
+    async with at_work(world.deps()) as heard:
+        await until(lambda: world.well(BTC))
+        heard.clear()
+        found = await forming(world, heard, 1010)
+        assert {(each.timestamp, each.closed) for each in found.values()} == {(LAST, False)}
+        whole = columns([*candles, minute(LAST, 1010)])
+        for name in ("sma:20", "bbands:20:2", "rsi:14"):
+            (asked,) = parse(name)
+            said = compute(asked, whole, TIMEFRAMES["1m"])
+            assert found[name].values == pytest.approx({output: column[-1] for output, column in said.items()})
+        count = len(heard)
+        await world.bus.publish(minute(LAST, 1010))
+        await asyncio.sleep(0.1)
+        assert len(heard) == count, "what has not changed is told again"
+        heard.clear()
+        again = await forming(world, heard, 1020)
+        assert again["sma:20"].values != found["sma:20"].values
+        assert "volume:20" not in again, "what has not changed is told again"
+        heard.clear()
+        await world.bus.publish(minute(LAST + MINUTE, 1010))
+        await asyncio.sleep(0.1)
+        assert not heard, "a candle is missing between: nothing can be said"
+    assert not await world.kept.readings(BTC, LAST, FOREVER)
+
+
+async def test_old_rows_go_and_other_symbols_are_left_alone(world: World) -> None:
+    unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
+    await world.keep(*walk(BTC, 200), *walk(unknown, 200), told=False)
+    async with at_work(world.deps(analysis_bars=0)):
+        await until(lambda: world.well(BTC))
+    async with at_work(world.deps(analysis_bars=30), *JOBS):
+
+        async def dropped() -> bool:
+            return len(await world.kept.analyses(BTC, 0, LAST - 31 * MINUTE)) == 0
+
+        await until(dropped)
+    assert not await world.kept.analyses(unknown, 0, FOREVER)

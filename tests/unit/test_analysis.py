@@ -1,0 +1,251 @@
+"""The rules of the analysis on shaped markets, each as a person sees it; and that nothing but the candles decides."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from services.core.analysis import DISCLAIMER, Analysis, Direction, Side
+from services.core.analysis import notes as warnings
+from services.core.analysis import signals as seen
+from services.core.analysis import trend as votes
+from services.core.analysis.analysing import FEWEST, NEED, RECENT, analyse, analyses
+from services.core.analysis.parts import parts, reach
+from services.core.analysis.several import DEFAULT, WEIGHTS, together
+from services.core.analysis.summary import summary
+from services.core.indicators import Columns, joined
+from services.core.model import Instrument, Series
+from services.core.timeframes import TIMEFRAMES
+
+SERIES = Series("binance", Instrument("BTC", "USDT"), "1h")
+HOUR = 3_600_000
+LAST = 1_795_698_000_000 // HOUR * HOUR
+PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+X = np.arange(1500)
+
+
+def shaped(closes: "np.typing.ArrayLike", noise: float = 0.5, volume: float = 1, seed: int = 1) -> Columns:
+    """Candles that open at the last close, with wicks of up to `noise`."""
+    random, close = np.random.default_rng(seed), np.asarray(closes, float)
+    close = close + random.normal(0, noise, len(close)) if noise else close
+    opened = np.r_[close[0], close[:-1]]
+    wicks = random.uniform(0.1, 1, (2, len(close))) * noise
+    high, low = np.maximum(opened, close) + wicks[0], np.minimum(opened, close) - wicks[1]
+    time = LAST - HOUR * np.arange(len(close) - 1, -1, -1)
+    return Columns(time, opened, high, low, close, np.full(len(close), volume, float))
+
+
+def with_bar(columns: Columns, place: int, **changes: float) -> Columns:
+    """The same with one candle changed."""
+    changed = columns._replace(**{name: getattr(columns, name).copy() for name in changes})
+    for name, value in changes.items():
+        getattr(changed, name)[place] = value
+    return changed
+
+
+RISE, FALL = shaped(1000 + X * 0.4), shaped(3000 - X * 0.4)
+RANGE = shaped(1000 + 10 * np.sin(X / 20 * 2 * np.pi))
+FLAT = shaped(np.full(300, 100.1), noise=0)
+
+
+@pytest.mark.parametrize(("columns", "direction"), [(RISE, Direction.UP), (FALL, Direction.DOWN)])
+def test_a_steady_movement_is_a_strong_trend(columns: Columns, direction: Direction) -> None:
+    found = analyse(SERIES, columns)
+    assert (found.trend.direction, found.notes) == (direction, ())
+    assert found.trend.strength >= 70
+    assert {vote.rule for vote in found.trend.votes} == {rule.name for rule in votes.RULES}
+    assert all(vote.value > 0 for vote in found.trend.votes) == (direction is Direction.UP)
+    assert direction.value in summary(found)
+
+
+def test_a_range_goes_sideways_between_its_levels() -> None:
+    for found in analyses(SERIES, RANGE, LAST - 40 * HOUR):  # two whole swings
+        assert found.trend.strength < 50
+        if found.support_levels and found.resistance_levels and found.close and 995 < found.close < 1005:
+            assert abs(found.support_levels[0].price - 990) < 2
+            assert abs(found.resistance_levels[0].price - 1010) < 2
+            assert max(found.support_levels[0].touches, found.support_levels[-1].touches) >= 5
+    ways = [found.trend.direction for found in analyses(SERIES, RANGE, LAST - 40 * HOUR)]
+    assert ways.count(Direction.SIDEWAYS) > len(ways) / 2
+
+
+def test_a_reversal_turns_the_trend_and_is_signalled() -> None:
+    turn = np.r_[1000 + X[:1440] * 0.4, 1000 + 1440 * 0.4 - np.arange(1, 61) * 0.6]
+    found = list(analyses(SERIES, shaped(turn), LAST - 80 * HOUR))
+    assert found[0].trend.direction is Direction.UP
+    assert found[-1].trend.direction is Direction.DOWN
+    at_turn = {signal.rule for each in found[20:50] for signal in each.signals if signal.side is Side.SELL}
+    assert {"ema_cross", "macd_cross"} <= at_turn
+
+
+def test_a_flat_market_says_nothing() -> None:
+    found = analyse(SERIES, FLAT)
+    assert (found.trend.direction, found.trend.strength, found.signals) == (Direction.SIDEWAYS, 0, ())
+    assert (found.support_levels, found.resistance_levels, found.fibonacci_levels) == ((), (), ())
+    assert found.volatility
+    assert (found.volatility.atr, found.volatility.state) == (0, "low")
+    assert "has not moved" in found.notes[0]
+
+
+def test_a_spike_is_named_and_turns_no_trend() -> None:
+    high = float(RISE.high[-3]) + 40
+    found = analyse(SERIES, with_bar(RISE, -3, high=high))
+    assert "spike" in " ".join(found.notes)
+    assert "2 candles before the newest" in " ".join(found.notes)
+    assert found.trend.direction is Direction.UP
+
+
+def test_a_gap_in_the_price_and_candles_that_are_missing_are_named() -> None:
+    opened = float(RISE.close[-2]) - 12
+    jumped = with_bar(RISE, -1, open=opened, low=opened - 1, close=opened, high=opened + 1)
+    assert "a gap of -1" in " ".join(analyse(SERIES, jumped).notes)
+    holed = joined([RISE.between(0, 1450), RISE.between(1456, 1500)])
+    assert analyse(SERIES, holed).notes == ("6 candles are missing among the last 206",)
+
+
+def test_too_little_history_says_so() -> None:
+    nothing = analyse(SERIES, RISE.between(0, 0))
+    assert (nothing.timestamp, nothing.candles, nothing.trend.direction) == (None, 0, Direction.UNKNOWN)
+    assert "no closed candle" in summary(nothing)
+    for count in (1, 2, 15, FEWEST - 1):
+        few = analyse(SERIES, RISE.between(1500 - count, 1500))
+        assert (few.trend.direction, few.trend.strength, few.candles) == (Direction.UNKNOWN, 0, count)
+        assert f"only {count} closed candles" in few.notes[0]
+    assert analyse(SERIES, RISE.between(1500 - FEWEST, 1500)).trend.direction is Direction.UP
+
+
+def rules_at_last(columns: Columns) -> dict[str, Side]:
+    return {found.rule: found.side for found in analyse(SERIES, columns).signals if found.timestamp == LAST}
+
+
+def mirrored(columns: Columns) -> Columns:
+    """Upside down about 2,000."""
+    return Columns(
+        columns.time, 2000 - columns.open, 2000 - columns.low, 2000 - columns.high, 2000 - columns.close, columns.volume
+    )
+
+
+def first_at(rule: str, closes: "np.typing.ArrayLike", noise: float = 0.02) -> Columns:
+    """A market up to the first candle at which a rule sees something."""
+    columns = shaped(closes, noise)
+    for end in range(1000, len(columns.time) + 1):
+        part = columns.between(0, end)
+        shifted = part._replace(time=LAST - HOUR * np.arange(end - 1, -1, -1))
+        if rule in rules_at_last(shifted):
+            return shifted
+    raise AssertionError(f"{rule} saw nothing")
+
+
+LONG_TURN = np.r_[1100 - np.arange(1000) * 0.1, 1000 + np.arange(200) * 0.5]
+DIP = np.r_[np.full(990, 1000.0) + np.tile([0.3, -0.3], 495), 1000 - np.arange(1, 16) * 2.0, 970 + np.arange(1, 12) * 2]
+BOUNCES = np.r_[1000 + 10 * np.sin(X[:1200] / 30 * 2 * np.pi)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "closes"),
+    [
+        ("average_cross", LONG_TURN),
+        ("ema_cross", LONG_TURN),
+        ("macd_cross", LONG_TURN),
+        ("rsi_return", DIP),
+        ("stochastic_cross", DIP),
+        ("band_return", DIP),
+        ("bounce", BOUNCES),
+    ],
+)
+def test_each_rule_sees_its_turn_upwards_and_in_a_mirror_its_turn_downwards(rule: str, closes: np.ndarray) -> None:
+    market = first_at(rule, closes)
+    side = rules_at_last(market)[rule]
+    other = rules_at_last(mirrored(market))[rule]
+    assert {side, other} == {Side.BUY, Side.SELL}
+    if rule != "bounce":
+        assert side is Side.BUY
+
+
+def test_a_breakout_needs_volume() -> None:
+    quiet = shaped(np.full(1200, 1000.0), noise=0.3)
+    out = with_bar(quiet, -1, close=1010.0, high=1011.0)
+    assert "breakout" not in rules_at_last(out)
+    loud = with_bar(out, -1, volume=2.0)
+    assert rules_at_last(loud)["breakout"] is Side.BUY
+    assert rules_at_last(mirrored(loud))["breakout"] is Side.SELL
+
+
+def test_signals_name_their_rule_inputs_and_time() -> None:
+    (found,) = [each for each in analyse(SERIES, first_at("rsi_return", DIP)).signals if each.rule == "rsi_return"]
+    assert found.timestamp == LAST
+    assert found.inputs["rsi_before"] < 30 <= found.inputs["rsi"]
+    assert "RSI came back" in found.reason
+
+
+random_walks = st.builds(
+    lambda seed, jumps: shaped(1000 + np.cumsum(np.random.default_rng(seed).normal(0, jumps, 6000)), jumps, seed=seed),
+    st.integers(0, 2**32),
+    st.sampled_from([0.001, 0.5, 5]),
+)
+
+
+@settings(max_examples=20)
+@given(columns=random_walks, timeframe=st.sampled_from(["1m", "1h", "4h", "1d"]), start=st.integers(0, 500))
+def test_the_candles_alone_decide(columns: Columns, timeframe: str, start: int) -> None:
+    """Neither where the candles at hand begin, nor what else is asked for, nor what comes later changes a digit."""
+    frame, series = TIMEFRAMES[timeframe], SERIES._replace(timeframe=timeframe)
+    last = frame.opening(LAST)
+    time = np.array(list(frame.openings(frame.back(last, len(columns.time) - 1), last)))
+    columns = columns._replace(time=time)
+    many = {each.timestamp: each for each in analyses(series, columns, int(time[-60]))}
+    assert list(many) == time[-60:].tolist()
+    place = len(time) - 1 - start % 60
+    alone = analyse(series, columns.between(0, place + 1))
+    assert many[alone.timestamp] == alone
+    first = int(np.searchsorted(time, reach(NEED, frame, int(time[place]))))
+    assert analyse(series, columns.between(max(0, first - start), place + 1)) == alone
+    assert msgspec.json.decode(msgspec.json.encode(alone), type=Analysis) == alone
+    assert [signal.timestamp for signal in alone.signals] == sorted(
+        (signal.timestamp for signal in alone.signals), reverse=True
+    )
+    oldest = time[place - RECENT + 1]
+    assert all(signal.timestamp >= oldest for signal in alone.signals)
+
+
+def test_parts_hold_each_candle_once_with_all_that_it_needs() -> None:
+    frame = TIMEFRAMES["1h"]
+    since = int(RISE.time[-250])
+    openings = list[int]()
+    for part in parts(NEED, frame, RISE, since):
+        mine = part.columns.time[part.first : part.end].tolist()
+        assert part.columns.time[0] <= max(reach(NEED, frame, mine[0]), RISE.time[0])
+        openings += mine
+    assert openings == RISE.time[-250:].tolist()
+
+
+def test_longer_timeframes_weigh_more() -> None:
+    assert list(WEIGHTS) == list(TIMEFRAMES)
+    assert sorted(WEIGHTS.values()) == list(WEIGHTS.values())
+    up, down, unknown = analyse(SERIES, RISE), analyse(SERIES, FALL), analyse(SERIES, RISE.between(0, 9))
+    hour, day = (WEIGHTS[name] for name in ("1h", "1d"))
+    found = together([up, replace(down, series=SERIES._replace(timeframe="1d")), unknown])
+    score = (hour * up.trend.strength - day * down.trend.strength) / (hour + day)
+    assert (found.strength, found.direction) == (abs(round(score)), votes.direction(round(score)))
+    agree = together([up, up])
+    assert (agree.direction, agree.strength, agree.agreement) == (Direction.UP, up.trend.strength, 100)
+    assert together([unknown]).direction is Direction.UNKNOWN
+    assert set(DEFAULT) <= set(WEIGHTS)
+
+
+def test_the_page_has_every_rule_word_for_word() -> None:
+    page = re.sub(r"\s+", " ", PAGE)
+    rules = [(rule.name, rule.text) for rules in (votes.RULES, seen.RULES, warnings.RULES) for rule in rules]
+    for name, words in rules:
+        assert f"`{name}`" in page
+        assert re.sub(r"\s+", " ", words) in page, f"{name}: write its docstring into docs/analysis.md"
+    for rule in votes.RULES:
+        assert f"| `{rule.name}` | {rule.weight} |" in page
+    for timeframe, weight in WEIGHTS.items():
+        assert re.search(rf"\| [^|]*\b{timeframe}\b[^|]* \| {weight} \|", page)
+    assert DISCLAIMER in page

@@ -22,13 +22,13 @@ PATIENCE_SECONDS = 120  # with a page, on a busy machine
 
 
 @asynccontextmanager
-async def page(width: int = 1000, height: int = 520) -> AsyncIterator[Page]:
+async def page(*flags: str) -> AsyncIterator[Page]:
     """An empty page in a browser of its own. What a script on it does not catch fails the test."""
     chromium = installed(lambda: program("chromium"))
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
         try:
-            shown = await browser.new_page(viewport={"width": width, "height": height})
+            shown = await browser.new_page(viewport={"width": 1000, "height": 520})
             shown.set_default_timeout(PATIENCE_SECONDS * 1000)
             errors = list[str]()
             shown.on("pageerror", lambda error: errors.append(str(error)))

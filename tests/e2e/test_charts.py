@@ -1,10 +1,8 @@
 """A real chart library in a real browser reads the UDF endpoint: it draws, scrolls back, and comes to an end."""
 
 import asyncio
-import html
 import json
 import math
-import re
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +20,7 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.web import Site, create_app
+from tests import browser
 from tests.conftest import installed
 from tests.market import served
 from tests.servers import program
@@ -76,7 +75,7 @@ async def candles(series: Series) -> list[Candle]:
 
 
 async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) -> None:
-    browser, npm = installed(lambda: program("chromium")), installed(lambda: program("npm"))
+    npm = installed(lambda: program("npm"))
     await run(npm, "install", "--silent", "--prefix", str(tmp_path), LIBRARY, seconds=120)
     library = tmp_path / "node_modules/lightweight-charts/dist/lightweight-charts.standalone.production.js"
     database, settings = f"sqlite+aiosqlite:///{tmp_path}/kurs.db", Settings(_env_file=None)
@@ -86,26 +85,11 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     await store.save(*kept)
     deps = Deps(settings, SystemClock(), MemoryBus(), MemoryCache(), store, Hub(), chosen(settings), MemoryJournal())
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
-    shot = tmp_path / "chart.png"
-    async with served(Page(create_app(deps, site), library)) as address:
-        page = await run(
-            browser,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path}/browser",
-            "--window-size=1000,520",
-            "--virtual-time-budget=1800000",
-            f"--screenshot={shot}",
-            "--dump-dom",
-            f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1",
-            seconds=120,
-        )
+    async with served(Page(create_app(deps, site), library)) as address, browser.page() as page:
+        await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
+        told = json.loads(await browser.said(page), parse_float=Decimal)
+        shot = await page.screenshot()
     await store.close()
-    title = re.search("<title>(.*?)</title>", page)
-    assert title, page[-2000:]
-    told = json.loads(html.unescape(title[1]), parse_float=Decimal)
     assert told["error"] == ""
     assert told["ended"]
     assert told["bars"] == len(kept)
@@ -115,4 +99,4 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
         assert told[end]["time"] == candle.bar.timestamp // 1000
         assert Decimal(told[end]["close"]) == candle.bar.close
     assert told["painted"] > 2_000
-    assert shot.stat().st_size > 5_000
+    assert len(shot) > 5_000

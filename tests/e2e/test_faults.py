@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.system import System, split, whole
+from tests.system import System, whole
 
 FRESH = 5.0  # seconds
 SLACK = 1.5  # between an answer's making, its caching by nginx and our look at it, on a busy machine
@@ -28,13 +28,11 @@ both = pytest.mark.parametrize("system", ["whole", "split"], indirect=True)
 
 @pytest.fixture(scope="module")
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "whole":
-        with whole(folder) as running:
-            yield running
-    else:
-        with split(folder, request.getfixturevalue("private")) as running:
-            yield running
+    if request.param == "split":
+        yield request.getfixturevalue("shared")
+        return
+    with whole(tmp_path_factory.mktemp("whole")) as running:
+        yield running
 
 
 @dataclass

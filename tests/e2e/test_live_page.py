@@ -1,0 +1,99 @@
+"""The guide's own clients, a page in a real browser and a Python program, miss nothing while each replica goes away."""
+
+import asyncio
+import re
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import product
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from playwright.async_api import Page
+from starlette.responses import HTMLResponse
+
+from tests import browser
+from tests.market import served
+from tests.system import System
+
+GUIDE = (Path(__file__).parents[2] / "docs/streams.md").read_text()
+ORIGIN = "localhost:5173"  # allowed unless set otherwise
+CHANNELS = ("candles:BTCUSDT:1m", "btc_usd")
+CLIENTS = ("events", "socket", "python")
+RECORDER = "const seen = []; console.log = (...words) => seen.push(words);"
+MORE = 5  # messages of each channel to each client, before the next thing happens
+
+Told = dict[tuple[str, str], list[int]]
+"""The numbers that came, by client and channel."""
+
+
+async def test_the_guides_clients_outlive_each_replica_and_miss_nothing(shared: System, tmp_path: Path) -> None:
+    async with watching(shared, tmp_path / "printed") as (page, printed):
+        for name in ("api 1", "api 2"):
+            await more(page, printed)
+            shared.processes[name].kill()
+            await asyncio.to_thread(shared.processes[name].start)
+        await more(page, printed)
+        seen = await told(page, printed)
+    assert seen.keys() == set(product(CLIENTS, CHANNELS))
+    async with httpx.AsyncClient(base_url=shared.url) as http:
+        for (_, channel), (standing, *numbers) in seen.items():
+            assert numbers == await history(http, channel, standing, numbers[-1])
+
+
+@asynccontextmanager
+async def watching(shared: System, printed: Path) -> AsyncIterator[tuple[Page, Path]]:
+    """The clients of the guide, word for word but for the address."""
+    guide = GUIDE.replace("localhost:8080", urlsplit(shared.url).netloc)
+    scripts = [RECORDER, *re.findall("```js\n(.*?)```", guide, re.DOTALL)]
+    html = "".join(f"<script>{script}</script>" for script in scripts)
+    (program,) = re.findall("```python\n(.*?)```", guide, re.DOTALL)
+    with printed.open("wb") as output:
+        python = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=output)
+        try:
+            async with (
+                served(HTMLResponse(html)) as address,
+                browser.page(f"--host-resolver-rules=MAP {ORIGIN} {address}") as page,
+            ):
+                await page.goto(f"http://{ORIGIN}")
+                yield page, printed
+        finally:
+            python.kill()
+            await python.wait()
+
+
+async def told(page: Page, printed: Path) -> Told:
+    """What came by now."""
+    seen: Told = defaultdict(list)
+    for first, *rest in await page.evaluate("seen"):
+        if rest:
+            seen["events", first].append(rest[0]["seq"])
+        else:
+            seen["socket", first.get("channel", CHANNELS[0])].append(first["seq"])
+    for line in printed.read_text().splitlines():
+        channel, number, _ = line.split(maxsplit=2)
+        seen["python", channel].append(int(number))
+    return seen
+
+
+async def more(page: Page, printed: Path) -> None:
+    """Wait until each client was told some more of each channel."""
+    before = now = await told(page, printed)
+    async with asyncio.timeout(browser.PATIENCE_SECONDS):
+        while any(len(now[key]) < len(before[key]) + MORE for key in product(CLIENTS, CHANNELS)):
+            await asyncio.sleep(0.2)
+            now = await told(page, printed)
+
+
+async def history(http: httpx.AsyncClient, channel: str, after: int, last: int) -> list[int]:
+    """All numbers of a channel between two, with the last."""
+    numbers, cursor = list[int](), str(after)
+    while int(cursor) < last:
+        answer = await http.get("/v1/stream/history", params={"channels": channel, "after": cursor})
+        page = answer.raise_for_status().json()
+        assert not page["reset"]
+        cursor = page["cursor"]
+        numbers += [event["seq"] for event in page["events"]]
+    return [number for number in numbers if number <= last]

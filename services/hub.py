@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.core.model import Candle, Choice, Message, Rate, State
+from services.core.model import Candle, Choice, Message, Placed, Rate, State
 
 
 class Hub:
@@ -15,13 +15,21 @@ class Hub:
         self.choice: Choice | None = None
         self.market = b"live"  # or "simulated": what everything here comes from
         self._listeners: list[Callable[[Candle], None]] = []
+        self._followers: list[Callable[[Placed], None]] = []
 
     def on_candle(self, listener: Callable[[Candle], None]) -> None:
         """Tell `listener` of every candle from now on."""
         self._listeners.append(listener)
 
+    def on_placed(self, follower: Callable[[Placed], None]) -> None:
+        """Tell `follower` of everything that has a place in a log, in the order in which it is heard."""
+        self._followers.append(follower)
+
     def put(self, message: Message) -> None:
         """Take a message in. An older one than what is known changes nothing."""
+        if isinstance(message, Placed) and message.place:
+            for follower in self._followers:
+                follower(message)
         match message:
             case Rate() if _newer(message, self.rates.get(str(message.direction))):
                 self.rates[str(message.direction)] = message

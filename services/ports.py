@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from services.core.exchange import Exchange
+from services.core.journal import Entry
 from services.core.model import (
     Candle,
     Choice,
@@ -109,6 +110,28 @@ class Cache(Protocol):
         """End what is open."""
 
 
+class Journal(Protocol):
+    """What was told of late, log by log, so that who missed some can read on."""
+
+    async def append(self, *entries: Entry) -> None:
+        """Keep entries, the oldest of a log giving way; what is not newer than the last of its log is passed over."""
+
+    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+        """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.
+
+        None: what came after that number is not known, or not all of it.
+        """
+
+    async def newest(self, *logs: str) -> list[Entry | None]:
+        """The last entry of each log."""
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+
+    async def close(self) -> None:
+        """End what is open."""
+
+
 class Store(Protocol):
     """What is kept for good."""
 
@@ -168,3 +191,4 @@ class Deps(NamedTuple):
     store: Store
     hub: Hub
     exchanges: tuple[Exchange, ...]
+    journal: Journal

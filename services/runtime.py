@@ -17,16 +17,17 @@ import uvicorn
 import uvloop
 
 from services import api, archive, collector, log, pricer, simulator, writer
-from services.adapters import rabbit, redis, sql
+from services.adapters import rabbit, sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.redis import RedisCache, RedisJournal
 from services.collector.reach import reachable
 from services.core import routes
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.exchanges import EXCHANGES, chosen
 from services.hub import Hub
-from services.ports import Bus, Cache, Deps, Store
+from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings, load
 from services.web import Front, Site, create_app, describe
 from services.web.protocol import Protocol
@@ -45,19 +46,20 @@ async def _memory_bus(_url: str) -> Bus:
     return MemoryBus()
 
 
-async def _memory_cache(_url: str) -> Cache:
-    return MemoryCache()
-
-
 BUSES: Mapping[str, Callable[[str], Awaitable[Bus]]] = {
     "memory": _memory_bus,
     "amqp": rabbit.connect,
     "amqps": rabbit.connect,
 }
-CACHES: Mapping[str, Callable[[str], Awaitable[Cache]]] = {
-    "memory": _memory_cache,
-    "redis": redis.connect,
-    "rediss": redis.connect,
+CACHES: Mapping[str, Callable[[str], Cache]] = {
+    "memory": lambda _url: MemoryCache(),
+    "redis": RedisCache,
+    "rediss": RedisCache,
+}
+JOURNALS: Mapping[str, Callable[[str], Journal]] = {
+    "memory": lambda _url: MemoryJournal(),
+    "redis": RedisJournal,
+    "rediss": RedisJournal,
 }
 STORES: Mapping[str, Callable[[str], Awaitable[Store]]] = {
     "sqlite+aiosqlite": sql.connect,
@@ -183,11 +185,13 @@ async def _connected(settings: Settings, exchanges: tuple[Exchange, ...], stack:
         await sql.migrate(settings.database)
     store = await STORES[urlsplit(settings.database).scheme](settings.database)
     stack.push_async_callback(store.close)
-    cache = await CACHES[urlsplit(cache_url).scheme](cache_url)
+    cache = CACHES[urlsplit(cache_url).scheme](cache_url)
     stack.push_async_callback(cache.close)
+    journal = JOURNALS[urlsplit(cache_url).scheme](cache_url)
+    stack.push_async_callback(journal.close)
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url)
     stack.push_async_callback(bus.close)
-    return Deps(settings, SystemClock(), bus, cache, store, Hub(), exchanges)
+    return Deps(settings, SystemClock(), bus, cache, store, Hub(), exchanges, journal)
 
 
 async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS
 from services.core.exchange import Exchange
 from services.core.model import Feed, Gap, Instrument, Source, State, Tick, Trade
@@ -165,7 +165,7 @@ async def _listen(bus: Bus, heard: Collected, ready: asyncio.Event) -> None:
 def deps_for(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
     """Neither the simulator nor the collector has anything to do with a store."""
     known = Settings(_env_file=None, **settings)
-    return Deps(known, SystemClock(), bus or MemoryBus(), MemoryCache(), None, Hub(), exchanges)  # type: ignore[arg-type]
+    return Deps(known, SystemClock(), bus or MemoryBus(), MemoryCache(), None, Hub(), exchanges, MemoryJournal())  # type: ignore[arg-type]
 
 
 async def until(condition: Callable[[], object], seconds: float = 60) -> float:

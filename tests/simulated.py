@@ -13,7 +13,7 @@ import websockets
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection
 
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
@@ -49,6 +49,7 @@ async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> A
         None,  # type: ignore[arg-type]  # the simulator keeps nothing
         Hub(),
         (),
+        MemoryJournal(),
     )
     for router in ROUTERS:
         app.include_router(router)

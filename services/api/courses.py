@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from services.api.asked import Asked, understood
-from services.api.origins import age_ms, number, text, v2
+from services.api.origins import age_ms, text, v2
 from services.core.choice import Pick, pick
 from services.core.errors import NothingFresh
 from services.core.model import Rate
+from services.core.numbers import number
 from services.ports import Deps
 from services.web import Answer, Kept, Shelf
 

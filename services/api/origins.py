@@ -7,6 +7,7 @@ from services.api import schemas
 from services.api.asked import Asked
 from services.core.choice import Pick
 from services.core.model import Aside, Instrument, Leg, Offer, Rate
+from services.core.numbers import number
 from services.core.rates import staleness
 from services.core.routes import REFERENCE
 
@@ -79,11 +80,3 @@ def age_ms(offer: Offer, now: int) -> int | None:
 def text(value: Decimal | None) -> str | None:
     """A decimal as text."""
     return None if value is None else number(value)
-
-
-def number(value: Decimal) -> str:
-    """A decimal as plain digits, every one that counts and none that does not."""
-    plain = str(value)
-    if "E" in plain:
-        plain = f"{value:f}"
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain

@@ -26,12 +26,12 @@ class Line:
 
     def __init__(self, exchange: Exchange, deps: Deps) -> None:
         settings = deps.settings
-        self.exchange, self.bus, self.clock, self.conflate_ms = exchange, deps.bus, deps.clock, settings.conflate_ms
+        self.exchange, self.deps, self.bus, self.clock = exchange, deps, deps.bus, deps.clock
         self.wanted = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
         floor = FLOOR if exchange.sockets else max(FLOOR, exchange.poll_seconds * 2500)
         self.sources = Sources(self.wanted, floor, exchange.holds and exchange.holds * 1000)
         self.sequences: defaultdict[Instrument, Sequence] = defaultdict(Sequence)
-        self.outbox, self.some = Outbox(), asyncio.Event()
+        self.outbox, self.some = Outbox(settings.conflate_ms), asyncio.Event()
         self.listed = asyncio.Event()  # it is known which instruments trade
         self.link = Link(exchange, deps.clock)
         self.received: int | None = None

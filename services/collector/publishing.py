@@ -1,25 +1,30 @@
 """What is told: ticks, trades, closed candles and gaps as they come, the state each second and at each change."""
 
+import asyncio
 import logging
+from contextlib import suppress
 
 from services.collector.line import Line
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.core.model import State
+from services.telling import Teller
 
 log = logging.getLogger(__name__)
 
 STATE = 1_000  # ms between two states when nothing changes
 REPEAT = 2.0  # seconds
 LOOK = 0.1  # seconds between two looks at whether something did
+BREATH = 0.001  # seconds between two letters
+NOTHING = 60.0  # seconds between two looks at an empty outbox, if nobody says that it is not
 
 
 async def publish_ticks(line: Line) -> None:
-    """At once after a pause, then all that came within `conflate_ms` together."""
+    """All that may go, as soon as the last of it has arrived. What comes meanwhile travels together."""
     pauses = delays(0.1, 5)
     while True:
-        await line.some.wait()
-        batch = line.outbox.take()
+        await _due(line)
+        batch = line.outbox.take(line.clock.now())
         try:
             await line.bus.publish(*batch)
         except Unavailable as error:
@@ -28,9 +33,20 @@ async def publish_ticks(line: Line) -> None:
             await line.clock.sleep(next(pauses))
         else:
             pauses = delays(0.1, 5)
-            if not line.outbox:
-                line.some.clear()
-            await line.clock.sleep(line.conflate_ms / 1000)
+            await asyncio.sleep(BREATH)
+
+
+async def _due(line: Line) -> None:
+    """Wait until something may go."""
+    while wait := _seconds(line.outbox.wait(line.clock.now())):
+        line.some.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await line.some.wait()
+
+
+def _seconds(milliseconds: int | None) -> float:
+    return NOTHING if milliseconds is None else milliseconds / 1000
 
 
 async def repeat_quotes(line: Line) -> None:
@@ -45,12 +61,13 @@ async def repeat_quotes(line: Line) -> None:
 async def publish_state(line: Line) -> None:
     """The state each second and at each change. One that cannot be published is replaced by the next."""
     told: State | None = None
+    teller = Teller(line.deps)
     while True:
         state = line.state()
         if told is None or state.time - told.time >= STATE or _gist(state) != _gist(told):
             told = state
             try:
-                await line.bus.publish(state)
+                await teller.tell(state)
             except Unavailable:
                 log.debug("%s: the state waits for the bus", line.exchange.name)
         await line.clock.sleep(LOOK)

@@ -7,6 +7,7 @@ from functools import reduce
 from msgspec.structs import replace
 
 from services.core.model import Bar, Candle, Kline, Origin, Series, Trade
+from services.core.numbers import number
 from services.core.timeframes import MINUTE, Timeframe
 
 EXACT = Context(prec=60)  # sums of products keep every digit
@@ -83,3 +84,13 @@ def settled(old: Candle | None, new: Candle) -> Candle | None:
 def of_kline(kline: Kline) -> Candle:
     """The exchange's closed candle as one to keep."""
     return Candle(kline.series, kline.bar, True, kline.source)
+
+
+def row(candle: Candle) -> str:
+    """A candle as JSON, written by hand: a number keeps a decimal's digits only if no float ever held it."""
+    bar = candle.bar
+    return (
+        f'{{"timestamp":{bar.timestamp},"open":{number(bar.open)},"high":{number(bar.high)},"low":{number(bar.low)},'
+        f'"close":{number(bar.close)},"volume":{number(bar.volume)},"closed":{"true" if candle.closed else "false"},'
+        f'"kind":"{candle.kind}","source":"{candle.source.value}","revision":{candle.revision}}}'
+    )

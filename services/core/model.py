@@ -61,6 +61,16 @@ class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
     buyer_made: bool | None = None  # the maker was the buyer: the taker sold
 
 
+class Place(NamedTuple):
+    """Where a message stands in its log: `number` grows, `previous` is its predecessor's. 0: whose that was is unknown.
+
+    A log has one writer and one order, the same for all who read it. A number is the microsecond it was given in.
+    """
+
+    number: int
+    previous: int
+
+
 class Bar(Struct, frozen=True, gc=False):
     """What happened to a price within one timeframe. `timestamp` is its opening time."""
 
@@ -107,6 +117,7 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
     closed: bool
     source: Origin
     revision: int = 0
+    place: Place | None = None
 
     @property
     def kind(self) -> str:
@@ -123,6 +134,15 @@ class Reading(Struct, frozen=True, tag="reading", omit_defaults=True):
     timestamp: int  # the candle's opening
     values: dict[str, float | None]  # by the indicator's outputs
     closed: bool  # whether the candle is
+    place: Place | None = None
+
+
+class Wish(Struct, frozen=True, tag="wish"):
+    """Somebody watches an indicator of a series: whoever computes them tells of it until then."""
+
+    series: Series
+    indicator: str
+    until: int
 
 
 class Cursor(Struct, frozen=True):
@@ -230,6 +250,7 @@ class State(Struct, frozen=True, tag="state"):
     simulated: bool
     sources: tuple[Source, ...] = ()
     history: Progress | None = None  # None: nobody looked yet, or it has none
+    place: Place | None = None
 
 
 class Leg(Struct, frozen=True):
@@ -282,6 +303,7 @@ class Rate(Struct, frozen=True, tag="rate"):
     time: int
     offers: tuple[Offer, ...]
     simulated: bool = False
+    place: Place | None = None
 
 
 class Switch(Struct, frozen=True):
@@ -302,9 +324,12 @@ class Choice(Struct, frozen=True, tag="choice"):
     reason: str
     failovers: int = 0
     recent: tuple[Switch, ...] = field(default=())
+    place: Place | None = None
 
 
-Message = Tick | Trade | Kline | Candle | Reading | Hole | Gap | State | Rate | Choice
+Placed = Candle | Reading | State | Rate | Choice
+"""What has a log. Without a place a message is news to those who keep the newest, but not to those who follow."""
+Message = Tick | Trade | Kline | Wish | Hole | Gap | Placed
 
 
 def key(message: Message) -> str:
@@ -314,7 +339,7 @@ def key(message: Message) -> str:
             return str(message.instrument)
         case Rate():
             return str(message.direction)
-        case Kline() | Candle() | Reading() | Hole():
+        case Kline() | Candle() | Reading() | Wish() | Hole():
             return str(message.series.instrument)
         case Gap() | State():
             return message.exchange

@@ -10,11 +10,15 @@ News = Tick | Trade | Kline | Gap
 
 
 class Outbox:
-    """Quotes are replaced by newer ones; the rest waits, and when there is too much the oldest becomes a gap."""
+    """Quotes are replaced by newer ones; the rest waits, and when there is too much the oldest becomes a gap.
 
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
+    Quotes of one instrument are taken at most every `pace` ms, the first after a pause at once; nothing else waits.
+    """
+
+    def __init__(self, pace: int = 0, limit: int = 10_000) -> None:
+        self._pace, self._limit = pace, limit
         self._quotes: dict[Instrument, Tick] = {}
+        self._taken: dict[Instrument, int] = {}  # when a quote of it was last
         self._queue: deque[Trade | Kline] = deque()
         self._gaps: dict[tuple[Instrument | None, str], Gap] = {}
 
@@ -36,11 +40,21 @@ class Outbox:
                 self._queue.append(message)
                 self._shorten()
 
-    def take(self, size: int = 500) -> list[News]:
-        """Up to about `size` messages to publish now: gaps, trades and candles, then quotes."""
+    def wait(self, now: int) -> int | None:
+        """How many ms until there is something to take; None: nothing waits."""
+        if self._queue or self._gaps:
+            return 0
+        return min((max(0, self._due(instrument) - now) for instrument in self._quotes), default=None)
+
+    def take(self, now: int, size: int = 500) -> list[News]:
+        """Up to about `size` messages to publish now: gaps, trades and candles, then the quotes that are due."""
         waiting = list(islice(self._queue, size))
-        taken: list[News] = [*self._gaps.values(), *waiting, *self._quotes.values()]
-        self._gaps, self._quotes = {}, {}
+        quotes = [quote for instrument, quote in self._quotes.items() if self._due(instrument) <= now]
+        taken: list[News] = [*self._gaps.values(), *waiting, *quotes]
+        self._gaps = {}
+        for quote in quotes:
+            del self._quotes[quote.instrument]
+            self._taken[quote.instrument] = now
         for _ in waiting:
             self._queue.popleft()
         return taken
@@ -54,6 +68,9 @@ class Outbox:
                 self._quotes.setdefault(message.instrument, message)
         self._queue.extendleft(m for m in reversed(messages) if isinstance(m, Trade | Kline))
         self._shorten()
+
+    def _due(self, instrument: Instrument) -> int:
+        return self._taken.get(instrument, -self._pace) + self._pace
 
     def _shorten(self) -> None:
         while len(self._queue) > self._limit:

@@ -3,20 +3,23 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 
 from services.core import routes
-from services.core.choice import chosen
 from services.core.errors import Unavailable
 from services.core.exchange import Limit
-from services.core.model import Choice, Instrument, Message, Rate, State, Tick
+from services.core.model import Choice, Message, Rate, State, Tick
 from services.core.rates import Book, Limits
 from services.core.window import Window
 from services.ports import Deps
+from services.pricer.pricing import Pricing
 from services.settings import Settings
+from services.telling import Teller
 
-EVERYTHING_SECONDS = 1  # a rate that does not change is told again this often: its age does change
+LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
+BREATH = 0.001  # seconds in which what comes together is priced together
 COMPLAINTS = Limit(2, 60)  # lines of the log on a bus or cache that is away
 log = logging.getLogger(__name__)
 
@@ -33,49 +36,36 @@ async def price(deps: Deps) -> None:
     settings = deps.settings
     table = routes.table(settings.exchanges, settings.directions, settings.assets)
     book = Book(table, limits(settings), simulated=None)
-    states: dict[str, State] = {}
     book.recall(await _kept_rates(deps))
+    pricing = Pricing(deps, book, await _remembered(deps))
     async with asyncio.TaskGroup() as group:
-        group.create_task(_hear(deps, book, states))
-        group.create_task(_tell(deps, book, states))
+        group.create_task(_hear(pricing))
+        group.create_task(_tell(pricing))
 
 
-async def _hear(deps: Deps, book: Book, states: dict[str, State]) -> None:
-    async with deps.bus.live(Tick, State) as messages:
+async def _hear(pricing: Pricing) -> None:
+    async with pricing.deps.bus.live(Tick, State) as messages:
         async for message in messages:
             if isinstance(message, Tick | State):
-                book.see(message)
-            if isinstance(message, State):
-                states[message.exchange] = message
+                pricing.see(message)
 
 
-async def _tell(deps: Deps, book: Book, states: dict[str, State]) -> None:
-    asked, order = deps.settings.directions, deps.settings.exchanges
-    choice = await _remembered(deps)
-    told: dict[Instrument, Rate] = {}
-    publish = partial(_publish, deps, Window(COMPLAINTS))
+async def _tell(pricing: Pricing) -> None:
+    clock, teller = pricing.deps.clock, Teller(pricing.deps)
+    publish, looked = partial(_publish, pricing.deps, teller, Window(COMPLAINTS)), 0
     while True:
-        await deps.clock.sleep(max(deps.settings.conflate_ms, 10) / 1000)
-        if book.simulated is None:  # prices cannot be told from simulated ones before a collector has said
+        await asyncio.sleep(BREATH)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_MS / 1000):
+                await pricing.some.wait()
+        pricing.some.clear()
+        if pricing.book.simulated is None:  # prices cannot be told from simulated ones before a collector has said
             continue
-        now = deps.clock.now()
-        rates = {direction: book.rate(direction, now) for direction in asked}
-        news = [rate for direction, rate in rates.items() if _worth_telling(told.get(direction), rate)]
-        told |= {rate.direction: rate for rate in news}
-        new = chosen(choice, {str(d): rate for d, rate in rates.items()}, asked, order, now)
-        changed = choice is None or new.exchange != choice.exchange
-        if changed:
-            log.warning("in use: %s (%s)", new.exchange or "no exchange", new.reason)
-        if choice is None or changed or now - choice.time >= EVERYTHING_SECONDS * 1000:
-            choice = new
-            await publish([*news, choice], [*news, choice, *states.values()])
-            states.clear()
-        elif news:
-            await publish(news, news)
-
-
-def _worth_telling(told: Rate | None, rate: Rate) -> bool:
-    return told is None or told.offers != rate.offers or rate.time - told.time >= EVERYTHING_SECONDS * 1000
+        everything = (now := clock.now()) - looked >= LOOK_MS
+        looked = now if everything else looked
+        if news := pricing.news(now, everything):
+            states = list(pricing.states.values()) if any(isinstance(each, Choice) for each in news) else []
+            await publish(news, [*news, *states])
 
 
 async def _kept_rates(deps: Deps) -> list[Rate]:
@@ -96,9 +86,9 @@ async def _remembered(deps: Deps) -> Choice | None:
 
 
 async def _publish(
-    deps: Deps, complaints: Window, told: Sequence[Message], kept: Sequence[Rate | State | Choice]
+    deps: Deps, teller: Teller, complaints: Window, told: Sequence[Message], kept: Sequence[Rate | State | Choice]
 ) -> None:
-    results = await asyncio.gather(deps.bus.publish(*told), deps.cache.put(*kept), return_exceptions=True)
+    results = await asyncio.gather(teller.tell(*told), deps.cache.put(*kept), return_exceptions=True)
     for result in results:
         if isinstance(result, Unavailable):
             now = asyncio.get_running_loop().time()

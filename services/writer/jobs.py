@@ -22,7 +22,7 @@ async def keep_candles(deps: Deps) -> None:
     """Trades and klines become candles; holes and gaps are kept as they are."""
     keeping = Keeping(deps)
     async with asyncio.TaskGroup() as group:
-        for work in (_hear_states, _close_silent_minutes, _seal_days):
+        for work in (_hear_states, _close_silent_minutes, _seal_days, _tell_forming):
             group.create_task(work(keeping))
         async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH) as batches:
             async for batch in batches:
@@ -42,6 +42,12 @@ async def _close_silent_minutes(keeping: Keeping) -> None:
     while True:
         await keeping.deps.clock.sleep(SAVE_SECONDS)
         await keeping.change(partial(_silent, keeping))
+
+
+async def _tell_forming(keeping: Keeping) -> None:
+    while True:
+        await keeping.deps.clock.sleep(max(keeping.deps.settings.conflate_ms, 10) / 1000)
+        await keeping.tell_forming()
 
 
 async def _seal_days(keeping: Keeping) -> None:

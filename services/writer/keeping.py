@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from services.core.errors import Unavailable
 from services.core.model import Candle, Series, State
 from services.ports import Deps
+from services.telling import Teller
 from services.writer import metrics
 from services.writer.book import Book, Item
+from services.writer.pace import Pace
 
 Step = Callable[[Book, int], Awaitable[Sequence[Item]]]
 RETRY_SECONDS = 0.5
@@ -26,6 +28,7 @@ class Keeping:
         self._book: Book | None = None
         self._untold: set[tuple[Series, int]] = set()  # what may be kept already, although nobody has heard
         self._turn = asyncio.Lock()
+        self._pace, self._teller = Pace(deps.settings.conflate_ms), Teller(deps)
 
     async def change(self, step: Step) -> None:
         """Make a change for good. When the store fails it is made again, from what is kept."""
@@ -57,13 +60,19 @@ class Keeping:
         self._untold.clear()
         return told
 
+    async def tell_forming(self) -> None:
+        """Tell of forming candles that had to wait."""
+        async with self._turn:
+            await self._tell(())
+
     async def _tell(self, candles: Sequence[Candle]) -> None:
         for candle in candles:
             metrics.SAVED.labels(candle.series.exchange).inc()
-        try:
-            await self.deps.bus.publish(*candles)
-        except Unavailable as error:
-            log.warning("%d candles are saved, but not told: %s", len(candles), error)
+        if news := self._pace.take(candles, self.deps.clock.now()):
+            try:
+                await self._teller.tell(*news)
+            except Unavailable as error:
+                log.warning("%d candles are saved, but not told: %s", len(news), error)
 
     @property
     def drained(self) -> bool:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from services.adapters.memory import MemoryCache
-from services.adapters.redis import RedisCache, connect
+from services.adapters.redis import RedisCache
 from services.core.errors import Unavailable
 from services.core.model import Choice, Feed, Instrument, Leg, Offer, Rate, Source, State, Switch
 from services.ports import Cache
@@ -116,7 +116,7 @@ async def test_it_says_whether_it_is_there(cache: Cache) -> None:
 async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is_said_to_be(
     redis: servers.Server,
 ) -> None:
-    cache = await connect(redis.url)
+    cache = RedisCache(redis.url)
     try:
         await asyncio.gather(*(cache.put(rate(BTC, time)) for time in range(30)))  # all connections are open
         await asyncio.to_thread(redis.restart)
@@ -139,7 +139,7 @@ async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is
 
 
 async def test_one_that_is_not_there_yet_is_said_to_be_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
-    cache = await connect(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
+    cache = RedisCache(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
     with pytest.raises(Unavailable, match="Redis") as refused:
         await cache.ping()
     assert "a-secret" not in caplog.text + str(refused.value)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services import api
 from services.adapters import sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.model import Bar, Candle, Instrument, Origin, Series
 from services.core.timeframes import MINUTE
 from services.exchanges import chosen
@@ -84,7 +84,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     store = await sql.connect(database)
     kept = await candles(Series("binance", Instrument("BTC", "USDT"), "1m"))
     await store.save(*kept)
-    deps = Deps(settings, SystemClock(), MemoryBus(), MemoryCache(), store, Hub(), chosen(settings))
+    deps = Deps(settings, SystemClock(), MemoryBus(), MemoryCache(), store, Hub(), chosen(settings), MemoryJournal())
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
     shot = tmp_path / "chart.png"
     async with served(Page(create_app(deps, site), library)) as address:

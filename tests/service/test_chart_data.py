@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from services import api
 from services.adapters import sql
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.candles import empty
 from services.core.model import Bar, Candle, Gap, Hole, HoleState, Instrument, Origin, Series
 from services.core.timeframes import MINUTE, TIMEFRAMES
@@ -67,7 +67,7 @@ class World:
 
     def replica(self) -> "Replica":
         settings = Settings(_env_file=None)
-        deps = Deps(settings, self.clock, self.bus, self.cache, self.store, Hub(), chosen(settings))
+        deps = Deps(settings, self.clock, self.bus, self.cache, self.store, Hub(), chosen(settings), MemoryJournal())
         return Replica(deps)
 
     async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services import api
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.model import Instrument, State, Tick
 from services.core.rates import Book, Limits
 from services.core.routes import table
@@ -47,7 +47,7 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = Turning()
         self.settings = Settings(_env_file=None, **settings)
-        self.deps = Deps(self.settings, self.clock, MemoryBus(), MemoryCache(), None, Hub(), ())  # type: ignore[arg-type]
+        self.deps = Deps(self.settings, self.clock, MemoryBus(), MemoryCache(), None, Hub(), (), MemoryJournal())  # type: ignore[arg-type]
         self.book = Book(table(self.settings.exchanges, self.settings.directions, self.settings.assets), Limits())
         self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
         site = Site(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from services.adapters import sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS as COLLECTOR
 from services.core.exchange import Ask, Event, Exchange
 from services.core.model import Candle, HoleState, Instrument, Kline, Origin, Series
@@ -52,7 +52,7 @@ async def kurs(store: Store, *exchanges: Exchange) -> AsyncIterator[MemoryBus]:
     """Collector and writer at work."""
     settings = Settings(_env_file=None, directions=(Instrument("BTC", "USDT"),), symbols=(PAIR,), history_bars=BARS)
     bus = MemoryBus()
-    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(), exchanges)
+    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(), exchanges, MemoryJournal())
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     try:
         yield bus

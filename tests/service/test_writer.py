@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 
+from msgspec.structs import replace
+
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.model import Candle, Instrument, Series, Trade
 from services.core.timeframes import MINUTE
 from services.hub import Hub
@@ -29,7 +31,9 @@ def trade(number: int, time: int) -> Trade:
 @asynccontextmanager
 async def writing(bus: MemoryBus, store: Kept) -> AsyncIterator[list[Candle]]:
     """The writer at work; yields what it tells."""
-    deps = Deps(Settings(_env_file=None), SystemClock(), bus, MemoryCache(), as_store(store), Hub(), ())
+    deps = Deps(
+        Settings(_env_file=None), SystemClock(), bus, MemoryCache(), as_store(store), Hub(), (), MemoryJournal()
+    )
     told, ready = list[Candle](), asyncio.Event()
 
     async def listen() -> None:
@@ -57,6 +61,12 @@ def kept(store: Kept, number: int) -> bool:
     return cursor is not None and cursor.number == number and store.failures < 0
 
 
+def all_told(told: list[Candle], store: Kept) -> bool:
+    """Whether what was told last of each candle is what is kept of it."""
+    newest = {(candle.series, candle.bar.timestamp): replace(candle, place=None) for candle in told}
+    return newest == {(series, opening): row for series, rows in store.rows.items() for opening, row in rows.items()}
+
+
 async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_once() -> None:
     bus, store, number = MemoryBus(), Kept(), 0
     async with writing(bus, store) as told:
@@ -66,6 +76,7 @@ async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_o
                 number += 1
                 await bus.publish(trade(number, START + minute * MINUTE + second * 1000))
             await until(partial(kept, store, number), 20)
+        await until(lambda: all_told(told, store))
     minutes = store.rows[SERIES]
     for minute in range(1, 3):
         candle = minutes[START + minute * MINUTE]
@@ -73,8 +84,6 @@ async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_o
         prices = candle.bar.open, candle.bar.high, candle.bar.low, candle.bar.close
         assert prices == tuple(map(Decimal, (first, first + 2, first, first + 2)))
         assert (int(candle.bar.volume), candle.bar.trades, candle.closed, candle.revision) == (3, 3, True, 0)
-    newest = {(candle.series, candle.bar.timestamp): candle for candle in told}
-    assert newest == {(series, opening): row for series, rows in store.rows.items() for opening, row in rows.items()}
 
 
 async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:

@@ -1,6 +1,7 @@
 """What waits to be published: quotes are replaced, trades are kept, and what cannot be kept is said."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,9 +32,9 @@ def test_trades_all_pass_in_order_and_of_quotes_the_newest(steps: list[tuple[str
                 put.append(quote(pair, at) if what == "quote" else trade(pair, at))
                 outbox.put(put[-1])
             case "take":
-                sent += outbox.take()
+                sent += outbox.take(at)
             case "fail":
-                outbox.put_back(outbox.take())
+                outbox.put_back(outbox.take(at))
     assert [m for m in sent if isinstance(m, Trade)] == [m for m in put if isinstance(m, Trade)]
     for instrument in PAIRS:
         ours = [m for m in sent if isinstance(m, Tick) and m.instrument == instrument]
@@ -47,7 +48,7 @@ def test_a_full_box_loses_the_oldest_trades_and_says_so() -> None:
     outbox = Outbox(limit=3)
     for at in range(1, 7):
         outbox.put(trade(0, at))
-    gap, *kept = outbox.take()
+    gap, *kept = outbox.take(7)
     assert isinstance(gap, Gap)
     assert (gap.instrument, gap.since, gap.until) == (PAIRS[0], 1, 3)
     assert kept == [trade(0, 4), trade(0, 5), trade(0, 6)]
@@ -57,5 +58,35 @@ def test_much_is_taken_in_portions() -> None:
     outbox = Outbox()
     for at in range(1, 8):
         outbox.put(trade(0, at))
-    portions = [outbox.take(3), outbox.take(3), outbox.take(3)]
+    portions = [outbox.take(9, size=3) for _ in range(3)]
     assert [len(portion) for portion in portions] == [3, 3, 1]
+
+
+@given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 1)), min_size=1))
+def test_quotes_of_one_instrument_are_apart_and_the_first_one_comes_at_once(
+    steps: list[tuple[int, int]],
+) -> None:
+    outbox, taken, now = Outbox(pace=100), list[tuple[int, Instrument]](), 0
+    for pause, pair in steps:
+        then = now + pause
+        while (wait := outbox.wait(now)) is not None and now + wait <= then:
+            now += wait
+            taken += [(now, tick.instrument) for tick in outbox.take(now) if isinstance(tick, Tick)]
+        now = then
+        outbox.put(quote(pair, now))
+        first = not any(instrument == PAIRS[pair] and now - at < 100 for at, instrument in taken)
+        assert (outbox.wait(now) == 0) >= first
+    for instrument in PAIRS:
+        times = [at for at, each in taken if each == instrument]
+        assert all(later - earlier >= 100 for earlier, later in pairwise(times))
+
+
+def test_a_trade_waits_for_no_quote() -> None:
+    outbox = Outbox(pace=100)
+    outbox.put(quote(0, 1))
+    assert outbox.take(1) == [quote(0, 1)]
+    outbox.put(quote(0, 2))
+    assert (outbox.wait(2), outbox.take(2)) == (99, [])
+    outbox.put(trade(0, 3))
+    assert (outbox.wait(3), outbox.take(3)) == (0, [trade(0, 3)])
+    assert (outbox.wait(101), outbox.take(101), outbox.wait(101)) == (0, [quote(0, 2)], None)

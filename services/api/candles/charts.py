@@ -1,20 +1,15 @@
-"""`/api/chart-data`: answers kept as bytes until a candle in them changes."""
+"""`/api/chart-data`."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from services.api.candles import asked, rows
+from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing, Symbol
-from services.api.candles.pages import SETTLED_MS, Pages
+from services.api.candles.pages import Pages, settled
 from services.core.model import Candle, Series
 from services.core.timeframes import Timeframe
 from services.ports import Deps
-from services.web import Answer, Headers, Kept, Once, Shelf
-
-CACHED = 128  # answers kept, each for another question
-FORMING_MS, CLOSED_MS = 1_000, 60_000  # how long an answer with and without the forming candle is kept
-FORMING = b"public, max-age=1, stale-while-revalidate=5"
-CLOSED = b"public, max-age=60"
+from services.web import Kept
 
 
 class _Question(NamedTuple):
@@ -28,46 +23,26 @@ class _Question(NamedTuple):
         return self.symbol.series(self.timeframe.name)
 
 
-class _Ready(NamedTuple):
-    question: _Question
-    since: int
-    expires: int
-    kept: Kept
-
-
 class Charts:
-    """Answers to `/api/chart-data`. Questions that come while one like them is being answered wait for that answer."""
+    """Answers to `/api/chart-data`."""
 
     def __init__(self, deps: Deps, listing: Listing, pages: Pages) -> None:
         self._listing, self._pages, self._store, self._now = listing, pages, deps.store, deps.clock.now
-        self._shelf: Shelf[bytes, _Ready] = Shelf(CACHED)
-        self._once: Once[bytes, _Ready] = Once()
-        deps.hub.on_candle(self._heard)
 
-    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
-        """The answer to a query string if it is kept; 304 when the client has it already."""
-        ready = self._shelf.get(query)
-        return ready.kept.answer(headers) if ready and ready.expires > self._now() else None
-
-    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
-        """The answer, made now. Raises KursError."""
-        ready = await self._once.make(query, self._build)
-        return ready.kept.answer(headers)
-
-    async def _build(self, query: bytes) -> _Ready:
+    async def build(self, query: bytes) -> Ready:
+        """The answer to a query string. Raises KursError."""
         now = self._now()
         question = await self._understood(query, now)
         series, period = question.series, question.period
         changes = self._pages.changes[series]
         candles = await self._candles(question)
         slots = await self._filled(question, candles) if question.fill != "none" else candles
-        closed = question.timeframe.closing(question.timeframe.opening(period.until)) + SETTLED_MS <= now
+        closed = settled(question.timeframe, period.until, now)
         changed = changes != self._pages.changes[series]  # what was read may be old already
         expires = now + (CLOSED_MS if closed and not changed else FORMING_MS)
         since = period.since if period.since is not None else candles[0].bar.timestamp if candles else 0
         body = rows.body(str(series.instrument), series.timeframe, slots)
-        kept = Kept(body, _headers(series.exchange, closed), packs=True)
-        return self._shelf.put(query, _Ready(question, since, expires, kept))
+        return Ready(series, since, period.until, expires, Kept(body, headers(series.exchange, closed), packs=True))
 
     async def _understood(self, query: bytes, now: int) -> _Question:
         words = asked.words(query)
@@ -97,20 +72,3 @@ class Charts:
         slots += [candle for candle in candles if candle.bar.timestamp > last]
         most = limit or asked.MOST
         return slots[-most:] if since is None else slots[:most]
-
-    def _heard(self, candle: Candle) -> None:
-        """What holds a closed candle that is new or changed is answered anew."""
-        if candle.closed:
-            for query, ready in self._shelf.items():
-                until = ready.question.period.until
-                if ready.question.series == candle.series and ready.since <= candle.bar.timestamp <= until:
-                    self._shelf.drop(query)
-
-
-def _headers(exchange: str, closed: bool) -> Headers:
-    return [
-        (b"content-type", b"application/json"),
-        (b"cache-control", CLOSED if closed else FORMING),
-        (b"vary", b"Origin, Accept-Encoding"),
-        (b"kurs-exchange", exchange.encode()),
-    ]

@@ -75,6 +75,11 @@ def over(timeframe: Timeframe, since: int, until: int, now: int) -> list[int]:
     return [start for start in starts if start + length + SETTLED_MS <= now]
 
 
+def settled(timeframe: Timeframe, opening: int, now: int) -> bool:
+    """Whether the candle that holds `opening` closed so long ago that nothing more is expected of it."""
+    return timeframe.closing(timeframe.opening(opening)) + SETTLED_MS <= now
+
+
 def key(series: Series, opening: int) -> str:
     """Where the page that holds this opening is kept. The braces keep a symbol's pages on one node of a cluster."""
     start = _start(TIMEFRAMES[series.timeframe], opening)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from services.api.candles import schemas
+from services.api.candles.answers import Answers
 from services.api.candles.charts import Charts
 from services.api.candles.coverage import Ledger
 from services.api.candles.listing import Listing
@@ -107,7 +108,7 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     listing, pages, now = Listing(deps), Pages(deps), deps.clock.now
     named = Symbols(listing)
     reads: Mapping[str, Front] = {
-        "chart-data": Charts(deps, listing, pages),
+        "chart-data": Answers(deps, Charts(deps, listing, pages).build),
         "candles/coverage": Brief(Ledger(deps, listing).coverage, now, SECOND, 16),
         "symbols": Brief(named.symbols, now, SECOND, 1),
         "timeframes": Brief(named.timeframes, now, 3600 * SECOND, 1),

@@ -1,11 +1,12 @@
-"""Candles as JSON, written by hand: a number keeps a decimal's digits only if no float ever held it."""
+"""An answer full of candles, and what stands for those that are missing."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from services.api.origins import number
+from services.core.candles import row
 from services.core.model import Candle
+from services.core.numbers import number
 from services.core.timeframes import Timeframe
 
 
@@ -18,7 +19,7 @@ class Missing(NamedTuple):
 
 def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing]) -> bytes:
     """The answer of `/api/chart-data`."""
-    rows = ",".join(_missing(slot) if isinstance(slot, Missing) else _row(slot) for slot in slots)
+    rows = ",".join(_missing(slot) if isinstance(slot, Missing) else row(slot) for slot in slots)
     return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]}}'.encode()
 
 
@@ -39,15 +40,6 @@ def filled(
         elif last:
             slots.append(Missing(opening, last.bar.close if flat else None))
     return slots
-
-
-def _row(candle: Candle) -> str:
-    bar = candle.bar
-    return (
-        f'{{"timestamp":{bar.timestamp},"open":{number(bar.open)},"high":{number(bar.high)},"low":{number(bar.low)},'
-        f'"close":{number(bar.close)},"volume":{number(bar.volume)},"closed":{"true" if candle.closed else "false"},'
-        f'"kind":"{candle.kind}","source":"{candle.source.value}","revision":{candle.revision}}}'
-    )
 
 
 def _missing(slot: Missing) -> str:

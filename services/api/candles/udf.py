@@ -9,9 +9,9 @@ import msgspec
 from services.api.candles import asked
 from services.api.candles.listing import Listing, Symbol
 from services.api.candles.pages import Pages
-from services.api.origins import number
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
 from services.core.model import Bar, Hole
+from services.core.numbers import number
 from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
 from services.ports import Deps
 from services.web import Brief, Front, Headers, Kept

@@ -4,22 +4,15 @@ Answers are under the keys of those who keep them.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from services.adapters.redis.server import client, reaching
 from services.adapters.wire import tag
-from services.core.errors import Unavailable
 from services.core.model import Choice, Rate, State, key
 
-SECONDS = 1  # how long Redis is waited for
-CONNECTIONS = 20  # who needs one more waits for it
 KEPT = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
 # A writer that was paused may wake up with old news: the newer stays.
 PUT_NEWER = """
@@ -33,34 +26,11 @@ T = TypeVar("T", Rate, State, Choice)
 log = logging.getLogger("kurs.cache")
 
 
-async def connect(url: str) -> "RedisCache":
-    """A cache on `redis://` or `rediss://`. It connects when first used: nobody must wait for Redis to start."""
-    return RedisCache(url)
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None
-
-
 class RedisCache:
     """What is current, for all processes. Every method raises Unavailable within a few seconds."""
 
     def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            decode_responses=True,
-            max_connections=CONNECTIONS,
-            timeout=SECONDS,
-            socket_timeout=SECONDS,
-            socket_connect_timeout=SECONDS,
-            retry=Retry(NoBackoff(), 1),  # once: each connection of the pool learns so that Redis was restarted
-        )
-        self._redis: Redis = Redis.from_pool(pool)
+        self._redis = client(url)
 
     async def put(self, *items: Rate | State | Choice) -> None:
         """Keep the newest of each, in one round trip."""

@@ -1,14 +1,13 @@
-"""Bus and cache of one process: nothing to install, nothing kept when it ends."""
+"""The bus within one process."""
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from services.adapters.tail import Tail
-from services.core.model import Choice, Message, Rate, State, key
+from services.core.model import Message
 from services.ports import DELIVERIES, QUEUES, Kinds
 
 
@@ -132,69 +131,6 @@ class MemoryBus:
         for message in messages:
             await self._backlogs[queue].put(message)
         return len(messages)
-
-    async def ping(self) -> None:
-        """Nothing lies in between."""
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-class MemoryCache:
-    """What is current, for one process. `monotonic` tells seconds; `most` answers are kept."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, most: int = 1_000) -> None:
-        self._answers: dict[str, tuple[float, bytes]] = {}
-        self._most = most
-        self._newest: dict[object, Rate | State | Choice] = {}
-        self._windows: dict[str, tuple[float, dict[str, int]]] = {}
-        self._monotonic = monotonic
-
-    async def put(self, *items: Rate | State | Choice) -> None:
-        """Keep the newest of each."""
-        for item in items:
-            known = self._newest.get(name := (type(item), key(item)))
-            if known is None or item.time >= known.time:
-                self._newest[name] = item
-
-    async def rates(self) -> list[Rate]:
-        """The last rate of each direction."""
-        return [item for item in self._newest.values() if isinstance(item, Rate)]
-
-    async def states(self) -> list[State]:
-        """The last state of each exchange."""
-        return [item for item in self._newest.values() if isinstance(item, State)]
-
-    async def choice(self) -> Choice | None:
-        """The exchange in use."""
-        return next((item for item in self._newest.values() if isinstance(item, Choice)), None)
-
-    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
-        now = self._monotonic()
-        self._windows = {name: kept for name, kept in self._windows.items() if kept[0] > now}
-        _, totals = self._windows.setdefault(window, (now + seconds, {}))
-        for name, number in counts.items():
-            totals[name] = totals.get(name, 0) + number
-        return {name: totals[name] for name in counts}
-
-    async def get(self, *keys: str) -> list[bytes | None]:
-        """Answers that were kept under these keys."""
-        now, nothing = self._monotonic(), (0.0, b"")
-        found = [self._answers.get(key, nothing) for key in keys]
-        return [body if expires > now else None for expires, body in found]
-
-    async def set(self, key: str, body: bytes, seconds: int) -> None:
-        """Keep an answer for so long; when there are too many, the one that was kept first goes."""
-        await self.drop(key)
-        self._answers[key] = (self._monotonic() + seconds, body)
-        if len(self._answers) > self._most:
-            del self._answers[next(iter(self._answers))]
-
-    async def drop(self, *keys: str) -> None:
-        """Keep what is under these keys no longer."""
-        for name in keys:
-            self._answers.pop(name, None)
 
     async def ping(self) -> None:
         """Nothing lies in between."""

@@ -1,0 +1,74 @@
+"""The journal on Redis: a stream per log under `journal:{rates}`, whose ids are the entries' numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from services.adapters.redis.server import client, reaching
+from services.core.journal import Entry, continued, kept
+
+FORGOTTEN = 60 * 60  # seconds after which a log that nobody writes any more is gone
+
+
+class RedisJournal:
+    """The newest entries of each log, for all processes. Every method raises Unavailable within a few seconds."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = client(url)
+
+    async def append(self, *entries: Entry) -> None:
+        """Keep entries, in one round trip. Redis itself refuses what is not newer than the last of its log."""
+        with reaching():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for entry in entries:
+                    fields = {"previous": entry.previous, "key": entry.key, "data": entry.data}
+                    pipe.xadd(_key(entry.log), fields, _id(entry.number), maxlen=kept(entry.log), approximate=False)  # type: ignore[arg-type]
+                for log in {entry.log for entry in entries}:
+                    pipe.expire(_key(log), FORGOTTEN)
+                answers = await pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, RedisError) and not _refused(answer):
+                    raise answer
+
+    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+        """The first `most` entries after `number`; None: what came after it is not known any more."""
+        with reaching():
+            rows: Any = await self._redis.xrange(_key(log), _id(number), "+", count=most + bool(number))
+        return continued([_entry(log, *row) for row in rows], number)
+
+    async def newest(self, *logs: str) -> list[Entry | None]:
+        """The last entry of each log, in one round trip."""
+        with reaching():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for log in logs:
+                    pipe.xrevrange(_key(log), count=1)
+                answers = await pipe.execute()
+        return [_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
+
+    async def ping(self) -> None:
+        """Raises Unavailable."""
+        with reaching():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """Close the pool's connections."""
+        await self._redis.aclose()
+
+
+def _key(log: str) -> str:
+    return f"journal:{{{log}}}"
+
+
+def _id(number: int) -> str:
+    """Redis counts in milliseconds, and on within each."""
+    return f"{number // 1000}-{number % 1000}"
+
+
+def _entry(log: str, identifier: str, fields: Mapping[str, str]) -> Entry:
+    milliseconds, _, rest = identifier.partition("-")
+    return Entry(log, int(milliseconds) * 1000 + int(rest), int(fields["previous"]), fields["key"], fields["data"])
+
+
+def _refused(answer: RedisError) -> bool:
+    return isinstance(answer, ResponseError) and "equal or smaller" in str(answer)

@@ -1,0 +1,37 @@
+"""Where Redis is, and how it is asked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.core.errors import Unavailable
+
+SECONDS = 1  # how long Redis is waited for
+CONNECTIONS = 20  # who needs one more waits for it
+
+
+def client(url: str) -> Redis:
+    """A pool of connections to `redis://` or `rediss://`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        decode_responses=True,
+        max_connections=CONNECTIONS,
+        timeout=SECONDS,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+        retry=Retry(NoBackoff(), 1),  # once: each connection of the pool learns so that Redis was restarted
+    )
+    return Redis.from_pool(pool)
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None

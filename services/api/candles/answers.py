@@ -1,0 +1,63 @@
+"""Answers about candles, kept as bytes until one of the candles in them changes."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple
+
+from services.core.model import Candle, Series
+from services.ports import Deps
+from services.web import Answer, Headers, Kept, Once, Shelf
+
+CACHED = 128  # answers kept, each for another question
+FORMING_MS, CLOSED_MS = 1_000, 60_000  # how long an answer with and without the forming candle is kept
+FORMING = b"public, max-age=1, stale-while-revalidate=5"
+CLOSED = b"public, max-age=60"
+
+
+class Ready(NamedTuple):
+    """An answer that is made of candles with openings in [since, until]."""
+
+    series: Series
+    since: int
+    until: int
+    expires: int
+    kept: Kept
+
+
+class Answers:
+    """A front. Questions that come while one like them is being answered wait for that answer."""
+
+    def __init__(self, deps: Deps, build: Callable[[bytes], Coroutine[Any, Any, Ready]]) -> None:
+        self._build, self._now = build, deps.clock.now
+        self._shelf: Shelf[bytes, Ready] = Shelf(CACHED)
+        self._once: Once[bytes, Ready] = Once()
+        deps.hub.on_candle(self._heard)
+
+    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
+        """The answer to a query string if it is kept; 304 when the client has it already."""
+        ready = self._shelf.get(query)
+        return ready.kept.answer(headers) if ready and ready.expires > self._now() else None
+
+    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
+        """The answer, made now. Raises KursError."""
+        ready = await self._once.make(query, self._made)
+        return ready.kept.answer(headers)
+
+    async def _made(self, query: bytes) -> Ready:
+        return self._shelf.put(query, await self._build(query))
+
+    def _heard(self, candle: Candle) -> None:
+        """What holds a closed candle that is new or changed is answered anew."""
+        if candle.closed:
+            for query, ready in self._shelf.items():
+                if ready.series == candle.series and ready.since <= candle.bar.timestamp <= ready.until:
+                    self._shelf.drop(query)
+
+
+def headers(exchange: str, closed: bool) -> Headers:
+    """Of an answer; `closed`: it is made of candles that nothing more is traded in."""
+    return [
+        (b"content-type", b"application/json"),
+        (b"cache-control", CLOSED if closed else FORMING),
+        (b"vary", b"Origin, Accept-Encoding"),
+        (b"kurs-exchange", exchange.encode()),
+    ]

@@ -1,0 +1,45 @@
+"""Moving averages of the close."""
+
+from services.core.indicators.catalog import indicator, period
+from services.core.indicators.columns import Columns, Floats
+from services.core.indicators.library import talib
+from services.core.indicators.memory import Bars, smoothed, windowed
+
+
+@indicator(
+    "Simple moving average",
+    period(20),
+    outputs=("sma",),
+    overlay=True,
+    source="TA-Lib SMA",
+    memory=Bars(windowed),
+)
+def sma(columns: Columns, period: int) -> Floats:
+    """The mean of the last `period` closes."""
+    return talib.SMA(columns.close, period)
+
+
+@indicator(
+    "Exponential moving average",
+    period(20),
+    outputs=("ema",),
+    overlay=True,
+    source="TA-Lib EMA",
+    memory=Bars(smoothed),
+)
+def ema(columns: Columns, period: int) -> Floats:
+    """Each close weighs 2 / (period + 1), what was before the rest; it begins with the mean of the first closes."""
+    return talib.EMA(columns.close, period)
+
+
+@indicator(
+    "Weighted moving average",
+    period(20),
+    outputs=("wma",),
+    overlay=True,
+    source="TA-Lib WMA",
+    memory=Bars(windowed),
+)
+def wma(columns: Columns, period: int) -> Floats:
+    """The mean of the last `period` closes, the newest weighing `period`, the oldest 1."""
+    return talib.WMA(columns.close, period)

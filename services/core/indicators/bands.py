@@ -1,0 +1,121 @@
+"""Bands and lines around the price."""
+
+import numpy as np
+
+from services.core.indicators.catalog import factor, indicator, period
+from services.core.indicators.columns import Columns, Floats
+from services.core.indicators.library import talib
+from services.core.indicators.memory import Bars, Path, smoothed, wilder, windowed
+
+FEW = 480  # candles in which a path mostly forgets where it began
+
+
+@indicator(
+    "Bollinger Bands",
+    period(20),
+    factor(2),
+    outputs=("upper", "middle", "lower"),
+    overlay=True,
+    source="TA-Lib BBANDS",
+    memory=Bars(lambda period, _: windowed(period)),
+)
+def bbands(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
+    """The mean of the last `period` closes, and `factor` times their deviation (the population's) above and below."""
+    return talib.BBANDS(columns.close, period, float(factor), float(factor))
+
+
+@indicator(
+    "Keltner Channels",
+    period(20),
+    factor(2),
+    period(10, "atr"),
+    outputs=("upper", "middle", "lower"),
+    overlay=True,
+    source="TA-Lib EMA, ATR",
+    memory=Bars(lambda period, _, atr: max(smoothed(period), wilder(atr) + 1)),
+)
+def keltner(columns: Columns, period: int, factor: float, atr: int) -> tuple[Floats, ...]:
+    """The exponential average of the close, and `factor` times the average true range above and below."""
+    middle = talib.EMA(columns.close, period)
+    reach = factor * talib.ATR(columns.high, columns.low, columns.close, atr)
+    return middle + reach, middle, middle - reach
+
+
+@indicator(
+    "Donchian Channels",
+    period(20),
+    outputs=("upper", "middle", "lower"),
+    overlay=True,
+    source="TA-Lib DONCHIAN",
+    memory=Bars(windowed),
+)
+def donchian(columns: Columns, period: int) -> tuple[Floats, ...]:
+    """The highest high and the lowest low of the last `period` candles, this one included, and their middle."""
+    return talib.DONCHIAN(columns.high, columns.low, period)
+
+
+@indicator(
+    "Ichimoku Cloud",
+    period(9, "conversion"),
+    period(26, "standard"),
+    period(52, "span"),
+    period(26, "displacement"),
+    outputs=("conversion", "standard", "leading_a", "leading_b", "lagging"),
+    overlay=True,
+    source="TA-Lib MIDPRICE",
+    memory=Bars(lambda conversion, standard, span, displacement: max(conversion, standard, span) + displacement - 2),
+    ahead=lambda *parameters: parameters[3] - 1,
+)
+def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displacement: int) -> tuple[Floats, ...]:
+    """Middles of the highest high and the lowest low of so many candles. The leading spans (the mean of the first two
+    lines; the middle of `span`) stand `displacement` - 1 candles later than what they are made of, the lagging close as
+    many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet.
+    """
+    short, middle, long = (talib.MIDPRICE(columns.high, columns.low, n) for n in (conversion, standard, span))
+    shift = displacement - 1
+    return short, middle, _shifted((short + middle) / 2, shift), _shifted(long, shift), _shifted(columns.close, -shift)
+
+
+@indicator(
+    "Supertrend",
+    period(10),
+    factor(3),
+    outputs=("supertrend", "direction"),
+    overlay=True,
+    source="TA-Lib SUPERTREND",
+    memory=Path(lambda period, _: wilder(period) + FEW, lambda _, outputs: outputs[1]),
+)
+def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
+    """The middle of high and low, `factor` average true ranges below it while the trend is up (1), above it while it is
+    down (-1). The line never moves against the trend, which turns when the close crosses it.
+    """
+    line, direction = talib.SUPERTREND(columns.high, columns.low, columns.close, period, float(factor))
+    return line, np.where(np.isnan(line), np.nan, direction)
+
+
+@indicator(
+    "Parabolic SAR",
+    factor(0.02, "step", 0.001, 1),
+    factor(0.2, "most", 0.001, 1),
+    outputs=("psar",),
+    overlay=True,
+    source="TA-Lib SAR",
+    memory=Path(lambda *_: FEW, lambda columns, outputs: columns.high + columns.low - 2 * outputs[0]),
+)
+def psar(columns: Columns, step: float, most: float) -> Floats:
+    """Nears the trend's extreme by `step` of the distance, by one `step` more with each new extreme up to `most`, never
+    into the last two candles; when the price touches it, the trend turns and it begins anew at the extreme.
+    """
+    if len(columns.time) < 2:
+        return np.full(len(columns.time), np.nan)
+    return talib.SAR(columns.high, columns.low, float(step), float(most))
+
+
+def _shifted(values: Floats, places: int) -> Floats:
+    """So many places later, earlier if it is negative."""
+    moved = np.full(len(values), np.nan)
+    if places >= 0:
+        moved[places:] = values[: len(values) - places]
+    else:
+        moved[:places] = values[-places:]
+    return moved

@@ -1,0 +1,91 @@
+"""All indicators by name. A function under `@indicator` is served, catalogued and documented at once."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from services.core.indicators.memory import Memory
+
+MOST_PERIOD = 500
+
+
+class Parameter(NamedTuple):
+    """A number that an indicator takes; `whole`: without a fraction."""
+
+    name: str
+    default: float
+    least: float
+    most: float
+    whole: bool = True
+
+
+class Level(NamedTuple):
+    """A price that matters, and what is known of it."""
+
+    name: str
+    price: float
+    known: Mapping[str, float]
+
+
+class Indicator(NamedTuple):
+    """What is known of an indicator. One of levels speaks of the last candle and has no `outputs`."""
+
+    name: str
+    title: str
+    parameters: tuple[Parameter, ...]
+    outputs: tuple[str, ...]
+    overlay: bool  # drawn over the price, or below
+    formula: str
+    source: str
+    memory: Memory
+    ahead: Callable[..., int]  # later candles that a value is made of
+    ascending: bool  # the first two parameters are
+    timed: bool  # the timeframe matters
+    run: Callable[..., Any]
+
+    @property
+    def levels(self) -> bool:
+        """Whether it answers levels, and not a value for each candle."""
+        return not self.outputs
+
+
+_KNOWN: dict[str, Indicator] = {}
+CATALOG: Mapping[str, Indicator] = MappingProxyType(_KNOWN)
+
+
+def period(default: int, name: str = "period", least: int = 2, most: int = MOST_PERIOD) -> Parameter:
+    """So many candles."""
+    return Parameter(name, default, least, most)
+
+
+def factor(default: float, name: str = "factor", least: float = 0.1, most: float = 20) -> Parameter:
+    """How many times."""
+    return Parameter(name, default, least, most, whole=False)
+
+
+def indicator(  # noqa: PLR0913  all that is to be known, by name
+    title: str,
+    *parameters: Parameter,
+    memory: Memory,
+    source: str,
+    outputs: tuple[str, ...] = (),
+    overlay: bool = False,
+    ahead: Callable[..., int] = lambda *_: 0,
+    ascending: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function of (columns, *parameters) into the catalog under its own name; its docstring is the formula.
+
+    With `outputs` it answers one column for each, NaN where there is no value; without, a list of levels. It takes the
+    timeframe too if its last parameter is called so.
+    """
+
+    def put(run: Callable[..., Any]) -> Callable[..., Any]:
+        name, formula = run.__name__, inspect.cleandoc(run.__doc__ or "")
+        timed = "timeframe" in inspect.signature(run).parameters
+        _KNOWN[name] = Indicator(
+            name, title, parameters, outputs, overlay, formula, source, memory, ahead, ascending, timed, run
+        )
+        return run
+
+    return put

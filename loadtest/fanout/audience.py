@@ -42,7 +42,8 @@ def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Call
     words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
     command = pinned(CLIENT, str(programs.compiled("audience")), *map(str, words))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         for told, expected in ((seated, "seated"), (ready, "ready")):
             if process.stdout.readline().strip() != expected:
                 return None

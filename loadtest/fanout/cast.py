@@ -14,6 +14,8 @@ FLOOR, NODE, BROADCAST, QUEUES, KURS = (
     "a FastAPI route, a queue per client",
     "Kurs",
 )
+PATH = "/ws/chart-data"
+OPEN = {"WEBSOCKET_MAX_CONNECTIONS": "20000"}
 
 
 def cast() -> list[Peer]:
@@ -24,6 +26,13 @@ def cast() -> list[Peer]:
         Peer(NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, SIZE, often))]),
         Peer(BROADCAST, lambda port, often: _python("peers", "broadcast", port, SIZE, often)),
         Peer(QUEUES, lambda port, often: _python("peers", "queues", port, SIZE, often)),
+        Peer(
+            KURS,
+            lambda port, often: _python("kurs", port, often),
+            path=PATH,
+            requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
+            env=OPEN,
+        ),
     ]
 
 

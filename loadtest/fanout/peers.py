@@ -4,10 +4,9 @@ python -m loadtest.fanout.peers broadcast|queues PORT SIZE PER_SECOND
 """
 
 import asyncio
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -15,24 +14,13 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from loadtest import asgi
+from loadtest.fanout import turns
 
 
 def message(size: int) -> str:
     """So many bytes, with the moment they were made in seconds of the monotonic clock."""
     head = f'{{"type":"price_update","close":"{time.monotonic():.6f}","padding":"'
     return f'{head.ljust(size - 2, "x")}"}}'
-
-
-async def turns(per_second: float) -> AsyncIterator[None]:
-    """So often a second from the signal on; what comes late does not put off the next."""
-    begun = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begun.set)
-    await begun.wait()
-    next_turn = time.monotonic()
-    while True:
-        yield
-        next_turn += 1 / per_second
-        await asyncio.sleep(max(0, next_turn - time.monotonic()))
 
 
 async def by_broadcast(port: int, size: int, per_second: float) -> None:
@@ -42,7 +30,7 @@ async def by_broadcast(port: int, size: int, per_second: float) -> None:
         await connection.wait_closed()
 
     async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
-        async for _ in turns(per_second):
+        async for _ in turns.from_signal(per_second):
             broadcast(server.connections, message(size))
 
 
@@ -64,7 +52,7 @@ async def by_queues(port: int, size: int, per_second: float) -> None:
             queues.discard(queue)
 
     async def publish() -> None:
-        async for _ in turns(per_second):
+        async for _ in turns.from_signal(per_second):
             made = message(size)
             for queue in queues:
                 queue.put_nowait(made)

@@ -16,6 +16,7 @@ class Hub:
         self.market = b"live"  # or "simulated": what everything here comes from
         self._listeners: list[Callable[[Candle], None]] = []
         self._followers: list[Callable[[Placed], None]] = []
+        self._closers: list[Callable[[], None]] = []
 
     def on_candle(self, listener: Callable[[Candle], None]) -> None:
         """Tell `listener` of every candle from now on."""
@@ -25,11 +26,23 @@ class Hub:
         """Tell `follower` of everything that has a place in a log, in the order in which it is heard."""
         self._followers.append(follower)
 
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Call `closer` before this process stops serving: who listens has to be told."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        for closer in self._closers:
+            closer()
+
     def put(self, message: Message) -> None:
         """Take a message in. An older one than what is known changes nothing."""
+        self._keep(message)
         if isinstance(message, Placed) and message.place:
             for follower in self._followers:
                 follower(message)
+
+    def _keep(self, message: Message) -> None:
         match message:
             case Rate() if _newer(message, self.rates.get(str(message.direction))):
                 self.rates[str(message.direction)] = message

@@ -29,8 +29,8 @@ from services.exchanges import EXCHANGES, chosen
 from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings, load
-from services.web import Front, Site, create_app, describe
-from services.web.protocol import Protocol
+from services.web import Front, Site, Stream, create_app, describe
+from services.web.protocol import Protocol, SocketProtocol
 from services.web.quota import PerClient
 
 SERVICES: Mapping[str, ModuleType] = {
@@ -68,6 +68,7 @@ STORES: Mapping[str, Callable[[str], Awaitable[Store]]] = {
 REACH_SECONDS = 4
 STOP_SECONDS = 10
 FIRST_PORT = 8000
+LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 logger = logging.getLogger(__name__)
 
 
@@ -215,6 +216,7 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # rarely: what is long-lived is frozen, and a pause is a late answer
     done, _ = await asyncio.wait([stop, serving, *jobs], return_when=asyncio.FIRST_COMPLETED)
+    deps.hub.close()
     server.should_exit = True
     await asyncio.wait([serving])
     for task in (stop, *jobs):
@@ -239,14 +241,16 @@ async def _signalled() -> None:
 
 
 def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) -> Site:
-    """What a service may have beside JOBS: ROUTERS, FRONTS, CHECKS, and NEEDS, the parts it is unready without."""
+    """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, NEEDS (parts it is unready without)."""
     checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "store": deps.store.ping}
-    fronts: dict[str, Front] = {}
+    fronts, streams = dict[str, Front](), dict[str, Stream]()
     for module in modules:
         fronts |= getattr(module, "FRONTS", _none)(deps)
+        streams |= getattr(module, "STREAMS", _none)(deps)
         checks |= getattr(module, "CHECKS", _none)(deps)
     needed = frozenset(part for module in modules for part in getattr(module, "NEEDS", ("bus",)))
-    return Site([router for m in modules for router in getattr(m, "ROUTERS", ())], fronts, checks, needed, quota)
+    routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
+    return Site(routers, fronts, checks, needed, quota, streams)
 
 
 def _none(_deps: Deps) -> dict[str, Any]:
@@ -258,8 +262,9 @@ def server_config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=Protocol,
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_per_message_deflate=False,
+        ws_max_size=LONGEST_MESSAGE,
         lifespan="off",
         log_config=None,
         access_log=False,

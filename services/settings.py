@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         1000,
         ge=1,
         validation_alias=asked("WEBSOCKET_MAX_CONNECTIONS"),
-        description="Live connections per replica (used by the live streams)",
+        description="Live connections, WebSocket and SSE, per replica",
     )
     log_level: Level = Field("INFO", validation_alias=asked("LOG_LEVEL"), description="What is logged")
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     outlier_bps: float = Field(
         200, gt=0, allow_inf_nan=False, description="How far from the others' median a value may be, in basis points"
     )
+    stream_address_connections: int = Field(100, ge=1, description="Live connections per client address and replica")
     conflate_ms: int = Field(100, ge=0, description="Quotes of one instrument are published at most this often")
 
     coingecko_key: SecretStr = Field(SecretStr(""), description="A CoinGecko key; empty: keyless")

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from services.api import overview, schemas
 from services.api.candles import routes as candles
 from services.api.courses import Courses
+from services.api.streams import routes as streams
 from services.core.choice import pick
 from services.ports import Deps
 from services.web import Check, Front, front_answer
@@ -65,7 +66,7 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
     """The paths whose answers are kept ready."""
     first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
-    return {**mine, **overview.fronts(deps), **candles.fronts(deps)}
+    return {**mine, **overview.fronts(deps), **candles.fronts(deps), **streams.fronts(deps)}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

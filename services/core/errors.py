@@ -40,6 +40,14 @@ class NothingFresh(KursError):
     last_known: list[dict[str, object]]
 
 
+class Forbidden(KursError):
+    """This is not allowed."""
+
+
+class Overloaded(KursError):
+    """This replica does as much as it can."""
+
+
 class QuotaExceeded(KursError):
     """Too many requests."""
 

@@ -1,12 +1,15 @@
 """The HTTP edge that all services share: an app, its errors, its health, its metrics."""
 
-from services.web.app import create_app, front_answer
+from services.web.addresses import Addresses
+from services.web.app import create_app, front_answer, stream_answer
 from services.web.health import Check
 from services.web.kept import Brief, Kept, Once, Shelf
+from services.web.problems import code, problem
 from services.web.schema import describe
-from services.web.site import Answer, Front, Headers, Site
+from services.web.site import Answer, Front, Headers, Site, Stream
 
 __all__ = [
+    "Addresses",
     "Answer",
     "Brief",
     "Check",
@@ -16,7 +19,11 @@ __all__ = [
     "Once",
     "Shelf",
     "Site",
+    "Stream",
+    "code",
     "create_app",
     "describe",
     "front_answer",
+    "problem",
+    "stream_answer",
 ]

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
 from services.web import problems
@@ -12,7 +12,7 @@ from services.web.edge import Edge
 from services.web.health import router
 from services.web.metrics import Requests
 from services.web.schema import framework
-from services.web.site import Later, Site
+from services.web.site import Later, Site, Stream
 
 
 async def front_answer(connection: HTTPConnection) -> Response:
@@ -23,11 +23,25 @@ async def front_answer(connection: HTTPConnection) -> Response:
     return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
 
 
+def stream_answer(connection: HTTPConnection) -> Response:
+    """A stream's route: it describes the stream, and serves it without the edge."""
+    return _Streaming(connection.app.state.streams[connection.url.path])
+
+
+class _Streaming(Response):
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stream(scope, receive, send)
+
+
 def create_app(deps: Deps, site: Site) -> ASGIApp:
     """The app of one process."""
     app = framework()
     problems.install(app)
-    app.state.deps, app.state.fronts = deps, site.fronts
+    app.state.deps, app.state.fronts, app.state.streams = deps, site.fronts, site.streams
     registry, requests = CollectorRegistry(), Requests()
     registry.register(requests)
     app.include_router(router(site.checks, site.needed, registry))

@@ -17,7 +17,7 @@ from services.log import request_id
 from services.web.cors import Pages
 from services.web.metrics import Requests
 from services.web.problems import problem
-from services.web.site import Answer, Headers, Site
+from services.web.site import Answer, Headers, Site, Stream
 
 ID_LENGTH = 128
 FREE = (304, 429)  # what counts for no quota
@@ -31,14 +31,14 @@ class Edge:
 
     def __init__(self, app: ASGIApp, site: Site, hub: Hub, pages: Pages, requests: Requests) -> None:
         self._app, self._hub, self._pages, self._requests = pages.around(app), hub, pages, requests
-        self._fronts, self._quota = site.fronts, site.quota
+        self._fronts, self._quota, self._streams = site.fronts, site.quota, site.streams
         self._logged = self._unlogged = 0
         self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._streams.get(scope["path"], self._app)(scope, receive, send)
         elif answer := self.at_once(scope):
             await _send(answer, send)
         else:
@@ -78,10 +78,24 @@ class Edge:
             page = self._pages.headers(asked.get(b"origin", b""))
             await _send(Answer(status, [*headers, *ours, *page], body), send)
         else:
-            status = await self._routed(scope, receive, send, ours)
+            if stream := self._streams.get(scope["path"]) if scope["method"] == "GET" else None:
+                status = await self._streamed(stream, scope, receive, send, ours)
+                started = time.perf_counter()  # it was slow for no fault of ours
+            else:
+                status = await self._routed(self._app, scope, receive, send, ours)
         self._settle(scope, ours, status, started)
 
-    async def _routed(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
+    async def _streamed(self, stream: Stream, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
+        """An answer that goes on until its client goes; answers the status."""
+        page = self._pages.headers(dict(scope["headers"]).get(b"origin", b""))
+        try:
+            return await self._routed(stream, scope, receive, send, [*ours, *page])
+        except KursError as error:
+            status, headers, body = _refusal(error, scope, ours)
+            await _send(Answer(status, [*headers, *ours, *page], body), send)
+            return status
+
+    async def _routed(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
         """The app's answer, with our headers added; answers the status."""
         status = 500
 
@@ -94,7 +108,7 @@ class Edge:
 
         token = request_id.set(_identifier(ours))
         try:
-            await self._app(scope, receive, add)
+            await app(scope, receive, add)
         finally:
             request_id.reset(token)
         return status
@@ -111,7 +125,7 @@ class Edge:
         path, method, seconds = scope["path"], scope["method"], time.perf_counter() - started
         if self._quota is not None and status not in FREE and method != "OPTIONS":
             self._quota.charge(scope)
-        route = path if path in self._fronts else getattr(scope.get("route"), "path", "other")
+        route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
         self._requests.observe((method if method in METHODS else "other", route, status), seconds)
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):
             self._unlogged += 1

@@ -20,11 +20,13 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.UnknownName: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRange: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NothingFresh: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-RETRY_SECONDS = {errors.NothingFresh: 1, errors.Unavailable: 2}
+RETRY_SECONDS = {errors.NothingFresh: 1, errors.Unavailable: 2, errors.Overloaded: 1}
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +56,7 @@ def _described(error: Exception) -> Problem:
     title = (kind.__doc__ or "").splitlines()[0]
     more = {name: value for name, value in vars(error).items() if name != "headers"}
     retry = ((b"retry-after", str(RETRY_SECONDS[kind]).encode()),) if kind in RETRY_SECONDS else ()
-    return Problem(STATUS[kind], _kebab(kind.__name__), title, str(error), more, retry)
+    return Problem(STATUS[kind], code(error), title, str(error), more, retry)
 
 
 def _render(what: Problem, path: str, identifier: str) -> Rendered:
@@ -103,5 +105,6 @@ async def _validation(request: Request, error: Exception) -> Response:
     return _response(request, Problem(422, "invalid-request", "The request is not valid.", detail, {"errors": rows}))
 
 
-def _kebab(name: str) -> str:
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+def code(error: Exception) -> str:
+    """The name under which programs know an error: `unknown-name`."""
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("-")

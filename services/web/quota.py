@@ -1,6 +1,5 @@
 """How often a client may ask: so many requests a minute per address, counted together by all replicas."""
 
-import ipaddress
 import logging
 from collections import defaultdict
 
@@ -8,6 +7,7 @@ from starlette.types import Scope
 
 from services.core.errors import QuotaExceeded, Unavailable
 from services.ports import Deps
+from services.web.addresses import Addresses
 
 WINDOW = 60
 AGREE_SECONDS = 0.5
@@ -21,14 +21,14 @@ class PerClient:
     def __init__(self, deps: Deps) -> None:
         self._clock, self._cache = deps.clock, deps.cache
         self._limit = deps.settings.api_rate_limit
-        self._proxies = [ipaddress.ip_network(proxy) for proxy in deps.settings.trusted_proxies]
+        self._addresses = Addresses(deps.settings.trusted_proxies)
         self._window = 0
         self._agreed: dict[str, int] = {}
         self._fresh: defaultdict[str, int] = defaultdict(int)
 
     def admit(self, scope: Scope) -> Headers:
         """The quota headers of a client. Raises QuotaExceeded with them when it has nothing left."""
-        client, left_seconds = self.client(scope), self._roll()
+        client, left_seconds = self._addresses.of(scope), self._roll()
         left = self._limit - self._agreed.get(client, 0) - self._fresh.get(client, 0)
         headers = self._headers(max(left - 1, 0), left_seconds)
         if left > 0:
@@ -39,17 +39,7 @@ class PerClient:
 
     def charge(self, scope: Scope) -> None:
         """Count one answer."""
-        self._fresh[self.client(scope)] += 1
-
-    def client(self, scope: Scope) -> str:
-        """The client's address; what proxies say of it counts only as far as each of them is trusted."""
-        address = (scope.get("client") or ("",))[0]
-        named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
-        for forwarded in reversed([word.strip() for word in named.split(",") if word.strip()]):
-            if not self._trusted(address):
-                break
-            address = forwarded
-        return address[:64]
+        self._fresh[self._addresses.of(scope)] += 1
 
     async def agree(self, deps: Deps) -> None:
         """The job that adds up with the other replicas. While the cache is away each counts for itself."""
@@ -86,10 +76,3 @@ class PerClient:
             (b"x-ratelimit-remaining", b"%d" % left),
             (b"x-ratelimit-reset", b"%d" % seconds),
         ]
-
-    def _trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._proxies)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from fastapi import APIRouter
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from services.web.health import Check
 
@@ -33,6 +33,11 @@ class Later(Protocol):
         """The answer, made now. Raises KursError."""
 
 
+Stream = ASGIApp
+"""Answers all of one path for as long as its client stays: an event stream or a WebSocket. The scope's extension
+`kurs.wire` is the connection's transport. May raise KursError before it sends anything."""
+
+
 class Quota(Protocol):
     """Who may ask how often."""
 
@@ -51,3 +56,4 @@ class Site(NamedTuple):
     checks: Mapping[str, Check]
     needed: frozenset[str]
     quota: Quota | None = None
+    streams: Mapping[str, Stream] = {}

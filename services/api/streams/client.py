@@ -1,0 +1,210 @@
+"""One client of a live stream: what it follows, and how far it was told. Nothing waits for it."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from services.api.streams import metrics
+from services.api.streams.channels import Channel
+from services.api.streams.fan import Fan
+from services.api.streams.frames import News
+from services.api.streams.logs import FULL, Slot, Wire
+from services.core.errors import Unavailable
+from services.core.journal import Entry
+
+LOOK_SECONDS = 0.05  # between two looks at whether a client reads on, or the journal has what the bus brought
+PATIENCE_SECONDS = 30  # in which it must have read what waits
+LOOKS = 40  # at a journal that is behind the bus, before what it lacks is given up
+FAREWELL_SECONDS = 1  # for the last words to be sent
+UNKNOWN = "what was told after the given place is not known any more"
+SLOW = "more was told than was read: what was in between is left out"
+
+
+class Words(Protocol):
+    """How a protocol says things, as bytes ready to be sent."""
+
+    name: str
+
+    def update(self, client: "Client", slot: Slot, news: News) -> bytes:
+        """Something changed."""
+
+    def standing(self, client: "Client", slot: Slot, entry: Entry) -> bytes:
+        """How something stands."""
+
+    def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
+        """`reset`: what follows begins anew; `skipped`: some was left out."""
+
+    def beat(self, second: int) -> bytes:
+        """Nothing, from time to time; b"" in between."""
+
+    def closing(self, slow: bool) -> bytes:
+        """The end; the client is to come back. `slow`: because it did not read."""
+
+
+class Client:
+    """A client of any protocol."""
+
+    __slots__ = ("_pacing", "_task", "fan", "live", "slots", "wire", "words")
+
+    def __init__(self, fan: Fan, wire: Wire, words: Words) -> None:
+        self.fan, self.wire, self.words = fan, wire, words
+        self.slots: dict[Channel, list[Slot]] = {}
+        self.live = True
+        self._task: asyncio.Task[None] | None = None
+        self._pacing: dict[float, asyncio.Task[None]] = {}
+        fan.join(self)
+        metrics.CLIENTS.labels(words.name).inc()
+
+    def leave(self) -> None:
+        """The connection is over."""
+        self.unfollow(list(self.slots))
+        for task in (self._task, *self._pacing.values()):
+            if task:
+                task.cancel()
+        self.fan.leave(self)
+        metrics.CLIENTS.labels(self.words.name).dec()
+
+    async def follow(
+        self, channels: Iterable[Channel], after: Mapping[Channel, Sequence[int]], seconds: float | None = None
+    ) -> None:
+        """Follow channels, each log from the number `after` it, or from how things stand.
+
+        `seconds`: the interval of those that have one, instead of their own.
+        """
+        new = [channel for channel in channels if channel not in self.slots]
+        places = {channel: after.get(channel) or [0] * len(channel.logs) for channel in new}
+        await self.fan.know({log: place for c in new for log, place in zip(c.logs, places[c], strict=True)})
+        for channel in new:
+            interval = 0 if not channel.paced else channel.seconds if seconds is None else seconds
+            self.slots[channel] = [Slot(self, channel, self.fan.log(name), interval) for name in channel.logs]
+        for channel in new:
+            for slot, place in zip(self.slots[channel], places[channel], strict=True):
+                await self._begin(slot, place)
+        self.read_on()
+
+    async def _begin(self, slot: Slot, place: int) -> None:
+        unknown = place > slot.log.number
+        standing = [] if place and not slot.seconds else await self.fan.standing(slot.channel, slot.log)
+        slot.position = place or slot.log.number
+        for entry in standing:
+            self.wire.write(self.words.standing(self, slot, entry))
+        if unknown:
+            self.begin_anew(slot)
+        if slot.seconds:
+            self._pace(slot.seconds)
+        else:
+            slot.log.slots[slot] = None
+
+    def unfollow(self, channels: Iterable[Channel]) -> None:
+        """Follow them no longer."""
+        for channel in channels:
+            for slot in self.slots.pop(channel, ()):
+                slot.log.slots.pop(slot, None)
+
+    @property
+    def cursor(self) -> str:
+        """How far each log of its channels was told, in their order."""
+        return ",".join([str(slot.position) for slots in self.slots.values() for slot in slots])
+
+    def tell(self, slot: Slot, news: News) -> None:
+        """Send an update."""
+        self.wire.write(self.words.update(self, slot, news))
+
+    def beat(self, second: int) -> None:
+        """Let it know that it is connected."""
+        if (words := self.words.beat(second)) and self.live and not self.wire.is_closing():
+            self.wire.write(words)
+
+    def dismiss(self) -> None:
+        """Send it elsewhere: this replica stops."""
+        self._end(slow=False)
+
+    def read_on(self) -> None:
+        """Something may have been missed: read it in the journal, then hear again."""
+        if self.live and self._late():
+            self.live = False
+            self._task = asyncio.create_task(self._reading())
+
+    def begin_anew(self, slot: Slot) -> None:
+        """What was told since then cannot be had: go on from how things stand."""
+        self.wire.write(self.words.notice("reset", [slot.channel.name], UNKNOWN))
+        self._renew(slot)
+
+    def fall_behind(self) -> None:
+        """It does not read what it is sent: it is sent nothing more until it has."""
+        self.live = False
+        self._task = asyncio.create_task(self._waiting())
+
+    def _late(self) -> list[Slot]:
+        return [s for slots in self.slots.values() for s in slots if s.late and not s.seconds]
+
+    async def _reading(self) -> None:
+        looks = 0
+        while late := self._late():
+            for slot in late:
+                if not await self._read(slot, last=looks > LOOKS):
+                    looks += 1
+                    await asyncio.sleep(LOOK_SECONDS)
+            await self._drained(FULL)
+        self.live = True
+
+    async def _read(self, slot: Slot, last: bool) -> bool:
+        """Tell a page of what was missed; answers whether there was one. `last`: else it begins anew."""
+        entries: list[Entry] | None = []
+        with suppress(Unavailable):
+            entries = await self.fan.after(slot.log, slot.position) if slot.position else None
+        if entries is None or (not entries and last):
+            self.begin_anew(slot)
+            return True
+        for entry in entries:
+            slot.position = entry.number
+            if not slot.channel.key or slot.channel.key == entry.key:
+                self.tell(slot, News(entry))
+        return bool(entries)
+
+    async def _waiting(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._drained(0)
+        except TimeoutError:
+            metrics.CUT.inc()
+            self._end(slow=True)
+            return
+        if late := self._late():
+            metrics.SKIPPED.inc()
+            self.wire.write(self.words.notice("skipped", sorted({slot.channel.name for slot in late}), SLOW))
+        for slot in late:
+            self._renew(slot)
+        self.live = True
+
+    async def _drained(self, most: int) -> None:
+        while self.wire.get_write_buffer_size() > most:  # noqa: ASYNC110  a transport tells only its protocol
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _renew(self, slot: Slot) -> None:
+        slot.position = slot.log.number
+        for entry in self.fan.known(slot.channel, slot.log):
+            self.wire.write(self.words.standing(self, slot, entry))
+
+    def _pace(self, seconds: float) -> None:
+        if seconds not in self._pacing:
+            self._pacing[seconds] = asyncio.create_task(self._paced(seconds))
+
+    async def _paced(self, seconds: float) -> None:
+        """Say how things stand, each time that the interval is over."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self._drained(FULL)
+            for slot in [slot for slots in self.slots.values() for slot in slots if slot.seconds == seconds]:
+                slot.position = slot.log.number
+                for entry in self.fan.known(slot.channel, slot.log):
+                    self.tell(slot, News(entry))
+
+    def _end(self, slow: bool) -> None:
+        """Say goodbye, and hang up soon even if nobody listens."""
+        self.live = False
+        if not self.wire.is_closing():
+            self.wire.write(self.words.closing(slow))
+            self.wire.close()
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self.wire.abort)

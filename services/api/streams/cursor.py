@@ -1,0 +1,28 @@
+"""Cursors: how far a client was told, a number per log of its channels, in their order."""
+
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+from services.api.streams.channels import Channel
+from services.core.errors import BadRequest
+
+LARGEST = 2**53 - 1  # of whole numbers in JSON
+
+
+def asked(query: bytes) -> str:
+    """The cursor in a query string: its commas part no list of different words."""
+    return parse_qs(query.decode("ascii", "replace")).get("after", [""])[0]
+
+
+def parsed(after: str | Sequence[int], channels: Sequence[Channel]) -> dict[Channel, list[int]]:
+    """The numbers of each channel's logs; none for "". Raises BadRequest."""
+    words = after.split(",") if isinstance(after, str) else list(map(str, after))
+    if words in ([], [""]):
+        return {}
+    due = sum(len(channel.logs) for channel in channels)
+    if len(words) != due or not all(word.isascii() and word.isdigit() and int(word[:17]) <= LARGEST for word in words):
+        raise BadRequest(
+            f"the cursor does not belong to these channels: it has to be {due} numbers, as the last event's id was"
+        )
+    numbers = iter(map(int, words))
+    return {channel: [next(numbers) for _ in channel.logs] for channel in channels}

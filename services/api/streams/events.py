@@ -1,0 +1,65 @@
+"""`/v1/stream`: server-sent events."""
+
+from collections.abc import Mapping
+
+from starlette.types import Receive, Scope, Send
+
+from services.api.asked import words_of
+from services.api.streams import cursor
+from services.api.streams.channels import Channels
+from services.api.streams.client import Client
+from services.api.streams.doors import Doors
+from services.api.streams.fan import Fan
+from services.api.streams.frames import chunk
+from services.api.streams.words import EVENTS
+from services.core.errors import BadRange, BadRequest
+from services.web import Headers
+
+RETRY = b"retry: 3000\n\n"
+LONGEST_SECONDS = 86_400
+HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"vary", b"Origin"),
+]
+
+
+class Streams:
+    """All clients of the event stream."""
+
+    def __init__(self, fan: Fan, channels: Channels, doors: Doors) -> None:
+        self._fan, self._channels, self._doors = fan, channels, doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One client, from its coming to its going. Raises KursError before anything is sent."""
+        words = words_of(scope["query_string"])
+        channels = await self._channels.all(words.get("channels", ()))
+        seconds = timer(words)
+        last = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
+        after = cursor.parsed(last or cursor.asked(scope["query_string"]), channels)
+        with self._doors.entered(scope) as wire:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            client = Client(self._fan, wire, EVENTS)
+            try:
+                wire.write(chunk(RETRY))
+                await client.follow(channels, after, seconds)
+                await self._fan.wish()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            finally:
+                client.leave()
+
+
+def timer(words: Mapping[str, list[str]]) -> float | None:
+    """The client's own interval in seconds; 0: each change; None: each channel's own. Raises BadRequest, BadRange."""
+    values = words.get("timer", ())
+    if not values:
+        return None
+    try:
+        seconds = float(values[0])
+    except ValueError:
+        raise BadRequest(f"timer: {values[0][:40]!r} is not a number of seconds: write timer=5") from None
+    if not 0 <= seconds <= LONGEST_SECONDS:
+        raise BadRange(f"timer: {values[0][:40]} is not from 0 (each change) to {LONGEST_SECONDS} seconds")
+    return seconds

@@ -1,0 +1,158 @@
+"""What this replica has heard, log by log, and telling it to all who follow."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from services.api.streams.channels import Channel
+from services.api.streams.frames import News
+from services.api.streams.logs import Log
+from services.core.errors import Unavailable
+from services.core.journal import CHOICE, RATES, Entry, entered, log_of
+from services.core.model import Candle, Place, Placed, Reading, Wish
+from services.ports import Deps
+from services.web import Once
+
+LOOK_SECONDS = 1  # between two looks for what the bus did not bring
+WISH_SECONDS, WISHED_MS = 10, 30_000
+PAGE = 500  # entries that are read at once
+logger = logging.getLogger(__name__)
+
+
+class Member(Protocol):
+    """A client, as far as all of them are treated alike."""
+
+    def beat(self, second: int) -> None:
+        """Let it know that it is connected; called each second."""
+
+    def dismiss(self) -> None:
+        """Send it elsewhere: this replica stops."""
+
+
+class Fan:
+    """Everything that was heard goes to those who follow it. Works in the background while there are clients."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps, self._hub, self._journal = deps, deps.hub, deps.journal
+        self.members: dict[Member, None] = {}
+        self._logs: dict[str, Log] = {}
+        self._once: Once[tuple[str, int], list[Entry] | None] = Once()
+        self._tending: asyncio.Task[None] | None = None
+        self.closed = False
+        deps.hub.on_placed(self._heard)
+        deps.hub.on_close(self._close)
+
+    @property
+    def market(self) -> str:
+        """ "live" or "simulated"."""
+        return self._hub.market.decode()
+
+    def join(self, member: Member) -> None:
+        """One more client."""
+        self.members[member] = None
+        if self._tending is None:
+            self._tending = asyncio.create_task(self._tend())
+
+    def leave(self, member: Member) -> None:
+        """One client less."""
+        self.members.pop(member, None)
+        if not self.members and self._tending:
+            self._tending.cancel()
+            self._tending = None
+
+    def log(self, name: str) -> Log:
+        """A log by its name."""
+        found = self._logs.get(name)
+        if found is None:
+            found = self._logs[name] = Log(name)
+        return found
+
+    async def know(self, positions: Mapping[str, int]) -> None:
+        """Learn how far logs are of which less was heard than what others have. An absent journal leaves that open."""
+        logs = [self.log(name) for name in positions]
+        unsure = [log for log in logs if not log.asked or log.number < positions[log.name]]
+        with suppress(Unavailable):
+            await self._learn(unsure)
+
+    async def after(self, log: Log, number: int) -> list[Entry] | None:
+        """A page of what was told after that number; None: it is not known. Who asks the same shares the answer."""
+        return await self._once.make((log.name, number), self._read)
+
+    async def standing(self, channel: Channel, log: Log) -> list[Entry]:
+        """How things stand on a channel; of a series of which nothing was told yet, as the store has it."""
+        if channel.series and not channel.indicator and log.newest is None:
+            with suppress(Unavailable):
+                kept = await self._deps.store.last(channel.series, self._deps.clock.now(), 1)
+                log.newest = log.newest or next(iter(kept), None)
+        return self.known(channel, log)
+
+    def known(self, channel: Channel, log: Log) -> list[Entry]:
+        """How things stand on a channel as far as it was heard: entries that hold up to the log's number."""
+        return [entered(message, Place(log.number, log.number)) for message in self._newest(channel, log)]
+
+    def _newest(self, channel: Channel, log: Log) -> list[Placed]:
+        found: list[Placed | None]
+        if channel.series:
+            found = [log.newest]
+        elif log.name == RATES:
+            found = [self._hub.rates.get(channel.key)] if channel.key else [*self._hub.rates.values()]
+        elif log.name == CHOICE:
+            found = [self._hub.choice]
+        else:
+            found = [self._hub.states.get(log.name.partition(":")[2])]
+        return [message for message in found if message]
+
+    def _heard(self, message: Placed) -> None:
+        place, log = message.place or Place(0, 0), self.log(log_of(message))
+        if place.number > log.number or not place.previous:
+            log.number = place.number
+        if isinstance(message, Candle | Reading) and (log.newest is None or _opening(message) >= _opening(log.newest)):
+            log.newest = message
+        if log.slots:
+            news = News(entered(message, place))
+            for slot in list(log.slots):
+                slot.hear(news)
+
+    async def _read(self, place: tuple[str, int]) -> list[Entry] | None:
+        return await self._journal.after(*place, PAGE)
+
+    async def _learn(self, logs: list[Log]) -> list[Log]:
+        """Look into the journal for the newest of these; answers those that have come further."""
+        newest = await self._journal.newest(*(log.name for log in logs)) if logs else []
+        further = [log for log, entry in zip(logs, newest, strict=True) if entry and entry.number > log.number]
+        for log, entry in zip(logs, newest, strict=True):
+            log.asked, log.number = True, max(log.number, entry.number if entry else 0)
+        return further
+
+    async def _tend(self) -> None:
+        """Look for what was missed, ask for what is watched, and let clients know that they are connected."""
+        for second in range(2**62):
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                for log in await self._learn([log for log in self._logs.values() if log.slots]):
+                    for slot in list(log.slots):
+                        slot.follower.read_on()
+                if second % WISH_SECONDS == 0:
+                    await self.wish()
+            except Unavailable as error:
+                logger.debug("live streams look again later: %s", error)
+            for member in list(self.members):
+                member.beat(second)
+
+    async def wish(self) -> None:
+        """Ask for the indicators that are watched here. Raises Unavailable."""
+        until = self._deps.clock.now() + WISHED_MS
+        channels = {slot.channel for log in self._logs.values() for slot in log.slots}
+        watched = {(each.series, each.indicator) for each in channels if each.series and each.indicator}
+        await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))
+
+    def _close(self) -> None:
+        self.closed = True
+        for member in list(self.members):
+            member.dismiss()
+
+
+def _opening(message: Candle | Reading) -> int:
+    return message.bar.timestamp if isinstance(message, Candle) else message.timestamp

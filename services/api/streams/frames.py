@@ -1,0 +1,76 @@
+"""What goes over the wire: WebSocket frames (RFC 6455) and server-sent events in HTTP chunks."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from services.api.streams.channels import Channel
+from services.core.journal import Entry
+
+RETRY = b"retry: 3000\n"
+BEAT = b": beat\n\n"
+
+
+class News:
+    """An entry that is being told, written out once for each channel, whoever follows it."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self._frames: dict[Channel, bytes] = {}
+        self._events: dict[Channel, bytes] = {}
+
+    def frame(self, channel: Channel) -> bytes:
+        """As a WebSocket frame."""
+        found = self._frames.get(channel)
+        if found is None:
+            found = self._frames[channel] = update(channel, self.entry)
+        return found
+
+    def event(self, channel: Channel) -> bytes:
+        """As an event, but for its id."""
+        found = self._events.get(channel)
+        if found is None:
+            found = self._events[channel] = event(channel, self.entry)
+        return found
+
+
+def update(channel: Channel, entry: Entry) -> bytes:
+    """A WebSocket message of an entry, framed."""
+    return _entry({"type": channel.kind, **channel.words}, entry)
+
+
+def snapshot(channel: Channel, entry: Entry) -> bytes:
+    """A WebSocket message of how things stand, framed."""
+    return _entry({"type": "snapshot", "channel": channel.name, **channel.words}, entry)
+
+
+def _entry(words: Mapping[str, str], entry: Entry) -> bytes:
+    opening = msgspec.json.encode(words)[:-1].decode()
+    return framed(f'{opening},"data":{entry.data},"seq":{entry.number},"time":{entry.time}}}'.encode())
+
+
+def event(channel: Channel, entry: Entry, standing: bool = False) -> bytes:
+    """The event of an entry without its id; `standing`: it tells how things stand."""
+    more = ',"snapshot":true' if standing else ""
+    data = f'{entry.data[:-1]},"seq":{entry.number},"time":{entry.time}{more}}}'
+    return f"event: {channel.name}\ndata: {data}\n\n".encode()
+
+
+def framed(payload: bytes, opcode: int = 0x1) -> bytes:
+    """A whole WebSocket message in one frame, unmasked as a server's are."""
+    length = len(payload)
+    if length < 126:
+        return bytes((0x80 | opcode, length)) + payload
+    if length < 65_536:
+        return bytes((0x80 | opcode, 126)) + length.to_bytes(2) + payload
+    return bytes((0x80 | opcode, 127)) + length.to_bytes(8) + payload
+
+
+def said(**words: object) -> bytes:
+    """Any other WebSocket message, framed."""
+    return framed(msgspec.json.encode(words))
+
+
+def chunk(body: bytes) -> bytes:
+    """A part of an answer whose length nobody knows (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(body), body)

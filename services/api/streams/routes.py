@@ -1,0 +1,59 @@
+"""The streams' addresses: described here, answered before any routing."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Response
+from starlette.requests import HTTPConnection
+
+from services.api.candles.listing import Listing
+from services.api.candles.routes import parameters
+from services.api.streams import schemas
+from services.api.streams.channels import Channels
+from services.api.streams.doors import Doors
+from services.api.streams.events import Streams
+from services.api.streams.fan import Fan
+from services.api.streams.history import History
+from services.api.streams.sockets import Sockets
+from services.ports import Deps
+from services.web import Front, Stream, front_answer, stream_answer
+
+router = APIRouter(prefix="/v1", tags=["streams"])
+
+
+@router.get(
+    "/stream",
+    operation_id="stream",
+    summary="Live events",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events without end"}},
+    openapi_extra=parameters(schemas.StreamQuestion),
+)
+async def stream(connection: HTTPConnection) -> Response:
+    """Server-sent events: how things stand first, then each change. `Last-Event-ID` resumes without a hole or a repeat;
+    where that is not possible any more an event `reset` says so.
+    """
+    return stream_answer(connection)
+
+
+@router.get(
+    "/stream/history",
+    operation_id="stream_history",
+    summary="What was told after a cursor",
+    response_model=schemas.History,
+    openapi_extra=parameters(schemas.HistoryQuestion),
+)
+async def history(connection: HTTPConnection) -> Response:
+    """The same events by request; the same cursor."""
+    return await front_answer(connection)
+
+
+def fronts(deps: Deps) -> Mapping[str, Front]:
+    """What is answered by request."""
+    return {"/v1/stream/history": History(deps.journal, Channels(deps, Listing(deps)))}
+
+
+def streams(deps: Deps) -> Mapping[str, Stream]:
+    """What goes on as long as its client stays."""
+    fan, channels = Fan(deps), Channels(deps, Listing(deps))
+    doors = Doors(deps.settings, fan)
+    return {"/ws/chart-data": Sockets(fan, channels, doors), "/v1/stream": Streams(fan, channels, doors)}

@@ -1,0 +1,82 @@
+"""How the two protocols say the same things."""
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from services.api.streams.client import Client
+from services.api.streams.frames import News, chunk, event, framed, said, snapshot
+from services.api.streams.logs import Slot
+from services.core.journal import Entry
+
+HEARTBEAT_SECONDS, COMMENT_SECONDS = 30, 15
+CLOSE = 0x8  # the opcode
+RESTART, SLOW, FLOOD = 4000, 4001, 4400  # closing codes: come back below 4400, do not from there on
+STOPS, TOO_SLOW = "this replica stops: connect again", "nothing was read for too long: connect again"
+
+
+class Frames:
+    """WebSocket messages."""
+
+    name = "websocket"
+
+    def update(self, _client: Client, slot: Slot, news: News) -> bytes:
+        """Something changed."""
+        return news.frame(slot.channel)
+
+    def standing(self, _client: Client, slot: Slot, entry: Entry) -> bytes:
+        """How something stands."""
+        return snapshot(slot.channel, entry)
+
+    def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
+        """What was left out."""
+        return said(type=kind, channels=channels, reason=reason)
+
+    def beat(self, second: int) -> bytes:
+        """A heartbeat."""
+        if (second + 1) % HEARTBEAT_SECONDS:
+            return b""
+        return said(type="heartbeat", time=time.time_ns() // 1_000_000)
+
+    def closing(self, slow: bool) -> bytes:
+        """The closing frame."""
+        return closed(SLOW, TOO_SLOW) if slow else closed(RESTART, STOPS)
+
+
+class Events:
+    """Server-sent events, each with the cursor of all that its client follows as its id."""
+
+    name = "sse"
+
+    def update(self, client: Client, slot: Slot, news: News) -> bytes:
+        """Something changed."""
+        return chunk(b"id: %b\n%b" % (client.cursor.encode(), news.event(slot.channel)))
+
+    def standing(self, client: Client, slot: Slot, entry: Entry) -> bytes:
+        """How something stands."""
+        return chunk(b"id: %b\n%b" % (client.cursor.encode(), event(slot.channel, entry, standing=True)))
+
+    def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
+        """What was left out."""
+        return _told(kind, {"channels": channels, "reason": reason})
+
+    def beat(self, second: int) -> bytes:
+        """A comment."""
+        return b"" if (second + 1) % COMMENT_SECONDS else chunk(b": beat\n\n")
+
+    def closing(self, slow: bool) -> bytes:
+        """A last event, and the end of the answer."""
+        return _told("closing", {"reason": TOO_SLOW if slow else STOPS}) + chunk(b"")
+
+
+def closed(code: int, reason: str) -> bytes:
+    """A closing frame."""
+    return framed(code.to_bytes(2) + reason.encode(), CLOSE)
+
+
+def _told(kind: str, words: dict[str, object]) -> bytes:
+    return chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
+
+
+FRAMES, EVENTS = Frames(), Events()

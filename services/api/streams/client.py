@@ -86,9 +86,9 @@ class Client:
     async def _begin(self, slot: Slot, place: int) -> None:
         unknown = place > slot.log.number
         standing = [] if place and not slot.seconds else await self.fan.standing(slot.channel, slot.log)
-        slot.position = place or slot.log.number
-        for entry in standing:
-            self.wire.write(self.words.standing(self, slot, entry))
+        slot.position = place
+        if standing or not place:
+            self._stand(slot, standing)
         if unknown:
             self.begin_anew(slot)
         if slot.seconds:
@@ -183,9 +183,15 @@ class Client:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _renew(self, slot: Slot) -> None:
-        slot.position = slot.log.number
-        for entry in self.fan.known(slot.channel, slot.log):
+        self._stand(slot, self.fan.known(slot.channel, slot.log))
+
+    def _stand(self, slot: Slot, entries: Sequence[Entry]) -> None:
+        """Say how things stand; only who has heard all of it has come that far."""
+        number = slot.log.number
+        for left, entry in enumerate(entries, 1 - len(entries)):
+            slot.position = slot.position if left else number
             self.wire.write(self.words.standing(self, slot, entry))
+        slot.position = number
 
     def _pace(self, seconds: float) -> None:
         if seconds not in self._pacing:

@@ -13,7 +13,7 @@ from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
 from services.api.streams.frames import said
 from services.api.streams.requests import Id, Request
-from services.api.streams.words import FLOOD, FRAMES, closed
+from services.api.streams.words import FLOOD, FRAMES
 from services.core.errors import BadRequest, KursError
 from services.core.exchange import Limit
 from services.core.window import Window
@@ -39,7 +39,7 @@ class Sockets:
                 client = Client(self._fan, wire, FRAMES)
                 try:
                     wire.write(said(type="welcome", message=WELCOME, market=self._fan.market))
-                    await self._converse(client, receive)
+                    await self._converse(client, receive, send)
                 finally:
                     client.leave()
         except KursError as error:
@@ -47,12 +47,12 @@ class Sockets:
             await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
             await send({"type": "websocket.http.response.body", "body": body})
 
-    async def _converse(self, client: Client, receive: Receive) -> None:
+    async def _converse(self, client: Client, receive: Receive, send: Send) -> None:
         messages = Window(RATE)
         while (message := await receive())["type"] == "websocket.receive":
             if messages.full(asyncio.get_running_loop().time()):
-                client.wire.write(closed(FLOOD, f"more than {RATE.most} messages in {RATE.seconds:.0f} s"))
-                client.wire.close()
+                reason = f"more than {RATE.most} messages in {RATE.seconds:.0f} s"
+                await send({"type": "websocket.close", "code": FLOOD, "reason": reason})
                 return
             await self._answer(client, message)
 

@@ -1,0 +1,376 @@
+"""Live streams through real sockets: the protocol to the letter, resuming, bad clients, slow clients, the end."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
+
+import httpx
+import pytest
+import websockets
+from msgspec.structs import replace
+
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus
+from services.core.model import (
+    Bar,
+    Candle,
+    Choice,
+    Instrument,
+    Leg,
+    Offer,
+    Origin,
+    Rate,
+    Reading,
+    Series,
+    State,
+    Switch,
+    Wish,
+)
+from services.core.timeframes import MINUTE
+from services.telling import Teller
+from tests.live import Replica, client, events, replica
+from tests.market import until
+
+PAIR = Instrument("BTC", "USDT")
+SERIES = Series("binance", PAIR, "1m")
+START = 1_795_392_000_000
+BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "USD")
+
+
+def candle(minute: int, close: int, closed: bool = False, revision: int = 0, series: Series = SERIES) -> Candle:
+    price = Decimal(close)
+    bar = Bar(START + minute * MINUTE, price, price + 1, price - 1, price, Decimal(1), price, 3)
+    return Candle(series, bar, closed, Origin.EXCHANGE if closed else Origin.TICKS, revision)
+
+
+def rate(direction: Instrument, value: str) -> Rate:
+    now = SystemClock().now()
+    leg = Leg("binance", direction, Decimal(value), now, now, now + 5_000, own=True)
+    return Rate(direction, now, (Offer("binance", (leg,), Decimal(value)),))
+
+
+def state(connected: bool, reason: str) -> State:
+    now = SystemClock().now()
+    return State("binance", now, connected, "socket" if connected else "none", "host", reason, START, now, 0, False)
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Replica]:
+    async with replica() as running:
+        yield running
+
+
+async def test_the_protocol_to_the_letter(here: Replica) -> None:
+    await here.tell(candle(0, 100))
+    async with client(here) as one:
+        welcome = await one.next()
+        assert welcome["type"] == "welcome"
+        assert welcome["message"]
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        assert await one.next() == {"type": "subscribed", "symbol": "BTCUSDT", "timeframe": "1m"}
+        standing = await one.next()
+        assert (standing["type"], standing["data"]["close"], standing["symbol"]) == ("snapshot", 100, "BTCUSDT")
+        await here.tell(candle(0, 105))
+        update = await one.next()
+        assert update.keys() == {"type", "symbol", "timeframe", "data", "seq", "time"}
+        assert (update["type"], update["symbol"], update["timeframe"]) == ("price_update", "BTCUSDT", "1m")
+        assert update["data"] == {
+            "timestamp": START,
+            "open": 105,
+            "high": 106,
+            "low": 104,
+            "close": 105,
+            "volume": 1,
+            "closed": False,
+            "kind": "traded",
+            "source": "ticks",
+            "revision": 0,
+        }
+        assert update["seq"] > standing["seq"]
+        await here.tell(candle(0, 106, closed=True), candle(1, 107), candle(0, 108, closed=True, revision=1))
+        told = [(await one.next("price_update"))["data"] for _ in range(3)]
+        assert [(row["closed"], row["close"], row["revision"]) for row in told] == [
+            (True, 106, 0),
+            (False, 107, 0),
+            (True, 108, 1),
+        ]
+        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m", id=7)
+        assert await one.next() == {"type": "unsubscribed", "symbol": "BTCUSDT", "timeframe": "1m", "id": 7}
+        await here.tell(candle(1, 109))
+        await one.ask(action="ping", id="last")
+        assert await one.next() == {"type": "pong", "id": "last"}
+
+
+async def test_indicators_rates_and_exchanges_are_channels_too(here: Replica) -> None:
+    await here.tell(rate(BTC, "100.5"), rate(ETH, "7"), state(True, "connected"))
+    async with client(here) as one:
+        await one.next("welcome")
+        await one.ask(action="subscribe", symbols=["BTCUSDT"], timeframe="1m", indicators=["sma:20"], id=1)
+        confirmed = {"type": "subscribed", "symbol": "BTCUSDT", "timeframe": "1m", "indicators": ["sma:20"], "id": 1}
+        assert await one.next() == confirmed
+        await one.ask(action="subscribe", channels=["btc_usd", "courses", "connection", "source_changed"])
+        names = ["btc_usd", "courses", "connection", "source_changed"]
+        assert await one.next() == {"type": "subscribed", "channels": names}
+        standing = [await one.next() for _ in range(4)]
+        assert [row["channel"] for row in standing] == ["btc_usd", "courses", "courses", "connection"]
+        assert standing[0]["data"]["value"] == "100.5"
+        await here.tell(Reading(SERIES, "sma:20", START, {"sma": 101.25}, closed=False))
+        assert (await one.next())["data"] == {"timestamp": START, "values": {"sma": 101.25}, "closed": False}
+        await here.tell(rate(ETH, "8"))
+        update = await one.next()
+        assert (update["type"], update["channel"]) == ("courses_update", "courses")
+        assert (update["data"]["direction"], update["data"]["value"]) == ("ETH-USD", "8")
+        await here.tell(rate(ETH, "8"))  # as old as it is, but no news
+        switch = Switch(1, "binance", "deribit", "why")
+        await here.tell(state(False, "cut off"), Choice(1, "deribit", 1, "", 1, (switch,)))
+        connection, source = await one.next(), await one.next()
+        assert (connection["type"], connection["data"]["reason"]) == ("connection", "cut off")
+        told = source["data"]
+        assert (source["type"], told["previous"], told["exchange"]) == ("source_changed", "binance", "deribit")
+    assert Wish(SERIES, "sma:20", 0) in [replace(wish, until=0) for wish in here.wishes]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "part"),
+    [
+        ("{", "bad-request", "not understood"),
+        ('"subscribe"', "bad-request", "not understood"),
+        ('{"action":"subscribe","symbol":5}', "bad-request", "symbol"),
+        ('{"action":"subscribe","symbol":"BTCUSDT"}', "bad-request", "timeframe is missing"),
+        ('{"action":"subscribe","timeframe":"1m"}', "bad-request", "symbol is missing"),
+        ('{"action":"subscribe"}', "bad-request", "no channel"),
+        ('{"action":"subscribe","symbol":"BTCUSTD","timeframe":"1m"}', "unknown-name", "or BTC-USDT?"),
+        ('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"7m"}', "unknown-name", "timeframe"),
+        ('{"action":"subscribe","channels":["btc_usdd"]}', "unknown-name", "did you mean btc_usd"),
+        ('{"action":"subscribe","channels":["indicators:BTCUSDT"]}', "bad-request", "write for example"),
+        ('{"action":"subscribe","channels":["indicators:BTCUSDT:1m:smaa:20"]}', "unknown-name", "sma"),
+        ('{"action":"resume","channels":["btc_usd"],"after":"x"}', "bad-request", "cursor"),
+        ('{"action":"resume","channels":["btc_usd"],"after":[1,2]}', "bad-request", "1 numbers"),
+        ('{"action":"subscribe","channels":[' + ",".join(['"courses"'] * 101) + "]}", "bad-request", "101"),
+        ('{"action":"subscrbe"}', "unknown-name", "did you mean subscribe"),
+        ("[" * 50_000, "bad-request", "not understood"),
+    ],
+)
+async def test_what_is_wrong_is_said_and_the_socket_stays(here: Replica, said: str, code: str, part: str) -> None:
+    async with client(here) as one:
+        await one.next("welcome")
+        await one.connection.send(said)
+        error = await one.next()
+        assert (error["type"], error["code"]) == ("error", code)
+        assert part in error["message"]
+        await one.ask(action="ping")
+        assert await one.next() == {"type": "pong"}
+
+
+async def test_who_was_away_reads_on_by_number_on_the_socket_and_by_event_stream_and_by_request(here: Replica) -> None:
+    await here.tell(candle(0, 100))
+    async with client(here) as one:
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        seen = (await one.next("snapshot"))["seq"]
+    await here.tell(*(candle(0, close) for close in range(101, 110)))
+    async with client(here) as one:
+        await one.ask(action="resume", symbol="BTCUSDT", timeframe="1m", after=seen)
+        assert (await one.next("resumed"))["symbol"] == "BTCUSDT"
+        assert [(await one.next())["data"]["close"] for _ in range(9)] == list(range(101, 110))
+        await here.tell(candle(0, 110))
+        assert (await one.next())["data"]["close"] == 110
+    async with events(here, "candles:BTCUSDT:1m", headers={"Last-Event-ID": str(seen)}) as stream:
+        told = [await stream.next() for _ in range(10)]
+        assert [event.data["close"] for event in told] == list(range(101, 111))
+        assert {event.name for event in told} == {"candles:BTCUSDT:1m"}
+    asked = {"channels": "candles:BTCUSDT:1m", "after": told[4].id, "limit": "3"}
+    async with httpx.AsyncClient() as http:
+        page = (await http.get(f"{here.http}/history", params=asked)).raise_for_status().json()
+        assert [event["data"]["close"] for event in page["events"]] == [106, 107, 108]
+        rest = (await http.get(f"{here.http}/history", params={**asked, "after": page["cursor"]})).json()
+        assert [event["data"]["close"] for event in rest["events"]] == [109, 110]
+        assert rest["cursor"] == told[-1].id
+        lost = (await http.get(f"{here.http}/history", params={**asked, "after": "5"})).json()
+        assert (lost["events"], lost["reset"]) == ([], ["candles:BTCUSDT:1m"])
+
+
+async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: Replica) -> None:
+    await here.tell(candle(0, 100))
+    for unknown in (5, 2**53 - 1):
+        async with client(here) as one:
+            await one.ask(action="resume", symbol="BTCUSDT", timeframe="1m", after=unknown)
+            assert (await one.next("reset"))["channels"] == ["candles:BTCUSDT:1m"]
+            assert (await one.next("snapshot"))["data"]["close"] == 100
+            await here.tell(candle(0, 100))
+            assert (await one.next("price_update"))["data"]["close"] == 100
+
+
+async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: Replica) -> None:
+    await here.tell(candle(0, 100))
+    async with client(here) as one:
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.next("snapshot")
+        lost = Teller(here.deps._replace(bus=MemoryBus()))
+        await lost.tell(candle(0, 101), candle(0, 102))
+        assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [101, 102]
+        successor = Teller(here.deps)
+        await successor.tell(candle(0, 103), candle(0, 104))
+        assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [103, 104]
+
+
+async def test_a_rate_is_told_in_the_clients_own_interval(here: Replica) -> None:
+    await here.tell(rate(BTC, "1"))
+    async with events(here, "btc_usd", timer="0.2") as stream:
+        assert (await stream.next()).data["snapshot"]
+        for value in range(2, 50):
+            await here.tell(rate(BTC, str(value)))
+        assert (await stream.next()).data["value"] == "49"
+    async with events(here, "btc_usd", timer="0") as stream:
+        await stream.next()
+        for value in range(50, 60):
+            await here.tell(rate(BTC, str(value)))
+        assert [(await stream.next()).data["value"] for _ in range(10)] == [str(value) for value in range(50, 60)]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "part"),
+    [
+        ({}, 400, "no channel"),
+        ({"channels": "btc_usdd"}, 422, "did you mean btc_usd"),
+        ({"channels": "btc_usd", "timer": "soon"}, 400, "timer"),
+        ({"channels": "btc_usd", "timer": "-1"}, 422, "timer"),
+        ({"channels": "btc_usd", "timer": "nan"}, 422, "timer"),
+        ({"channels": "btc_usd", "after": "1,2"}, 400, "cursor"),
+    ],
+)
+async def test_a_stream_that_cannot_be_is_refused(
+    here: Replica, query: Mapping[str, str], status: int, part: str
+) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(here.http, params=query)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert part in answer.json()["detail"]
+
+
+async def test_pages_of_others_and_too_many_connections_are_refused() -> None:
+    async with replica(websocket_max_connections=3, stream_address_connections=2) as running:
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with client(running, origin="https://evil.example"):
+                pass
+        assert refused.value.response.status_code == 403
+        for origin in (None, "http://localhost:5173", f"http://{running.address}"):
+            async with client(running, origin=origin) as one:
+                await one.next("welcome")
+        async with client(running), client(running):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                async with client(running):
+                    pass
+            assert refused.value.response.status_code == 429
+            async with httpx.AsyncClient() as http:
+                assert (await http.get(running.http, params={"channels": "btc_usd"})).status_code == 429
+        async with client(running), client(running):
+            pass
+
+
+async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: Replica) -> None:
+    async with client(here) as one:
+        with suppress(websockets.ConnectionClosed):
+            for _ in range(1_000):
+                await one.ask(action="ping")
+                await asyncio.sleep(0)
+        assert await one.closing() == 4400
+    async with client(here) as one:
+        await one.connection.send("x" * 100_000)
+        assert await one.closing() == 1009
+
+
+async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest(here: Replica) -> None:
+    await here.tell(candle(0, 0))
+    reader, writer = await stalled(here)
+    count = 12_000  # more than all buffers in between hold
+    async with client(here, max_queue=None) as other:
+        await other.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await other.next("snapshot")
+        for close in range(1, count + 1):
+            await here.tell(candle(0, close))
+        assert [(await other.next())["data"]["close"] for _ in range(count)] == list(range(1, count + 1))
+    text = b""
+    async with asyncio.timeout(20):
+        while b'"skipped"' not in text or b'"type":"snapshot"' not in text.partition(b'"skipped"')[2]:
+            text += await reader.read(65_536)
+    assert b'"close":%d,' % count in text.partition(b'"skipped"')[2]
+    assert text.count(b"price_update") < count
+    writer.close()
+
+
+async def stalled(here: Replica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that has subscribed and reads nothing."""
+    host, port = here.address.split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
+    writer.write(
+        f"GET /ws/chart-data HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    await reader.readuntil(b'"welcome"')
+    request = b'{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}'
+    writer.write(bytes((0x81, 0x80 | len(request))) + b"\0\0\0\0" + request)  # a mask of zeros
+    await reader.readuntil(b'"type":"snapshot"')
+    return reader, writer
+
+
+async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing_behind(here: Replica) -> None:
+    chance = random.Random(5)
+    await here.tell(candle(0, 0))
+    async with client(here, max_queue=None) as other:
+        await other.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await other.next("snapshot")
+        before = len(asyncio.all_tasks())
+        await asyncio.gather(*(hostile(here, random.Random(chance.random())) for _ in range(60)))
+        for close in range(1, 50):
+            await here.tell(candle(0, close))
+        assert [(await other.next("price_update"))["data"]["close"] for _ in range(1, 50)] == list(range(1, 50))
+        await until(lambda: len(asyncio.all_tasks()) <= before, 20)
+
+
+async def hostile(here: Replica, chance: random.Random) -> None:
+    """A client that sends whatever comes to its mind, and goes as it pleases."""
+    host, port = here.address.split(":")
+    good = [
+        b'{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',
+        b'{"action":"subscribe","channels":["courses"],"timer":1e400}',
+        b'{"action":"unsubscribe","channels":["courses"]}',
+        b'{"action":"resume","channels":["btc_usd","courses"],"after":[0,99999999999999]}',
+        b'{"action":"ping","id":{"a":1}}',
+    ]
+    reader, writer = await asyncio.open_connection(host, int(port))
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = f"GET /ws/chart-data HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    writer.write(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    try:
+        for _ in range(chance.randrange(1, 40)):
+            payload = chance.choice([*good, chance.randbytes(chance.randrange(120))])[:125]
+            opcode = chance.choice((0x1, 0x1, 0x1, 0x2, 0x0, 0x9, 0xA, 0x8, 0x5))
+            writer.write(bytes((0x80 | opcode, 0x80 | len(payload))) + b"\0\0\0\0" + payload)
+            if chance.random() < 0.2:
+                await writer.drain()
+        if chance.random() < 0.5:
+            writer.write(b"\x81\xfe")  # half a frame
+    except ConnectionError:
+        pass
+    writer.transport.abort() if chance.random() < 0.5 else writer.close()
+
+
+async def test_a_replica_that_stops_sends_its_clients_elsewhere(here: Replica) -> None:
+    async with client(here) as one, events(here, "btc_usd") as stream:
+        await one.next("welcome")
+        await until(lambda: stream.begun)
+        here.deps.hub.close()
+        assert (await stream.next()).name == "closing"
+        assert await one.closing() == 4000
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with client(here):
+                pass
+        assert refused.value.response.status_code == 503

@@ -19,9 +19,9 @@ check: .venv/ready ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/ready servers ## speed beside named peers, in one run
+bench: .venv/ready servers ## speed beside named peers, in one run; ONLY=candles: a part of it
 	@tests/install-servers wrk
-	$(BIN)/python -m loadtest.bench
+	$(BIN)/python -m loadtest.bench $(ONLY)
 
 load: .venv/ready servers ## one minute of load on every service, with a report
 	$(BIN)/python -m loadtest.load

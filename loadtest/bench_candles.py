@@ -1,4 +1,4 @@
-"""The store of candles beside bare PostgreSQL, in one run: `python -m loadtest.bench_candles`.
+"""The store of candles beside bare PostgreSQL, in one run: `make bench ONLY=candles`.
 
 Writing: rows per second of `save`, a thousand a batch, as a share of a bare COPY of the same rows, ready as bytes, into
 the same table. Reading: a thousand candles out of a million and out of ten, beside the same rows fetched through a bare
@@ -19,7 +19,8 @@ from typing import TypeVar
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.schema import AddConstraint
 
-from loadtest.outcome import Target
+from loadtest import outcome
+from loadtest.outcome import Figures, Target
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
 from services.adapters.sql.tables import candles
@@ -47,7 +48,7 @@ def main() -> int:
         print(f"{name:46} {value:10,.2f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return 0 if all(target.reached for target in reached) else 1
+    return outcome.told("candles", Figures(outcome.machine(), found, reached))
 
 
 def targets(found: dict[str, float]) -> list[Target]:

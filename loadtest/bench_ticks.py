@@ -1,4 +1,4 @@
-"""Trades a second, from the socket to the commit, beside cryptofeed: `python -m loadtest.bench_ticks`.
+"""Trades a second, from the socket to the commit, beside cryptofeed: `make bench ONLY=ticks`.
 
 The same trades by TLS, as fast as whoever reads them takes them. Kurs: a collector and a writer over RabbitMQ with
 confirms, until the last trade is in a candle that PostgreSQL has committed. cryptofeed: its backend for PostgreSQL in
@@ -21,6 +21,8 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import make_url
 
+from loadtest import outcome
+from loadtest.outcome import Figures, Target
 from services.adapters import sql
 from tests import servers
 from tests.system import kurs
@@ -193,8 +195,9 @@ def main() -> int:
         return 2
     for name, rate in found.items():
         print(f"{name:12} {rate:10,.0f} trades/s")
-    print(f"Kurs is {found['Kurs'] / found['cryptofeed']:.2f} times as fast")
-    return 0
+    times = Target("trades a second, of cryptofeed's", round(found["Kurs"] / found["cryptofeed"], 2), least=5)
+    print(times)
+    return outcome.told("ticks", Figures(outcome.machine(), found, [times]))
 
 
 if __name__ == "__main__":

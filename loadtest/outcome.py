@@ -64,10 +64,18 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Bench(msgspec.Struct, frozen=True):
-    """A run of `make bench`."""
+    """A run of a part of `make bench` that asks peers in turn."""
 
     machine: Machine
     rows: list[Row]
+    targets: list[Target]
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """A run of a part of `make bench` that is no row of peers: its figures by name."""
+
+    machine: Machine
+    figures: dict[str, float]
     targets: list[Target]
 
 
@@ -112,7 +120,13 @@ def machine() -> Machine:
     return Machine(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
 
 
-def write(name: str, found: Bench | Load) -> Path:
+def told(name: str, found: Bench | Figures) -> int:
+    """Keep what a part of `make bench` found, for `python -m loadtest.report`; answers the part's exit code."""
+    print(f"written to {write(name, found)}")
+    return 0 if all(target.reached for target in found.targets) else 1
+
+
+def write(name: str, found: Bench | Figures | Load) -> Path:
     """Keep it; answers where."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -33,16 +33,17 @@ http {{
 
 
 class Peer(NamedTuple):
-    """Who answers, where. With `unchanged`, the question is conditional and the answer 304."""
+    """Who answers, where. With `unchanged`, the question is conditional and the answer 304; `packed`: by gzip."""
 
     name: str
     url: str
     unchanged: bool = False
+    packed: bool = False
 
     @property
     def headers(self) -> tuple[str, ...]:
         """What is asked with. `*` is any tag, so that the answer is 304 however rates move."""
-        return ("If-None-Match: *",) if self.unchanged else ()
+        return ("If-None-Match: *",) * self.unchanged + ("Accept-Encoding: gzip",) * self.packed
 
 
 STATIC, BARE, FASTAPI = "nginx, static file", "bare ASGI callable", "plain FastAPI route"

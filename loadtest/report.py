@@ -4,49 +4,52 @@ python -m loadtest.report
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import msgspec
 
 from loadtest import pictures
-from loadtest.outcome import RESULTS, Bench, Load, Machine, Target
+from loadtest.outcome import RESULTS, Bench, Figures, Load, Machine, Target
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("performance.md")
+KINDS = {"courses": Bench, "charts": Bench, "candles": Figures, "ticks": Figures, "load": Load}  # that are on the page
 
 
 def main(results: Path = RESULTS, docs: Path = DOCS) -> int:
     """Draw and write."""
     try:
-        bench = msgspec.json.decode((results / "bench.json").read_bytes(), type=Bench)
-        load = msgspec.json.decode((results / "load.json").read_bytes(), type=Load)
+        found = {name: _read(results / f"{name}.json", kind) for name, kind in KINDS.items()}
     except FileNotFoundError as missing:
         print(f"{missing.filename} is not there: run make bench and make load first", file=sys.stderr)
         return 2
     (docs / "pictures").mkdir(parents=True, exist_ok=True)
     for name, draw in pictures.DRAWN.items():
-        draw(bench, load, docs / "pictures" / name)
-    (docs / "performance.md").write_text(page(bench, load))
+        draw(found["courses"], found["load"], docs / "pictures" / name)
+    (docs / "performance.md").write_text(page(found))
     return 0
 
 
-def page(bench: Bench, load: Load) -> str:
+def _read(path: Path, kind: Any) -> Any:
+    return msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+def page(found: Mapping[str, Any]) -> str:
     """The page, figures filled in."""
-    everything = load.questions[-1]
+    load: Load = found["load"]
+    bench, everything = found["courses"], load.questions[-1]
+    parts = {name: part for name, part in found.items() if name != "load"}
     return Template(PAGE.read_text()).substitute(
-        bench_rows="\n".join(
-            f"| {row.name}{', 304' * row.unchanged} | {row.connections} | {row.rate:,.0f} | {row.p50_ms:g} | "
-            f"{row.p99_ms:g} | {row.failed} |"
-            for row in bench.rows
-        ),
+        **{f"{name}_rows": rows(part) for name, part in parts.items()},
+        **{f"{name}_targets": promised(part.targets) for name, part in found.items()},
         load_rows="\n".join(
             f"| {q.name} | {q.requests:,} | {q.failures} | {q.rate:,.0f} | {q.percentiles['50%']:g} | "
             f"{q.percentiles['95%']:g} | {q.percentiles['99%']:g} | {q.percentiles['100%']:g} |"
             for q in load.questions
         ),
-        bench_targets=promised(bench.targets),
-        load_targets=promised(load.targets),
         machine=described(bench.machine),
         load_date=load.machine.date,
         rate=f"{everything.rate:,.0f}",
@@ -58,6 +61,17 @@ def page(bench: Bench, load: Load) -> str:
 
 
 RATIOS = ("direct", "direct_304", "through", "through_304")
+
+
+def rows(part: Bench | Figures) -> str:
+    """A part's figures as lines of a table."""
+    if isinstance(part, Figures):
+        return "\n".join(f"| {name} | {value:,.2f} |" for name, value in part.figures.items())
+    return "\n".join(
+        f"| {row.name}{', 304' * row.unchanged} | {row.connections} | {row.rate:,.0f} | {row.p50_ms:g} | "
+        f"{row.p99_ms:g} | {row.failed} |"
+        for row in part.rows
+    )
 
 
 def promised(targets: list[Target]) -> str:

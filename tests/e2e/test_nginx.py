@@ -135,6 +135,21 @@ async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
     assert "ratelimit" in (await client.get("/v2/courses")).headers
 
 
+@pytest.mark.parametrize("root", ["api", "v1"])
+async def test_candles_that_several_ask_for_are_kept_packed_and_plain(client: httpx.AsyncClient, root: str) -> None:
+    """Whoever asks first fetches, the second one's answer is kept; how clients spell what they take does not matter."""
+    await early_in_a_second()
+    for packing, spellings in {
+        "gzip": ("gzip, br", "br;q=1.0, gzip;q=0.8", "deflate, GZIP"),
+        None: ("identity", "gzip;q=0, br", ""),
+    }.items():
+        asked = [client.get(f"/{root}/chart-data?a=b", headers={"Accept-Encoding": each}) for each in spellings]
+        first, second, third = [(await each).json() for each in asked]
+        assert [each["headers"].get("accept-encoding") for each in (first, second, third)] == [packing] * 3
+        kept = [(each["replica"], each["number"]) for each in (first, second, third)]
+        assert (kept[0] != kept[1], kept[1] == kept[2]) == (True, True)
+
+
 async def test_what_a_client_claims_about_itself_is_not_passed_on(client: httpx.AsyncClient) -> None:
     claims = {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1", "X-Request-ID": 'a"b'}
     answer = await client.get("/v2/courses", headers=claims)

@@ -1,12 +1,13 @@
 """What the load generators write is understood, and the report says it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from loadtest import load, outcome, report, wrk
-from loadtest.outcome import Bench, Load, Machine, Moment, Row, Target
+from loadtest import bench, load, outcome, report, rounds, wrk
+from loadtest.outcome import Bench, Figures, Load, Machine, Moment, Row, Target
 from loadtest.watch import spell
 
 STATS = """Type,Name,Request Count,Failure Count,Requests/s,50%,75%,90%,95%,99%,99.9%,100%
@@ -22,7 +23,7 @@ HISTORY = """Timestamp,Name,Total Request Count,Total Failure Count,50%,95%,99%
 MACHINE = Machine("2026-11-20", 2, "Linux x86_64", {"Python": "3.11.7"})
 
 
-def bench() -> Bench:
+def asked_in_turn() -> Bench:
     names = ("nginx, static file", "bare ASGI callable", "/v1/courses")
     rows = [Row(name, unchanged, 64, [40_000], 40_000, 1, 3, 0) for unchanged in (False, True) for name in names]
     targets = [Target(name, 0.95, least=0.9) for name in ("direct", "direct 304", "through", "through 304")]
@@ -59,7 +60,10 @@ def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
 def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.main(tmp_path, tmp_path / "none") == 2
     monkeypatch.setattr(outcome, "RESULTS", tmp_path)
-    outcome.write("bench", bench())
+    for name in ("courses", "charts"):
+        assert outcome.told(name, asked_in_turn()) == 0
+    for name in ("candles", "ticks"):
+        assert outcome.told(name, Figures(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])) == 1
     outcome.write("load", loaded(tmp_path))
     docs = [tmp_path / "first", tmp_path / "second"]
     for folder in docs:
@@ -67,5 +71,23 @@ def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkey
     page = (docs[0] / "performance.md").read_text()
     assert "| /v1/courses, 304 | 64 | 40,000 | 1 | 3 | 0 |" in page
     assert "MISSED   failures: 2 (at most 0)" in page
+    assert page.count("| save, new | 81,234.50 |") == page.count("MISSED   of COPY: 0.5 (at least 0.85)") == 2
+    assert "$" not in page
     for name in ("performance.md", "pictures/bench.svg", "pictures/load.svg", "pictures/latency.svg"):
         assert (docs[0] / name).read_bytes() == (docs[1] / name).read_bytes()
+
+
+def test_parts_of_the_benchmark_run_in_turn_and_the_worst_one_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = list[str]()
+
+    def part(name: str, code: int) -> Callable[[], int]:
+        return lambda: ran.append(name) or code  # type: ignore[func-returns-value]
+
+    parts = {"good": part("good", 0), "slow": part("slow", 1), "quick": part("quick", 0)}
+    assert bench.main([], parts) == 1
+    assert ran == list(parts)
+    assert bench.main(["good", "quick"], parts) == 0
+    assert bench.main(["god"], parts) == 2
+    assert "there are: good, slow, quick" in capsys.readouterr().err
+    assert ran == [*parts, "good", "quick"]
+    assert rounds.ratio(asked_in_turn().rows, "/v1/courses", "nginx, static file") == 1

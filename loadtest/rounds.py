@@ -1,0 +1,61 @@
+"""Peers asked in turn, again and again, so that a busy moment of the machine is everyone's; the median counts."""
+
+import sys
+from collections.abc import Sequence
+from statistics import median
+
+import httpx
+
+from loadtest import wrk
+from loadtest.outcome import Bench, Row
+from loadtest.peers import Peer
+
+SECONDS = 1  # of a round, for each peer
+
+
+def check(peer: Peer) -> None:
+    """Whoever answers something else than what is measured has no figure. Raises RuntimeError."""
+    answer = httpx.get(peer.url, headers=dict(header.split(": ") for header in peer.headers))
+    if answer.status_code != (304 if peer.unchanged else 200):
+        raise RuntimeError(f"{peer.name} answers {answer.status_code}: {answer.text}")
+
+
+def measured(everyone: Sequence[Peer], connections: int, rounds: int) -> list[Row]:
+    """All peers in turn, several times."""
+    found: dict[Peer, list[wrk.Measured]] = {peer: [] for peer in everyone}
+    for number in range(rounds):
+        print(f"{connections} connections, round {number + 1} of {rounds}", file=sys.stderr)
+        for peer in everyone:
+            found[peer].append(wrk.measure(peer.url, SECONDS, connections, *peer.headers))
+    return [row(peer, connections, runs) for peer, runs in found.items()]
+
+
+def row(peer: Peer, connections: int, runs: Sequence[wrk.Measured]) -> Row:
+    """The median of the runs."""
+    return Row(
+        name=peer.name,
+        unchanged=peer.unchanged,
+        connections=connections,
+        rates=[round(run.rate) for run in runs],
+        rate=round(median(run.rate for run in runs)),
+        p50_ms=round(median(run.p50_ms for run in runs), 2),
+        p99_ms=round(median(run.p99_ms for run in runs), 2),
+        failed=sum(run.statuses + run.sockets for run in runs),
+    )
+
+
+def ratio(rows: Sequence[Row], name: str, beside: str, unchanged: bool = False) -> float:
+    """The median over the rounds of how many times as often the one answers as the other."""
+    ours, theirs = (next(r for r in rows if (r.name, r.unchanged) == (each, unchanged)) for each in (name, beside))
+    return round(median(one / other for one, other in zip(ours.rates, theirs.rates, strict=True)), 3)
+
+
+def table(found: Bench) -> str:
+    """For a terminal."""
+    lines = [f"{'':34}{'':8}{'connections':>11}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}"]
+    lines += [
+        f"{row.name:34}{'304' if row.unchanged else '200':8}{row.connections:11}{row.rate:12,.0f}"
+        f"{row.p50_ms:9.2f}{row.p99_ms:9.2f}{row.failed:8}"
+        for row in found.rows
+    ]
+    return "\n".join([*lines, "", *map(str, found.targets)])

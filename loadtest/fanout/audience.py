@@ -34,8 +34,8 @@ class Seats(NamedTuple):
     stalled: int = 0
 
 
-def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Callable[[], None]) -> Heard | None:
-    """What the audience hears; None when not every socket heard something within a minute.
+def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Callable[[], None]) -> Heard:
+    """What the audience hears. Raises RuntimeError when not every socket hears something within a minute.
 
     Calls `seated` once all are connected, and `ready`, just before it is measured, once all have heard something.
     """
@@ -46,7 +46,7 @@ def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Call
         assert process.stdout
         for told, expected in ((seated, "seated"), (ready, "ready")):
             if process.stdout.readline().strip() != expected:
-                return None
+                raise RuntimeError(f"{seats.sockets} sockets on port {seats.port} are not {expected}")
             told()
         found, _ = process.communicate("now\n")
         return msgspec.json.decode(found, type=Heard)

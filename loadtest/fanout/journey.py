@@ -54,10 +54,7 @@ def travelled(here: Private, journey: Journey) -> Heard:
         assert process
         seats = Seats(SOCKETS, int(api.url.rpartition(":")[2]), PATH, journey.marker, journey.requests)
         begin = partial(os.kill, process.pid, signal.SIGUSR2)
-        heard = audience.listen(seats, SECONDS, seated=begin, ready=lambda: None)
-        if heard is None:
-            raise RuntimeError(f"nothing of {journey.kind} arrives:\n{api.log()}")
-        return heard
+        return audience.listen(seats, SECONDS, seated=begin, ready=lambda: None)
 
 
 @contextmanager

@@ -50,8 +50,8 @@ class Run(msgspec.Struct, frozen=True):
         return self.cpu_us * self.heard.messages / self.heard.seconds / 1e6
 
 
-def performed(peer: Peer, show: Show) -> Run | None:
-    """A fresh server before an audience; None when it could not reach everyone in a minute."""
+def performed(peer: Peer, show: Show) -> Run:
+    """A fresh server before an audience. Raises RuntimeError when it cannot reach everyone in a minute."""
     port, marks = free_port(), list[Taken]()
     with tempfile.TemporaryDirectory(prefix="kurs-") as folder:
         command = pinned(SERVER, *peer.command(port, show.per_second))
@@ -72,7 +72,7 @@ def performed(peer: Peer, show: Show) -> Run | None:
             marks.append(taken(pid))
         finally:
             server.stop()
-    return _run(heard, show, marks) if heard else None
+    return _run(heard, show, marks)
 
 
 def _run(heard: Heard, show: Show, marks: Sequence[Taken]) -> Run:

@@ -49,6 +49,8 @@ async def followed(
                     pauses, last = delays(0.25, 10), event.id or last
                     yield event
             broken("the stream has ended")
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise BadRequest(f"{stream.url} is no address: {error}") from None
         except httpx.TransportError as error:
             broken(str(error) or type(error).__name__)
         await asyncio.sleep(next(pauses))
@@ -73,6 +75,8 @@ async def events(pieces: AsyncIterator[str]) -> AsyncIterator[Event]:
 async def _accepted(answer: httpx.Response) -> None:
     """Raises BadRequest, or TransportError for what may be otherwise soon."""
     if answer.status_code == 200:
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            raise BadRequest(f"{answer.request.url.host} answers, but not as Kurs does")
         return
     await answer.aread()
     try:

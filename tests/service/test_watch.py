@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from services.core.model import Bar, Candle, Instrument, Leg, Offer, Origin, Rate, Series
@@ -98,12 +99,20 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
         assert b"trying again" in await process.stderr.read()
 
 
-async def test_a_channel_that_does_not_exist_is_named_and_ends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("btc_used",), b"btc_usd"),
+        (("--timer", "-1"), b"timer"),
+        (("--url", "localhost:8000"), b"is no address"),
+    ],
+)
+async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:
     async with replica() as here:
-        process = await watching(tmp_path, "btc_used", "--url", f"http://{here.address}")
-        _, said = await process.communicate()
+        process = await watching(tmp_path, "--url", f"http://{here.address}", *words)
+        _, complaint = await process.communicate()
         assert process.returncode == 2
-        assert b"btc_usd" in said
+        assert said in complaint
 
 
 async def test_rates_are_lines_and_who_stops_reading_ends_it_in_peace(tmp_path: Path) -> None:

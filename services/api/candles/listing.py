@@ -12,6 +12,7 @@ from services.core.routes import collected
 from services.core.symbols import find, split
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
+from services.web import Once
 
 KEY, SECONDS = "symbols:list", 3600
 KNOWN_MS = 60_000  # how long this process needs not look again
@@ -37,12 +38,12 @@ class Listing:
         self._deps = deps
         self._symbols: list[Symbol] = []
         self._read: int | None = None  # when
+        self._once: Once[bool, None] = Once()
 
     async def symbols(self) -> Sequence[Symbol]:
         """All of them. Raises Unavailable."""
-        now = self._deps.clock.now()
-        if self._read is None or now - self._read >= KNOWN_MS:
-            self._symbols, self._read = await self._cached() or await self._stored(), now
+        if self._read is None or self._deps.clock.now() - self._read >= KNOWN_MS:
+            await self._once.make(False, self._look)
         return self._symbols
 
     async def find(self, name: str, exchange: str = "") -> Symbol:
@@ -54,8 +55,13 @@ class Listing:
         except UnknownName:
             if self._deps.clock.now() - (self._read or 0) < AGAIN_MS:
                 raise
-        self._symbols, self._read = await self._stored(), self._deps.clock.now()
+        await self._once.make(True, self._look)
         return _found(self._symbols, bare, place)
+
+    async def _look(self, anew: bool) -> None:
+        """Read them, `anew` from the store whatever the cache has. Those who want them at once share the reading."""
+        found = [] if anew else await self._cached()
+        self._symbols, self._read = found or await self._stored(), self._deps.clock.now()
 
     async def _cached(self) -> list[Symbol]:
         try:

@@ -109,12 +109,17 @@ class Client:
 
     def tell(self, slot: Slot, news: News) -> None:
         """Send an update."""
-        self.wire.write(self.words.update(self, slot, news))
+        self.say(self.words.update(self, slot, news))
+
+    def say(self, words: bytes) -> None:
+        """Send it, if anybody is there still."""
+        if not self.wire.is_closing():
+            self.wire.write(words)
 
     def beat(self, second: int) -> None:
         """Let it know that it is connected."""
-        if (words := self.words.beat(second)) and self.live and not self.wire.is_closing():
-            self.wire.write(words)
+        if (words := self.words.beat(second)) and self.live:
+            self.say(words)
 
     def dismiss(self) -> None:
         """Send it elsewhere: this replica stops."""
@@ -128,7 +133,7 @@ class Client:
 
     def begin_anew(self, slot: Slot) -> None:
         """What was told since then cannot be had: go on from how things stand."""
-        self.wire.write(self.words.notice("reset", [slot.channel.name], UNKNOWN))
+        self.say(self.words.notice("reset", [slot.channel.name], UNKNOWN))
         self._renew(slot)
 
     def fall_behind(self) -> None:
@@ -173,7 +178,7 @@ class Client:
             return
         if late := self._late():
             metrics.SKIPPED.inc()
-            self.wire.write(self.words.notice("skipped", sorted({slot.channel.name for slot in late}), SLOW))
+            self.say(self.words.notice("skipped", sorted({slot.channel.name for slot in late}), SLOW))
         for slot in late:
             self._renew(slot)
         self.live = True
@@ -190,7 +195,7 @@ class Client:
         number = slot.log.number
         for left, entry in enumerate(entries, 1 - len(entries)):
             slot.position = slot.position if left else number
-            self.wire.write(self.words.standing(self, slot, entry))
+            self.say(self.words.standing(self, slot, entry))
         slot.position = number
 
     def _pace(self, seconds: float) -> None:

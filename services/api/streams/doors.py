@@ -61,7 +61,7 @@ def tuned(wire: Any) -> Any:
     options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS))
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # it may be gone already
         for option in options:
             wire.get_extra_info("socket").setsockopt(*option)
     return wire

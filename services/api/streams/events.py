@@ -42,7 +42,7 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             client = Client(self._fan, wire, EVENTS)
             try:
-                wire.write(chunk(RETRY))
+                client.say(chunk(RETRY))
                 await client.follow(channels, after, seconds)
                 await self._fan.wish()
                 while (await receive())["type"] != "http.disconnect":

@@ -11,7 +11,7 @@ from services.api.streams.frames import News
 from services.api.streams.logs import Log
 from services.core.errors import Unavailable
 from services.core.journal import CHOICE, RATES, Entry, entered, log_of
-from services.core.model import Candle, Place, Placed, Reading, Wish
+from services.core.model import Candle, Place, Placed, Reading, Series, Wish
 from services.ports import Deps
 from services.web import Once
 
@@ -39,6 +39,7 @@ class Fan:
         self.members: dict[Member, None] = {}
         self._logs: dict[str, Log] = {}
         self._once: Once[tuple[str, int], list[Entry] | None] = Once()
+        self._last: Once[Series, list[Candle]] = Once()
         self._tending: asyncio.Task[None] | None = None
         self.closed = False
         deps.hub.on_placed(self._heard)
@@ -84,7 +85,7 @@ class Fan:
         """How things stand on a channel; of a series of which nothing was told yet, as the store has it."""
         if channel.series and not channel.indicator and log.newest is None:
             with suppress(Unavailable):
-                kept = await self._deps.store.last(channel.series, self._deps.clock.now(), 1)
+                kept = await self._last.make(channel.series, self._kept)
                 log.newest = log.newest or next(iter(kept), None)
         return self.known(channel, log)
 
@@ -115,6 +116,9 @@ class Fan:
             for slot in list(log.slots):
                 slot.hear(news)
 
+    async def _kept(self, series: Series) -> list[Candle]:
+        return await self._deps.store.last(series, self._deps.clock.now(), 1)
+
     async def _read(self, place: tuple[str, int]) -> list[Entry] | None:
         return await self._journal.after(*place, PAGE)
 
@@ -142,11 +146,12 @@ class Fan:
                 member.beat(second)
 
     async def wish(self) -> None:
-        """Ask for the indicators that are watched here. Raises Unavailable."""
+        """Ask for the indicators that are watched here; soon again, if the bus does not take it."""
         until = self._deps.clock.now() + WISHED_MS
         channels = {slot.channel for log in self._logs.values() for slot in log.slots}
         watched = {(each.series, each.indicator) for each in channels if each.series and each.indicator}
-        await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))
+        with suppress(Unavailable):
+            await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))
 
     def _close(self) -> None:
         self.closed = True

@@ -38,7 +38,7 @@ class Sockets:
                 await send({"type": "websocket.accept"})
                 client = Client(self._fan, wire, FRAMES)
                 try:
-                    wire.write(said(type="welcome", message=WELCOME, market=self._fan.market))
+                    client.say(said(type="welcome", message=WELCOME, market=self._fan.market))
                     await self._converse(client, receive, send)
                 finally:
                     client.leave()
@@ -99,5 +99,4 @@ def _confirm(client: Client, kind: str, request: Request) -> None:
 
 
 def _say(client: Client, asked: Id, **words: object) -> None:
-    if not client.wire.is_closing():
-        client.wire.write(said(**words) if asked is None else said(**words, id=asked))
+    client.say(said(**words) if asked is None else said(**words, id=asked))

@@ -1,0 +1,204 @@
+"""Live streams through nginx and two replicas: cut a thousand times, nothing is missing and nothing comes twice."""
+
+import asyncio
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import pytest
+import websockets
+
+from tests.system import QUICK, System, split, whole
+
+CHANNELS = ("candles:BTCUSDT:1m", "candles:ETHUSDT:1m", "courses")
+CLIENTS, CUTS = 10, 50  # of each protocol, and how often each is cut
+STOP_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    env = {**QUICK, "KURS_HISTORY_BARS": "0"}
+    with split(tmp_path_factory.mktemp("streams"), request.getfixturevalue("private"), env) as running:
+        yield running
+
+
+class Told:
+    """What one client was told in all, by channel: numbers in the order of their coming."""
+
+    def __init__(self) -> None:
+        self.numbers: defaultdict[str, list[int]] = defaultdict(list)
+        self.places: dict[str, int] = {}  # how far each channel was told
+        self.others: list[str] = []  # notices that something is missing
+
+    def hear(self, channel: str, number: int, standing: bool) -> None:
+        self.places[channel] = number
+        if not standing:
+            self.numbers[channel].append(number)
+
+
+async def test_who_is_cut_a_thousand_times_misses_nothing_and_hears_nothing_twice(system: System) -> None:
+    async with httpx.AsyncClient(base_url=system.url, timeout=20) as http:
+        await settled(http)
+        clients = [(Told(), random.Random(number)) for number in range(2 * CLIENTS)]
+        cutting = [by_socket(system.url, *each) for each in clients[:CLIENTS]]
+        cutting += [by_events(system.url, *each) for each in clients[CLIENTS:]]
+        await asyncio.gather(*cutting, replica_dies(system))
+        for told, _ in clients:
+            assert not told.others
+            for channel in CHANNELS:
+                seen = told.numbers[channel]
+                assert seen == await truth(http, channel, seen), channel
+
+
+async def settled(http: httpx.AsyncClient) -> None:
+    """Wait until there is something on every channel."""
+    async with asyncio.timeout(60):
+        for channel in CHANNELS:
+            while not (await page(http, channel, 0))["events"]:
+                await asyncio.sleep(0.2)
+
+
+async def page(http: httpx.AsyncClient, channel: str, after: int) -> Any:
+    asked = {"channels": channel, "after": str(after), "limit": "1000"}
+    return (await http.get("/v1/stream/history", params=asked)).raise_for_status().json()
+
+
+async def truth(http: httpx.AsyncClient, channel: str, seen: list[int]) -> list[int]:
+    """All numbers of a channel from the first to the last that were seen."""
+    assert seen, f"nothing on {channel}"
+    numbers, after = [seen[0]], seen[0]
+    while numbers[-1] < seen[-1]:
+        told = await page(http, channel, after)
+        assert not told["reset"]
+        numbers += [event["seq"] for event in told["events"]]
+        after = int(told["cursor"])
+    return [number for number in numbers if number <= seen[-1]]
+
+
+async def replica_dies(system: System) -> None:
+    """While all that goes on."""
+    await asyncio.sleep(3)
+    await asyncio.to_thread(system.processes["api 1"].kill)
+    await asyncio.to_thread(system.processes["api 1"].start)
+
+
+async def by_socket(url: str, told: Told, chance: random.Random) -> None:
+    for _ in range(CUTS):
+        async with connected(url.replace("http", "ws", 1)) as socket:
+            asked = {"action": "resume" if told.places else "subscribe", "channels": CHANNELS}
+            await socket.send(msgspec.json.encode({**asked, "timer": 0, "after": places(told)}).decode())
+            with suppress(TimeoutError, websockets.ConnectionClosed):
+                async with asyncio.timeout(chance.uniform(0.02, 0.6)):
+                    while True:
+                        hear(told, msgspec.json.decode(await socket.recv()))
+            socket.transport.abort()
+
+
+def hear(told: Told, message: Any) -> None:
+    match message["type"]:
+        case "price_update":
+            told.hear(f"candles:{message['symbol']}:{message['timeframe']}", message["seq"], standing=False)
+        case "courses_update":
+            told.hear("courses", message["seq"], standing=False)
+        case "snapshot":
+            told.hear(message["channel"], message["seq"], standing=True)
+        case "reset" | "skipped" | "error" as other:
+            told.others.append(f"{other}: {message}")
+
+
+def places(told: Told) -> list[int]:
+    return [told.places.get(channel, 0) for channel in CHANNELS] if told.places else []
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[websockets.ClientConnection]:
+    """A connection, as soon as a replica takes one."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                socket = await websockets.connect(f"{url}/ws/chart-data", compression=None, max_queue=None)
+                break
+            except (OSError, websockets.InvalidHandshake, TimeoutError):
+                await asyncio.sleep(0.1)
+    try:
+        yield socket
+    finally:
+        with suppress(websockets.ConnectionClosed):
+            await socket.close()
+
+
+async def by_events(url: str, told: Told, chance: random.Random) -> None:
+    last, place = "", urlsplit(url)
+    for _ in range(CUTS):
+        with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            try:
+                writer.write(
+                    f"GET /v1/stream?channels={','.join(CHANNELS)}&timer=0 HTTP/1.1\r\nHost: {place.netloc}\r\n"
+                    f"Last-Event-ID: {last}\r\n\r\n".encode()
+                )
+                async with asyncio.timeout(chance.uniform(0.02, 0.6)):
+                    while True:
+                        last = hear_event(told, (await reader.readuntil(b"\n\n")).decode()) or last
+            finally:
+                writer.transport.abort()
+
+
+def hear_event(told: Told, text: str) -> str:
+    """One event, among the lines of HTTP; answers its id."""
+    words = dict(line.partition(": ")[::2] for line in text.replace("\r", "").splitlines())
+    name = words.get("event", "")
+    if name in ("reset", "skipped"):
+        told.others.append(text)
+    if name not in CHANNELS:
+        return ""
+    data = msgspec.json.decode(words["data"])
+    told.hear(name, data["seq"], data.get("snapshot", False))
+    return words["id"]
+
+
+def test_a_signal_ends_it_within_two_seconds_whatever_is_connected(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with whole(tmp_path_factory.mktemp("stopping"), {**QUICK, "KURS_HISTORY_BARS": "0"}) as system:
+        process = system.processes["kurs"]
+        closings = asyncio.run(closed_by(system.url, lambda: process.process.send_signal(signal.SIGTERM)))  # type: ignore[union-attr]
+        begun = time.monotonic()
+        assert process.process
+        assert process.process.wait(STOP_SECONDS) == 0
+        assert time.monotonic() - begun < STOP_SECONDS
+        assert closings == [4000] * 20
+        assert "Traceback" not in process.log()
+
+
+async def closed_by(url: str, stop: Any) -> list[int | None]:
+    """Closing codes of twenty clients, while one more reads nothing and another only connects."""
+    place = urlsplit(url)
+    idle = [await asyncio.open_connection(place.hostname, place.port) for _ in range(2)]
+    idle[0][1].write(f"GET /v1/stream?channels=courses HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+    await idle[0][0].readuntil(b"\r\n\r\n")
+    sockets = [await websockets.connect(f"ws://{place.netloc}/ws/chart-data") for _ in range(20)]
+    for socket in sockets:
+        await socket.send('{"action":"subscribe","channels":["courses"]}')
+        await socket.recv()
+    stop()
+    closings = await asyncio.gather(*(closing(socket) for socket in sockets))
+    for _, writer in idle:
+        writer.transport.abort()
+    return closings
+
+
+async def closing(socket: websockets.ClientConnection) -> int | None:
+    await until_closed(socket)
+    return socket.close_code
+
+
+async def until_closed(socket: websockets.ClientConnection) -> None:
+    with suppress(websockets.ConnectionClosed):
+        while True:
+            await socket.recv()

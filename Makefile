@@ -20,7 +20,7 @@ check: .venv/ready ## style, types, import contracts
 	$(BIN)/lint-imports
 
 bench: .venv/ready servers ## speed beside named peers, in one run; ONLY=candles: a part of it
-	@tests/install-servers wrk
+	@tests/install-servers wrk gcc npm
 	$(BIN)/python -m loadtest.bench $(ONLY)
 
 load: .venv/ready servers ## one minute of load on every service, with a report

@@ -7,13 +7,15 @@ missed, 2 when it could not run.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from loadtest import bench_candles, bench_charts, bench_courses, bench_ticks
+from loadtest import bench_candles, bench_charts, bench_courses, bench_indicators, bench_streams, bench_ticks
 
 PARTS: Mapping[str, Callable[[], int]] = {
     "courses": bench_courses.main,
     "charts": bench_charts.main,
     "candles": bench_candles.main,
     "ticks": bench_ticks.main,
+    "indicators": bench_indicators.main,
+    "streams": bench_streams.main,
 }
 
 

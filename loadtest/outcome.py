@@ -79,6 +79,33 @@ class Figures(msgspec.Struct, frozen=True):
     targets: list[Target]
 
 
+class Fanned(msgspec.Struct, frozen=True):
+    """One server and so many sockets, the median of the rounds.
+
+    `cpu_us`: of the server, per message that a socket read; `kb`: that it holds per connection; `delivered`: the share
+    of the messages due that were read while it was measured.
+    """
+
+    name: str
+    sockets: int
+    stalled: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu_us: float
+    kb: float
+    delivered: float
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """A run of the part of `make bench` that counts how late live messages are read. `aims` are wished for only."""
+
+    machine: Machine
+    rows: list[Fanned]
+    targets: list[Target]
+    aims: list[Target]
+
+
 class Question(msgspec.Struct, frozen=True):
     """One kind of question under load. `percentiles`: of which share (0.99) the answers took at most that many ms."""
 
@@ -120,13 +147,13 @@ def machine() -> Machine:
     return Machine(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
 
 
-def told(name: str, found: Bench | Figures) -> int:
+def told(name: str, found: Bench | Figures | Streams) -> int:
     """Keep what a part of `make bench` found, for `python -m loadtest.report`; answers the part's exit code."""
     print(f"written to {write(name, found)}")
     return 0 if all(target.reached for target in found.targets) else 1
 
 
-def write(name: str, found: Bench | Figures | Load) -> Path:
+def write(name: str, found: Bench | Figures | Streams | Load) -> Path:
     """Keep it; answers where."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"

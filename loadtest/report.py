@@ -12,11 +12,19 @@ from typing import Any
 import msgspec
 
 from loadtest import pictures
-from loadtest.outcome import RESULTS, Bench, Figures, Load, Machine, Target
+from loadtest.outcome import RESULTS, Bench, Figures, Load, Machine, Streams, Target
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("performance.md")
-KINDS = {"courses": Bench, "charts": Bench, "candles": Figures, "ticks": Figures, "load": Load}  # that are on the page
+KINDS = {  # that are on the page
+    "courses": Bench,
+    "charts": Bench,
+    "candles": Figures,
+    "ticks": Figures,
+    "indicators": Figures,
+    "streams": Streams,
+    "load": Load,
+}
 
 
 def main(results: Path = RESULTS, docs: Path = DOCS) -> int:
@@ -50,6 +58,7 @@ def page(found: Mapping[str, Any]) -> str:
             f"{q.percentiles['95%']:g} | {q.percentiles['99%']:g} | {q.percentiles['100%']:g} |"
             for q in load.questions
         ),
+        streams_aims=promised(found["streams"].aims),
         machine=described(bench.machine),
         load_date=load.machine.date,
         rate=f"{everything.rate:,.0f}",
@@ -63,8 +72,14 @@ def page(found: Mapping[str, Any]) -> str:
 RATIOS = ("direct", "direct_304", "through", "through_304")
 
 
-def rows(part: Bench | Figures) -> str:
+def rows(part: Bench | Figures | Streams) -> str:
     """A part's figures as lines of a table."""
+    if isinstance(part, Streams):
+        return "\n".join(
+            f"| {row.name} | {row.sockets:,}{', one stalled' * row.stalled} | {row.p50_ms:.1f} | {row.p99_ms:.1f} | "
+            f"{row.max_ms:.1f} | {row.cpu_us:.1f} | {row.kb:.1f} | {row.delivered:.0%} |"
+            for row in part.rows
+        )
     if isinstance(part, Figures):
         return "\n".join(f"| {name} | {value:,.2f} |" for name, value in part.figures.items())
     return "\n".join(

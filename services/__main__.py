@@ -3,7 +3,7 @@
 import sys
 
 from services import runtime
-from services.core.errors import BadFile, BadRange, Misconfigured, UnknownName
+from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, UnknownName
 
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
 kurs SERVICE …            these services: collector pricer writer analyst api simulator
@@ -11,6 +11,7 @@ kurs collector EXCHANGE … a collector for these exchanges: binance deribit coi
 kurs import FILE …        candles from Binance's public files (klines or aggTrades, CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
 kurs verify [SYMBOL]      check that no sealed day of candles was changed
+kurs watch [CHANNEL …]    rates and candles live, of the API on this machine or at --url; --help tells more
 kurs migrate              bring the database to the newest schema, and end
 kurs openapi              print the API's description, and end
 
@@ -27,7 +28,7 @@ def main() -> None:
         sys.exit(runtime.main(words))
     except KeyboardInterrupt:
         sys.exit(130)
-    except (Misconfigured, BadFile, BadRange, UnknownName) as error:
+    except (BadFile, BadRange, BadRequest, Misconfigured, UnknownName) as error:
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
         sys.exit(2)
 

@@ -17,7 +17,7 @@ import msgspec
 import uvicorn
 import uvloop
 
-from services import archive, log
+from services import archive, log, watch
 from services.adapters import rabbit, sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
@@ -95,6 +95,8 @@ def main(words: Sequence[str]) -> int:
             return 0
         if words and words[0] in archive.COMMANDS:
             return runner.run(carried_out(settings, archive.COMMANDS[words[0]](words[1:])))
+        if words and words[0] in watch.COMMANDS:
+            return runner.run(watch.COMMANDS[words[0]](words[1:])(settings))
         return runner.run(run(settings, understood(words, settings)))
 
 
@@ -102,7 +104,7 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
     """Which services and exchanges the words name; none: all. Raises Misconfigured."""
     for word in words:
         if word not in SERVICES and word not in EXCHANGES:
-            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, "migrate", "openapi"]
+            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi"]
             near = get_close_matches(word, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise Misconfigured(f"nothing is called {word!r}; {hint}")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from loadtest import bench, load, outcome, report, rounds, wrk
-from loadtest.outcome import Bench, Figures, Load, Machine, Moment, Row, Target
+from loadtest.outcome import Bench, Fanned, Figures, Load, Machine, Moment, Row, Streams, Target
 from loadtest.watch import spell
 
 STATS = """Type,Name,Request Count,Failure Count,Requests/s,50%,75%,90%,95%,99%,99.9%,100%
@@ -62,8 +62,10 @@ def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkey
     monkeypatch.setattr(outcome, "RESULTS", tmp_path)
     for name in ("courses", "charts"):
         assert outcome.told(name, asked_in_turn()) == 0
-    for name in ("candles", "ticks"):
+    for name in ("candles", "ticks", "indicators"):
         assert outcome.told(name, Figures(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])) == 1
+    heard = Fanned("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
+    assert outcome.told("streams", Streams(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], [])) == 0
     outcome.write("load", loaded(tmp_path))
     docs = [tmp_path / "first", tmp_path / "second"]
     for folder in docs:
@@ -71,7 +73,8 @@ def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkey
     page = (docs[0] / "performance.md").read_text()
     assert "| /v1/courses, 304 | 64 | 40,000 | 1 | 3 | 0 |" in page
     assert "MISSED   failures: 2 (at most 0)" in page
-    assert page.count("| save, new | 81,234.50 |") == page.count("MISSED   of COPY: 0.5 (at least 0.85)") == 2
+    assert page.count("| save, new | 81,234.50 |") == page.count("MISSED   of COPY: 0.5 (at least 0.85)") == 3
+    assert "| Kurs | 5,000 | 20.0 | 50.5 | 60.0 | 12.0 | 23.4 | 100% |" in page
     assert "$" not in page
     for name in ("performance.md", "pictures/bench.svg", "pictures/load.svg", "pictures/latency.svg"):
         assert (docs[0] / name).read_bytes() == (docs[1] / name).read_bytes()

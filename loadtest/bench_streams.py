@@ -1,0 +1,146 @@
+"""Live streams beside their peers, in one run: `make bench ONLY=streams`.
+
+A message of 200 bytes, ten times a second, to a thousand and to five thousand sockets, and to a few while one of them
+never reads. The server has one core, the audience another; all take turns, medians count. Latency runs from the moment
+that a server begins with a message, which is in it, until a client has read it. Kurs begins with a candle: that it is
+noted in the journal, passes the bus and is written out is part of the figure.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from loadtest import outcome
+from loadtest.fanout import cast, journey
+from loadtest.fanout.audience import Heard
+from loadtest.fanout.stage import Peer, Run, Show, performed
+from loadtest.outcome import Fanned, Streams, Target
+from tests import servers
+
+ROUNDS = 5
+SECONDS = 3
+THOUSAND, MANY = Show(1_000, 10, SECONDS), Show(5_000, 10, SECONDS)
+CALM = Show(50, 500, 10)
+STALLED = CALM._replace(stalled=1)
+Runs = dict[Peer, list[Run]]
+Figure = Callable[[Run], float]
+
+
+def main() -> int:
+    """Run it all; 1 when a target is missed."""
+    try:
+        everyone = cast.cast()
+        found = {show: taken(everyone, show, ROUNDS) for show in (THOUSAND, MANY)}
+        readers = [peer for peer in everyone if peer.name in (cast.NODE, cast.BROADCAST, cast.KURS)]
+        found |= {show: taken(readers, show, 3) for show in (CALM, STALLED)}
+        with servers.private() as here:
+            rates, candles = (journey.travelled(here, kind) for kind in (journey.RATES, journey.CANDLES))
+    except servers.Missing as missing:
+        print(f"bench: {missing}", file=sys.stderr)
+        return 2
+    rows = [row(peer, show, runs) for show, some in found.items() for peer, runs in some.items()]
+    reached, wished = [*targets(found), *arrived(rates)], [*aims(found), *arrived_as_candles(candles)]
+    print(table(rows), *reached, *(f"aim: {aim}" for aim in wished), sep="\n")
+    return outcome.told("streams", Streams(outcome.machine(), rows, reached, wished))
+
+
+def taken(everyone: Sequence[Peer], show: Show, rounds: int) -> Runs:
+    """All peers in turn, several times."""
+    found: Runs = {peer: [] for peer in everyone}
+    for number in range(rounds):
+        print(f"{show.sockets} sockets, {show.stalled} stalled, round {number + 1} of {rounds}", file=sys.stderr)
+        for peer, runs in found.items():
+            runs.append(performed(peer, show))
+    return found
+
+
+def row(peer: Peer, show: Show, runs: Sequence[Run]) -> Fanned:
+    """The medians."""
+    expected = (show.sockets - show.stalled) * show.per_second * show.seconds
+
+    return Fanned(
+        name=peer.name,
+        sockets=show.sockets,
+        stalled=show.stalled,
+        p50_ms=middle(runs, lambda run: run.heard.p50_ms),
+        p99_ms=middle(runs, p99),
+        max_ms=middle(runs, lambda run: run.heard.max_ms),
+        cpu_us=middle(runs, lambda run: run.cpu_us, 1),
+        kb=middle(runs, lambda run: run.kb, 1),
+        delivered=middle(runs, lambda run: run.heard.messages / expected),
+    )
+
+
+def targets(found: Mapping[Show, Runs]) -> list[Target]:
+    """What Kurs promises."""
+    named = {show: {peer.name: runs for peer, runs in some.items()} for show, some in found.items()}
+    ours, theirs = named[MANY][cast.KURS], named[MANY][cast.NODE]
+    calm, stalled = named[CALM][cast.KURS], named[STALLED][cast.KURS]
+    return [
+        Target(f"p99 at {MANY.sockets:,}, of {cast.NODE}", ratio(ours, theirs, p99), most=1),
+        Target("kB per connection", middle(ours, lambda run: run.kb), most=30),
+        Target("p99 beside one that never reads, of that without", ratio(stalled, calm, p99), most=1.25),
+        Target("kB for the one that never reads", middle(stalled, grown) - middle(calm, grown), most=500),
+    ]
+
+
+def arrived(heard: Heard) -> list[Target]:
+    """A quote's way from the exchange's frame to a client, over RabbitMQ."""
+    deliveries = journey.PER_SECOND * journey.SOCKETS / journey.SYMBOLS * heard.seconds
+    return [
+        Target("quotes that arrive as rates, of all", round(heard.messages / deliveries, 3), least=0.99),
+        Target("from the exchange's frame to a client, p50 ms", heard.p50_ms, most=5),
+        Target("from the exchange's frame to a client, p99 ms", heard.p99_ms, most=50),
+    ]
+
+
+def arrived_as_candles(heard: Heard) -> list[Target]:
+    """A trade's way to a client, through the writer's commit. Whoever commits more at once tells of fewer forms."""
+    return [
+        Target("from a trade's frame, through the commit, p50 ms", heard.p50_ms, most=50),
+        Target("from a trade's frame, through the commit, p99 ms", heard.p99_ms, most=250),
+    ]
+
+
+def aims(found: Mapping[Show, Runs]) -> list[Target]:
+    """What Kurs would like to reach."""
+    named = {peer.name: runs for peer, runs in found[MANY].items()}
+    return [
+        Target(f"p99 at {MANY.sockets:,}, of {cast.FLOOR}", ratio(named[cast.KURS], named[cast.FLOOR], p99), most=1.35)
+    ]
+
+
+def ratio(ours: Sequence[Run], theirs: Sequence[Run], figure: Figure) -> float:
+    """The median of the rounds'."""
+    return round(median(figure(one) / figure(other) for one, other in zip(ours, theirs, strict=True)), 3)
+
+
+def middle(runs: Sequence[Run], figure: Figure, digits: int = 2) -> float:
+    """The median of the rounds."""
+    return round(median(map(figure, runs)), digits)
+
+
+def p99(run: Run) -> float:
+    """In ms."""
+    return run.heard.p99_ms
+
+
+def grown(run: Run) -> float:
+    """In kB, while it was measured."""
+    return run.grown_kb
+
+
+def table(rows: Sequence[Fanned]) -> str:
+    """For a terminal."""
+    heads = ("sockets", "stalled", "p50 ms", "p99 ms", "max ms", "CPU µs", "kB", "read")
+    lines = [f"{'':38}" + "".join(f"{head:>10}" for head in heads)]
+    lines += [
+        f"{row.name:38}{row.sockets:10,}{row.stalled:10}{row.p50_ms:10.2f}{row.p99_ms:10.2f}{row.max_ms:10.2f}"
+        f"{row.cpu_us:10.1f}{row.kb:10.1f}{row.delivered:10.0%}"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The audience, a program in C: it costs the machine a tenth of what it measures."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from loadtest.fanout import programs
+from loadtest.fanout.cores import CLIENT, pinned
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What was read within so many seconds. `lost` sockets were closed by the server; `size` is a message's mean."""
+
+    messages: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    size: float
+    cpu_seconds: float
+    lost: int
+
+
+class Seats(NamedTuple):
+    """Who listens, where. Each of the `requests` is sent by every so-manieth socket; the last `stalled` never read."""
+
+    sockets: int
+    port: int
+    path: str = "/"
+    marker: str = '"close":'
+    requests: Sequence[str] = ()
+    stalled: int = 0
+
+
+def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Callable[[], None]) -> Heard:
+    """What the audience hears. Raises RuntimeError when not every socket hears something within a minute.
+
+    Calls `seated` once all are connected, and `ready`, just before it is measured, once all have heard something.
+    """
+    words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
+    command = pinned(CLIENT, str(programs.compiled("audience")), *map(str, words))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdin
+        assert process.stdout
+        for told, expected in ((seated, "seated"), (ready, "ready")):
+            if process.stdout.readline().strip() != expected:
+                raise RuntimeError(f"{seats.sockets} sockets on port {seats.port} are not {expected}")
+            told()
+        found, _ = process.communicate("now\n")
+        return msgspec.json.decode(found, type=Heard)

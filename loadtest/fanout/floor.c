@@ -1,0 +1,110 @@
+/* The floor of a fan-out: one `send` of a ready frame per socket, in turn, that waits for nobody.
+
+   floor PORT SIZE PER_SECOND, which begins at SIGUSR2
+
+   It speaks no more of RFC 6455 than the audience needs: every handshake gets the same answer, what clients say is not
+   read, and a client that takes less than all of a frame is let go. */
+
+#define _GNU_SOURCE
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST = 65536, HEAD = 4 };
+
+static int clients[MOST], count;
+static volatile sig_atomic_t begun;
+
+static void begin(int number)
+{
+    begun = number;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000) + time.tv_nsec / 1000;
+}
+
+static int listening(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) {
+        perror("floor");
+        exit(1);
+    }
+    return listener;
+}
+
+static void admit(int listener)
+{
+    static const char welcome[] = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+                                  "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    char request[4096];
+    int client = accept(listener, NULL, NULL), yes = 1;
+    if (client < 0)
+        return;
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (count < MOST && recv(client, request, sizeof request, 0) > 0 &&
+        send(client, welcome, sizeof welcome - 1, MSG_NOSIGNAL) > 0)
+        clients[count++] = client;
+    else
+        close(client);
+}
+
+static void fan_out(char *frame, int size)
+{
+    char text[64];
+    int64_t now = now_us();
+    int length = snprintf(text, sizeof text, "%lld.%06lld", (long long)(now / 1000000), (long long)(now % 1000000));
+    int used = snprintf(frame + HEAD, size, "{\"type\":\"price_update\",\"close\":\"%.*s\",\"padding\":\"", length, text);
+    memset(frame + HEAD + used, 'x', size - used - 2);
+    memcpy(frame + HEAD + size - 2, "\"}", 2);
+    for (int i = 0; i < count;) {
+        if (send(clients[i], frame, HEAD + size, MSG_DONTWAIT | MSG_NOSIGNAL) == HEAD + size) {
+            i++;
+        } else {
+            close(clients[i]);
+            clients[i] = clients[--count];
+        }
+    }
+}
+
+int main(int words, char **word)
+{
+    if (words != 4) {
+        fputs("floor PORT SIZE PER_SECOND\n", stderr);
+        return 2;
+    }
+    int size = atoi(word[2]);
+    int64_t every = 1000000 / atoi(word[3]), next = now_us();
+    struct pollfd listener = {.fd = listening(atoi(word[1])), .events = POLLIN};
+    char *frame = malloc(HEAD + size + 1);
+    frame[0] = (char)0x81, frame[1] = 126, frame[2] = (char)(size >> 8), frame[3] = (char)size;
+    signal(SIGUSR2, begin);
+    for (;;) {
+        int64_t left = next - now_us();
+        if (!begun) {
+            next = now_us();
+            if (poll(&listener, 1, -1) > 0)
+                admit(listener.fd);
+        } else if (left <= 0) {
+            fan_out(frame, size);
+            next += every;
+        } else if (poll(&listener, 1, (int)((left + 999) / 1000)) > 0) {
+            admit(listener.fd);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+"""Kurs' API on a bus in memory, and candles that are told as its writer tells them, from SIGUSR2 on.
+
+python -m loadtest.fanout.kurs PORT PER_SECOND
+"""
+
+import asyncio
+import sys
+import time
+from decimal import Decimal
+
+import uvloop
+from fastapi import APIRouter
+
+from loadtest.fanout import turns
+from services import runtime
+from services.core.model import Bar, Candle, Instrument, Origin, Series
+from services.core.timeframes import MINUTE
+from services.ports import Deps
+from services.runtime import Process
+from services.settings import load
+from services.telling import Teller
+
+SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
+SIZE = Decimal("12.5")
+
+
+def candle() -> Candle:
+    """The running minute. Its close is when it was made, in seconds of the monotonic clock."""
+    now, opened = Decimal(f"{time.monotonic():.6f}"), int(time.time() * 1000) // MINUTE * MINUTE
+    return Candle(SERIES, Bar(opened, SIZE, now, SIZE, now, SIZE, SIZE, 7), False, Origin.TICKS)
+
+
+async def tell(deps: Deps) -> None:
+    """Tell of a candle at every turn."""
+    teller = Teller(deps)
+    async for _ in turns.from_signal(float(sys.argv[2])):
+        await teller.tell(candle())
+
+
+ROUTERS: list[APIRouter] = []
+JOBS = [tell]
+NEEDS: tuple[str, ...] = ()
+
+
+if __name__ == "__main__":
+    runtime.SERVICES = ("api", "teller")  # type: ignore[assignment]
+    sys.modules["services.teller"] = sys.modules[__name__]
+    settings = load(port=int(sys.argv[1]), market="live", exchanges=("binance",), data_dir=".")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(runtime.run(settings, Process(("api", "teller"), ("binance",)))))

@@ -1,0 +1,74 @@
+"""The peers in Python, on uvloop, which begin at SIGUSR2.
+
+python -m loadtest.fanout.peers broadcast|queues PORT SIZE PER_SECOND
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from loadtest import asgi
+from loadtest.fanout import turns
+
+
+def message(size: int) -> str:
+    """So many bytes, with the moment they were made in seconds of the monotonic clock."""
+    head = f'{{"type":"price_update","close":"{time.monotonic():.6f}","padding":"'
+    return f'{head.ljust(size - 2, "x")}"}}'
+
+
+async def by_broadcast(port: int, size: int, per_second: float) -> None:
+    """The way of websockets' documentation."""
+
+    async def stay(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
+        async for _ in turns.from_signal(per_second):
+            broadcast(server.connections, message(size))
+
+
+async def by_queues(port: int, size: int, per_second: float) -> None:
+    """A route as one would write it: every client has a queue, and a task that empties it."""
+    app, queues = FastAPI(), set[asyncio.Queue[str]]()
+
+    @app.websocket("/")
+    async def stream(websocket: WebSocket) -> None:
+        await websocket.accept()
+        queue = asyncio.Queue[str]()
+        queues.add(queue)
+        try:
+            while True:
+                await websocket.send_text(await queue.get())
+        except WebSocketDisconnect:
+            pass
+        finally:
+            queues.discard(queue)
+
+    async def publish() -> None:
+        async for _ in turns.from_signal(per_second):
+            made = message(size)
+            for queue in queues:
+                queue.put_nowait(made)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publish())
+        group.create_task(asgi.serve(app, port))
+
+
+WAYS: dict[str, Callable[[int, int, float], Coroutine[Any, Any, None]]] = {
+    "broadcast": by_broadcast,
+    "queues": by_queues,
+}
+
+
+if __name__ == "__main__":
+    way, port, size, per_second = sys.argv[1:]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(WAYS[way](int(port), int(size), float(per_second)))

@@ -1,0 +1,65 @@
+"""A Binance that quotes, or trades, whatever it is asked for, in even turns from SIGUSR2 on.
+
+python -m loadtest.fanout.source PORT bookTicker|aggTrade PER_SECOND
+
+A price is the moment it was sent, in seconds of the monotonic clock.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import uvloop
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from loadtest.fanout import turns
+
+
+def answer(connection: ServerConnection, request: Request) -> Response | None:
+    """Whatever is asked for trades, and has no past; a stream is a socket's matter."""
+    path, _, query = request.path.partition("?")
+    if path.endswith("/stream"):
+        return None
+    symbol = parse_qs(query).get("symbol", [""])[0]
+    listed: object = {"symbols": [{"symbol": symbol, "status": "TRADING"}]} if path.endswith("exchangeInfo") else []
+    return connection.respond(200, json.dumps(listed))
+
+
+def frame(kind: str, symbol: str, number: int) -> str:
+    """News of one symbol, as of now."""
+    price = f"{time.monotonic():.6f}"
+    said: dict[str, object] = {"s": symbol, "u": number, "b": price, "B": "1", "a": price, "A": "1"}
+    if kind == "aggTrade":
+        now = time.time_ns() // 1_000_000
+        said = {"e": kind, "E": now, "s": symbol, "a": number, "p": price, "q": "1", "f": number, "l": number, "T": now}
+        said["m"] = False
+    return json.dumps({"stream": f"{symbol.lower()}@{kind}", "data": said})
+
+
+async def main(port: int, kind: str, per_second: float) -> None:
+    """Serve until it is killed."""
+    streams = dict[ServerConnection, list[str]]()
+
+    async def join(connection: ServerConnection) -> None:
+        assert connection.request
+        names = parse_qs(urlsplit(connection.request.path).query)["streams"][0].split("/")
+        streams[connection] = sorted({name.partition("@")[0].upper() for name in names})
+        await connection.wait_closed()
+        del streams[connection]
+
+    async with serve(join, "127.0.0.1", port, process_request=answer, compression=None):
+        numbers = itertools.count(1)
+        async for _ in turns.from_signal(per_second):
+            number = next(numbers)
+            for connection, symbols in list(streams.items()):
+                round_, place = divmod(number, len(symbols))
+                await connection.send(frame(kind, symbols[place], round_))
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

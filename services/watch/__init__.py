@@ -1,0 +1,5 @@
+"""Rates and candles live in a terminal: `kurs watch`."""
+
+from services.watch.command import COMMANDS
+
+__all__ = ["COMMANDS"]

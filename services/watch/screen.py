@@ -1,0 +1,98 @@
+"""Where a person looks: a table that is drawn again in a terminal, lines anywhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from services.core import times
+from services.watch.events import Event
+from services.watch.words import Line, line, sentence
+
+DRAWN_PER_SECOND = 5
+
+
+class Screen(Protocol):
+    """What both can do."""
+
+    def show(self, event: Event) -> None:
+        """Something was told."""
+
+    def note(self, text: str) -> None:
+        """Something about the watching itself."""
+
+
+@contextmanager
+def screen(console: Console, notes: Console) -> Iterator[Screen]:
+    """The table where the console is a terminal; else lines, and notes beside them."""
+    if not console.is_terminal:
+        yield Lines(console, notes)
+        return
+    with Board(console) as board:
+        yield board
+
+
+class Lines:
+    """A line for each event."""
+
+    def __init__(self, console: Console, notes: Console) -> None:
+        self._console, self._notes = console, notes
+
+    def show(self, event: Event) -> None:
+        """Write it."""
+        self._console.file.write(f"{sentence(event)}\n")
+        self._console.file.flush()
+
+    def note(self, text: str) -> None:
+        """Write it where it disturbs nobody who reads the lines."""
+        self._notes.print(text, markup=False, highlight=False)
+
+
+class Board:
+    """A row for each thing, and whether it went up or down."""
+
+    def __init__(self, console: Console) -> None:
+        self._rows: dict[str, tuple[Line, str]] = {}
+        self._note = "connecting …"
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=DRAWN_PER_SECOND)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take it in; the next drawing has it."""
+        told = line(event)
+        if told is None:
+            self._note = sentence(event)
+            return
+        before, style = self._rows.get(told.name, (told, ""))
+        self._rows[told.name] = told, _style(before.value, told.value) or style
+        self._note = ""
+
+    def note(self, text: str) -> None:
+        """Say it below the table."""
+        self._note = text
+
+    def _table(self) -> Table:
+        table = Table("", "value", "at", "", box=None, caption=Text(self._note), caption_justify="left")
+        for told, style in self._rows.values():
+            at = times.written(told.time)[11:19] if told.time else ""
+            table.add_row(told.name, Text(told.value, style), at, Text(told.more, "dim"))
+        return table
+
+
+def _style(before: str, value: str) -> str:
+    """Green after a rise, red after a fall."""
+    try:
+        change = float(value) - float(before)
+    except ValueError:
+        return ""
+    return "green" if change > 0 else "red" if change < 0 else ""

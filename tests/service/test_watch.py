@@ -1,0 +1,145 @@
+"""`kurs watch` before a real API: it goes on where it was cut off, and says things as a person reads them."""
+
+import asyncio
+import io
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from services.core.model import Bar, Candle, Instrument, Leg, Offer, Origin, Rate, Series
+from services.core.timeframes import MINUTE
+from services.watch.events import Event
+from services.watch.screen import screen
+from tests.live import Replica, replica
+from tests.market import until
+
+SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
+START = 1_795_392_000_000
+ROOT = Path(__file__).parents[2]
+CUTS, CANDLES = 8, 10  # so many candles between two cuts
+
+
+class Relay:
+    """What lies between, and breaks."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address.split(":")
+        self._writers: list[asyncio.StreamWriter] = []
+        self.joined = 0
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._address)
+        self._writers += (writer, back)
+        self.joined += 1
+        await asyncio.gather(_pass(reader, back), _pass(there, writer))
+
+
+@asynccontextmanager
+async def relayed(address: str) -> AsyncIterator[tuple[Relay, str]]:
+    relay = Relay(address)
+    async with await asyncio.start_server(relay.join, "127.0.0.1", 0) as server:
+        yield relay, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        relay.cut()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while some := await reader.read(65_536):
+            writer.write(some)
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+def candle(number: int) -> Candle:
+    price = Decimal(number)
+    bar = Bar(START + number * MINUTE, price, price, price, price, Decimal(1), price, 3)
+    return Candle(SERIES, bar, True, Origin.EXCHANGE)
+
+
+async def watching(folder: Path, *words: str, stdout: int = PIPE) -> Process:
+    command = (sys.executable, "-m", "services", "watch", *words)
+    return await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdout=stdout, stderr=PIPE, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: Path) -> None:
+    async with replica() as here, relayed(here.address) as (relay, url):
+        await here.tell(candle(0))
+        process = await watching(tmp_path, "candles:BTCUSDT:1m", "--url", url)
+        assert process.stdout
+        assert process.stderr
+        lines = [await process.stdout.readline()]
+        for cut in range(CUTS):
+            for number in range(CANDLES):
+                await here.tell(candle(1 + cut * CANDLES + number))
+            relay.cut()
+            await until(lambda cuts=cut + 1: relay.joined > cuts, 20)  # type: ignore[misc]
+        async with asyncio.timeout(20):
+            lines += [await process.stdout.readline() for _ in range(CUTS * CANDLES)]
+        assert [int(line.split()[2]) for line in lines] == list(range(CUTS * CANDLES + 1))
+        assert b" BTCUSDT:1m 0 2026-11-23T00:00:00Z open 0 high 0 low 0 closed" in lines[0]
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert b"trying again" in await process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("btc_used",), b"btc_usd"),
+        (("--timer", "-1"), b"timer"),
+        (("--url", "localhost:8000"), b"is no address"),
+    ],
+)
+async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:
+    async with replica() as here:
+        process = await watching(tmp_path, "--url", f"http://{here.address}", *words)
+        _, complaint = await process.communicate()
+        assert process.returncode == 2
+        assert said in complaint
+
+
+async def test_rates_are_lines_and_who_stops_reading_ends_it_in_peace(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    async with replica() as here:
+        await tell_rate(here, "97614.93")
+        process = await watching(tmp_path, "--url", f"http://{here.address}", stdout=writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as lines:
+            assert b" BTC-USD 97614.93 binance\n" in await asyncio.to_thread(lines.readline)
+        await tell_rate(here, "97615")
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert process.stderr
+        assert await process.stderr.read() == b""
+
+
+def test_a_terminal_has_a_table_that_tells_rises_from_falls() -> None:
+    written = io.StringIO()
+    with screen(Console(file=written, force_terminal=True, width=100), Console(file=io.StringIO())) as shown:
+        for value in ("97614.93", "97615.1"):
+            shown.show(Event("btc_usd", {"direction": "BTC-USD", "value": value, "exchange": "binance", "time": START}))
+        shown.note("the stream has ended; trying again")
+    last = written.getvalue().rpartition("BTC-USD")[2]
+    assert "\x1b[32m97615.1\x1b[0m" in last
+    assert "trying again" in last
+
+
+async def tell_rate(here: Replica, value: str) -> None:
+    leg = Leg("binance", Instrument("BTC", "USD"), Decimal(value), START, START, START + 5_000, own=True)
+    await here.tell(Rate(leg.instrument, START, (Offer("binance", (leg,), leg.value),)))

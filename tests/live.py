@@ -57,9 +57,11 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(journal: MemoryJournal | None = None, **settings: Any) -> AsyncIterator[Replica]:
+async def replica(
+    journal: MemoryJournal | None = None, kept: Listing | None = None, **settings: Any
+) -> AsyncIterator[Replica]:
     known = Settings(_env_file=None, **settings)
-    store, bus = as_store(Listing()), MemoryBus()
+    store, bus = as_store(kept or Listing()), MemoryBus()
     deps = Deps(known, SystemClock(), bus, MemoryCache(), store, Hub(), chosen(known), journal or MemoryJournal())
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
     tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]

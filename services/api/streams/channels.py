@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from services.api.candles.listing import Listing, Symbol
-from services.core.errors import BadRequest, UnknownName, unknown_name
+from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
 from services.core.indicators import parse
 from services.core.journal import CHOICE, RATES, candle_log, reading_log, state_log
 from services.core.model import Instrument, Series
@@ -12,12 +13,12 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 MOST = 100  # channels of one client
-REMEMBERED = 10_000  # channels, so that all who follow one share it
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 86_400  # intervals that a client may ask for
 RATE_SECONDS = 60  # how often a single rate is told where a client asks for no other interval
 FORMS = ("candles:SYMBOL:TIMEFRAME", "indicators:SYMBOL:TIMEFRAME:NAME", "courses", "connection", "source_changed")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Channel:
     """Something to follow. `key`: only these entries of its logs; `seconds`: the interval unless asked otherwise."""
 
@@ -42,7 +43,7 @@ class Channels:
     def __init__(self, deps: Deps, listing: Listing) -> None:
         self._listing, self._exchanges = listing, deps.settings.exchanges
         self._directions: Mapping[str, Instrument] = {_rate_name(d): d for d in deps.settings.directions}
-        self._known: dict[str, Channel] = {}
+        self._known: WeakValueDictionary[str, Channel] = WeakValueDictionary()  # all who follow one share it
 
     async def all(self, names: Sequence[str]) -> list[Channel]:
         """The channels of these names, each once. Raises BadRequest, UnknownName, Unavailable."""
@@ -54,11 +55,8 @@ class Channels:
 
     async def find(self, name: str) -> Channel:
         """The channel of a name. Raises BadRequest, UnknownName, Unavailable."""
-        if name not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[name] = await self._made(name)
-        return self._known[name]
+        known = self._known.get(name)
+        return known or self._known.setdefault(name, await self._made(name))
 
     async def _made(self, name: str) -> Channel:
         kind, _, rest = name.partition(":")
@@ -113,6 +111,15 @@ def candles(symbol: str, timeframe: str, exchange: str = "") -> str:
 def indicator(symbol: str, timeframe: str, name: str, exchange: str = "") -> str:
     """The name of a channel of an indicator's values."""
     return ":".join(filter(None, ("indicators", exchange, symbol, timeframe, name)))
+
+
+def interval(seconds: float | None) -> float | None:
+    """The interval that a client asks for; 0: each change; None: each channel's own. Raises BadRange."""
+    if seconds and not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+        raise BadRange(
+            f"timer: {seconds:g} is neither 0 (each change) nor {SHORTEST_SECONDS} to {LONGEST_SECONDS} seconds"
+        )
+    return seconds
 
 
 def _rate_name(direction: Instrument) -> str:

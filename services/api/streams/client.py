@@ -59,9 +59,8 @@ class Client:
     def leave(self) -> None:
         """The connection is over."""
         self.unfollow(list(self.slots))
-        for task in (self._task, *self._pacing.values()):
-            if task:
-                task.cancel()
+        if self._task:
+            self._task.cancel()
         self.fan.leave(self)
         metrics.CLIENTS.labels(self.words.name).dec()
 
@@ -72,25 +71,32 @@ class Client:
 
         `seconds`: the interval of those that have one, instead of their own.
         """
-        new = [channel for channel in channels if channel not in self.slots]
-        places = {channel: after.get(channel) or [0] * len(channel.logs) for channel in new}
-        await self.fan.know({log: place for c in new for log, place in zip(c.logs, places[c], strict=True)})
-        for channel in new:
-            interval = 0 if not channel.paced else channel.seconds if seconds is None else seconds
-            self.slots[channel] = [Slot(self, channel, self.fan.log(name), interval) for name in channel.logs]
-        for channel in new:
-            for slot, place in zip(self.slots[channel], places[channel], strict=True):
-                await self._begin(slot, place)
+        new = {
+            channel: self._slots(channel, after.get(channel, ()), seconds)
+            for channel in channels
+            if channel not in self.slots
+        }
+        slots = [slot for each in new.values() for slot in each]
+        await self.fan.know((slot.log, slot.position) for slot in slots)
+        for slot in slots:
+            await self.fan.look(slot.channel, slot.log)
+        self.slots |= new  # only now, and without a pause from here on: what is half begun is not to be read on
+        for slot in slots:
+            self._begin(slot)
         self.read_on()
 
-    async def _begin(self, slot: Slot, place: int) -> None:
-        unknown = place > slot.log.number
-        standing = [] if place and not slot.seconds else await self.fan.standing(slot.channel, slot.log)
-        slot.position = place
-        if standing or not place:
-            self._stand(slot, standing)
-        if unknown:
+    def _slots(self, channel: Channel, places: Sequence[int], seconds: float | None) -> list[Slot]:
+        interval = 0 if not channel.paced else channel.seconds if seconds is None else seconds
+        slots = [Slot(self, channel, self.fan.log(name), interval) for name in channel.logs]
+        for slot, place in zip(slots, places, strict=False):
+            slot.position = place
+        return slots
+
+    def _begin(self, slot: Slot) -> None:
+        if slot.position > slot.log.number:
             self.begin_anew(slot)
+        elif slot.seconds or not slot.position:
+            self._stand(slot, slot.log.standing)
         if slot.seconds:
             self._pace(slot.seconds)
         else:
@@ -101,6 +107,8 @@ class Client:
         for channel in channels:
             for slot in self.slots.pop(channel, ()):
                 slot.log.slots.pop(slot, None)
+        for seconds in self._pacing.keys() - {slot.seconds for slots in self.slots.values() for slot in slots}:
+            self._pacing.pop(seconds).cancel()
 
     @property
     def cursor(self) -> str:
@@ -134,7 +142,7 @@ class Client:
     def begin_anew(self, slot: Slot) -> None:
         """What was told since then cannot be had: go on from how things stand."""
         self.say(self.words.notice("reset", [slot.channel.name], UNKNOWN))
-        self._renew(slot)
+        self._stand(slot, slot.log.number)
 
     def fall_behind(self) -> None:
         """It does not read what it is sent: it is sent nothing more until it has."""
@@ -159,6 +167,8 @@ class Client:
         entries: list[Entry] | None = []
         with suppress(Unavailable):
             entries = await self.fan.after(slot.log, slot.position) if slot.position else None
+        if slot not in self.slots.get(slot.channel, ()):  # it was unfollowed meanwhile
+            return True
         if entries is None or (not entries and last):
             self.begin_anew(slot)
             return True
@@ -169,30 +179,34 @@ class Client:
         return bool(entries)
 
     async def _waiting(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._drained(0)
-        except TimeoutError:
-            metrics.CUT.inc()
-            self._end(slow=True)
+        if not await self.reads(0):
             return
         if late := self._late():
             metrics.SKIPPED.inc()
             self.say(self.words.notice("skipped", sorted({slot.channel.name for slot in late}), SLOW))
         for slot in late:
-            self._renew(slot)
+            self._stand(slot, slot.log.standing)
         self.live = True
+        self.read_on()
+
+    async def reads(self, most: int = FULL) -> bool:
+        """Wait until no more than `most` bytes wait for it; False: that took too long, and it is cut."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._drained(most)
+        except TimeoutError:
+            metrics.CUT.inc()
+            self._end(slow=True)
+            return False
+        return True
 
     async def _drained(self, most: int) -> None:
         while self.wire.get_write_buffer_size() > most:  # noqa: ASYNC110  a transport tells only its protocol
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _renew(self, slot: Slot) -> None:
-        self._stand(slot, self.fan.known(slot.channel, slot.log))
-
-    def _stand(self, slot: Slot, entries: Sequence[Entry]) -> None:
-        """Say how things stand; only who has heard all of it has come that far."""
-        number = slot.log.number
+    def _stand(self, slot: Slot, number: int) -> None:
+        """Say how things stand up to a number; only who has heard all of it has come that far."""
+        entries = self.fan.known(slot.channel, slot.log, number)
         for left, entry in enumerate(entries, 1 - len(entries)):
             slot.position = slot.position if left else number
             self.say(self.words.standing(self, slot, entry))
@@ -208,8 +222,8 @@ class Client:
             await asyncio.sleep(seconds)
             await self._drained(FULL)
             for slot in [slot for slots in self.slots.values() for slot in slots if slot.seconds == seconds]:
-                slot.position = slot.log.number
-                for entry in self.fan.known(slot.channel, slot.log):
+                slot.position = slot.log.standing
+                for entry in self.fan.known(slot.channel, slot.log, slot.position):
                     self.tell(slot, News(entry))
 
     def _end(self, slow: bool) -> None:

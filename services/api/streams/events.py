@@ -6,17 +6,16 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.asked import words_of
 from services.api.streams import cursor
-from services.api.streams.channels import Channels
+from services.api.streams.channels import Channels, interval
 from services.api.streams.client import Client
 from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
 from services.api.streams.frames import chunk
 from services.api.streams.words import EVENTS
-from services.core.errors import BadRange, BadRequest
+from services.core.errors import BadRequest
 from services.web import Headers
 
 RETRY = b"retry: 3000\n\n"
-LONGEST_SECONDS = 86_400
 HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -60,9 +59,6 @@ def timer(words: Mapping[str, list[str]]) -> float | None:
     if not values:
         return None
     try:
-        seconds = float(values[0])
+        return interval(float(values[0]))
     except ValueError:
         raise BadRequest(f"timer: {values[0][:40]!r} is not a number of seconds: write timer=5") from None
-    if not 0 <= seconds <= LONGEST_SECONDS:
-        raise BadRange(f"timer: {values[0][:40]} is not from 0 (each change) to {LONGEST_SECONDS} seconds")
-    return seconds

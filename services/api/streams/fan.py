@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ from services.web import Once
 LOOK_SECONDS = 1  # between two looks for what the bus did not bring
 WISH_SECONDS, WISHED_MS = 10, 30_000
 PAGE = 500  # entries that are read at once
+REMEMBERED = 10_000  # logs; then those that nobody follows are forgotten
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +41,8 @@ class Fan:
     def __init__(self, deps: Deps) -> None:
         self._deps, self._hub, self._journal = deps, deps.hub, deps.journal
         self.members: dict[Member, None] = {}
-        self._logs: dict[str, Log] = {}
+        self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()  # those that are heard of or followed
+        self._remembered: set[Log] = set()  # heard of, whoever follows them
         self._once: Once[tuple[str, int], list[Entry] | None] = Once()
         self._last: Once[Series, list[Candle]] = Once()
         self._tending: asyncio.Task[None] | None = None
@@ -72,31 +75,28 @@ class Fan:
             found = self._logs[name] = Log(name)
         return found
 
-    async def know(self, positions: Mapping[str, int]) -> None:
-        """Learn how far logs are of which less was heard than what others have. An absent journal leaves that open."""
-        logs = [self.log(name) for name in positions]
-        unsure = [log for log in logs if not log.asked or log.number < positions[log.name]]
+    async def know(self, places: Iterable[tuple[Log, int]]) -> None:
+        """Learn how far logs are of which less is known than what others have. An absent journal leaves that open."""
+        unsure = {log: None for log, place in places if not log.asked or log.number < place}
         with suppress(Unavailable):
-            await self._learn(unsure)
+            await self._learn(list(unsure))
 
     async def after(self, log: Log, number: int) -> list[Entry] | None:
         """A page of what was told after that number; None: it is not known. Who asks the same shares the answer."""
         return await self._once.make((log.name, number), self._read)
 
-    async def standing(self, channel: Channel, log: Log) -> list[Entry]:
-        """How things stand on a channel; of a series of which nothing was told yet, as the store has it."""
+    async def look(self, channel: Channel, log: Log) -> None:
+        """Learn how things stand in a series of which nothing was heard yet. An absent store leaves that open."""
         if channel.series and not channel.indicator and log.newest is None and log.last is None:
             with suppress(Unavailable):
                 kept = await self._last.make(channel.series, self._kept)
                 log.newest = log.newest or next(iter(kept), None)
-        return self.known(channel, log)
 
-    def known(self, channel: Channel, log: Log) -> list[Entry]:
-        """How things stand on a channel as far as it was heard: entries that hold up to the log's number."""
-        place = Place(log.number, log.number)
+    def known(self, channel: Channel, log: Log, number: int) -> list[Entry]:
+        """How things stand on a channel, as far as it is at hand: entries that hold up to that number of the log."""
         if channel.series and log.newest is None:
-            return [replace(log.last, number=place.number)] if log.last else []
-        return [entered(message, place) for message in self._newest(channel, log)]
+            return [replace(log.last, number=number)] if log.last else []
+        return [entered(message, Place(number, number)) for message in self._newest(channel, log)]
 
     def _newest(self, channel: Channel, log: Log) -> list[Placed]:
         found: list[Placed | None]
@@ -112,8 +112,10 @@ class Fan:
 
     def _heard(self, message: Placed) -> None:
         place, log = message.place or Place(0, 0), self.log(log_of(message))
-        if place.number > log.number or not place.previous:
-            log.number = place.number
+        self._remembered.add(log)
+        if not place.previous:
+            log.number = log.heard = place.number
+        log.number, log.heard = max(log.number, place.number), max(log.heard, place.number)
         if isinstance(message, Candle | Reading) and (log.newest is None or _opening(message) >= _opening(log.newest)):
             log.newest = message
         if log.slots:
@@ -140,20 +142,25 @@ class Fan:
         for second in range(2**62):
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                for log in await self._learn([log for log in self._logs.values() if log.slots]):
+                for log in await self._learn([log for log in list(self._logs.values()) if log.slots]):
                     for slot in list(log.slots):
                         slot.follower.read_on()
                 if second % WISH_SECONDS == 0:
+                    self._forget()
                     await self.wish()
             except Unavailable as error:
                 logger.debug("live streams look again later: %s", error)
             for member in list(self.members):
                 member.beat(second)
 
+    def _forget(self) -> None:
+        if len(self._remembered) > REMEMBERED:
+            self._remembered = {log for log in self._remembered if log.slots}
+
     async def wish(self) -> None:
         """Ask for the indicators that are watched here; soon again, if the bus does not take it."""
         until = self._deps.clock.now() + WISHED_MS
-        channels = {slot.channel for log in self._logs.values() for slot in log.slots}
+        channels = {slot.channel for log in list(self._logs.values()) for slot in log.slots}
         watched = {(each.series, each.indicator) for each in channels if each.series and each.indicator}
         with suppress(Unavailable):
             await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))

@@ -49,15 +49,22 @@ class Follower(Protocol):
 
 
 class Log:
-    """One log. `number`: of its newest entry; 0: none is known. `asked`: the journal was, and had `last`."""
+    """One log. `number`: of its newest entry; 0: none is known. `heard`: of the newest that the bus brought; the
+    journal may be ahead. `asked`: the journal was, and had `last`.
+    """
 
-    __slots__ = ("asked", "last", "name", "newest", "number", "slots")
+    __slots__ = ("__weakref__", "asked", "heard", "last", "name", "newest", "number", "slots")
 
     def __init__(self, name: str) -> None:
-        self.name, self.number, self.asked = name, 0, False
+        self.name, self.number, self.heard, self.asked = name, 0, 0, False
         self.newest: Candle | Reading | None = None
         self.last: Entry | None = None
         self.slots: dict[Slot, None] = {}  # that are told of each change
+
+    @property
+    def standing(self) -> int:
+        """The number up to which it is at hand how things stand."""
+        return self.heard or self.number
 
 
 class Slot:

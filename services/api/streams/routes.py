@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["streams"])
     operation_id="stream",
     summary="Live events",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Events without end"}},
+    responses={200: {"content": {"text/event-stream": schemas.EVENTS}, "description": "Events without end"}},
     openapi_extra=parameters(schemas.StreamQuestion),
 )
 async def stream(connection: HTTPConnection) -> Response:

@@ -6,6 +6,13 @@ from pydantic import BaseModel, Field
 
 from services.api.schemas import example
 
+EVENTS = {
+    "schema": {"type": "string"},
+    "example": "id: 1795733334123000\nevent: btc_usd\n"
+    'data: {"direction":"BTC-USD","value":"97595.412013","bid":"97595.41","ask":"97595.42","exchange":"binance",'
+    '"simulated":false,"seq":1795733334123000,"time":1795733334123}\n\n',
+}
+
 
 class StreamQuestion(BaseModel):
     """What to follow."""
@@ -16,7 +23,10 @@ class StreamQuestion(BaseModel):
         examples=["btc_usd,connection,candles:BTCUSDT:1m"],
     )
     timer: float | None = Field(
-        None, ge=0, description="Seconds between two events of a rate; 0: at each change; without it 60, `courses`: 0"
+        None,
+        ge=0,
+        description="Seconds between two events of a rate; 0: at each change; without it 60, `courses`: 0; "
+        "from 0.1 to 86400",
     )
     after: str | None = Field(None, description="A cursor, where Last-Event-ID cannot be sent")
 

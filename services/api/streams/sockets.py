@@ -1,13 +1,12 @@
 """`/ws/chart-data`: the WebSocket."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from services.api.streams import cursor, requests
-from services.api.streams.channels import MOST, Channel, Channels
+from services.api.streams.channels import MOST, Channels, interval
 from services.api.streams.client import Client
 from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
@@ -54,6 +53,7 @@ class Sockets:
                 reason = f"more than {RATE.most} messages in {RATE.seconds:.0f} s"
                 await send({"type": "websocket.close", "code": FLOOD, "reason": reason})
                 return
+            await client.reads()
             await self._answer(client, message)
 
     async def _answer(self, client: Client, message: Any) -> None:
@@ -70,7 +70,7 @@ class Sockets:
         if request.action == "ping":
             _say(client, request.id, type="pong")
             return
-        channels = await self._channels.all(request.names)
+        channels, seconds = await self._channels.all(request.names), interval(request.timer)
         if request.action == "unsubscribe":
             client.unfollow(channels)
             _confirm(client, "unsubscribed", request)
@@ -79,12 +79,7 @@ class Sockets:
             raise BadRequest(f"a connection has at most {MOST} subscriptions")
         after = cursor.parsed(request.place, channels) if request.action == "resume" else {}
         _confirm(client, "subscribed" if request.action == "subscribe" else "resumed", request)
-        await self._follow(client, channels, after, request.timer)
-
-    async def _follow(
-        self, client: Client, channels: Sequence[Channel], after: dict[Channel, list[int]], seconds: float | None
-    ) -> None:
-        await client.follow(channels, after, 0 if seconds is None else seconds)
+        await client.follow(channels, after, seconds or 0)
         if any(channel.indicator for channel in channels):
             await self._fan.wish()
 

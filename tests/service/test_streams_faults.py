@@ -1,0 +1,148 @@
+"""Live streams when something is late or away, and clients who ask for too much."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.adapters.memory import MemoryBus, MemoryJournal
+from services.api.streams.channels import Channel
+from services.api.streams.client import Client as Served
+from services.api.streams.logs import FULL, Log
+from services.core.journal import Entry
+from services.core.model import Candle, Series
+from services.core.timeframes import TIMEFRAMES
+from services.telling import Teller
+from tests.live import Listing, Replica, client, replica
+from tests.market import until
+from tests.service.test_streams import BTC, SERIES, candle, rate, stalled
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Replica]:
+    async with replica() as running:
+        yield running
+
+
+class Slow(MemoryJournal):
+    """A journal that answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+        self.asked.set()
+        await self.may.wait()
+        return await super().after(log, number, most)
+
+
+class SlowStore(Listing):
+    """A store that tells the last candle when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+        await self.may.wait()
+        return await super().last(series, until, count)
+
+
+def mute(here: Replica) -> Teller:
+    """A voice that reaches the journal, but nobody over the bus."""
+    return Teller(here.deps._replace(bus=MemoryBus()))
+
+
+async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: Replica) -> None:
+    await here.tell(candle(0, 100))
+    await mute(here).tell(candle(0, 101, closed=True), candle(1, 102))
+    async with client(here) as one:
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        assert (await one.next("snapshot"))["data"]["close"] == 100
+        told = [(await one.next("price_update"))["data"] for _ in range(2)]
+        assert [(row["close"], row["closed"]) for row in told] == [(101, True), (102, False)]
+
+
+async def test_what_is_half_begun_does_not_begin_anew() -> None:
+    store = SlowStore()
+    async with replica(kept=store) as here, client(here) as one:
+        await here.tell(rate(BTC, "1"))
+        await one.ask(action="subscribe", channels=["courses"])
+        await one.next("snapshot")
+        await mute(here).tell(candle(0, 100))  # known to the journal, and not to this replica
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.next("subscribed")
+        await mute(here).tell(rate(BTC, "2"))
+        assert (await one.next("courses_update"))["data"]["value"] == "2"  # read in the journal meanwhile
+        store.may.set()
+        await here.tell(candle(0, 101))
+        assert (await one.next())["data"]["close"] == 101
+
+
+async def test_what_was_unsubscribed_is_not_told_although_it_was_being_read() -> None:
+    journal = Slow()
+    async with replica(journal) as here, client(here) as one:
+        await here.tell(candle(0, 100))
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.next("snapshot")
+        await mute(here).tell(candle(0, 101))
+        await Teller(here.deps).tell(candle(0, 102))  # whose predecessor it lacks
+        await journal.asked.wait()
+        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.next("unsubscribed")
+        journal.may.set()
+        for _ in range(10):
+            await one.ask(action="ping")
+            assert await one.next() == {"type": "pong"}
+
+
+@pytest.mark.parametrize("timer", [-1, 0.01, 1e9])
+async def test_intervals_have_bounds(here: Replica, timer: float) -> None:
+    async with client(here) as one, httpx.AsyncClient() as http:
+        await one.ask(action="subscribe", channels=["courses"], timer=timer)
+        assert (await one.next("error"))["code"] == "bad-range"
+        answer = await http.get(here.http, params={"channels": "courses", "timer": timer})
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
+
+
+async def test_what_is_followed_no_longer_leaves_nothing_behind(here: Replica) -> None:
+    names = [f"indicators:BTCUSDT:{timeframe}:sma:{bars}" for timeframe in TIMEFRAMES for bars in range(2, 42)]
+    async with client(here) as one:
+        await one.next("welcome")
+        tasks, before = len(asyncio.all_tasks()), len(alive(Channel, Log))
+        for first in range(0, len(names), 20):
+            some = {"channels": [*names[first : first + 20], "courses"], "timer": 60 + first}
+            for action in ("subscribe", "unsubscribe"):
+                await one.ask(action=action, **some)
+                await one.next(f"{action}d")
+        assert len(asyncio.all_tasks()) <= tasks
+        assert len(alive(Channel, Log)) <= before + 1  # courses, of which every replica hears
+
+
+async def test_requests_wait_for_who_does_not_read_the_answers(here: Replica) -> None:
+    await here.tell(*(candle(0, 100, series=SERIES._replace(timeframe=each)) for each in TIMEFRAMES))
+    _, writer = await stalled(here)
+    (served,) = alive(Served)
+    channels = ",".join(f'"candles:BTCUSDT:{each}"' for each in TIMEFRAMES)
+    for number in range(98):
+        action = "unsubscribe" if number % 2 else "subscribe"
+        writer.write(masked(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
+    await until(lambda: served.wire.get_write_buffer_size() > FULL)
+    await asyncio.sleep(0.5)  # in which all of them would be answered
+    assert served.wire.get_write_buffer_size() < 2 * FULL
+    writer.close()
+
+
+def alive(*kinds: type) -> list[Any]:
+    """All objects of these kinds."""
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) in kinds]
+
+
+def masked(payload: bytes) -> bytes:
+    """A client's frame, under a mask of zeros."""
+    return b"\x81\xfe" + len(payload).to_bytes(2) + b"\0\0\0\0" + payload

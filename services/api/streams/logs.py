@@ -48,12 +48,12 @@ class Follower(Protocol):
 
 
 class Log:
-    """One log. `number`: of its newest entry; 0: none is known. `asked`: the journal was."""
+    """One log. `number`: of its newest entry; 0: none is known. `asked`: the journal was. `due`: it had that number."""
 
-    __slots__ = ("asked", "name", "newest", "number", "slots")
+    __slots__ = ("asked", "due", "name", "newest", "number", "slots")
 
     def __init__(self, name: str) -> None:
-        self.name, self.number, self.asked = name, 0, False
+        self.name, self.number, self.due, self.asked = name, 0, 0, False
         self.newest: Candle | Reading | None = None
         self.slots: dict[Slot, None] = {}  # that are told of each change
 

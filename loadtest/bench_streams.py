@@ -17,10 +17,10 @@ from loadtest.fanout.stage import Peer, Run, Show, performed
 from loadtest.outcome import Fanned, Streams, Target
 from tests import servers
 
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 3
 THOUSAND, MANY = Show(1_000, 10, SECONDS), Show(5_000, 10, SECONDS)
-CALM = Show(50, 500, 10)
+CALM = Show(50, 500, 8)
 STALLED = CALM._replace(stalled=1)
 Runs = dict[Peer, list[Run]]
 Figure = Callable[[Run], float]
@@ -32,7 +32,7 @@ def main() -> int:
         everyone = cast.cast()
         found = {show: taken(everyone, show, ROUNDS) for show in (THOUSAND, MANY)}
         readers = [peer for peer in everyone if peer.name in (cast.NODE, cast.BROADCAST, cast.KURS)]
-        found |= {show: taken(readers, show, 3) for show in (CALM, STALLED)}
+        found |= {show: taken(readers, show, ROUNDS) for show in (CALM, STALLED)}
         with servers.private() as here:
             rates, candles = (journey.travelled(here, kind) for kind in (journey.RATES, journey.CANDLES))
     except servers.Missing as missing:

@@ -129,20 +129,27 @@ class Fan:
     async def _read(self, place: tuple[str, int]) -> list[Entry] | None:
         return await self._journal.after(*place, PAGE)
 
-    async def _learn(self, logs: list[Log]) -> list[Log]:
-        """Look into the journal for the newest of these; answers those that have come further."""
+    async def _learn(self, logs: list[Log]) -> None:
+        """Look into the journal for the newest of these."""
         newest = await self._journal.newest(*(log.name for log in logs)) if logs else []
-        further = [log for log, entry in zip(logs, newest, strict=True) if entry and entry.number > log.number]
         for log, entry in zip(logs, newest, strict=True):
             log.asked, log.last, log.number = True, entry, max(log.number, entry.number if entry else 0)
-        return further
+
+    async def _overdue(self) -> list[Log]:
+        """Logs of which the bus has not brought yet what the journal had at the last look: it is on its way for ms."""
+        followed = [log for log in list(self._logs.values()) if log.slots]
+        newest = await self._journal.newest(*(log.name for log in followed)) if followed else []
+        overdue = [log for log in followed if log.number < log.due]
+        for log, entry in zip(followed, newest, strict=True):
+            log.number, log.due = max(log.number, log.due), entry.number if entry else 0
+        return overdue
 
     async def _tend(self) -> None:
         """Look for what was missed, ask for what is watched, and let clients know that they are connected."""
         for second in range(2**62):
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                for log in await self._learn([log for log in list(self._logs.values()) if log.slots]):
+                for log in await self._overdue():
                     for slot in list(log.slots):
                         slot.follower.read_on()
                 if second % WISH_SECONDS == 0:

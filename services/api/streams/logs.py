@@ -50,13 +50,13 @@ class Follower(Protocol):
 
 class Log:
     """One log. `number`: of its newest entry; 0: none is known. `heard`: of the newest that the bus brought; the
-    journal may be ahead. `asked`: the journal was, and had `last`.
+    journal may be ahead. `asked`: the journal was, and had `last`. `due`: what it had at the last look.
     """
 
-    __slots__ = ("__weakref__", "asked", "heard", "last", "name", "newest", "number", "slots")
+    __slots__ = ("__weakref__", "asked", "due", "heard", "last", "name", "newest", "number", "slots")
 
     def __init__(self, name: str) -> None:
-        self.name, self.number, self.heard, self.asked = name, 0, 0, False
+        self.name, self.number, self.heard, self.due, self.asked = name, 0, 0, 0, False
         self.newest: Candle | Reading | None = None
         self.last: Entry | None = None
         self.slots: dict[Slot, None] = {}  # that are told of each change

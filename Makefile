@@ -9,9 +9,9 @@ export KURS_PORT := $(or $(PORT),$(KURS_PORT))
 run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one process
 	@$(BIN)/python -m services
 
-test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="-n 2 --dist loadfile" where cores are idle
+test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="tests/unit -k candles": some of it, one by one
 	@tests/install-servers chromium npm
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 check: .venv/ready ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -3,28 +3,20 @@ is kept of indicators and analyses is what they come to."""
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import httpx
-import pytest
 
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
 from tests import analysed, truth
-from tests.system import QUICK, System, split
+from tests.system import System
 
 SEED = 20
 SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
 DEADLINE = 150  # seconds from the last fault to the whole truth: minutes have to end, and to be asked for
-
-
-@pytest.fixture(scope="module")
-def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    env = {**QUICK, "KURS_HISTORY_BARS": "0"}
-    with split(tmp_path_factory.mktemp("candles"), request.getfixturevalue("private"), env) as running:
-        yield running
 
 
 def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None]]:
@@ -65,7 +57,8 @@ def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None
     }
 
 
-def test_every_candle_is_the_exchanges_own_after_all_faults(system: System) -> None:
+def test_every_candle_is_the_exchanges_own_after_all_faults(shared: System) -> None:
+    system = shared
     eventually(lambda: all(charted(system, series) for series in SERIES), "a first candle")
     chance, began = random.Random(SEED), now()
     happening = list(faults(system, chance).items())

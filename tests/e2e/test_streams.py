@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,18 +15,11 @@ import msgspec
 import pytest
 import websockets
 
-from tests.system import QUICK, System, split, whole
+from tests.system import QUICK, System, whole
 
 CHANNELS = ("candles:BTCUSDT:1m", "candles:ETHUSDT:1m", "courses")
 CLIENTS, CUTS = 10, 50  # of each protocol, and how often each is cut
 STOP_SECONDS = 2
-
-
-@pytest.fixture(scope="module")
-def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    env = {**QUICK, "KURS_HISTORY_BARS": "0"}
-    with split(tmp_path_factory.mktemp("streams"), request.getfixturevalue("private"), env) as running:
-        yield running
 
 
 class Told:
@@ -43,13 +36,13 @@ class Told:
             self.numbers[channel].append(number)
 
 
-async def test_who_is_cut_a_thousand_times_misses_nothing_and_hears_nothing_twice(system: System) -> None:
-    async with httpx.AsyncClient(base_url=system.url, timeout=20) as http:
+async def test_who_is_cut_a_thousand_times_misses_nothing_and_hears_nothing_twice(shared: System) -> None:
+    async with httpx.AsyncClient(base_url=shared.url, timeout=20) as http:
         await settled(http)
         clients = [(Told(), random.Random(number)) for number in range(2 * CLIENTS)]
-        cutting = [by_socket(system.url, *each) for each in clients[:CLIENTS]]
-        cutting += [by_events(system.url, *each) for each in clients[CLIENTS:]]
-        await asyncio.gather(*cutting, replica_dies(system))
+        cutting = [by_socket(shared.url, *each) for each in clients[:CLIENTS]]
+        cutting += [by_events(shared.url, *each) for each in clients[CLIENTS:]]
+        await asyncio.gather(*cutting, replica_dies(shared))
         for told, _ in clients:
             assert not told.others
             for channel in CHANNELS:

@@ -22,7 +22,7 @@ SECONDS = 3
 THOUSAND, MANY = Show(1_000, 10, SECONDS), Show(5_000, 10, SECONDS)
 CALM = Show(50, 500, 8)
 STALLED = CALM._replace(stalled=1)
-Runs = dict[Peer, list[Run]]
+Runs = dict[str, list[Run]]  # by the peer's name
 Figure = Callable[[Run], float]
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     except servers.Missing as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    rows = [row(peer, show, runs) for show, some in found.items() for peer, runs in some.items()]
+    rows = [row(name, show, runs) for show, some in found.items() for name, runs in some.items()]
     reached, wished = [*targets(found), *arrived(rates)], [*aims(found), *arrived_as_candles(candles)]
     print(table(rows), *reached, *(f"aim: {aim}" for aim in wished), sep="\n")
     return outcome.told("streams", Streams(outcome.machine(), rows, reached, wished))
@@ -46,20 +46,20 @@ def main() -> int:
 
 def taken(everyone: Sequence[Peer], show: Show, rounds: int) -> Runs:
     """All peers in turn, several times."""
-    found: Runs = {peer: [] for peer in everyone}
+    found: Runs = {peer.name: [] for peer in everyone}
     for number in range(rounds):
         print(f"{show.sockets} sockets, {show.stalled} stalled, round {number + 1} of {rounds}", file=sys.stderr)
-        for peer, runs in found.items():
-            runs.append(performed(peer, show))
+        for peer in everyone:
+            found[peer.name].append(performed(peer, show))
     return found
 
 
-def row(peer: Peer, show: Show, runs: Sequence[Run]) -> Fanned:
+def row(name: str, show: Show, runs: Sequence[Run]) -> Fanned:
     """The medians."""
     expected = (show.sockets - show.stalled) * show.per_second * show.seconds
 
     return Fanned(
-        name=peer.name,
+        name=name,
         sockets=show.sockets,
         stalled=show.stalled,
         p50_ms=middle(runs, lambda run: run.heard.p50_ms),
@@ -73,9 +73,8 @@ def row(peer: Peer, show: Show, runs: Sequence[Run]) -> Fanned:
 
 def targets(found: Mapping[Show, Runs]) -> list[Target]:
     """What Kurs promises."""
-    named = {show: {peer.name: runs for peer, runs in some.items()} for show, some in found.items()}
-    ours, theirs = named[MANY][cast.KURS], named[MANY][cast.NODE]
-    calm, stalled = named[CALM][cast.KURS], named[STALLED][cast.KURS]
+    ours, theirs = found[MANY][cast.KURS], found[MANY][cast.NODE]
+    calm, stalled = found[CALM][cast.KURS], found[STALLED][cast.KURS]
     return [
         Target(f"p99 at {MANY.sockets:,}, of {cast.NODE}", ratio(ours, theirs, p99), most=1),
         Target("kB per connection", middle(ours, lambda run: run.kb), most=30),
@@ -104,10 +103,8 @@ def arrived_as_candles(heard: Heard) -> list[Target]:
 
 def aims(found: Mapping[Show, Runs]) -> list[Target]:
     """What Kurs would like to reach."""
-    named = {peer.name: runs for peer, runs in found[MANY].items()}
-    return [
-        Target(f"p99 at {MANY.sockets:,}, of {cast.FLOOR}", ratio(named[cast.KURS], named[cast.FLOOR], p99), most=1.35)
-    ]
+    ours, theirs = found[MANY][cast.KURS], found[MANY][cast.FLOOR]
+    return [Target(f"p99 at {MANY.sockets:,}, of {cast.FLOOR}", ratio(ours, theirs, p99), most=1.35)]
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run], figure: Figure) -> float:

@@ -103,7 +103,7 @@ def continued(entries: Sequence[Entry], number: int) -> list[Entry] | None:
     following = list(entries[1:] if number else entries)
     last = number
     for place, each in enumerate(following):
-        if last and each.previous not in (last, 0):
+        if last and each.previous != last:
             return None if number else continued(following[place:], 0)
         last = each.number
     return following

@@ -74,12 +74,15 @@ async def test_a_hole_is_not_passed_over(journal: Journal) -> None:
     assert await journal.after(log, 0, 9) == entries[3:]
 
 
-async def test_a_successor_that_knows_no_predecessor_goes_on(journal: Journal) -> None:
+async def test_past_a_writer_that_knew_no_predecessor_nobody_reads_on(journal: Journal) -> None:
+    """It may have told something in between that is not here."""
     entries = written(2)
     log = entries[0].log
     later = written(2, log, NOW + 10_000)
     await journal.append(*entries, *later)
-    assert await journal.after(log, entries[0].number, 9) == [entries[1], *later]
+    assert await journal.after(log, entries[0].number, 9) is None
+    assert await journal.after(log, later[0].number, 9) == later[1:]
+    assert await journal.after(log, 0, 9) == later
 
 
 async def test_the_oldest_give_way(journal: Journal) -> None:

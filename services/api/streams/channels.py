@@ -79,7 +79,7 @@ class Channels:
     async def _candles(self, name: str, rest: str) -> Channel:
         symbol, _, timeframe = rest.rpartition(":")
         series = (await self._symbol(symbol)).series(_timeframe(timeframe))
-        words = {"symbol": _bare(symbol), "timeframe": timeframe}
+        words = {**_named(symbol), "timeframe": timeframe}
         return Channel(name, (candle_log(series),), "price_update", words, series=series)
 
     async def _indicator(self, name: str, rest: str) -> Channel:
@@ -90,7 +90,7 @@ class Channels:
         symbol, timeframe = ":".join(words[:place]), words[place]
         indicator = str(parse(":".join(words[place + 1 :]))[0])
         series = (await self._symbol(symbol)).series(timeframe)
-        telling = {"symbol": _bare(symbol), "timeframe": timeframe, "indicator": indicator}
+        telling = {**_named(symbol), "timeframe": timeframe, "indicator": indicator}
         log = reading_log(series, indicator)
         return Channel(name, (log,), "indicator_update", telling, series=series, indicator=indicator)
 
@@ -132,5 +132,7 @@ def _timeframe(name: str) -> str:
     return name
 
 
-def _bare(symbol: str) -> str:
-    return symbol.rpartition(":")[2]
+def _named(symbol: str) -> dict[str, str]:
+    """The symbol as it was asked for, and the exchange if one was named."""
+    exchange, _, bare = symbol.rpartition(":")
+    return {"exchange": exchange, "symbol": bare} if exchange else {"symbol": bare}

@@ -37,19 +37,24 @@ class Pricing:
 
     def news(self, now: int, everything: bool) -> list[Rate | Choice]:
         """What is to be told: rates that changed or were told long ago, and the choice."""
-        asked, order = self.deps.settings.directions, self.deps.settings.exchanges
-        for direction in asked if everything or not self._rates else self._touched:
-            self._rates[direction] = self.book.rate(direction, now)
+        asked, everything = self.deps.settings.directions, everything or not self._rates
+        made = {direction: self.book.rate(direction, now) for direction in (asked if everything else self._touched)}
+        self._rates |= made
         self._touched.clear()
-        rates = [rate for direction, rate in self._rates.items() if _worth_telling(self._told.get(direction), rate)]
+        rates = [rate for direction, rate in made.items() if _worth_telling(self._told.get(direction), rate)]
         self._told |= {rate.direction: rate for rate in rates}
+        return [*rates, *self._chosen(now)] if everything else [*rates]
+
+    def _chosen(self, now: int) -> list[Choice]:
+        """The choice, if it is to be told. It looks at all directions, so that it is made only when all of them are."""
+        asked, order = self.deps.settings.directions, self.deps.settings.exchanges
         new = chosen(self.choice, {str(d): rate for d, rate in self._rates.items()}, asked, order, now)
         if changed := self.choice is None or new.exchange != self.choice.exchange:
             log.warning("in use: %s (%s)", new.exchange or "no exchange", new.reason)
         if self.choice is None or changed or now - self.choice.time >= AGAIN_MS:
             self.choice = new
-            return [*rates, new]
-        return [*rates]
+            return [new]
+        return []
 
 
 def _uses(table: Mapping[Instrument, Mapping[str, Route]]) -> dict[tuple[str, Instrument], set[Instrument]]:

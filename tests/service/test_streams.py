@@ -216,6 +216,21 @@ async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: Replica) 
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [103, 104]
 
 
+async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_its_own(here: Replica) -> None:
+    await here.tell(rate(BTC, "1"), rate(ETH, "1"))
+    async with client(here) as one:
+        await one.ask(action="subscribe", channels=["btc_usd"])
+        await one.next("snapshot")
+        for value in range(2, 50):
+            await here.tell(rate(ETH, str(value)))
+        await here.tell(rate(BTC, "2"))
+        assert (await one.next())["data"]["value"] == "2"
+        lost = Teller(here.deps._replace(bus=MemoryBus()))
+        await lost.tell(rate(ETH, "50"), rate(BTC, "3"), rate(ETH, "51"))
+        await Teller(here.deps).tell(rate(ETH, "52"), rate(BTC, "4"))
+        assert [(await one.next())["data"]["value"] for _ in range(2)] == ["3", "4"]
+
+
 async def test_a_rate_is_told_in_the_clients_own_interval(here: Replica) -> None:
     await here.tell(rate(BTC, "1"))
     async with events(here, "btc_usd", timer="0.2") as stream:

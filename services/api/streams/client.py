@@ -100,13 +100,13 @@ class Client:
         if slot.seconds:
             self._pace(slot.seconds)
         else:
-            slot.log.slots[slot] = None
+            slot.log.add(slot)
 
     def unfollow(self, channels: Iterable[Channel]) -> None:
         """Follow them no longer."""
         for channel in channels:
             for slot in self.slots.pop(channel, ()):
-                slot.log.slots.pop(slot, None)
+                slot.log.remove(slot)
         for seconds in self._pacing.keys() - {slot.seconds for slots in self.slots.values() for slot in slots}:
             self._pacing.pop(seconds).cancel()
 

@@ -113,15 +113,15 @@ class Fan:
     def _heard(self, message: Placed) -> None:
         place, log = message.place or Place(0, 0), self.log(log_of(message))
         self._remembered.add(log)
-        if not place.previous:
-            log.number = log.heard = place.number
-        log.number, log.heard = max(log.number, place.number), max(log.heard, place.number)
         if isinstance(message, Candle | Reading) and (log.newest is None or _opening(message) >= _opening(log.newest)):
             log.newest = message
-        if log.slots:
-            news = News(entered(message, place))
-            for slot in list(log.slots):
-                slot.hear(news)
+        if not log.followed:
+            log.pass_by(place)
+            return
+        entry = entered(message, place)
+        news = News(entry)
+        for slot in log.hear(entry):
+            slot.hear(news)
 
     async def _kept(self, series: Series) -> list[Candle]:
         return await self._deps.store.last(series, self._deps.clock.now(), 1)
@@ -137,7 +137,7 @@ class Fan:
 
     async def _overdue(self) -> list[Log]:
         """Logs of which the bus has not brought yet what the journal had at the last look: it is on its way for ms."""
-        followed = [log for log in list(self._logs.values()) if log.slots]
+        followed = [log for log in list(self._logs.values()) if log.followed]
         newest = await self._journal.newest(*(log.name for log in followed)) if followed else []
         overdue = [log for log in followed if log.number < log.due]
         for log, entry in zip(followed, newest, strict=True):
@@ -150,7 +150,7 @@ class Fan:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 for log in await self._overdue():
-                    for slot in list(log.slots):
+                    for slot in log.slots:
                         slot.follower.read_on()
                 if second % WISH_SECONDS == 0:
                     self._forget()
@@ -162,7 +162,7 @@ class Fan:
 
     def _forget(self) -> None:
         if len(self._remembered) > REMEMBERED:
-            self._remembered = {log for log in self._remembered if log.slots}
+            self._remembered = {log for log in self._remembered if log.followed}
 
     async def wish(self) -> None:
         """Ask for the indicators that are watched here; soon again, if the bus does not take it."""

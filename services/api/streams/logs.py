@@ -106,6 +106,8 @@ class Log:
         known = entry.previous and entry.number <= self.heard
         self.unbroken = bool(known or entry.previous == self.heard or not self.heard)
         self.pass_by(Place(entry.number, entry.previous))
+        if not self.unbroken:
+            self._newest.clear()  # what is missing may be of any key
         if entry.key in self._by_key:
             self._newest[entry.key] = entry.number
         if not (self.unbroken and entry.key):

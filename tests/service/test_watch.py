@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,9 @@ def candle(number: int) -> Candle:
 
 async def watching(folder: Path, *words: str, stdout: int = PIPE) -> Process:
     command = (sys.executable, "-m", "services", "watch", *words)
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may not
     return await asyncio.create_subprocess_exec(
-        *command, cwd=folder, stdout=stdout, stderr=PIPE, env={"PYTHONPATH": str(ROOT)}
+        *command, cwd=folder, stdout=stdout, stderr=PIPE, env={"PYTHONPATH": str(ROOT)}, preexec_fn=heeding
     )
 
 
@@ -84,7 +86,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
         process = await watching(tmp_path, "candles:BTCUSDT:1m", "--url", url)
         assert process.stdout
         assert process.stderr
-        lines = [await process.stdout.readline()]
+        lines = [await asyncio.wait_for(process.stdout.readline(), 20)]
         for cut in range(CUTS):
             for number in range(CANDLES):
                 await here.tell(candle(1 + cut * CANDLES + number))
@@ -95,7 +97,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
         assert [int(line.split()[2]) for line in lines] == list(range(CUTS * CANDLES + 1))
         assert b" BTCUSDT:1m 0 2026-11-23T00:00:00Z open 0 high 0 low 0 closed" in lines[0]
         process.send_signal(signal.SIGINT)
-        assert await process.wait() == 130
+        assert await asyncio.wait_for(process.wait(), 20) == 130
         assert b"trying again" in await process.stderr.read()
 
 

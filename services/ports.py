@@ -51,7 +51,7 @@ class Bus(Protocol):
     async def publish(self, *messages: Message) -> None:
         """Hand messages over, in order per partition; they are the bus's when this returns.
 
-        Messages of one kind and partition may travel together. Raises Unavailable when the bus does not take them.
+        Messages of one kind may travel together. Raises Unavailable when the bus does not take them.
         """
 
     def live(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:

@@ -1,6 +1,6 @@
-"""Messages as bytes: a JSON array of messages of one kind and one partition."""
+"""Messages as bytes: a JSON array of messages of one kind, and of one partition if they are worked on."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from services.core.model import Message, key
 
 MOST = 50  # messages in one letter
+EVERYONE = "all"  # instead of a partition
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Annotated[list[Message], msgspec.Meta(min_length=1)])
 
@@ -20,11 +21,16 @@ class Letter(NamedTuple):
     body: bytes
 
 
-def pack(messages: Sequence[Message]) -> list[Letter]:
-    """The messages in letters, those of one kind and partition in their order."""
+def pack(messages: Sequence[Message], worked_on: Container[type[Message]]) -> list[Letter]:
+    """The messages in letters, in their order.
+
+    Those of kinds that are `worked_on` travel by partition, so that workers can share the partitions. All others are
+    heard by everyone: together they cost a broker and its clients much less.
+    """
     groups: dict[tuple[type[Message], str], list[Message]] = {}
     for message in messages:
-        groups.setdefault((type(message), key(message)), []).append(message)
+        kind = type(message)
+        groups.setdefault((kind, key(message) if kind in worked_on else EVERYONE), []).append(message)
     return [
         Letter(kind, partition, _encode(group[start : start + MOST]))
         for (kind, partition), group in groups.items()

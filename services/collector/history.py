@@ -4,6 +4,7 @@ All it knows of its progress is in the store, so that it goes on after any end.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from services.ports import Deps
 
 URGENT = 1_800_000  # ms; what is missing since then goes before what is older
 PACE = 0.1  # seconds between two pages: what is live goes first
+REST = 3  # times as long as a look has taken, before the next: for the same reason
 PATIENCE = 60_000  # ms in which a page should reach the store
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,9 @@ class History:
         now = self._line.clock.now()
         backlog = min(self._backlogs, key=lambda each: each.due)
         if backlog.due <= now:
+            started = time.monotonic()
             await self._look(backlog, now)
-            return 0
+            return REST * (time.monotonic() - started)
         waiting = [each for each in self._backlogs if self._pages.get(each.series)]
         if not waiting:
             return min(1.0, (backlog.due - now) / 1000)

@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
-from functools import partial
 
 from services.core import routes
 from services.core.errors import Unavailable
 from services.core.exchange import Limit
-from services.core.model import Choice, Message, Rate, State, Tick
+from services.core.model import Choice, Rate, State, Tick
 from services.core.rates import Book, Limits
 from services.core.window import Window
 from services.ports import Deps
@@ -41,6 +39,7 @@ async def price(deps: Deps) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_hear(pricing))
         group.create_task(_tell(pricing))
+        group.create_task(_keep(pricing))
 
 
 async def _hear(pricing: Pricing) -> None:
@@ -52,7 +51,7 @@ async def _hear(pricing: Pricing) -> None:
 
 async def _tell(pricing: Pricing) -> None:
     clock, teller = pricing.deps.clock, Teller(pricing.deps)
-    publish, looked = partial(_publish, pricing.deps, teller, Window(COMPLAINTS)), 0
+    complaints, looked = Window(COMPLAINTS), 0
     while True:
         await asyncio.sleep(BREATH)
         with suppress(TimeoutError):
@@ -64,8 +63,23 @@ async def _tell(pricing: Pricing) -> None:
         everything = (now := clock.now()) - looked >= LOOK_MS
         looked = now if everything else looked
         if news := pricing.news(now, everything):
-            states = list(pricing.states.values()) if any(isinstance(each, Choice) for each in news) else []
-            await publish(news, [*news, *states])
+            try:
+                await teller.tell(*news)
+            except Unavailable as error:
+                _complain(complaints, error)
+
+
+async def _keep(pricing: Pricing) -> None:
+    """Have the cache know the newest of everything, for processes that start. Nobody who listens waits for it."""
+    complaints = Window(COMPLAINTS)
+    while True:
+        await pricing.deps.clock.sleep(LOOK_MS / 1000)
+        items, pricing.unkept = pricing.unkept, {}
+        try:
+            await pricing.deps.cache.put(*items.values())
+        except Unavailable as error:
+            pricing.unkept = items | pricing.unkept
+            _complain(complaints, error)
 
 
 async def _kept_rates(deps: Deps) -> list[Rate]:
@@ -85,15 +99,8 @@ async def _remembered(deps: Deps) -> Choice | None:
         return None
 
 
-async def _publish(
-    deps: Deps, teller: Teller, complaints: Window, told: Sequence[Message], kept: Sequence[Rate | State | Choice]
-) -> None:
-    results = await asyncio.gather(teller.tell(*told), deps.cache.put(*kept), return_exceptions=True)
-    for result in results:
-        if isinstance(result, Unavailable):
-            now = asyncio.get_running_loop().time()
-            if not complaints.wait(now):
-                complaints.note(now)
-                log.warning("not told: %s", result)
-        elif isinstance(result, BaseException):
-            raise result
+def _complain(complaints: Window, error: Unavailable) -> None:
+    now = asyncio.get_running_loop().time()
+    if not complaints.wait(now):
+        complaints.note(now)
+        log.warning("not told: %s", error)

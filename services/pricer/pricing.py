@@ -19,7 +19,7 @@ class Pricing:
 
     def __init__(self, deps: Deps, book: Book, choice: Choice | None) -> None:
         self.deps, self.book, self.choice = deps, book, choice
-        self.states: dict[str, State] = {}
+        self.unkept: dict[str, Rate | State | Choice] = {}  # the newest of each that the cache has not
         self.some = asyncio.Event()  # something was touched
         self._touched: set[Instrument] = set()
         self._uses = _uses(book.routes)
@@ -30,7 +30,7 @@ class Pricing:
         """Take in a quote or a collector's report."""
         self.book.see(message)
         if isinstance(message, State):
-            self.states[message.exchange] = message
+            self.unkept[message.exchange] = message
         elif touched := self._uses.get((message.exchange, message.instrument)):
             self._touched |= touched
             self.some.set()
@@ -43,6 +43,7 @@ class Pricing:
         self._touched.clear()
         rates = [rate for direction, rate in made.items() if _worth_telling(self._told.get(direction), rate)]
         self._told |= {rate.direction: rate for rate in rates}
+        self.unkept |= {str(rate.direction): rate for rate in rates}
         return [*rates, *self._chosen(now)] if everything else [*rates]
 
     def _chosen(self, now: int) -> list[Choice]:
@@ -52,7 +53,7 @@ class Pricing:
         if changed := self.choice is None or new.exchange != self.choice.exchange:
             log.warning("in use: %s (%s)", new.exchange or "no exchange", new.reason)
         if self.choice is None or changed or now - self.choice.time >= AGAIN_MS:
-            self.choice = new
+            self.choice = self.unkept[""] = new
             return [new]
         return []
 

@@ -62,7 +62,7 @@ class RabbitBus:
     async def publish(self, *messages: Message) -> None:
         """Hand messages over; they are the broker's when this returns. Raises Unavailable after a few seconds."""
         if messages:
-            await self._publisher.publish(pack(messages))
+            await self._publisher.publish(pack(messages, self._publisher.kept))
 
     @asynccontextmanager
     async def live(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:

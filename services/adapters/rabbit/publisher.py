@@ -24,7 +24,7 @@ class Publisher:
         self._line: Line | None = None
         self._connecting = asyncio.Lock()
         self._window = asyncio.Semaphore(WINDOW)
-        self._kept = {kind for kinds in broker.queues.values() for kind in kinds}
+        self.kept = {kind for kinds in broker.queues.values() for kind in kinds}
 
     async def publish(self, letters: Sequence[Letter]) -> None:
         """Returns when the broker has them all. A lost line is replaced; raises Unavailable after a few seconds."""
@@ -60,7 +60,7 @@ class Publisher:
         return [letter for letter in trouble if letter]
 
     async def _confirmed(self, exchange: AbstractExchange, letter: Letter) -> Letter | None:
-        mode = DeliveryMode.PERSISTENT if letter.kind in self._kept else DeliveryMode.NOT_PERSISTENT
+        mode = DeliveryMode.PERSISTENT if letter.kind in self.kept else DeliveryMode.NOT_PERSISTENT
         message = Message(letter.body, delivery_mode=mode)
         async with self._window:
             with suppress(Unavailable), reaching():

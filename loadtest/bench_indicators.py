@@ -45,6 +45,7 @@ NAMES = ",".join([*(f"sma:{period}" for period in SMA), *(f"ema:{period}" for pe
 SET = indicators.parse(NAMES)
 COUNT, HISTORY, ROUNDS = 1_000, 16_000, 60
 NOW = 1_800_000_000_000
+AFTERWARDS = 0.02  # seconds in which is kept for others what was answered: it is no part of the next question
 M1 = TIMEFRAMES["1m"]
 SERIES = Series("binance", Instrument("BTC", "USDT"), M1.name)
 LOADED = ("numpy", "services.core.indicators", "pandas_ta_classic")
@@ -179,6 +180,7 @@ async def asked(spent: Spent, name: str, front: Front, query: bytes) -> None:
     start = time.perf_counter()
     answer = await front.wait(query, {})  # type: ignore[attr-defined]
     spent[name].append(time.perf_counter() - start)
+    await asyncio.sleep(AFTERWARDS)
     assert answer.status == 200
     assert len(answer.body) > 100_000
 

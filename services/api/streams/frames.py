@@ -7,9 +7,6 @@ import msgspec
 from services.api.streams.channels import Channel
 from services.core.journal import Entry
 
-RETRY = b"retry: 3000\n"
-BEAT = b": beat\n\n"
-
 
 class News:
     """An entry that is being told, written out once for each channel, whoever follows it."""

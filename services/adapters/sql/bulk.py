@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 LONG = 100  # candles of one series that are worth a COPY
-CHUNK = 200  # rows that are sent while the next are being written out
+CHUNK = 50  # rows that are sent while the next are being written out
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
 _VALUES = [name for name in _COLUMNS if name not in (*_KEY, "created_at")]
@@ -53,7 +53,6 @@ WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excl
 """  # noqa: S608  our own names
 
 # of each run by itself: PostgreSQL then looks only into the years it lies in
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"  # else another one's run comes between these two
 _TAKEN = """
 DELETE FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
 RETURNING timestamp, created_at
@@ -63,16 +62,16 @@ RETURNING timestamp, created_at
 async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> None:
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
-    Raises asyncpg.UniqueViolationError when another writer was faster with a candle that nobody had: then nothing is
-    saved, and the next time it is known.
+    Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when another
+    writer's candles came between taking out and COPY: then nothing is saved, and the next time they are known.
     """
+    driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
     long = [run for run in runs if _long(run)]
     if long:
-        made = [await _taken_out(connection, run) for run in long]
-        driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
+        made = [await _taken_out(driver, run) for run in long]
         await driver.copy_to_table("candles", source=_lines(zip(long, made, strict=True), now), columns=_COLUMNS)
     if rest := [run for run in runs if not _long(run)]:
-        await connection.exec_driver_sql(_UPSERT, (*_written(rest), now))
+        await driver.execute(_UPSERT, *_written(rest), now)
 
 
 def _long(run: Run) -> bool:
@@ -81,11 +80,10 @@ def _long(run: Run) -> bool:
     return len(run.candles) >= LONG and TIMEFRAMES[run.key[2]].expected(*ends) == len(run.candles)
 
 
-async def _taken_out(connection: AsyncConnection, run: Run) -> dict[int, int]:
-    """When each candle that was there was first kept. The lock begins the transaction, of which COPY is a part."""
+async def _taken_out(driver: asyncpg.Connection, run: Run) -> dict[int, int]:
+    """When each candle that was there was first kept."""
     ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
-    await connection.exec_driver_sql(_TURN, (" ".join(run.key),))
-    return {row.timestamp: row.created_at for row in await connection.exec_driver_sql(_TAKEN, (*run.key, *ends))}
+    return dict(await driver.fetch(_TAKEN, *run.key, *ends))
 
 
 async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncIterator[bytes]:
@@ -100,7 +98,7 @@ async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncI
 def _line(row: Candle) -> str:
     b = row.bar
     prices = f"{b.open!s}\t{b.high!s}\t{b.low!s}\t{b.close!s}\t{b.volume!s}\t{b.quote_volume!s}"
-    return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed}\t{row.source.value}\t{row.revision}"
+    return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed}\t{row.source!s}\t{row.revision}"
 
 
 def _written(runs: Sequence[Run]) -> tuple[str, ...]:

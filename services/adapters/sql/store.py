@@ -1,5 +1,6 @@
 """The store on SQL: transactions around what the nouns' files do."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -47,10 +48,13 @@ class SqlStore:
         return await self._save(items)
 
     async def _save(self, items: Sequence[Kept]) -> None:
-        async with engines.reaching(self._engine), self._engine.begin() as connection:
+        kinds = defaultdict[type, list[Kept]](list)
+        for item in items:
+            kinds[type(item)].append(item)
+        async with engines.reaching(self._engine), self._transaction() as connection:
             for kind, save in SAVES.items():
-                if some := [item for item in items if type(item) is kind]:
-                    await save(connection, some)
+                if kind in kinds:
+                    await save(connection, kinds[kind])
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
         """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
@@ -130,6 +134,18 @@ class SqlStore:
     async def close(self) -> None:
         """Close the pool's connections."""
         await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """On it all is done, or nothing. PostgreSQL's is asyncpg's own, at half the price of SQLAlchemy's."""
+        if self._engine.dialect.name != "postgresql":
+            async with self._engine.begin() as connection:
+                yield connection
+            return
+        async with self._reading.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            async with driver.transaction():
+                yield connection
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

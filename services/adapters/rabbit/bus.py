@@ -154,7 +154,7 @@ class RabbitBus:
         """Send a message through the broker and take it back. Raises Unavailable."""
         with reaching():
             async with asyncio.timeout(SECONDS):
-                connection, _ = await self._publisher.line()
+                connection = await self._publisher.connection()
                 async with connection.channel() as channel:
                     queue = await channel.declare_queue(exclusive=True)
                     await channel.default_exchange.publish(aio_pika.Message(b"ping"), queue.name)

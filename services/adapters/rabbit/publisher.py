@@ -1,18 +1,29 @@
-"""Handing messages to the broker, many at once and each confirmed."""
+"""Handing messages to the broker: what is worked on is confirmed, for what is only heard nobody waits."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import NamedTuple
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, Line, reaching
+from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, reaching
 from services.adapters.wire import Letter, tag
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 
 WINDOW = 200  # letters on their way at once
+
+
+class _Line(NamedTuple):
+    connection: AbstractConnection
+    confirmed: AbstractChannel
+    swift: AbstractChannel  # the broker does not confirm what comes by it
+
+    @property
+    def lost(self) -> bool:
+        return bool(self.confirmed.is_closed or self.swift.is_closed)
 
 
 class Publisher:
@@ -21,13 +32,16 @@ class Publisher:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._stack = AsyncExitStack()
-        self._line: Line | None = None
+        self._line: _Line | None = None
         self._connecting = asyncio.Lock()
         self._window = asyncio.Semaphore(WINDOW)
         self.kept = {kind for kinds in broker.queues.values() for kind in kinds}
 
     async def publish(self, letters: Sequence[Letter]) -> None:
-        """Returns when the broker has them all. A lost line is replaced; raises Unavailable after a few seconds."""
+        """Returns when the broker has all that is worked on, and the rest is on its way.
+
+        A lost line is replaced; raises Unavailable after a few seconds.
+        """
         trouble = "the bus (RabbitMQ) does not confirm"
         with suppress(TimeoutError):
             async with asyncio.timeout(SECONDS):
@@ -41,29 +55,43 @@ class Publisher:
                     await asyncio.sleep(delay)
         raise Unavailable(trouble)
 
-    async def line(self) -> Line:
-        """The line, a new one if the last is lost. Raises Unavailable."""
-        async with self._connecting:
-            if self._line is None or self._line.channel.is_closed:
-                await self._stack.aclose()
-                self._line = await self._stack.enter_async_context(self._broker.line())
-            return self._line
+    async def connection(self) -> AbstractConnection:
+        """The line's. Raises Unavailable."""
+        return (await self._connected()).connection
 
     async def close(self) -> None:
         """Close the line."""
         await self._stack.aclose()
 
-    async def _send(self, letters: Iterable[Letter]) -> list[Letter]:
-        """Send in this order; answers what was not confirmed, and may or may not have arrived."""
-        exchange = await (await self.line()).channel.get_exchange(EXCHANGE, ensure=False)
-        trouble = await asyncio.gather(*(self._confirmed(exchange, letter) for letter in letters))
-        return [letter for letter in trouble if letter]
+    async def _connected(self) -> _Line:
+        """The line, a new one if the last is lost. Raises Unavailable."""
+        async with self._connecting:
+            if self._line is None or self._line.lost:
+                await self._stack.aclose()
+                connection, channel = await self._stack.enter_async_context(self._broker.line())
+                with reaching():
+                    self._line = _Line(connection, channel, await connection.channel(publisher_confirms=False))
+            return self._line
 
-    async def _confirmed(self, exchange: AbstractExchange, letter: Letter) -> Letter | None:
-        mode = DeliveryMode.PERSISTENT if letter.kind in self.kept else DeliveryMode.NOT_PERSISTENT
-        message = Message(letter.body, delivery_mode=mode)
+    async def _send(self, letters: Iterable[Letter]) -> list[Letter]:
+        """Send in this order; answers what was not taken, and may or may not have arrived."""
+        line, unsent, kept = await self._connected(), list[Letter](), list[Letter]()
+        for letter in letters:
+            if letter.kind in self.kept:
+                kept.append(letter)
+            elif not await self._sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
+                unsent.append(letter)
+        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in kept))
+        return [*unsent, *(letter for letter, done in zip(kept, outcomes, strict=True) if not done)]
+
+    async def _confirmed(self, line: _Line, letter: Letter) -> bool:
         async with self._window:
-            with suppress(Unavailable), reaching():
-                await exchange.publish(message, f"{tag(letter.kind)}.{letter.partition}", mandatory=False)
-                return None
-        return letter
+            return await self._sent(line.confirmed, letter, DeliveryMode.PERSISTENT)
+
+    async def _sent(self, channel: AbstractChannel, letter: Letter, mode: DeliveryMode) -> bool:
+        with suppress(Unavailable), reaching():
+            exchange = await channel.get_exchange(EXCHANGE, ensure=False)
+            message = Message(letter.body, delivery_mode=mode)
+            await exchange.publish(message, f"{tag(letter.kind)}.{letter.partition}", mandatory=False)
+            return True
+        return False

@@ -27,6 +27,7 @@ class Teller:
         self._clock: Clock = deps.clock
         self._last: dict[str, int] = {}  # the last number of each log
         self._said: dict[str, dict[str, str]] = {}  # by log and key
+        self._unkept: list[Entry] = []  # said, but not in the journal yet
         self._complaints = Window(COMPLAINTS)
 
     async def tell(self, *messages: Message) -> None:
@@ -34,13 +35,27 @@ class Teller:
 
         What says nothing new to those who follow has no place: it only renews an age, and a reading has none.
         """
-        await self._begin({log_of(message) for message in messages if isinstance(message, Placed)})
-        entries = list[Entry]()
-        placed = [self._placed(each, entries) if isinstance(each, Placed) else each for each in messages]
-        placed = [each for each in placed if not isinstance(each, Reading) or each.place]
-        for outcome in await asyncio.gather(self._append(entries), self._bus.publish(*placed), return_exceptions=True):
+        placed = await self._all_placed(messages)
+        for outcome in await asyncio.gather(self._bus.publish(*placed), self.keep(), return_exceptions=True):
             if outcome is not None:
                 raise outcome
+
+    async def say(self, *messages: Message) -> None:
+        """Tell them over the bus alone, for who has no time to lose: `keep` is to be called soon."""
+        await self._bus.publish(*await self._all_placed(messages))
+
+    async def keep(self) -> None:
+        """Have the journal know what was said. Not to be called twice at once: it is kept in its order."""
+        entries, self._unkept = self._unkept, []
+        try:
+            await self._journal.append(*entries)
+        except Unavailable as error:
+            self._complain(error)
+
+    async def _all_placed(self, messages: Sequence[Message]) -> list[Message]:
+        await self._begin({log_of(message) for message in messages if isinstance(message, Placed)})
+        placed = [self._placed(each) if isinstance(each, Placed) else each for each in messages]
+        return [each for each in placed if not isinstance(each, Reading) or each.place]
 
     async def _begin(self, logs: Iterable[str]) -> None:
         """Go on behind what a predecessor has said."""
@@ -56,7 +71,7 @@ class Teller:
             self._complain(error)
             return [None] * len(logs)
 
-    def _placed(self, message: Placed, entries: list[Entry]) -> Placed:
+    def _placed(self, message: Placed) -> Placed:
         name, (key, said) = log_of(message), told(message)
         if not isinstance(message, Candle):  # of which only changes are told
             known = self._said.setdefault(name, {})
@@ -68,14 +83,8 @@ class Teller:
         previous = self._last[name]
         place = Place(max(self._clock.now() * 1000, previous + 1), previous)
         self._last[name] = place.number
-        entries.append(entered(message, place))
+        self._unkept.append(entered(message, place))
         return replace(message, place=place)
-
-    async def _append(self, entries: Sequence[Entry]) -> None:
-        try:
-            await self._journal.append(*entries)
-        except Unavailable as error:
-            self._complain(error)
 
     def _complain(self, error: Unavailable) -> None:
         now = asyncio.get_running_loop().time()

@@ -18,6 +18,7 @@ from services.telling import Teller
 
 LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
 BREATH = 0.001  # seconds in which what comes together is priced together
+NOTE = 0.02  # seconds that the journal may be behind
 COMPLAINTS = Limit(2, 60)  # lines of the log on a bus or cache that is away
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,11 @@ async def price(deps: Deps) -> None:
     table = routes.table(settings.exchanges, settings.directions, settings.assets)
     book = Book(table, limits(settings), simulated=None)
     book.recall(await _kept_rates(deps))
-    pricing = Pricing(deps, book, await _remembered(deps))
+    pricing, teller = Pricing(deps, book, await _remembered(deps)), Teller(deps)
     async with asyncio.TaskGroup() as group:
         group.create_task(_hear(pricing))
-        group.create_task(_tell(pricing))
+        group.create_task(_tell(pricing, teller))
+        group.create_task(_note(teller))
         group.create_task(_keep(pricing))
 
 
@@ -49,9 +51,8 @@ async def _hear(pricing: Pricing) -> None:
                 pricing.see(message)
 
 
-async def _tell(pricing: Pricing) -> None:
-    clock, teller = pricing.deps.clock, Teller(pricing.deps)
-    complaints, looked = Window(COMPLAINTS), 0
+async def _tell(pricing: Pricing, teller: Teller) -> None:
+    clock, complaints, looked = pricing.deps.clock, Window(COMPLAINTS), 0
     while True:
         await asyncio.sleep(BREATH)
         with suppress(TimeoutError):
@@ -64,9 +65,19 @@ async def _tell(pricing: Pricing) -> None:
         looked = now if everything else looked
         if news := pricing.news(now, everything):
             try:
-                await teller.tell(*news)
+                await teller.say(*news)
             except Unavailable as error:
                 _complain(complaints, error)
+
+
+async def _note(teller: Teller) -> None:
+    """Have the journal know what was said, to the end. Nobody who listens waits for it."""
+    try:
+        while True:
+            await asyncio.sleep(NOTE)
+            await teller.keep()
+    finally:
+        await teller.keep()
 
 
 async def _keep(pricing: Pricing) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import aio_pika
 import msgspec
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
 from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, on_loss, reaching
@@ -77,7 +77,7 @@ class RabbitBus:
         """The messages of a new line; they end with it."""
         tail, unreadable = Tail(self._live_limit), count(1)
 
-        async def hear(letter: AbstractIncomingMessage) -> None:
+        async def hear(letter: DeliveredMessage) -> None:
             try:
                 tail.put(*unpack(letter.body))
             except msgspec.MsgspecError as error:
@@ -92,7 +92,8 @@ class RabbitBus:
             for kind in kinds:
                 await queue.bind(EXCHANGE, f"{tag(kind)}.#")
             await on_loss(channel, tail.end)
-            await queue.consume(hear, no_ack=True)
+            wire = await channel.get_underlay_channel()  # aio-pika's own consumer takes a task more for each letter
+            await wire.basic_consume(queue.name, hear, no_ack=True)
         return tail.read()
 
     @asynccontextmanager

@@ -49,9 +49,10 @@ class Bus(Protocol):
     """Messages between services."""
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over, in order per partition; they are the bus's when this returns.
+        """Hand messages over, in order per partition. When this returns, those of kinds that are worked on are safe.
 
-        Messages of one kind may travel together. Raises Unavailable when the bus does not take them.
+        The others are on their way, and lost if the bus dies with them. Messages of one kind may travel together.
+        Raises Unavailable when the bus does not take them.
         """
 
     def live(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:

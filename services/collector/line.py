@@ -38,7 +38,8 @@ class Line:
         self.link = Link(exchange, deps.clock)
         self.received: int | None = None
         self.history: Progress | None = None
-        self._garbage, self._complained, self._stuck = 0, 0, False
+        self._garbage, self._complained = 0, 0
+        self._taken, self._stuck = 0, False  # how often the bus has taken something, and whether it does no more
         self._messages = metrics.MESSAGES.labels(exchange.name)
 
     def take(self, events: Iterable[Event]) -> None:
@@ -75,13 +76,17 @@ class Line:
             self.put(Gap(self.exchange.name, last, tick.received, "it was silent", tick.instrument))
 
     async def room(self) -> None:
-        """Wait while more has come than the bus has taken. Where it takes nothing one reads on: prices grow old."""
-        looks = 0
+        """Wait while more has come than the bus has taken. When it takes nothing one reads on: prices grow old."""
+        waited = 0.0
         while self.outbox.crowded and not self._stuck:
+            taken = self._taken
             await self.clock.sleep(LOOK)
-            looks += 1
-            self._stuck = looks * LOOK > PATIENCE
-        self._stuck = self.outbox.crowded
+            waited = waited + LOOK if self._taken == taken else 0.0
+            self._stuck = waited > PATIENCE
+
+    def took(self) -> None:
+        """The bus has taken something."""
+        self._taken, self._stuck = self._taken + 1, False
 
     def put(self, message: News) -> None:
         """To be published."""

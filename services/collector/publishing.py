@@ -33,6 +33,7 @@ async def publish_ticks(line: Line) -> None:
             log.warning("%s: ticks wait: %s", line.exchange.name, error)
             await line.clock.sleep(next(pauses))
         else:
+            line.took()
             pauses = delays(0.1, 5)
             if len(batch) < FULL:  # else more is waiting
                 await asyncio.sleep(BREATH)

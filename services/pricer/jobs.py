@@ -17,7 +17,6 @@ from services.settings import Settings
 from services.telling import Teller
 
 LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
-BREATH = 0.001  # seconds in which what comes together is priced together
 NOTE = 0.02  # seconds that the journal may be behind
 COMPLAINTS = Limit(2, 60)  # lines of the log on a bus or cache that is away
 log = logging.getLogger(__name__)
@@ -54,7 +53,6 @@ async def _hear(pricing: Pricing) -> None:
 async def _tell(pricing: Pricing, teller: Teller) -> None:
     clock, complaints, looked = pricing.deps.clock, Window(COMPLAINTS), 0
     while True:
-        await asyncio.sleep(BREATH)
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_MS / 1000):
                 await pricing.some.wait()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 
 import httpx
@@ -18,7 +19,7 @@ from services.collector.reach import reachable
 from services.collector.rest import NoAnswer, Rest
 from services.core.errors import Unavailable
 from services.core.exchange import Ask
-from services.core.model import Feed, Message, State, Tick
+from services.core.model import Feed, Instrument, Message, State, Tick, Trade
 from services.exchanges import chosen
 from services.settings import load
 from tests.market import Collected, Market, collecting, deps_for, gapless, playing, until
@@ -321,6 +322,23 @@ async def test_trades_wait_for_the_bus_and_quotes_are_replaced(market: Market) -
         assert complete(heard)
     late = heard.ticks[seen : seen + 20]
     assert len([tick for tick in late if str(tick.instrument) == "BTC-USDT"]) < 10
+
+
+async def test_reading_waits_for_a_bus_that_takes_something_and_for_no_other(market: Market) -> None:
+    line = Line(market.exchange("binance"), deps_for())
+    trade = Trade("binance", Instrument("BTC", "USDT"), 0, 0, Decimal(1), Decimal(1), 1)
+    while not line.outbox.crowded:
+        line.put(trade)
+    await asyncio.wait_for(line.room(), 5)  # nothing is taken
+    await asyncio.wait_for(line.room(), 0.1)  # which is known by now
+    line.took()
+    waiting = asyncio.create_task(line.room())
+    for _ in range(10):  # longer than a bus is waited for that takes nothing
+        await asyncio.sleep(0.1)
+        line.took()
+    assert not waiting.done()
+    line.outbox.take(0)
+    await asyncio.wait_for(waiting, 5)
 
 
 async def test_reach(market: Market) -> None:

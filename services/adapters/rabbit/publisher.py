@@ -82,7 +82,7 @@ class Publisher:
                 kept.append(letter)
             elif not await _sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
                 unsent.append(letter)
-        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in kept))
+        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in kept)) if kept else []
         return [*unsent, *(letter for letter, done in zip(kept, outcomes, strict=True) if not done)]
 
     async def _confirmed(self, line: _Line, letter: Letter) -> bool:
@@ -94,6 +94,7 @@ async def _sent(channel: AbstractChannel, letter: Letter, mode: DeliveryMode) ->
     """Past aio-pika's own messages, which cost as much again as the letter on its way."""
     with suppress(Unavailable), reaching():
         wire, key = await channel.get_underlay_channel(), f"{tag(letter.kind)}.{letter.partition}"
-        await wire.basic_publish(letter.body, exchange=EXCHANGE, routing_key=key, properties=Basic.Properties(delivery_mode=mode))
+        properties = Basic.Properties(delivery_mode=mode)
+        await wire.basic_publish(letter.body, exchange=EXCHANGE, routing_key=key, properties=properties)
         return True
     return False

@@ -53,6 +53,7 @@ WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excl
 """  # noqa: S608  our own names
 
 # of each run by itself: PostgreSQL then looks only into the years it lies in
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"  # else another one's run comes between these two
 _TAKEN = """
 DELETE FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
 RETURNING timestamp, created_at
@@ -63,7 +64,7 @@ async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> No
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
     Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when another
-    writer's candles came between taking out and COPY: then nothing is saved, and the next time they are known.
+    writer was faster with a candle that nobody had: then nothing is saved, and the next time it is known.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
     long = [run for run in runs if _long(run)]
@@ -83,6 +84,7 @@ def _long(run: Run) -> bool:
 async def _taken_out(driver: asyncpg.Connection, run: Run) -> dict[int, int]:
     """When each candle that was there was first kept."""
     ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
+    await driver.execute(_TURN, " ".join(run.key))
     return dict(await driver.fetch(_TAKEN, *run.key, *ends))
 
 

@@ -20,17 +20,23 @@ LOOPBACK = "127.0.0.1"
 @asynccontextmanager
 async def secured(port: int, folder: Path) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     """A port that speaks TLS for `port`, and what a client must trust."""
-    certificate = _certificate(folder)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    ours, theirs = contexts(folder)
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, port)
         await asyncio.gather(_pipe(reader, inner_writer), _pipe(inner_reader, writer))
 
-    server = await asyncio.start_server(join, LOOPBACK, 0, ssl=context)
+    server = await asyncio.start_server(join, LOOPBACK, 0, ssl=ours)
     async with server:
-        yield server.sockets[0].getsockname()[1], ssl.create_default_context(cafile=certificate)
+        yield server.sockets[0].getsockname()[1], theirs
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's on this machine, and that of a client that trusts it."""
+    certificate = _certificate(folder)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=certificate)
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ from services.web.kept import Brief, Kept, Once, Shelf
 from services.web.problems import code, problem
 from services.web.schema import describe
 from services.web.site import Answer, Front, Headers, Site, Stream
+from services.web.wire import Wire
 
 __all__ = [
     "Addresses",
@@ -20,6 +21,7 @@ __all__ = [
     "Shelf",
     "Site",
     "Stream",
+    "Wire",
     "code",
     "create_app",
     "describe",

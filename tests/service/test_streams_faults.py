@@ -131,9 +131,9 @@ async def test_requests_wait_for_who_does_not_read_the_answers(here: Replica) ->
     for number in range(98):
         action = "unsubscribe" if number % 2 else "subscribe"
         writer.write(masked(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
-    await until(lambda: served.wire.get_write_buffer_size() > FULL)
+    await until(lambda: served.wire.waiting > FULL)
     await asyncio.sleep(0.5)  # in which all of them would be answered
-    assert served.wire.get_write_buffer_size() < 2 * FULL
+    assert served.wire.waiting < 2 * FULL
     writer.close()
 
 

@@ -9,9 +9,10 @@ from services.api.streams import metrics
 from services.api.streams.channels import Channel
 from services.api.streams.fan import Fan
 from services.api.streams.frames import News
-from services.api.streams.logs import FULL, Slot, Wire
+from services.api.streams.logs import FULL, Slot
 from services.core.errors import Unavailable
 from services.core.journal import Entry
+from services.web import Wire
 
 LOOK_SECONDS = 0.05  # between two looks at whether a client reads on, or the journal has what the bus brought
 PATIENCE_SECONDS = 30  # in which it must have read what waits
@@ -115,14 +116,13 @@ class Client:
         """How far each log of its channels was told, in their order."""
         return ",".join([str(slot.position) for slots in self.slots.values() for slot in slots])
 
-    def tell(self, slot: Slot, news: News) -> None:
-        """Send an update."""
-        self.say(self.words.update(self, slot, news))
+    def tell(self, slot: Slot, news: News) -> int:
+        """Send an update. Answers how many bytes wait for the client."""
+        return self.wire.write(self.words.update(self, slot, news))
 
     def say(self, words: bytes) -> None:
         """Send it, if anybody is there still."""
-        if not self.wire.is_closing():
-            self.wire.write(words)
+        self.wire.write(words)
 
     def beat(self, second: int) -> None:
         """Let it know that it is connected."""
@@ -201,7 +201,7 @@ class Client:
         return True
 
     async def _drained(self, most: int) -> None:
-        while self.wire.get_write_buffer_size() > most:  # noqa: ASYNC110  a transport tells only its protocol
+        while self.wire.waiting > most:  # noqa: ASYNC110  a transport tells only its protocol
             await asyncio.sleep(LOOK_SECONDS)
 
     def _stand(self, slot: Slot, number: int) -> None:
@@ -229,7 +229,6 @@ class Client:
     def _end(self, slow: bool) -> None:
         """Say goodbye, and hang up soon even if nobody listens."""
         self.live = False
-        if not self.wire.is_closing():
-            self.wire.write(self.words.closing(slow))
-            self.wire.close()
+        self.wire.write(self.words.closing(slow))
+        self.wire.close()
         asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self.wire.abort)

@@ -13,7 +13,7 @@ from services.api.streams import metrics
 from services.api.streams.fan import Fan
 from services.core.errors import Forbidden, Overloaded, QuotaExceeded
 from services.settings import Settings
-from services.web import Addresses
+from services.web import Addresses, Wire
 
 SEND_BUFFER = 64 * 1024  # bytes that the system keeps for a client that does not read, beside ours
 SILENCE_MS = 30_000  # after which a client that acknowledges nothing is gone
@@ -29,13 +29,13 @@ class Doors:
         self._inside: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, scope: Scope) -> Iterator[Any]:
+    def entered(self, scope: Scope) -> Iterator[Wire]:
         """Inside as long as the block lasts; yields the wire. Raises Overloaded, QuotaExceeded."""
         address = self._addresses.of(scope)
         self._admit(address)
         self._inside[address] += 1
         try:
-            yield tuned(scope["extensions"]["kurs.wire"])
+            yield Wire(tuned(scope["extensions"]["kurs.wire"]))
         finally:
             self._inside[address] -= 1
             self._inside += Counter()  # who has left is forgotten
@@ -56,12 +56,12 @@ class Doors:
             raise QuotaExceeded(f"{self._most_each} live connections from one address are allowed: close one")
 
 
-def tuned(wire: Any) -> Any:
-    """The wire, made to forget soon who does not read."""
+def tuned(transport: Any) -> Any:
+    """The transport, made to forget soon who does not read."""
     options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS))
     with suppress(OSError, ValueError):  # it may be gone already
         for option in options:
-            wire.get_extra_info("socket").setsockopt(*option)
-    return wire
+            transport.get_extra_info("socket").setsockopt(*option)
+    return transport

@@ -10,33 +10,13 @@ from services.core.model import Candle, Place, Reading
 FULL = 64 * 1024  # bytes that wait for a client before it is given nothing but the newest
 
 
-class Wire(Protocol):
-    """Where a client's bytes go: an asyncio transport."""
-
-    def write(self, data: bytes) -> None:
-        """Send it, or keep it until it can be sent."""
-
-    def get_write_buffer_size(self) -> int:
-        """How much is kept."""
-
-    def is_closing(self) -> bool:
-        """Whether nothing can be sent any more."""
-
-    def close(self) -> None:
-        """Close when all is sent."""
-
-    def abort(self) -> None:
-        """Close now."""
-
-
 class Follower(Protocol):
     """Whom a log is told to."""
 
     live: bool  # what is heard is told at once; else it is being read on
-    wire: Wire
 
-    def tell(self, slot: "Slot", news: News) -> None:
-        """Send an update."""
+    def tell(self, slot: "Slot", news: News) -> int:
+        """Send an update. Answers how many bytes wait for the client."""
 
     def read_on(self) -> None:
         """Something may have been missed: have it read in the journal."""
@@ -147,22 +127,17 @@ class Slot:
     def hear(self, news: News) -> None:
         """Something new: tell it, unless something before it is missing. Runs for each client at each change."""
         follower, entry, position = self.follower, news.entry, self.position
-        wire = follower.wire
-        if not follower.live or wire.is_closing():
+        if not follower.live:
             return
-        if position and not self._next(entry, position):
+        if position and entry.previous != position and not self._next(entry, position):
             self._out_of_turn(entry.number, entry.previous)
-        elif wire.get_write_buffer_size() > FULL:
+            return
+        self.position, key = entry.number, self.channel.key
+        if (not key or key == entry.key) and follower.tell(self, news) > FULL:
             follower.fall_behind()
-        else:
-            self.position = entry.number
-            if not self.channel.key or self.channel.key == entry.key:
-                follower.tell(self, news)
 
     def _next(self, entry: Entry, position: int) -> bool:
-        """Whether it follows on what was told; of other keys nothing was, but the log would have noticed a hole."""
-        if entry.previous == position:
-            return True
+        """Whether it follows although other keys' came between: nothing was told of those, but the log has all."""
         return self.channel.key == entry.key != "" and entry.number > position and self.log.unbroken
 
     def _out_of_turn(self, number: int, previous: int) -> None:

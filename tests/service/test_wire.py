@@ -1,0 +1,54 @@
+"""What is written at once and what the transport keeps arrives in one order, encrypted or not, on either loop."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import uvloop
+
+from services.web import Wire
+from tests.tls import contexts
+
+PIECES, MOST = 300, 200_000
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_everything_arrives_in_its_order(
+    loop: Callable[[], asyncio.AbstractEventLoop], encrypted: bool, tmp_path: Path
+) -> None:
+    random = Random(5)
+    pieces = [random.randbytes(random.choice((1, 300, random.randrange(MOST)))) for _ in range(PIECES)]
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(_heard(pieces, random, contexts(tmp_path) if encrypted else (None, None))) == b"".join(pieces)
+
+
+async def _heard(
+    pieces: list[bytes], random: Random, tls: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+) -> bytes:
+    """What a client hears that reads more slowly than it is written to."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(writer.transport)  # type: ignore[arg-type]
+        for piece in pieces:
+            if random.random() < 0.2:
+                writer.transport.write(piece)
+            else:
+                assert wire.write(piece) == wire.waiting
+            await asyncio.sleep(random.choice((0, 0, 0.001)))
+        wire.close()
+        assert wire.write(b"to nobody") == 0
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls[0])
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls[1], limit=1024)
+        heard = bytearray()
+        while piece := await reader.read(random.randrange(1, 50_000)):
+            heard += piece
+        writer.close()
+        return bytes(heard)

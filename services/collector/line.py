@@ -109,10 +109,10 @@ class Line:
         for trade in trades:
             self.put(trade)
 
-    def alive(self, now: int) -> None:
+    def alive(self, now: int, messages: int = 1) -> None:
         """Something well-formed came."""
         self.received = now
-        self._messages.inc()
+        self._messages.inc(messages)
 
     def garbage(self, error: Exception) -> None:
         """Something came that cannot be understood. Said in the log once a minute at most."""

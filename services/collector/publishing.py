@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 STATE = 1_000  # ms between two states when nothing changes
 REPEAT = 2.0  # seconds
-FULL = 500  # messages that are published together
+FULL = 2_000  # messages that are published together
 LOOK = 0.1  # seconds between two looks at whether something did
 BREATH = 0.001  # seconds between two letters
 NOTHING = 60.0  # seconds between two looks at an empty outbox, if nobody says that it is not

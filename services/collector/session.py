@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from enum import Enum, auto
+from typing import cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from services import __version__
+from services.collector.frames import Frames
 from services.collector.line import Line
-from services.core.exchange import Answer, Heard, Limit, Refused, Renew, Send, Stream
+from services.core.exchange import Answer, Event, Heard, Limit, Refused, Renew, Send, Stream
 from services.core.model import Trade
 from services.core.rhythm import Rhythm
 from services.core.window import Window
@@ -57,7 +60,7 @@ class Session:
         self.news: asyncio.Queue[News] = asyncio.Queue()
         self.wait = 0.0  # seconds that the exchange wants to be left alone
         self._good = self._renewing = False
-        self._socket: ClientConnection | None = None
+        self._socket: Frames | None = None
         self._reason = ""
         self._opened = self._heard = line.clock.now()
         self._rhythm = Rhythm(line.exchange.quiet * 1000)
@@ -105,32 +108,28 @@ class Session:
             additional_headers=self.line.exchange.credentials(),
             user_agent_header=AGENT,
             compression=None,
+            create_connection=Frames,
             open_timeout=5,
             close_timeout=1,
             ping_interval=None,  # pings of ours count against the limit, and prices prove more
             logger=wire,
         ) as socket:
-            self._socket, self._heard = socket, self.line.clock.now()
+            self._socket, self._heard = cast("Frames", socket), self.line.clock.now()
             for frame in self.stream.greeting:
-                await self._send(socket, frame)
+                await self._send(self._socket, frame)
             while True:
-                await self._read(socket, await socket.recv())
+                await self._take(self._socket, await self._socket.messages())
 
-    async def _read(self, socket: ClientConnection, frame: str | bytes) -> None:
-        now = self.line.clock.now()
+    async def _take(self, socket: Frames, messages: Sequence[bytes]) -> None:
+        now, events = self.line.clock.now(), list[Event]()
         try:
-            events = self.stream.read(frame, now)
-        except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
-            self._throw_away(error)
-            return
-        self._heard, self._rhythm = now, self._rhythm.heard(now)
-        self.line.alive(now)
-        self.line.link.proof = now
-        if not self._good and any(isinstance(event, Heard | Trade) for event in events):
-            self._good = True
-            self.line.opened(self, self.host, now)
-            self.news.put_nowait(News.GOOD)
-        self.line.take(events)
+            understood = [self._understood(message, events, now) for message in messages]
+        finally:  # what was said before too much garbage counts
+            self.line.take(events)
+        if any(understood):
+            self._heard = self.line.link.proof = now
+            self._rhythm = self._rhythm.heard(now)
+            self.line.alive(now, sum(understood))
         await self.line.room()
         for event in events:
             match event:
@@ -141,12 +140,26 @@ class Session:
                 case Refused():
                     raise Left(event.reason, event.wait)
 
+    def _understood(self, message: bytes, events: list[Event], now: int) -> bool:
+        """Add what a message says to `events`; answers whether it can be understood."""
+        try:
+            said = self.stream.read(message, now)
+        except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
+            self._throw_away(error)
+            return False
+        if not self._good and any(isinstance(event, Heard | Trade) for event in said):
+            self._good = True
+            self.line.opened(self, self.host, now)
+            self.news.put_nowait(News.GOOD)
+        events += said
+        return True
+
     def _throw_away(self, error: Exception) -> None:
         self.line.garbage(error)
         if self._garbage.full(asyncio.get_running_loop().time()):
             raise Left(f"{self.host}: too much of what it sends cannot be understood") from None
 
-    async def _send(self, socket: ClientConnection, frame: str) -> None:
+    async def _send(self, socket: Frames, frame: str) -> None:
         await passage(self._sends)
         await socket.send(frame)
 

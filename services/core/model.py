@@ -6,6 +6,7 @@ milliseconds since the epoch, UTC.
 
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -19,7 +20,7 @@ class Instrument(NamedTuple):
     contract: str = ""
 
     def __str__(self) -> str:
-        return "-".join(filter(None, self))
+        return _joined(self)
 
     @classmethod
     def parse(cls, text: str) -> "Instrument":
@@ -28,6 +29,11 @@ class Instrument(NamedTuple):
         if not 2 <= len(parts) <= 3 or not all(part.isalnum() for part in parts):
             raise ValueError(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-USD")
         return cls(*parts)
+
+
+@lru_cache(10_000)  # it is asked for at every message
+def _joined(words: tuple[str, ...]) -> str:
+    return "-".join(filter(None, words))
 
 
 class Tick(Struct, frozen=True, tag="tick", omit_defaults=True):

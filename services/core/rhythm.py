@@ -28,6 +28,8 @@ class Rhythm(NamedTuple):
         """One more message. A pause that was silence teaches no more than what was allowed."""
         if self.first is None or self.last is None:
             return self._replace(first=now, last=now)
+        if now == self.last:  # most of what comes in a burst
+            return self
         pause = min(max(0, now - self.last), self.allowed)
         share = 1 - exp(-pause / max(MEMORY, ROUNDS * self.pause))
         if not share:

@@ -28,7 +28,8 @@ async def keep_candles(deps: Deps) -> None:
             async for batch in batches:
                 keeping.taken = deps.clock.now()
                 await keeping.change(partial(_taken, batch))
-                await deps.clock.sleep(BREATH)
+                if len(batch) < BATCH // 2:  # else more is waiting
+                    await deps.clock.sleep(BREATH)
 
 
 async def _hear_states(keeping: Keeping) -> None:

@@ -37,8 +37,10 @@ class SqlStore:
     """What is kept for good. Every method raises Unavailable when the database cannot be reached."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
+        self._engine = self._reading = engine
+        self._postgres = engine.dialect.name == "postgresql"
+        if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
+            self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
 
     async def save(self, *items: Kept) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing."""
@@ -113,7 +115,7 @@ class SqlStore:
 
     async def forget(self, series: Series, since: int, until: int) -> None:
         """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
-        async with engines.reaching(self._engine), self._engine.begin() as connection:
+        async with engines.reaching(self._engine), self._transaction() as connection:
             await indicators.forget(connection, series, since, until)
             await analysis.forget(connection, series, since, until)
 
@@ -138,7 +140,7 @@ class SqlStore:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         """On it all is done, or nothing. PostgreSQL's is asyncpg's own, at half the price of SQLAlchemy's."""
-        if self._engine.dialect.name != "postgresql":
+        if not self._postgres:
             async with self._engine.begin() as connection:
                 yield connection
             return

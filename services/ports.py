@@ -22,7 +22,9 @@ from services.core.model import (
     Seal,
     Series,
     State,
+    Tick,
     Trade,
+    Wish,
 )
 from services.hub import Hub
 from services.settings import Settings
@@ -32,6 +34,7 @@ Kinds = tuple[type[Message], ...]
 # Every work queue and what it keeps. A bus makes them all before anybody publishes: a queue that came into being with
 # its worker's first start would have lost what was sent before.
 QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
+REPEATED: Kinds = (Tick, Rate, State, Choice, Wish)  # said again within seconds: that one arrived need not be confirmed
 DELIVERIES = 20  # how often one message is tried before it is given up as dead
 
 
@@ -49,9 +52,9 @@ class Bus(Protocol):
     """Messages between services."""
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over, in order per partition. When this returns, those of kinds that are worked on are safe.
+        """Hand messages over, in order per partition; they are the bus's when this returns.
 
-        The others are on their way, and lost if the bus dies with them. Messages of one kind may travel together.
+        Those of kinds that are `REPEATED` are only on their way by then. Messages of one kind may travel together.
         Raises Unavailable when the bus does not take them.
         """
 

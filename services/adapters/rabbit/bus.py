@@ -61,7 +61,10 @@ class RabbitBus:
         self._publisher = Publisher(broker)
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over; the broker has confirmed what is worked on. Raises Unavailable after a few seconds."""
+        """Hand messages over; they are the broker's when this returns, or, if they are `REPEATED`, on their way.
+
+        Raises Unavailable after a few seconds.
+        """
         if messages:
             await self._publisher.publish(pack(messages, self._publisher.kept))
 

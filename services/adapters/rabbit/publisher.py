@@ -1,4 +1,4 @@
-"""Handing messages to the broker: what is worked on is confirmed, for what is only heard nobody waits."""
+"""Handing messages to the broker, many at once and each confirmed, but for what is soon said again."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, reaching
 from services.adapters.wire import Letter, tag
 from services.core.backoff import delays
 from services.core.errors import Unavailable
+from services.ports import REPEATED
 
 WINDOW = 200  # letters on their way at once
 
@@ -37,9 +38,10 @@ class Publisher:
         self._connecting = asyncio.Lock()
         self._window = asyncio.Semaphore(WINDOW)
         self.kept = {kind for kinds in broker.queues.values() for kind in kinds}
+        self._unconfirmed = set(REPEATED) - self.kept
 
     async def publish(self, letters: Sequence[Letter]) -> None:
-        """Returns when the broker has all that is worked on, and the rest is on its way.
+        """Returns when the broker has them all; what is soon said again is on its way.
 
         A lost line is replaced; raises Unavailable after a few seconds.
         """
@@ -76,18 +78,19 @@ class Publisher:
 
     async def _send(self, letters: Iterable[Letter]) -> list[Letter]:
         """Send in this order; answers what was not taken, and may or may not have arrived."""
-        line, unsent, kept = await self._connected(), list[Letter](), list[Letter]()
+        line, unsent, others = await self._connected(), list[Letter](), list[Letter]()
         for letter in letters:
-            if letter.kind in self.kept:
-                kept.append(letter)
+            if letter.kind not in self._unconfirmed:
+                others.append(letter)
             elif not await _sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
                 unsent.append(letter)
-        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in kept)) if kept else []
-        return [*unsent, *(letter for letter, done in zip(kept, outcomes, strict=True) if not done)]
+        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in others)) if others else []
+        return [*unsent, *(letter for letter, done in zip(others, outcomes, strict=True) if not done)]
 
     async def _confirmed(self, line: _Line, letter: Letter) -> bool:
+        mode = DeliveryMode.PERSISTENT if letter.kind in self.kept else DeliveryMode.NOT_PERSISTENT
         async with self._window:
-            return await _sent(line.confirmed, letter, DeliveryMode.PERSISTENT)
+            return await _sent(line.confirmed, letter, mode)
 
 
 async def _sent(channel: AbstractChannel, letter: Letter, mode: DeliveryMode) -> bool:

@@ -1,6 +1,6 @@
 """What the writer knows and changes: a batch of messages becomes what is to be saved, all or nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 
@@ -29,6 +29,7 @@ class Book:
         self._store, self._shelf, self._holes = store, Shelf(store), Holes()
         self._sealing = Sealing(store, self._shelf, self._holes)
         self._minutes: dict[Series, Minutes] = {}
+        self.repeated: set[tuple[Series, int]] = set()  # what the last messages taken in said that was kept already
         self._received: dict[str, int] = {}  # by exchange: our clock at the newest trade that is built in
 
     async def load(self) -> None:
@@ -69,6 +70,8 @@ class Book:
                 built[series, candle.bar.timestamp] = candle
         klines = [of_kline(message) for message in messages if isinstance(message, Kline)]
         await rollup.keep(self._shelf, [*built.values(), *klines])
+        known = (kline for kline in klines if (kline.series, kline.bar.timestamp) not in self._shelf.changed)
+        self.repeated = {key for kline in known for key in _around(kline.series, kline.bar.timestamp)}
         holes = self._holes.heard(message for message in messages if isinstance(message, Hole))
         gaps = [message for message in messages if isinstance(message, Gap)]
         cursors = [cursor for series in traded if (cursor := self._minutes[series].cursor)]
@@ -90,6 +93,7 @@ class Book:
 
     def saved(self, items: Iterable[Item]) -> None:
         """All of it is kept."""
+        self.repeated = set()
         self._shelf.saved()
         self._sealing.kept(item for item in items if isinstance(item, Seal))
 
@@ -110,3 +114,10 @@ class Book:
         if source is None or source.feed is not Feed.LIVE or source.confirmed is None:
             return 0
         return min(source.confirmed, now if drained else self._received.get(series.exchange, 0)) - LAG
+
+
+def _around(series: Series, opening: int) -> Iterator[tuple[Series, int]]:
+    """A candle, and the longer ones that hold it."""
+    names = list(TIMEFRAMES)
+    for name in names[names.index(series.timeframe) :]:
+        yield series._replace(timeframe=name), TIMEFRAMES[name].opening(opening)

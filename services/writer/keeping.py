@@ -14,6 +14,7 @@ from services.writer.pace import Pace
 
 Step = Callable[[Book, int], Awaitable[Sequence[Item]]]
 RETRY_SECONDS = 0.5
+YOUNG = 60_000  # ms in which a predecessor's last batches come again
 IDLE = 3_000  # ms without a batch after which none is waiting
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Keeping:
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
         self.states: dict[str, State] = {}
-        self.taken = deps.clock.now()  # when the last batch was
+        self.began = self.taken = deps.clock.now()  # taken: when the last batch was
         self._book: Book | None = None
         self._untold: set[tuple[Series, int]] = set()  # what may be kept already, although nobody has heard
         self._turn = asyncio.Lock()
@@ -52,11 +53,13 @@ class Keeping:
         with metrics.BATCH.time():
             items = await step(self._book, self.deps.clock.now())
             candles = [item for item in items if isinstance(item, Candle)]
+            # what a predecessor kept in its last moment, and could tell nobody of, is said again by the bus
+            again = self._book.repeated if self.deps.clock.now() - self.began < YOUNG else set()
+            self._untold |= again | {(candle.series, candle.bar.timestamp) for candle in candles}
             if items:
-                self._untold |= {(candle.series, candle.bar.timestamp) for candle in candles}
                 await self.deps.store.save(*items)
             self._book.saved(items)
-        told = await self._book.kept(self._untold) if new else candles
+        told = await self._book.kept(self._untold) if new or again else candles
         self._untold.clear()
         return told
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.model import Candle, Instrument, Series, Trade
+from services.core.model import Bar, Candle, Instrument, Kline, Series, Trade
 from services.core.timeframes import MINUTE
 from services.hub import Hub
 from services.ports import Deps
@@ -99,3 +99,23 @@ async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
         await until(lambda: (c := store.progress.get(SERIES)) and c.number == 4)
     assert store.rows[SERIES][START].bar.trades == 2
     assert store.rows[SERIES][START].closed
+
+
+async def test_what_was_kept_but_not_told_is_told_by_the_next_writer() -> None:
+    bus, store = MemoryBus(), Kept()
+    async with writing(bus, store) as first:
+        await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
+        await until(lambda: all_told(first, store) and len(store.rows[SERIES]) == 5_000)
+        store.failures = committed = 10**6
+        await bus.publish(kline(7, 2))
+        await until(lambda: store.failures == committed - 2)
+    assert not all_told(first, store)
+    store.failures = 0
+    async with writing(bus, store) as second:
+        await until(lambda: all_told([*first, *second], store))
+
+
+def kline(minute: int, price: int) -> Kline:
+    """What the exchange says of a minute."""
+    value = Decimal(price)
+    return Kline(SERIES, Bar(START + minute * MINUTE, value, value, value, value, value, value, 1))

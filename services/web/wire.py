@@ -1,7 +1,7 @@
 """A connection's transport, for those who write the same to thousands."""
 
 import asyncio
-import os
+from os import write as send
 
 
 class Wire:
@@ -30,7 +30,7 @@ class Wire:
             return 0
         if self._descriptor is not None and not transport.get_write_buffer_size():
             try:
-                sent = os.write(self._descriptor, data)
+                sent = send(self._descriptor, data)
             except OSError:  # full, or broken: the transport finds out, and tells its protocol
                 sent = 0
             if sent == len(data):

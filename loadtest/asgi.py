@@ -16,7 +16,7 @@ import uvloop
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.runtime import server_config
+from services.web.server import server_config
 
 
 def bare(body: bytes) -> ASGIApp:

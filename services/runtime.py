@@ -1,4 +1,4 @@
-"""The composition root: URLs become adapters, services become one process, signals become a graceful stop."""
+"""The composition root: services become one process, signals become a graceful stop."""
 
 import asyncio
 import gc
@@ -6,63 +6,34 @@ import importlib
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-import uvicorn
 import uvloop
 
 from services import archive, log, watch
-from services.adapters import rabbit, sql
-from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.adapters.redis import RedisCache, RedisJournal
+from services.adapters import sql
+from services.adapters.memory import MemoryBus
+from services.connecting import connected
 from services.core import routes
 from services.core.errors import Misconfigured
-from services.core.exchange import Exchange
 from services.exchanges import EXCHANGES, chosen
-from services.hub import Hub
-from services.ports import Bus, Cache, Deps, Journal, Store
+from services.ports import Deps
 from services.settings import Settings, load
 from services.web import Front, Site, Stream, create_app, describe
-from services.web.protocol import Protocol, SocketProtocol
 from services.web.quota import PerClient
+from services.web.server import Server, server_config
 
 SERVICES = ("collector", "pricer", "writer", "analyst", "api", "simulator")
 
 
-async def _memory_bus(_url: str) -> Bus:
-    return MemoryBus()
-
-
-BUSES: Mapping[str, Callable[[str], Awaitable[Bus]]] = {
-    "memory": _memory_bus,
-    "amqp": rabbit.connect,
-    "amqps": rabbit.connect,
-}
-CACHES: Mapping[str, Callable[[str], Cache]] = {
-    "memory": lambda _url: MemoryCache(),
-    "redis": RedisCache,
-    "rediss": RedisCache,
-}
-JOURNALS: Mapping[str, Callable[[str], Journal]] = {
-    "memory": lambda _url: MemoryJournal(),
-    "redis": RedisJournal,
-    "rediss": RedisJournal,
-}
-STORES: Mapping[str, Callable[[str], Awaitable[Store]]] = {
-    "sqlite+aiosqlite": sql.connect,
-    "postgresql+asyncpg": sql.connect,
-}
 REACH_SECONDS = 4
-STOP_SECONDS = 10
 FIRST_PORT = 8000
-LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 logger = logging.getLogger(__name__)
 
 
@@ -130,7 +101,7 @@ async def run(settings: Settings, process: Process) -> int:
     if market == "simulated":
         exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
     async with AsyncExitStack() as stack:
-        deps = await _connected(settings, exchanges, stack)
+        deps = await connected(settings, exchanges, stack)
         deps.hub.market = market.encode()
         return await _served(deps, process, listener)
 
@@ -138,7 +109,7 @@ async def run(settings: Settings, process: Process) -> int:
 async def carried_out(settings: Settings, command: archive.Command) -> int:
     """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
     async with AsyncExitStack() as stack:
-        deps = await _connected(settings, chosen(settings), stack)
+        deps = await connected(settings, chosen(settings), stack)
         jobs = part("writer").JOBS if command.publishes and isinstance(deps.bus, MemoryBus) else []
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(job(deps), name=job.__qualname__) for job in jobs}
         asked = asyncio.create_task(command.run(deps), name="command")
@@ -185,27 +156,11 @@ def _with_simulator(services: tuple[str, ...], settings: Settings, market: str) 
     return (*services, "simulator") if needed and "simulator" not in services else services
 
 
-async def _connected(settings: Settings, exchanges: tuple[Exchange, ...], stack: AsyncExitStack) -> Deps:
-    """The ports with their adapters. SQLite is migrated here: one process has nobody else to do it."""
-    bus_url, cache_url = settings.rabbitmq_url.get_secret_value(), settings.redis_url.get_secret_value()
-    if settings.database.startswith("sqlite"):
-        await sql.migrate(settings.database)
-    store = await STORES[urlsplit(settings.database).scheme](settings.database)
-    stack.push_async_callback(store.close)
-    cache = CACHES[urlsplit(cache_url).scheme](cache_url)
-    stack.push_async_callback(cache.close)
-    journal = JOURNALS[urlsplit(cache_url).scheme](cache_url)
-    stack.push_async_callback(journal.close)
-    bus = await BUSES[urlsplit(bus_url).scheme](bus_url)
-    stack.push_async_callback(bus.close)
-    return Deps(settings, SystemClock(), bus, cache, store, Hub(), exchanges, journal)
-
-
 async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
     modules = [part(name) for name in process.services]
     quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
-    server = _Server(server_config(create_app(deps, _site(deps, modules, quota))))
+    server = Server(server_config(create_app(deps, _site(deps, modules, quota))))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for module in modules for job in module.JOBS]
     if quota:
@@ -262,29 +217,3 @@ def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) ->
 
 def _none(_deps: Deps) -> dict[str, Any]:
     return {}
-
-
-def server_config(app: object) -> uvicorn.Config:
-    """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=Protocol,
-        ws=SocketProtocol,
-        ws_per_message_deflate=False,
-        ws_max_size=LONGEST_MESSAGE,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
-        backlog=4096,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signals: ours end the jobs too."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture nothing."""
-        return nullcontext()

@@ -3,18 +3,17 @@
 A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
 """
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
+from services.environment import SecretFiles, environment_name, refuse_misspelt, told
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -228,41 +227,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named = {**_told(dotenv_settings), **_told(env_settings)}
-        _refuse_misspelt(named)
-        return init_settings, _SecretFiles(settings_cls, named), env_settings, dotenv_settings
-
-
-class _SecretFiles(PydanticBaseSettingsSource):
-    """`NAME_FILE=/path` gives NAME its value."""
-
-    def __init__(self, settings_cls: type[BaseSettings], named: Mapping[str, str | None]) -> None:
-        super().__init__(settings_cls)
-        self._named = named
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        name = environment_name(field_name)
-        path = self._named.get(f"{name}_FILE".lower())
-        try:
-            return (Path(path).read_text().strip() if path else None), name, False
-        except OSError as error:
-            raise Misconfigured(f"{name}_FILE: {error}") from error
-        except UnicodeDecodeError:
-            raise Misconfigured(f"{name}_FILE: {path} is not a text") from None
-
-    def __call__(self) -> dict[str, Any]:
-        found = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
-        return {
-            key if self.settings_cls.model_fields[name].validation_alias else name: value
-            for name, (value, key) in found.items()
-            if value is not None
-        }
-
-
-def environment_name(field: str) -> str:
-    """The environment variable of a setting."""
-    alias = Settings.model_fields[field].validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"KURS_{field.upper()}"
+        named = {**told(dotenv_settings), **told(env_settings)}
+        refuse_misspelt(named, settings_cls)
+        return init_settings, SecretFiles(settings_cls, named), env_settings, dotenv_settings
 
 
 def load(**changes: Any) -> Settings:
@@ -273,23 +240,9 @@ def load(**changes: Any) -> Settings:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
             field = str(problem["loc"][0]) if problem["loc"] else ""
-            known = environment_name(field) if field in Settings.model_fields else field
+            known = environment_name(field, Settings) if field in Settings.model_fields else field
             lines.append(": ".join(filter(None, [known, problem["msg"].removeprefix("Value error, ")])))
         raise Misconfigured("\n".join(lines)) from None
-
-
-def _told(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
-    """What the environment or `.env` holds, by lower-case name."""
-    return source.env_vars if isinstance(source, EnvSettingsSource) else {}
-
-
-def _refuse_misspelt(names: Iterable[str]) -> None:
-    """A name that is nearly a setting's would be passed over. Raises Misconfigured."""
-    known = [environment_name(field).lower() for field in Settings.model_fields]
-    for name in names:
-        near = get_close_matches(name.removesuffix("_file"), known, n=1, cutoff=0.9) if name.startswith("kurs_") else ()
-        if near and near[0] != name.removesuffix("_file"):
-            raise Misconfigured(f"{name.upper()} is no setting; did you mean {near[0].upper()}?")
 
 
 def _url(text: str) -> SplitResult:

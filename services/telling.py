@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from services.complaints import Complaints
 from services.core.errors import Unavailable
-from services.core.exchange import Limit
 from services.core.journal import Entry, entered, log_of, told
 from services.core.model import Candle, Message, Place, Placed, Reading
-from services.core.window import Window
 from services.ports import Bus, Clock, Deps, Journal
 
 READINGS = 4  # of one indicator that are remembered: the newest candles', which alone change
-COMPLAINTS = Limit(2, 60)  # lines of the log on a journal that is away
+AWAY = "who reads on later may have to begin anew: %s"
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +27,7 @@ class Teller:
         self._last: dict[str, int] = {}  # the last number of each log
         self._said: dict[str, dict[str, str]] = {}  # by log and key
         self._unkept: list[Entry] = []  # said, but not in the journal yet
-        self._complaints = Window(COMPLAINTS)
+        self._complaints = Complaints(log)
 
     async def tell(self, *messages: Message) -> None:
         """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
@@ -50,7 +49,7 @@ class Teller:
         try:
             await self._journal.append(*entries)
         except Unavailable as error:
-            self._complain(error)
+            self._complaints.say(AWAY, error)
 
     async def _all_placed(self, messages: Sequence[Message]) -> list[Message]:
         await self._begin({log_of(message) for message in messages if isinstance(message, Placed)})
@@ -68,7 +67,7 @@ class Teller:
         try:
             return await self._journal.newest(*logs)
         except Unavailable as error:
-            self._complain(error)
+            self._complaints.say(AWAY, error)
             return [None] * len(logs)
 
     def _placed(self, message: Placed) -> Placed:
@@ -85,9 +84,3 @@ class Teller:
         self._last[name] = place.number
         self._unkept.append(entered(message, place))
         return replace(message, place=place)
-
-    def _complain(self, error: Unavailable) -> None:
-        now = asyncio.get_running_loop().time()
-        if not self._complaints.wait(now):
-            self._complaints.note(now)
-            log.warning("who reads on later may have to begin anew: %s", error)

@@ -18,10 +18,10 @@ from services.core.model import Message, Rate, Wish
 from services.exchanges import chosen
 from services.hub import Hub
 from services.ports import Deps
-from services.runtime import server_config
 from services.settings import Settings
 from services.telling import Teller
 from services.web import Site, create_app
+from services.web.server import server_config
 from tests.kept import Kept, as_store
 from tests.market import served
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from services.analyst import metrics
 from services.analyst.rows import asked_for, formed, needed, rows
 from services.analyst.window import KEPT, Window
+from services.complaints import Complaints
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
-from services.core.exchange import Limit
 from services.core.indicators import STANDARD, Asked, Columns, columns, parse
 from services.core.model import Candle, Reading, Series, Wish
 from services.core.routes import collected
 from services.core.timeframes import TIMEFRAMES
-from services.core.window import Window as Limited
 from services.ports import Deps
 from services.telling import Teller
 
@@ -23,7 +22,6 @@ FOREVER = 2**62
 WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
 TOLD = 3  # newest closed candles whose readings are told when they change
 WISHES = 1_000  # indicators that are watched beside the standard set
-COMPLAINTS = Limit(2, 60)  # lines of the log on a bus that is away
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +29,7 @@ class Desk:
     """The windows of all series, and what is done with them."""
 
     def __init__(self, deps: Deps) -> None:
-        self._deps, self._teller, self._complaints = deps, Teller(deps), Limited(COMPLAINTS)
+        self._deps, self._teller, self._complaints = deps, Teller(deps), Complaints(log)
         self.windows = {series: Window(series) for series in configured(deps)}
         self._wishes: dict[tuple[Series, Asked], int] = {}  # what is watched beside the standard set, and until when
 
@@ -110,10 +108,7 @@ class Desk:
         try:
             await self._teller.tell(*readings)
         except Unavailable as error:
-            now = asyncio.get_running_loop().time()
-            if not self._complaints.wait(now):
-                self._complaints.note(now)
-                log.warning("%d readings are not told: %s", len(readings), error)
+            self._complaints.say("%d readings are not told: %s", len(readings), error)
 
     async def _read(self, window: Window) -> None:
         heard = window.reading()

@@ -1,11 +1,12 @@
 """Serves what Kurs knows: rates, directions, exchanges, candles, indicators, analysis, and all of it live."""
 
-from services.api import overview, routes
+from services.api import routes
 from services.api.analysis import routes as analysis
 from services.api.candles import routes as candles
 from services.api.candles.jobs import follow
 from services.api.indicators import routes as indicators
 from services.api.jobs import listen
+from services.api.overview import routes as overview
 from services.api.routes import checks, fronts
 from services.api.streams import routes as streams
 from services.api.streams.jobs import hear

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query, Response
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
-from services.api import overview, schemas
+from services.api import schemas
 from services.api.analysis import routes as analysis
 from services.api.candles import routes as candles
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.courses import Courses
 from services.api.indicators import routes as indicators
+from services.api.overview import routes as overview
 from services.api.streams import routes as streams
 from services.core.choice import pick
 from services.ports import Deps

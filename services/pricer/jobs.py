@@ -5,12 +5,11 @@ import logging
 from contextlib import suppress
 from decimal import Decimal
 
+from services.complaints import Complaints
 from services.core import routes
 from services.core.errors import Unavailable
-from services.core.exchange import Limit
 from services.core.model import Choice, Rate, State, Tick
 from services.core.rates import Book, Limits
-from services.core.window import Window
 from services.ports import Deps
 from services.pricer.pricing import Pricing
 from services.settings import Settings
@@ -18,7 +17,6 @@ from services.telling import Teller
 
 LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
 NOTE = 0.02  # seconds that the journal may be behind
-COMPLAINTS = Limit(2, 60)  # lines of the log on a bus or cache that is away
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +49,7 @@ async def _hear(pricing: Pricing) -> None:
 
 
 async def _tell(pricing: Pricing, teller: Teller) -> None:
-    clock, complaints, looked = pricing.deps.clock, Window(COMPLAINTS), 0
+    clock, complaints, looked = pricing.deps.clock, Complaints(log), 0
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_MS / 1000):
@@ -65,7 +63,7 @@ async def _tell(pricing: Pricing, teller: Teller) -> None:
             try:
                 await teller.say(*news)
             except Unavailable as error:
-                _complain(complaints, error)
+                complaints.say("not told: %s", error)
 
 
 async def _note(teller: Teller) -> None:
@@ -80,7 +78,7 @@ async def _note(teller: Teller) -> None:
 
 async def _keep(pricing: Pricing) -> None:
     """Have the cache know the newest of everything, for processes that start. Nobody who listens waits for it."""
-    complaints = Window(COMPLAINTS)
+    complaints = Complaints(log)
     while True:
         await pricing.deps.clock.sleep(LOOK_MS / 1000)
         items, pricing.unkept = pricing.unkept, {}
@@ -88,7 +86,7 @@ async def _keep(pricing: Pricing) -> None:
             await pricing.deps.cache.put(*items.values())
         except Unavailable as error:
             pricing.unkept = items | pricing.unkept
-            _complain(complaints, error)
+            complaints.say("not told: %s", error)
 
 
 async def _kept_rates(deps: Deps) -> list[Rate]:
@@ -106,10 +104,3 @@ async def _remembered(deps: Deps) -> Choice | None:
         return await deps.cache.choice()
     except Unavailable:
         return None
-
-
-def _complain(complaints: Window, error: Unavailable) -> None:
-    now = asyncio.get_running_loop().time()
-    if not complaints.wait(now):
-        complaints.note(now)
-        log.warning("not told: %s", error)

@@ -9,11 +9,11 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from services import api
-from services.runtime import server_config
 from services.web import Site
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.metrics import Requests
+from services.web.server import server_config
 from tests.market import served
 from tests.service.test_courses import World
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
-from services.settings import Settings, environment_name
+from services.environment import environment_name
+from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-FIELDS = {environment_name(field): field for field in Settings.model_fields}
+FIELDS = {environment_name(field, Settings): field for field in Settings.model_fields}
 IN_CONTAINERS = {
     "KURS_MARKET",
     "KURS_SIMULATOR_URL",

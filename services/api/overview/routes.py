@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
-from services.api import schemas
+from services.api.overview import schemas
 from services.api.states import standing
 from services.core import routes
 from services.core.model import Choice, State
@@ -114,7 +114,7 @@ def _state(state: State, now: int) -> schemas.ExchangeState:
         age_ms=_since(state.received, now),
         reconnects=state.reconnects,
         instruments=instruments,
-        history=schemas.History(expected=known.expected, missing=known.missing) if known else None,
+        history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,
     )
 
 

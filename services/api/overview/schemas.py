@@ -1,0 +1,159 @@
+"""What the overviews answer, for people and for OpenAPI. Times are ms since the epoch."""
+
+from pydantic import BaseModel, Field
+
+from services.api.schemas import example
+
+
+class RouteLeg(BaseModel):
+    """A leg of a route."""
+
+    exchange: str
+    instrument: str
+    inverted: bool
+
+
+class Route(BaseModel):
+    """How an exchange gives a direction."""
+
+    exchange: str
+    legs: list[RouteLeg]
+
+
+class Direction(BaseModel):
+    """A direction that can be asked for."""
+
+    direction: str
+    base: str
+    quote: str
+    asset: str = Field(description="What the base stands for: USDT for USDTTRC")
+    routes: list[Route]
+
+
+class Directions(BaseModel):
+    """All directions, with the ways to them in order of preference."""
+
+    model_config = example(
+        directions=[
+            {
+                "direction": "USDTTRC-RUB",
+                "base": "USDTTRC",
+                "quote": "RUB",
+                "asset": "USDT",
+                "routes": [
+                    {
+                        "exchange": "binance",
+                        "legs": [
+                            {"exchange": "binance", "instrument": "USDC-USDT", "inverted": True},
+                            {"exchange": "coingecko", "instrument": "USDC-RUB", "inverted": False},
+                        ],
+                    }
+                ],
+            }
+        ]
+    )
+
+    directions: list[Direction]
+
+
+class InstrumentState(BaseModel):
+    """One instrument's feed."""
+
+    instrument: str
+    feed: str = Field(description="waiting, live, silent or absent")
+    received: int | None
+    age_ms: int | None = Field(description="Since the last value came")
+    confirmed_age_ms: int | None = Field(description="Since that value was last known to hold")
+
+
+class Progress(BaseModel):
+    """How much of the configured history is kept, in closed candles of all series."""
+
+    expected: int
+    missing: int
+
+
+class ExchangeState(BaseModel):
+    """What is known of one exchange."""
+
+    exchange: str
+    connected: bool
+    transport: str = Field(description="socket, polling or none")
+    host: str
+    reason: str
+    since: int | None = Field(description="When it last connected or was lost")
+    received: int | None = Field(description="The last message of any kind")
+    age_ms: int | None
+    reconnects: int
+    instruments: list[InstrumentState]
+    history: Progress | None = Field(description="null: nobody has looked yet, or it has none")
+
+
+class Switch(BaseModel):
+    """A change of the exchange in use."""
+
+    time: int
+    previous: str | None
+    exchange: str | None
+    reason: str
+
+
+class InUse(BaseModel):
+    """The exchange that answers for all directions."""
+
+    exchange: str | None
+    since: int | None
+    reason: str
+    failovers: int
+    recent: list[Switch]
+
+
+class Exchanges(BaseModel):
+    """The exchanges, and which of them is in use and why."""
+
+    model_config = example(
+        time=1795176000123,
+        simulated=False,
+        in_use={
+            "exchange": "deribit",
+            "since": 1795175990000,
+            "reason": "binance: stale, BTC-USDT from binance is 5.1 s old",
+            "failovers": 1,
+            "recent": [
+                {
+                    "time": 1795175990000,
+                    "previous": "binance",
+                    "exchange": "deribit",
+                    "reason": "binance: stale, BTC-USDT from binance is 5.1 s old",
+                }
+            ],
+        },
+        exchanges=[
+            {
+                "exchange": "deribit",
+                "connected": True,
+                "transport": "socket",
+                "host": "www.deribit.com",
+                "reason": "connected",
+                "since": 1795100000000,
+                "received": 1795176000100,
+                "age_ms": 23,
+                "reconnects": 0,
+                "instruments": [
+                    {
+                        "instrument": "BTC-USD",
+                        "feed": "live",
+                        "received": 1795175999700,
+                        "age_ms": 423,
+                        "confirmed_age_ms": 40,
+                    }
+                ],
+                "history": {"expected": 15000, "missing": 120},
+            }
+        ],
+    )
+
+    time: int
+    simulated: bool
+    in_use: InUse
+    exchanges: list[ExchangeState]

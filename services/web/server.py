@@ -1,0 +1,36 @@
+"""uvicorn, as Kurs runs it."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import uvicorn
+
+from services.web.protocol import Protocol, SocketProtocol
+
+STOP_SECONDS = 10
+LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
+
+
+def server_config(app: object) -> uvicorn.Config:
+    """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=Protocol,
+        ws=SocketProtocol,
+        ws_per_message_deflate=False,
+        ws_max_size=LONGEST_MESSAGE,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
+        backlog=4096,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signals: ours end the jobs too."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture nothing."""
+        return nullcontext()

@@ -27,6 +27,7 @@ class Teller:
         self._last: dict[str, int] = {}  # the last number of each log
         self._said: dict[str, dict[str, str]] = {}  # by log and key
         self._unkept: list[Entry] = []  # said, but not in the journal yet
+        self.behind = asyncio.Event()  # whether there is any
         self._complaints = Complaints(log)
 
     async def tell(self, *messages: Message) -> None:
@@ -40,12 +41,13 @@ class Teller:
                 raise outcome
 
     async def say(self, *messages: Message) -> None:
-        """Tell them over the bus alone, for who has no time to lose: `keep` is to be called soon."""
+        """Tell them over the bus alone, for who has no time to lose: `keep` is to be called whenever it is `behind`."""
         await self._bus.publish(*await self._all_placed(messages))
 
     async def keep(self) -> None:
         """Have the journal know what was said. Not to be called twice at once: it is kept in its order."""
         entries, self._unkept = self._unkept, []
+        self.behind.clear()
         try:
             await self._journal.append(*entries)
         except Unavailable as error:
@@ -83,4 +85,5 @@ class Teller:
         place = Place(max(self._clock.now() * 1000, previous + 1), previous)
         self._last[name] = place.number
         self._unkept.append(entered(message, place))
+        self.behind.set()
         return replace(message, place=place)

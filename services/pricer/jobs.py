@@ -16,7 +16,6 @@ from services.settings import Settings
 from services.telling import Teller
 
 LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
-NOTE = 0.02  # seconds that the journal may be behind
 log = logging.getLogger(__name__)
 
 
@@ -67,10 +66,10 @@ async def _tell(pricing: Pricing, teller: Teller) -> None:
 
 
 async def _note(teller: Teller) -> None:
-    """Have the journal know what was said, to the end. Nobody who listens waits for it."""
+    """Have the journal know what is said, at once and to the end. Nobody who listens waits for it."""
     try:
         while True:
-            await asyncio.sleep(NOTE)
+            await teller.behind.wait()
             await teller.keep()
     finally:
         await teller.keep()

@@ -13,7 +13,7 @@ import websockets
 from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus
+from services.adapters.memory import MemoryBus, MemoryJournal
 from services.core.model import (
     Bar,
     Candle,
@@ -201,6 +201,24 @@ async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: Replica) -> 
             assert (await one.next("snapshot"))["data"]["close"] == 100
             await here.tell(candle(0, 100))
             assert (await one.next("price_update"))["data"]["close"] == 100
+
+
+async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
+    journal, words = MemoryJournal(), {"symbol": "BTCUSDT", "timeframe": "1m"}
+    async with replica(journal) as here, replica(journal) as other, client(here) as one, client(other) as before:
+        await here.tell(candle(0, 100))
+        await before.ask(action="subscribe", **words)
+        await before.next("subscribed")
+        ahead = Teller(other.deps)
+        await ahead.say(candle(0, 101))
+        seen = (await before.next("price_update"))["seq"]
+        await one.ask(action="resume", after=seen, **words)
+        await one.next("resumed")
+        await asyncio.sleep(0.1)
+        await ahead.keep()
+        await Teller(here.deps).tell(candle(0, 102))
+        heard = await one.next()
+        assert (heard["type"], heard["data"]["close"]) == ("price_update", 102)
 
 
 async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: Replica) -> None:

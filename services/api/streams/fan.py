@@ -19,6 +19,7 @@ from services.ports import Deps
 from services.web import Once
 
 LOOK_SECONDS = 1  # between two looks for what the bus did not bring
+LOOKS, JOURNAL_SECONDS = 20, 0.05  # at a journal that may be behind
 WISH_SECONDS, WISHED_MS = 10, 30_000
 PAGE = 500  # entries that are read at once
 REMEMBERED = 10_000  # logs; then those that nobody follows are forgotten
@@ -76,10 +77,17 @@ class Fan:
         return found
 
     async def know(self, places: Iterable[tuple[Log, int]]) -> None:
-        """Learn how far logs are of which less is known than what others have. An absent journal leaves that open."""
-        unsure = {log: None for log, place in places if not log.asked or log.number < place}
+        """Learn how far logs are of which less is known than what others have. An absent journal leaves that open.
+
+        What one replica has told may be on its way to the journal still, and to this one: it is waited for a little.
+        """
+        places = list(places)
         with suppress(Unavailable):
-            await self._learn(list(unsure))
+            for look in range(LOOKS):
+                await asyncio.sleep(look and JOURNAL_SECONDS)
+                await self._learn(list({log: None for log, place in places if not log.asked or log.number < place}))
+                if all(place <= log.number for log, place in places):
+                    return
 
     async def after(self, log: Log, number: int) -> list[Entry] | None:
         """A page of what was told after that number; None: it is not known. Who asks the same shares the answer."""
@@ -127,7 +135,12 @@ class Fan:
         return await self._deps.store.last(series, self._deps.clock.now(), 1)
 
     async def _read(self, place: tuple[str, int]) -> list[Entry] | None:
-        return await self._journal.after(*place, PAGE)
+        log, number = place
+        entries = await self._journal.after(log, number, PAGE)
+        if entries is None:
+            (newest,) = await self._journal.newest(log)
+            return [] if newest and newest.number < number else None  # it is not there yet, or not any more
+        return entries
 
     async def _learn(self, logs: list[Log]) -> None:
         """Look into the journal for the newest of these."""

@@ -5,8 +5,10 @@ COPY: half the price of an update, whose every row is looked for by itself. All 
 over arrays, which leaves alone what is the same.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
 
@@ -53,7 +55,6 @@ WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excl
 """  # noqa: S608  our own names
 
 # of each run by itself: PostgreSQL then looks only into the years it lies in
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"  # else another one's run comes between these two
 _TAKEN = """
 DELETE FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
 RETURNING timestamp, created_at
@@ -63,6 +64,7 @@ RETURNING timestamp, created_at
 async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> None:
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
+    For the time of that transaction the caller holds `locks(runs)`: what is taken out must not be put in by another.
     Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when another
     writer was faster with a candle that nobody had: then nothing is saved, and the next time it is known.
     """
@@ -75,6 +77,12 @@ async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> No
         await driver.execute(_UPSERT, *_written(rest), now)
 
 
+def locks(runs: Sequence[Run]) -> list[int]:
+    """Numbers of advisory locks, in the order in which they are taken: one for each long run's series."""
+    digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if _long(run))
+    return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
+
+
 def _long(run: Run) -> bool:
     """Whether it is long, and nothing else can be kept between its ends."""
     ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
@@ -84,7 +92,6 @@ def _long(run: Run) -> bool:
 async def _taken_out(driver: asyncpg.Connection, run: Run) -> dict[int, int]:
     """When each candle that was there was first kept."""
     ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
-    await driver.execute(_TURN, " ".join(run.key))
     return dict(await driver.fetch(_TAKEN, *run.key, *ends))
 
 
@@ -95,6 +102,7 @@ async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncI
         for place in range(0, len(rows), CHUNK):
             chunk = rows[place : place + CHUNK]
             yield "".join([f"{start}\t{_line(row)}\t{made.get(row.bar.timestamp, now)}\n" for row in chunk]).encode()
+            await asyncio.sleep(0)  # uvloop sends when the loop comes round, and not before
 
 
 def _line(row: Candle) -> str:

@@ -4,7 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from operator import itemgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
@@ -41,9 +42,18 @@ _COMPILED = {question: question.compile(dialect=_DIALECT) for question in (_OLDE
 _ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, compiled in _COMPILED.items()}
 
 
-async def save(connection: AsyncConnection, items: Sequence[Candle]) -> None:
-    """Keep each candle in place of the one of its key, the last of `items` winning; those that are the same stay."""
-    runs, now = _runs(items), time.time_ns() // 1_000_000
+def runs(items: Iterable[Candle]) -> list[bulk.Run]:
+    """One candle per key, the last of `items`, in the key's order: no two writers can lock each other out."""
+    newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
+    for series, together in groupby(items, attrgetter("series")):
+        newest[series].update({item.bar.timestamp: item for item in together})
+    found = [bulk.Run(names.key(series), [run[at] for at in sorted(run)]) for series, run in newest.items()]
+    return sorted(found, key=itemgetter(0))
+
+
+async def save(connection: AsyncConnection, runs: Sequence[bulk.Run]) -> None:
+    """Keep each candle in place of the one of its key; those that are the same stay."""
+    now = time.time_ns() // 1_000_000
     if connection.dialect.name == "postgresql":
         await bulk.save(connection, runs, now)
         return
@@ -121,15 +131,6 @@ def _of(question: Any, series: Series, since: int | None, until: int | None) -> 
     if since is not None:
         question = question.where(candles.c.timestamp >= since)
     return question if until is None else question.where(candles.c.timestamp <= until)
-
-
-def _runs(items: Sequence[Candle]) -> list[bulk.Run]:
-    """One candle per key in the key's order, the same everywhere: no two writers can lock each other out."""
-    newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
-    for item in items:
-        newest[item.series][item.bar.timestamp] = item
-    runs = [bulk.Run(names.key(series), [found[at] for at in sorted(found)]) for series, found in newest.items()]
-    return sorted(runs, key=itemgetter(0))
 
 
 def _row(key: tuple[str, str, str], candle: Candle, now: int) -> dict[str, object]:

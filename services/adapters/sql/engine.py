@@ -45,8 +45,12 @@ def _postgres(url: URL, seconds: float) -> AsyncEngine:
 
 
 def _replace_broken(connection: Any, _record: object, _proxy: object) -> None:
-    """asyncpg knows when the other side has hung up; asking the server each time would cost three round trips."""
-    if connection.driver_connection.is_closed():
+    """asyncpg knows when the other side has hung up; asking the server each time would cost three round trips.
+
+    Whoever is cancelled twice leaves a transaction open: such a connection is replaced as well.
+    """
+    driver = connection.driver_connection
+    if driver.is_closed() or driver.is_in_transaction():
         raise exc.InvalidatePoolError
 
 

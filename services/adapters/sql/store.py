@@ -1,14 +1,14 @@
 """The store on SQL: transactions around what the nouns' files do."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.adapters.sql import analysis, candles, coverage, cursors, gaps, holes, indicators, rates, seals
+from services.adapters.sql import analysis, bulk, candles, coverage, cursors, gaps, holes, indicators, rates, seals
 from services.adapters.sql import engine as engines
 from services.core.analysis import Analysis
 from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Reading, Seal, Series
@@ -19,7 +19,6 @@ Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis
 SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
     Rate: rates.save,
     Gap: gaps.save,
-    Candle: candles.save,
     Hole: holes.save,
     Seal: seals.save,
     Cursor: cursors.save,
@@ -53,7 +52,10 @@ class SqlStore:
         kinds = defaultdict[type, list[Kept]](list)
         for item in items:
             kinds[type(item)].append(item)
-        async with engines.reaching(self._engine), self._transaction() as connection:
+        runs = candles.runs(kinds.pop(Candle, ()))
+        async with engines.reaching(self._engine), self._transaction(bulk.locks(runs)) as connection:
+            if runs:
+                await candles.save(connection, runs)
             for kind, save in SAVES.items():
                 if kind in kinds:
                     await save(connection, kinds[kind])
@@ -138,16 +140,22 @@ class SqlStore:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """On it all is done, or nothing. PostgreSQL's is asyncpg's own, at half the price of SQLAlchemy's."""
+    async def _transaction(self, locks: Iterable[int] = ()) -> AsyncIterator[AsyncConnection]:
+        """On it all is done, or nothing. On PostgreSQL past SQLAlchemy, and the locks are asked for with its BEGIN."""
         if not self._postgres:
             async with self._engine.begin() as connection:
                 yield connection
             return
         async with self._reading.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            async with driver.transaction():
+            try:
+                await driver.execute("BEGIN" + "".join(f"; SELECT pg_advisory_xact_lock({lock})" for lock in locks))
                 yield connection
+                await driver.execute("COMMIT")
+            except BaseException:
+                with suppress(*engines.THEIRS):  # a connection that is lost has nothing to take back
+                    await driver.execute("ROLLBACK")
+                raise
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

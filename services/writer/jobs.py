@@ -12,8 +12,9 @@ from services.writer.book import Book, Item
 from services.writer.keeping import Keeping
 
 SAVE_SECONDS = 1
-BATCH = 1_000  # messages that are saved together
-BREATH = 0.01  # seconds between two batches, in which the next one fills
+BATCH = 5_000  # messages that are saved together: what a save costs beside its rows is little then
+FEW = 500  # messages; after so few the next batch is given time to fill
+BREATH = 0.01  # seconds
 SEAL_SECONDS = 30
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ async def keep_candles(deps: Deps) -> None:
             async for batch in batches:
                 keeping.taken = deps.clock.now()
                 await keeping.change(partial(_taken, batch))
-                if len(batch) < BATCH // 2:  # else more is waiting
+                if len(batch) < FEW:
                     await deps.clock.sleep(BREATH)
 
 

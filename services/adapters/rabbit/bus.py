@@ -25,6 +25,7 @@ from services.core.model import Message
 from services.ports import DELIVERIES, QUEUES, Kinds
 
 LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
+LETTERS = 1_000  # at a worker, or on their way to it; each may hold many messages
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
 
@@ -125,7 +126,7 @@ class RabbitBus:
         await line.aclose()
         _, channel = await line.enter_async_context(self._broker.line())
         with reaching():
-            await channel.set_qos(prefetch_count=size)
+            await channel.set_qos(prefetch_count=min(size, LETTERS))
             desk = Desk(await channel.get_queue(queue), size)
             await on_loss(channel, desk.close)
             return desk

@@ -25,6 +25,7 @@ from services.core.model import Message
 from services.ports import DELIVERIES, QUEUES, Kinds
 
 LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
+LIVE_BYTES = 64_000_000  # of such letters
 LETTERS = 1_000  # at a worker, or on their way to it; each may hold many messages
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
@@ -91,7 +92,8 @@ class RabbitBus:
         await line.aclose()
         _, channel = await line.enter_async_context(self._broker.line())
         with reaching():
-            arguments: FieldTable = {"x-max-length": self._live_limit, "x-overflow": "drop-head"}
+            limits: FieldTable = {"x-max-length": self._live_limit, "x-max-length-bytes": LIVE_BYTES}
+            arguments: FieldTable = {**limits, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
             for kind in kinds:
                 await queue.bind(EXCHANGE, f"{tag(kind)}.#")

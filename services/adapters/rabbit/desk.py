@@ -16,13 +16,9 @@ from services.core.model import Message
 log = logging.getLogger("kurs.bus")
 
 
-class _Delivery(NamedTuple):
-    letter: AbstractIncomingMessage
+class _Batch(NamedTuple):
     messages: list[Message]
-
-    @property
-    def tried(self) -> bool:
-        return bool(self.letter.redelivered)
+    last: AbstractIncomingMessage  # the letter that ends it
 
 
 class Desk:
@@ -34,7 +30,8 @@ class Desk:
 
     def __init__(self, queue: AbstractQueue, size: int) -> None:
         self._queue, self._size = queue, size
-        self._waiting: deque[_Delivery] = deque()
+        self._waiting: deque[AbstractIncomingMessage] = deque()
+        self._opened: list[Message] = []  # what is in the first of them, once that is known
         self._changed = asyncio.Event()
         self._careful, self._lost = True, False
         self._due: AbstractIncomingMessage | None = None
@@ -43,8 +40,7 @@ class Desk:
         """Up to `size` messages at a time, each batch settled when the next is asked for. Raises Unavailable."""
         with reaching():
             while True:
-                await self._fill()
-                letter, messages = self._take()
+                messages, letter = await self._take()
                 *first, last = (messages[at : at + self._size] for at in range(0, len(messages), self._size))
                 for batch in first:
                     yield batch
@@ -83,20 +79,33 @@ class Desk:
             await self._queue.consume(self._receive)
 
     async def _receive(self, letter: AbstractIncomingMessage) -> None:
-        try:
-            self._waiting.append(_Delivery(letter, unpack(letter.body)))
-            self._changed.set()
-        except msgspec.MsgspecError as error:
-            log.error("a message in %s cannot be read and goes to the dead: %s", self._queue.name, error)
-            await letter.reject(requeue=False)
+        """It stays closed until its turn: a thousand full ones take ten times the room when they are open."""
+        self._waiting.append(letter)
+        self._changed.set()
 
-    def _take(self) -> _Delivery:
-        """The next batch: its messages and the letter that ends it."""
-        last = self._waiting.popleft()
-        messages = last.messages
-        while self._waiting and not last.tried and not self._waiting[0].tried:
-            if len(messages) + len(self._waiting[0].messages) > self._size:
+    async def _take(self) -> _Batch:
+        """The next batch: as many letters as fit, and one at least."""
+        await self._fill()
+        while not await self._open():
+            await self._fill()
+        messages, last = self._pass()
+        while not last.redelivered and (more := await self._open()) and not self._waiting[0].redelivered:
+            if len(messages) + len(more) > self._size:
                 break
-            last = self._waiting.popleft()
-            messages = messages + last.messages
-        return _Delivery(last.letter, messages)
+            messages.extend(more)
+            _, last = self._pass()
+        return _Batch(messages, last)
+
+    async def _open(self) -> list[Message]:
+        """What is in the first letter that can be read; nothing when none is here."""
+        while self._waiting and not self._opened:
+            try:
+                self._opened = unpack(self._waiting[0].body)
+            except msgspec.MsgspecError as error:
+                log.error("a message in %s cannot be read and goes to the dead: %s", self._queue.name, error)
+                await self._waiting.popleft().reject(requeue=False)
+        return self._opened
+
+    def _pass(self) -> _Batch:
+        opened, self._opened = self._opened, []
+        return _Batch(opened, self._waiting.popleft())

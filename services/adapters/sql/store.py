@@ -49,7 +49,7 @@ class SqlStore:
         return await self._save(items)
 
     async def _save(self, items: Sequence[Kept]) -> None:
-        kinds = defaultdict[type, list[Kept]](list)
+        kinds = defaultdict[type, list[Any]](list)
         for item in items:
             kinds[type(item)].append(item)
         runs = candles.runs(kinds.pop(Candle, ()))

@@ -1,8 +1,9 @@
 """The store of candles beside bare PostgreSQL, in one run: `make bench ONLY=candles`.
 
-Writing: rows per second of `save`, a thousand a batch, as a share of a bare COPY of the same rows, ready as bytes, into
-the same table. Reading: a thousand candles out of a million and out of ten, beside the same rows fetched through a bare
-connection. All take turns, so that a busy moment of the machine is everyone's; medians count.
+Writing: rows per second of `save` as a share of a bare COPY of the same rows, ready as bytes, into the same table: as
+many at once as the writer saves when it is busy, and fewer. Reading: a thousand candles out of a million and out of ten
+million, beside the same rows fetched through a bare connection. All take turns, so that a busy moment of the machine is
+everyone's; medians count.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from statistics import median, quantiles
 from typing import TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
+import uvloop
 from sqlalchemy.schema import AddConstraint
 
 from loadtest import outcome
@@ -28,19 +30,22 @@ from services.core.model import Bar, Candle, Instrument, Origin, Series
 from services.core.timeframes import MINUTE
 from tests import servers
 
-BATCH, BATCHES, READS = 1_000, 40, 400
+PAGE, PAGES, BATCHES, READS = 1_000, 5, 40, 400
 MILLION = 1_000_000
 MINUTES = 50_000  # per series, when reading
 START = 1_580_515_200_000  # 2020-02-01
 T = TypeVar("T")
-Timings = dict[str, list[float]]
+Timings = defaultdict[str, list[float]]
 
 
 def main() -> int:
     """Run it all; 1 when a target is missed."""
     try:
-        with servers.private() as here:
-            found = asyncio.run(measured(here.postgres))
+        with (
+            servers.private() as here,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):  # the services' loop
+            found = runner.run(measured(here.postgres))
     except servers.Missing as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
@@ -67,22 +72,22 @@ async def measured(server: servers.Postgres) -> dict[str, float]:
 
 
 async def writing(server: servers.Postgres) -> dict[str, float]:
-    """COPY and `save` in turn: history (a run of one series) and live (a minute of very many series)."""
+    """COPY and `save` in turn: history (a page each of several series), one page of it, and a minute of many series."""
     url = server.create_database()
     await sql.migrate(url)
     store, bare = await sql.connect(url), await connection(url)
-    spent: Timings = defaultdict(list)
+    spent, sizes = Timings(list), dict[str, int]()
     for number in range(BATCHES):
-        for shape in (history, live):
-            name = shape.__name__
-            body = lines(shape("bare", number, "1"))
+        for shape in (history, page, live):
+            name, rows = shape.__name__, shape("bare", number, "1")
+            sizes[name], body = len(rows), lines(rows)
             await timed(spent, f"COPY, {name}", lambda: bare.copy_to_table("candles", source=io.BytesIO(body)))  # noqa: B023
             for state, price in (("new", "1"), ("same", "1"), ("changed", "2")):
                 batch = shape("ours", number, price)
                 await timed(spent, f"save, {state} {name}", lambda: store.save(*batch))  # noqa: B023
     await bare.close()
     await store.close()
-    speeds = {name: BATCH / median(seconds) for name, seconds in spent.items()}
+    speeds = {name: sizes[name.split()[-1]] / median(seconds) for name, seconds in spent.items()}
     ratios = {
         f"{name} / COPY": speed / speeds[f"COPY, {name.split()[-1]}"]
         for name, speed in speeds.items()
@@ -97,15 +102,15 @@ async def reading(server: servers.Postgres) -> dict[str, float]:
     urls = {name: await filled(server, series) for name, series in sizes.items()}
     stores = {name: await sql.connect(url) for name, url in urls.items()}
     bares = {name: await connection(url) for name, url in urls.items()}
-    spent: Timings = defaultdict(list)
+    spent = Timings(list)
     for _ in range(READS):
         for name, count in sizes.items():
-            series, since = named("ours", random.randrange(count)), START + random.randrange(MINUTES - BATCH) * MINUTE
-            until = since + (BATCH - 1) * MINUTE
+            series, since = named("ours", random.randrange(count)), START + random.randrange(MINUTES - PAGE) * MINUTE
+            until = since + (PAGE - 1) * MINUTE
             key = series.exchange, str(series.instrument), series.timeframe, since, until
             ours = await timed(spent, f"candles, {name}", lambda: stores[name].candles(series, since, until))  # noqa: B023
             theirs = await timed(spent, f"bare, {name}", lambda: bares[name].fetch(SCAN, *key))  # noqa: B023
-            assert len(ours) == len(theirs) == BATCH
+            assert len(ours) == len(theirs) == PAGE
     for each in (*stores.values(), *bares.values()):
         await each.close()
     figures = {f"read, {part} of {who}, ms": value for who, times in spent.items() for part, value in ends(times)}
@@ -170,13 +175,22 @@ def named(exchange: str, number: int) -> Series:
 
 
 def history(exchange: str, number: int, price: str) -> list[Candle]:
+    """A thousand minutes of each of five series."""
+    return [row for series in range(PAGES) for row in _minutes(named(exchange, series), number, price)]
+
+
+def page(exchange: str, number: int, price: str) -> list[Candle]:
     """A thousand minutes of one of ten series."""
-    return [candle(named(exchange, number % 10), number * BATCH + minute, price) for minute in range(BATCH)]
+    return _minutes(named(exchange, PAGES + number % 10), number, price)
 
 
 def live(exchange: str, number: int, price: str) -> list[Candle]:
     """One minute of a thousand series."""
-    return [candle(named(exchange, 10 + series), number, price) for series in range(BATCH)]
+    return [candle(named(exchange, 100 + series), number, price) for series in range(PAGE)]
+
+
+def _minutes(series: Series, number: int, price: str) -> list[Candle]:
+    return [candle(series, number * PAGE + minute, price) for minute in range(PAGE)]
 
 
 def candle(series: Series, minute: int, price: str) -> Candle:

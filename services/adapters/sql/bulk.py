@@ -108,7 +108,7 @@ async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncI
 def _line(row: Candle) -> str:
     b = row.bar
     prices = f"{b.open!s}\t{b.high!s}\t{b.low!s}\t{b.close!s}\t{b.volume!s}\t{b.quote_volume!s}"
-    return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed}\t{row.source!s}\t{row.revision}"
+    return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed:d}\t{row.source!s}\t{row.revision}"
 
 
 def _written(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def _written(runs: Sequence[Run]) -> tuple[str, ...]:
         [str(bar.volume) for bar in bars],
         [str(bar.quote_volume) for bar in bars],
         [str(bar.trades) for bar in bars],
-        [str(row.closed) for row in rows],
+        [f"{row.closed:d}" for row in rows],
         [row.source.value for row in rows],
         [str(row.revision) for row in rows],
     )

@@ -151,11 +151,12 @@ async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> No
         assert series in await store.series()
 
 
-async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore) -> None:
+@pytest.mark.parametrize("before", [99, 100])
+async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore, before: int) -> None:
     """Whatever way it is written: alone, in a long run without a hole, and in one with holes."""
     series = Series("binance", BTC, "1m")
     candles = run(series, 0, 150)
-    await store.save(*candles[:100])
+    await store.save(*candles[:before])
     created = await _created(store)
     while time.time_ns() // 1_000_000 <= max(created.values()):
         pass  # until the clock ticks: a ms at most

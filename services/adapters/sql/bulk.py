@@ -1,8 +1,8 @@
 """Candles into PostgreSQL, fast: every digit travels as text, and PostgreSQL alone makes numbers of it.
 
-A long run without a hole, which is what history and imports bring, is taken out as far as it is there and goes in by
-COPY: half the price of an update, whose every row is looked for by itself. All else goes by one INSERT ... ON CONFLICT
-over arrays, which leaves alone what is the same.
+A long run without a hole, which is what history and imports bring, goes in by COPY, and what is there of it is taken
+out before: half the price of an update, whose every row is looked for by itself. All else goes by one INSERT ... ON
+CONFLICT over arrays, which leaves alone what is the same.
 """
 
 import asyncio
@@ -20,21 +20,46 @@ from services.adapters.sql.tables import candles
 from services.core.model import Candle
 from services.core.timeframes import TIMEFRAMES
 
-
-class Run(NamedTuple):
-    """Candles of one series, oldest first. `key`: its exchange, symbol and timeframe."""
-
-    key: tuple[str, str, str]
-    candles: list[Candle]
-
-
-LONG = 100  # candles of one series that are worth a COPY
+Key = tuple[str, str, str]
+LONG = 100  # candles of one series
+FOREVER = 2**62
 CHUNK = 50  # rows that are sent while the next are being written out
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
 _VALUES = [name for name in _COLUMNS if name not in (*_KEY, "created_at")]
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _QUOTES = str.maketrans({"\\": r"\\", '"': r"\""})
+
+
+class Run(NamedTuple):
+    """Candles of one series, oldest first. `key`: its exchange, symbol and timeframe."""
+
+    key: Key
+    candles: list[Candle]
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Its first and its last opening."""
+        return self.candles[0].bar.timestamp, self.candles[-1].bar.timestamp
+
+    @property
+    def long(self) -> bool:
+        """Whether it is worth a COPY, and nothing else can be kept between its ends."""
+        return len(self.candles) >= LONG and TIMEFRAMES[self.key[2]].expected(*self.ends) == len(self.candles)
+
+
+class Frontier:
+    """Between which openings long runs of each series have come: those beyond them are new, most likely."""
+
+    def __init__(self) -> None:
+        self._ends: dict[Key, tuple[int, int]] = {}
+
+    def passed(self, run: Run) -> bool:
+        """Whether it lies beyond all that came before it. The frontier moves there: the same run is new only once."""
+        low, high = self._ends.get(run.key, (FOREVER, -FOREVER))
+        since, until = run.ends
+        self._ends[run.key] = min(low, since), max(high, until)
+        return until < low or since > high
 
 
 def _listed(names: Iterable[str], prefix: str = "") -> str:
@@ -61,38 +86,30 @@ RETURNING timestamp, created_at
 """
 
 
-async def save(connection: AsyncConnection, runs: Sequence[Run], now: int) -> None:
+async def save(connection: AsyncConnection, runs: Sequence[Run], frontier: Frontier, now: int) -> None:
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
     For the time of that transaction the caller holds `locks(runs)`: what is taken out must not be put in by another.
-    Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when another
-    writer was faster with a candle that nobody had: then nothing is saved, and the next time it is known.
+    Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when a candle
+    was kept already that was taken to be new: then nothing is saved, and the next time it is known.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    long = [run for run in runs if _long(run)]
-    if long:
-        made = [await _taken_out(driver, run) for run in long]
+    if long := [run for run in runs if run.long]:
+        made = [{} if frontier.passed(run) else await _taken_out(driver, run) for run in long]
         await driver.copy_to_table("candles", source=_lines(zip(long, made, strict=True), now), columns=_COLUMNS)
-    if rest := [run for run in runs if not _long(run)]:
+    if rest := [run for run in runs if not run.long]:
         await driver.execute(_UPSERT, *_written(rest), now)
 
 
 def locks(runs: Sequence[Run]) -> list[int]:
     """Numbers of advisory locks, in the order in which they are taken: one for each long run's series."""
-    digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if _long(run))
+    digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if run.long)
     return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
-
-
-def _long(run: Run) -> bool:
-    """Whether it is long, and nothing else can be kept between its ends."""
-    ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
-    return len(run.candles) >= LONG and TIMEFRAMES[run.key[2]].expected(*ends) == len(run.candles)
 
 
 async def _taken_out(driver: asyncpg.Connection, run: Run) -> dict[int, int]:
     """When each candle that was there was first kept."""
-    ends = run.candles[0].bar.timestamp, run.candles[-1].bar.timestamp
-    return dict(await driver.fetch(_TAKEN, *run.key, *ends))
+    return dict(await driver.fetch(_TAKEN, *run.key, *run.ends))
 
 
 async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncIterator[bytes]:

@@ -51,11 +51,11 @@ def runs(items: Iterable[Candle]) -> list[bulk.Run]:
     return sorted(found, key=itemgetter(0))
 
 
-async def save(connection: AsyncConnection, runs: Sequence[bulk.Run]) -> None:
-    """Keep each candle in place of the one of its key; those that are the same stay."""
+async def save(connection: AsyncConnection, runs: Sequence[bulk.Run], frontier: bulk.Frontier) -> None:
+    """Keep each candle in place of the one of its key."""
     now = time.time_ns() // 1_000_000
     if connection.dialect.name == "postgresql":
-        await bulk.save(connection, runs, now)
+        await bulk.save(connection, runs, frontier, now)
         return
     new = insert(connection, candles)
     statement = new.on_conflict_do_update(

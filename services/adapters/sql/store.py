@@ -13,7 +13,7 @@ from services.adapters.sql import engine as engines
 from services.core.analysis import Analysis
 from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Reading, Seal, Series
 
-OVERTAKEN = 3  # how often others may be faster with candles that nobody had
+OVERTAKEN = 3  # how often there may be candles that were taken to be new
 Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis
 
 SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
@@ -37,25 +37,26 @@ class SqlStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = self._reading = engine
+        self._frontier = bulk.Frontier()
         self._postgres = engine.dialect.name == "postgresql"
         if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
             self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
 
     async def save(self, *items: Kept) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing."""
-        for _ in range(OVERTAKEN):
-            with suppress(asyncpg.UniqueViolationError):
-                return await self._save(items)
-        return await self._save(items)
-
-    async def _save(self, items: Sequence[Kept]) -> None:
         kinds = defaultdict[type, list[Any]](list)
         for item in items:
             kinds[type(item)].append(item)
         runs = candles.runs(kinds.pop(Candle, ()))
+        for _ in range(OVERTAKEN):
+            with suppress(asyncpg.UniqueViolationError):
+                return await self._save(runs, kinds)
+        return await self._save(runs, kinds)
+
+    async def _save(self, runs: Sequence[bulk.Run], kinds: Mapping[type, list[Any]]) -> None:
         async with engines.reaching(self._engine), self._transaction(bulk.locks(runs)) as connection:
             if runs:
-                await candles.save(connection, runs)
+                await candles.save(connection, runs, self._frontier)
             for kind, save in SAVES.items():
                 if kind in kinds:
                     await save(connection, kinds[kind])

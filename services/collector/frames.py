@@ -10,6 +10,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+CONT = Opcode.CONT
+DATA = CONT, Opcode.TEXT, Opcode.BINARY
 FULL = 1_000  # messages that wait before the exchange has to
 
 
@@ -36,16 +38,15 @@ class Frames(ClientConnection):
 
     def process_event(self, event: Event) -> None:
         """A frame has come, or the answer to the handshake."""
-        match event:
-            case Frame(opcode=Opcode.TEXT | Opcode.BINARY, fin=True, data=data):
-                self._arrived(bytes(data))
-            case Frame(opcode=Opcode.TEXT | Opcode.BINARY | Opcode.CONT, fin=last, data=data):
-                self._parts.append(bytes(data))
-                if last:
-                    self._arrived(b"".join(self._parts))
-                    self._parts.clear()
-            case _:
-                super().process_event(event)
+        if not isinstance(event, Frame) or event.opcode not in DATA:
+            super().process_event(event)
+        elif event.fin and event.opcode is not CONT:
+            self._arrived(bytes(event.data))
+        else:
+            self._parts.append(bytes(event.data))
+            if event.fin:
+                self._arrived(b"".join(self._parts))
+                self._parts.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No more will come."""

@@ -44,18 +44,20 @@ class Line:
 
     def take(self, events: Iterable[Event]) -> None:
         """What an exchange said of prices and of what it has."""
+        news = list[News]()
         for event in events:
             match event:
+                case Trade() if event.instrument in self.sources:
+                    news += self.sequences[event.instrument].take(event)
                 case Heard() if event.tick.instrument in self.sources:
                     self._hear(event)
-                case Trade() if event.instrument in self.sources:
-                    for trade in self.sequences[event.instrument].take(event):
-                        self.put(trade)
                 case Kline() if event.series.instrument in self.sources:
-                    self.put(event)
+                    news.append(event)
                 case Presence() if self.sources.mark(event.instrument, event.present):
                     word = "is given again" if event.present else f"is not given: {event.reason}"
                     log.info("%s: %s %s", self.exchange.name, event.instrument, word)
+        if news:
+            self.put(*news)
 
     def _hear(self, heard: Heard) -> None:
         self._note_silence(heard.tick)
@@ -88,9 +90,9 @@ class Line:
         """The bus has taken something."""
         self._taken, self._stuck = self._taken + 1, False
 
-    def put(self, message: News) -> None:
+    def put(self, *news: News) -> None:
         """To be published."""
-        self.outbox.put(message)
+        self.outbox.put(*news)
         self.some.set()
 
     def due(self) -> dict[Instrument, int]:
@@ -106,8 +108,7 @@ class Line:
         reason = f"{len(missing)} trades from {missing.start} are missing"
         log.warning("%s: %s: %s", self.exchange.name, instrument, reason)
         self.put(Gap(self.exchange.name, since, until, reason, instrument))
-        for trade in trades:
-            self.put(trade)
+        self.put(*trades)
 
     def alive(self, now: int, messages: int = 1) -> None:
         """Something well-formed came."""

@@ -30,20 +30,17 @@ class Outbox:
         """Whether half of what may wait does."""
         return len(self._queue) > self._limit // 2
 
-    def put(self, message: News) -> None:
-        """One more. Gaps of one instrument and reason become one."""
-        match message:
-            case Gap():
-                known = self._gaps.setdefault((message.instrument, message.reason), message)
-                since, until = min(known.since, message.since), max(known.until, message.until)
-                self._gaps[known.instrument, known.reason] = Gap(
-                    known.exchange, since, until, known.reason, known.instrument
-                )
-            case Tick():
-                self._quotes[message.instrument] = message
-            case Trade() | Kline():
-                self._queue.append(message)
-                self._shorten()
+    def put(self, *messages: News) -> None:
+        """More of them. Gaps of one instrument and reason become one."""
+        for message in messages:
+            match message:
+                case Trade() | Kline():
+                    self._queue.append(message)
+                case Tick():
+                    self._quotes[message.instrument] = message
+                case Gap():
+                    self._note(message)
+        self._shorten()
 
     def wait(self, now: int) -> int | None:
         """How many ms until there is something to take; None: nothing waits."""
@@ -68,11 +65,16 @@ class Outbox:
         """They could not be published: quotes stay unless there are newer ones, the rest comes first again."""
         for message in messages:
             if isinstance(message, Gap):
-                self.put(message)
+                self._note(message)
             elif isinstance(message, Tick):
                 self._quotes.setdefault(message.instrument, message)
         self._queue.extendleft(m for m in reversed(messages) if isinstance(m, Trade | Kline))
         self._shorten()
+
+    def _note(self, gap: Gap) -> None:
+        known = self._gaps.setdefault((gap.instrument, gap.reason), gap)
+        since, until = min(known.since, gap.since), max(known.until, gap.until)
+        self._gaps[known.instrument, known.reason] = Gap(known.exchange, since, until, known.reason, known.instrument)
 
     def _due(self, instrument: Instrument) -> int:
         return self._taken.get(instrument, -self._pace) + self._pace
@@ -83,4 +85,4 @@ class Outbox:
             if isinstance(lost, Kline):
                 continue  # the exchange has it still: it is asked for again
             reason = "trades waited too long for the bus"
-            self.put(Gap(lost.exchange, lost.received, lost.received, reason, lost.instrument))
+            self._note(Gap(lost.exchange, lost.received, lost.received, reason, lost.instrument))

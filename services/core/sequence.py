@@ -17,6 +17,9 @@ class Sequence:
     def take(self, trade: Trade) -> list[Trade]:
         """A trade came; answers those that may pass now, oldest first."""
         number = trade.number
+        if number == self.due and not self._held:  # nearly all
+            self.due, self._last = number + 1, trade
+            return [trade]
         if self.due is None or number < self.due - REWIND:
             self.due, self._held = number, {}
         if number >= self.due:

@@ -150,7 +150,8 @@ class SqlStore:
         async with self._reading.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             try:
-                await driver.execute("BEGIN" + "".join(f"; SELECT pg_advisory_xact_lock({lock})" for lock in locks))
+                turn = ", ".join(f"pg_advisory_xact_lock({lock})" for lock in locks)
+                await driver.execute(f"BEGIN; SELECT {turn}" if turn else "BEGIN")
                 yield connection
                 await driver.execute("COMMIT")
             except BaseException:

@@ -1,7 +1,7 @@
 """Candles into PostgreSQL, fast: every digit travels as text, and PostgreSQL alone makes numbers of it.
 
-A long run without a hole, which is what history and imports bring, goes in by COPY, and what is there of it is taken
-out before: half the price of an update, whose every row is looked for by itself. All else goes by one INSERT ... ON
+Long runs without a hole are what history and imports bring. Those that are new, most likely, go in by COPY; the others
+by a MERGE each, which looks through what is there once instead of for each row. All else goes by one INSERT ... ON
 CONFLICT over arrays, which leaves alone what is the same.
 """
 
@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import Column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,39 +67,63 @@ def _listed(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in names)
 
 
-def _arrays() -> str:
+def _arrays(columns: Iterable[Column[Any]]) -> str:
     """A SELECT's columns, from arrays that come as one text each: cheaper to write than arrays of values."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    types = [column.type.compile(dialect) for column in candles.columns][:-1]
-    return ", ".join(f"unnest(${number}::text::{kind}[])" for number, kind in enumerate(types, 1))
+    types = [(column.name, column.type.compile(dialect)) for column in columns]
+    return ", ".join(f'unnest(${number}::text::{kind}[]) AS "{name}"' for number, (name, kind) in enumerate(types, 1))
 
 
 _UPSERT = f"""
-INSERT INTO candles ({_listed(_COLUMNS)}) SELECT {_arrays()}, ${len(_COLUMNS)}::bigint
+INSERT INTO candles ({_listed(_COLUMNS)}) SELECT {_arrays(list(candles.columns)[:-1])}, ${len(_COLUMNS)}::bigint
 ON CONFLICT ({_listed(_KEY)}) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name}"' for name in _VALUES)}
 WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excluded.")})
 """  # noqa: S608  our own names
 
-# of each run by itself: PostgreSQL then looks only into the years it lies in
-_TAKEN = """
-DELETE FROM candles WHERE exchange = $1 AND symbol = $2 AND timeframe = $3 AND timestamp BETWEEN $4 AND $5
-RETURNING timestamp, created_at
-"""
+# From $12 on: the series, its ends, and now. The ends let PostgreSQL look only into the years between them.
+_MERGE = f"""
+MERGE INTO candles USING (SELECT {_arrays(list(candles.columns)[3:-1])}) AS new
+ON candles.exchange = $12 AND candles.symbol = $13 AND candles.timeframe = $14
+    AND candles.timestamp BETWEEN $15 AND $16 AND candles.timestamp = new.timestamp
+WHEN MATCHED THEN UPDATE SET {", ".join(f'"{name}" = new."{name}"' for name in _VALUES)}
+WHEN NOT MATCHED THEN INSERT ({_listed(_COLUMNS)}) VALUES ($12, $13, $14, {_listed(_COLUMNS[3:-1], "new.")}, $17)
+"""  # noqa: S608
 
 
 async def save(connection: AsyncConnection, runs: Sequence[Run], frontier: Frontier, now: int) -> None:
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
-    For the time of that transaction the caller holds `locks(runs)`: what is taken out must not be put in by another.
-    Past SQLAlchemy, whose share would be as large as the database's. Raises asyncpg.UniqueViolationError when a candle
-    was kept already that was taken to be new: then nothing is saved, and the next time it is known.
+    The caller holds `locks(runs)` for the time of that transaction. Past SQLAlchemy, whose share would be as large as
+    the database's. Raises asyncpg.UniqueViolationError when a candle was kept already that was taken to be new: then
+    nothing is saved, and the next time it is known.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    if long := [run for run in runs if run.long]:
-        made = [{} if frontier.passed(run) else await _taken_out(driver, run) for run in long]
-        await driver.copy_to_table("candles", source=_lines(zip(long, made, strict=True), now), columns=_COLUMNS)
-    if rest := [run for run in runs if not run.long]:
-        await driver.execute(_UPSERT, *_written(rest), now)
+    new, known, rest = list[Run](), list[Run](), list[Run]()
+    for run in runs:
+        (rest if not run.long else new if frontier.passed(run) else known).append(run)
+    if new:
+        await driver.copy_to_table("candles", source=_lines(new, now), columns=_COLUMNS)
+    await _merge(driver, known, now)
+    if rest:
+        await driver.execute(_UPSERT, *_keys(rest), *_values(chain.from_iterable(run.candles for run in rest)), now)
+
+
+async def _merge(driver: asyncpg.Connection, runs: Iterable[Run], now: int) -> None:
+    """One after the other; while PostgreSQL works on one the next is written."""
+    working: asyncio.Task[str] | None = None
+    try:
+        for run in runs:
+            values = _values(run.candles)
+            if working:
+                await working
+            working = asyncio.create_task(driver.execute(_MERGE, *values, *run.key, *run.ends, now))
+            await asyncio.sleep(0)  # it is sent
+        if working:
+            await working
+    finally:
+        if working and not working.done():
+            working.cancel()
+            await asyncio.wait([working])
 
 
 def locks(runs: Sequence[Run]) -> list[int]:
@@ -107,18 +132,12 @@ def locks(runs: Sequence[Run]) -> list[int]:
     return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
 
 
-async def _taken_out(driver: asyncpg.Connection, run: Run) -> dict[int, int]:
-    """When each candle that was there was first kept."""
-    return dict(await driver.fetch(_TAKEN, *run.key, *run.ends))
-
-
-async def _lines(runs: Iterable[tuple[Run, dict[int, int]]], now: int) -> AsyncIterator[bytes]:
+async def _lines(runs: Iterable[Run], now: int) -> AsyncIterator[bytes]:
     """COPY's text format, in pieces, so that PostgreSQL works on one while the next is written."""
-    for (key, rows), made in runs:
+    for key, rows in runs:
         start = "\t".join(word.translate(_ESCAPES) for word in key)
         for place in range(0, len(rows), CHUNK):
-            chunk = rows[place : place + CHUNK]
-            yield "".join([f"{start}\t{_line(row)}\t{made.get(row.bar.timestamp, now)}\n" for row in chunk]).encode()
+            yield "".join([f"{start}\t{_line(row)}\t{now}\n" for row in rows[place : place + CHUNK]]).encode()
             await asyncio.sleep(0)  # uvloop sends when the loop comes round, and not before
 
 
@@ -128,13 +147,17 @@ def _line(row: Candle) -> str:
     return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed:d}\t{row.source!s}\t{row.revision}"
 
 
-def _written(runs: Sequence[Run]) -> tuple[str, ...]:
-    """All columns but the last as arrays, the way PostgreSQL writes them."""
-    rows = list(chain.from_iterable(run.candles for run in runs))
+def _keys(runs: Sequence[Run]) -> list[str]:
+    """The first three columns as arrays, the way PostgreSQL writes them."""
+    words = ([word for run in runs for word in [_quoted(run.key[place])] * len(run.candles)] for place in range(3))
+    return [_array(column) for column in words]
+
+
+def _values(candles: Iterable[Candle]) -> list[str]:
+    """The others but the last."""
+    rows = list(candles)
     bars = [row.bar for row in rows]
-    keys = [[word for run in runs for word in [_quoted(run.key[place])] * len(run.candles)] for place in range(3)]
     columns = (
-        *keys,
         [str(bar.timestamp) for bar in bars],
         [str(bar.open) for bar in bars],
         [str(bar.high) for bar in bars],
@@ -147,7 +170,11 @@ def _written(runs: Sequence[Run]) -> tuple[str, ...]:
         [row.source.value for row in rows],
         [str(row.revision) for row in rows],
     )
-    return tuple("{" + ",".join(column) + "}" for column in columns)
+    return [_array(column) for column in columns]
+
+
+def _array(words: Iterable[str]) -> str:
+    return "{" + ",".join(words) + "}"
 
 
 @lru_cache(10_000)

@@ -30,8 +30,8 @@ gaps = Table(
     Index(None, "until"),  # gaps are few and mostly asked for by their end: "since yesterday"
 )
 
-# The key's index holds all that readers ask for: neighbours in time lie together in it, but all over the table, which
-# is in the order of arrival. On PostgreSQL a partition is a year (see years.py).
+# The newest candles change all the time. No index holds what changes, and pages have room for a second version of their
+# rows (see years.py): so a change stays on its page and touches no index. On PostgreSQL a partition is a year.
 candles = Table(
     "candles",
     metadata,
@@ -50,15 +50,7 @@ candles = Table(
     Column("source", Text, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),  # when it was first kept: no revision changes that
-    PrimaryKeyConstraint(
-        "exchange",
-        "symbol",
-        "timeframe",
-        "timestamp",
-        postgresql_include=[
-            *("open", "high", "low", "close", "volume", "quote_volume", "trades", "closed", "source", "revision")
-        ],
-    ),
+    PrimaryKeyConstraint("exchange", "symbol", "timeframe", "timestamp"),
     postgresql_partition_by="RANGE (timestamp)",
     sqlite_with_rowid=False,
 )

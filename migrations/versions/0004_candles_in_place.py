@@ -1,0 +1,36 @@
+"""Candles change where they are: their key's index holds the key alone, and half of each page is left free.
+
+With the values in the index each change of a candle was a new entry there. Without them, and with room for a second
+version on the same page, no index is touched by a change.
+"""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+KEY = "exchange, symbol, timeframe, timestamp"
+VALUES = "open, high, low, close, volume, quote_volume, trades, closed, source, revision"
+
+
+def upgrade() -> None:
+    """Forward."""
+    _rebuild(f"({KEY})", "SET (fillfactor = 50)")
+
+
+def downgrade() -> None:
+    """Back."""
+    _rebuild(f"({KEY}) INCLUDE ({VALUES})", "RESET (fillfactor)")
+
+
+def _rebuild(key: str, room: str) -> None:
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'candles'::regclass"
+    for (partition,) in connection.exec_driver_sql(partitions).all():
+        op.execute(f"ALTER TABLE {partition} {room}")  # what is there already gets room as it is rewritten
+    op.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")
+    op.execute(f"ALTER TABLE candles ADD CONSTRAINT pk_candles PRIMARY KEY {key}")

@@ -4,16 +4,23 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
+from services.adapters.sql.migrate import HISTORY
 from services.adapters.sql.tables import metadata
 from services.adapters.sql.years import ours
+from services.core.model import Bar, Candle, Instrument, Origin, Series
+from tests import servers
 
 MIGRATOR = """
 import asyncio, sys
@@ -85,3 +92,37 @@ async def test_what_the_history_makes_is_what_the_code_expects(url: str) -> None
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
+
+
+async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postgres) -> None:
+    def back(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(HISTORY))
+        command.downgrade(config, "0003")
+
+    url = postgres.create_database()
+    await sql.migrate(url)
+    store, engine = await sql.connect(url), make_engine(url)
+    series = Series("binance", Instrument("BTC", "USDT"), "1m")
+    price, newest = Decimal("0.1"), 1_767_225_600_000 + 200 * 60_000
+    bars = [Bar(newest - back * 60_000, price, price, price, price, price, price, 1) for back in range(200)][::-1]
+    candles = [Candle(series, bar, True, Origin.TICKS) for bar in bars]
+    await store.save(*candles[:150])
+    async with engine.begin() as connection:
+        await connection.run_sync(back)
+    assert "INCLUDE" in await _key(engine)
+    assert await store.candles(series, 0, newest) == candles[:150]
+
+    await sql.migrate(url)
+    assert "INCLUDE" not in await _key(engine)
+    assert await store.candles(series, 0, newest) == candles[:150]
+    await store.save(*candles)
+    assert await store.candles(series, 0, newest) == candles
+    await store.close()
+    await engine.dispose()
+
+
+async def _key(engine: AsyncEngine) -> str:
+    question = text("SELECT indexdef FROM pg_indexes WHERE tablename = 'candles_2026'")
+    async with engine.connect() as connection:
+        return str((await connection.execute(question)).scalar_one())

@@ -72,11 +72,12 @@ class Bench(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """A run of a part of `make bench` that is no row of peers: its figures by name."""
+    """A run of a part of `make bench` that is no row of peers: its figures by name. `aims` are wished for only."""
 
     machine: Machine
     figures: dict[str, float]
     targets: list[Target]
+    aims: list[Target] = []
 
 
 class Fanned(msgspec.Struct, frozen=True):

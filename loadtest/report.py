@@ -59,6 +59,7 @@ def page(found: Mapping[str, Any]) -> str:
             for q in load.questions
         ),
         streams_aims=promised(found["streams"].aims),
+        ticks_aims=promised(found["ticks"].aims),
         machine=described(bench.machine),
         load_date=load.machine.date,
         rate=f"{everything.rate:,.0f}",

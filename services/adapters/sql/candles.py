@@ -43,7 +43,7 @@ _ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, 
 
 
 def runs(items: Iterable[Candle]) -> list[bulk.Run]:
-    """One candle per key, the last of `items`, in the key's order: no two writers can lock each other out."""
+    """One candle per key, the last of `items`, in the key's order, which is the same for all writers."""
     newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
     for series, together in groupby(items, attrgetter("series")):
         newest[series].update({item.bar.timestamp: item for item in together})

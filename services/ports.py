@@ -5,13 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from services.core.analysis import Analysis
+from services.core.coverage import Coverage
 from services.core.exchange import Exchange
 from services.core.journal import Entry
+from services.core.minutes import Cursor
 from services.core.model import (
     Candle,
     Choice,
-    Coverage,
-    Cursor,
     Gap,
     Hole,
     HoleState,
@@ -19,13 +19,13 @@ from services.core.model import (
     Message,
     Rate,
     Reading,
-    Seal,
     Series,
     State,
     Tick,
     Trade,
     Wish,
 )
+from services.core.seals import Seal
 from services.hub import Hub
 from services.settings import Settings
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
-from services.core.model import Candle, Cursor, Hole, HoleState, Reading, Seal, Series
+from services.core.minutes import Cursor
+from services.core.model import Candle, Hole, HoleState, Reading, Series
+from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer.book import Item

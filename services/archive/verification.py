@@ -6,8 +6,8 @@ from functools import partial
 
 from services.archive.command import Command
 from services.core import times
-from services.core.model import Seal, Series
-from services.core.seals import GENESIS, digest
+from services.core.model import Series
+from services.core.seals import GENESIS, Seal, digest
 from services.core.symbols import find, split
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.meter import Meter

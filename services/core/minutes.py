@@ -3,10 +3,21 @@
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from msgspec import Struct
+
 from services.core.candles import empty, traded
-from services.core.model import Bar, Candle, Cursor, Origin, Series, Trade
+from services.core.model import Bar, Candle, Origin, Series, Trade
 from services.core.sequence import REWIND
 from services.core.timeframes import MINUTE
+
+
+class Cursor(Struct, frozen=True):
+    """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
+
+    series: Series
+    number: int  # of the last trade
+    time: int  # its time
+    since: int  # the time of the first trade after which none is missing
 
 
 class Minutes:

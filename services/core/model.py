@@ -151,15 +151,6 @@ class Wish(Struct, frozen=True, tag="wish"):
     until: int
 
 
-class Cursor(Struct, frozen=True):
-    """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
-
-    series: Series
-    number: int  # of the last trade
-    time: int  # its time
-    since: int  # the time of the first trade after which none is missing
-
-
 class HoleState(StrEnum):
     """What became of a hole."""
 
@@ -178,32 +169,6 @@ class Hole(Struct, frozen=True, tag="hole", omit_defaults=True):
     state: HoleState = HoleState.OPEN
     settled: int | None = None  # when it was repaired, or known to be absent
     origin: Origin | None = None  # where the repair came from
-
-
-class Seal(Struct, frozen=True, tag="seal"):
-    """A hash over one closed UTC day of a series, chained to the day before. `revision` counts later corrections."""
-
-    series: Series
-    day: int  # its first ms
-    candles: int
-    digest: str  # hex SHA-256 of the previous digest and the day's candles
-    previous: str
-    made: int
-    revision: int = 0
-
-
-class Coverage(Struct, frozen=True):
-    """What of a series is kept for closed openings in [since, until]."""
-
-    series: Series
-    since: int
-    until: int
-    expected: int
-    present: int
-    empty: int
-    revised: int
-    missing: tuple[tuple[int, int], ...]  # runs of openings, both ends inclusive
-    holes: tuple[Hole, ...]  # that touch the range, oldest first
 
 
 class Gap(Struct, frozen=True, tag="gap", omit_defaults=True):

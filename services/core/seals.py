@@ -4,9 +4,23 @@ from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import sha256
 
-from services.core.model import Bar, Candle, Seal, Series
+from msgspec import Struct
+
+from services.core.model import Bar, Candle, Series
 
 GENESIS = ""  # what the first seal of a series is chained to
+
+
+class Seal(Struct, frozen=True, tag="seal"):
+    """A hash over one closed UTC day of a series, chained to the day before. `revision` counts later corrections."""
+
+    series: Series
+    day: int  # its first ms
+    candles: int
+    digest: str  # hex SHA-256 of the previous digest and the day's candles
+    previous: str
+    made: int
+    revision: int = 0
 
 
 def digest(previous: str, candles: Sequence[Candle]) -> str:

@@ -5,8 +5,9 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 
 from services.core.candles import of_kline
-from services.core.minutes import Minutes
-from services.core.model import Candle, Cursor, Feed, Gap, Hole, Kline, Message, Seal, Series, State, Trade
+from services.core.minutes import Cursor, Minutes
+from services.core.model import Candle, Feed, Gap, Hole, Kline, Message, Series, State, Trade
+from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer import rollup

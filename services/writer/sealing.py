@@ -3,8 +3,8 @@
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from services.core.model import Candle, Origin, Seal, Series
-from services.core.seals import GENESIS, digest, renewed, sealed
+from services.core.model import Candle, Origin, Series
+from services.core.seals import GENESIS, Seal, digest, renewed, sealed
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.ports import Store
 from services.writer.holes import Holes

@@ -15,8 +15,11 @@ from sqlalchemy import text
 from services.adapters import sql
 from services.adapters.sql import years
 from services.adapters.sql.engine import make_engine
-from services.core.model import Bar, Candle, Coverage, Cursor, Hole, HoleState, Instrument, Origin, Seal, Series
+from services.core.coverage import Coverage
+from services.core.minutes import Cursor
+from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Series
 from services.core.runs import of as runs_of
+from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from tests import servers

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.core.candles import empty, of_kline
-from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Seal, Series
-from services.core.seals import GENESIS, digest
+from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Series
+from services.core.seals import GENESIS, Seal, digest
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.writer.book import Book
 from tests.kept import Kept, as_store

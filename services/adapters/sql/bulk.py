@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
     @property
     def long(self) -> bool:
-        """Whether it is worth a COPY, and nothing else can be kept between its ends."""
+        """Whether it goes alone: worth a statement, and without a hole, so that a MERGE looks through nothing else."""
         return len(self.candles) >= LONG and TIMEFRAMES[self.key[2]].expected(*self.ends) == len(self.candles)
 
 
@@ -127,7 +127,11 @@ async def _merge(driver: asyncpg.Connection, runs: Iterable[Run], now: int) -> N
 
 
 def locks(runs: Sequence[Run]) -> list[int]:
-    """Numbers of advisory locks, in the order in which they are taken: one for each long run's series."""
+    """Numbers of advisory locks, in the order in which they are taken: one for each long run's series.
+
+    What is copied goes before what is merged, and so not in the key's order: without them two writers could wait for
+    each other.
+    """
     digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if run.long)
     return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
 

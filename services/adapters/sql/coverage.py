@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import holes
 from services.adapters.sql import series as names
 from services.adapters.sql.tables import candles
-from services.core.model import Coverage, Series
+from services.core.coverage import Coverage
+from services.core.model import Series
 from services.core.timeframes import DAY, TIMEFRAMES, Timeframe
 
 LONGEST_MONTH = 31 * DAY

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import series as names
 from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import cursors
-from services.core.model import Cursor
+from services.core.minutes import Cursor
 
 
 async def save(connection: AsyncConnection, items: Sequence[Cursor]) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import series as names
 from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import seals
-from services.core.model import Seal, Series
+from services.core.model import Series
+from services.core.seals import Seal
 
 
 async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:

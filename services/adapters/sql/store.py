@@ -11,7 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.adapters.sql import analysis, bulk, candles, coverage, cursors, gaps, holes, indicators, rates, seals
 from services.adapters.sql import engine as engines
 from services.core.analysis import Analysis
-from services.core.model import Candle, Coverage, Cursor, Gap, Hole, HoleState, Rate, Reading, Seal, Series
+from services.core.coverage import Coverage
+from services.core.minutes import Cursor
+from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
+from services.core.seals import Seal
 
 OVERTAKEN = 3  # how often there may be candles that were taken to be new
 # to plan anew for all years' partitions each time would take a fifth of what it is for

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from services.api.candles import asked, reasons, schemas
 from services.api.candles.listing import Listing, Symbol, configured
 from services.api.states import standing
-from services.core import history, model, runs
+from services.core import history, runs
+from services.core.coverage import Coverage
 from services.core.errors import unknown_name
-from services.core.model import Hole, HoleState, Series
+from services.core.model import Gap, Hole, HoleState, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 from services.web import Kept
@@ -72,7 +73,7 @@ class Ledger:
                 first = timeframe.closing(hole.until)
         return first
 
-    def _gaps(self, coverage: model.Coverage, lost: Sequence[model.Gap], now: int) -> Iterator[schemas.Gap]:
+    def _gaps(self, coverage: Coverage, lost: Sequence[Gap], now: int) -> Iterator[schemas.Gap]:
         """The holes of a series, and what is missing without having been noticed, with the reasons."""
         series = coverage.series
         for hole, state in holes(coverage):
@@ -103,7 +104,7 @@ class Ledger:
         ]
 
 
-def counted(coverage: model.Coverage) -> schemas.Counts:
+def counted(coverage: Coverage) -> schemas.Counts:
     """One series in numbers."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
     spans = [(hole.since, hole.until) for hole in coverage.holes if hole.state is HoleState.REPAIRED]
@@ -123,7 +124,7 @@ def counted(coverage: model.Coverage) -> schemas.Counts:
     )
 
 
-def holes(coverage: model.Coverage) -> Iterator[tuple[Hole, str]]:
+def holes(coverage: Coverage) -> Iterator[tuple[Hole, str]]:
     """The holes of a series with their states, and what is missing without having been noticed."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
     for hole in coverage.holes:

@@ -1,0 +1,19 @@
+"""How complete a series is kept."""
+
+from msgspec import Struct
+
+from services.core.model import Hole, Series
+
+
+class Coverage(Struct, frozen=True):
+    """What of a series is kept for closed openings in [since, until]."""
+
+    series: Series
+    since: int
+    until: int
+    expected: int
+    present: int
+    empty: int
+    revised: int
+    missing: tuple[tuple[int, int], ...]  # runs of openings, both ends inclusive
+    holes: tuple[Hole, ...]  # that touch the range, oldest first

@@ -60,7 +60,9 @@ async def playing() -> AsyncIterator[Market]:
         app.include_router(router)
     async with served(app) as address:
         root = f"http://{address}/simulator"
-        async with httpx.AsyncClient(base_url=root) as client:
+        # a line that was idle for 5 s is closed by the server, perhaps just as it is used again
+        apart = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=root, limits=apart) as client:
             yield Market(root, client)
 
 

@@ -1,5 +1,5 @@
 """Timeframes and their boundaries, as Binance draws them: weeks begin on Monday, months with the calendar, three days
-are counted from the epoch; all in UTC."""
+are counted from 2 January 1970; all in UTC."""
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import NamedTuple
 MINUTE = 60_000
 DAY = 1440 * MINUTE
 MONDAY = 4 * DAY  # the first after the epoch
+THREE_DAYS = DAY  # when the first of them began: 2 January 1970
 
 
 class Timeframe(NamedTuple):
@@ -70,10 +71,10 @@ _ROWS = (
     ("8h", 480, "4h"),
     ("12h", 720, "6h"),
     ("1d", 1440, "12h"),
-    ("3d", 4320, "1d"),
 )
 TIMEFRAMES: dict[str, Timeframe] = {
     **{name: Timeframe(name, minutes * MINUTE, child) for name, minutes, child in _ROWS},
+    "3d": Timeframe("3d", 3 * DAY, "1d", THREE_DAYS),
     "1w": Timeframe("1w", 7 * DAY, "1d", MONDAY),
     "1M": Timeframe("1M", 0, "1d"),
 }

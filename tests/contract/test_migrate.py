@@ -19,7 +19,9 @@ from services.adapters.sql.engine import make_engine
 from services.adapters.sql.migrate import HISTORY
 from services.adapters.sql.tables import metadata
 from services.adapters.sql.years import ours
-from services.core.model import Bar, Candle, Instrument, Origin, Series
+from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Series
+from services.core.seals import Seal
+from services.core.timeframes import DAY
 from tests import servers
 
 MIGRATOR = """
@@ -118,6 +120,39 @@ async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postg
     assert await store.candles(series, 0, newest) == candles[:150]
     await store.save(*candles)
     assert await store.candles(series, 0, newest) == candles
+    await store.close()
+    await engine.dispose()
+
+
+async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
+    """Those counted from the epoch go, one on the grid stays, and whole days make the others."""
+
+    def migrated(connection: Connection, step: str) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(HISTORY))
+        (command.upgrade if step == "head" else command.downgrade)(config, step)
+
+    def bar(opening: int, number: int) -> Bar:
+        low, high = Decimal(number), Decimal(number) + Decimal("0.5")
+        return Bar(opening, low, high, low, high, Decimal("0.1"), Decimal(2), 3)
+
+    await sql.migrate(url)
+    store, engine = await sql.connect(url), make_engine(url)
+    daily, days = Series("binance", Instrument("BTC", "USDT"), "1d"), Series("binance", Instrument("BTC", "USDT"), "3d")
+    first = 17_395 * DAY  # 2017-08-17, which is on the grid
+    async with engine.begin() as connection:
+        await connection.run_sync(migrated, "0004")
+    await store.save(*(Candle(daily, bar(first + at * DAY, at), True, Origin.IMPORT) for at in range(8)))
+    own = Candle(days, bar(first, 40), True, Origin.EXCHANGE)
+    await store.save(own, *(Candle(days, bar(first + (3 * at - 1) * DAY, at), True, Origin.ROLLUP) for at in range(3)))
+    await store.save(Hole(days, first - DAY, first - DAY, first), Seal(days, first, 1, "digest", "", first))
+    async with engine.begin() as connection:
+        await connection.run_sync(migrated, "head")
+
+    rolled = Bar(first + 3 * DAY, Decimal(3), Decimal("5.5"), Decimal(3), Decimal("5.5"), Decimal("0.3"), Decimal(6), 9)
+    assert await store.candles(days, 0, 2**62) == [own, Candle(days, rolled, True, Origin.ROLLUP)]
+    assert (await store.holes(HoleState.OPEN), await store.seals(days, 0, 2**62)) == ([], [])
+    assert len(await store.candles(daily, 0, 2**62)) == 8
     await store.close()
     await engine.dispose()
 

@@ -53,7 +53,8 @@ def boundary(interval: str, time: int) -> int:
         case "w":
             day -= timedelta(days=day.weekday())
         case "d":
-            day -= timedelta(days=(day.date() - datetime(1970, 1, 1, tzinfo=UTC).date()).days % int(interval[:-1]))
+            first = datetime(1970, 1, 2 if interval == "3d" else 1, tzinfo=UTC)
+            day -= timedelta(days=(day - first).days % int(interval[:-1]))
         case unit:
             units = {"s": SECOND, "m": MINUTE, "h": 60 * MINUTE}[unit] * int(interval[:-1])
             return time // units * units

@@ -90,7 +90,7 @@ async def symbols(connection: HTTPConnection) -> Response:
     responses={304: UNCHANGED},
 )
 async def timeframes(connection: HTTPConnection) -> Response:
-    """Boundaries are in UTC; weeks begin on Monday, three days are counted from the epoch."""
+    """Boundaries are in UTC; weeks begin on Monday, three days are counted from 2 January 1970."""
     return await front_answer(connection)
 
 

@@ -31,7 +31,7 @@ LENGTHS = {
     "1w": 7 * DAY,
     "1M": MONTH,
 }
-MONDAY = 4 * DAY  # the first after 1970 began
+ORIGINS = {3 * DAY: DAY, 7 * DAY: 4 * DAY}  # the first opening after 1970 began: 2 January, a Monday; else midnight
 
 
 def opening(length: int, times: Ints, shift: int = 0) -> Ints:
@@ -39,7 +39,7 @@ def opening(length: int, times: Ints, shift: int = 0) -> Ints:
     local = times + shift
     if length == MONTH:
         return _ms(local.astype("datetime64[ms]").astype("datetime64[M]")) - shift
-    origin = MONDAY if length == 7 * DAY else 0
+    origin = ORIGINS.get(length, 0)
     return (local - origin) // length * length + origin - shift
 
 

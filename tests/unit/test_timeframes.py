@@ -1,0 +1,45 @@
+"""Openings, beside those that Binance's archives and streams have."""
+
+import numpy as np
+import pytest
+
+from services.core.timeframes import DAY, TIMEFRAMES
+from services.simulator.market.candles import LENGTHS, opening
+
+FIRST = 1_502_942_400_000  # 2017-08-17 04:00: BTCUSDT's first trade
+RECORDED = {  # openings of real candles
+    "1m": (FIRST, 1_588_740_120_000, 1_787_380_860_000),
+    "3m": (FIRST,),
+    "5m": (FIRST, 1_729_944_000_000),
+    "15m": (FIRST,),
+    "30m": (FIRST,),
+    "1h": (FIRST,),
+    "2h": (FIRST,),
+    "4h": (FIRST, 1_723_723_200_000),
+    "6h": (1_502_928_000_000,),
+    "8h": (1_502_928_000_000,),
+    "12h": (1_502_928_000_000, 1_658_188_800_000),
+    "1d": (1_502_928_000_000, 1_503_014_400_000),
+    "3d": (1_502_928_000_000, 1_553_731_200_000, 1_553_990_400_000, 1_782_864_000_000, 1_783_382_400_000),
+    "1w": (1_502_668_800_000,),
+    "1M": (1_501_545_600_000,),
+}
+
+
+def test_every_timeframe_has_recorded_openings() -> None:
+    assert list(RECORDED) == list(TIMEFRAMES)
+
+
+@pytest.mark.parametrize("name", TIMEFRAMES)
+def test_openings_are_those_of_real_candles(name: str) -> None:
+    timeframe = TIMEFRAMES[name]
+    for recorded in RECORDED[name]:
+        last = timeframe.closing(recorded) - 1
+        assert [timeframe.opening(time) for time in (recorded, last, last + 1)] == [recorded, recorded, last + 1]
+        played = opening(LENGTHS[name], np.array([recorded, last, last + 1]))
+        assert played.tolist() == [recorded, recorded, last + 1]
+
+
+def test_three_days_do_not_restart_with_a_month() -> None:
+    openings = list(TIMEFRAMES["3d"].openings(1_782_864_000_000, 1_782_864_000_000 + 366 * DAY))
+    assert {later - earlier for earlier, later in zip(openings, openings[1:], strict=False)} == {3 * DAY}

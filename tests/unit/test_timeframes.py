@@ -1,5 +1,7 @@
 """Openings, beside those that Binance's archives and streams have."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -42,4 +44,4 @@ def test_openings_are_those_of_real_candles(name: str) -> None:
 
 def test_three_days_do_not_restart_with_a_month() -> None:
     openings = list(TIMEFRAMES["3d"].openings(1_782_864_000_000, 1_782_864_000_000 + 366 * DAY))
-    assert {later - earlier for earlier, later in zip(openings, openings[1:], strict=False)} == {3 * DAY}
+    assert {later - earlier for earlier, later in pairwise(openings)} == {3 * DAY}

@@ -10,7 +10,7 @@ run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one pr
 	@$(BIN)/python -m services
 
 test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="tests/unit -k candles": some of it, one by one
-	@tests/install-servers chromium npm
+	@tests/install-servers chromium npm faketime
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 check: .venv/ready ## style, types, import contracts

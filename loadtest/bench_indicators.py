@@ -221,6 +221,10 @@ class Clock:
         """Always the same."""
         return NOW
 
+    def monotonic(self) -> int:
+        """Always the same."""
+        return NOW
+
     async def sleep(self, seconds: float) -> None:
         """Let that time pass."""
         await asyncio.sleep(seconds)

@@ -42,7 +42,10 @@ class Clock(Protocol):
     """Time, so that tests can turn it."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch, UTC."""
+        """Milliseconds since the epoch, UTC: what is stamped on a message. It may be set at any time, either way."""
+
+    def monotonic(self) -> int:
+        """Milliseconds of a clock that nobody sets: for ages and waits. It means nothing to another process."""
 
     async def sleep(self, seconds: float) -> None:
         """Let that time pass."""

@@ -19,6 +19,7 @@ import uvloop
 from services import archive, log, watch
 from services.adapters import sql
 from services.adapters.memory import MemoryBus
+from services.clock_steps import report_clock_steps
 from services.connecting import connected
 from services.core import routes
 from services.core.errors import Misconfigured
@@ -163,6 +164,7 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     server = Server(server_config(create_app(deps, _site(deps, modules, quota))))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for module in modules for job in module.JOBS]
+    jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if quota:
         jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
     stop = asyncio.create_task(_signalled(), name="signal")

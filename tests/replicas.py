@@ -36,6 +36,9 @@ class Turning:
     def now(self) -> int:
         return self.time
 
+    def monotonic(self) -> int:
+        return self.now()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(min(seconds, 0.01))
 

@@ -33,6 +33,9 @@ class Hurried:
     def now(self) -> int:
         return self._start + round((time.monotonic() - self._began) * 1000 * self._speed)
 
+    def monotonic(self) -> int:
+        return self.now()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self._speed)
 

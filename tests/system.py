@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tests import nginx
 from tests.servers import Private, Server, free_port
+from tests.shifted_clock import ShiftedClock
 
+NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
 QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
 
 
@@ -52,20 +55,32 @@ class System:
 
 
 @contextmanager
-def whole(folder: Path, env: Mapping[str, str] = QUICK) -> Iterator[System]:
-    """Every service in one process, on memory and SQLite."""
-    process = kurs(folder, **{"KURS_DATA_DIR": str(folder / "data"), **env})
+def whole(folder: Path, env: Mapping[str, str] = QUICK, clock: ShiftedClock | None = None) -> Iterator[System]:
+    """Every service in one process, on memory and SQLite. With a clock of its own the exchanges are another process."""
+    processes = dict[str, Server]()
+    if clock:
+        processes["simulator"] = kurs(folder, "simulator", **env)
+        env = {"KURS_SIMULATOR_URL": f"{processes['simulator'].url}/simulator", **env, **clock.env}
+    process = processes["kurs"] = kurs(folder, **{"KURS_DATA_DIR": str(folder / "data"), **env})
+    simulator = env.get("KURS_SIMULATOR_URL", f"{process.url}/simulator")
     try:
-        process.start()
+        for each in processes.values():
+            each.start()
         database = f"sqlite+aiosqlite:///{folder / 'data' / 'kurs.db'}"
-        yield System(process.url, f"{process.url}/simulator", database, {"kurs": process})
+        yield System(process.url, simulator, database, processes)
     finally:
-        process.stop()
+        for each in reversed(processes.values()):
+            each.stop()
 
 
 @contextmanager
-def split(folder: Path, here: Private, env: Mapping[str, str] = QUICK) -> Iterator[System]:
-    """Each service in its own process over RabbitMQ, Redis and PostgreSQL, two replicas of the API behind nginx."""
+def split(
+    folder: Path, here: Private, env: Mapping[str, str] = QUICK, clocks: Mapping[str, ShiftedClock] = NO_CLOCKS
+) -> Iterator[System]:
+    """Each service in its own process over RabbitMQ, Redis and PostgreSQL, two replicas of the API behind nginx.
+
+    `clocks`: the wall clocks of processes, by their names in `System.processes`, where they are not the machine's.
+    """
     simulator = kurs(folder, "simulator", **env)
     urls = {
         "DATABASE_URL": here.postgres.create_database(),
@@ -83,7 +98,9 @@ def split(folder: Path, here: Private, env: Mapping[str, str] = QUICK) -> Iterat
         "api 1": ("api",),
         "api 2": ("api",),
     }
-    processes = {"simulator": simulator, **{name: kurs(folder, *line, **urls) for name, line in words.items()}}
+    own = {name: clock.env for name, clock in clocks.items()}
+    processes = {name: kurs(folder, *line, **{**urls, **own.get(name, {})}) for name, line in words.items()}
+    processes = {"simulator": simulator, **processes}
     balancer = None
     try:
         migration.run()

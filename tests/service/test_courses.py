@@ -41,6 +41,9 @@ class Turning:
     def now(self) -> int:
         return self.time
 
+    def monotonic(self) -> int:
+        return self.now()
+
     async def sleep(self, seconds: float) -> None:
         self.time += int(seconds * 1000)
 

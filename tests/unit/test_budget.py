@@ -19,6 +19,9 @@ class Turned:
     def now(self) -> int:
         return int(self.time)
 
+    def monotonic(self) -> int:
+        return self.now()
+
     async def sleep(self, seconds: float) -> None:
         self.time += seconds * 1000
 

@@ -1,0 +1,35 @@
+"""Reports when the machine's wall clock is set: a warning and metrics in every process."""
+
+import logging
+
+from prometheus_client import Counter, Gauge
+
+from services.core.clocks import StepDetector
+from services.ports import Clock
+
+SECONDS = 0.5  # between two looks
+APART = 50  # ms; both clocks are read within this time, or again
+STEPS = Counter("kurs_clock_steps_total", "How often the wall clock was set by a second or more, either way")
+OFFSET = Gauge("kurs_clock_offset_seconds", "How far the wall clock was set since the process started")
+log = logging.getLogger(__name__)
+
+
+async def report_clock_steps(clock: Clock) -> None:
+    """Compare the wall clock with the monotonic one, for ever."""
+    detector = StepDetector(*_both(clock))
+    while True:
+        await clock.sleep(SECONDS)
+        step = detector.look(*_both(clock))
+        OFFSET.set(detector.offset / 1000)
+        if step:
+            STEPS.inc()
+            way = "back" if step < 0 else "ahead"
+            log.warning("this machine's clock was set %s by %.1f s; ages are counted without it", way, abs(step) / 1000)
+
+
+def _both(clock: Clock) -> tuple[int, int]:
+    """Wall and monotonic time of one moment: a process may be stopped between the two."""
+    while True:
+        before, wall, after = clock.monotonic(), clock.now(), clock.monotonic()
+        if after - before < APART:
+            return wall, after

@@ -26,6 +26,7 @@ from services.core.errors import Misconfigured
 from services.exchanges import EXCHANGES, chosen
 from services.ports import Deps
 from services.settings import Settings, load
+from services.watchdog import watching
 from services.web import Front, Site, Stream, create_app, describe
 from services.web.quota import PerClient
 from services.web.server import Server, server_config
@@ -104,6 +105,7 @@ async def run(settings: Settings, process: Process) -> int:
     async with AsyncExitStack() as stack:
         deps = await connected(settings, exchanges, stack)
         deps.hub.market = market.encode()
+        stack.enter_context(watching())
         return await _served(deps, process, listener)
 
 

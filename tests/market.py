@@ -23,6 +23,7 @@ from services.hub import Hub
 from services.ports import Bus, Deps
 from services.settings import Settings
 from services.simulator import ROUTERS
+from services.web.server import KEEP_ALIVE_SECONDS
 
 
 @dataclass
@@ -60,15 +61,20 @@ async def playing() -> AsyncIterator[Market]:
         app.include_router(router)
     async with served(app) as address:
         root = f"http://{address}/simulator"
-        # a line that was idle for 5 s is closed by the server, perhaps just as it is used again
-        apart = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=root, limits=apart) as client:
+        async with httpx.AsyncClient(base_url=root) as client:
             yield Market(root, client)
 
 
 def plain(app: Any) -> uvicorn.Config:
     """As little as an app needs."""
-    return uvicorn.Config(app, ws="websockets-sansio", ws_per_message_deflate=False, lifespan="off", log_config=None)
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
 @asynccontextmanager

@@ -7,6 +7,9 @@ import uvicorn
 from services.web.protocol import Protocol, SocketProtocol
 
 STOP_SECONDS = 10
+# Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,
+# a request is lost on its way.
+KEEP_ALIVE_SECONDS = 65
 LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 
 
@@ -24,6 +27,7 @@ def server_config(app: object) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
         backlog=4096,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 

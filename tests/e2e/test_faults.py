@@ -96,7 +96,9 @@ def watch(system: System) -> Iterator[Watch]:
     ids=lambda fault: str(fault["fault"]),
 )
 def test_another_exchange_answers_while_binance_fails(system: System, watch: Watch, fault: dict[str, Any]) -> None:
+    """Binance is on its socket before it fails: while it is polled, a mute socket would not matter."""
     watch.until("binance")
+    eventually(lambda: transport(system) == "socket", "socket to binance")
     begun = len(watch.seen)
     with httpx.Client(base_url=system.simulator) as control:
         identifier = control.post("/faults", json={"exchange": "binance", **fault}).raise_for_status().json()["id"]
@@ -146,6 +148,12 @@ def exchanger(system: System) -> str | None:
     except httpx.HTTPError:
         return None
     return str(answer.json()["exchanger"]) if answer.status_code == 200 else None
+
+
+def transport(system: System) -> str:
+    """How binance's prices come now."""
+    states = httpx.get(f"{system.url}/v1/exchanges", timeout=5).raise_for_status().json()["exchanges"]
+    return next(str(state["transport"]) for state in states if state["exchange"] == "binance")
 
 
 def all_parts_work(url: str) -> bool:

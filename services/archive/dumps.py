@@ -11,13 +11,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
+from services.core import bounds
 from services.core.candles import empty, traded
 from services.core.errors import BadFile
-from services.core.exchange import sound
 from services.core.model import Bar, Instrument, Kline, Origin, Series, Trade
 from services.core.routes import FIAT
 from services.core.symbols import bare
-from services.core.timeframes import MINUTE, TIMEFRAMES
+from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.core.times import milliseconds
 
 EXCHANGE = "binance"
@@ -26,6 +26,7 @@ NAME = re.compile(r"(?P<symbol>[A-Z0-9]+)-(?P<kind>aggTrades|\d+(?:mo|[mhdwM]))-
 MONTH = {"1mo": "1M"}  # a file system may take 1M for 1m
 STABLE = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD1", "BTC", "ETH", "BNB", "TRX", "XRP", "DOGE")
 QUOTES = sorted([*STABLE, *FIAT, "BIDR", "IDRT", "AEUR", "EURI", "NGN", "RON", "PAX", "UST"], key=len, reverse=True)
+SILENCE = 31 * DAY  # ms; a file holds no more than a month
 Read = Callable[[int], None]  # is told how many bytes were read
 
 
@@ -81,12 +82,10 @@ def _bars(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
     for line, fields in _rows(dump, read, 9):
         with _Line(dump, line):
             bar = _bar(fields)
-            if timeframe.opening(bar.timestamp) != bar.timestamp:
-                raise ValueError(f"no {timeframe.name} opens at {bar.timestamp}")
+            if wrong := bounds.bar_fault(bar, timeframe, now):
+                raise ValueError(wrong.detail)
             if bar.timestamp <= last:
                 raise ValueError("it is not later than the line before")
-            if timeframe.closing(bar.timestamp) > now:
-                raise ValueError("this candle is not over yet")
         last = bar.timestamp
         yield bar
 
@@ -94,7 +93,7 @@ def _bars(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
 def _bar(fields: list[str]) -> Bar:
     open_, high, low, close, volume = map(_amount, fields[1:6])
     opened, quote, trades = milliseconds(int(fields[0])), _amount(fields[7]), int(fields[8])
-    return sound(Bar(opened, open_, high, low, close, volume, quote, trades))
+    return Bar(opened, open_, high, low, close, volume, quote, trades)
 
 
 def _minutes(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
@@ -107,6 +106,8 @@ def _minutes(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
             if number is not None and trade.number != number + 1:
                 raise ValueError(f"trade {trade.number} follows {number}: the file is not whole, take its klines")
             minute, number = trade.time // MINUTE * MINUTE, trade.number
+            if bar is not None and minute - bar.timestamp > SILENCE:
+                raise ValueError("it is more than a month after the line before: take the klines")
             if bar is not None and minute < bar.timestamp:
                 raise ValueError("it is of an earlier minute than the line before: take the klines")
             if minute + MINUTE > now:
@@ -123,10 +124,11 @@ def _trade(series: Series, fields: list[str]) -> Trade:
     """Fields: number, price, size, first and last fill, time, whether the buyer was the maker, and one more."""
     number, first, last = int(fields[0]), int(fields[3]), int(fields[4])
     price, size, time = _amount(fields[1]), _amount(fields[2]), milliseconds(int(fields[5]))
-    if price <= 0 or size <= 0 or last < first:
-        raise ValueError("this is no trade")
     buyer_made = fields[6].lower() == "true"
-    return Trade(EXCHANGE, series.instrument, time, time, price, size, number, last - first + 1, buyer_made)
+    trade = Trade(EXCHANGE, series.instrument, time, time, price, size, number, last - first + 1, buyer_made)
+    if wrong := bounds.trade_fault(trade, bounds.LATEST):
+        raise ValueError(wrong.detail)
+    return trade
 
 
 def _rows(dump: Dump, read: Read, least: int) -> Iterator[tuple[int, list[str]]]:
@@ -171,8 +173,8 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 def _amount(text: str) -> Decimal:
     amount = Decimal(text)
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"{text!r} is not an amount")
+    if not bounds.is_amount(amount):
+        raise ValueError(f"{bounds.shown(text)!r} is not an amount")
     return amount
 
 

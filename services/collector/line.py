@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from services.collector import metrics
 from services.collector.link import Link
+from services.collector.validation import Validator
+from services.core.bounds import clean
 from services.core.exchange import Event, Exchange, Heard, Presence
 from services.core.model import Feed, Gap, Instrument, Kline, Progress, State, Tick, Trade
 from services.core.outbox import News, Outbox
@@ -35,7 +37,7 @@ class Line:
         self.sequences: defaultdict[Instrument, Sequence] = defaultdict(Sequence)
         self.outbox, self.some = Outbox(settings.conflate_ms), asyncio.Event()
         self.listed = asyncio.Event()  # it is known which instruments trade
-        self.link = Link(exchange, deps.clock)
+        self.link, self.validator = Link(exchange, deps.clock), Validator(exchange.name, deps.clock)
         self.received: int | None = None
         self.history: Progress | None = None
         self._garbage, self._complained = 0, 0
@@ -55,7 +57,7 @@ class Line:
                     news.append(event)
                 case Presence() if self.sources.mark(event.instrument, event.present):
                     word = "is given again" if event.present else f"is not given: {event.reason}"
-                    log.info("%s: %s %s", self.exchange.name, event.instrument, word)
+                    log.info("%s: %s %s", self.exchange.name, event.instrument, clean(word))
         if news:
             self.put(*news)
 
@@ -121,8 +123,16 @@ class Line:
         self._garbage += 1
         now = self.clock.now()
         if now - self._complained >= COMPLAINTS:
-            log.warning("%s: %d messages cannot be understood: %.200s", self.exchange.name, self._garbage, error)
+            said = clean(str(error))
+            log.warning("%s: %d messages cannot be understood: %s", self.exchange.name, self._garbage, said)
             self._garbage, self._complained = 0, now
+
+    def complaint(self, body: bytes) -> str:
+        """What the body of a bad answer says; "" when it cannot be read."""
+        try:
+            return clean(self.exchange.complaint(body))
+        except Exception:  # noqa: BLE001  whatever it is, it came from outside
+            return ""
 
     def opened(self, connection: object, host: str, now: int) -> None:
         """A connection gives its first price. Where nothing is numbered, what was said before is lost."""

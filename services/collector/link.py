@@ -3,6 +3,7 @@
 import logging
 
 from services.collector import metrics
+from services.core.bounds import clean
 from services.core.exchange import Exchange
 from services.ports import Clock
 
@@ -45,7 +46,7 @@ class Link:
         was = self.sockets.pop(connection, None)
         if self.sockets or reason is None:
             return
-        self._socketless = reason
+        self._socketless = reason = clean(reason)  # an exchange's own words may be in it
         if was is not None:
             self._lost = self.proof, reason
             self.reconnects += 1
@@ -63,6 +64,7 @@ class Link:
         """Nothing comes by requests, nor by a socket if none is up."""
         if self.sockets:
             return
+        reason = clean(reason)
         news = self.connected or self.reason == BEGINNING
         log.log(logging.WARNING if news else logging.DEBUG, "%s: %s", self._exchange.name, reason)
         if self.connected:

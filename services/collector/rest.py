@@ -76,11 +76,12 @@ class Rest:
 
     def _read(self, ask: Ask, answer: Answer) -> Sequence[Event]:
         try:
-            return ask.read(answer.body, self._line.clock.now())
+            now = self._line.clock.now()
+            return self._line.validator.check(ask.read(answer.body, now), now)
         except Exception as error:  # whatever it is, it came from outside
             self._line.garbage(error)
             raise NoAnswer(f"{self.host} answers what cannot be understood") from error
 
     def _failure(self, answer: Answer) -> NoAnswer:
-        reason = f"{self.host} answers {answer.status} {self._line.exchange.complaint(answer.body)}".strip()
+        reason = f"{self.host} answers {answer.status} {self._line.complaint(answer.body)}".strip()
         return NoAnswer(reason, self._wait(), answer.status)

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from services import __version__
 from services.collector.frames import Frames
 from services.collector.line import Line
-from services.core.exchange import Answer, Event, Heard, Limit, Refused, Renew, Send, Stream
+from services.core.exchange import Answer, Event, Heard, Refused, Rejected, Renew, Send, Stream
 from services.core.model import Trade
 from services.core.rhythm import Rhythm
 from services.core.window import Window
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 wire = logging.getLogger(f"{__name__}.wire")
 wire.setLevel(logging.INFO)  # at DEBUG the library writes headers, keys among them
 
-GARBAGE = Limit(20, 10)  # more than this is no accident
+GARBAGE = 20  # messages; so many more that are bad than good are no accident
 PATIENCE = 60_000  # ms; a connection that has given no price by then will not
 REMEDY = 60_000  # ms; a connection this old that leaves an instrument silent is tried anew
 
@@ -64,7 +64,7 @@ class Session:
         self._reason = ""
         self._opened = self._heard = line.clock.now()
         self._rhythm = Rhythm(line.exchange.quiet * 1000)
-        self._garbage, self._sends = Window(GARBAGE), Window(line.exchange.sends)
+        self._garbage, self._sends = 0, Window(line.exchange.sends)
 
     async def run(self) -> None:
         """Read until the end, whatever the end is."""
@@ -126,6 +126,7 @@ class Session:
             understood = [self._understood(message, events, now) for message in messages]
         finally:  # what was said before too much garbage counts
             self.line.take(events)
+        self._garbage = max(0, self._garbage - sum(understood))
         if any(understood):
             self._heard = self.line.link.proof = now
             self._rhythm = self._rhythm.heard(now)
@@ -143,9 +144,13 @@ class Session:
     def _understood(self, message: bytes, events: list[Event], now: int) -> bool:
         """Add what a message says to `events`; answers whether it can be understood."""
         try:
-            said = self.stream.read(message, now)
+            said = self.line.validator.check(self.stream.read(message, now), now)
         except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
-            self._throw_away(error)
+            self.line.garbage(error)
+            self._throw_away()
+            return False
+        if said and all(isinstance(event, Rejected) for event in said):
+            self._throw_away()
             return False
         if not self._good and any(isinstance(event, Heard | Trade) for event in said):
             self._good = True
@@ -154,9 +159,9 @@ class Session:
         events += said
         return True
 
-    def _throw_away(self, error: Exception) -> None:
-        self.line.garbage(error)
-        if self._garbage.full(asyncio.get_running_loop().time()):
+    def _throw_away(self) -> None:
+        self._garbage += 1
+        if self._garbage > GARBAGE:
             raise Left(f"{self.host}: too much of what it sends cannot be understood") from None
 
     async def _send(self, socket: Frames, frame: str) -> None:
@@ -174,4 +179,4 @@ class Session:
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         answer = Answer(response.status_code, headers, bytes(response.body or b""))
         self.wait = exchange.wait(answer, self.line.clock.now())
-        return f"{self.host} answers {answer.status} {exchange.complaint(answer.body)}".strip()
+        return f"{self.host} answers {answer.status} {self.line.complaint(answer.body)}".strip()

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from math import inf, isfinite
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from services.core.model import Bar, Instrument, Kline, Tick, Trade
+import msgspec
+
+from services.core.bounds import AHEAD, Fault, kline_fault, tick_fault, trade_fault
+from services.core.model import Instrument, Kline, Tick, Trade
 from services.core.timeframes import TIMEFRAMES
 
 Instruments = Sequence[Instrument]
-SIZE = 24  # digits before the point, or zeros behind it, that no price has
+LONGEST_WAIT = 259_200  # seconds; no exchange bans for longer than three days
+T = TypeVar("T")
 
 
 class Heard(NamedTuple):
@@ -47,7 +52,15 @@ class Refused(NamedTuple):
     wait: float = 0
 
 
-Event = Heard | Trade | Kline | Presence | Send | Renew | Refused
+class Rejected(NamedTuple):
+    """One value, or one row of many, that cannot be so: it counts as not given. `reason` is one of a few words."""
+
+    subject: str
+    reason: str
+    detail: str
+
+
+Event = Heard | Trade | Kline | Presence | Send | Renew | Refused | Rejected
 
 
 class Stream(NamedTuple):
@@ -130,21 +143,47 @@ class Exchange(NamedTuple):
         return self._replace(rests=(origin,), sockets=sockets, credentials=dict, simulated=True)
 
 
-def positive(value: Decimal | None) -> Decimal | None:
-    """A price as such: dead pairs have zeros for it, and what is no number, or one of an absurd size, is none."""
-    known = value is not None and value.is_finite() and value > 0 and -SIZE < value.adjusted() < SIZE
-    return value if known else None
+def given(value: Decimal | None) -> Decimal | None:
+    """A price as such: dead pairs have zeros for it."""
+    return value or None
 
 
-def sound(bar: Bar) -> Bar:
-    """The bar, if it can be one. Raises ValueError."""
-    prices = bar.open, bar.high, bar.low, bar.close
-    amounts = bar.volume, bar.quote_volume
-    if not all(map(positive, prices)) or not all(amount.is_finite() and amount >= 0 for amount in amounts):
-        raise ValueError(f"this is no bar: {bar}")
-    if bar.low != min(prices) or bar.high != max(prices):
-        raise ValueError(f"a bar whose prices leave its range: {bar}")
-    return bar
+def rows(kind: type[T], body: bytes, subject: str) -> list[T | Rejected]:
+    """A JSON array of that kind; a row that is not of it costs only itself. Raises ValueError for any other body."""
+    try:
+        return list(_decoder(list[kind]).decode(body))  # type: ignore[valid-type]
+    except ValueError:
+        return [row(kind, each, subject) for each in _decoder(list[msgspec.Raw]).decode(body)]
+
+
+def row(kind: type[T], raw: bytes | msgspec.Raw, subject: str) -> T | Rejected:
+    """One row of an answer, or one subscription's news."""
+    try:
+        found: T = _decoder(kind).decode(raw)  # type: ignore[arg-type]  # a type is hashable
+    except ValueError as error:
+        return Rejected(subject, "shape", str(error))
+    return found
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def sifted(events: Sequence[Event], now: int) -> Sequence[Event]:
+    """The events, with a Rejected in place of each whose values are out of range."""
+    latest, wrong = now + AHEAD, dict[int, Rejected]()
+    for place, event in enumerate(events):
+        fault: Fault | None = None
+        if isinstance(event, Trade):
+            fault, subject = trade_fault(event, latest), event.instrument
+        elif isinstance(event, Heard):
+            fault, subject = tick_fault(event.tick, latest), event.tick.instrument
+        elif isinstance(event, Kline):
+            fault, subject = kline_fault(event, latest), event.series.instrument
+        if fault:
+            wrong[place] = Rejected(str(subject), *fault)
+    return [wrong.get(place, event) for place, event in enumerate(events)] if wrong else events
 
 
 def retry_after(answer: Answer, default: float = 60) -> float:
@@ -154,5 +193,5 @@ def retry_after(answer: Answer, default: float = 60) -> float:
     except (KeyError, ValueError):
         said = inf
     if isfinite(said):
-        return max(0.0, said)
+        return min(max(0.0, said), LONGEST_WAIT)
     return default if answer.status in (418, 429) else 0

@@ -17,11 +17,12 @@ from services.core.exchange import (
     Instruments,
     Presence,
     Refused,
+    Rejected,
     Renew,
     Stream,
-    positive,
+    given,
     retry_after,
-    sound,
+    rows,
 )
 from services.core.model import Bar, Instrument, Kline, Series, Tick, Trade
 from services.core.timeframes import TIMEFRAMES
@@ -117,9 +118,6 @@ _frame = msgspec.json.Decoder(_Frame)
 _quote = msgspec.json.Decoder(_Quote)
 _trade = msgspec.json.Decoder(_Traded)
 _minute = msgspec.json.Decoder(_MinuteNews)
-_polled_quotes = msgspec.json.Decoder(list[_PolledQuote])
-_trades = msgspec.json.Decoder(list[_Traded])
-_rows = msgspec.json.Decoder(list[_Row])
 _listing = msgspec.json.Decoder(_Listing)
 _complaint = msgspec.json.Decoder(_Complaint)
 
@@ -155,7 +153,7 @@ def read(symbols: Mapping[str, Instrument], frame: str | bytes, now: int) -> Seq
 
 
 def _heard(instrument: Instrument | None, best: _Quote | _PolledQuote, now: int) -> Sequence[Event]:
-    bid, ask = positive(best.b), positive(best.a)
+    bid, ask = given(best.b), given(best.a)
     if instrument is None or not (bid or ask):
         return []
     return [Heard(Tick(NAME, instrument, now, bid=bid, ask=ask), best.u)]
@@ -164,8 +162,6 @@ def _heard(instrument: Instrument | None, best: _Quote | _PolledQuote, now: int)
 def _traded(instrument: Instrument | None, trade: _Traded, now: int) -> Sequence[Event]:
     if instrument is None:
         return []
-    if not (positive(trade.p) and positive(trade.q)):
-        raise ValueError(f"a trade of {trade.q} at {trade.p}")
     fills = trade.l - trade.f + 1  # which is what bars count
     return [Trade(NAME, instrument, now, trade.T, trade.p, trade.q, trade.a, fills, trade.m)]
 
@@ -174,7 +170,7 @@ def _closed(instrument: Instrument | None, minute: _Minute) -> Sequence[Event]:
     if instrument is None or not minute.x:
         return []
     m, series = minute, Series(NAME, instrument, "1m")
-    return [Kline(series, sound(Bar(m.t, m.o, m.h, m.l, m.c, m.v, m.q, m.n)))]
+    return [Kline(series, Bar(m.t, m.o, m.h, m.l, m.c, m.v, m.q, m.n))]
 
 
 def listing(instrument: Instrument) -> Ask:
@@ -198,7 +194,11 @@ def poll(instruments: Instruments, due: Mapping[Instrument, int]) -> tuple[Ask, 
 
 
 def _polled(symbols: Mapping[str, Instrument], body: bytes, now: int) -> Sequence[Event]:
-    return [event for best in _polled_quotes.decode(body) for event in _heard(symbols.get(best.s), best, now)]
+    return [
+        event
+        for best in rows(_PolledQuote, body, "best prices")
+        for event in ([best] if isinstance(best, Rejected) else _heard(symbols.get(best.s), best, now))
+    ]
 
 
 def missed(instrument: Instrument, numbers: range) -> Ask:
@@ -212,7 +212,11 @@ def _trades_from(instrument: Instrument, first: int | None, count: int) -> Ask:
 
 
 def _read_trades(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
-    return [event for trade in _trades.decode(body) for event in _traded(instrument, trade, now)]
+    return [
+        event
+        for trade in rows(_Traded, body, str(instrument))
+        for event in ([trade] if isinstance(trade, Rejected) else _traded(instrument, trade, now))
+    ]
 
 
 def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask:
@@ -225,17 +229,21 @@ def history(instrument: Instrument, timeframe: str, since: int, until: int) -> A
 
 def _read_rows(series: Series, body: bytes, now: int) -> Sequence[Event]:
     """The last row may be forming still, and its clock is not ours."""
-    rows = _rows.decode(body)
-    return [
-        Kline(series, sound(Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trades)))
-        for r in (rows if rows and rows[-1].ends < now - SKEW else rows[:-1])
-    ]
+    found = rows(_Row, body, f"{series.instrument} {series.timeframe}")
+    last = found[-1] if found else None
+    over = found[:-1] if isinstance(last, _Row) and last.ends >= now - SKEW else found
+    return [r if isinstance(r, Rejected) else Kline(series, _bar(r)) for r in over]
+
+
+def _bar(row: _Row) -> Bar:
+    r = row
+    return Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trades)
 
 
 def wait(answer: Answer, now: int) -> float:
     """What `Retry-After` says; the rest of the minute when two thirds of the address's weight are used."""
     used = answer.headers.get(WEIGHT_USED, "0")
-    if used.isdigit() and int(used) > WEIGHT * 2 // 3:
+    if used.isascii() and used.isdigit() and int(used[:9]) > WEIGHT * 2 // 3:
         return max(retry_after(answer), 60 - now / 1000 % 60)
     return retry_after(answer)
 
@@ -244,7 +252,7 @@ def complaint(body: bytes) -> str:
     """`{"code": -1121, "msg": "Invalid symbol."}`; a firewall answers in HTML or nothing."""
     try:
         return _complaint.decode(body).msg
-    except msgspec.DecodeError:
+    except ValueError:
         return ""
 
 

@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from services.core.bounds import is_price
 from services.core.exchange import (
+    LONGEST_WAIT,
     Answer,
     Ask,
     Event,
@@ -19,11 +21,13 @@ from services.core.exchange import (
     Limit,
     Presence,
     Refused,
+    Rejected,
     Send,
     Stream,
-    positive,
+    given,
     retry_after,
-    sound,
+    row,
+    rows,
 )
 from services.core.model import Bar, Instrument, Kline, Series, Tick
 from services.core.timeframes import TIMEFRAMES
@@ -75,8 +79,16 @@ class _Push(Struct):
     message: Raw = Raw(b"null")
 
 
-_prices = msgspec.json.Decoder(dict[str, dict[str, Decimal | None]])
-_bars = msgspec.json.Decoder(list[tuple[int, Decimal, Decimal, Decimal, Decimal]])
+class _Row(Struct, array_like=True):
+    end: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+
+
+_Coin = dict[str, Decimal | None]
+_coins = msgspec.json.Decoder(dict[str, Raw])
 _push = msgspec.json.Decoder(_Push)
 
 
@@ -101,20 +113,27 @@ def read(
     known: Mapping[tuple[str, str], Instrument], instruments: Instruments, body: bytes, now: int
 ) -> Sequence[Event]:
     """One answer. What it does not know it leaves out without a word; what it has no price of is null."""
-    coins = _prices.decode(body)
-    heard = {i: _heard(i, coins.get(coin, {}), currency, now) for (coin, currency), i in known.items()}
-    given = [Presence(i, True) if heard.get(i) else Presence(i, False, "no price is given for it") for i in instruments]
-    return [*given, *(tick for tick in heard.values() if tick)]
+    coins = {coin: row(_Coin, raw, coin) for coin, raw in _coins.decode(body).items()}
+    wrong = [coin for coin in coins.values() if isinstance(coin, Rejected)]
+    heard = {i: _heard(i, coins.get(coin), currency, now) for (coin, currency), i in known.items()}
+    present = [
+        Presence(i, True) if heard.get(i) else Presence(i, False, "no price is given for it") for i in instruments
+    ]
+    return [*present, *(tick for tick in heard.values() if tick), *wrong]
 
 
-def _heard(instrument: Instrument, coin: Mapping[str, Decimal | None], currency: str, now: int) -> Heard | None:
-    price, updated = positive(coin.get(currency)), coin.get("last_updated_at")
+def _heard(instrument: Instrument, coin: _Coin | Rejected | None, currency: str, now: int) -> Heard | None:
+    if not isinstance(coin, dict):
+        return None
+    price, updated = given(coin.get(currency)), coin.get("last_updated_at")
     return Heard(Tick(NAME, instrument, now, _milliseconds(updated), price=price)) if price else None
 
 
 def _milliseconds(seconds: Decimal | None) -> int | None:
-    known = positive(seconds)
-    return int(known * 1000) if known else None
+    """What cannot be written out is 1970: out of range as well."""
+    if not seconds:
+        return None
+    return int(seconds * 1000) if is_price(seconds) else 0
 
 
 def history(ids: Mapping[str, str], instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
@@ -129,10 +148,13 @@ def history(ids: Mapping[str, str], instrument: Instrument, timeframe: str, sinc
 def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:
     """Candles are stamped with their END. They have no volume, and the last may be forming still."""
     timeframe, none = TIMEFRAMES[series.timeframe], Decimal(0)
+    found = rows(_Row, body, f"{series.instrument} {series.timeframe}")
     return [
-        Kline(series, sound(Bar(end - timeframe.length, o, h, low, close, none, none, 0)))
-        for end, o, h, low, close in _bars.decode(body)
-        if end <= now and timeframe.opening(end) == end
+        r
+        if isinstance(r, Rejected)
+        else Kline(series, Bar(r.end - timeframe.length, r.open, r.high, r.low, r.close, none, none, 0))
+        for r in found
+        if isinstance(r, Rejected) or timeframe.opening(r.end) == r.end <= now
     ]
 
 
@@ -159,7 +181,7 @@ def read_push(
         return [Send(tokens)]
     if push.type == "reject_subscription" or push.code not in (None, 2000):
         return [Refused(f"CoinGecko refuses the subscription ({push.code})", 60)]
-    instrument, price = known.get((push.i or "", push.vs or "usd")), positive(push.p)
+    instrument, price = known.get((push.i or "", push.vs or "usd")), given(push.p)
     if push.c != "C1" or instrument is None or price is None:
         return []
     time = _milliseconds(push.t)
@@ -179,7 +201,8 @@ def wait(answer: Answer, now: int) -> float:
     reset = answer.headers.get("x-ratelimit-reset", "")
     if answer.status == 429 and "retry-after" not in answer.headers and reset:
         try:
-            return max(1.0, datetime.strptime(reset, "%Y-%m-%d %H:%M:%S %z").timestamp() - now / 1000)
+            until = datetime.strptime(reset, "%Y-%m-%d %H:%M:%S %z").timestamp() - now / 1000
+            return min(max(1.0, until), LONGEST_WAIT)
         except ValueError:
             return CACHE
     return retry_after(answer)
@@ -189,7 +212,7 @@ def complaint(body: bytes) -> str:
     """The three shapes of its errors; a firewall answers in HTML."""
     try:
         error = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except ValueError:
         return ""
     while isinstance(error, dict):
         if "error_message" in error:

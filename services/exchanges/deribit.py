@@ -18,11 +18,12 @@ from services.core.exchange import (
     Limit,
     Presence,
     Refused,
+    Rejected,
     Send,
     Stream,
-    positive,
+    given,
     retry_after,
-    sound,
+    row,
 )
 from services.core.model import Bar, Instrument, Kline, Series, Tick
 from services.core.timeframes import TIMEFRAMES
@@ -103,15 +104,25 @@ class _Status(Struct):
 
 
 class _Bars(Struct):
-    """Columns of equal length; none when there is nothing."""
+    """Columns of equal length, of which each row is read by itself; none when there is nothing."""
 
-    ticks: list[int] = []
-    open: list[Decimal] = []
-    high: list[Decimal] = []
-    low: list[Decimal] = []
-    close: list[Decimal] = []
-    volume: list[Decimal] = []
-    cost: list[Decimal] = []
+    ticks: list[Raw] = []
+    open: list[Raw] = []
+    high: list[Raw] = []
+    low: list[Raw] = []
+    close: list[Raw] = []
+    volume: list[Raw] = []
+    cost: list[Raw] = []
+
+
+class _Row(Struct, array_like=True):
+    opened: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    cost: Decimal
 
 
 class _Chart(Struct):
@@ -210,7 +221,7 @@ def _news(channels: Mapping[str, Instrument], params: _Params, now: int) -> Sequ
 
 def _index_news(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
     index = _index.decode(data)
-    price = positive(index.price)
+    price = given(index.price)
     return [Heard(Tick(NAME, instrument, now, index.timestamp, price=price), index.timestamp)] if price else []
 
 
@@ -218,7 +229,7 @@ def _ticker_news(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]
     ticker = _ticker.decode(data)
     if ticker.state != "open":
         return [Presence(instrument, False, ticker.state)]
-    bid, ask, mark = (positive(p) for p in (ticker.best_bid_price, ticker.best_ask_price, ticker.mark_price))
+    bid, ask, mark = (given(p) for p in (ticker.best_bid_price, ticker.best_ask_price, ticker.mark_price))
     tick = Tick(NAME, instrument, now, ticker.timestamp, bid=bid, ask=ask, price=mark)
     return [Presence(instrument, True), *([Heard(tick, ticker.timestamp)] if bid or ask or mark else [])]
 
@@ -248,10 +259,16 @@ def history(instrument: Instrument, timeframe: str, since: int, until: int) -> A
 def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:
     """The last bar may be forming still. Trades are not counted; the volume is in the base, the cost in the quote."""
     chart, timeframe = _chart.decode(body), TIMEFRAMES[series.timeframe]
-    c = chart.result
-    rows = zip(c.ticks, c.open, c.high, c.low, c.close, c.volume, c.cost, strict=True)
-    bars = (Bar(opened, o, h, low, close, volume, cost, 0) for opened, o, h, low, close, volume, cost in rows)
-    return [Kline(series, sound(bar)) for bar in bars if timeframe.closing(bar.timestamp) <= chart.sent // 1000]
+    c, subject = chart.result, f"{series.instrument} {series.timeframe}"
+    columns = zip(c.ticks, c.open, c.high, c.low, c.close, c.volume, c.cost, strict=True)
+    found = [row(_Row, b"[%s]" % b",".join(map(bytes, values)), subject) for values in columns]
+    return [
+        r
+        if isinstance(r, Rejected)
+        else Kline(series, Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.cost, 0))
+        for r in found
+        if isinstance(r, Rejected) or not r.opened <= chart.sent // 1000 < timeframe.closing(r.opened)
+    ]
 
 
 def wait(answer: Answer, now: int) -> float:
@@ -263,7 +280,7 @@ def complaint(body: bytes) -> str:
     """The error of a JSON-RPC answer."""
     try:
         error = _frame.decode(body).error
-    except msgspec.DecodeError:
+    except ValueError:
         return ""
     return f"{error.message} ({error.code})" if error else ""
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from services.core.errors import Misconfigured
-from services.core.exchange import Answer, Event, Exchange
+from services.core.exchange import Answer, Event, Exchange, Rejected, sifted
 from services.core.model import Bar, Instrument, Kline, Tick, Trade
 from services.exchanges import EXCHANGES, chosen
 from services.settings import load
@@ -19,7 +19,7 @@ WAYS = ("socket", "poll", "missed", "history", "listing")
 
 
 class Recorded(msgspec.Struct):
-    """A frame as it came and what it means; `events` None: it cannot be understood."""
+    """A frame as it came and what it means; `events` None: it cannot be understood, or nothing in it can be so."""
 
     by: str
     frame: str
@@ -33,6 +33,13 @@ def recorded(name: str) -> list[Recorded]:
 
 
 def read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
+    events = sifted(_read(exchange, row), NOW)
+    if events and all(isinstance(event, Rejected) for event in events):
+        raise ValueError(events)
+    return events
+
+
+def _read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
     wanted = tuple(Instrument.parse(name) for name in row.instruments)
     if row.by == "socket":
         assert exchange.stream

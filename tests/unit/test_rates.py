@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core.bounds import PRICE_SIZE
 from services.core.choice import chosen, pick
 from services.core.errors import NothingFresh
-from services.core.exchange import SIZE
 from services.core.model import Aside, Feed, Instrument, Leg, Rate, Source, State, Tick
 from services.core.rates import Book, Limits, multiplied, outliers
 from services.core.routes import table
@@ -116,7 +116,11 @@ def test_a_reference_that_repeats_what_it_said_long_ago_is_stale() -> None:
         assert fresh is (now <= limit + 60_000)
 
 
-@given(st.sampled_from(sorted(QUOTES)), st.integers(-SIZE + 1, SIZE - 1), st.integers(-SIZE + 1, SIZE - 1))
+@given(
+    st.sampled_from(sorted(QUOTES)),
+    st.integers(-PRICE_SIZE + 1, PRICE_SIZE - 1),
+    st.integers(-PRICE_SIZE + 1, PRICE_SIZE - 1),
+)
 def test_no_price_is_too_absurd_to_be_judged(wrong: str, first: int, second: int) -> None:
     book = Book(ROUTES, Limits())
     feed(book, 0)

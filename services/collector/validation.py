@@ -1,0 +1,38 @@
+"""What an exchange says is checked once, here: what is out of range is counted, and costs only itself."""
+
+import logging
+from collections.abc import Sequence
+
+from services.collector import metrics
+from services.core.bounds import clean
+from services.core.exchange import Event, Rejected, sifted
+from services.ports import Clock
+
+EVERY = 60_000  # ms between two lines of the log on values that were rejected for one reason
+log = logging.getLogger(__name__)
+
+
+class Validator:
+    """Of one exchange."""
+
+    def __init__(self, exchange: str, clock: Clock) -> None:
+        self._exchange, self._clock = exchange, clock
+        self._logged: dict[str, int] = {}  # by reason: when it was last in the log
+        self._count: dict[str, int] = {}  # by reason: how many since then
+
+    def check(self, events: Sequence[Event], now: int) -> Sequence[Event]:
+        """The events, those among them that cannot be so as Rejected."""
+        checked = sifted(events, now)
+        for event in checked:
+            if isinstance(event, Rejected):
+                self._reject(event)
+        return checked
+
+    def _reject(self, event: Rejected) -> None:
+        reason, now = event.reason, self._clock.monotonic()
+        metrics.REJECTED.labels(self._exchange, reason).inc()
+        count = self._count[reason] = self._count.get(reason, 0) + 1
+        if reason not in self._logged or now - self._logged[reason] >= EVERY:
+            said = clean(f"{event.subject}: {event.detail}")
+            log.warning("%s: %d refused because of the %s, the last of %s", self._exchange, count, reason, said)
+            self._logged[reason], self._count[reason] = now, 0

@@ -1,0 +1,178 @@
+"""What is let in, and what is not: the range of each value, by the table in the docs."""
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from services.core import bounds
+from services.core.exchange import Heard, Rejected, sifted
+from services.core.model import (
+    Bar,
+    Feed,
+    Gap,
+    Hole,
+    Instrument,
+    Kline,
+    Message,
+    Offer,
+    Rate,
+    Series,
+    Source,
+    State,
+    Tick,
+    Trade,
+)
+from services.core.timeframes import DAY, MINUTE
+from services.core.times import parse
+from services.exchanges import EXCHANGES
+
+DOCS = Path(__file__).parents[2] / "docs" / "input.md"
+NOW = 1_800_000_000_000
+PAIR = Instrument("BTC", "USDT")
+ONE = Decimal(1)
+TRADE = Trade("binance", PAIR, NOW, NOW - 5, Decimal("97.5"), Decimal("0.1"), 7)
+BAR = Bar(NOW - NOW % MINUTE - MINUTE, ONE, Decimal(3), ONE, Decimal(2), ONE, ONE, 1)
+KLINE = Kline(Series("binance", PAIR, "1m"), BAR)
+HOLE = Hole(KLINE.series, BAR.timestamp - 5 * MINUTE, BAR.timestamp, NOW)
+GAP = Gap("deribit", NOW - 5, NOW, "it was silent", PAIR)
+TICK = Tick("deribit", PAIR, NOW, NOW, bid=ONE, ask=Decimal(2))
+STATE = State("x", NOW, True, "socket", "h", "", NOW, None, 0, False, (Source(PAIR, Feed.LIVE, NOW, NOW),))
+RATE = Rate(PAIR, NOW, (Offer("x", (), ONE),))
+GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE)
+
+
+def bar(**changes: Any) -> Kline:
+    return replace(KLINE, bar=replace(BAR, **changes))
+
+
+WRONG: list[tuple[str, Message]] = [
+    *(("time", replace(TRADE, time=time)) for time in (0, -1, NOW + bounds.AHEAD + 1, NOW + 365 * DAY, 2**63, 10**400)),
+    ("time", replace(TRADE, received=NOW + bounds.APART + 1, time=NOW + bounds.APART + 1)),
+    *(("number", replace(TRADE, number=number)) for number in (-1, 2**63, 10**400)),
+    *(("count", replace(TRADE, fills=fills)) for fills in (0, -1, 2**63)),
+    *(
+        (reason, replace(TRADE, **{reason: Decimal(value)}))
+        for value in ("0", "-1", "NaN", "sNaN", "Infinity", "1e200000", "1e-200000", "0E200000", "1." + "1" * 40)
+        for reason in ("price", "size")
+    ),
+    *(("name", replace(TRADE, instrument=PAIR._replace(base=base))) for base in ("", "B\0", "B-T", "B T", "B" * 33)),
+    *(("name", replace(TRADE, exchange=exchange)) for exchange in ("a\0", "a b", "é", "a" * 33)),
+    ("timeframe", replace(KLINE, series=KLINE.series._replace(timeframe="7m"))),
+    ("grid", bar(timestamp=BAR.timestamp + 1)),
+    ("time", bar(timestamp=BAR.timestamp + 365 * DAY)),
+    ("time", bar(timestamp=-MINUTE)),
+    ("time", bar(timestamp=2**70 * MINUTE)),
+    ("order", bar(high=ONE)),
+    ("order", bar(low=Decimal(2))),
+    *(("price", bar(open=Decimal(value))) for value in ("NaN", "Infinity", "-1", "0", "1e200000")),
+    *(("volume", bar(volume=Decimal(value))) for value in ("NaN", "Infinity", "-1", "1e200000")),
+    *(("volume", bar(quote_volume=Decimal(value))) for value in ("NaN", "-0.1", "0E-200000")),
+    *(("count", bar(trades=trades)) for trades in (-1, 2**63)),
+    ("range", replace(HOLE, since=HOLE.until + MINUTE, until=HOLE.until)),
+    ("range", replace(HOLE, since=BAR.timestamp - bounds.OPENINGS * MINUTE)),
+    ("time", replace(HOLE, since=1_451_606_400_000, until=4_102_444_800_000)),
+    ("grid", replace(HOLE, until=HOLE.until + 1)),
+    ("timeframe", replace(HOLE, series=HOLE.series._replace(timeframe=""))),
+    ("time", replace(HOLE, noticed=2**63)),
+    ("text", replace(GAP, reason="left\0")),
+    ("text", replace(GAP, reason="x" * 301)),
+    ("text", replace(GAP, reason="\ud800")),
+    ("range", replace(GAP, since=NOW, until=NOW - 1)),
+    ("time", replace(GAP, until=4_102_444_800_000)),
+    ("name", replace(GAP, instrument=Instrument("", ""))),
+    ("price", replace(TICK, bid=Decimal("NaN"))),
+    ("price", replace(TICK, price=Decimal("1e200000"))),
+    ("time", replace(TICK, time=2**63)),
+    ("time", replace(STATE, time=2**63)),
+    ("text", replace(STATE, reason="\x1b[2J")),
+    ("price", replace(RATE, offers=(Offer("x", (), Decimal("1e200000")),))),
+    ("name", replace(RATE, direction=Instrument("B\0", "USD"))),
+]
+
+
+@pytest.mark.parametrize("message", GOOD, ids=lambda message: type(message).__name__)
+def test_what_is_in_range_is_let_in(message: Message) -> None:
+    assert bounds.fault(message, NOW) is None
+
+
+@pytest.mark.parametrize(("reason", "message"), WRONG)
+def test_what_is_out_of_range_is_not_and_the_reason_can_be_shown(reason: str, message: Message) -> None:
+    wrong = bounds.fault(message, NOW)
+    assert wrong
+    assert wrong.reason == reason
+    assert bounds.clean(wrong.detail) == wrong.detail
+
+
+def test_the_table_in_the_docs_is_the_code() -> None:
+    told = dict(re.findall(r"^\| `([A-Z_]+)` \| (.+?) \|", DOCS.read_text(), re.MULTILINE))
+    known = {name: value for name, value in vars(bounds).items() if name.isupper() and isinstance(value, int)}
+    times = {name: parse(text) for name, text in told.items() if text.endswith("Z")}
+    numbers = {name: int(text.removesuffix(" ms").replace(",", "")) for name, text in told.items() if name not in times}
+    assert {**times, **numbers} == known
+
+
+ROW = '[1634943780000,"2","3","1","2","21.6",1634943839999,"1313",617,"12.2","745.4","0"]'
+DERIBIT = (
+    '{"usOut":1800000000000000,"result":{"ticks":[1634943720000,%s,1634943840000],"open":[2,%s,2],"high":[3,3,3],'
+    '"low":[1,1,1],"close":[2,2,2],"volume":[1,1,1],"cost":[1,1,1]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "instrument", "timeframe", "body"),
+    [
+        *(
+            ("binance", "BTC-USDT", "1m", f"[{ROW},{ROW.replace(old, new, 1)},{ROW}]")
+            for old, new in (
+                ('"2"', "null"),
+                ('"2"', '"NaN"'),
+                ('"3"', '"1"'),
+                ("21.6", "-1"),
+                ("21.6", "1e200000"),
+                ("617", "-1"),
+                ("1634943780000", "1634943780001"),
+                ("1634943780000", "4102444800000"),
+                ("1634943780000", "10"),
+                ("617", str(2**63)),
+                ('"2"', '"Infinity"'),
+                (ROW, "null"),
+                (ROW, "[]"),
+                (ROW, "{}"),
+            )
+        ),
+        *(
+            ("deribit", "BTC-USD-PERPETUAL", "1m", DERIBIT % row)
+            for row in (
+                ("1634943780001", "2"),
+                ("1634943780000", "null"),
+                ("1634943780000", '"NaN"'),
+                ("4102444800000", "2"),
+            )
+        ),
+        ("coingecko", "BTC-USD", "30m", "[[1634943600000,2,3,1,2],[1634945400000,null,3,1,2],[1634947200000,2,3,1,2]]"),
+        ("coingecko", "BTC-USD", "30m", "[[1634943600000,2,3,1,2],[1634945400000,2,1,3,2],[1634947200000,2,3,1,2]]"),
+    ],
+)
+def test_a_row_that_cannot_be_costs_only_itself(exchange: str, instrument: str, timeframe: str, body: str) -> None:
+    ask = EXCHANGES[exchange].history
+    asked = ask and ask(Instrument.parse(instrument), timeframe, 0, NOW)
+    assert asked
+    events = sifted(asked.read(body.encode(), NOW), NOW)
+    assert [type(event) for event in events] == [Kline, Rejected, Kline]
+    (rejected,) = (event for event in events if isinstance(event, Rejected))
+    assert rejected.subject.startswith(instrument)
+
+
+def test_one_coin_that_cannot_be_costs_only_itself() -> None:
+    poll, wanted = EXCHANGES["coingecko"].poll, (PAIR._replace(quote="USD"), Instrument("ETH", "USD"))
+    assert poll
+    (ask,) = poll(wanted, {})
+    for bad in ('{"usd":"cheap"}', '{"usd":"NaN"}', '{"usd":1,"last_updated_at":1e200000}', "null", "7"):
+        body = f'{{"bitcoin":{bad},"ethereum":{{"usd":2000.5,"last_updated_at":1799999990}}}}'
+        events = sifted(ask.read(body.encode(), NOW), NOW)
+        assert [event.tick.price for event in events if isinstance(event, Heard)] == [Decimal("2000.5")]
+        assert [event.subject for event in events if isinstance(event, Rejected)] in (["bitcoin"], ["BTC-USD"])

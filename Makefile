@@ -27,6 +27,7 @@ load: .venv/ready servers ## one minute of load on every service, with a report
 	$(BIN)/python -m loadtest.load
 
 faults: .venv/ready servers ## SEED=1 FAULTS=100: everything is killed, stopped, restarted; then every candle is compared
+	@tests/install-servers faketime mount
 	$(BIN)/python -m loadtest.faults --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) --page $(or $(PAGE),build/faults.md)
 
 up: ## containers behind nginx

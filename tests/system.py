@@ -34,6 +34,12 @@ def kurs(folder: Path, *words: str, **env: str) -> Server:
     )
 
 
+def twin(process: Server) -> Server:
+    """Another process of the same words and settings, not started yet."""
+    env = {name: value for name, value in process.env.items() if name != "KURS_PORT"}
+    return kurs(process.folder.parent, *process.name.split()[1:], **env)
+
+
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200."""
     try:

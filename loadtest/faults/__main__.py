@@ -10,23 +10,28 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import httpx
 
 from loadtest.faults import answers
-from loadtest.faults.happening import Supervisor, happen
+from loadtest.faults.disks import small_disks
+from loadtest.faults.happening import happen
+from loadtest.faults.kinds import CLOCK, KINDS, ONE, Scene
 from loadtest.faults.page import Found, page
 from loadtest.faults.plan import plan
+from loadtest.faults.supervisor import Supervisor
 from services.adapters import sql
 from services.core.model import Hole, HoleState
 from services.core.routes import collected
 from services.settings import Settings
 from tests import analysed, servers, truth
 from tests.servers import Server
-from tests.system import QUICK, System, split
+from tests.shifted_clock import ShiftedClock
+from tests.system import QUICK, System, kurs, split
 
 SETTLING = 300  # seconds after the last fault in which all must be well
 SHOWN = 20  # differences
@@ -40,29 +45,61 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=Path("build/faults.md"), help="where the table is written")
     asked = parser.parse_args()
     try:
-        with servers.private() as here:
-            env = {**QUICK, "KURS_SIMULATOR_SEED": str(asked.seed)}
-            with split(here.folder, here, env) as system:
-                try:
-                    return run(system, asked)
-                finally:
-                    keep_logs(here.folder, asked.page.parent / "faults")
+        with (
+            small_disks({"postgres": 4_000, ONE: 1_000}) as disks,
+            servers.private() as here,
+            played(here, asked.seed, disks) as scene,
+        ):
+            try:
+                return run(scene, asked)
+            finally:
+                keep_logs(here.folder, asked.page.parent / "faults")
     except servers.Missing as missing:
         print(f"faults: {missing}", file=sys.stderr)
         return 2
 
 
-def run(system: System, asked: argparse.Namespace) -> int:
+@contextmanager
+def played(here: servers.Private, seed: int, disks: Mapping[str, Path]) -> Iterator[Scene]:
+    """Kurs split over real servers, and a Kurs in one process, on the same simulated market."""
+    if "postgres" in disks:
+        (here.folder / "postgres").symlink_to(disks["postgres"])
+    env = {**QUICK, "KURS_SIMULATOR_SEED": str(seed)}
+    clocks = {name: ShiftedClock(here.folder / "clocks" / name) for name in KINDS if CLOCK.keys() <= KINDS[name].keys()}
+    with split(here.folder, here, env, clocks) as system:
+        own = {"KURS_SIMULATOR_URL": system.simulator, "KURS_DATA_DIR": str(data(here.folder, disks)), **env}
+        one = kurs(here.folder, **own, **clocks[ONE].env)
+        try:
+            system.processes[ONE] = one.start()
+            with Supervisor(struck(system)) as supervisor:
+                yield Scene(system, here.postgres, here.rabbit, supervisor, clocks, disks)
+        finally:
+            one.stop()
+
+
+def data(folder: Path, disks: Mapping[str, Path]) -> Path:
+    """Where the one process keeps its data."""
+    return disks.get(ONE, folder) / "data"
+
+
+def run(scene: Scene, asked: argparse.Namespace) -> int:
     """Let the faults happen, wait until all is well, judge."""
+    system, supervisor = scene.system, scene.supervisor
     past(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
     until_complete(system)
     began = time.time()
-    with answers.Watch(system.url) as watch, Supervisor(struck(system)) as supervisor:
-        happened = happen(system, supervisor, plan(asked.seed, asked.faults))
+    with answers.Watch(system.url) as watch:
+        happened = happen(scene, plan(asked.seed, asked.faults, scene.disks))
         over = time.time()
         true = past(system, over)
-        wrong = settled("candles", lambda: list(truth.differences(true, system.url, system.database)))
+        wrong = [*settled("candles", lambda: list(truth.differences(true, system.url, system.database)))]
         well = time.time()
+        one = system.processes[ONE]
+        (file,) = Path(one.env["KURS_DATA_DIR"]).glob("*.db")
+        wrong += settled(
+            "candles of one process",
+            lambda: list(truth.differences(true, one.url, f"sqlite+aiosqlite:///{file}")),
+        )
         rows = 0
 
         def look() -> list[truth.Difference]:
@@ -80,7 +117,7 @@ def run(system: System, asked: argparse.Namespace) -> int:
         seed=asked.seed,
         seconds=over - began,
         settled=well - over,
-        candles=sum(map(len, true.values())),
+        candles=2 * sum(map(len, true.values())),
         series=len(true),
         differences=len(wrong),
         rows=rows,
@@ -136,7 +173,7 @@ def settled(what: str, look: Callable[[], list[truth.Difference]]) -> Sequence[t
 
 def verify(system: System) -> subprocess.CompletedProcess[str]:
     """What `kurs verify` says of the days that are sealed."""
-    env = {**os.environ, "DATABASE_URL": system.database}
+    env = {**os.environ, "DATABASE_URL": system.database, "KURS_MARKET": "simulated"}
     command = [sys.executable, "-m", "services", "verify"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from loadtest.faults.answers import WRONG, Spell
 from loadtest.faults.happening import Happened
+from loadtest.faults.kinds import KINDS
 from services.core.model import Hole, HoleState
 from services.core.timeframes import TIMEFRAMES
 
@@ -17,15 +18,17 @@ AFTERMATH = 10  # seconds after a fault in which what goes wrong is still counte
 PAGE = """\
 # Candles through faults
 
-`make faults` plays a market whose own candles are the truth, while everything that Kurs consists of is killed, stopped
-for 20 s, or restarted, and the exchanges' connections break. It fails if in the end a single candle is missing, double,
-or other than the exchange's own in its last digit, if what is kept of indicators and analyses is other than what these
-candles come to, and if a rate was wrong or too old at any time.
+`make faults` plays a market whose own candles are the truth. Two Kurs follow it: one split over RabbitMQ, Redis,
+PostgreSQL and nginx, one in a single process. Everything that they consist of is killed, stopped for 20 s, restarted,
+started twice, or has its wall clock set. Disks and Redis get full, the database becomes read-only or locked, the broker
+raises its alarms and loses its queues, and the exchanges' connections break. The run fails if in the end a single
+candle is missing, double, or other than the exchange's own in its last digit, if what is kept of indicators and
+analyses is other than what these candles come to, and if a rate was wrong or too old at any time.
 
 - {moment} UTC, {machine}, seed {found.seed}
 - {faults} faults within {found.seconds:.0f} s; {found.starts} times a process was started again, \
 {own} of them since it had ended by itself
-- {found.candles:,} candles of {found.series} series compared {found.settled:.0f} s after the last fault: \
+- {found.candles:,} candles of {found.series} series, in both, compared {found.settled:.0f} s after the last fault: \
 {found.differences} differences
 - {found.rows:,} rows of indicators and analyses, of the newest candles of each series: {found.untrue} differences
 - {repaired} candles of that time were in holes that were noticed and repaired
@@ -93,7 +96,7 @@ def page(found: Found) -> str:
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         faults=len(found.happened),
-        own=found.starts - sum(1 for each in found.happened if each.fault.kind in ("SIGKILL", "restart")),
+        own=found.starts - sum(1 for each in found.happened if KINDS[each.fault.target][each.fault.kind].restarts),
         longest=max((spell.seconds for spell in found.spells), default=0.0),
         repaired=sum(1 for since, until in _repaired(found.holes) if _meets(found.happened, since, until)),
         wrong=WRONG,

@@ -1,0 +1,240 @@
+"""Every fault that there is: what begins it, and what ends it."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+from redis import Redis
+
+from loadtest.faults.supervisor import Supervisor
+from tests.servers import Postgres, Rabbit, program
+from tests.shifted_clock import ShiftedClock
+from tests.system import System, twin
+
+HOUR, DAY = 3_600, 86_400  # seconds
+ONE = "one process"  # a Kurs of its own, on memory and SQLite
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What faults happen to. `disks`: where a file system of its own is mounted, by the name of what uses it."""
+
+    system: System
+    postgres: Postgres
+    rabbit: Rabbit
+    supervisor: Supervisor
+    clocks: Mapping[str, ShiftedClock]
+    disks: Mapping[str, Path]
+
+
+class Kind(NamedTuple):
+    """One kind of fault: how long it lasts, from and to, in seconds, and the block that it lasts for."""
+
+    seconds: tuple[float, float]
+    happening: Callable[[Scene, str], AbstractContextManager[None]]
+    restarts: bool = False  # its target is started again
+
+
+@contextmanager
+def killed(scene: Scene, target: str) -> Iterator[None]:
+    """SIGKILL."""
+    with scene.supervisor.locks[target]:
+        scene.supervisor.servers[target].kill()
+    yield
+
+
+@contextmanager
+def stopped(scene: Scene, target: str) -> Iterator[None]:
+    """SIGSTOP: it holds its connections and answers nothing."""
+    with scene.supervisor.locks[target]:
+        server = scene.supervisor.servers[target]
+        server.pause()
+        yield
+        server.resume()
+
+
+@contextmanager
+def restarted(scene: Scene, target: str) -> Iterator[None]:
+    """SIGTERM, and another start."""
+    with scene.supervisor.locks[target]:
+        scene.supervisor.servers[target].stop()
+    yield
+
+
+@contextmanager
+def clock_off(seconds: float, scene: Scene, target: str) -> Iterator[None]:
+    """Its wall clock is set, and set right again."""
+    scene.clocks[target].set(seconds)
+    yield
+    scene.clocks[target].set(0)
+
+
+@contextmanager
+def doubled(scene: Scene, target: str) -> Iterator[None]:
+    """Somebody starts a second one by mistake."""
+    second = twin(scene.supervisor.servers[target])
+    second.launch()
+    try:
+        yield
+    finally:
+        second.stop()
+
+
+@contextmanager
+def disk_full(scene: Scene, target: str) -> Iterator[None]:
+    """No byte is left on its file system."""
+    filler = scene.disks[target] / "filler"
+    try:
+        with filler.open("wb") as file, suppress(OSError):
+            while left := _free(scene.disks[target]):
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), left)
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def read_only(scene: Scene, _target: str) -> Iterator[None]:
+    """The database takes no writes."""
+    name = scene.system.database.rpartition("/")[2]
+    leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
+    _sql(scene, f"ALTER DATABASE {name} SET default_transaction_read_only = on", leave)
+    yield
+    _sql(scene, f"ALTER DATABASE {name} RESET default_transaction_read_only", leave)
+
+
+LOCKED = """DO $$ DECLARE name text; BEGIN
+FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE tablename = 'candles' LOOP
+EXECUTE 'LOCK TABLE ' || name || ' IN ACCESS EXCLUSIVE MODE'; END LOOP; PERFORM pg_sleep(600); END $$"""
+
+
+@contextmanager
+def locked(scene: Scene, _target: str) -> Iterator[None]:
+    """Somebody holds a lock on the candles."""
+    command = [program("psql"), "-q", _plain(scene.system.database), "-c", LOCKED]
+    with (
+        ExitStack() as stack,
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as holder,  # noqa: S603
+    ):
+        stack.callback(holder.kill)
+        yield
+        _sql(scene, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%'")
+
+
+@contextmanager
+def redis_full(scene: Scene, _target: str) -> Iterator[None]:
+    """Redis takes nothing more."""
+    with Redis.from_url(scene.system.servers["redis"].url) as redis:
+        redis.config_set("maxmemory", "1mb")
+        yield
+        redis.config_set("maxmemory", "0")
+
+
+@contextmanager
+def flushed(scene: Scene, _target: str) -> Iterator[None]:
+    """Redis has forgotten everything."""
+    with Redis.from_url(scene.system.servers["redis"].url) as redis:
+        redis.flushall()
+    yield
+
+
+@contextmanager
+def memory_alarm(scene: Scene, _target: str) -> Iterator[None]:
+    """RabbitMQ has no memory left: who publishes is blocked."""
+    scene.rabbit.control("set_vm_memory_high_watermark", "0.00001")
+    yield
+    scene.rabbit.control("set_vm_memory_high_watermark", "0.6")
+
+
+@contextmanager
+def disk_alarm(scene: Scene, _target: str) -> Iterator[None]:
+    """RabbitMQ has no disk left: who publishes is blocked."""
+    scene.rabbit.control("set_disk_free_limit", "1000TB")
+    yield
+    scene.rabbit.control("set_disk_free_limit", "50MB")
+
+
+@contextmanager
+def queue_lost(command: str, scene: Scene, _target: str) -> Iterator[None]:
+    """An operator purges or deletes the queues that are worked on."""
+    for name in scene.rabbit.control("list_queues", "--no-table-headers", "name").split():
+        if name.startswith("writer"):
+            scene.rabbit.control(command, name)
+    yield
+
+
+@contextmanager
+def on_wire(kind: str, scene: Scene, target: str) -> Iterator[None]:
+    """The simulated exchange does it."""
+    fault = {"exchange": target, "fault": kind}
+    answer = httpx.post(f"{scene.system.simulator}/faults", json=fault, timeout=30).raise_for_status()
+    yield
+    httpx.delete(f"{scene.system.simulator}/faults/{answer.json()['id']}", timeout=30)
+
+
+PROCESS = {
+    "SIGKILL": Kind((0, 0), killed, restarts=True),
+    "SIGSTOP": Kind((20, 20), stopped),
+    "restart": Kind((0, 0), restarted, restarts=True),
+}
+CLOCK = {
+    "clock an hour ahead": Kind((5, 15), partial(clock_off, HOUR)),
+    "clock an hour behind": Kind((5, 15), partial(clock_off, -HOUR)),
+    "clock a day ahead": Kind((5, 15), partial(clock_off, DAY)),
+}
+SECOND = {"a second one": Kind((15, 30), doubled)}
+DISK = {"disk full": Kind((10, 20), disk_full)}
+WIRE = {
+    name: Kind(seconds, partial(on_wire, name))
+    for name, seconds in {
+        "drop": (0, 0),
+        "kill": (2, 20),
+        "mute": (5, 20),
+        "garbage": (2, 20),
+        "shutdown": (0, 0),
+        "duplicate": (5, 30),
+        "reorder": (5, 30),
+    }.items()
+}
+POLLED = {name: WIRE[name] for name in ("kill", "mute", "garbage")}  # what can happen where there are no sockets
+KINDS: Mapping[str, Mapping[str, Kind]] = {
+    **{f"collector {name}": PROCESS | CLOCK for name in ("binance", "deribit", "coingecko")},
+    **dict.fromkeys(("pricer", "writer", "analyst"), PROCESS | CLOCK | SECOND),
+    **dict.fromkeys(("api 1", "api 2"), PROCESS | CLOCK),
+    ONE: PROCESS | CLOCK | SECOND | DISK,
+    "postgres": PROCESS | DISK | {"read-only": Kind((10, 20), read_only), "candles locked": Kind((60, 60), locked)},
+    "redis": PROCESS | {"full": Kind((10, 20), redis_full), "flushed": Kind((0, 0), flushed)},
+    "rabbit": PROCESS
+    | {
+        "memory alarm": Kind((10, 20), memory_alarm),
+        "disk alarm": Kind((10, 20), disk_alarm),
+        "queue purged": Kind((0, 0), partial(queue_lost, "purge_queue")),
+        "queue deleted": Kind((0, 0), partial(queue_lost, "delete_queue")),
+    },
+    "binance": WIRE,
+    "deribit": WIRE,
+    "coingecko": POLLED,
+}
+
+
+def _free(folder: Path) -> int:
+    """Bytes that are left there."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
+def _sql(scene: Scene, *statements: str) -> None:
+    """Run them in another database of the server."""
+    for statement in statements:
+        command = [program("psql"), "-q", _plain(scene.postgres.url), "-c", statement]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def _plain(url: str) -> str:
+    return url.replace("+asyncpg", "")

@@ -1,0 +1,42 @@
+"""A supervisor that starts again what has ended, as an operator's would."""
+
+import threading
+from collections.abc import Mapping
+from typing import Self
+
+from tests.servers import Server
+
+LOOK = 0.2  # seconds
+
+
+class Supervisor(threading.Thread):
+    """Starts again what has ended, at once. A `with` block marks its time."""
+
+    def __init__(self, servers: Mapping[str, Server]) -> None:
+        super().__init__(daemon=True)
+        self.servers, self.starts = servers, 0
+        self.locks = {name: threading.Lock() for name in servers}  # whoever holds one is at work on that server
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look until the end. What is being stopped just now is left alone."""
+        while not self._over.wait(LOOK):
+            for name, server in self.servers.items():
+                if self.locks[name].acquire(blocking=False):
+                    try:
+                        self._look(server)
+                    finally:
+                        self.locks[name].release()
+
+    def _look(self, server: Server) -> None:
+        if server.process is None or server.process.poll() is not None:
+            server.launch()
+            self.starts += 1

@@ -1,5 +1,5 @@
 # The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: run test check bench load faults up lock openapi servers
+.PHONY: run test check bench load faults hostile up lock openapi servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -29,6 +29,10 @@ load: .venv/ready servers ## one minute of load on every service, with a report
 faults: .venv/ready servers ## SEED=1 FAULTS=100: everything is killed, stopped, restarted; then every candle is compared
 	@tests/install-servers faketime mount
 	$(BIN)/python -m loadtest.faults --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) --page $(or $(PAGE),build/faults.md)
+
+hostile: .venv/ready servers ## SEED=1 MINUTES=10: clients, messages, exchanges and clocks mean harm, beside an honest client
+	@tests/install-servers faketime
+	$(BIN)/python -m loadtest.hostile --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --page $(or $(PAGE),build/hostile.md)
 
 up: ## containers behind nginx
 	docker compose up --build

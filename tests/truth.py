@@ -14,7 +14,7 @@ from services.core.model import Bar, Candle, Instrument, Series
 from services.core.timeframes import TIMEFRAMES
 
 PAGE = 1000  # candles in one answer, of Binance's and of ours
-SECONDS = 120  # for one of its answers: years of trades are made up for it
+SECONDS = 30  # for one of its answers
 BEGINNING = 1_483_228_800_000  # 2017: Binance is younger
 NAMES = ("open", "high", "low", "close", "volume")
 Truth = Mapping[Series, Mapping[int, Bar]]

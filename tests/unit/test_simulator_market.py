@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import exp
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,17 +167,46 @@ def test_it_is_lively() -> None:
     assert max(spreads) < 10
 
 
-def test_history_begins_on_its_day_and_years_of_it_are_quick() -> None:
-    market = Market(3)
-    tape = market.tape(BINANCE["BTCUSDT"])
-    started = time.process_time()
-    found = candles(tape, DAY, openings(DAY, None, TODAY, 1000), TODAY)
-    assert time.process_time() - started < 5  # two seconds on an idle machine
-    assert len(found.time) == 1000
+def test_history_begins_on_its_day() -> None:
+    tape = Market(3).tape(BINANCE["BTCUSDT"])
     ever = rows(candles(tape, 0, openings(0, 0, TODAY, 1000), TODAY))
     assert datetime.fromtimestamp(ever[0][0] / 1000, UTC) == datetime(2017, 8, 1, tzinfo=UTC)
     assert tape.trades(0, tape.start) == []
     assert [ever[0][9], *(row[9] for row in ever[1:])] == [1, *(row[10] + 1 for row in ever[:-1])]
+
+
+@pytest.mark.parametrize("interval", [name for name in LENGTHS if name != "1s"])
+def test_a_thousand_bars_cost_next_to_nothing(interval: str) -> None:
+    """The first time, of a market that nobody has asked before: years of trades are not drawn for it."""
+    tape, length = Market(4).tape(BINANCE["ETHUSDT"]), LENGTHS[interval]
+    started = time.process_time()
+    found = candles(tape, length, openings(length, None, TODAY, 1000), TODAY)
+    assert time.process_time() - started < 0.2  # a tenth of that on an idle machine
+    assert len(found.time) > 100
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "DOGEUSDT", "BTC-PERPETUAL"])
+def test_nothing_shows_where_days_and_hours_meet(symbol: str) -> None:
+    """From one minute's close to the next one's open a price moves as little at midnight as at any other time."""
+    tape = MARKET.tape(BINANCE.get(symbol) or DERIBIT[symbol])
+    minutes = candles(tape, MINUTE, openings(MINUTE, None, TODAY, 60 * 1440), TODAY)
+    gaps = np.log(minutes.open[1:] / minutes.close[:-1])
+    moves = np.log(minutes.close[1:] / minutes.close[:-1])
+    for length in (60 * MINUTE, DAY):
+        meeting = gaps[minutes.time[1:] % length == 0]
+        assert len(meeting) > 50
+        assert meeting.std() < moves.std()
+        assert abs(meeting).max() < 4 * moves.std()
+
+
+def test_it_moves_as_a_market_does() -> None:
+    """Days vary as the asset's volatility says, and hours and minutes in proportion."""
+    for interval, count in (("1d", 2500), ("1h", 5000), ("1m", 20_000)):
+        length = LENGTHS[interval]
+        closes = candles(BTC, length, openings(length, None, TODAY, count), TODAY).close
+        moves = np.log(closes[1:] / closes[:-1]) * (DAY / length) ** 0.5
+        assert 0.018 < moves.std() < 0.032, interval
+        assert abs(np.corrcoef(moves[1:], moves[:-1])[0, 1]) < 0.2, interval
 
 
 @settings(max_examples=8, deadline=None)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from services.simulator.binance import query as asked
-from services.simulator.binance.payloads import agg_trade, fills, fixed, kline_row
+from services.simulator.binance.payloads import agg_trade, fills, fixed, kline_rows
 from services.simulator.binance.query import Query
 from services.simulator.market.bars import Trade
 from services.simulator.market.candles import LENGTHS, candles, closing, opening, openings
@@ -29,8 +29,8 @@ def klines(sim: Simulation, query: Query) -> Any:
     until = now if end is None else min(end, now)
     opens = openings(length, None if start is None else max(start, first), until, limit, shift)
     bars = candles(tape, length, opens, now, shift)
-    ends = [closing(length, opened, shift) - 1 for opened in bars.time.tolist()]
-    return [kline_row(tape.listing, bars, row, last_ms) for row, last_ms in enumerate(ends)]
+    lasts = (closing(length, opened, shift) - 1 for opened in bars.time.tolist())
+    return kline_rows(tape.listing, bars, lasts)
 
 
 def agg_trades(sim: Simulation, query: Query) -> Any:

@@ -1,14 +1,19 @@
 """Binance's payloads: decimals as text with eight digits behind the point, times in ms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
+
+import numpy as np
 
 from services.simulator.dialect import Dialect
 from services.simulator.market.bars import Bars, Trade
 from services.simulator.market.listings import DAY, Listing
 from services.simulator.market.quotes import Quote
+from services.simulator.market.shapes import Ints
 
+DECIMALS = 8
 PRICES = (
     "p b a c o h l w x price bidPrice askPrice lastPrice openPrice highPrice lowPrice weightedAvgPrice prevClosePrice"
 )
@@ -70,8 +75,8 @@ def book_ticker(listing: Listing, quote: Quote) -> dict[str, Any]:
 
 
 def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool) -> dict[str, Any]:
-    """The first of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
-    row = kline_row(listing, bar, 0, last_ms)
+    """The one bar of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
+    [row] = kline_rows(listing, bar, [last_ms])
     return {
         "t": row[0],
         "T": row[6],
@@ -93,20 +98,31 @@ def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool)
     }
 
 
-def kline_row(listing: Listing, bars: Bars, row: int, last_ms: int) -> list[Any]:
-    """One bar, as REST gives it."""
-    first, last = int(bars.first[row]), int(bars.last[row])
-    return [
-        int(bars.time[row]),
-        *(fixed(listing.price(int(column[row]))) for column in bars[1:5]),
-        fixed(listing.amount(int(bars.volume[row]))),
-        last_ms,
-        fixed(listing.turnover(int(bars.quote[row]))),
-        last - first + 1 if first >= 0 else 0,
-        fixed(listing.amount(int(bars.bought[row]))),
-        fixed(listing.turnover(int(bars.bought_quote[row]))),
-        "0",
-    ]
+def kline_rows(listing: Listing, bars: Bars, lasts: Iterable[int]) -> list[list[Any]]:
+    """Bars, as REST gives them. `lasts`: the last millisecond that belongs to each."""
+    tick, price_decimals = listing.tick_units
+    lot, size_decimals = listing.lot_units
+    counts = np.where(bars.first >= 0, bars.last - bars.first + 1, 0)
+    columns = (
+        bars.time.tolist(),
+        *(_fixed(column, tick, price_decimals) for column in bars[1:5]),
+        _fixed(bars.volume, lot, size_decimals),
+        lasts,
+        _fixed(bars.quote, tick * lot, price_decimals + size_decimals),
+        counts.tolist(),
+        _fixed(bars.bought, lot, size_decimals),
+        _fixed(bars.bought_quote, tick * lot, price_decimals + size_decimals),
+        repeat("0", len(counts)),
+    )
+    return list(map(list, zip(*columns, strict=True)))
+
+
+def _fixed(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
+    """What `fixed` makes of each number of so many units of the last decimal. No listing has more than eight."""
+    factor = units * 10 ** (DECIMALS - decimals)
+    for number in numbers.tolist():
+        whole, part = divmod(number * factor, 10**DECIMALS)
+        yield f"{whole}.{part:08d}"
 
 
 def day_ticker(listing: Listing, day: Bars, last: Trade, quote: Quote, at: int) -> dict[str, Any]:

@@ -8,12 +8,11 @@ import numpy as np
 from services.simulator.coingecko import query as asked
 from services.simulator.coingecko.prices import TURNOVER, supply
 from services.simulator.coingecko.query import Query
-from services.simulator.market.listings import COINS, DAY, MINUTE
-from services.simulator.market.paths import SLICE, Ints
+from services.simulator.market.listings import COINS, DAY, HOUR, MINUTE
+from services.simulator.market.shapes import SLICE, Ints
 from services.simulator.rest import Wrong
 from services.simulator.service import Simulation
 
-HOUR = 60 * MINUTE
 MOST_DAYS = 365  # of history, without a paid plan
 CANDLES = {1: HOUR // 2, 7: 4 * HOUR, 14: 4 * HOUR, 30: 4 * HOUR, 90: 4 * DAY, 180: 4 * DAY, 365: 4 * DAY}
 INTERVALS = {"hourly": HOUR, "daily": DAY}
@@ -69,7 +68,7 @@ def _chart(sim: Simulation, coin: str, currency: str, times: Ints) -> dict[str, 
 
 
 def _prices(sim: Simulation, coin: str, currency: str, times: Ints) -> list[float]:
-    return [sim.market.worth(COINS[coin][0], currency.upper(), at) for at in times.tolist()]
+    return sim.market.worths(COINS[coin][0], currency.upper(), times).tolist() if len(times) else []
 
 
 def _step(days: int) -> int:

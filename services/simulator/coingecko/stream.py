@@ -9,7 +9,7 @@ from services.simulator.coingecko.prices import TURNOVER, supply, worth
 from services.simulator.coingecko.query import about
 from services.simulator.line import Frame, Line
 from services.simulator.market.listings import COINS, CURRENCIES, DAY
-from services.simulator.market.paths import SLICE
+from services.simulator.market.shapes import SLICE
 
 IDENTIFIER = '{"channel":"CGSimplePrice"}'
 MOST_COINS = 100

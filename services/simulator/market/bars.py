@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.simulator.market.paths import Ints
+from services.simulator.market.shapes import Ints
 
 
 class Trade(NamedTuple):
@@ -41,9 +41,12 @@ EMPTY = Bars(*(np.empty(0, np.int64) for _ in Bars._fields))
 
 def of_trades(trades: Sequence[Trade]) -> Bars:
     """Each trade as a bar of its own, to be rolled."""
-    if not trades:
-        return EMPTY
-    _, time, price, size, first, last, sold = np.array(trades, np.int64).T
+    return of_rows(np.array(trades, np.int64)) if trades else EMPTY
+
+
+def of_rows(rows: Ints) -> Bars:
+    """The same of trades as rows of numbers, in the order of `Trade`."""
+    _, time, price, size, first, last, sold = rows.T
     bought = size * (1 - sold)
     return Bars(time, price, price, price, price, size, size * price, bought, bought * price, first, last)
 

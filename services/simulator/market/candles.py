@@ -7,12 +7,12 @@ import numpy as np
 
 from services.simulator.market import bars
 from services.simulator.market.bars import Bars
-from services.simulator.market.listings import DAY, MINUTE, SECOND
-from services.simulator.market.paths import Ints
+from services.simulator.market.listings import DAY, HOUR, MINUTE, SECOND
+from services.simulator.market.shapes import Ints
 from services.simulator.market.tape import Tape
 
-HOUR = 60 * MINUTE
 MONTH = 0  # its length varies
+ROLLED = 256  # days that are rolled up together, and kept
 LENGTHS = {
     "1s": SECOND,
     "1m": MINUTE,
@@ -66,44 +66,44 @@ def candles(tape: Tape, length: int, opens: Ints, now: int, shift: int = 0) -> B
     if not len(opens):
         return bars.EMPTY
     start, end = int(opens[0]), closing(length, int(opens[-1]), shift)
-    rows = _rows(tape, _grain(length, shift), start, min(end, now + 1))
+    rows = _rows(tape, _grain(tape, length, shift), start, min(end, now + 1))
     before = tape.before(start)
     return bars.fill(bars.roll(rows, opening(length, rows.time, shift)), opens, before.price if before else None)
 
 
 def summary(tape: Tape, start: int, end: int) -> Bars:
     """All trades in [start, end) as one bar; empty if there are none."""
-    whole = -(-start // MINUTE) * MINUTE
-    early = bars.of_trades(tape.trades(start, min(whole, end)))
-    rows = bars.join([early, _rows(tape, MINUTE, whole, end)]) if whole < end else early
+    minute, block = (min(end, -(-start // length) * length) for length in (MINUTE, tape.block))
+    early = bars.of_trades(tape.trades(start, minute))
+    rows = bars.join([early, _rows(tape, MINUTE, minute, block), _rows(tape, tape.block, block, end)])
     return _one(rows, start)
 
 
-def _grain(length: int, shift: int) -> int:
+def _grain(tape: Tape, length: int, shift: int) -> int:
     """The length of the bars to make others of: few enough to be quick."""
     if length == SECOND:
         return SECOND
     if (length == MONTH or length % DAY == 0) and not shift:
         return DAY
-    return 30 * MINUTE if length % (30 * MINUTE) == 0 and shift % (30 * MINUTE) == 0 else MINUTE
+    whole = length % tape.block == 0 and shift % tape.block == 0
+    return tape.block if whole else MINUTE
 
 
 def _rows(tape: Tape, grain: int, start: int, end: int) -> Bars:
-    """Bars of `grain` in [start, end), the last with the trades before `end` alone."""
-    start = max(start, tape.start)
+    """Bars of `grain` in [start, end), shorter ones of what is left, and the trades before `end` in the last."""
+    start = max(start, tape.start // grain * grain)
     if start >= end:
         return bars.EMPTY
     if grain == SECOND:
         trades = bars.of_trades(tape.trades(start, end))
         return bars.roll(trades, trades.time // SECOND * SECOND)
-    parts = [
-        tape.minutes(day) if grain == MINUTE else _day(tape, day, grain) for day in range(start // DAY, end // DAY)
-    ]
-    if end % DAY:
-        minute = end // MINUTE * MINUTE
-        parts.append(bars.cut(tape.minutes(end // DAY), start, minute))
-        parts.append(_one(bars.of_trades(tape.trades(max(start, minute), end)), minute))
-    return bars.cut(bars.join(parts), start, end)
+    parts = list[Bars]()
+    for length in dict.fromkeys((DAY, tape.block, MINUTE)):
+        if length <= grain and (whole := end // length * length) > start:
+            parts.append(_days(tape, start, whole) if length == DAY else tape.bars(length, start, whole))
+            start = whole
+    parts.append(_one(bars.of_trades(tape.trades(start, end)), start))
+    return bars.join(parts)
 
 
 def _one(rows: Bars, opened: int) -> Bars:
@@ -111,11 +111,16 @@ def _one(rows: Bars, opened: int) -> Bars:
     return bars.roll(rows, np.full(len(rows.time), opened))
 
 
-@lru_cache(32_768)
-def _day(tape: Tape, day: int, grain: int) -> Bars:
-    """One whole day."""
-    minutes = tape.minutes(day)
-    return bars.roll(minutes, minutes.time // grain * grain)
+def _days(tape: Tape, start: int, end: int) -> Bars:
+    length = ROLLED * DAY
+    return bars.cut(bars.join([_rolled(tape, n) for n in range(start // length, -(-end // length))]), start, end)
+
+
+@lru_cache(1024)
+def _rolled(tape: Tape, number: int) -> Bars:
+    """Some days, whole ones, whatever the time is."""
+    rows = tape.bars(tape.block, number * ROLLED * DAY, (number + 1) * ROLLED * DAY)
+    return bars.roll(rows, rows.time // DAY * DAY)
 
 
 def _months(opened: int, count: int, shift: int) -> Ints:

@@ -10,7 +10,8 @@ from services.core.model import Instrument
 
 SECOND = 1000
 MINUTE = 60 * SECOND
-DAY = 86_400_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 
 class Asset(NamedTuple):
@@ -58,22 +59,28 @@ class Listing:
     since: int = 17_395  # the day of the first trade, counted from 1970 (2017-08-17)
 
     @cached_property
-    def _scales(self) -> tuple[int, int, int, int]:
-        return (*_scale(self.tick), *_scale(self.lot))
+    def tick_units(self) -> tuple[int, int]:
+        """A tick as units of its last decimal, and how many decimals it has."""
+        return _scale(self.tick)
+
+    @cached_property
+    def lot_units(self) -> tuple[int, int]:
+        """A lot as units of its last decimal, and how many decimals it has."""
+        return _scale(self.lot)
 
     def price(self, ticks: int) -> Decimal:
         """Ticks as a price."""
-        units, decimals, _, _ = self._scales
+        units, decimals = self.tick_units
         return Decimal(ticks * units).scaleb(-decimals)
 
     def amount(self, lots: int) -> Decimal:
         """Lots as a size."""
-        _, _, units, decimals = self._scales
+        units, decimals = self.lot_units
         return Decimal(lots * units).scaleb(-decimals)
 
     def turnover(self, product: int) -> Decimal:
         """Ticks times lots as an amount of the quote currency."""
-        tick, price_decimals, lot, lot_decimals = self._scales
+        (tick, price_decimals), (lot, lot_decimals) = self.tick_units, self.lot_units
         return Decimal(product * tick * lot).scaleb(-price_decimals - lot_decimals)
 
 

@@ -1,36 +1,25 @@
 """The underlying: each asset's price in USD, on a grid of ten seconds, at any time since 2017.
 
-Days are anchored by a slow walk about the asset's trend; within a day a Brownian bridge runs from anchor to anchor.
-So any day can be drawn without those before it, and all exchanges follow the same price.
+Days are anchored by a slow walk about the asset's trend, and hours by a bridge from anchor to anchor. Through an hour
+the price takes the shape that ends nearest to where the next hour begins. So any stretch of time can be drawn without
+what was before it, years of hours at once, and all exchanges follow the same price.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import blake2b
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.core.model import Instrument
-from services.simulator.market.listings import ASSETS, DAY, MINUTE
+from services.simulator.market.listings import ASSETS, DAY, HOUR, MINUTE
+from services.simulator.market.shapes import SLICE, Floats, Ints, end, generator, shapes, variant
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-SLICE = 10_000  # ms: the underlying stands still for so long
-SLICES = DAY // SLICE
 TREND = (17_395, 20_454)  # days between which the trend runs: 2017-08-17 to 2026-01-01
 HORIZON = 2**15  # days of anchors: to 2059
 REVERSION = 0.995  # how much of its distance from the trend a price keeps from one day to the next
 KNOTS = 4096  # a wander repeats after so many
-
-
-def generator(*key: object) -> np.random.Generator:
-    """Random numbers that depend on `key` alone."""
-    digest = blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+DRAWN = 512  # days whose hours are drawn together
 
 
 class Lead(NamedTuple):
@@ -46,59 +35,88 @@ class Paths:
 
     def __init__(self, seed: int, leads: Mapping[str, Lead] | None = None) -> None:
         self.seed, self._leads = seed, leads or {}
-        self.day = lru_cache(256)(self._day)
+        self._hours = lru_cache(None)(self._draw_hours)
         self._anchors = lru_cache(None)(self._draw_anchors)
         self._knots = lru_cache(None)(self._draw_knots)
+        self._slice = lru_cache(8192)(self._at)
 
-    def cross(self, instrument: Instrument, day: int) -> Floats:
-        """The pair's logarithm through one day, one value per slice."""
-        return np.subtract(self.day(instrument.base, day), self.day(instrument.quote, day))
+    def block(self, instrument: Instrument) -> int:
+        """How long the pair's blocks are, in ms. Who follows real prices does so minute by minute."""
+        return MINUTE if self._leads.keys() & set(instrument[:2]) else HOUR
+
+    def cross(self, instrument: Instrument, times: Ints) -> Floats:
+        """The pair's logarithm at ascending times."""
+        return self.logs(instrument.base, times) - self.logs(instrument.quote, times)
 
     def at(self, asset: str, time: int) -> float:
         """The asset's logarithm at one moment."""
-        return float(self.day(asset, time // DAY)[time % DAY // SLICE])
+        return self._slice(asset, time // SLICE)
+
+    def logs(self, asset: str, times: Ints) -> Floats:
+        """The asset's logarithm at ascending times."""
+        lead = self._leads.get(asset)
+        return self._led(asset, times, lead) if lead else self._drawn(asset, times)
 
     def wander(self, name: str, times: Ints, period: int) -> Floats:
         """A drift of about ±1 at ascending times, by its name: a new direction each `period` ms."""
         steps = np.arange(times[0] // period, times[-1] // period + 2)
         return np.asarray(np.interp(times, steps * period, self._knots(name)[steps % KNOTS]))
 
-    def _day(self, name: str, day: int) -> Floats:
-        return self._led(name, day, self._leads[name]) if name in self._leads else self._drawn(name, day)
+    def _at(self, asset: str, number: int) -> float:
+        return float(self.logs(asset, np.array([number * SLICE]))[0])
 
-    def _led(self, name: str, day: int, lead: Lead) -> Floats:
+    def _led(self, asset: str, times: Ints, lead: Lead) -> Floats:
         """The lead's last price; before its first, the drawn path, shifted to meet it."""
         first = int(lead.times[0])
-        met = lead.logs[0] + self.at(lead.quote, first) - self._drawn(name, first // DAY)[first % DAY // SLICE]
-        row = np.searchsorted(lead.times, _slices(day) + SLICE, side="right") - 1
-        return np.where(row < 0, self._drawn(name, day) + met, lead.logs[row] + self.day(lead.quote, day))
+        met = lead.logs[0] + self.at(lead.quote, first) - self._drawn(asset, np.array([first]))[0]
+        row = np.searchsorted(lead.times, times // SLICE * SLICE + SLICE, side="right") - 1
+        return np.where(row < 0, self._drawn(asset, times) + met, lead.logs[row] + self.logs(lead.quote, times))
 
-    def _drawn(self, name: str, day: int) -> Floats:
-        asset = ASSETS[name]
-        if asset.last is not None:
-            return self._bridge(name, day, asset.volatility)
-        times = _slices(day)
-        drift = self.wander(name, times, 120 * MINUTE) + 2 * self.wander(f"{name} slow", times, 30 * DAY)
-        return np.asarray(np.log(asset.first) + asset.volatility * drift / 2)
+    def _drawn(self, name: str, times: Ints) -> Floats:
+        asset, times = ASSETS[name], times // SLICE * SLICE
+        if asset.last is None:
+            drift = self.wander(name, times, 2 * HOUR) + 2 * self.wander(f"{name} slow", times, 30 * DAY)
+            return np.asarray(np.log(asset.first) + asset.volatility * drift / 2)
+        hours = times // HOUR
+        logs, row = self._logs_of_hours(name, int(hours[0]), int(hours[-1]) + 2), hours - hours[0]
+        if not (times % HOUR).any():  # where every shape begins
+            return np.asarray(logs[row])
+        ends = end(np.diff(logs) / hourly(asset.volatility))[row]
+        inner = shapes(self.seed, HOUR)[ends, variant(hours), times % HOUR // SLICE]
+        return np.asarray(logs[row] + hourly(asset.volatility) * inner)
 
-    def _bridge(self, name: str, day: int, volatility: float) -> Floats:
-        start, end = self._anchors(name)[day : day + 2]
-        walk = np.zeros(SLICES + 1)
-        steps = generator(self.seed, name, day).standard_normal(SLICES)
-        np.cumsum(steps * (volatility / SLICES**0.5), out=walk[1:])
-        return np.asarray(start + walk[:-1] + (end - start - walk[-1]) * (np.arange(SLICES) / SLICES))
+    def _logs_of_hours(self, name: str, first: int, last: int) -> Floats:
+        """What the hours with numbers in [first, last) begin with."""
+        drawn = 24 * DRAWN
+        chunks = range(first // drawn, -(-last // drawn))
+        skipped = chunks.start * drawn
+        return np.concatenate([self._hours(name, chunk) for chunk in chunks])[first - skipped : last - skipped]
+
+    def _draw_hours(self, name: str, chunk: int) -> Floats:
+        steps = generator(self.seed, name, "hours", chunk).standard_normal((DRAWN, 24))
+        walk = np.cumsum(steps * hourly(ASSETS[name].volatility), axis=1)
+        anchors = self._anchors(name)[chunk * DRAWN : (chunk + 1) * DRAWN + 1]
+        drift = (np.diff(anchors) - walk[:, -1])[:, None] * (np.arange(24) / 24)
+        return (anchors[:-1, None] + np.hstack((np.zeros((DRAWN, 1)), walk[:, :-1])) + drift).ravel()
 
     def _draw_anchors(self, name: str) -> Floats:
-        asset = ASSETS[name]
-        first, last = np.log(asset.first), np.log(asset.last or asset.first)
-        trend = np.interp(np.arange(HORIZON), TREND, (first, last))
+        """One per day, from 1970 on: a day's distance from the trend is most of that of the day before, and a step."""
+        asset, days = ASSETS[name], np.arange(HORIZON)
+        trend = np.interp(days, TREND, np.log((asset.first, asset.last or asset.first)))
         steps = generator(self.seed, name, "anchors").standard_normal(HORIZON) * asset.volatility
-        return np.asarray(trend + np.fromiter(accumulate(steps, lambda away, step: away * REVERSION + step), float))
+        kept = REVERSION**days
+        return np.asarray(trend + np.cumsum(steps / kept) * kept)
 
     def _draw_knots(self, name: str) -> Floats:
         return generator(self.seed, name, "knots").standard_normal(KNOTS)
 
 
-def _slices(day: int) -> Ints:
-    """When each slice of the day begins."""
-    return day * DAY + np.arange(SLICES) * SLICE
+def hourly(volatility: float) -> float:
+    """A day's volatility as an hour's."""
+    return volatility / 24**0.5
+
+
+def deviation(instrument: Instrument, length: int) -> float:
+    """How far the pair usually moves in so many ms, as a logarithm."""
+    base, quote = (ASSETS[asset].volatility for asset in instrument[:2])
+    return float(np.hypot(base, quote) * (length / DAY) ** 0.5)

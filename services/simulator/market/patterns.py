@@ -1,27 +1,32 @@
-"""Patterns of trades: ten seconds' worth each, with what they come to."""
+"""Patterns: the trades of ten seconds, and of a whole block as a row of those, with what they come to.
 
+Every block uses the same trades in another order: its number of trades is constant, and ids follow from the date.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from services.simulator.market.listings import Listing
-from services.simulator.market.paths import SLICE, Ints
+from services.simulator.market.shapes import SLICE, VARIANTS, Floats, Ints
 
-SIZES = 20  # a slice's lots are a pattern's, times 1 to 19
+TYPICAL = 25  # a pattern's lots are the listing's, by so much: blocks and slices multiply them
+BUSIEST = 4  # slices' lots are a pattern's, times 1 to 4
 
 
 class Pattern(NamedTuple):
     """The trades of one slice: columns of equal length."""
 
     time: Ints  # ms from the slice's start
-    offset: Ints  # ticks from its level
+    offset: Ints  # from its level, in units of a few ticks
     weight: Ints  # lots
     fills: Ints
     sold: Ints  # 0 or 1
 
 
 class Sums(NamedTuple):
-    """What patterns come to: a column per sum, a row per pattern."""
+    """What trades come to: equal arrays."""
 
     trades: Ints
     fills: Ints
@@ -44,7 +49,7 @@ def draw(random: np.random.Generator, listing: Listing, swing: float) -> Pattern
     return Pattern(
         np.sort(random.integers(0, SLICE, count)),
         np.rint(walk * max(swing, 0.6)).astype(np.int64),
-        np.maximum(random.lognormal(np.log(listing.size / SIZES), 1.1, count).astype(np.int64), fills),
+        np.maximum(random.lognormal(np.log(listing.size / TYPICAL), 1.1, count).astype(np.int64), fills),
         fills,
         random.integers(0, 2, count),
     )
@@ -56,3 +61,35 @@ def sums(pattern: Pattern) -> tuple[int, ...]:
     fills = int(pattern.fills.sum())
     shape = (offset[0], offset.max(), offset.min(), offset[-1])
     return len(offset), fills, *shape, weight.sum(), (offset * weight).sum(), bought.sum(), (offset * bought).sum()
+
+
+class Plan:
+    """The kinds of blocks that a tape is made of: by end and variant, the slices of each.
+
+    Every block uses every pattern as often as the others do.
+    """
+
+    def __init__(self, random: np.random.Generator, patterns: Sequence[Pattern], shapes: Floats) -> None:
+        """`shapes` are in units."""
+        slices = shapes.shape[-1]
+        self.offset = np.rint(shapes).astype(np.int32)  # of the slice's level from the block's, by end, variant, slice
+        self.pattern = random.permuted(np.tile(np.arange(slices) % len(patterns), (VARIANTS, 1)), axis=1)
+        self.size = random.integers(1, BUSIEST + 1, (VARIANTS, slices))  # multiplies weights
+        of = Sums(*np.array([sums(pattern) for pattern in patterns]).T[:, self.pattern])
+        # by variant and slice
+        self._slices = Sums._make((*of[:2], *(each.astype(np.int32) for each in of[2:6]), *(self.size * of[6:])))
+        self.trades, self.fills = (np.cumsum(column, axis=1) for column in of[:2])  # by the end of each slice
+
+    def sums(self, end: Ints, variant: Ints, parts: int) -> Sums:
+        """What blocks of these kinds come to: a row for each, cut into so many equal parts."""
+        of = Sums(*(column.reshape(VARIANTS, parts, -1) for column in self._slices))
+        offset = self.offset[end, variant].reshape(len(end), parts, -1)
+        total = Sums(*(column.sum(axis=2)[variant] for column in of))
+        return total._replace(
+            first=offset[..., 0] + of.first[variant, :, 0],
+            high=(offset + of.high[variant]).max(axis=2),
+            low=(offset + of.low[variant]).min(axis=2),
+            last=offset[..., -1] + of.last[variant, :, -1],
+            moment=total.moment + (offset * of.weight[variant]).sum(axis=2),
+            bought_moment=total.bought_moment + (offset * of.bought[variant]).sum(axis=2),
+        )

@@ -12,8 +12,9 @@ import numpy as np
 from services.core.errors import Misconfigured
 from services.simulator.market import bars
 from services.simulator.market.bars import Bars, Trade
-from services.simulator.market.listings import BINANCE, DAY, MINUTE, Listing
-from services.simulator.market.paths import Ints, Lead
+from services.simulator.market.listings import BINANCE, MINUTE, Listing
+from services.simulator.market.paths import Lead
+from services.simulator.market.shapes import Ints
 
 COLUMNS = 7  # id, price, quantity, first id, last id, time, buyer was maker; an eighth is allowed
 MICROSECONDS = 10**14  # a time above it is in µs
@@ -29,13 +30,14 @@ class File(NamedTuple):
 class ReplayTape:
     """The trades of a file, told from `start` on. Before the first and after the last there is nothing."""
 
+    block = MINUTE
+
     def __init__(self, file: File, start: int, speed: float) -> None:
         self.listing, self.salt = file.listing, 0
         rows, self._rows = file.rows, file.rows.copy()
         self._rows[:, 1] = start + ((rows[:, 1] - rows[0, 1]) / speed).astype(np.int64)
         self._ids, self._times = self._rows[:, 0], self._rows[:, 1]
         self.start = int(self._times[0])
-        self.minutes = lru_cache(48)(self._minutes)
 
     def trades(self, start: int, end: int) -> list[Trade]:
         first, last = np.searchsorted(self._times, (start, end))
@@ -57,9 +59,10 @@ class ReplayTape:
     def _made(self, first: int, last: int) -> list[Trade]:
         return [Trade._make((*row[:6], bool(row[6]))) for row in self._rows[first:last].tolist()]
 
-    def _minutes(self, day: int) -> Bars:
-        trades = bars.of_trades(self.trades(day * DAY, (day + 1) * DAY))
-        return bars.roll(trades, trades.time // MINUTE * MINUTE)
+    def bars(self, length: int, start: int, end: int) -> Bars:
+        first, last = np.searchsorted(self._times, (start, end))
+        trades = bars.of_rows(self._rows[first:last])
+        return bars.roll(trades, trades.time // length * length)
 
 
 @lru_cache(1)

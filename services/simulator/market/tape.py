@@ -1,25 +1,28 @@
 """The tape: a listing's trades, made up from the seed, at any time and without those before.
 
-A day is 8,640 slices of ten seconds. Each slice is one of a few dozen patterns of trades, placed at the underlying's
-level. A pattern's sums are known, so that bars of years come without drawing their trades, and are exact all the same.
-Every day uses the same patterns in another order: a day's number of trades is constant, and ids follow from the date.
+Time is cut into blocks, of an hour each. A block is one of a few dozen kinds: trades placed about the price that it
+begins with, larger or smaller with that price. What each kind comes to is known, so that bars of years come without
+drawing their trades, and are exact all the same.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from services.simulator.market import bars
-from services.simulator.market.bars import Bars, Trade
-from services.simulator.market.listings import ASSETS, DAY, MINUTE, Listing
-from services.simulator.market.paths import SLICE, SLICES, Ints, Paths, generator
-from services.simulator.market.patterns import SIZES, Sums, draw, sums
+from services.simulator.market import patterns
+from services.simulator.market.bars import EMPTY, Bars, Trade
+from services.simulator.market.listings import ASSETS, DAY, HOUR, MINUTE, Listing
+from services.simulator.market.paths import Paths, deviation
+from services.simulator.market.patterns import Plan, Sums
+from services.simulator.market.shapes import ENDS, SLICE, VARIANTS, Ints, end, even, generator, shapes, variant
 
-PATTERNS = 48
+PATTERNS = 40
 NOISE = 1.2e-4  # how far an exchange strays from the underlying
 SWING = 0.8e-4  # how far trades stray within a slice
+FINE = 64  # ticks that a price usually moves in a block, from which on a unit is not one tick but two
+QUIETEST, BUSIEST = 5, 15  # a block's lots are its kind's, times a number between
 
 
 class Tape(Protocol):
@@ -28,6 +31,7 @@ class Tape(Protocol):
     listing: Listing
     start: int  # no trade is earlier
     salt: int  # makes its quotes its own
+    block: int  # the length of its longest bars
 
     def __hash__(self) -> int:
         """Tapes may be keys of caches."""
@@ -41,19 +45,19 @@ class Tape(Protocol):
     def before(self, time: int) -> Trade | None:
         """The last trade before `time`."""
 
-    def minutes(self, day: int) -> Bars:
-        """The day's bars of one minute."""
+    def bars(self, length: int, start: int, end: int) -> Bars:
+        """The bars of a minute, or of a block, that open in [start, end)."""
 
 
-class Day(NamedTuple):
-    """One day, a row per slice."""
+class Rows(NamedTuple):
+    """Blocks that follow one another."""
 
-    pattern: Ints
+    end: Ints
+    variant: Ints
     level: Ints  # ticks
-    scale: int  # multiplies offsets
-    size: Ints  # multiplies weights
-    id: Ints  # of the first trade
-    fill: Ints  # of its first fill
+    scale: Ints  # ticks in a unit
+    size: Ints  # multiplies lots
+    fill: Ints  # the number of the first
 
 
 class RandomTape:
@@ -61,18 +65,19 @@ class RandomTape:
 
     def __init__(self, listing: Listing, paths: Paths) -> None:
         self.listing, self._paths, self.start = listing, paths, listing.since * DAY
+        self.block = paths.block(listing.instrument)
+        self._name, self._first = f"{listing.exchange} {listing.symbol}", self.start // self.block
         random = generator(paths.seed, listing.exchange, listing.symbol, "patterns")
         self.salt = int(random.integers(2**40))
         base, quote = (ASSETS[asset].first for asset in listing.instrument[:2])
-        self._reference = base / quote / float(listing.tick)
-        self._patterns = [draw(random, listing, self._reference * SWING) for _ in range(PATTERNS)]
-        self._sums = Sums(*np.array([sums(pattern) for pattern in self._patterns]).T)
-        self._order = np.arange(SLICES) % PATTERNS
-        self.trades_a_day = int(self._sums.trades[self._order].sum())
-        self._fills_a_day = int(self._sums.fills[self._order].sum())
-        self._day = lru_cache(8)(self._draw)
-        self._slice = lru_cache(64)(self._trades)
-        self.minutes = lru_cache(48)(self._minutes)
+        price, usual = base / quote / float(listing.tick), deviation(listing.instrument, self.block)
+        self._reference = price if price * usual < FINE else price / 2  # ticks at which a unit is one tick
+        self._usual = self._reference * usual  # units
+        self._patterns = [patterns.draw(random, listing, self._reference * SWING) for _ in range(PATTERNS)]
+        self._plan = Plan(random, self._patterns, shapes(paths.seed, self.block) * self._usual)
+        self._trades, self._fills = (int(column[0, -1]) for column in (self._plan.trades, self._plan.fills))
+        self._row = lru_cache(16)(lambda number: [int(column[0]) for column in self._rows(number, number + 1)])
+        self._slice = lru_cache(64)(self._made)
 
     def trades(self, start: int, end: int) -> list[Trade]:
         start = max(start, self.start)
@@ -93,63 +98,85 @@ class RandomTape:
         recent = self.trades(time - time % SLICE - SLICE, time)  # no slice is without a trade
         return recent[-1] if recent else None
 
+    def bars(self, length: int, start: int, end: int) -> Bars:
+        first, last = max(self._first, start // self.block), -(-end // self.block)
+        if first >= last:
+            return EMPTY
+        found = self._bars(first, last, self.block // length)
+        rows = slice(*np.searchsorted(found.time, (start, end)))
+        return Bars._make(column[rows] for column in found)
+
+    @cached_property
+    def _whole(self) -> Sums:
+        """What each kind of block comes to, by end and variant."""
+        ends, variants = (kind.ravel() for kind in np.indices((ENDS, VARIANTS)))
+        return Sums(*(column.reshape(ENDS, VARIANTS, 1) for column in self._plan.sums(ends, variants, 1)))
+
+    def _rows(self, first: int, last: int) -> Rows:
+        """The blocks with numbers in [first, last), counted from 1970."""
+        numbers = np.arange(first, last + 1)
+        own = self._paths.wander(self._name, numbers * self.block, HOUR)
+        prices = np.exp(self._paths.cross(self.listing.instrument, numbers * self.block) + NOISE * own)
+        levels, numbers = np.rint(prices / float(self.listing.tick)).astype(np.int64), numbers[:-1]
+        scale = np.maximum(1, np.rint(levels[:-1] / self._reference).astype(np.int64))
+        return Rows(
+            end(np.diff(levels) / (scale * self._usual)),
+            variant(numbers),
+            levels[:-1],
+            scale,
+            QUIETEST + even(numbers, self.salt, BUSIEST - QUIETEST + 1),
+            1 + (numbers - self._first) * self._fills,
+        )
+
+    def _bars(self, first: int, last: int, parts: int) -> Bars:
+        """The blocks with numbers in [first, last), in so many parts each."""
+        ends, variants, *columns = self._rows(first, last)
+        level, scale, size, fill = (column[:, None] for column in columns)
+        if parts == 1:
+            each = Sums(*(column[ends, variants] for column in self._whole))
+        else:
+            each = self._plan.sums(ends, variants, parts)
+        fills = fill + np.cumsum(each.fills, axis=1)
+        return Bars._make(
+            column.ravel()
+            for column in (
+                np.arange(first * parts, last * parts) * (self.block // parts),
+                *(level + scale * offset for offset in (each.first, each.high, each.low, each.last)),
+                size * each.weight,
+                size * (level * each.weight + scale * each.moment),
+                size * each.bought,
+                size * (level * each.bought + scale * each.bought_moment),
+                fills - each.fills,
+                fills - 1,
+            )
+        )
+
     def _slices_from(self, first: int) -> Iterator[int]:
-        days, within = divmod(first - 1, self.trades_a_day)
-        day = self.listing.since + days
-        row = int(np.searchsorted(self._day(day).id, first, side="right")) - 1 if within else 0
-        number = day * SLICES + row
+        """The slice that the trade `first` is in, and all that follow."""
+        blocks, within = divmod(first - 1, self._trades)
+        ends = self._plan.trades[int(variant(np.array([self._first + blocks]))[0])]
+        number = (self._first + blocks) * len(ends) + int(np.searchsorted(ends, within, side="right"))
         while True:
             yield number
             number += 1
 
-    def _draw(self, day: int) -> Day:
-        random = generator(self._paths.seed, self.listing.exchange, self.listing.symbol, day)
-        pattern = random.permutation(self._order)
-        times = day * DAY + np.arange(SLICES) * SLICE
-        own = self._paths.wander(f"{self.listing.exchange} {self.listing.symbol}", times, 10 * MINUTE)
-        prices = np.exp(self._paths.cross(self.listing.instrument, day) + NOISE * own)
-        level = np.rint(prices / float(self.listing.tick)).astype(np.int64)
-        passed = day - self.listing.since
-        return Day(
-            pattern,
-            level,
-            max(1, round(float(level[0]) / self._reference)),
-            random.integers(1, SIZES, SLICES),
-            1 + passed * self.trades_a_day + _counts_before(self._sums.trades[pattern]),
-            1 + passed * self._fills_a_day + _counts_before(self._sums.fills[pattern]),
-        )
-
-    def _trades(self, number: int) -> tuple[Trade, ...]:
+    def _made(self, number: int) -> tuple[Trade, ...]:
         """The trades of one slice, counted from 1970."""
-        day, row = self._day(number // SLICES), number % SLICES
-        pattern = self._patterns[day.pattern[row]]
-        first = day.fill[row] + _counts_before(pattern.fills)
+        (block, place), plan = divmod(number, self.block // SLICE), self._plan
+        kind, variety, level, scale, size, fill = self._row(block)
+        pattern = self._patterns[plan.pattern[variety, place]]
+        passed = (block - self._first) * self._trades + plan.trades[variety, place]
+        fills = fill + plan.fills[variety, place] - pattern.fills[::-1].cumsum()[::-1]
         columns = (
-            day.id[row] + np.arange(len(pattern.time)),
+            1 + passed + np.arange(-len(pattern.time), 0),
             number * SLICE + pattern.time,
-            day.level[row] + day.scale * pattern.offset,
-            day.size[row] * pattern.weight,
-            first,
-            first + pattern.fills - 1,
+            level + scale * (plan.offset[kind, variety, place] + pattern.offset),
+            size * plan.size[variety, place] * pattern.weight,
+            fills,
+            fills + pattern.fills - 1,
             pattern.sold.astype(bool),
         )
         return tuple(map(Trade._make, zip(*(column.tolist() for column in columns), strict=True)))
-
-    def _minutes(self, day: int) -> Bars:
-        drawn = self._day(day)
-        total = Sums(*(column[drawn.pattern] for column in self._sums))
-        level, scale, size = drawn.level, drawn.scale, drawn.size
-        columns = (
-            day * DAY + np.arange(SLICES) * SLICE,
-            *(level + scale * offset for offset in (total.first, total.high, total.low, total.last)),
-            size * total.weight,
-            size * (level * total.weight + scale * total.moment),
-            size * total.bought,
-            size * (level * total.bought + scale * total.bought_moment),
-            drawn.fill,
-            drawn.fill + total.fills - 1,
-        )
-        return bars.roll_at(Bars._make(columns), np.arange(0, SLICES, MINUTE // SLICE))
 
 
 def between(tape: Tape, start: int, end: int, limit: int) -> list[Trade]:
@@ -167,8 +194,3 @@ def latest(tape: Tape, at: int, limit: int) -> list[Trade]:
     """The last trades up to `at`, at most `limit`."""
     last = tape.before(at + 1)
     return [trade for trade in tape.following(max(last.id - limit + 1, 1), limit) if trade.time <= at] if last else []
-
-
-def _counts_before(counts: Ints) -> Ints:
-    """Running sum that starts with 0."""
-    return np.cumsum(counts) - counts

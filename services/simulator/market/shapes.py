@@ -1,0 +1,54 @@
+"""Shapes: how a price may move through a block of time: one of a few bridges, and a drift to one of a few ends.
+
+Everything is made of them, so that what years come to follows from what a few shapes come to.
+"""
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SLICE = 10_000  # ms: the underlying stands still for so long
+VARIANTS = 16  # bridges, from 0 to 0
+ENDS, REACH = 32, 3.5  # so many ends, evenly spread between minus and plus so many standard deviations
+
+
+def generator(*key: object) -> np.random.Generator:
+    """Random numbers that depend on `key` alone."""
+    digest = blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+@lru_cache(8)
+def shapes(seed: int, length: int) -> Floats:
+    """By end, variant and slice, for blocks of `length` ms: how far a price is from where it began.
+
+    In standard deviations of a block. Shapes of one variant differ in their drift alone.
+    """
+    slices = length // SLICE
+    steps = generator(seed, "shapes", length).standard_normal((VARIANTS, slices)) / slices**0.5
+    walk, passed = np.cumsum(steps, axis=1), np.arange(slices) / slices
+    bridges = np.hstack((np.zeros((VARIANTS, 1)), walk[:, :-1])) - np.outer(walk[:, -1], passed)
+    return np.asarray(bridges + np.multiply.outer(np.linspace(-REACH, REACH, ENDS), passed)[:, None, :])
+
+
+def end(moves: Floats) -> Ints:
+    """The end next to where blocks move to, in standard deviations."""
+    return np.asarray(np.clip(np.rint((moves + REACH) * ((ENDS - 1) / (2 * REACH))), 0, ENDS - 1).astype(np.int64))
+
+
+def variant(numbers: Ints) -> Ints:
+    """The bridges that blocks of these numbers take: the same at all exchanges."""
+    return even(numbers, 0, VARIANTS)
+
+
+def even(numbers: Ints, salt: int, below: int) -> Ints:
+    """For each number an arbitrary one in [0, below), always the same (the finaliser of splitmix64)."""
+    word = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(((word ^ (word >> np.uint64(31))) >> np.uint64(33)).astype(np.int64) % below)

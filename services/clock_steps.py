@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 async def report_clock_steps(clock: Clock) -> None:
     """Compare the wall clock with the monotonic one, for ever."""
-    detector = StepDetector(*_both(clock))
+    detector = StepDetector(*both(clock))
     while True:
         await clock.sleep(SECONDS)
-        step = detector.look(*_both(clock))
+        step = detector.look(*both(clock))
         OFFSET.set(detector.offset / 1000)
         if step:
             STEPS.inc()
@@ -27,8 +27,8 @@ async def report_clock_steps(clock: Clock) -> None:
             log.warning("this machine's clock was set %s by %.1f s; ages are counted without it", way, abs(step) / 1000)
 
 
-def _both(clock: Clock) -> tuple[int, int]:
-    """Wall and monotonic time of one moment: a process may be stopped between the two."""
+def both(clock: Clock) -> tuple[int, int]:
+    """Wall and monotonic time of one moment: a process may be stopped between the two readings."""
     while True:
         before, wall, after = clock.monotonic(), clock.now(), clock.monotonic()
         if after - before < APART:

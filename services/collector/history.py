@@ -60,6 +60,7 @@ class History:
         pauses = delays(1, 60)
         while True:
             try:
+                await self._rest.learn_clock()
                 wait = await self._step()
             except (Unavailable, NoAnswer) as error:
                 log.info("%s: the history waits: %s", self._line.exchange.name, error)
@@ -70,7 +71,7 @@ class History:
 
     async def _step(self) -> float:
         """The next look, or the next page; answers the seconds until the one after it."""
-        now = self._line.clock.now()
+        now = self._line.exchange_now()
         backlog = min(self._backlogs, key=lambda each: each.due)
         if backlog.due <= now:
             started = time.monotonic()
@@ -100,11 +101,11 @@ class History:
         klines = await self._asked(backlog.series, page)
         await self._line.bus.publish(*klines)
         if klines:
-            self._sent = Sent(klines[-1], self._line.clock.now() + PATIENCE)
+            self._sent = Sent(klines[-1], self._line.exchange_now() + PATIENCE)
         older = [each for each in self._pages[backlog.series] if each < page]
-        if older and not klines and await backlog.begins_after(page[1], self._line.clock.now()):
+        if older and not klines and await backlog.begins_after(page[1], self._line.exchange_now()):
             page, older = (older[-1][0], page[1]), []  # when nothing comes there is nothing older either
-        await self._line.bus.publish(*_absent(backlog, page, klines, self._line.clock.now()))
+        await self._line.bus.publish(*_absent(backlog, page, klines, self._line.exchange_now()))
         self._pages[backlog.series] = older
         known = self._amounts[backlog.series]
         self._tell(backlog.series, known.expected, max(0, known.missing - backlog.timeframe.expected(*page)))
@@ -120,7 +121,7 @@ class History:
         ask = exchange.history and exchange.history(series.instrument, series.timeframe, *page)
         if ask is None:
             raise ValueError(f"{exchange.name} has no candles of {series.instrument} {series.timeframe}")
-        await afford(exchange, self._deps.cache, self._line.clock)
+        await afford(exchange, self._deps.cache, self._line.exchange_now, self._line.clock)
         events = await self._rest.get(ask)
         return [event for event in events if isinstance(event, Kline) and page[0] <= event.bar.timestamp <= page[1]]
 

@@ -1,4 +1,4 @@
-"""How an exchange is connected, and why it is so."""
+"""How an exchange is connected, and why it is so. Its moments are of the monotonic clock."""
 
 import logging
 
@@ -19,7 +19,7 @@ class Link:
         self._exchange, self._clock = exchange, clock
         self.transport, self.host, self.reason = "none", "", BEGINNING
         self.sockets: dict[object, str] = {}  # connections that gave a price, and their hosts
-        self.since = self.proof = clock.now()  # of being connected; when a socket last proved alive
+        self.since = self.proof = clock.monotonic()  # of being connected; when a socket last proved alive
         self.streaming = self.since  # since when a socket was up without a break
         self.unfilled = False  # a new connection says nothing of those that do not change
         self.reconnects = 0
@@ -68,12 +68,12 @@ class Link:
         news = self.connected or self.reason == BEGINNING
         log.log(logging.WARNING if news else logging.DEBUG, "%s: %s", self._exchange.name, reason)
         if self.connected:
-            self.since = self._clock.now()
+            self.since = self._clock.monotonic()
         self.transport, self.reason = "none", reason
 
     def _up(self, transport: str, host: str, reason: str) -> None:
         if not self.connected:
-            self.since = self._clock.now()
+            self.since = self._clock.monotonic()
         if (self.transport, self.host) != (transport, host):
             log.info("%s: %s from %s", self._exchange.name, transport, host)
         self.transport, self.host, self.reason = transport, host, reason

@@ -16,7 +16,7 @@ async def refill(line: Line, rest: Rest) -> None:
     while line.exchange.missed:
         await line.clock.sleep(LOOK)
         for instrument, sequence in tuple(line.sequences.items()):
-            age = line.clock.now() - sequence.since if sequence.since else 0
+            age = 0 if sequence.since is None else line.clock.monotonic() - sequence.since
             if age > REORDER and line.link.connected:
                 await _close(line, rest, instrument, age)
 

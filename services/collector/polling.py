@@ -23,7 +23,7 @@ async def poll(line: Line, rest: Rest) -> None:
         try:
             for ask in asks:
                 line.take(await rest.get(ask))
-                line.alive(line.clock.now())
+                line.alive(line.clock.monotonic())
                 line.link.polled(rest.host)
         except NoAnswer as error:
             line.link.unfilled = bool(line.link.sockets)

@@ -25,7 +25,7 @@ async def publish_ticks(line: Line) -> None:
     pauses = delays(0.1, 5)
     while True:
         await _due(line)
-        batch = line.outbox.take(line.clock.now(), FULL)
+        batch = line.outbox.take(line.clock.monotonic(), FULL)
         try:
             await line.bus.publish(*batch)
         except Unavailable as error:
@@ -41,7 +41,7 @@ async def publish_ticks(line: Line) -> None:
 
 async def _due(line: Line) -> None:
     """Wait until something may go."""
-    while wait := _seconds(line.outbox.wait(line.clock.now())):
+    while wait := _seconds(line.outbox.wait(line.clock.monotonic())):
         line.some.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -63,12 +63,13 @@ async def repeat_quotes(line: Line) -> None:
 
 async def publish_state(line: Line) -> None:
     """The state each second and at each change. One that cannot be published is replaced by the next."""
-    told: State | None = None
+    told, due = None, 0
     teller = Teller(line.deps)
     while True:
-        state = line.state()
-        if told is None or state.time - told.time >= STATE or _gist(state) != _gist(told):
-            told = state
+        line.follow_clock()
+        state, now = line.state(), line.clock.monotonic()
+        if told is None or now >= due or _gist(state) != _gist(told):
+            told, due = state, now + STATE
             try:
                 await teller.tell(state)
             except Unavailable:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -37,6 +38,11 @@ class Rest:
     def _origin(self) -> str:
         return self._line.exchange.rests[self._turn % len(self._line.exchange.rests)]
 
+    async def learn_clock(self) -> None:
+        """Ask for nothing but the exchange's time, if nothing has told it yet. Raises NoAnswer."""
+        if not self._line.exchange_clock.known:
+            await self.get(Ask(self._line.exchange.ping, lambda body, now: ()))
+
     async def get(self, ask: Ask) -> Sequence[Event]:
         """What the answer says. Raises NoAnswer."""
         failure = NoAnswer("no host to ask")
@@ -67,17 +73,21 @@ class Rest:
 
     async def _fetch(self, ask: Ask) -> Answer:
         exchange = self._line.exchange
+        asked = self._line.clock.monotonic()
         response = await self._client.get(self._origin + ask.path, headers=dict(exchange.credentials()))
         answer = Answer(response.status_code, response.headers, response.content)
+        if date := _date(answer):
+            self._line.exchange_clock.answered(*date, asked, self._line.clock.monotonic())
         if not self._another_may(answer):
-            wait = exchange.wait(answer, self._line.clock.now())
+            wait = exchange.wait(answer, self._line.exchange_now())
             self._closed_until = max(self._closed_until, asyncio.get_running_loop().time() + wait)
         return answer
 
     def _read(self, ask: Ask, answer: Answer) -> Sequence[Event]:
         try:
-            now = self._line.clock.now()
-            return self._line.validator.check(ask.read(answer.body, now), now)
+            now = self._line.clock.monotonic()
+            told = self._line.exchange_clock.now(now) if ask.dated else self._line.stamps.wall(now)
+            return self._line.checked(ask.read(answer.body, told), now)
         except Exception as error:  # whatever it is, it came from outside
             self._line.garbage(error)
             raise NoAnswer(f"{self.host} answers what cannot be understood") from error
@@ -85,3 +95,12 @@ class Rest:
     def _failure(self, answer: Answer) -> NoAnswer:
         reason = f"{self.host} answers {answer.status} {self._line.complaint(answer.body)}".strip()
         return NoAnswer(reason, self._wait(), answer.status)
+
+
+def _date(answer: Answer) -> tuple[int, int] | None:
+    """When it was made, by the exchange's clock, and how old it may have been then, out of a cache."""
+    try:
+        date = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        return int(date * 1000), int(answer.headers.get("age", 0)) * 1000
+    except (KeyError, ValueError, OverflowError):
+        return None

@@ -62,7 +62,7 @@ class Session:
         self._good = self._renewing = False
         self._socket: Frames | None = None
         self._reason = ""
-        self._opened = self._heard = line.clock.now()
+        self._opened = self._heard = line.clock.monotonic()
         self._rhythm = Rhythm(line.exchange.quiet * 1000)
         self._garbage, self._sends = 0, Window(line.exchange.sends)
 
@@ -90,7 +90,7 @@ class Session:
 
     def look(self) -> None:
         """Give a dead connection up; ask for another before this one's time is over, or when it leaves one silent."""
-        now = self.line.clock.now()
+        now = self.line.clock.monotonic()
         if self._socket and now - self._heard > self._rhythm.allowed:
             self._reason = f"{self.host}: nothing came for {(now - self._heard) / 1000:.0f} s"
             self._socket.transport.abort()
@@ -114,14 +114,14 @@ class Session:
             ping_interval=None,  # pings of ours count against the limit, and prices prove more
             logger=wire,
         ) as socket:
-            self._socket, self._heard = cast("Frames", socket), self.line.clock.now()
+            self._socket, self._heard = cast("Frames", socket), self.line.clock.monotonic()
             for frame in self.stream.greeting:
                 await self._send(self._socket, frame)
             while True:
                 await self._take(self._socket, await self._socket.messages())
 
     async def _take(self, socket: Frames, messages: Sequence[bytes]) -> None:
-        now, events = self.line.clock.now(), list[Event]()
+        now, events = self.line.clock.monotonic(), list[Event]()
         try:
             understood = [self._understood(message, events, now) for message in messages]
         finally:  # what was said before too much garbage counts
@@ -144,7 +144,7 @@ class Session:
     def _understood(self, message: bytes, events: list[Event], now: int) -> bool:
         """Add what a message says to `events`; answers whether it can be understood."""
         try:
-            said = self.line.validator.check(self.stream.read(message, now), now)
+            said = self.line.checked(self.stream.read(message, self.line.stamps.wall(now)), now)
         except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
             self.line.garbage(error)
             self._throw_away()
@@ -178,5 +178,5 @@ class Session:
         response, exchange = error.response, self.line.exchange
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         answer = Answer(response.status_code, headers, bytes(response.body or b""))
-        self.wait = exchange.wait(answer, self.line.clock.now())
+        self.wait = exchange.wait(answer, self.line.exchange_now())
         return f"{self.host} answers {answer.status} {self.line.complaint(answer.body)}".strip()

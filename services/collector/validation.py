@@ -20,9 +20,9 @@ class Validator:
         self._logged: dict[str, int] = {}  # by reason: when it was last in the log
         self._count: dict[str, int] = {}  # by reason: how many since then
 
-    def check(self, events: Sequence[Event], now: int) -> Sequence[Event]:
-        """The events, those among them that cannot be so as Rejected."""
-        checked = sifted(events, now)
+    def check(self, events: Sequence[Event], latest: int) -> Sequence[Event]:
+        """The events, those among them that cannot be so as Rejected. `latest`: what is later is of the future."""
+        checked = sifted(events, latest)
         for event in checked:
             if isinstance(event, Rejected):
                 self._reject(event)

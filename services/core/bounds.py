@@ -12,7 +12,7 @@ from services.core.timeframes import TIMEFRAMES, Timeframe
 
 EARLIEST = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
 LATEST = 4_102_444_800_000  # 2100
-AHEAD = 300_000  # ms that an exchange's time may be ahead of the clock of who hears it
+AHEAD = 300_000  # ms that an exchange's time may be ahead of what is known of its clock
 APART = 172_800_000  # ms that the clocks of two of our processes may be apart
 INTEGER = 2**63 - 1  # what a store holds: the number of a trade
 FILLS = 10**9  # of one trade; a store holds the sum of as many trades
@@ -64,11 +64,11 @@ def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # no
     """What is wrong with a message, if anything is. `ahead`: ms by which its times may be ahead of `now`."""
     match message:
         case Trade():
-            return trade_fault(message, now + ahead)
+            return _received_fault(message, now + ahead) or trade_fault(message, now + ahead)
         case Kline():
             return kline_fault(message, now + ahead)
         case Tick():
-            return tick_fault(message, now + ahead)
+            return _received_fault(message, now + ahead) or tick_fault(message, now + ahead)
         case Hole():
             return _hole_fault(message, now + ahead)
         case Gap():
@@ -81,9 +81,9 @@ def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # no
 
 
 def trade_fault(trade: Trade, latest: int) -> Fault | None:
-    """What is wrong with a trade."""
-    if not EARLIEST <= trade.received <= latest or not EARLIEST <= trade.time <= trade.received + AHEAD:
-        return Fault("time", f"the time {shown(trade.time)}, received at {shown(trade.received)}")
+    """What is wrong with a trade that was made by `latest`. When it was received is our own word."""
+    if not EARLIEST <= trade.time <= latest:
+        return Fault("time", f"the time {shown(trade.time)}")
     if not 0 <= trade.number <= INTEGER:
         return Fault("number", f"the trade number {shown(trade.number)}")
     if not 1 <= trade.fills <= FILLS:
@@ -115,11 +115,9 @@ def bar_fault(bar: Bar, timeframe: Timeframe, latest: int) -> Fault | None:
 
 
 def tick_fault(tick: Tick, latest: int) -> Fault | None:
-    """What is wrong with a quote."""
-    if not EARLIEST <= tick.received <= latest:
-        return Fault("time", f"received at {shown(tick.received)}")
-    if tick.time is not None and not EARLIEST <= tick.time <= tick.received + AHEAD:
-        return Fault("time", f"the time {shown(tick.time)}, received at {shown(tick.received)}")
+    """What is wrong with a quote that was given by `latest`. When it was received is our own word."""
+    if tick.time is not None and not EARLIEST <= tick.time <= latest:
+        return Fault("time", f"the time {shown(tick.time)}")
     for price in (tick.bid, tick.ask, tick.price):
         if price is not None and not is_price(price):
             return Fault("price", f"the price {shown(price)}")
@@ -132,6 +130,12 @@ def shown(value: object) -> str:
         return f"a number of {value.bit_length()} bits"
     text = str(value)
     return clean(text if len(text) <= 60 else f"{text[:60]}…")
+
+
+def _received_fault(message: Trade | Tick, latest: int) -> Fault | None:
+    if EARLIEST <= message.received <= latest:
+        return None
+    return Fault("time", f"received at {shown(message.received)}")
 
 
 def _opening_fault(opening: int, timeframe: Timeframe, latest: int) -> Fault | None:

@@ -1,10 +1,18 @@
-"""What two clocks say of each other: a step of our wall clock, and how far an exchange's clock is from ours."""
+"""What clocks say of each other: steps of our wall clock, and how far an exchange's clock is from ours. Times in ms."""
 
-STEP = 1_000  # ms between two looks by which a wall clock is not slewed but set
+from collections import deque
+from typing import NamedTuple
+
+STEP = 1_000  # between two looks: a wall clock that moved so far was set, not slewed
+HELD = 100  # a wall clock that is so far from what stamps say is followed
+SAMPLES = 9  # of an exchange's clock that count
+SPACING = 1_000  # between two events that do
+LATENCY = 1_000  # an event is usually no older when it arrives, nor is a `Date`, which has whole seconds
+MARGIN = 2_000  # by which a clock may differ without a warning
 
 
 class StepDetector:
-    """Steps of a wall clock, which a monotonic clock does not make. Times in ms."""
+    """Steps of a wall clock, which a monotonic clock does not make."""
 
     def __init__(self, wall: int, monotonic: int) -> None:
         self._first = self._last = wall - monotonic
@@ -19,3 +27,69 @@ class StepDetector:
         moved = wall - monotonic - self._last
         self._last += moved
         return moved if abs(moved) >= STEP else 0
+
+
+class Stamps:
+    """Wall time for what is published of monotonic times: one offset, held until the wall clock has left it."""
+
+    def __init__(self, wall: int, monotonic: int) -> None:
+        self.offset = wall - monotonic
+
+    def look(self, wall: int, monotonic: int) -> int:
+        """Follow the wall clock; answers by how much stamps change."""
+        moved = wall - monotonic - self.offset
+        if abs(moved) < HELD:
+            return 0
+        self.offset += moved
+        return moved
+
+    def wall(self, monotonic: int) -> int:
+        """The stamp of a moment."""
+        return monotonic + self.offset
+
+
+class _Sample(NamedTuple):
+    """What was told once: the exchange's clock minus our monotonic one lies between the two."""
+
+    least: int
+    most: int
+
+
+class ExchangeClock:
+    """An exchange's clock, as an offset to our monotonic one: whatever is done to our wall clock does not change it.
+
+    It is where most of the last samples agree, so that a wrong header or event changes nothing, and at the low end of
+    that, so that nothing is taken for over too early. `offset` is what is taken until the first sample.
+    """
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.known = False
+        self._samples = deque[_Sample](maxlen=SAMPLES)
+        self.event_due = 0  # when the next event counts
+
+    def now(self, monotonic: int) -> int:
+        """What it shows at that moment of ours."""
+        return monotonic + self.offset
+
+    def assume(self, offset: int) -> None:
+        """Take this offset while there is no sample."""
+        if not self.known:
+            self.offset = offset
+
+    def answered(self, date: int, age: int, asked: int, monotonic: int) -> None:
+        """An answer with that `Date`, `age` ms out of a cache, came at `monotonic` to what was asked at `asked`."""
+        self._add(_Sample(date - monotonic, date + LATENCY + age - asked))
+
+    def event(self, time: int | None, monotonic: int) -> None:
+        """An event of that time, if it has one, arrived. Most are passed over: one a second is enough."""
+        if monotonic >= self.event_due and time is not None:
+            self.event_due = monotonic + SPACING
+            self._add(_Sample(time - monotonic, time + LATENCY - monotonic))
+
+    def _add(self, sample: _Sample) -> None:
+        self._samples.append(sample)
+        self.known = True
+        counts = [sum(other.least <= each.least <= other.most for other in self._samples) for each in self._samples]
+        best = max(counts)
+        self.offset = min(s.least for s, count in zip(self._samples, counts, strict=True) if count == best)

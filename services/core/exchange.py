@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from services.core.bounds import AHEAD, Fault, kline_fault, tick_fault, trade_fault
+from services.core.bounds import Fault, kline_fault, tick_fault, trade_fault
 from services.core.model import Instrument, Kline, Tick, Trade
 from services.core.timeframes import TIMEFRAMES
 
@@ -76,10 +76,15 @@ class Stream(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One GET: its path with the query, and how the body of a good answer is read. `read` raises ValueError."""
+    """One GET: its path with the query, and how the body of a good answer is read. `read` raises ValueError.
+
+    What `read` is told is our wall time, which quotes and trades are stamped with; `dated`: the exchange's, which says
+    what bars are over.
+    """
 
     path: str
     read: Callable[[bytes, int], Sequence[Event]]
+    dated: bool = False
 
 
 class Answer(NamedTuple):
@@ -109,7 +114,7 @@ class Exchange(NamedTuple):
     rests: tuple[str, ...]
     ping: str
     complaint: Callable[[bytes], str]  # the body of a bad answer → what it says, "" when it cannot be read
-    wait: Callable[[Answer, int], float]  # an answer, our clock → seconds before the next call
+    wait: Callable[[Answer, int], float]  # an answer, the exchange's clock → seconds before the next call
     sockets: tuple[str, ...] = ()
     stream: Callable[[Instruments], Stream] | None = None
     listing: Callable[[Instrument], Ask] | None = None
@@ -170,9 +175,9 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def sifted(events: Sequence[Event], now: int) -> Sequence[Event]:
-    """The events, with a Rejected in place of each whose values are out of range."""
-    latest, wrong = now + AHEAD, dict[int, Rejected]()
+def sifted(events: Sequence[Event], latest: int) -> Sequence[Event]:
+    """The events, with a Rejected in place of each whose values are out of range. `latest`: by the exchange's clock."""
+    wrong = dict[int, Rejected]()
     for place, event in enumerate(events):
         fault: Fault | None = None
         if isinstance(event, Trade):

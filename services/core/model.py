@@ -222,6 +222,7 @@ class State(Struct, frozen=True, tag="state"):
     sources: tuple[Source, ...] = ()
     history: Progress | None = None  # None: nobody looked yet, or it has none
     place: Place | None = None
+    clock_offset: int | None = None  # ms by which the exchange's clock is ahead of the one of `time`; None: unknown
 
 
 class Leg(Struct, frozen=True):

@@ -10,12 +10,12 @@ class Sequence:
 
     def __init__(self) -> None:
         self.due: int | None = None  # the number that comes next
-        self.since: int | None = None  # when the open hole was noticed
+        self.since: int | None = None  # when the open hole was noticed, by the `now` of `take`
         self._last: Trade | None = None
         self._held: dict[int, Trade] = {}
 
-    def take(self, trade: Trade) -> list[Trade]:
-        """A trade came; answers those that may pass now, oldest first."""
+    def take(self, trade: Trade, now: int) -> list[Trade]:
+        """A trade came at `now`, of a clock that nobody sets; answers those that may pass, oldest first."""
         number = trade.number
         if number == self.due and not self._held:  # nearly all
             self.due, self._last = number + 1, trade
@@ -24,20 +24,21 @@ class Sequence:
             self.due, self._held = number, {}
         if number >= self.due:
             self._held.setdefault(number, trade)
-        return self._release()
+        return self._release(now)
 
     def missing(self) -> range:
         """The numbers of the first hole; empty when there is none."""
         return range(self.due, min(self._held)) if self.due is not None and self._held else range(0)
 
-    def give_up(self) -> tuple[list[Trade], int, int]:
+    def give_up(self, now: int) -> tuple[list[Trade], int, int]:
         """Leave the first hole open: the trades that may pass now, and our times before and after the hole."""
         after = self._held[min(self._held)]
         before = self._last or after
         self.due, self.since = min(self._held), None
-        return self._release(), before.received, after.received
+        since, until = sorted((before.received, after.received))  # our clock may have been set between the two
+        return self._release(now), since, until
 
-    def _release(self) -> list[Trade]:
+    def _release(self, now: int) -> list[Trade]:
         passed = []
         while self.due is not None and self.due in self._held:
             passed.append(self._held.pop(self.due))
@@ -46,5 +47,5 @@ class Sequence:
         if not self._held:
             self.since = None
         elif self.since is None:
-            self.since = max(trade.received for trade in self._held.values())
+            self.since = now
         return passed

@@ -32,7 +32,7 @@ WEIGHT = 6000  # a minute and address; all that share the address share it
 WEIGHT_USED = "x-mbx-used-weight-1m"
 LISTING_WEIGHT, HISTORY_WEIGHT = 20, 2
 AT_ONCE = 1000  # trades or bars in one answer
-SKEW = 60_000  # ms that our clock may be ahead of its
+SKEW = 1_000  # ms that what is known of its clock may be ahead of it
 
 
 class _Frame(Struct):
@@ -224,11 +224,11 @@ def history(instrument: Instrument, timeframe: str, since: int, until: int) -> A
     end = TIMEFRAMES[timeframe].closing(until)
     query = {"symbol": symbol(instrument), "interval": timeframe, "startTime": since, "endTime": end}
     series = Series(NAME, instrument, timeframe)
-    return Ask(f"/api/v3/klines?{urlencode(query | {'limit': AT_ONCE})}", partial(_read_rows, series))
+    return Ask(f"/api/v3/klines?{urlencode(query | {'limit': AT_ONCE})}", partial(_read_rows, series), True)
 
 
 def _read_rows(series: Series, body: bytes, now: int) -> Sequence[Event]:
-    """The last row may be forming still, and its clock is not ours."""
+    """The last row may be forming still. `now` is its clock's."""
     found = rows(_Row, body, f"{series.instrument} {series.timeframe}")
     last = found[-1] if found else None
     over = found[:-1] if isinstance(last, _Row) and last.ends >= now - SKEW else found

@@ -142,7 +142,7 @@ def history(ids: Mapping[str, str], instrument: Instrument, timeframe: str, sinc
         return None
     query = {"vs_currency": instrument.quote.lower(), "days": DAYS[timeframe], "precision": "full"}
     series = Series(NAME, instrument, timeframe)
-    return Ask(f"/api/v3/coins/{ids[instrument.base]}/ohlc?{urlencode(query)}", partial(_read_bars, series))
+    return Ask(f"/api/v3/coins/{ids[instrument.base]}/ohlc?{urlencode(query)}", partial(_read_bars, series), True)
 
 
 def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:

@@ -253,7 +253,7 @@ def history(instrument: Instrument, timeframe: str, since: int, until: int) -> A
         "resolution": RESOLUTIONS[timeframe],
     }
     read = partial(_read_bars, Series(NAME, instrument, timeframe))
-    return Ask(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", read)
+    return Ask(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", read, True)
 
 
 def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:

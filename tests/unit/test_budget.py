@@ -33,7 +33,7 @@ def test_who_has_spent_a_minutes_budget_waits_for_the_next_and_others_share_it()
         cache, clocks = MemoryCache(lambda: 0.0), (Turned(), Turned())
         for _ in range(15):
             for clock in clocks:
-                await afford(exchange, cache, clock)
+                await afford(exchange, cache, clock.now, clock)
         return [clock.now() for clock in clocks]
 
     minute = START // 60_000

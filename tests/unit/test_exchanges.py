@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.core.bounds import AHEAD
 from services.core.errors import Misconfigured
 from services.core.exchange import Answer, Event, Exchange, Rejected, sifted
 from services.core.model import Bar, Instrument, Kline, Tick, Trade
@@ -33,7 +34,7 @@ def recorded(name: str) -> list[Recorded]:
 
 
 def read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
-    events = sifted(_read(exchange, row), NOW)
+    events = sifted(_read(exchange, row), NOW + AHEAD)
     if events and all(isinstance(event, Rejected) for event in events):
         raise ValueError(events)
     return events

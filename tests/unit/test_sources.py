@@ -2,10 +2,14 @@
 
 from decimal import Decimal
 
+from msgspec.structs import replace
+
+from services.core.clocks import ExchangeClock, Stamps
 from services.core.exchange import Heard
 from services.core.model import Feed, Instrument, Source, Tick
 from services.core.sources import STRAGGLING, Sources
 
+NOW = 1_800_000_000_000
 BTC, PEG = Instrument("BTC", "USDT"), Instrument("USDC", "USDT")
 
 
@@ -55,6 +59,35 @@ def test_a_value_holds_no_longer_than_its_exchange_says() -> None:
     assert view(sources, 500_000, proof=0)[BTC].confirmed == 500_000
     sources.heard(quote(BTC, 560_000, time=490_000))
     assert view(sources, 560_000, proof=0)[BTC].confirmed == 550_000
+
+
+def test_a_value_of_the_future_holds_no_longer_than_one_that_was_just_given() -> None:
+    stamps, clock = Stamps(NOW, 0), ExchangeClock(NOW)
+    sources = Sources((BTC,), 150_000, 60_000, stamps, clock)
+    for at in (0, 30_000, 100_000):
+        tick = sources.heard(quote(BTC, NOW + at, time=NOW + 3_600_000))
+        assert tick == replace(quote(BTC, NOW + at).tick, time=NOW)
+    assert view(sources, 100_000, proof=0)[BTC].confirmed == NOW + 60_000
+
+
+def test_how_old_a_value_is_follows_from_the_exchanges_clock_not_from_ours() -> None:
+    stamps, clock = Stamps(NOW, 0), ExchangeClock(NOW)
+    clock.answered(NOW - 180_000, 0, 0, 0)
+    sources = Sources((BTC,), 150_000, 60_000, stamps, clock)
+    tick = sources.heard(quote(BTC, NOW, time=NOW - 190_000))
+    assert tick
+    assert tick.time == NOW - 10_000
+    assert view(sources, 90_000, proof=0)[BTC].confirmed == NOW
+
+
+def test_ages_do_not_change_when_our_clock_is_set_and_quotes_are_stamped_anew() -> None:
+    stamps = Stamps(NOW, 0)
+    sources = Sources((BTC,), 3_000, None, stamps)
+    assert sources.heard(quote(BTC, NOW)) == quote(BTC, NOW).tick
+    stamps.look(NOW - 3_600_000 + 1_000, 1_000)
+    (tick,) = sources.quotes()
+    assert tick.received == NOW - 3_600_000
+    assert view(sources, 1_000)[BTC] == Source(BTC, Feed.LIVE, tick.received, tick.received + 1_000)
 
 
 def test_late_quotes_are_dropped_but_a_new_count_is_followed() -> None:

@@ -115,6 +115,7 @@ def _state(state: State, now: int) -> schemas.ExchangeState:
         reconnects=state.reconnects,
         instruments=instruments,
         history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,
+        clock_offset_ms=state.clock_offset,
     )
 
 

@@ -87,6 +87,9 @@ class ExchangeState(BaseModel):
     reconnects: int
     instruments: list[InstrumentState]
     history: Progress | None = Field(description="null: nobody has looked yet, or it has none")
+    clock_offset_ms: int | None = Field(
+        description="How far its clock is ahead of its collector's, negative: behind; null: it has not told yet"
+    )
 
 
 class Switch(BaseModel):
@@ -149,6 +152,7 @@ class Exchanges(BaseModel):
                     }
                 ],
                 "history": {"expected": 15000, "missing": 120},
+                "clock_offset_ms": -35,
             }
         ],
     )

@@ -54,11 +54,12 @@ lock: .venv/ready
 	@echo "making .venv from requirements.txt"
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip install --quiet --python .venv --require-hashes -r requirements.txt && \
+		uv pip install --quiet --compile-bytecode --python .venv --require-hashes -r requirements.txt && \
 		uv pip install --quiet --python .venv --no-deps --no-build-isolation -e . ; \
 	else \
 		$(PYTHON) -m venv .venv && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
+	@$(BIN)/python -m compileall -q services migrations || true # else the first start does it
 	@touch $@

@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
-from services.adapters import rabbit, sql
+from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.adapters.redis import RedisCache, RedisJournal
 from services.core.exchange import Exchange
 from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
@@ -18,20 +17,38 @@ async def _memory_bus(_url: str) -> Bus:
     return MemoryBus()
 
 
+async def _rabbit_bus(url: str) -> Bus:
+    from services.adapters import rabbit  # noqa: PLC0415  a tenth of a second that only who uses it should wait
+
+    return await rabbit.connect(url)
+
+
+def _redis_cache(url: str) -> Cache:
+    from services.adapters.redis import RedisCache  # noqa: PLC0415
+
+    return RedisCache(url)
+
+
+def _redis_journal(url: str) -> Journal:
+    from services.adapters.redis import RedisJournal  # noqa: PLC0415
+
+    return RedisJournal(url)
+
+
 BUSES: Mapping[str, Callable[[str], Awaitable[Bus]]] = {
     "memory": _memory_bus,
-    "amqp": rabbit.connect,
-    "amqps": rabbit.connect,
+    "amqp": _rabbit_bus,
+    "amqps": _rabbit_bus,
 }
 CACHES: Mapping[str, Callable[[str], Cache]] = {
     "memory": lambda _url: MemoryCache(),
-    "redis": RedisCache,
-    "rediss": RedisCache,
+    "redis": _redis_cache,
+    "rediss": _redis_cache,
 }
 JOURNALS: Mapping[str, Callable[[str], Journal]] = {
     "memory": lambda _url: MemoryJournal(),
-    "redis": RedisJournal,
-    "rediss": RedisJournal,
+    "redis": _redis_journal,
+    "rediss": _redis_journal,
 }
 STORES: Mapping[str, Callable[[str], Awaitable[Store]]] = {
     "sqlite+aiosqlite": sql.connect,

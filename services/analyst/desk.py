@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from services.analyst import metrics
+from services.analyst.arrivals import Arrivals
 from services.analyst.rows import asked_for, formed, needed, rows
 from services.analyst.window import KEPT, Window
 from services.complaints import Complaints
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
 from services.core.indicators import STANDARD, Asked, Columns, columns, parse
-from services.core.model import Candle, Reading, Series, Wish
+from services.core.model import Candle, Reading, Series, State, Wish
 from services.core.routes import collected
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
@@ -32,6 +33,8 @@ class Desk:
         self._deps, self._teller, self._complaints = deps, Teller(deps), Complaints(log)
         self.windows = {series: Window(series) for series in configured(deps)}
         self._wishes: dict[tuple[Series, Asked], int] = {}  # what is watched beside the standard set, and until when
+        self._followed: dict[Series, int] = {}  # whose indicators somebody watches, and until when
+        self._arrivals = Arrivals(deps.clock.monotonic())
 
     def hear(self, candle: Candle) -> None:
         """A candle is new or has changed."""
@@ -41,7 +44,10 @@ class Desk:
     def wish(self, wish: Wish) -> None:
         """Somebody watches an indicator. Raises KursError when there is no such one."""
         (asked,), window = parse(wish.indicator), self.windows.get(wish.series)
-        if window is None or asked in STANDARD:
+        if window is None:
+            return
+        self._followed[wish.series] = wish.until
+        if asked in STANDARD:
             return
         if (wish.series, asked) not in self._wishes:
             if len(self._wishes) >= WISHES:
@@ -54,11 +60,26 @@ class Desk:
         self._wishes = {key: until for key, until in self._wishes.items() if until >= now}
         return [asked for each, asked in self._wishes if each == series]
 
+    def stand(self, state: State) -> None:
+        """A collector says how it stands."""
+        self._arrivals.hear(state, self._deps.clock.monotonic())
+
+    @property
+    def loading(self) -> bool:
+        """Whether history is being loaded: what is computed of it can wait."""
+        return self._arrivals.any(self._deps.clock.monotonic())
+
     def next(self) -> Window | None:
-        """What is to be done now: first what is live, then what the store has to be asked about."""
-        now = self._deps.clock.now()
-        live = (window for window in self.windows.values() if window.due is not None and not window.stale)
-        return next(live, None) or next((window for window in self.windows.values() if window.ripe(now)), None)
+        """What is to be done now: first what is live, then what somebody follows, then all whose history is there."""
+        now, clock = self._deps.clock.now(), self._deps.clock.monotonic()
+        live = next((window for window in self.windows.values() if window.due is not None and not window.stale), None)
+        if live:
+            return live
+        self._followed = {series: until for series, until in self._followed.items() if until >= now}
+        ripe = [window for window in self.windows.values() if window.ripe(now)]
+        followed = (window for window in ripe if window.series in self._followed)
+        arrived = (window for window in ripe if not self._arrivals.waits(window.series, clock))
+        return next(followed, None) or next(arrived, None)
 
     async def settle(self, window: Window) -> None:
         """Have the rows of a series say what its candles say. Raises Unavailable; then it is to be done still."""

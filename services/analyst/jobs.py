@@ -6,14 +6,14 @@ from contextlib import suppress
 
 from services.analyst.desk import Desk, configured
 from services.core.errors import KursError, Unavailable
-from services.core.model import Candle, Wish
+from services.core.model import Candle, State, Wish
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 PAUSE = 0.05  # seconds
 RETRY_SECONDS = 1
 FOLLOW_SECONDS = 1
-SHARE = 4  # times as long as following took it rests: other work has its turn
+SHARE = 4  # times as long as following took it rests, and as all work did while history comes: that has its turn
 LOOK_SECONDS = 15
 FORGET_SECONDS = 3600
 log = logging.getLogger(__name__)
@@ -42,10 +42,12 @@ async def forget(deps: Deps) -> None:
 
 
 async def _hear(deps: Deps, desk: Desk) -> None:
-    async with deps.bus.live(Candle, Wish) as messages:
+    async with deps.bus.live(Candle, Wish, State) as messages:
         async for message in messages:
             if isinstance(message, Candle):
                 desk.hear(message)
+            elif isinstance(message, State):
+                desk.stand(message)
             elif isinstance(message, Wish):
                 with suppress(KursError):  # of another version, which has more indicators
                     desk.wish(message)
@@ -62,7 +64,8 @@ async def _keep(deps: Deps, desk: Desk) -> None:
         except Unavailable as error:
             log.warning("not saved yet: %s", error)
             await deps.clock.sleep(RETRY_SECONDS)
-        await deps.clock.sleep(0 if live else max(PAUSE, loop.time() - started))
+        rest = (SHARE if desk.loading else 1) * (loop.time() - started)
+        await deps.clock.sleep(0 if live else max(PAUSE, rest))
 
 
 async def _look(deps: Deps, desk: Desk) -> None:

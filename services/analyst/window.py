@@ -43,6 +43,10 @@ class Window:
         if not candle.closed:
             self.forming, self.moved = candle, True
             return
+        if self.stale:  # it will be read with all the rest
+            self.changed = now
+            self._heard += 1
+            return
         one, time = columns([candle]), self.closed.time
         if time.size and candle.bar.timestamp == self.timeframe.closing(int(time[-1])):
             self.closed = joined([self.closed, one])

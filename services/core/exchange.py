@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from math import inf, isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -138,14 +138,18 @@ class Exchange(NamedTuple):
 
     def timeframes(self, instrument: Instrument) -> frozenset[str]:
         """Those of which it gives candles of an instrument."""
-        ask = self.history
-        return frozenset(name for name in TIMEFRAMES if ask and ask(instrument, name, 0, 0))
+        return _timeframes(self.history, instrument) if self.history else frozenset()
 
     def at(self, root: str) -> "Exchange":
         """This exchange as the simulator at `root` (`http://host:port/simulator`) plays it; no key goes there."""
         origin = f"{root.rstrip('/')}/{self.name}"
         sockets = (origin.replace("http", "ws", 1),) if self.sockets else ()
         return self._replace(rests=(origin,), sockets=sockets, credentials=dict, simulated=True)
+
+
+@lru_cache(10_000)  # several services ask it of every pair
+def _timeframes(ask: Callable[[Instrument, str, int, int], Ask | None], instrument: Instrument) -> frozenset[str]:
+    return frozenset(name for name in TIMEFRAMES if ask(instrument, name, 0, 0))
 
 
 def given(value: Decimal | None) -> Decimal | None:

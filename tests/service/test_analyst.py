@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.analyst import JOBS
+from services.analyst.arrivals import UNHEARD
 from services.analyst.desk import WHOLE
 from services.analyst.jobs import analyse
 from services.analyst.window import KEPT, PATIENCE, QUIET
 from services.core.indicators import STANDARD, columns, compute, parse
-from services.core.model import Bar, Candle, Instrument, Message, Origin, Reading, Series
+from services.core.model import Bar, Candle, Instrument, Message, Origin, Progress, Reading, Series, State, Wish
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.exchanges import chosen
 from services.hub import Hub
@@ -210,6 +211,37 @@ async def test_history_that_comes_in_numbers_is_read_in_whole(world: World) -> N
             world.clock.time += QUIET // 20
         await until(lambda: world.well(BTC))
         assert world.store.calls["candles"] - before <= 2 + 195 * (QUIET // 20) / PATIENCE
+
+
+def state(missing: int) -> State:
+    """What Binance's collector says while so many candles are still to be loaded."""
+    progress = Progress(1000, missing)
+    return State("binance", 0, True, "socket", "", "", 0, 0, 0, simulated=False, history=progress)
+
+
+async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_followed_at_once(world: World) -> None:
+    async with at_work(world.deps()):
+        for page in range(20, 0, -1):
+            await world.bus.publish(state(page * 10))
+            await world.keep(*walk(BTC, 300), *walk(HOURS, 300))
+            if page == 10:
+                await world.bus.publish(Wish(HOURS, "sma:20", FOREVER))
+            world.clock.time += QUIET
+            await asyncio.sleep(0.05)
+        await until(lambda: world.well(HOURS))
+        assert not await world.kept.analyses(BTC, 0, FOREVER), "it is computed before all of it is there"
+        await world.bus.publish(state(0))
+        await until(lambda: world.well(BTC))
+
+
+async def test_history_that_does_not_arrive_is_not_waited_for(world: World) -> None:
+    await world.keep(*walk(BTC, 300), told=False)
+    async with at_work(world.deps()):
+        for _ in range(40):
+            await world.bus.publish(state(70))
+            world.clock.time += UNHEARD // 2
+            await asyncio.sleep(0.01)
+        await until(lambda: world.well(BTC))
 
 
 async def forming(world: World, heard: Sequence[Message], price: float) -> dict[str, Reading]:

@@ -207,16 +207,19 @@ async def _signalled() -> None:
 
 
 def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) -> Site:
-    """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, NEEDS (parts it is unready without)."""
+    """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (parts it is unready
+    without).
+    """
     checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "store": deps.store.ping}
-    fronts, streams = dict[str, Front](), dict[str, Stream]()
+    fronts, streams, costs = dict[str, Front](), dict[str, Stream](), dict[str, int]()
     for module in modules:
         fronts |= getattr(module, "FRONTS", _none)(deps)
         streams |= getattr(module, "STREAMS", _none)(deps)
         checks |= getattr(module, "CHECKS", _none)(deps)
+        costs |= getattr(module, "COSTS", {})
     needed = frozenset(part for module in modules for part in getattr(module, "NEEDS", ("bus",)))
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
-    return Site(routers, fronts, checks, needed, quota, streams)
+    return Site(routers, fronts, checks, needed, quota, streams, costs)
 
 
 def _none(_deps: Deps) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import websockets
+from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection
 
 from services import api
@@ -24,6 +25,8 @@ from services.web import Site, create_app
 from services.web.server import server_config
 from tests.kept import Kept, as_store
 from tests.market import served
+
+PROTOCOLS = ("websocket", "sse")
 
 
 class Listing(Kept):
@@ -46,6 +49,11 @@ class Replica:
 
     async def tell(self, *messages: Message) -> None:
         await self._teller.tell(*messages)
+
+    @property
+    def members(self) -> int:
+        """How many clients its streams have."""
+        return int(sum(REGISTRY.get_sample_value("kurs_stream_clients", {"protocol": each}) or 0 for each in PROTOCOLS))
 
     @property
     def socket_url(self) -> str:

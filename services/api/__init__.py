@@ -16,6 +16,7 @@ ROUTERS = [routes.router, overview.router, candles.router, indicators.router, an
 FRONTS = fronts
 STREAMS = streams.streams
 CHECKS = checks
+COSTS = candles.COSTS | streams.COSTS
 NEEDS = ("rates",)
 
-__all__ = ["CHECKS", "FRONTS", "JOBS", "NEEDS", "ROUTERS", "STREAMS"]
+__all__ = ["CHECKS", "COSTS", "FRONTS", "JOBS", "NEEDS", "ROUTERS", "STREAMS"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 LISTED = 40  # names in an error
+COMPARED = 200  # names that a wrong one is compared with: that takes a thousand times as long as a look
 
 
 class KursError(Exception):
@@ -40,6 +41,14 @@ class NothingFresh(KursError):
     last_known: list[dict[str, object]]
 
 
+class NotFound(KursError):
+    """There is nothing at this address."""
+
+
+class UpgradeRequired(KursError):
+    """This address is for WebSockets."""
+
+
 class Forbidden(KursError):
     """This is not allowed."""
 
@@ -56,7 +65,14 @@ class QuotaExceeded(KursError):
 
 def unknown_name(what: str, name: str, existing: Sequence[str]) -> UnknownName:
     """The error for a name that does not exist, with the nearest ones and all that do."""
-    near = get_close_matches(name, existing, n=3)
+    near = get_close_matches(name[:40], _similar(name, existing), n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     more = f" and {len(existing) - LISTED} more" if len(existing) > LISTED else ""
     return UnknownName(f"{what} {name[:40]!r} does not exist; {hint}there are: {', '.join(existing[:LISTED])}{more}")
+
+
+def _similar(name: str, existing: Sequence[str]) -> Sequence[str]:
+    """Those that are worth a comparison: of many, some that begin with the same letter."""
+    if len(existing) <= COMPARED:
+        return existing
+    return [each for each in existing if each[:1] == name[:1]][:COMPARED]

@@ -26,3 +26,21 @@ class Window:
         """Note one; was that the last the limit allows?"""
         self.note(now)
         return self.wait(now) > 0
+
+
+class Budget:
+    """Strictly at most `limit.most` in any `limit.seconds`, of what comes in amounts."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit, self._left = limit, limit.most
+        self._spent: deque[tuple[float, int]] = deque()
+
+    def spend(self, amount: int, now: float) -> bool:
+        """Whether so much may be spent now; then it is."""
+        while self._spent and self._spent[0][0] + self._limit.seconds <= now:
+            self._left += self._spent.popleft()[1]
+        if amount > self._left:
+            return False
+        self._left -= amount
+        self._spent.append((now, amount))
+        return True

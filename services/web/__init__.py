@@ -7,9 +7,10 @@ from services.web.kept import Brief, Kept, Once, Shelf
 from services.web.problems import code, problem
 from services.web.schema import describe
 from services.web.site import Answer, Front, Headers, Site, Stream
-from services.web.wire import Wire
+from services.web.wire import TOO_SLOW, Wire
 
 __all__ = [
+    "TOO_SLOW",
     "Addresses",
     "Answer",
     "Brief",

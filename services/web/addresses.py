@@ -2,8 +2,11 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.types import Scope
+
+NETWORK = 64  # leading bits of an IPv6 address: what one customer is given, all of its addresses
 
 
 class Addresses:
@@ -13,18 +16,33 @@ class Addresses:
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
 
     def of(self, scope: Scope) -> str:
-        """The client's address."""
+        """The client: its IPv4 address, or the network of its IPv6 address."""
         address = (scope.get("client") or ("",))[0]
         named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
         for forwarded in reversed([word.strip() for word in named.split(",") if word.strip()]):
-            if not self._trusted(address):
+            if not self.trusted(address):
                 break
             address = forwarded
-        return str(address[:64])
+        return _customer(str(address[:64]))
 
-    def _trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._proxies)
+    def trusted(self, address: str) -> bool:
+        """Whether it is a proxy's whose word counts."""
+        parsed = _parsed(address[:64])
+        return parsed is not None and any(parsed in network for network in self._proxies)
+
+
+@lru_cache(16_384)
+def _customer(address: str) -> str:
+    parsed = _parsed(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed.packed, NETWORK), strict=False))
+    return address if parsed is None else str(parsed)
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IPv4 address that is written as one of IPv6, as sockets for both do, is one of IPv4."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed

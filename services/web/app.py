@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
 from services.web import problems
+from services.web.addresses import Addresses
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.health import router
@@ -53,4 +54,5 @@ def create_app(deps: Deps, site: Site) -> ASGIApp:
     app.include_router(router(site.checks, site.needed, registry))
     for routes in site.routers:
         app.include_router(routes)
+    site = site._replace(addresses=Addresses(deps.settings.trusted_proxies))
     return Edge(app, site, deps.hub, Pages(deps.settings.cors_allowed_origins), requests)

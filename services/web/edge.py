@@ -7,22 +7,26 @@ import itertools
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.core.errors import KursError, QuotaExceeded
+from services.core.errors import KursError, NotFound
 from services.hub import Hub
 from services.log import request_id
+from services.web.concurrency import ConcurrencyLimiter
 from services.web.cors import Pages
 from services.web.metrics import Requests
-from services.web.problems import problem
+from services.web.problems import problem, unreadable
 from services.web.site import Answer, Headers, Site, Stream
 
 ID_LENGTH = 128
-FREE = (304, 429)  # what counts for no quota, and who asks there: a supervisor, a collector its played exchange
-FREE_PATHS = ("/livez", "/readyz", "/metrics", "/simulator/")
+FREE_PATHS = ("/livez", "/readyz", "/metrics", "/simulator/")  # a supervisor, a collector its played exchange
+AT_ONCE, WAITING = 4, 100  # requests of one client whose answers are being made, and that wait for that
 SLOW_SECONDS = 1.0
+UNCHANGED = HTTPStatus.NOT_MODIFIED
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 log = logging.getLogger(__name__)
 
@@ -32,14 +36,16 @@ class Edge:
 
     def __init__(self, app: ASGIApp, site: Site, hub: Hub, pages: Pages, requests: Requests) -> None:
         self._app, self._hub, self._pages, self._requests = pages.before(app), hub, pages, requests
-        self._fronts, self._quota, self._streams = site.fronts, site.quota, site.streams
-        self._logged = self._unlogged = 0
+        self._fronts, self._quota, self._streams, self._costs = site.fronts, site.quota, site.streams, site.costs
+        self._addresses, self._making = site.addresses, ConcurrencyLimiter(AT_ONCE, WAITING)
+        self._logged: dict[int, int] = {}  # by level, the second of its last line
+        self._unlogged: Counter[int] = Counter()
         self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._streams.get(scope["path"], self._app)(scope, receive, send)
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         elif answer := self.at_once(scope):
             await _send(answer, send)
         else:
@@ -52,13 +58,16 @@ class Edge:
         if front is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
             return None
         started, asked = time.perf_counter(), dict(scope["headers"])
-        ours = self._ours(asked)
+        ours, admission = self._ours(asked), None
         try:
             if self._quota is not None:
-                ours += self._quota.admit(scope)
+                admission = self._quota.admit(scope)
+                ours += admission.headers
             answer = front(scope["query_string"], asked)
         except Exception as error:  # noqa: BLE001  it is logged
             answer = _refusal(error, scope, ours)
+        if admission is not None and self._quota is not None and (answer is None or answer[0] == UNCHANGED):
+            self._quota.refund(admission)  # what the client has already costs nothing
         if answer is None:
             return None
         status, headers, body = answer
@@ -67,39 +76,86 @@ class Edge:
         self._settle(scope, ours, status, started)
         return Answer(status, headers + ours, body if method == "GET" else b"")
 
+    def is_stream(self, scope: Scope) -> bool:
+        """Whether the answer goes on as long as its client stays."""
+        return scope["path"] in self._streams and scope.get("method", "GET") == "GET"
+
+    def trusts(self, address: str) -> bool:
+        """Whether it is a proxy's, which has many connections for many clients."""
+        return self._addresses.trusted(address)
+
+    def unreadable(self, status: HTTPStatus, detail: str) -> Answer:
+        """What is answered to what is no request, or none that is read to its end."""
+        ours = self._ours({})
+        code, headers, body = unreadable(status, detail, _identifier(ours))
+        self._settle({"path": "", "method": ""}, ours, code, time.perf_counter())
+        return Answer(code, [*headers, *ours], body)
+
     async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer, unless the client has asked too often."""
+        """Let the app answer, unless the client has asked too often or waits for too much."""
         started, asked = time.perf_counter(), dict(scope["headers"])
         ours = self._ours(asked)
         page = () if scope["method"] == "OPTIONS" else self._pages.headers(asked.get(b"origin", b""))
+        stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         try:
-            if self._quota is not None and _costs(scope):
-                ours += self._quota.admit(scope)
-        except QuotaExceeded as error:
-            status, headers, body = _refusal(error, scope, ours)
-            await _send(Answer(status, [*headers, *ours, *page], body), send)
-        else:
-            if stream := self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None:
+            ours += self._charged(scope)
+            if stream:
                 status = await self._streamed(stream, scope, receive, send, [*ours, *page])
                 started = time.perf_counter()  # it was slow for no fault of ours
+            elif _costs(scope):
+                async with self._making.slot(self._addresses.of(scope)):
+                    status = await self._routed(scope, receive, send, [*ours, *page])
             else:
                 status = await self._routed(scope, receive, send, [*ours, *page])
+        except KursError as error:
+            status, headers, body = _refusal(error, scope, ours)
+            await _send(Answer(status, [*headers, *ours, *page], body), send)
         self._settle(scope, ours, status, started)
 
+    def _charged(self, scope: Scope) -> Headers:
+        """Charge for a request; answers the headers that tell the client its quota. Raises QuotaExceeded."""
+        if self._quota is None or not _costs(scope):
+            return []
+        return self._quota.admit(scope, self._costs.get(scope["path"], 1)).headers
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket. One that is refused is answered as a request is."""
+        started, ours, accepted = time.perf_counter(), self._ours(dict(scope["headers"])), False
+        refused: Exception | None = None
+
+        async def add(message: Message) -> None:
+            nonlocal accepted, refused
+            if message["type"] == "websocket.accept":
+                accepted = True
+                message["headers"] = [*message.get("headers", ()), *ours]
+            if message["type"] == "websocket.close" and not accepted:
+                refused = NotFound(f"no WebSocket is served at {scope['path'][:100]}")
+            else:
+                await send(message)
+
+        try:
+            ours += self._charged(scope)
+            await self._streams.get(scope["path"], self._app)(scope, receive, add)
+        except Exception as error:
+            if accepted:
+                raise
+            refused = error
+        if refused:
+            status, headers, body = _refusal(refused, scope, ours)
+            await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, *ours]})
+            await send({"type": "websocket.http.response.body", "body": body})
+            self._log(logging.INFO, f"WebSocket {scope['path'][:100]} {status}", ours, time.perf_counter() - started)
+            self._settle(scope, ours, status, started)
+
     async def _streamed(self, stream: Stream, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
-        """An answer that goes on until its client goes; answers the status."""
+        """An answer that goes on until its client goes; answers the status. Raises KursError before it begins."""
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *ours]
             await send(message)
 
-        try:
-            await stream(scope, receive, add)
-        except KursError as error:
-            status, headers, body = _refusal(error, scope, ours)
-            await _send(Answer(status, [*headers, *ours], body), send)
-            return status
+        await stream(scope, receive, add)
         return 200
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
@@ -133,23 +189,25 @@ class Edge:
         return [(b"x-request-id", given), (b"kurs-market", self._hub.market)]
 
     def _settle(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
-        """Charge and count the request, and log it if it failed or was slow."""
-        path, method, seconds = scope["path"], scope["method"], time.perf_counter() - started
-        if self._quota is not None and status not in FREE and _costs(scope):
-            self._quota.charge(scope)
+        """Count the request, and log it if it failed or was slow."""
+        path, method, seconds = scope["path"], scope.get("method", "GET"), time.perf_counter() - started
         route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
         self._requests.observe((method if method in METHODS else "other", route, status), seconds)
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):
-            self._unlogged += 1
-            if (moment := int(time.monotonic())) != self._logged:  # a line a second: a flood of failures is none of log
-                extra = {"request_id": _identifier(ours), "seconds": round(seconds, 3), "since_last": self._unlogged}
-                log.warning("%s %s %d", method, path, status, extra=extra)
-                self._logged, self._unlogged = moment, 0
+            self._log(logging.WARNING, f"{method} {path} {status}", ours, seconds)
+
+    def _log(self, level: int, text: str, ours: Headers, seconds: float) -> None:
+        """A line a second: a flood of failures is none of log."""
+        self._unlogged[level] += 1
+        if (moment := int(time.monotonic())) != self._logged.get(level):
+            extra = {"request_id": _identifier(ours), "seconds": round(seconds, 3), "since_last": self._unlogged[level]}
+            log.log(level, text, extra=extra)
+            self._logged[level], self._unlogged[level] = moment, 0
 
 
 def _costs(scope: Scope) -> bool:
     """Whether a quota counts it. A preflight is the browser's own question."""
-    return scope["method"] != "OPTIONS" and not scope["path"].startswith(FREE_PATHS)
+    return scope.get("method") != "OPTIONS" and not scope["path"].startswith(FREE_PATHS)
 
 
 def _identifier(ours: Headers) -> str:
@@ -166,9 +224,8 @@ def _refusal(error: Exception, scope: Scope, ours: Headers) -> Answer:
     """An error as an answer; one that nobody foresaw goes to the log as well."""
     if not isinstance(error, KursError):
         extra = {"request_id": _identifier(ours)}
-        log.error("%s %s failed", scope["method"], scope["path"], exc_info=error, extra=extra)
-    if isinstance(error, QuotaExceeded):
-        ours += getattr(error, "headers", ())
+        log.error("%s %s failed", scope.get("method", "WebSocket"), scope["path"], exc_info=error, extra=extra)
+    ours += getattr(error, "headers", ())
     return Answer(*problem(error, scope["path"], _identifier(ours)))
 
 

@@ -20,6 +20,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.UnknownName: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRange: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.UpgradeRequired: HTTPStatus.UPGRADE_REQUIRED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -27,6 +29,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_SECONDS = {errors.NothingFresh: 1, errors.Unavailable: 2, errors.Overloaded: 1}
+UPGRADE = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,12 @@ def problem(error: Exception, path: str, identifier: str) -> Rendered:
     return _render(_described(error), path, identifier)
 
 
+def unreadable(status: HTTPStatus, detail: str, identifier: str) -> Rendered:
+    """What is no request, as status, headers and body: it has no path."""
+    title = status.phrase
+    return _render(Problem(status, title.lower().replace(" ", "-"), title, detail), "", identifier)
+
+
 def _described(error: Exception) -> Problem:
     kind = type(error)
     if kind not in STATUS:
@@ -56,7 +65,8 @@ def _described(error: Exception) -> Problem:
     title = (kind.__doc__ or "").splitlines()[0]
     more = {name: value for name, value in vars(error).items() if name != "headers"}
     retry = ((b"retry-after", str(RETRY_SECONDS[kind]).encode()),) if kind in RETRY_SECONDS else ()
-    return Problem(STATUS[kind], code(error), title, str(error), more, retry)
+    headers = UPGRADE if kind is errors.UpgradeRequired else retry
+    return Problem(STATUS[kind], code(error), title, str(error), more, headers)
 
 
 def _render(what: Problem, path: str, identifier: str) -> Rendered:

@@ -1,34 +1,237 @@
-"""uvicorn's protocols, with a way around their messages where these cost too much.
+"""uvicorn's protocols, with a way around their messages where these cost too much, and bounds to what one client costs.
 
 What the edge has ready is written at once: no task, no messages, a single write.
-A request costs about 25 µs of a core on uvicorn, its task and messages included; this saves a quarter of that. Parsing,
-keep-alive, pipelining and whatever has to wait remain uvicorn's.
+A request costs about 25 µs of a core on uvicorn, its task and messages included; this saves a quarter of that. Parsing
+and whatever has to wait remain uvicorn's.
+
+Nothing is read for a client faster than it reads its answers, no request is longer than what is good for any, and none
+takes longer to come than `REQUEST_SECONDS`. A client that goes ends all that was begun for it.
 """
 
-from collections.abc import Iterable
+from asyncio import TimerHandle, Transport
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from typing import Any
 
-from uvicorn._types import ASGI3Application
+import httptools
+from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets.frames import Frame
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
+from websockets.protocol import State
 
+from services.core.exchange import Limit
+from services.core.window import Window
 from services.web.edge import Edge
 from services.web.site import Answer
+from services.web.wire import TOO_MANY, TOO_SLOW
 
 WIRE = "kurs.wire"  # an extension of the scope: the transport, for those who stream to thousands
+SLICE = 4096  # bytes that are parsed before it is looked at what they came to
+LONGEST_HEAD, LONGEST_BODY = 32 * 1024, 64 * 1024  # as nginx has it
+LONGEST_REST = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
+REQUEST_SECONDS = 10  # in which a request has to be whole
+UNREAD_SECONDS = 40  # in which a client has to read some of what it is sent; streams say goodbye before that
+FRAMES = Limit(100, 10)  # of one client of a stream, control frames and the parts of a message included
+OTHER_FRAMES = Limit(1_000, 10)  # of the simulator, which has limits of its own
+FLOOD = f"more than {FRAMES.most} messages in {FRAMES.seconds:.0f} s"
+FAREWELL_SECONDS = 1  # in which a closing frame is read
+
+
+class Unread:
+    """Cuts a connection whose client reads nothing."""
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        self._cut = cut
+        self._timer: TimerHandle | None = None
+
+    def begin(self, transport: Transport, loop: Any) -> None:
+        """More waits for it than should."""
+        self.end()
+        self._timer = loop.call_later(UNREAD_SECONDS, self._look, transport, loop, transport.get_write_buffer_size())
+
+    def end(self) -> None:
+        """It has read, or is gone."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+    def _look(self, transport: Transport, loop: Any, waiting: int) -> None:
+        if transport.get_write_buffer_size() < waiting:
+            self.begin(transport, loop)
+        else:
+            self._cut()
 
 
 class Protocol(HttpToolsProtocol):
     """One HTTP connection. What it overrides is private in uvicorn: a test holds that it is still called."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._edge = self.app if isinstance(self.app, Edge) else None
+        self._rest = b""  # was read, but is not to be parsed yet
+        self._feeding = False
+        self._message = False  # one has begun and is not whole
+        self._size = 0  # of what has come of it, as far as it did not come at once
+        self._deadline: TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
+        self._unread = Unread(self._abort)
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """A first request has to come."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever is being answered hears of it, not only what came last."""
+        cycles = [self._running, *(cycle for cycle, _ in self.pipeline)]
+        self.pipeline.clear()
+        self._rest = b""
+        self._stop_timers()
+        super().connection_lost(exc)
+        for cycle in cycles:
+            if cycle and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._running = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it, as far as no answer has to be waited for."""
+        self._unset_keepalive_if_required()
+        self._rest = self._rest + data if self._rest else data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self._feeding = True
+        while self._rest and not self.pipeline and not self._streams() and not self.transport.is_closing():
+            piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+            self._feed(piece)
+        self._feeding = False
+        if self._streams():
+            if len(self._rest) > LONGEST_REST:
+                self._abort()
+            self.flow.resume_reading()  # else nobody would notice that the client goes
+        elif self._rest:
+            self.flow.pause_reading()
+        if self._message != bool(self._deadline):
+            self._watch()
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+        if self._message:
+            self._size += len(piece)
+            head = self.cycle is None or self.cycle.scope is not self.scope
+            if self._size > (LONGEST_HEAD if head else LONGEST_BODY):
+                self._too_long(head)
+
+    def _too_long(self, head: bool) -> None:
+        if head:
+            detail = f"path and headers are longer than {LONGEST_HEAD} bytes"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        else:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {LONGEST_BODY} bytes")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._message, self._size = True, 0
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._message = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """What came behind the request is read next."""
+        self._running = None
+        super().on_response_complete()
+        if self._rest and not self._feeding and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.flow.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Only of what a WebSocket's handshake can hold, and not while an answer is under way."""
+        lines = [self.url, *(name + value for name, value in self.headers)]
+        if not self.url.isascii():
+            self._refuse(HTTPStatus.BAD_REQUEST, "a path is ASCII: write %xx for all else")
+        elif len(lines) > MAX_NUM_HEADERS or max(map(len, lines)) > MAX_LINE_LENGTH - 20:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
+        elif self._answering():
+            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
+        else:
+            self._message, self._rest = False, b""
+            self._stop_timers()
+            super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """It reads more slowly than it is answered."""
+        super().pause_writing()
+        self._unread.begin(self.transport, self.loop)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._unread.end()
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer and close, as soon as what came before is answered."""
+        self._message, self._rest = False, b""
+        if self._answering():
+            (self.pipeline[0][0] if self.pipeline else self._running or self.cycle).keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self._edge:
+            answer = self._edge.unreadable(status, detail)
+            self.transport.write(rendered(answer, (*self.server_state.default_headers, CLOSE)))
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _streams(self) -> bool:
+        running = self._running
+        return running is not None and self._edge is not None and self._edge.is_stream(running.scope)  # type: ignore[arg-type]
+
+    def _watch(self) -> None:
+        """A request that has begun has to end in time."""
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._message:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._answering():
+            self._watch()  # it may have come, but was not read
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_SECONDS} s")
+
+    def _stop_timers(self) -> None:
+        self._unread.end()
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
         answer = app.at_once(cycle.scope) if isinstance(app, Edge) and not self.flow.write_paused else None  # type: ignore[arg-type]
         if answer is None:
             cycle.scope["extensions"] = {WIRE: self.transport}  # type: ignore[dict-item]
             super()._start_asgi_task(cycle, app)
             return
-        closing = () if cycle.keep_alive else ((b"connection", b"close"),)
+        closing = () if cycle.keep_alive else (CLOSE,)
         self.transport.write(rendered(answer, (*cycle.default_headers, *closing)))
         cycle.response_started = cycle.response_complete = True
         if closing:
@@ -38,13 +241,108 @@ class Protocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection."""
+    """One WebSocket connection. Each of its frames counts, whoever answers it: uvicorn itself answers pings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._edge = self.app if isinstance(self.app, Edge) else None
+        self._frames = Window(OTHER_FRAMES)
+        self._rest = b""  # was read, but is not to be parsed yet
+        self._is_cut = False
+        self._unread = Unread(self._stalled)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._unread.end()
+        self._rest = b""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it, as far as the client has read what it was sent."""
+        self._rest = self._rest + data if self._rest else data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        while self._rest and self.writable.is_set() and not self._is_cut and not self.transport.is_closing():
+            piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+            super().data_received(piece)
+        if self._is_cut:
+            self._rest = b""  # it is read and forgotten: a connection that is closed over unread data is reset
+        elif not self.writable.is_set():
+            self.transport.pause_reading()
 
     def handle_connect(self, event: Request) -> None:
         """Also tells the app of its transport."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.scope["extensions"][WIRE] = self.transport  # type: ignore[assignment]
+            if self._edge and self._edge.is_stream(self.scope):  # type: ignore[arg-type]
+                self._frames = Window(FRAMES)
+
+    def handle_events(self) -> None:
+        """Count what has come before any of it is handled."""
+        now = self.loop.time()
+        for event in self.conn.events:
+            if isinstance(event, Frame) and self._frames.full(now):
+                self._cut(TOO_MANY, FLOOD)
+                return
+        super().handle_events()
+
+    def send_receive_event_to_app(self) -> None:
+        """A text that is none ends the connection, and is nothing that an operator could mend."""
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
+            self._cut(1007, "this is no UTF-8")
+            return
+        super().send_receive_event_to_app()
+
+    def pause_writing(self) -> None:
+        """It reads more slowly than it is told: until it has read, nothing is read of it."""
+        super().pause_writing()
+        self.transport.pause_reading()
+        self._unread.begin(self.transport, self.loop)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._unread.end()
+        if self.transport.is_closing():
+            return
+        if not self.read_paused:
+            self.transport.resume_reading()
+        self.loop.call_soon(self._read_on)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """A refusal ends a handshake too."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+    def _stalled(self) -> None:
+        self._cut(TOO_SLOW, "nothing was read for too long: connect again")
+
+    def _cut(self, code: int, reason: str) -> None:
+        """Close it, and hang up soon even if nobody listens."""
+        self._is_cut = True
+        if self.close_sent or self.conn.state is not State.OPEN:
+            self.transport.abort()
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(FAREWELL_SECONDS, self.transport.abort)
+
+
+CLOSE = (b"connection", b"close")
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _nothing() -> None:

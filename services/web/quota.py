@@ -2,17 +2,21 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
+from zlib import crc32
 
 from starlette.types import Scope
 
 from services.core.errors import QuotaExceeded, Unavailable
 from services.ports import Deps
 from services.web.addresses import Addresses
+from services.web.site import Admission, Headers
 
 WINDOW = 60
 AGREE_SECONDS = 0.5
+BATCH = 500  # clients that are added up in one round trip: the loop stands still for it
+CLIENTS = 50_000  # that are counted each for itself; those that come later in a minute share so many counters
 log = logging.getLogger(__name__)
-Headers = list[tuple[bytes, bytes]]
 
 
 class PerClient:
@@ -26,38 +30,52 @@ class PerClient:
         self._agreed: dict[str, int] = {}
         self._fresh: defaultdict[str, int] = defaultdict(int)
 
-    def admit(self, scope: Scope) -> Headers:
-        """The quota headers of a client. Raises QuotaExceeded with them when it has nothing left."""
-        client, left_seconds = self._addresses.of(scope), self._roll()
+    def admit(self, scope: Scope, cost: int = 1) -> Admission:
+        """Charge a request before any work is done for it. Raises QuotaExceeded when the client has too little left."""
+        left_seconds = self._roll()
+        client = self._counter(self._addresses.of(scope))
         left = self._limit - self._agreed.get(client, 0) - self._fresh.get(client, 0)
-        headers = self._headers(max(left - 1, 0), left_seconds)
-        if left > 0:
-            return headers
-        error = QuotaExceeded(f"{self._limit} requests a minute are allowed; come back in {left_seconds} s")
+        cost = min(cost, self._limit)
+        headers = self._headers(left - cost if left >= cost else max(left, 0), left_seconds)
+        if left >= cost:
+            self._fresh[client] += cost
+            return Admission(headers, client, cost, self._window)
+        error = QuotaExceeded(
+            f"{self._limit} requests a minute are allowed, and this one counts as {cost}; come back in {left_seconds} s"
+        )
         error.headers = [*headers, (b"retry-after", b"%d" % left_seconds)]
         raise error
 
-    def charge(self, scope: Scope) -> None:
-        """Count one answer."""
-        self._fresh[self._addresses.of(scope)] += 1
+    def refund(self, admission: Admission) -> None:
+        """What was charged for turned out to cost nothing."""
+        if admission.window == self._window:
+            self._fresh[admission.client] -= admission.cost
 
     async def agree(self, deps: Deps) -> None:
         """The job that adds up with the other replicas. While the cache is away each counts for itself."""
         while True:
             await deps.clock.sleep(AGREE_SECONDS)
             self._roll()
-            window, sent = self._window, dict(self._fresh)
-            if not sent:
-                continue
             try:
-                totals = await self._cache.count(f"quota:{window}", 2 * WINDOW, sent)
+                clients = list(self._fresh)
+                for start in range(0, len(clients), BATCH):
+                    await self._add_up(clients[start : start + BATCH])
             except Unavailable as error:
                 log.warning("counted for this replica alone: %s", error)
-                continue
-            if window == self._window:
-                self._agreed |= totals
-                for client, count in sent.items():
-                    self._fresh[client] -= count
+
+    async def _add_up(self, clients: Sequence[str]) -> None:
+        window, sent = self._window, {client: self._fresh.get(client, 0) for client in clients}
+        totals = await self._cache.count(f"quota:{window}", 2 * WINDOW, sent)
+        if window == self._window:
+            self._agreed |= totals
+            for client, count in sent.items():
+                self._fresh[client] -= count
+
+    def _counter(self, client: str) -> str:
+        """What counts a client. Memory is bounded: who comes late shares a counter, the same at each replica."""
+        if len(self._fresh) < CLIENTS or client in self._fresh:
+            return client
+        return f"#{crc32(client.encode()) % CLIENTS}"
 
     def _roll(self) -> int:
         """Begin a new window when the old one is over; answers the seconds left of the current one."""

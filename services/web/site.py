@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from fastapi import APIRouter
 from starlette.types import ASGIApp, Scope
 
+from services.web.addresses import Addresses
 from services.web.health import Check
 
 Headers = list[tuple[bytes, bytes]]
@@ -38,18 +39,30 @@ Stream = ASGIApp
 `kurs.wire` is the connection's transport. May raise KursError before it sends anything."""
 
 
+class Admission(NamedTuple):
+    """A request that was charged for. `headers`: they tell the client its quota."""
+
+    headers: Headers
+    client: str
+    cost: int
+    window: int
+
+
 class Quota(Protocol):
     """Who may ask how often."""
 
-    def admit(self, scope: Scope) -> Headers:
-        """The headers that tell the client its quota. Raises QuotaExceeded, with those headers as `headers`."""
+    def admit(self, scope: Scope, cost: int = 1) -> Admission:
+        """Charge a request before any work is done for it. Raises QuotaExceeded with `headers`."""
 
-    def charge(self, scope: Scope) -> None:
-        """Count one answer that cost something."""
+    def refund(self, admission: Admission) -> None:
+        """What was charged for turned out to cost nothing."""
 
 
 class Site(NamedTuple):
-    """What a process serves: the routers, ready answers and checks of its services, and its quota."""
+    """What a process serves: the routers, ready answers and checks of its services, and its quota.
+
+    `costs`: as how many requests one counts whose answer is not ready, by its path; 1 where nothing else is said.
+    """
 
     routers: Sequence[APIRouter]
     fronts: Mapping[str, Front]
@@ -57,3 +70,5 @@ class Site(NamedTuple):
     needed: frozenset[str]
     quota: Quota | None = None
     streams: Mapping[str, Stream] = {}
+    costs: Mapping[str, int] = {}
+    addresses: Addresses = Addresses(())

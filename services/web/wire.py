@@ -3,6 +3,8 @@
 import asyncio
 from os import write as send
 
+TOO_SLOW, TOO_MANY = 4001, 4400  # closing codes of WebSockets: come back below 4400, do not from there on
+
 
 class Wire:
     """What can be sent at once is sent at once; the transport keeps the rest, in order.

@@ -21,6 +21,8 @@ from services.web import Brief, Front, front_answer
 router = APIRouter(tags=["candles"])
 UNCHANGED = {"description": "The client has it already"}
 SECOND = 1_000
+COSTS = {"/api/candles/coverage": 10, "/v1/candles/coverage": 10, "/udf/marks": 5}
+"""As how many requests those count that look at more than they answer."""
 
 
 def parameters(question: type[BaseModel]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 MOST = 100  # channels of one client
+LONGEST_NAME = 200
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 86_400  # intervals that a client may ask for
 RATE_SECONDS = 60  # how often a single rate is told where a client asks for no other interval
 FORMS = ("candles:SYMBOL:TIMEFRAME", "indicators:SYMBOL:TIMEFRAME:NAME", "courses", "connection", "source_changed")
@@ -49,12 +50,13 @@ class Channels:
         """The channels of these names, each once. Raises BadRequest, UnknownName, Unavailable."""
         if not names:
             raise BadRequest(f"no channel is named: write for example {', '.join(self._examples())}")
-        if len(names) > MOST:
-            raise BadRequest(f"{len(names)} channels are too many: at most {MOST}")
+        within_limit(len(names))
         return list(dict.fromkeys([await self.find(name) for name in names]))
 
     async def find(self, name: str) -> Channel:
         """The channel of a name. Raises BadRequest, UnknownName, Unavailable."""
+        if len(name) > LONGEST_NAME:
+            raise BadRequest(f"{name[:40]!r}… is {len(name)} characters long: a channel has at most {LONGEST_NAME}")
         known = self._known.get(name)
         return known or self._known.setdefault(name, await self._made(name))
 
@@ -88,7 +90,8 @@ class Channels:
         if not place or place + 1 == len(words):
             raise BadRequest(f"{name[:80]!r} is no channel: write for example indicators:BTCUSDT:1h:sma:20")
         symbol, timeframe = ":".join(words[:place]), words[place]
-        indicator = str(parse(":".join(words[place + 1 :]))[0])
+        (asked,) = parse(":".join(words[place + 1 :]), most=1)
+        indicator = str(asked)
         series = (await self._symbol(symbol)).series(timeframe)
         telling = {**_named(symbol), "timeframe": timeframe, "indicator": indicator}
         log = reading_log(series, indicator)
@@ -101,6 +104,12 @@ class Channels:
 
     def _examples(self) -> list[str]:
         return [next(iter(self._directions)), "courses", "connection", "candles:BTCUSDT:1m"]
+
+
+def within_limit(count: int) -> None:
+    """Raises BadRequest for more channels than one client may follow."""
+    if count > MOST:
+        raise BadRequest(f"{count} channels are too many: at most {MOST}")
 
 
 def candles(symbol: str, timeframe: str, exchange: str = "") -> str:

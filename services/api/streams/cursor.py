@@ -7,6 +7,7 @@ from services.api.streams.channels import Channel
 from services.core.errors import BadRequest
 
 LARGEST = 2**53 - 1  # of whole numbers in JSON
+DIGITS = len(str(LARGEST))
 
 
 def asked(query: bytes) -> str:
@@ -20,9 +21,14 @@ def parsed(after: str | Sequence[int], channels: Sequence[Channel]) -> dict[Chan
     if words in ([], [""]):
         return {}
     due = sum(len(channel.logs) for channel in channels)
-    if len(words) != due or not all(word.isascii() and word.isdigit() and int(word[:17]) <= LARGEST for word in words):
+    if len(words) != due or not all(map(_is_number, words)):
         raise BadRequest(
             f"the cursor does not belong to these channels: it has to be {due} numbers, as the last event's id was"
         )
     numbers = iter(map(int, words))
     return {channel: [next(numbers) for _ in channel.logs] for channel in channels}
+
+
+def _is_number(word: str) -> bool:
+    """Whether it is a whole number of at most `LARGEST`."""
+    return len(word) <= DIGITS and word.isascii() and word.isdigit() and int(word) <= LARGEST

@@ -32,6 +32,8 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client, from its coming to its going. Raises KursError before anything is sent."""
+        if scope["type"] != "http":
+            raise BadRequest(f"{scope['path']} tells server-sent events: open WebSockets at /ws/chart-data")
         words = words_of(scope["query_string"])
         channels = await self._channels.all(words.get("channels", ()))
         seconds = timer(words)
@@ -46,7 +48,7 @@ class Streams:
             try:
                 client.say(chunk(RETRY))
                 await client.follow(channels, after, seconds)
-                await self._fan.wish()
+                await self._fan.wish(channels)
                 while (await receive())["type"] != "http.disconnect":
                     pass
             finally:

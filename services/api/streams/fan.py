@@ -167,7 +167,7 @@ class Fan:
                         slot.follower.read_on()
                 if second % WISH_SECONDS == 0:
                     self._forget()
-                    await self.wish()
+                    await self.wish({slot.channel for log in list(self._logs.values()) for slot in log.slots})
             except Unavailable as error:
                 logger.debug("live streams look again later: %s", error)
             for member in list(self.members):
@@ -177,10 +177,9 @@ class Fan:
         if len(self._remembered) > REMEMBERED:
             self._remembered = {log for log in self._remembered if log.followed}
 
-    async def wish(self) -> None:
-        """Ask for the indicators that are watched here; soon again, if the bus does not take it."""
+    async def wish(self, channels: Iterable[Channel]) -> None:
+        """Ask for the indicators among these; soon again, if the bus does not take it."""
         until = self._deps.clock.now() + WISHED_MS
-        channels = {slot.channel for log in list(self._logs.values()) for slot in log.slots}
         watched = {(each.series, each.indicator) for each in channels if each.series and each.indicator}
         with suppress(Unavailable):
             await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))

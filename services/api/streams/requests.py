@@ -1,15 +1,18 @@
 """What clients of the WebSocket ask for."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from services.api.streams.channels import candles, indicator
+from services.api.streams.channels import candles, indicator, within_limit
+from services.api.streams.cursor import LARGEST
 from services.core.errors import BadRequest, unknown_name
 
 ACTIONS = ("subscribe", "unsubscribe", "resume", "ping")
-Id = str | int | None
+Id = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | None
+"""Comes back with each answer, of which one message may have a hundred."""
 
 
 class Request(Struct, frozen=True):
@@ -38,11 +41,12 @@ class Request(Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
-        """The channels that it is about. Raises BadRequest."""
+        """The channels that it is about, counted before they are written out. Raises BadRequest."""
         if self.pairs and not self.timeframe:
             raise BadRequest('timeframe is missing: write for example "timeframe": "1h"')
         if (self.indicators or self.timeframe) and not self.pairs:
             raise BadRequest('symbol is missing: write for example "symbol": "BTCUSDT"')
+        within_limit(len(self.pairs) * (1 + len(self.indicators)) + len(self.channels))
         of = [candles(symbol, self.timeframe, self.exchange) for symbol in self.pairs]
         of += [indicator(each, self.timeframe, name, self.exchange) for each in self.pairs for name in self.indicators]
         return [*of, *self.channels]

@@ -18,6 +18,7 @@ from services.ports import Deps
 from services.web import Front, Stream, front_answer, stream_answer
 
 router = APIRouter(prefix="/v1", tags=["streams"])
+COSTS = {"/v1/stream/history": 5}
 
 
 @router.get(

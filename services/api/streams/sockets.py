@@ -12,14 +12,14 @@ from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
 from services.api.streams.frames import said
 from services.api.streams.requests import Id, Request
-from services.api.streams.words import FLOOD, FRAMES
-from services.core.errors import BadRequest, KursError
+from services.api.streams.words import FRAMES
+from services.core.errors import BadRequest, KursError, QuotaExceeded, UpgradeRequired
 from services.core.exchange import Limit
-from services.core.window import Window
-from services.web import code, problem
+from services.core.window import Budget
+from services.web import code
 
 WELCOME = "Kurs: subscribe with an action, a symbol and a timeframe"
-RATE = Limit(100, 10)  # messages of one client
+NAMES = Limit(2_000, 10)  # channels in the messages of one client; how many messages, the protocol bounds
 
 
 class Sockets:
@@ -29,47 +29,42 @@ class Sockets:
         self._fan, self._channels, self._doors = fan, channels, doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client, from its coming to its going."""
+        """One client, from its coming to its going. Raises KursError before it is let in."""
+        if scope["type"] != "websocket":
+            raise UpgradeRequired(f"{scope['path']} is a WebSocket: open it as one, or read /v1/stream")
         await receive()
-        try:
-            self._doors.known_page(scope, dict(scope["headers"]))
-            with self._doors.entered(scope) as wire:
-                await send({"type": "websocket.accept"})
-                client = Client(self._fan, wire, FRAMES)
-                try:
-                    client.say(said(type="welcome", message=WELCOME, market=self._fan.market))
-                    await self._converse(client, receive, send)
-                finally:
-                    client.leave()
-        except KursError as error:
-            status, headers, body = problem(error, scope["path"], "")
-            await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-            await send({"type": "websocket.http.response.body", "body": body})
+        self._doors.known_page(scope, dict(scope["headers"]))
+        with self._doors.entered(scope) as wire:
+            await send({"type": "websocket.accept"})
+            client = Client(self._fan, wire, FRAMES)
+            try:
+                client.say(said(type="welcome", message=WELCOME, market=self._fan.market))
+                await self._converse(client, receive)
+            finally:
+                client.leave()
 
-    async def _converse(self, client: Client, receive: Receive, send: Send) -> None:
-        messages = Window(RATE)
+    async def _converse(self, client: Client, receive: Receive) -> None:
+        names = Budget(NAMES)
         while (message := await receive())["type"] == "websocket.receive":
-            if messages.full(asyncio.get_running_loop().time()):
-                reason = f"more than {RATE.most} messages in {RATE.seconds:.0f} s"
-                await send({"type": "websocket.close", "code": FLOOD, "reason": reason})
-                return
             await client.reads()
-            await self._answer(client, message)
+            await self._answer(client, message, names)
 
-    async def _answer(self, client: Client, message: Any) -> None:
+    async def _answer(self, client: Client, message: Any, names: Budget) -> None:
         """What a client asked for, or what is wrong with it: its connection stays."""
         asked: Id = None
         try:
             request = requests.understood(message.get("text") or message.get("bytes") or b"")
             asked = request.id
-            await self._done(client, request)
+            await self._done(client, request, names)
         except KursError as error:
             _say(client, asked, type="error", code=code(error), message=str(error))
 
-    async def _done(self, client: Client, request: Request) -> None:
+    async def _done(self, client: Client, request: Request, names: Budget) -> None:
         if request.action == "ping":
             _say(client, request.id, type="pong")
             return
+        if not names.spend(len(request.names), asyncio.get_running_loop().time()):
+            raise QuotaExceeded(f"more than {NAMES.most} channels are named in {NAMES.seconds:.0f} s: wait")
         channels, seconds = await self._channels.all(request.names), interval(request.timer)
         if request.action == "unsubscribe":
             client.unfollow(channels)
@@ -80,8 +75,7 @@ class Sockets:
         after = cursor.parsed(request.place, channels) if request.action == "resume" else {}
         _confirm(client, "subscribed" if request.action == "subscribe" else "resumed", request)
         await client.follow(channels, after, seconds or 0)
-        if any(channel.indicator for channel in channels):
-            await self._fan.wish()
+        await self._fan.wish(channels)
 
 
 def _confirm(client: Client, kind: str, request: Request) -> None:

@@ -9,11 +9,12 @@ from services.api.streams.client import Client
 from services.api.streams.frames import News, chunk, event, framed, said, snapshot
 from services.api.streams.logs import Slot
 from services.core.journal import Entry
+from services.web import TOO_SLOW
 
 HEARTBEAT_SECONDS, COMMENT_SECONDS = 30, 15
 CLOSE = 0x8  # the opcode
-RESTART, SLOW, FLOOD = 4000, 4001, 4400  # closing codes: come back below 4400, do not from there on
-STOPS, TOO_SLOW = "this replica stops: connect again", "nothing was read for too long: connect again"
+RESTART = 4000  # a closing code, beside those of the protocol
+STOPS, SLOW = "this replica stops: connect again", "nothing was read for too long: connect again"
 
 
 class Frames:
@@ -41,7 +42,7 @@ class Frames:
 
     def closing(self, slow: bool) -> bytes:
         """The closing frame."""
-        return closed(SLOW, TOO_SLOW) if slow else closed(RESTART, STOPS)
+        return closed(TOO_SLOW, SLOW) if slow else closed(RESTART, STOPS)
 
 
 class Events:
@@ -67,7 +68,7 @@ class Events:
 
     def closing(self, slow: bool) -> bytes:
         """A last event, and the end of the answer."""
-        return _told("closing", {"reason": TOO_SLOW if slow else STOPS}) + chunk(b"")
+        return _told("closing", {"reason": SLOW if slow else STOPS}) + chunk(b"")
 
 
 def closed(code: int, reason: str) -> bytes:

@@ -31,14 +31,14 @@ def written(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
-def parse(text: str) -> tuple[Asked, ...]:
+def parse(text: str, most: int = MOST) -> tuple[Asked, ...]:
     """What a comma list asks for, each once, defaults filled in. Raises BadRequest, BadRange, UnknownName."""
-    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    words = list(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
+    if len(words) > most:
+        raise BadRange(f"{len(words)} indicators are asked for, at most {most} are answered: ask several times")
     found = tuple(dict.fromkeys(_one(word) for word in words))
     if not found:
         raise BadRequest("indicators is missing: write indicators=sma:20,rsi; /api/indicators/catalog has all")
-    if len(found) > MOST:
-        raise BadRange(f"{len(found)} indicators are asked for, at most {MOST} are answered: ask several times")
     return found
 
 

@@ -1,0 +1,35 @@
+"""How much of one client is worked on at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.core.errors import Overloaded
+
+
+class ConcurrencyLimiter:
+    """`limit` requests of each client are worked on at once; `queue` more wait in their order, the rest are refused.
+
+    So a thousand expensive requests of one client are a few of a thousand clients to everybody else.
+    """
+
+    def __init__(self, limit: int, queue: int) -> None:
+        self._limit, self._queue = limit, queue
+        self._admitted: dict[str, int] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    @asynccontextmanager
+    async def slot(self, client: str) -> AsyncIterator[None]:
+        """Wait for a turn; it lasts as long as the block. Raises Overloaded."""
+        admitted = self._admitted.get(client, 0)
+        if admitted >= self._limit + self._queue:
+            raise Overloaded(f"{admitted} requests of yours wait for their answers: ask again when they have them")
+        self._admitted[client] = admitted + 1
+        slots = self._slots.setdefault(client, asyncio.Semaphore(self._limit))
+        try:
+            async with slots:
+                yield
+        finally:
+            self._admitted[client] -= 1
+            if not self._admitted[client]:
+                del self._admitted[client], self._slots[client]

@@ -1,0 +1,325 @@
+"""One client against all: what it makes Kurs do is counted before it is done, and its going ends all of it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+import websockets
+from starlette.types import Scope
+
+from services.core.errors import Overloaded, QuotaExceeded
+from services.web import protocol
+from services.web import quota as quotas
+from services.web.addresses import Addresses
+from services.web.concurrency import ConcurrencyLimiter
+from services.web.protocol import Protocol
+from services.web.quota import PerClient
+from tests.live import Replica, client, replica
+from tests.market import until
+from tests.replicas import Turning
+from tests.service.test_courses import World
+from tests.service.test_protocol import exchanged, request
+from tests.service.test_streams import BTC, rate
+from tests.service.test_streams_faults import alive
+
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec_WebSocket_Version": "13",
+}
+LARGE = "request-header-fields-too-large"
+STREAM = "GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.1"
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Replica]:
+    async with replica(stream_address_connections=3) as running:
+        await running.tell(rate(BTC, "1"))
+        yield running
+
+
+@asynccontextmanager
+async def line(here: Replica, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of which nothing is hidden."""
+    host, port = here.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_names_are_counted_before_they_are_multiplied(here: Replica) -> None:
+    symbols, names = [f"S{n:03}" for n in range(4_000)], [f"{n}" for n in range(4_500)]
+    async with client(here) as one:
+        await one.next("welcome")
+        started = asyncio.get_running_loop().time()
+        await one.ask(action="subscribe", symbols=symbols, indicators=names, timeframe="1m")
+        error = await one.next()
+        assert error["code"] == "bad-request"
+        assert "18004000 channels are too many: at most 100" in error["message"]
+        assert asyncio.get_running_loop().time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"channels": ["candles:" + "B" * 50_000 + ":1m"]},
+        {"channels": ["indicators:BTCUSDT:1m:" + ",".join(f"sma:{n}" for n in range(2, 500))]},
+        {"channels": ["courses"], "id": "x" * 200},
+        {"channels": ["courses"], "id": 2**80},
+        {"channels": ["btc_usd"], "action": "resume", "after": "0" * 17},
+        {"channels": ["btc_usd"], "action": "resume", "after": "9" * 5_000},
+        {"channels": ["btc_usd"], "action": "resume", "after": "٣"},
+        {"channels": ["btc_usd"], "action": "resume", "after": [-1]},
+        {"channels": ["btc_usd"], "action": "resume", "after": 2**63},
+    ],
+)
+async def test_what_is_too_large_is_refused_in_few_words_and_the_socket_stays(
+    here: Replica, more: dict[str, object]
+) -> None:
+    async with client(here) as one:
+        await one.next("welcome")
+        await one.ask(**{"action": "subscribe", **more})
+        error = await one.next()
+        assert (error["type"], error["code"][:3]) == ("error", "bad")
+        assert len(error["message"]) < 400
+        await one.ask(action="ping")
+        assert (await one.next("pong"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("after", ["0" * 17, "9" * 17, "9" * 1_000, "-1", "+1", "1_0", "1e3", str(2**53)])
+async def test_a_cursor_that_is_none_is_told_so_wherever_it_comes(here: Replica, after: str) -> None:
+    async with httpx.AsyncClient() as http:
+        for path in ("", "/history"):
+            answer = await http.get(here.http + path, params={"channels": "btc_usd", "after": after})
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+            assert "1 numbers" in answer.json()["detail"]
+        headers = {"Last-Event-ID": after}
+        assert (await http.get(here.http, params={"channels": "btc_usd"}, headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"\x89\x80\0\0\0\0",
+        b"\x8a\x80\0\0\0\0",
+        b"\x89\xfd\0\0\0\0" + b"p" * 125,
+        b"\x01\x80\0\0\0\0" + b"\0\x80\0\0\0\0",
+    ],
+    ids=["pings", "pongs", "long pings", "empty parts"],
+)
+async def test_control_frames_and_parts_of_messages_count_as_messages(here: Replica, frames: bytes) -> None:
+    async with line(here, request("GET /ws/chart-data HTTP/1.1", **UPGRADE)) as (reader, writer):
+        await reader.readuntil(b'"welcome"')
+        more = b"\0\x80\0\0\0\0" if frames.startswith(b"\x01") else frames
+        writer.write(frames + more * 20_000)
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        assert (4400).to_bytes(2) + b"more than 100 messages" in answer
+        assert len(answer) < 200 * 131  # pongs of what came before it was noticed
+    async with client(here) as one:
+        await one.next("welcome")
+
+
+async def test_who_goes_ends_its_stream_whatever_it_sent_behind_it(here: Replica) -> None:
+    behind = [
+        request("GET /livez HTTP/1.1"),
+        request("GET /livez HTTP/1.1") * 1_000,
+        request("GET /ws/chart-data HTTP/1.1", **UPGRADE),
+        request(STREAM),
+        b"\0\0\0 this is nothing",
+        b"GET /half",
+        b"",
+    ]
+    for sent in behind:
+        async with line(here, request(STREAM) + sent) as (reader, _):
+            await reader.readuntil(b"event: btc_usd")
+            assert here.members == 1
+        await until(lambda: not here.members, 20)
+
+
+async def test_a_stream_that_is_refused_is_followed_by_the_next_answer(here: Replica) -> None:
+    last = request("GET /livez HTTP/1.1", Connection="close")
+    answer = await exchanged(
+        here.address, request("GET /v1/stream HTTP/1.1") + request("GET /livez HTTP/1.1") * 300 + last
+    )
+    assert answer.count(b"HTTP/1.1 400") == 1
+    assert answer.count(b"HTTP/1.1 200") == 301
+
+
+async def test_nobody_is_answered_faster_than_it_reads(here: Replica) -> None:
+    sent = request("GET /openapi.json HTTP/1.1") * 4_000
+    async with line(here, sent) as (reader, writer):
+        await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
+        await asyncio.sleep(0.3)
+        (served,) = [each for each in alive(Protocol) if each.flow and each.flow.write_paused]
+        assert served.transport.get_write_buffer_size() < 1_000_000
+        assert len(served.pipeline) < 200
+        async with asyncio.timeout(60):
+            seen = 0
+            while seen < 50:
+                seen += (await reader.read(1 << 20)).count(b"HTTP/1.1 200")
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GARBAGE\r\n\r\n", 400, "bad-request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, 431, LARGE),
+        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", 431, LARGE),
+        (request("GET /caf\xe9 HTTP/1.1").replace("é".encode(), b"\xe9\xff"), 400, "bad-request"),
+        (b"GET http:// HTTP/1.1\r\n\r\n", 400, "bad-request"),
+        (request("GET /ws/chart-data\xff HTTP/1.1", **UPGRADE), 400, "bad-request"),
+        (
+            request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Cookie="c" * 10_000),
+            431,
+            "request-header-fields-too-large",
+        ),
+    ],
+)
+async def test_what_is_no_request_gets_a_problem(
+    here: Replica, caplog: pytest.LogCaptureFixture, sent: bytes, status: int, code: str
+) -> None:
+    head, _, body = (await exchanged(here.address, sent)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/problem+json" in head
+    assert f'"code":"{code}"'.encode() in body
+    assert b'"request_id":"' in body
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_body_that_nobody_wants_ends_the_connection(here: Replica) -> None:
+    sent = request("GET /v1/directions HTTP/1.1", Content_Length="1000000000") + b"x" * 200_000
+    with suppress(ConnectionError):  # closed over what was sent still
+        assert (await exchanged(here.address, sent)).count(b"HTTP/1.1 ") <= 2
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", request("POST / HTTP/1.1", Content_Length="10") + b"12345"])
+async def test_a_request_has_to_come_in_time(here: Replica, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    answer = await exchanged(here.address, sent)
+    assert b"HTTP/1.1 408 " in answer or b"HTTP/1.1 405 " in answer
+
+
+async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    async with line(here, request("GET /openapi.json HTTP/1.1") * 1_000):
+        await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
+        await until(lambda: not any(each.transport and not each.transport.is_closing() for each in alive(Protocol)), 20)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [("/v1/stream", 400, "bad-request"), ("/nowhere", 404, "not-found"), ("/v1/courses", 404, "not-found")],
+)
+async def test_a_websocket_that_is_none_is_refused_as_a_request_is(
+    here: Replica, caplog: pytest.LogCaptureFixture, path: str, status: int, code: str
+) -> None:
+    caplog.set_level(logging.INFO, "services")
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(f"ws://{here.address}{path}", additional_headers={"X-Request-ID": "mine"})
+    answer = refused.value.response
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.headers["x-request-id"] == "mine"
+    assert f'"code":"{code}"'.encode() in answer.body
+    assert b'"request_id":"mine"' in answer.body
+    ours = [record for record in caplog.records if record.name.startswith("services")]
+    assert [(record.levelname, record.message, vars(record)["request_id"]) for record in ours] == [
+        ("INFO", f"WebSocket {path} {status}", "mine")
+    ]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_request_where_a_websocket_is_says_what_to_do(here: Replica, method: str) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.request(method, f"http://{here.address}/ws/chart-data")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert method == "HEAD" or answer.json()["code"] == "upgrade-required"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("2001:db8:1:2::7", "", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.9", "", "192.0.2.9"),
+        ("::ffff:10.0.0.1", "192.0.2.9", "192.0.2.9"),
+        ("10.0.0.1", "2001:db8:1:3::1, 10.0.0.2", "2001:db8:1:3::/64"),
+        ("192.0.2.1", "192.0.2.9", "192.0.2.1"),
+    ],
+)
+def test_a_client_is_the_network_that_it_was_given(peer: str, forwarded: str, client: str) -> None:
+    scope: Scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", forwarded.encode())] if forwarded else []}
+    assert Addresses(["10.0.0.0/8"]).of(scope) == client
+
+
+def of(address: str) -> Scope:
+    return {"client": (address, 1), "headers": []}
+
+
+async def test_a_quota_is_charged_before_any_work_is_done() -> None:
+    world = World(api_rate_limit=20)
+    quota = PerClient(world.deps)
+    for number in range(10):
+        quota.admit(of(f"2001:db8:1:2::{number}"))
+    costly = quota.admit(of("2001:db8:1:2::"), 10)
+    with pytest.raises(QuotaExceeded):
+        quota.admit(of("2001:db8:1:2::1"))
+    quota.refund(costly)
+    with pytest.raises(QuotaExceeded) as refused:
+        quota.admit(of("2001:db8:1:2::1"), 11)
+    assert (b"x-ratelimit-remaining", b"10") in refused.value.headers
+    world.clock.time += 60_000
+    assert quota.admit(of("2001:db8:1:2::1"), 1_000).cost == 20
+    quota.refund(costly)
+    with pytest.raises(QuotaExceeded):
+        quota.admit(of("2001:db8:1:2::1"))
+
+
+async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "CLIENTS", 1_000)
+    deps = World(api_rate_limit=1_000).deps._replace(clock=Turning())
+    quota = PerClient(deps)
+    quota.admit(of("192.0.2.1"), 1_000)
+    for number in range(50_000):
+        quota.admit(of(f"10.0.{number // 256}.{number % 256}"))
+    assert len(quota._fresh) <= 2 * 1_000
+    for _ in range(2):
+        with pytest.raises(QuotaExceeded):
+            quota.admit(of("192.0.2.1"))
+        adding = asyncio.create_task(quota.agree(deps))
+        await asyncio.sleep(0.1)
+        adding.cancel()
+
+
+async def test_what_one_client_waits_for_is_bounded_and_nobody_else_waits() -> None:
+    limiter, going, most = ConcurrencyLimiter(2, 3), 0, 0
+
+    async def work(name: str, seconds: float) -> None:
+        nonlocal going, most
+        async with limiter.slot(name):
+            going += name == "one"
+            most = max(most, going)
+            await asyncio.sleep(seconds)
+            going -= name == "one"
+
+    tasks = [asyncio.create_task(work("one", 0.05)) for _ in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await work("one", 0)
+    async with asyncio.timeout(0.04):
+        await work("other", 0)
+    tasks[-1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert most == 2
+    await asyncio.gather(*(work("one", 0) for _ in range(5)))

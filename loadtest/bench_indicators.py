@@ -79,7 +79,7 @@ async def measured() -> dict[str, float]:
         store = await sql.connect(url)
         await store.save(*rows)
         settings = Settings(_env_file=None)
-        cache = MemoryCache(most=0)  # nobody has computed anything before
+        cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
         deps = Deps(settings, Clock(), MemoryBus(queues={}), cache, store, Hub(), chosen(settings), MemoryJournal())
         spent = await in_turn(indicators.columns(rows[-COUNT:]), api.FRONTS(deps))
         await store.close()

@@ -29,10 +29,10 @@ def _redis_cache(url: str) -> Cache:
     return RedisCache(url)
 
 
-def _redis_journal(url: str) -> Journal:
+def _redis_journal(url: str, most_bytes: int) -> Journal:
     from services.adapters.redis import RedisJournal  # noqa: PLC0415
 
-    return RedisJournal(url)
+    return RedisJournal(url, most_bytes)
 
 
 BUSES: Mapping[str, Callable[[str], Awaitable[Bus]]] = {
@@ -45,8 +45,8 @@ CACHES: Mapping[str, Callable[[str], Cache]] = {
     "redis": _redis_cache,
     "rediss": _redis_cache,
 }
-JOURNALS: Mapping[str, Callable[[str], Journal]] = {
-    "memory": lambda _url: MemoryJournal(),
+JOURNALS: Mapping[str, Callable[[str, int], Journal]] = {
+    "memory": lambda _url, most_bytes: MemoryJournal(most_bytes),
     "redis": _redis_journal,
     "rediss": _redis_journal,
 }
@@ -65,7 +65,7 @@ async def connected(settings: Settings, exchanges: tuple[Exchange, ...], stack: 
     stack.push_async_callback(store.close)
     cache = CACHES[urlsplit(cache_url).scheme](cache_url)
     stack.push_async_callback(cache.close)
-    journal = JOURNALS[urlsplit(cache_url).scheme](cache_url)
+    journal = JOURNALS[urlsplit(cache_url).scheme](cache_url, settings.journal_bytes)
     stack.push_async_callback(journal.close)
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url)
     stack.push_async_callback(bus.close)

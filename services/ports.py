@@ -123,7 +123,13 @@ class Journal(Protocol):
     """What was told of late, log by log, so that who missed some can read on."""
 
     async def append(self, *entries: Entry) -> None:
-        """Keep entries, the oldest of a log giving way; what is not newer than the last of its log is passed over."""
+        """Keep entries, the oldest of a log giving way; what is not newer than the last of its log is passed over.
+
+        All logs together stay below a number of bytes.
+        """
+
+    def follow(self, log: str, now: int) -> None:
+        """Somebody follows this log at `now` (ms): keep what a resume needs, for an hour."""
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.

@@ -210,7 +210,7 @@ def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) ->
     """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (parts it is unready
     without).
     """
-    checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "store": deps.store.ping}
+    checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "journal": deps.journal.ping, "store": deps.store.ping}
     fronts, streams, costs = dict[str, Front](), dict[str, Stream](), dict[str, int]()
     for module in modules:
         fronts |= getattr(module, "FRONTS", _none)(deps)

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.core.errors import Misconfigured
+from services.core.journal import JOURNAL_BYTES
 from services.core.model import Instrument
 from services.environment import SecretFiles, environment_name, refuse_misspelt, told
 
@@ -113,6 +114,11 @@ class Settings(BaseSettings):
         200, gt=0, allow_inf_nan=False, description="How far from the others' median a value may be, in basis points"
     )
     stream_address_connections: int = Field(100, ge=1, description="Live connections per client address and replica")
+    journal_bytes: int = Field(
+        JOURNAL_BYTES,
+        ge=1_000_000,
+        description="Bytes kept for live streams to be resumed, all of them together; Redis needs half as much beside",
+    )
     conflate_ms: int = Field(100, ge=0, description="Quotes of one instrument are published at most this often")
 
     coingecko_key: SecretStr = Field(SecretStr(""), description="A CoinGecko key; empty: keyless")

@@ -30,6 +30,10 @@ class Teller:
         self.behind = asyncio.Event()  # whether there is any
         self._complaints = Complaints(log)
 
+    def follow(self, log: str) -> None:
+        """Somebody follows this log of ours: the journal keeps more of it."""
+        self._journal.follow(log, self._clock.now())
+
     async def tell(self, *messages: Message) -> None:
         """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
 

@@ -13,6 +13,7 @@ from services.complaints import Complaints
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
 from services.core.indicators import STANDARD, Asked, Columns, columns, parse
+from services.core.journal import reading_log
 from services.core.model import Candle, Reading, Series, State, Wish
 from services.core.routes import collected
 from services.core.timeframes import TIMEFRAMES
@@ -47,6 +48,7 @@ class Desk:
         if window is None:
             return
         self._followed[wish.series] = wish.until
+        self._teller.follow(reading_log(wish.series, str(asked)))
         if asked in STANDARD:
             return
         if (wish.series, asked) not in self._wishes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.collector.backlog import DOUBT, Backlog
-from services.collector.budget import afford
+from services.collector.budget import Budget
 from services.collector.line import Line
 from services.collector.rest import NoAnswer, Rest
 from services.core import runs
@@ -42,6 +42,7 @@ class History:
 
     def __init__(self, line: Line, rest: Rest, deps: Deps) -> None:
         self._line, self._rest, self._deps = line, rest, deps
+        self._budget = Budget(line.exchange, deps.cache, line.exchange_now, line.clock)
         self._backlogs = [
             Backlog(Series(line.exchange.name, instrument, name), deps.store, line.exchange, frames)
             for name in reversed(TIMEFRAMES)  # so that nothing rolled up precedes the exchange's own word
@@ -121,7 +122,7 @@ class History:
         ask = exchange.history and exchange.history(series.instrument, series.timeframe, *page)
         if ask is None:
             raise ValueError(f"{exchange.name} has no candles of {series.instrument} {series.timeframe}")
-        await afford(exchange, self._deps.cache, self._line.exchange_now, self._line.clock)
+        await self._budget.afford()
         events = await self._rest.get(ask)
         return [event for event in events if isinstance(event, Kline) and page[0] <= event.bar.timestamp <= page[1]]
 

@@ -14,8 +14,13 @@ from services.core.candles import row
 from services.core.model import Candle, Choice, Place, Placed, Rate, Reading, Series, State
 from services.core.numbers import number as digits
 
-KEPT = {"rates": 20_000, "candle": 2_000, "reading": 300}  # newest entries of a log, by the first word of its name
+KEPT = {
+    "rates": 20_000,
+    "candle": 2_000,
+    "reading": 300,
+}  # newest entries of a log at most, by the first word of its name
 OTHERS = 1_000
+JOURNAL_BYTES = 80_000_000  # that all logs together may take, unless a setting says otherwise
 RATES, CHOICE = "rates", "choice"
 
 
@@ -64,11 +69,6 @@ def reading_log(series: Series, indicator: str) -> str:
     return f"reading:{series.exchange}:{series.instrument}:{series.timeframe}:{indicator}"
 
 
-def entry(message: Placed) -> Entry | None:
-    """What the world is told of a message; None: nothing, it has no place."""
-    return message.place and entered(message, message.place)
-
-
 def entered(message: Placed, place: Place) -> Entry:
     """What the world is told of a message at that place."""
     key, data = told(message)
@@ -92,7 +92,7 @@ def told(message: Placed) -> tuple[str, str]:
 
 
 def kept(log: str) -> int:
-    """How many entries of a log are kept."""
+    """How many entries of a log are kept at most; there may be room for fewer."""
     return KEPT.get(log.partition(":")[0], OTHERS)
 
 

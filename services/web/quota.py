@@ -7,6 +7,7 @@ from zlib import crc32
 
 from starlette.types import Scope
 
+from services.complaints import Complaints
 from services.core.errors import QuotaExceeded, Unavailable
 from services.ports import Deps
 from services.web.addresses import Addresses
@@ -26,6 +27,7 @@ class PerClient:
         self._clock, self._cache = deps.clock, deps.cache
         self._limit = deps.settings.api_rate_limit
         self._addresses = Addresses(deps.settings.trusted_proxies)
+        self._complaints = Complaints(log)
         self._window = 0
         self._agreed: dict[str, int] = {}
         self._fresh: defaultdict[str, int] = defaultdict(int)
@@ -61,14 +63,15 @@ class PerClient:
                 for start in range(0, len(clients), BATCH):
                     await self._add_up(clients[start : start + BATCH])
             except Unavailable as error:
-                log.warning("counted for this replica alone: %s", error)
+                self._complaints.say("counted for this replica alone: %s", error)
 
     async def _add_up(self, clients: Sequence[str]) -> None:
         window, sent = self._window, {client: self._fresh.get(client, 0) for client in clients}
         totals = await self._cache.count(f"quota:{window}", 2 * WINDOW, sent)
         if window == self._window:
-            self._agreed |= totals
             for client, count in sent.items():
+                known = self._agreed.get(client, 0) + count
+                self._agreed[client] = max(totals[client], known)  # a cache that was emptied knows less
                 self._fresh[client] -= count
 
     def _counter(self, client: str) -> str:

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from services.adapters.memory import MemoryCache
-from services.adapters.redis import RedisCache
+from services.adapters.redis import RedisCache, RedisJournal
 from services.core.errors import Unavailable
+from services.core.journal import Entry
 from services.core.model import Choice, Feed, Instrument, Leg, Offer, Rate, Source, State, Switch
 from services.ports import Cache
 from tests import servers
@@ -136,6 +139,60 @@ async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is
         if not redis.process:
             await asyncio.to_thread(redis.start)
         await cache.close()
+
+
+async def test_in_a_full_redis_answers_give_way_and_counters_stay(redis: servers.Server) -> None:
+    """With the policy of docker-compose.yml. When nothing can give way any more, it is said."""
+    cache, journal = RedisCache(redis.url), RedisJournal(redis.url, 4_000_000)
+    server = cache._redis
+    await server.flushall()
+    try:
+        base = (await server.info("memory"))["used_memory"]
+        await server.config_set("maxmemory-policy", policy())
+        await server.config_set("maxmemory", base + 8_000_000)
+        for window in range(4):
+            await cache.count(f"history:binance:{window}", 120, {"weight": 7})
+        for number in range(400):
+            await cache.set(f"candles:{number}", b"x" * 100_000, 600)
+        for log in range(60):
+            entries = [Entry(f"candle:a:{log}:1m", n * 1000, (n - 1) * 1000, "k", "x" * 300) for n in range(1, 400)]
+            await journal.append(*entries)
+        for window in range(4):
+            assert await cache.count(f"history:binance:{window}", 120, {"weight": 7}) == {"weight": 14}
+        await cache.ping()
+        await server.config_set("maxmemory", 1_000_000)
+        await server.config_set("maxmemory-policy", "noeviction")
+        for question in (cache.ping(), cache.count("w", 1, {"a": 1}), cache.set("a", b"1", 9), cache.put(rate(BTC, 1))):
+            with pytest.raises(Unavailable, match="full"):
+                await question
+        with pytest.raises(Unavailable, match="full"):
+            await journal.append(Entry("rates", 1, 0, "", "{}"))
+        await server.config_set("maxmemory", 0)
+        assert await cache.count("history:binance:0", 120, {"weight": 7}) == {"weight": 21}
+    finally:
+        await server.config_set("maxmemory", 0)
+        await server.flushall()
+        await cache.close()
+        await journal.close()
+
+
+def policy() -> str:
+    """What the containers' Redis does when it is full."""
+    command = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["redis"][
+        "command"
+    ]
+    return str(command[command.index("--maxmemory-policy") + 1])
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+async def test_answers_in_memory_are_bounded_by_their_bytes(size: int) -> None:
+    cache = MemoryCache(most_bytes=100_000)
+    for number in range(3_000):
+        await cache.set(f"k{number}", b"x" * size, 60)
+    kept = [body for body in await cache.get(*(f"k{number}" for number in range(3_000))) if body]
+    assert 0 < len(kept) * size <= 100_000
+    assert await cache.get("k2999") == [b"x" * size]
+    assert len(kept) > 100_000 / (size + 300) - 2
 
 
 async def test_one_that_is_not_there_yet_is_said_to_be_without_its_password(caplog: pytest.LogCaptureFixture) -> None:

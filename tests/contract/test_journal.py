@@ -1,7 +1,9 @@
 """What every journal promises, whatever it is made of."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
+from operator import itemgetter
 from uuid import uuid4
 
 import pytest
@@ -14,6 +16,7 @@ from services.ports import Journal
 from tests import servers
 
 NOW = 1_795_392_000_000_000  # a microsecond
+MEGABYTES = 8
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -91,6 +94,90 @@ async def test_the_oldest_give_way(journal: Journal) -> None:
     await journal.append(*entries)
     assert await journal.after(log, entries[6].number, 9) is None
     assert await journal.after(log, entries[7].number, OTHERS) == entries[8:]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def small(request: pytest.FixtureRequest) -> AsyncIterator[Journal]:
+    """A journal of eight megabytes, in a Redis that has nothing else."""
+    if request.param == "memory":
+        yield MemoryJournal(MEGABYTES * 1_000_000)
+        return
+    server: servers.Server = request.getfixturevalue("redis")
+    journal = RedisJournal(server.url, MEGABYTES * 1_000_000)
+    await journal._redis.flushdb()
+    yield journal
+    await journal._redis.flushdb()
+    await journal.close()
+
+
+async def used(journal: Journal) -> int:
+    """What all logs take in bytes."""
+    if isinstance(journal, RedisJournal):
+        keys = [key async for key in journal._redis.scan_iter("journal:*")]
+        return sum([await journal._redis.memory_usage(key, samples=0) or 0 for key in keys])
+    assert isinstance(journal, MemoryJournal)
+    return sum(sys.getsizeof(log) + sum(map(sys.getsizeof, log)) for log in journal._logs.values())
+
+
+KINDS: dict[str, Callable[[int], str]] = {
+    "few": lambda log: f"candle:binance:S{log % 20}-USDT:1m",
+    "many": lambda log: f"candle:binance:S{log % 700}-USDT:1m",
+    "readings": lambda log: f"reading:binance:S{log % 900}-USDT:1m:sma:20",
+    "all": lambda log: ("rates", "choice", f"state:{log % 3}", f"candle:a:{log % 60}:1m", f"reading:a:{log % 90}:1m:x")[
+        log % 5
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(150,), (20, 3_000), (3_000, 20)], ids=["even", "growing", "shrinking"])
+async def test_all_logs_together_stay_below_their_bytes(small: Journal, kind: str, sizes: tuple[int, ...]) -> None:
+    previous: dict[str, int] = {}
+    names, number = KINDS[kind], NOW
+    for size in sizes:
+        for start in range(0, 12_000, 500):
+            page = []
+            for index in range(start, start + 500):
+                number, name = number + 1_000, names(index)
+                page.append(Entry(name, number, previous.get(name, 0), f"k{index % 7}", f'"{"x" * size}"'))
+                previous[name] = number
+                if index % 3 == 0:
+                    small.follow(name, number // 1000)
+            await small.append(*page)
+        assert await used(small) < MEGABYTES * 1_000_000
+    for name, last in sorted(previous.items(), key=itemgetter(1))[-5:]:
+        (newest,) = await small.newest(name)
+        assert newest
+        assert newest.number == last
+        assert await small.after(name, NOW, 9) in (None, [])  # trimmed: a reset, not a hole
+        assert await small.after(name, 0, 30_000)
+
+
+async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_many_more(small: Journal) -> None:
+    followed, unfollowed = "reading:binance:BTC-USDT:1m:sma:20", "reading:binance:BTC-USDT:1m:ema:20"
+    small.follow(followed, NOW // 1000)
+    for log in (followed, unfollowed):
+        await small.append(*written(200, log))
+    assert len(await small.after(followed, 0, 999) or ()) == 200
+    assert len(await small.after(unfollowed, 0, 999) or ()) == 2
+    assert await small.after(unfollowed, NOW + 100, 9) is None
+
+
+async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
+    """A writer that starts anew cuts what it does not write itself."""
+    before, after = (RedisJournal(redis.url, MEGABYTES * 1_000_000) for _ in range(2))
+    await before._redis.flushdb()
+    try:
+        for log in range(300):
+            await before.append(*written(60, f"candle:binance:OLD{log}:1m"))
+        for log in range(300):
+            await after.append(*written(60, f"candle:binance:NEW{log}:1m"))
+        assert await used(after) < MEGABYTES * 1_000_000
+        assert await after._redis.dbsize() <= 600
+    finally:
+        await before._redis.flushdb()
+        await before.close()
+        await after.close()
 
 
 async def test_one_that_is_away_is_said_to_be() -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 
 from services.core.model import Choice, Rate, State, key
 
+ANSWER_BYTES = 32_000_000
+ANSWER_OVERHEAD = 250  # bytes, of an answer beside its key and body
+
 
 class MemoryCache:
-    """What is current, for one process. `monotonic` tells seconds; `most` answers are kept."""
+    """What is current, for one process. `monotonic` tells seconds; `most_bytes` of answers are kept."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, most: int = 1_000) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, most_bytes: int = ANSWER_BYTES) -> None:
         self._answers: dict[str, tuple[float, bytes]] = {}
-        self._most = most
+        self._most_bytes, self._bytes = most_bytes, 0
         self._newest: dict[object, Rate | State | Choice] = {}
         self._windows: dict[str, tuple[float, dict[str, int]]] = {}
         self._monotonic = monotonic
@@ -51,19 +54,25 @@ class MemoryCache:
         return [body if expires > now else None for expires, body in found]
 
     async def set(self, key: str, body: bytes, seconds: int) -> None:
-        """Keep an answer for so long; when there are too many, the one that was kept first goes."""
+        """Keep an answer for so long; when they are too much, those that were kept first go."""
         await self.drop(key)
         self._answers[key] = (self._monotonic() + seconds, body)
-        if len(self._answers) > self._most:
-            del self._answers[next(iter(self._answers))]
+        self._bytes += _size(key, body)
+        while self._bytes > self._most_bytes:
+            await self.drop(next(iter(self._answers)))
 
     async def drop(self, *keys: str) -> None:
         """Keep what is under these keys no longer."""
         for name in keys:
-            self._answers.pop(name, None)
+            if kept := self._answers.pop(name, None):
+                self._bytes -= _size(name, kept[1])
 
     async def ping(self) -> None:
         """Nothing lies in between."""
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _size(key: str, body: bytes) -> int:
+    return ANSWER_OVERHEAD + len(key) + len(body)

@@ -1,34 +1,71 @@
 """The journal of one process."""
 
 from collections import deque
+from collections.abc import Iterable
+from struct import Struct
 
-from services.core.journal import Entry, continued, kept
+from services.core.journal import JOURNAL_BYTES, Entry, continued
+from services.core.retention import Costs, Retention
+
+COSTS = Costs(log=1_500, entry=80)
+_head = Struct(">QQH")  # number, previous, length of the key: an entry is a third of the size that objects would have
 
 
 class MemoryJournal:
-    """The newest entries of each log."""
+    """The newest entries of each log, in `most_bytes` together."""
 
-    def __init__(self) -> None:
-        self._logs: dict[str, deque[Entry]] = {}
+    def __init__(self, most_bytes: int = JOURNAL_BYTES) -> None:
+        self._logs: dict[str, deque[bytes]] = {}
+        self._retention = Retention(most_bytes, COSTS)
 
     async def append(self, *entries: Entry) -> None:
         """Keep entries; what is not newer than the last of its log is passed over."""
         for entry in entries:
-            log = self._logs.setdefault(entry.log, deque(maxlen=kept(entry.log)))
-            if not log or entry.number > log[-1].number:
-                log.append(entry)
+            log = self._logs.setdefault(entry.log, deque())
+            if not log or entry.number > _number(log[-1]):
+                log.append(_packed(entry))
+                _cut(log, self._retention.admit(entry))
+        for name, count in self._retention.trims().items():
+            _cut(self._logs[name], count)
+            if not count:
+                del self._logs[name]
+
+    def follow(self, log: str, now: int) -> None:
+        """Somebody follows this log."""
+        self._retention.follow(log, now)
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
-        known = self._logs.get(log, ())
-        return continued([entry for entry in known if entry.number >= number][: most + bool(number)], number)
+        known: Iterable[bytes] = self._logs.get(log, ())
+        wanted = [packed for packed in known if _number(packed) >= number][: most + bool(number)]
+        return continued([_unpacked(log, packed) for packed in wanted], number)
 
     async def newest(self, *logs: str) -> list[Entry | None]:
         """The last entry of each log."""
-        return [self._logs[log][-1] if log in self._logs else None for log in logs]
+        return [_unpacked(log, self._logs[log][-1]) if log in self._logs else None for log in logs]
 
     async def ping(self) -> None:
         """Nothing lies in between."""
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _cut(log: deque[bytes], count: int) -> None:
+    while len(log) > count:
+        log.popleft()
+
+
+def _number(packed: bytes) -> int:
+    return int.from_bytes(packed[:8])
+
+
+def _packed(entry: Entry) -> bytes:
+    key = entry.key.encode()
+    return _head.pack(entry.number, entry.previous, len(key)) + key + entry.data.encode()
+
+
+def _unpacked(log: str, packed: bytes) -> Entry:
+    number, previous, length = _head.unpack_from(packed)
+    end = _head.size + length
+    return Entry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode())

@@ -22,6 +22,22 @@ redis.call('HSET', KEYS[1], 'time', ARGV[1], 'body', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
+# Counters must not be evicted when memory is full, and what has an expiry may be: so they have none, and each count
+# takes out those whose time is over.
+COUNT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
+  redis.call('DEL', 'count:{counts}:' .. name)
+  redis.call('ZREM', KEYS[1], name)
+end
+redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2] * 1000, ARGV[1])
+local totals = {}
+for place = 3, #ARGV, 2 do
+  totals[#totals + 1] = redis.call('HINCRBY', KEYS[2], ARGV[place], ARGV[place + 1])
+end
+return totals
+"""
 T = TypeVar("T", Rate, State, Choice)
 log = logging.getLogger("kurs.cache")
 
@@ -56,13 +72,11 @@ class RedisCache:
 
     async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
+        words = [word for name, number in counts.items() for word in (name, number)]
         with reaching():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for name, number in counts.items():
-                    pipe.hincrby(f"count:{{{window}}}", name, number)
-                pipe.expire(f"count:{{{window}}}", seconds, nx=True)
-                totals = await pipe.execute()
-        return dict(zip(counts, totals, strict=False))
+            keys = "count:{counts}", f"count:{{counts}}:{window}"
+            totals = await self._redis.eval(COUNT, 2, *keys, window, seconds, *words)
+        return dict(zip(counts, totals, strict=True))
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Answers that were kept under these keys, in one round trip."""
@@ -81,9 +95,9 @@ class RedisCache:
             await self._redis.delete(*keys)
 
     async def ping(self) -> None:
-        """Raises Unavailable."""
+        """Prove that something can be kept. Raises Unavailable."""
         with reaching():
-            await self._redis.ping()
+            await self._redis.set("probe", "1", ex=KEPT)
 
     async def close(self) -> None:
         """Close the pool's connections."""

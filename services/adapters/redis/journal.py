@@ -6,30 +6,61 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from services.adapters.redis.server import client, reaching
-from services.core.journal import Entry, continued, kept
+from services.core.journal import JOURNAL_BYTES, Entry, continued
+from services.core.retention import FEW, FORGOTTEN, Costs, Retention
 
-FORGOTTEN = 60 * 60  # seconds after which a log that nobody writes any more is gone
+COSTS = Costs(log=5_000, entry=70)  # measured: a stream has a block of 4 kB at once
 
 
 class RedisJournal:
     """The newest entries of each log, for all processes. Every method raises Unavailable within a few seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, most_bytes: int = JOURNAL_BYTES) -> None:
         self._redis = client(url)
+        self._retention = Retention(most_bytes, COSTS)
+        self._taken_over: set[str] = set()  # kinds of logs
+        self._trims: dict[str, int] = {}
 
     async def append(self, *entries: Entry) -> None:
         """Keep entries, in one round trip. Redis itself refuses what is not newer than the last of its log."""
         with reaching():
+            for kind in {entry.log.partition(":")[0] for entry in entries} - self._taken_over:
+                await self._take_over(kind)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
                     fields = {"previous": entry.previous, "key": entry.key, "data": entry.data}
-                    pipe.xadd(_key(entry.log), fields, _id(entry.number), maxlen=kept(entry.log), approximate=False)  # type: ignore[arg-type]
+                    most = self._retention.admit(entry)
+                    pipe.xadd(_key(entry.log), fields, _id(entry.number), maxlen=most, approximate=False)  # type: ignore[arg-type]
                 for log in {entry.log for entry in entries}:
                     pipe.expire(_key(log), FORGOTTEN)
+                self._trims |= self._retention.trims()
+                for log, most in self._trims.items():
+                    pipe.xtrim(_key(log), maxlen=most, approximate=False) if most else pipe.delete(_key(log))
                 answers = await pipe.execute(raise_on_error=False)
+            self._trims = {}
             for answer in answers:
                 if isinstance(answer, RedisError) and not _refused(answer):
                     raise answer
+
+    async def _take_over(self, kind: str) -> None:
+        """Count what a predecessor has written: it takes room too."""
+        keys = [key async for key in self._redis.scan_iter(f"journal:{{{kind}*", count=1000)]
+        logs = [key.removeprefix("journal:{").removesuffix("}") for key in keys]
+        newest = sorted((entry for entry in await self.newest(*logs) if entry), key=lambda entry: entry.number)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for entry in newest:
+                pipe.xlen(_key(entry.log))
+            lengths = await pipe.execute()
+        for entry, length in zip(newest, lengths, strict=True):
+            if length > FEW:
+                self._retention.follow(entry.log, entry.time)
+            self._trims[entry.log] = self._retention.admit(entry)
+        self._trims |= self._retention.trims()
+        self._taken_over.add(kind)
+
+    def follow(self, log: str, now: int) -> None:
+        """Somebody follows this log."""
+        self._retention.follow(log, now)
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""

@@ -1,17 +1,22 @@
 """Where Redis is, and how it is asked."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prometheus_client import Counter
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from services.complaints import Complaints
 from services.core.errors import Unavailable
 
+FULL = Counter("kurs_cache_full_total", "Times that Redis refused to keep something because its memory is full")
 SECONDS = 1  # how long Redis is waited for
 CONNECTIONS = 20  # who needs one more waits for it
+_complaints = Complaints(logging.getLogger("kurs.cache"))
 
 
 def client(url: str) -> Redis:
@@ -34,4 +39,8 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
+        if isinstance(error, ResponseError) and "maxmemory" in str(error):
+            FULL.inc()
+            _complaints.say("the cache (Redis) is full and keeps nothing more: give it more memory (maxmemory)")
+            raise Unavailable("the cache (Redis) is full: give it more memory (maxmemory)") from None
         raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None

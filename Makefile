@@ -1,5 +1,5 @@
 # The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: run test check bench load faults hostile up lock openapi servers
+.PHONY: run test check bench load faults hostile soak up lock openapi servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ faults: .venv/ready servers ## SEED=1 FAULTS=100: everything is killed, stopped,
 hostile: .venv/ready servers ## SEED=1 MINUTES=10: clients, messages, exchanges and clocks mean harm, beside an honest client
 	@tests/install-servers faketime
 	$(BIN)/python -m loadtest.hostile --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --page $(or $(PAGE),build/hostile.md)
+
+soak: .venv/ready ## MINUTES=30: clients come and go on one process, no two questions alike; memory is to stay flat
+	$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),30)
 
 up: ## containers behind nginx
 	docker compose up --build

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from services.core.model import Candle, Message, Place, Placed, Reading
 from services.ports import Bus, Clock, Deps, Journal
 
 READINGS = 4  # of one indicator that are remembered: the newest candles', which alone change
+REMEMBERED = 50_000  # logs: indicators are watched by any parameters, one after the other
 AWAY = "who reads on later may have to begin anew: %s"
 log = logging.getLogger(__name__)
 
@@ -62,12 +63,18 @@ class Teller:
         placed = [self._placed(each) if isinstance(each, Placed) else each for each in messages]
         return [each for each in placed if not isinstance(each, Reading) or each.place]
 
-    async def _begin(self, logs: Iterable[str]) -> None:
+    async def _begin(self, logs: Collection[str]) -> None:
         """Go on behind what a predecessor has said."""
-        if new := [name for name in logs if name not in self._last]:
+        known = {name: self._last.pop(name) for name in logs if name in self._last}
+        self._last |= known  # behind those that were not told for longer
+        if new := [name for name in logs if name not in known]:
             last: Sequence[Entry | None] = await self._newest(new)
             self._last |= {name: entry.number if entry else 0 for name, entry in zip(new, last, strict=True)}
             self._said |= {entry.log: {entry.key: entry.data} for entry in last if entry}
+        while len(self._last) > REMEMBERED + len(known) + len(new):
+            oldest = next(iter(self._last))
+            del self._last[oldest]
+            self._said.pop(oldest, None)
 
     async def _newest(self, logs: Sequence[str]) -> Sequence[Entry | None]:
         try:

@@ -38,7 +38,8 @@ class Courses:
         ready = self._shelf.get(query)
         changed = ready is None or (ready.version != self._hub.version and now - ready.built >= REBUILD_MS)
         if ready is None or changed or ready.expires < now:
-            ready = self._shelf.put(query, self._build(query, now))
+            ready = self._build(query, now)
+            self._shelf.put(query, ready, ready.kept.size + len(query))
         return ready.kept.answer(headers)
 
     def _build(self, query: bytes, now: int) -> _Ready:

@@ -10,6 +10,8 @@ from services.web.site import Answer, Headers
 
 PACKED_FROM = 1400  # bytes; what fits into one packet gains nothing
 LEVEL = 5
+SHELF_BYTES = 8_000_000  # of answers of one kind
+ANSWER_BYTES = 2_000  # that an answer takes beside its body
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -24,6 +26,11 @@ class Kept:
         self.full = self._answer(body, self._tags[0])
         self._unchanged = {tag: Answer(304, [*headers, (b"etag", tag)], b"") for tag in self._tags}
         self._packed: Answer | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes, packed once it is asked for."""
+        return ANSWER_BYTES + len(self.full.body) * 3 // 2
 
     def answer(self, asked: Mapping[bytes, bytes]) -> Answer:
         """The form that fits a request's headers."""
@@ -43,28 +50,33 @@ class Kept:
 
 
 class Shelf(Generic[K, V]):
-    """A bounded number of things by key; a new one takes the place of the one that was put there first."""
+    """A bounded number of things by key, and of bytes where their sizes are given; new ones take the place of those
+    that were put there first.
+    """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, most_bytes: int = SHELF_BYTES) -> None:
+        self._most, self._most_bytes, self._bytes = most, most_bytes, 0
         self._things: dict[K, V] = {}
+        self._sizes: dict[K, int] = {}
 
     def get(self, key: K) -> V | None:
         """What is kept under a key."""
         return self._things.get(key)
 
-    def put(self, key: K, thing: V) -> V:
+    def put(self, key: K, thing: V, size: int = 0) -> V:
         """Keep it; answers it."""
-        self._things.pop(key, None)
-        if len(self._things) >= self._most:
-            del self._things[next(iter(self._things))]
-        self._things[key] = thing
+        self.drop(key)
+        while self._things and (len(self._things) >= self._most or self._bytes + size > self._most_bytes):
+            self.drop(next(iter(self._things)))
+        self._things[key], self._sizes[key] = thing, size
+        self._bytes += size
         return thing
 
     def drop(self, *keys: K) -> None:
         """Keep these no longer."""
         for key in keys:
             self._things.pop(key, None)
+            self._bytes -= self._sizes.pop(key, 0)
 
     def items(self) -> list[tuple[K, V]]:
         """All that is kept."""
@@ -104,7 +116,7 @@ class Brief:
     async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
         """The answer, made now. Raises what `make` raises."""
         kept = await self._once.make(query, self._make)
-        self._shelf.put(query, (self._now(), kept))
+        self._shelf.put(query, (self._now(), kept), kept.size + len(query))
         return kept.answer(headers)
 
 

@@ -43,7 +43,8 @@ class Answers:
         return ready.kept.answer(headers)
 
     async def _made(self, query: bytes) -> Ready:
-        return self._shelf.put(query, await self._build(query))
+        ready = await self._build(query)
+        return self._shelf.put(query, ready, ready.kept.size + len(query))
 
     def _heard(self, candle: Candle) -> None:
         """What holds a closed candle that is new or changed is answered anew."""

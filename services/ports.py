@@ -192,6 +192,9 @@ class Store(Protocol):
     async def forget(self, series: Series, since: int, until: int) -> None:
         """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
 
+    async def delete_candles(self, series: Series, since: int) -> int:
+        """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
+
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""
 

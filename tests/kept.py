@@ -90,6 +90,12 @@ class Kept:
         self.said[series] = {key: row for key, row in said.items() if not since <= key[0] <= until}
         self.come_to[series] = {key: row for key, row in come_to.items() if not since <= key <= until}
 
+    async def delete_candles(self, series: Series, since: int) -> int:
+        rows = self.rows.get(series, {})
+        self.rows[series] = {opening: row for opening, row in rows.items() if opening < since}
+        self.progress = {key: cursor for key, cursor in self.progress.items() if key != series or cursor.time < since}
+        return len(rows) - len(self.rows[series])
+
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         found = [seal for (each, day), seal in self.chain.items() if each == series and since <= day <= until]
         return sorted(found, key=lambda seal: seal.day)

@@ -12,7 +12,7 @@ from services.core.timeframes import TIMEFRAMES, Timeframe
 
 EARLIEST = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
 LATEST = 4_102_444_800_000  # 2100
-AHEAD = 300_000  # ms that an exchange's time may be ahead of what is known of its clock
+AHEAD = 60_000  # ms that an exchange's time may be ahead of what is known of its clock
 APART = 172_800_000  # ms that the clocks of two of our processes may be apart
 INTEGER = 2**63 - 1  # what a store holds: the number of a trade
 FILLS = 10**9  # of one trade; a store holds the sum of as many trades

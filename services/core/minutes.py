@@ -10,6 +10,8 @@ from services.core.model import Bar, Candle, Origin, Series, Trade
 from services.core.sequence import REWIND
 from services.core.timeframes import MINUTE
 
+BACK = MINUTE  # trades come in the order of their times; one that is so much earlier is no late one
+
 
 class Cursor(Struct, frozen=True):
     """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
@@ -56,6 +58,8 @@ class Minutes:
                     continue
                 self._since = trade.time
             opening = trade.time // MINUTE * MINUTE
+            if trade.time < self._opening - BACK:  # what was built was of the future
+                self._opening, self._bar, self._time, self._since = opening, None, trade.time, trade.time
             if opening > self._opening:
                 made += self._closed(opening) if consecutive else self._forming()
                 self._opening, self._bar = opening, None

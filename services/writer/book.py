@@ -1,5 +1,6 @@
 """What the writer knows and changes: a batch of messages becomes what is to be saved, all or nothing."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -15,6 +16,7 @@ from services.writer.holes import Holes
 from services.writer.sealing import Sealing
 from services.writer.shelf import Shelf
 
+log = logging.getLogger(__name__)
 Item = Candle | Cursor | Hole | Seal | Gap
 _source = attrgetter("exchange", "instrument")
 LAG = 3_000  # ms after its end before a minute is closed for want of trades
@@ -31,7 +33,7 @@ class Book:
         self._sealing = Sealing(store, self._shelf, self._holes)
         self._minutes: dict[Series, Minutes] = {}
         self.repeated: set[tuple[Series, int]] = set()  # what the last messages taken in said that was kept already
-        self._received: dict[str, int] = {}  # by exchange: our clock at the newest trade that is built in
+        self._traded: dict[str, int] = {}  # by exchange: its time of the newest trade that is built in
 
     async def load(self) -> None:
         """Begin with what is kept."""
@@ -66,7 +68,7 @@ class Book:
         for (exchange, instrument), some in groupby(trades, _source):
             series, run = Series(exchange, instrument, "1m"), list(some)
             traded.add(series)
-            self._received[exchange] = max(self._received.get(exchange, 0), run[-1].received)
+            self._traded[exchange] = run[-1].time
             for candle in (await self._built(series)).take(run):
                 built[series, candle.bar.timestamp] = candle
         klines = [of_kline(message) for message in messages if isinstance(message, Kline)]
@@ -83,7 +85,7 @@ class Book:
         built = [
             candle
             for series, minutes in self._minutes.items()
-            for candle in minutes.quiet(self._silent_until(series, states.get(series.exchange), drained, now))
+            for candle in minutes.quiet(self._silent_until(series, states.get(series.exchange), drained))
         ]
         await rollup.keep(self._shelf, built)
         return await self._changes((), now)
@@ -91,6 +93,17 @@ class Book:
     async def days(self, series: Series, first: int, now: int) -> list[Item]:
         """Seals of the days of a series that have become complete. `first` is the first opening that is kept."""
         return [*await self._sealing.due(series, first, now)]
+
+    async def delete_future(self, series: Series, since: int) -> None:
+        """Delete candles that open when it is not yet time for them: some clock, or a message, was wrong once."""
+        count = await self._store.delete_candles(series, since)
+        log.warning("%s %s %s: %d candles of the future are deleted", *series, count)
+        self._shelf.forget(series)
+        self._holes.forget(series, since)
+        self._sealing.forget(series)
+        minutes = self._minutes.get(series)
+        if minutes and minutes.cursor and minutes.cursor.time >= since:
+            self._minutes[series] = Minutes(series, None, await self._shelf.newest(series))
 
     def saved(self, items: Iterable[Item]) -> None:
         """All of it is kept."""
@@ -108,13 +121,19 @@ class Book:
         holes = {(hole.series, hole.since, hole.until): hole for hole in (*noticed, *settled)}
         return [*self._shelf.changed.values(), *holes.values(), *await self._sealing.corrected(now)]
 
-    def _silent_until(self, series: Series, state: State | None, drained: bool, now: int) -> int:
-        """Up to when it is certain that no trade is on its way: the feed lives, and what it gave has been built in."""
+    def _silent_until(self, series: Series, state: State | None, drained: bool) -> int:
+        """Up to when it is certain that no trade is on its way: the feed lives, and what it gave has been built in.
+
+        By the exchange's clock, as minutes are: that of a collector, or ours, may be any time ahead of it.
+        """
         sources = state.sources if state and state.transport == "socket" else ()
         source = next((source for source in sources if source.instrument == series.instrument), None)
         if source is None or source.feed is not Feed.LIVE or source.confirmed is None:
             return 0
-        return min(source.confirmed, now if drained else self._received.get(series.exchange, 0)) - LAG
+        if state is None or state.clock_offset is None:
+            return 0
+        confirmed = source.confirmed + state.clock_offset
+        return (confirmed if drained else min(confirmed, self._traded.get(series.exchange, 0))) - LAG
 
 
 def _around(series: Series, opening: int) -> Iterator[tuple[Series, int]]:

@@ -27,6 +27,11 @@ class Holes:
         """Holes were noticed, or are known to be absent; answers those that are news."""
         return [news for hole in holes for news in self._news(hole)]
 
+    def forget(self, series: Series, since: int) -> None:
+        """Those that begin from `since` on are deleted."""
+        for known in (self._open, self._absent):
+            known[series] = {first: hole for first, hole in known[series].items() if first < since}
+
     def _news(self, hole: Hole) -> list[Hole]:
         waiting, absent = self._open[hole.series], self._absent[hole.series]
         known = absent.get(hole.since)

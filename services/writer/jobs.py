@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from services.core.bounds import AHEAD
 from services.core.errors import Unavailable
 from services.core.model import Gap, Hole, Kline, Message, Rate, Series, State, Trade
 from services.ports import Deps
@@ -16,6 +17,7 @@ BATCH = 5_000  # messages that are saved together: what a save costs beside its 
 FEW = 500  # messages; after so few the next batch is given time to fill
 BREATH = 0.01  # seconds
 SEAL_SECONDS = 30
+SETTLING_SECONDS = 5  # until the first look at what is kept: by then the collectors have told their exchanges' time
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,7 @@ async def keep_candles(deps: Deps) -> None:
             group.create_task(work(keeping))
         async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH) as batches:
             async for batch in batches:
-                keeping.taken = deps.clock.now()
+                keeping.taken = deps.clock.monotonic()
                 await keeping.change(partial(_taken, batch))
                 if len(batch) < FEW:
                     await deps.clock.sleep(BREATH)
@@ -53,15 +55,20 @@ async def _tell_forming(keeping: Keeping) -> None:
 
 
 async def _seal_days(keeping: Keeping) -> None:
+    pause = SETTLING_SECONDS
     while True:
-        await keeping.deps.clock.sleep(SEAL_SECONDS)
+        await keeping.deps.clock.sleep(pause)
+        pause = SEAL_SECONDS
         try:
             kept = await keeping.deps.store.series()
         except Unavailable as error:
             log.warning("days are sealed later: %s", error)
             continue
-        for series, (first, _) in kept.items():
-            await keeping.change(partial(_sealed, series, first))
+        for series, (first, last) in kept.items():
+            exchange_now = keeping.exchange_now(series.exchange)
+            if exchange_now and last > (limit := max(exchange_now, keeping.deps.clock.now()) + AHEAD):
+                await keeping.change(partial(_future_deleted, series, limit))
+            await keeping.change(partial(_sealed, series, first, exchange_now))
 
 
 async def _taken(batch: Sequence[Message], book: Book, now: int) -> Sequence[Item]:
@@ -72,8 +79,13 @@ async def _silent(keeping: Keeping, book: Book, now: int) -> Sequence[Item]:
     return await book.quiet(keeping.states, keeping.drained, now)
 
 
-async def _sealed(series: Series, first: int, book: Book, now: int) -> Sequence[Item]:
-    return await book.days(series, first, now)
+async def _sealed(series: Series, first: int, exchange_now: int | None, book: Book, now: int) -> Sequence[Item]:
+    return await book.days(series, first, exchange_now or now)
+
+
+async def _future_deleted(series: Series, since: int, book: Book, now: int) -> Sequence[Item]:
+    await book.delete_future(series, since)
+    return ()
 
 
 async def keep_rates(deps: Deps) -> None:

@@ -25,7 +25,7 @@ class Keeping:
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
         self.states: dict[str, State] = {}
-        self.began = self.taken = deps.clock.now()  # taken: when the last batch was
+        self.began = self.taken = deps.clock.monotonic()  # taken: when the last batch was
         self._book: Book | None = None
         self._untold: set[tuple[Series, int]] = set()  # what may be kept already, although nobody has heard
         self._turn = asyncio.Lock()
@@ -54,7 +54,7 @@ class Keeping:
             items = await step(self._book, self.deps.clock.now())
             candles = [item for item in items if isinstance(item, Candle)]
             # what a predecessor kept in its last moment, and could tell nobody of, is said again by the bus
-            again = self._book.repeated if self.deps.clock.now() - self.began < YOUNG else set()
+            again = self._book.repeated if self.deps.clock.monotonic() - self.began < YOUNG else set()
             self._untold |= again | {(candle.series, candle.bar.timestamp) for candle in candles}
             if items:
                 await self.deps.store.save(*items)
@@ -71,7 +71,7 @@ class Keeping:
     async def _tell(self, candles: Sequence[Candle]) -> None:
         for candle in candles:
             metrics.SAVED.labels(candle.series.exchange).inc()
-        if news := self._pace.take(candles, self.deps.clock.now()):
+        if news := self._pace.take(candles, self.deps.clock.monotonic()):
             try:
                 await self._teller.tell(*news)
             except Unavailable as error:
@@ -80,4 +80,9 @@ class Keeping:
     @property
     def drained(self) -> bool:
         """Whether nothing can be waiting to be taken."""
-        return self.deps.clock.now() - self.taken > IDLE
+        return self.deps.clock.monotonic() - self.taken > IDLE
+
+    def exchange_now(self, exchange: str) -> int | None:
+        """The exchange's time, as its collector last told it."""
+        state = self.states.get(exchange)
+        return None if state is None or state.clock_offset is None else state.time + state.clock_offset

@@ -50,6 +50,10 @@ class Sealing:
                 previous = made[-1].digest
         return made
 
+    def forget(self, series: Series) -> None:
+        """Its seals are read again."""
+        self._chains.pop(series, None)
+
     def kept(self, seals: Iterable[Seal]) -> None:
         """They are saved."""
         for seal in seals:

@@ -30,6 +30,11 @@ class Shelf:
         candles = self._candles[series]
         return candles[max(candles)] if candles else None
 
+    def forget(self, series: Series) -> None:
+        """Have nothing of a series at hand any more: it was changed behind the shelf's back."""
+        self._candles.pop(series, None)
+        self._since.pop(series, None)
+
     async def need(self, series: Series, openings: Collection[int]) -> None:
         """Have the candles from the first to the last of these openings at hand until the next `saved`."""
         if series not in self._since:

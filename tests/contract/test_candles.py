@@ -17,7 +17,7 @@ from services.adapters.sql import years
 from services.adapters.sql.engine import make_engine
 from services.core.coverage import Coverage
 from services.core.minutes import Cursor
-from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Series
+from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
 from services.core.runs import of as runs_of
 from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
@@ -223,6 +223,26 @@ async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) 
     await store.save(Cursor(other, 1, 2, 3), Cursor(series, 1, 2, 3))
     await store.save(Cursor(series, 4, 5, 6), Cursor(series, 7, 8, 9))
     assert await store.cursors() == [Cursor(series, 7, 8, 9), Cursor(other, 1, 2, 3)]
+
+
+async def test_what_is_deleted_from_a_time_on_is_gone_with_what_was_made_of_it(store: Store) -> None:
+    series, other = (Series(next(names), BTC, "1m") for _ in range(2))
+    day, since = 86_400_000, 20 * 86_400_000
+    for each in (series, other):
+        hole = Hole(each, since - 60_000, since, noticed=1)
+        seals = [Seal(each, at, 1, "a", "b", 1) for at in (since - day, since)]
+        made = Reading(each, "sma:20", since, {"value": 1.0}, closed=True)
+        cursor = Cursor(each, 7, since, 0)
+        await store.save(*run(each, since - 3 * 60_000, 6), hole, replace(hole, since=since), *seals, made, cursor)
+    assert await store.delete_candles(series, since) == 3
+    assert [len(await store.candles(each, 0, FOREVER)) for each in (series, other)] == [3, 6]
+    assert [len(await store.seals(each, 0, FOREVER)) for each in (series, other)] == [1, 2]
+    assert [len(await store.readings(each, 0, FOREVER)) for each in (series, other)] == [0, 1]
+    found = [hole.series for hole in await store.holes(HoleState.OPEN)]
+    assert [found.count(each) for each in (series, other)] == [1, 2]
+    assert [cursor.series for cursor in await store.cursors() if cursor.series in (series, other)] == [other]
+    await store.save(*run(series, since - 60_000, 2))
+    assert len(await store.candles(series, 0, FOREVER)) == 4
 
 
 async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(postgres: servers.Postgres) -> None:

@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 
+import pytest
 from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.model import Bar, Candle, Instrument, Kline, Series, Trade
+from services.core.minutes import Cursor
+from services.core.model import Bar, Candle, Instrument, Kline, Origin, Series, State, Trade
 from services.core.timeframes import MINUTE
 from services.hub import Hub
 from services.ports import Deps
@@ -99,6 +101,25 @@ async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
         await until(lambda: (c := store.progress.get(SERIES)) and c.number == 4)
     assert store.rows[SERIES][START].bar.trades == 2
     assert store.rows[SERIES][START].closed
+
+
+async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.LogCaptureFixture) -> None:
+    bus, store, now = MemoryBus(), Kept(), SystemClock().now()
+    tomorrow = (now + 86_400_000) // MINUTE * MINUTE
+    nine = Decimal(9)
+    bar = Bar(tomorrow, nine, nine, nine, nine, nine, nine, 1)
+    store.rows[SERIES] = {tomorrow: Candle(SERIES, bar, closed=True, source=Origin.TICKS)}
+    store.progress[SERIES] = Cursor(SERIES, 2**62, tomorrow, tomorrow)  # so large that the next is taken for an old one
+    state = State("x", now, True, "socket", "", "", 0, now, 0, False, clock_offset=-180_000)
+    async with writing(bus, store) as told:
+        while tomorrow in store.rows[SERIES]:
+            await bus.publish(state)
+            await asyncio.sleep(0.1)
+        await bus.publish(trade(7, now))
+        await until(lambda: told, 5)
+    assert max(store.rows[SERIES]) == now // MINUTE * MINUTE
+    assert store.progress[SERIES].number == 7
+    assert "1 candles of the future are deleted" in caplog.text
 
 
 async def test_what_was_kept_but_not_told_is_told_by_the_next_writer() -> None:

@@ -214,16 +214,16 @@ def test_the_exchanges_word_outranks_ours_and_each_change_of_a_closed_candle_is_
 
 
 def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
-    async def play(feed: Feed, transport: str, drained: bool) -> list[Candle]:
+    async def play(feed: Feed, transport: str, drained: bool, ahead: int = 0, told: int | None = 0) -> list[Candle]:
         store, book = Kept(), Book(as_store(Kept()))
         trades = [
             Trade("x", PAIR, at, at, Decimal(5), Decimal(1), number)
             for number, at in enumerate([MONDAY_THE_FIRST - 1_000, MONDAY_THE_FIRST + 1_000])
         ]
         await keep(store, book, trades)
-        now = MONDAY_THE_FIRST + 2 * MINUTE + 5_000
+        now = MONDAY_THE_FIRST + 2 * MINUTE + 5_000 + ahead  # by a clock of ours that may be ahead
         source = Source(PAIR, feed, now, now)
-        state = State("x", now, True, transport, "", "", 0, now, 0, False, (source,))
+        state = State("x", now, True, transport, "", "", 0, now, 0, False, (source,), clock_offset=told)
         items = await book.quiet({"x": state}, drained, now)
         return [item for item in items if isinstance(item, Candle) and item.series.timeframe == "1m"]
 
@@ -233,6 +233,29 @@ def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
     assert asyncio.run(play(Feed.SILENT, "socket", drained=True)) == []
     assert asyncio.run(play(Feed.LIVE, "polling", drained=True)) == []
     assert asyncio.run(play(Feed.LIVE, "socket", drained=False)) == []
+    day = 1440 * MINUTE
+    for ahead in (-day, -60 * MINUTE, 3 * MINUTE, day):
+        assert asyncio.run(play(Feed.LIVE, "socket", True, ahead, -ahead)) == [first, second]
+        assert asyncio.run(play(Feed.LIVE, "socket", True, ahead, None)) == []
+
+
+def test_a_trade_of_the_future_holds_nobody_up_that_comes_after_it() -> None:
+    def trade(number: int, at: int) -> Trade:
+        return Trade("x", PAIR, at, at, Decimal(number), Decimal(1), number)
+
+    minutes, start, year = Minutes(SERIES["1m"]), MONDAY_THE_FIRST, 365 * 1440 * MINUTE
+    minutes.take([trade(1, start - 1), trade(2, start)])
+    minutes.take([trade(9, start + year)])
+    again = Minutes(
+        SERIES["1m"], minutes.cursor, Candle(SERIES["1m"], empty(start + year, Decimal(9)), True, Origin.TICKS)
+    )
+    for resumed in (minutes, again):
+        made = resumed.take([trade(10, start + 10_000), trade(11, start + MINUTE), trade(12, start + 2 * MINUTE)])
+        assert [(c.bar.timestamp, c.bar.close, c.closed) for c in made] == [
+            (start, Decimal(10), False),  # its first trades are not known any more
+            (start + MINUTE, Decimal(11), True),
+            (start + 2 * MINUTE, Decimal(12), False),
+        ]
 
 
 def test_a_hole_is_noticed_filled_and_remembered_and_what_the_exchange_lacks_is_not_waited_for() -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -96,6 +97,13 @@ async def unverified(connection: AsyncConnection, series: Series, since: int, un
     question = _of(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
     ticks = question.where(candles.c.closed, candles.c.source == Origin.TICKS.value)
     return list(await connection.scalars(ticks))
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> int:
+    """Keep no candles with openings from `since` on; answers how many there were."""
+    mine = names.of(candles, series)
+    done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
+    return int(done.rowcount)
 
 
 async def series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -9,6 +10,7 @@ from services.adapters.sql import series as names
 from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import cursors
 from services.core.minutes import Cursor
+from services.core.model import Series
 
 
 async def save(connection: AsyncConnection, items: Sequence[Cursor]) -> None:
@@ -18,6 +20,11 @@ async def save(connection: AsyncConnection, items: Sequence[Cursor]) -> None:
         for cursor in items
     ]
     await upsert(connection, cursors, rows)
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> None:
+    """Keep none of a series that is at `since` or later."""
+    await connection.execute(sqlalchemy.delete(cursors).where(names.of(cursors, series), cursors.c.time >= since))
 
 
 async def load(connection: AsyncConnection) -> list[Cursor]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +27,11 @@ async def touching(connection: AsyncConnection, series: Series, since: int, unti
     """Holes of a series that touch [since, until], oldest first."""
     mine = select(holes).where(names.of(holes, series))
     return await _found(connection, mine.where(holes.c.until >= since, holes.c.since <= until))
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> None:
+    """Keep no holes of a series that begin from `since` on."""
+    await connection.execute(sqlalchemy.delete(holes).where(names.of(holes, series), holes.c.since >= since))
 
 
 async def _found(connection: AsyncConnection, question: Select[Any]) -> list[Hole]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,6 +11,7 @@ from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import seals
 from services.core.model import Series
 from services.core.seals import Seal
+from services.core.timeframes import DAY
 
 
 async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
@@ -24,6 +26,11 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
     return [
         Seal(series, row.day, row.candles, row.digest, row.previous, row.made, row.revision) for row in newest.values()
     ]
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> None:
+    """Keep no seals of days that hold `since` or are later."""
+    await connection.execute(sqlalchemy.delete(seals).where(names.of(seals, series), seals.c.day > since - DAY))
 
 
 def _row(seal: Seal) -> dict[str, object]:

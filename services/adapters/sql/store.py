@@ -127,6 +127,16 @@ class SqlStore:
             await indicators.forget(connection, series, since, until)
             await analysis.forget(connection, series, since, until)
 
+    async def delete_candles(self, series: Series, since: int) -> int:
+        """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
+        async with engines.reaching(self._engine), self._transaction() as connection:
+            for forget in (indicators.forget, analysis.forget):
+                await forget(connection, series, since, candles.ALL)
+            await cursors.delete(connection, series, since)
+            await holes.delete(connection, series, since)
+            await seals.delete(connection, series, since)
+            return await candles.delete(connection, series, since)
+
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""
         async with self._connection() as connection:

@@ -201,6 +201,9 @@ class Store(Protocol):
     async def gaps(self, since: int, until: int) -> list[Gap]:
         """Gaps that touch [since, until], oldest first."""
 
+    async def check_saving(self) -> None:
+        """Prove that something can be saved: by how the last saves went, else by trying. Raises Unavailable."""
+
     async def ping(self) -> None:
         """Raises Unavailable."""
 

@@ -218,6 +218,8 @@ def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) ->
         checks |= getattr(module, "CHECKS", _none)(deps)
         costs |= getattr(module, "COSTS", {})
     needed = frozenset(part for module in modules for part in getattr(module, "NEEDS", ("bus",)))
+    if "saving" in needed:
+        checks["saving"] = deps.store.check_saving
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
     return Site(routers, fronts, checks, needed, quota, streams, costs)
 

@@ -4,4 +4,4 @@ now."""
 from services.analyst.jobs import analyse, forget
 
 JOBS = [analyse, forget]
-NEEDS = ("bus", "store")
+NEEDS = ("bus", "store", "saving")

@@ -3,4 +3,4 @@
 from services.writer.jobs import keep_candles, keep_rates
 
 JOBS = [keep_candles, keep_rates]
-NEEDS = ("bus", "store")
+NEEDS = ("bus", "store", "saving")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
@@ -126,6 +127,58 @@ async def test_a_postgres_that_hangs_is_said_to_be_away(postgres: servers.Postgr
     finally:
         postgres.resume()
     assert await store.rates() == []
+    await store.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    engine = make_engine(url)
+    async with engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await engine.dispose()
+
+
+async def test_one_that_takes_nothing_does_not_pass_for_well(url: str) -> None:
+    """Of a process that has saved nothing yet, and of one that has."""
+    await sql.migrate(url)
+    before = await sql.connect(url)
+    await before.check_saving()
+    await before.save(rate(BTC, 1))
+    if url.startswith("sqlite"):
+        path = url.removeprefix("sqlite+aiosqlite:///")
+        later = await sql.connect(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true")
+    else:
+        await execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+        later = await sql.connect(url)
+    await later.ping()
+    with pytest.raises(Unavailable, match=r"read-?only"):
+        await later.check_saving()
+    with pytest.raises(Unavailable, match=r"read-?only"):
+        await later.save(rate(BTC, 2))
+    with pytest.raises(Unavailable, match=r"rates could not be saved .*read-?only"):
+        await later.check_saving()
+    for store in (before, later):
+        await store.close()
+
+
+async def test_what_cannot_be_saved_is_not_made_up_for_by_what_can(url: str) -> None:
+    await sql.migrate(url)
+    store = await sql.connect(url)
+    if url.startswith("sqlite"):
+        body = "BEGIN SELECT RAISE(ABORT, 'poison'); END"
+        await execute(url, f"CREATE TRIGGER poison BEFORE INSERT ON gaps {body}")
+        heal = "DROP TRIGGER poison"
+    else:
+        await execute(url, "ALTER TABLE gaps ADD CONSTRAINT poison CHECK (since < 0)")
+        heal = "ALTER TABLE gaps DROP CONSTRAINT poison"
+    with pytest.raises(Exception, match="poison"):
+        await store.save(gap(1, 2))
+    await store.save(rate(BTC, 1))
+    with pytest.raises(Unavailable, match=r"gaps could not be saved .*poison"):
+        await store.check_saving()
+    await execute(url, heal)
+    await store.save(gap(1, 2))
+    await store.check_saving()
     await store.close()
 
 

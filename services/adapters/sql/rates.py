@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.dialect import insert
@@ -40,3 +40,8 @@ async def load(connection: AsyncConnection) -> list[Rate]:
         except msgspec.MsgspecError as error:
             log.warning("the stored rate of %s cannot be read and is passed over: %s", row.direction, error)
     return found
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """Change nothing, in a way that needs the right and the room to change something."""
+    await connection.execute(delete(rates).where(rates.c.direction == ""))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.adapters.sql import analysis, bulk, candles, coverage, cursors, gaps, holes, indicators, rates, seals
 from services.adapters.sql import engine as engines
+from services.adapters.sql.outcomes import Outcomes
 from services.core.analysis import Analysis
 from services.core.coverage import Coverage
 from services.core.minutes import Cursor
@@ -42,7 +43,7 @@ class SqlStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = self._reading = engine
-        self._frontier = bulk.Frontier()
+        self._frontier, self._outcomes = bulk.Frontier(), Outcomes()
         self._postgres = engine.dialect.name == "postgresql"
         if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
             self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
@@ -52,6 +53,10 @@ class SqlStore:
         kinds = defaultdict[type, list[Any]](list)
         for item in items:
             kinds[type(item)].append(item)
+        with self._outcomes.noting(list(kinds)):
+            await self._save_kinds(kinds)
+
+    async def _save_kinds(self, kinds: dict[type, list[Any]]) -> None:
         runs = candles.runs(kinds.pop(Candle, ()))
         for _ in range(OVERTAKEN):
             with suppress(asyncpg.UniqueViolationError):
@@ -150,6 +155,12 @@ class SqlStore:
     async def ping(self) -> None:
         """Raises Unavailable."""
         await engines.ping(self._engine)
+
+    async def check_saving(self) -> None:
+        """Prove that something can be saved: by the last save, else by one that changes nothing. Raises Unavailable."""
+        if not self._outcomes.proven():
+            async with engines.reaching(self._engine), self._transaction() as connection:
+                await rates.touch(connection)
 
     async def close(self) -> None:
         """Close the pool's connections."""

@@ -80,7 +80,9 @@ async def measured() -> dict[str, float]:
         await store.save(*rows)
         settings = Settings(_env_file=None)
         cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
-        deps = Deps(settings, Clock(), MemoryBus(queues={}), cache, store, Hub(), chosen(settings), MemoryJournal())
+        deps = Deps(
+            settings, Clock(), MemoryBus(queues={}), cache, store, Hub(Clock()), chosen(settings), MemoryJournal()
+        )
         spent = await in_turn(indicators.columns(rows[-COUNT:]), api.FRONTS(deps))
         await store.close()
     ratios = {

@@ -69,4 +69,5 @@ async def connected(settings: Settings, exchanges: tuple[Exchange, ...], stack: 
     stack.push_async_callback(journal.close)
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url)
     stack.push_async_callback(bus.close)
-    return Deps(settings, SystemClock(), bus, cache, store, Hub(), exchanges, journal)
+    clock = SystemClock()
+    return Deps(settings, clock, bus, cache, store, Hub(clock), exchanges, journal)

@@ -1,19 +1,40 @@
 """News to this process's listeners: the newest of everything, at hand without a wait."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
+from services.core.journal import log_of
 from services.core.model import Candle, Choice, Message, Placed, Rate, State
+from services.core.stamps import JITTER, SenderClocks, shifted
+
+PRICER = "the pricer"
+
+
+class Clock(Protocol):
+    """Wall and monotonic time in ms."""
+
+    def now(self) -> int:
+        """Wall time."""
+
+    def monotonic(self) -> int:
+        """Monotonic time."""
 
 
 class Hub:
-    """What this process last heard. `version` grows with each change, so that a reader knows when to look again."""
+    """What this process last received: the stamps of `rates`, `states` and `choice` are this process's monotonic time.
 
-    def __init__(self) -> None:
+    `version` grows with each change, so that a reader knows when to look again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         self.version = 0
         self.rates: dict[str, Rate] = {}
         self.states: dict[str, State] = {}
         self.choice: Choice | None = None
         self.market = b"live"  # or "simulated": what everything here comes from
+        self._clock = clock
+        self._senders = SenderClocks()
+        self._sent: dict[str, dict[str, Rate | State | Choice]] = {}  # as they came, by log and key
         self._listeners: list[Callable[[Candle], None]] = []
         self._followers: list[Callable[[Placed], None]] = []
         self._closers: list[Callable[[], None]] = []
@@ -36,33 +57,65 @@ class Hub:
             closer()
 
     def put(self, message: Message) -> None:
-        """Take a message in. An older one than what is known changes nothing."""
-        self._keep(message)
+        """Take in a message that came just now."""
+        if isinstance(message, Candle):
+            for listener in self._listeners:
+                listener(message)
+        elif isinstance(message, Rate | State | Choice):
+            self._sent.setdefault(log_of(message), {})[_key(message)] = message
+            self._keep(message, self._senders.offset)
         if isinstance(message, Placed) and message.place:
             for follower in self._followers:
                 follower(message)
 
-    def _keep(self, message: Message) -> None:
+    def restore(self, messages: Iterable[Rate | State | Choice]) -> None:
+        """Begin with what was kept of earlier; what is known already is newer."""
+        for message in messages:
+            sent = self._sent.setdefault(log_of(message), {})
+            if _key(message) not in sent:
+                sent[_key(message)] = message
+                self._keep(message, self._senders.offset_of_value)
+
+    def sent(self, log: str, key: str = "") -> list[Rate | State | Choice]:
+        """The newest messages of a log as they came, or the one of a key."""
+        known = self._sent.get(log, {})
+        return [message for name, message in known.items() if not key or name == key]
+
+    def clock_fault(self, sender: str) -> str:
+        """What is wrong with the clock of an exchange's collector, or of the `PRICER`; empty when nothing is known."""
+        return self._senders.fault(sender, self._clock.monotonic())
+
+    def _known(self, message: Rate | State | Choice) -> Rate | State | Choice | None:
         match message:
-            case Rate() if _newer(message, self.rates.get(str(message.direction))):
-                self.rates[str(message.direction)] = message
-                self._origin(message.simulated)
-            case State() if _newer(message, self.states.get(message.exchange)):
-                self.states[message.exchange] = message
-                self._origin(message.simulated)
-            case Choice() if _newer(message, self.choice):
-                self.choice = message
-            case Candle():
-                for listener in self._listeners:
-                    listener(message)
-                return
-            case _:
-                return
+            case Rate():
+                return self.rates.get(str(message.direction))
+            case State():
+                return self.states.get(message.exchange)
+            case Choice():
+                return self.choice
+
+    def _keep(self, message: Rate | State | Choice, offset: Callable[[str, int, int, int], int | None]) -> None:
+        """Of what comes from the future nobody knows the age: what is known already goes on aging, as it does when what
+        comes seems older than that.
+        """
+        sender = message.exchange if isinstance(message, State) else PRICER
+        monotonic = self._clock.monotonic()  # before the other: should we be stopped in between, all seems older
+        by = offset(sender, message.time, self._clock.now(), monotonic)
+        known = self._known(message)
+        if by is None or (known and message.time + by < known.time - JITTER):
+            return
+        match message:
+            case Rate():
+                self.rates[str(message.direction)] = shifted(message, by)
+            case State():
+                self.states[message.exchange] = shifted(message, by)
+            case Choice():
+                self.choice = shifted(message, by)
+        if not isinstance(message, Choice):
+            self.market = b"simulated" if message.simulated else b"live"
         self.version += 1
 
-    def _origin(self, simulated: bool) -> None:
-        self.market = b"simulated" if simulated else b"live"
 
-
-def _newer(message: Rate | State | Choice, known: Rate | State | Choice | None) -> bool:
-    return known is None or message.time >= known.time
+def _key(message: Rate | State | Choice) -> str:
+    """What tells those of one log apart."""
+    return str(message.direction) if isinstance(message, Rate) else ""

@@ -128,8 +128,8 @@ class Journal(Protocol):
         All logs together stay below a number of bytes.
         """
 
-    def follow(self, log: str, now: int) -> None:
-        """Somebody follows this log at `now` (ms): keep what a resume needs, for an hour."""
+    def follow(self, log: str) -> None:
+        """Somebody follows this log: keep what a resume needs, for an hour."""
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.

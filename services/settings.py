@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     reference_seconds: float = Field(
         900, gt=0, allow_inf_nan=False, description="How old a fiat or peg value of the reference may be"
     )
+    reference_price_seconds: float = Field(
+        120, gt=0, allow_inf_nan=False, description="How old the reference's price of any other coin may be"
+    )
     steady_seconds: float = Field(
         15, ge=0, allow_inf_nan=False, description="How long an exchange must be fresh before it is used again"
     )

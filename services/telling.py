@@ -33,7 +33,7 @@ class Teller:
 
     def follow(self, log: str) -> None:
         """Somebody follows this log of ours: the journal keeps more of it."""
-        self._journal.follow(log, self._clock.now())
+        self._journal.follow(log)
 
     async def tell(self, *messages: Message) -> None:
         """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
@@ -92,9 +92,11 @@ class Teller:
             if isinstance(message, Reading) and len(known) >= READINGS:
                 known.clear()
             known[key] = said
-        previous = self._last[name]
-        place = Place(max(self._clock.now() * 1000, previous + 1), previous)
+        previous, now = self._last[name], self._clock.now()
+        place = Place(max(now * 1000, previous + 1), previous)
         self._last[name] = place.number
-        self._unkept.append(entered(message, place))
+        published = {"published": now} if isinstance(message, Candle | Reading) else {}
+        placed = replace(message, place=place, **published)
+        self._unkept.append(entered(placed, place))
         self.behind.set()
-        return replace(message, place=place)
+        return placed

@@ -70,7 +70,9 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     known = Settings(_env_file=None, **settings)
     store, bus = as_store(kept or Listing()), MemoryBus()
-    deps = Deps(known, SystemClock(), bus, MemoryCache(), store, Hub(), chosen(known), journal or MemoryJournal())
+    deps = Deps(
+        known, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), chosen(known), journal or MemoryJournal()
+    )
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
     tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]
     async with served(create_app(deps, site), server_config) as address:

@@ -172,8 +172,8 @@ async def _listen(bus: Bus, heard: Collected, ready: asyncio.Event) -> None:
 
 def deps_for(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
     """Neither the simulator nor the collector has anything to do with a store."""
-    known = Settings(_env_file=None, **settings)
-    return Deps(known, SystemClock(), bus or MemoryBus(), MemoryCache(), None, Hub(), exchanges, MemoryJournal())  # type: ignore[arg-type]
+    known, clock = Settings(_env_file=None, **settings), SystemClock()
+    return Deps(known, clock, bus or MemoryBus(), MemoryCache(), None, Hub(clock), exchanges, MemoryJournal())  # type: ignore[arg-type]
 
 
 async def until(condition: Callable[[], object], seconds: float = 60) -> float:

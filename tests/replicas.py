@@ -63,7 +63,9 @@ class World:
 
     def replica(self) -> "Replica":
         settings = Settings(_env_file=None)
-        deps = Deps(settings, self.clock, self.bus, self.cache, self.store, Hub(), chosen(settings), MemoryJournal())
+        deps = Deps(
+            settings, self.clock, self.bus, self.cache, self.store, Hub(self.clock), chosen(settings), MemoryJournal()
+        )
         return Replica(deps)
 
     async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:

@@ -43,14 +43,14 @@ class Hurried:
 @asynccontextmanager
 async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> AsyncIterator[Market]:
     """A market on a free port."""
-    app = FastAPI()
+    app, clock = FastAPI(), Hurried(start, speed)
     app.state.deps = Deps(
         Settings(_env_file=None, **settings),
-        Hurried(start, speed),
+        clock,
         MemoryBus(),
         MemoryCache(),
         None,  # type: ignore[arg-type]  # the simulator keeps nothing
-        Hub(),
+        Hub(clock),
         (),
         MemoryJournal(),
     )

@@ -23,6 +23,7 @@ from services.telling import Teller
 FOREVER = 2**62
 WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
 TOLD = 3  # newest closed candles whose readings are told when they change
+WISHED = 30_000  # ms that a wish lasts from when it came: the clock of the replica that stamped it may be wrong
 WISHES = 1_000  # indicators that are watched beside the standard set
 log = logging.getLogger(__name__)
 
@@ -40,14 +41,15 @@ class Desk:
     def hear(self, candle: Candle) -> None:
         """A candle is new or has changed."""
         if window := self.windows.get(candle.series):
-            window.hear(candle, self._deps.clock.now())
+            window.hear(candle, self._deps.clock.monotonic())
 
     def wish(self, wish: Wish) -> None:
-        """Somebody watches an indicator. Raises KursError when there is no such one."""
+        """Somebody watches an indicator, just now. Raises KursError when there is no such one."""
         (asked,), window = parse(wish.indicator), self.windows.get(wish.series)
         if window is None:
             return
-        self._followed[wish.series] = wish.until
+        until = self._deps.clock.monotonic() + WISHED
+        self._followed[wish.series] = until
         self._teller.follow(reading_log(wish.series, str(asked)))
         if asked in STANDARD:
             return
@@ -55,10 +57,10 @@ class Desk:
             if len(self._wishes) >= WISHES:
                 return
             window.stale = window.moved = True  # it may look further back than what is at hand
-        self._wishes[wish.series, asked] = wish.until
+        self._wishes[wish.series, asked] = until
 
     def _wished(self, series: Series) -> list[Asked]:
-        now = self._deps.clock.now()
+        now = self._deps.clock.monotonic()
         self._wishes = {key: until for key, until in self._wishes.items() if until >= now}
         return [asked for each, asked in self._wishes if each == series]
 
@@ -73,14 +75,14 @@ class Desk:
 
     def next(self) -> Window | None:
         """What is to be done now: first what is live, then what somebody follows, then all whose history is there."""
-        now, clock = self._deps.clock.now(), self._deps.clock.monotonic()
+        now = self._deps.clock.monotonic()
         live = next((window for window in self.windows.values() if window.due is not None and not window.stale), None)
         if live:
             return live
         self._followed = {series: until for series, until in self._followed.items() if until >= now}
         ripe = [window for window in self.windows.values() if window.ripe(now)]
         followed = (window for window in ripe if window.series in self._followed)
-        arrived = (window for window in ripe if not self._arrivals.waits(window.series, clock))
+        arrived = (window for window in ripe if not self._arrivals.waits(window.series, now))
         return next(followed, None) or next(arrived, None)
 
     async def settle(self, window: Window) -> None:
@@ -106,7 +108,7 @@ class Desk:
 
     async def look(self) -> None:
         """Compare what is at hand with the store. Raises Unavailable."""
-        now = self._deps.clock.now()
+        now = self._deps.clock.monotonic()
         for window in self.windows.values():
             if window.stale:
                 continue
@@ -143,7 +145,7 @@ class Desk:
         except BaseException:
             window.stale = True
             raise
-        window.take(newest, heard, self._deps.clock.now())
+        window.take(newest, heard, self._deps.clock.monotonic())
 
     async def _save(self, series: Series, items: Sequence[Reading | Analysis], due: int, wrong: int | None) -> None:
         if wrong is not None and wrong < due:

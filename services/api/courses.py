@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from services.api.asked import Asked, understood
 from services.api.origins import age_ms, text, v2
-from services.core.choice import Pick, pick
+from services.api.selection import select
+from services.core.choice import Pick
 from services.core.errors import NothingFresh
 from services.core.model import Rate
 from services.core.numbers import number
@@ -14,6 +15,7 @@ from services.web import Answer, Kept, Shelf
 
 CACHED = 512  # answers kept, each for another question
 REBUILD_MS = 50  # an answer is made anew at most this often
+AGAIN_MS = 900  # and at least so often, should nothing change: its ages do, and our wall clock may have been set
 CACHE_CONTROL = b"public, max-age=1, stale-while-revalidate=5"
 
 
@@ -29,7 +31,7 @@ class Courses:
 
     def __init__(self, deps: Deps, version: int) -> None:
         self._deps, self._version = deps, version
-        self._hub, self._now = deps.hub, deps.clock.now
+        self._hub, self._now = deps.hub, deps.clock.monotonic
         self._shelf: Shelf[bytes, _Ready] = Shelf(CACHED)
 
     def answer(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
@@ -46,16 +48,17 @@ class Courses:
         asked = understood(query, self._deps.settings, strict=self._version == 1)
         rates, partial = self._hub.rates, asked.everything or self._version > 1
         try:
-            chosen = pick(rates, asked.directions, asked.exchanges, now, partial)
+            chosen = select(self._hub, asked.directions, asked.exchanges, now, partial)
         except NothingFresh as nothing:
             raise _with_last_known(nothing, rates, asked, now) from None
-        kept = Kept(self._body(chosen, asked, now), _headers(chosen, now))
-        return _Ready(self._hub.version, now, chosen.expires, kept)
+        by = self._deps.clock.now() - now  # what makes wall times of monotonic ones
+        kept = Kept(self._body(chosen, asked, now, by), _headers(chosen, now, by))
+        return _Ready(self._hub.version, now, min(chosen.expires, now + AGAIN_MS), kept)
 
-    def _body(self, chosen: Pick, asked: Asked, now: int) -> bytes:
+    def _body(self, chosen: Pick, asked: Asked, now: int, by: int) -> bytes:
         if self._version == 1:
             return v1(chosen)
-        return v2(chosen, asked, self._hub.rates, now).model_dump_json().encode()
+        return v2(chosen, asked, self._hub.rates, now, by).model_dump_json().encode()
 
 
 def v1(chosen: Pick) -> bytes:
@@ -68,13 +71,13 @@ def v1(chosen: Pick) -> bytes:
     return f'{{"exchanger":"{chosen.exchange}","courses":[{rows}]}}'.encode()
 
 
-def _headers(chosen: Pick, now: int) -> list[tuple[bytes, bytes]]:
+def _headers(chosen: Pick, now: int, by: int) -> list[tuple[bytes, bytes]]:
     oldest = min(leg.confirmed for offer in chosen.offers.values() for leg in offer.legs if leg.own)
     headers = [
         (b"content-type", b"application/json"),
         (b"cache-control", CACHE_CONTROL),
         (b"vary", b"Origin"),
-        (b"kurs-as-of", str(min(oldest, now)).encode()),
+        (b"kurs-as-of", str(min(oldest, now) + by).encode()),
     ]
     if chosen.missing:
         headers.append((b"kurs-missing", ",".join(map(str, chosen.missing)).encode()))

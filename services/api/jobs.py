@@ -12,23 +12,21 @@ log = logging.getLogger(__name__)
 async def listen(deps: Deps) -> None:
     """Keep this process's hub at the newest: first what cache or store remember, then the bus."""
     async with deps.bus.live(Rate, State, Choice) as messages:
-        await _recall(deps)
+        await _restore(deps)
         async for message in messages:
             deps.hub.put(message)
 
 
-async def _recall(deps: Deps) -> None:
-    """Last known rates carry their age with them, so that none can pass for fresh."""
-    for source in (deps.store, deps.cache):
+async def _restore(deps: Deps) -> None:
+    """Last known rates carry their age with them, so that none can pass for fresh. The cache's are newer."""
+    for source in (deps.cache, deps.store):
         try:
-            for rate in await source.rates():
-                deps.hub.put(rate)
+            deps.hub.restore(await source.rates())
         except Unavailable as error:
             log.warning("started without the last known rates: %s", error)
     try:
-        for state in await deps.cache.states():
-            deps.hub.put(state)
+        deps.hub.restore(await deps.cache.states())
         if choice := await deps.cache.choice():
-            deps.hub.put(choice)
+            deps.hub.restore([choice])
     except Unavailable:
         return

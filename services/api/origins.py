@@ -12,16 +12,18 @@ from services.core.rates import staleness
 from services.core.routes import REFERENCE
 
 
-def v2(chosen: Pick, asked: Asked, rates: Mapping[str, Rate], now: int) -> schemas.Courses:
-    """The same with age and origin of every number."""
-    courses = [_course(direction, offer, rates[str(direction)], now) for direction, offer in chosen.offers.items()]
+def v2(chosen: Pick, asked: Asked, rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
+    """The same with age and origin of every number. `now` is monotonic, as the rates' stamps; `by` makes wall times."""
+    courses = [_course(direction, offer, rates[str(direction)], now, by) for direction, offer in chosen.offers.items()]
     missing = [schemas.Missing(direction=str(d), reason=reason) for d, reason in chosen.missing.items()]
     missing += [schemas.Missing(direction=name, reason="no such direction") for name in asked.unknown]
     simulated = any(rates[str(direction)].simulated for direction in chosen.offers)
-    return schemas.Courses(exchanger=chosen.exchange, time=now, simulated=simulated, courses=courses, missing=missing)
+    return schemas.Courses(
+        exchanger=chosen.exchange, time=now + by, simulated=simulated, courses=courses, missing=missing
+    )
 
 
-def _course(direction: Instrument, offer: Offer, rate: Rate, now: int) -> schemas.Course:
+def _course(direction: Instrument, offer: Offer, rate: Rate, now: int, by: int) -> schemas.Course:
     others = [other for other in rate.offers if other.exchange != offer.exchange]
     return schemas.Course(
         direction=str(direction),
@@ -32,7 +34,7 @@ def _course(direction: Instrument, offer: Offer, rate: Rate, now: int) -> schema
         quality=quality(offer),
         age_ms=age_ms(offer, now),
         deviation_bps=text(offer.deviation),
-        legs=[_leg(leg, now) for leg in offer.legs],
+        legs=[_leg(leg, now, by) for leg in offer.legs],
         others=[_other(other, now) for other in others],
     )
 
@@ -44,7 +46,7 @@ def quality(offer: Offer) -> schemas.Quality:
     return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "crossed"
 
 
-def _leg(leg: Leg, now: int) -> schemas.Leg:
+def _leg(leg: Leg, now: int, by: int) -> schemas.Leg:
     return schemas.Leg(
         exchange=leg.exchange,
         instrument=str(leg.instrument),
@@ -53,7 +55,7 @@ def _leg(leg: Leg, now: int) -> schemas.Leg:
         ask=text(leg.ask),
         inverted=leg.inverted,
         time=leg.time,
-        received=leg.received,
+        received=leg.received + by,
         age_ms=max(0, now - leg.confirmed),
     )
 

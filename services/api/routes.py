@@ -15,8 +15,8 @@ from services.api.candles.pages import Pages
 from services.api.courses import Courses
 from services.api.indicators import routes as indicators
 from services.api.overview import routes as overview
+from services.api.selection import select
 from services.api.streams import routes as streams
-from services.core.choice import pick
 from services.ports import Deps
 from services.web import Check, Front, front_answer
 
@@ -90,6 +90,6 @@ def checks(deps: Deps) -> Mapping[str, Check]:
 
     async def rates() -> None:
         settings = deps.settings
-        pick(deps.hub.rates, settings.directions, settings.exchanges, deps.clock.now(), partial=True)
+        select(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
 
     return {"rates": rates}

@@ -9,11 +9,12 @@ UNHEARD = 5_000  # ms after which a collector that says nothing is taken for dea
 
 
 def standing(hub: Hub, exchange: str, now: int) -> State:
-    """What its collector said last; where that is long ago, or never was, the state says so."""
-    known = hub.states.get(exchange)
+    """What its collector said last; where that is long ago, or never was, the state says so. Times are monotonic."""
+    known, fault = hub.states.get(exchange), hub.clock_fault(exchange)
     if known is None:
-        return State(exchange, now, False, "none", "", "its collector has not been heard", now, None, 0, False)
+        reason = "; ".join(filter(None, ["its collector has not been heard", fault]))
+        return State(exchange, now, False, "none", "", reason, now, None, 0, False)
     if (unheard := now - known.time) <= UNHEARD:
         return known
-    reason = f"its collector has not been heard for {unheard / 1000:.0f} s"
+    reason = "; ".join(filter(None, [f"its collector has not been heard for {unheard / 1000:.0f} s", fault]))
     return replace(known, connected=False, transport="none", reason=reason, since=known.time)

@@ -25,18 +25,17 @@ RATES, CHOICE = "rates", "choice"
 
 
 class Entry(Struct, frozen=True):
-    """One message of a log. `key` tells those of one log apart, `data` is a JSON object of what it says."""
+    """One message of a log. `key` tells those of one log apart, `data` is a JSON object of what it says.
+
+    `time` is when it was told, in ms, by its writer's clock.
+    """
 
     log: str
     number: int
     previous: int
     key: str
     data: str
-
-    @property
-    def time(self) -> int:
-        """When it was told, in ms."""
-        return self.number // 1000
+    time: int
 
 
 def log_of(message: Placed) -> str:
@@ -69,10 +68,11 @@ def reading_log(series: Series, indicator: str) -> str:
     return f"reading:{series.exchange}:{series.instrument}:{series.timeframe}:{indicator}"
 
 
-def entered(message: Placed, place: Place) -> Entry:
-    """What the world is told of a message at that place."""
+def entered(message: Placed, place: Place, otherwise: int = 0) -> Entry:
+    """What the world is told of a message at that place; `otherwise`: the time of one that was never published."""
     key, data = told(message)
-    return Entry(log_of(message), *place, key, data)
+    time = message.published if isinstance(message, Candle | Reading) else message.time
+    return Entry(log_of(message), *place, key, data, time or otherwise)
 
 
 def told(message: Placed) -> tuple[str, str]:

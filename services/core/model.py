@@ -70,7 +70,8 @@ class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
 class Place(NamedTuple):
     """Where a message stands in its log: `number` grows, `previous` is its predecessor's. 0: whose that was is unknown.
 
-    A log has one writer and one order, the same for all who read it. A number is the microsecond it was given in.
+    A log has one writer and one order, the same for all who read it. A number is the microsecond it was given in, but
+    always more than its predecessor's: where the writer's clock was set back, numbers say nothing of the time.
     """
 
     number: int
@@ -124,6 +125,7 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
     source: Origin
     revision: int = 0
     place: Place | None = None
+    published: int = 0  # when it was given its place
 
     @property
     def kind(self) -> str:
@@ -141,6 +143,7 @@ class Reading(Struct, frozen=True, tag="reading", omit_defaults=True):
     values: dict[str, float | None]  # by the indicator's outputs
     closed: bool  # whether the candle is
     place: Place | None = None
+    published: int = 0  # when it was given its place
 
 
 class Wish(Struct, frozen=True, tag="wish"):
@@ -261,6 +264,7 @@ class Offer(Struct, frozen=True):
     deviation: Decimal | None = None  # from the median of the others, in basis points
     aside: Aside | None = None
     reason: str = ""  # why it is set aside, for a person to read
+    clock: str = ""  # which clocks are wrong, so that nobody knows how old newer values of its legs are
 
     @property
     def expires(self) -> int:

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from services.core.model import Aside, Feed, Instrument, Leg, Offer, Rate, Source, State, Tick
-from services.core.routes import REFERENCE, Hop, Route
+from services.core.routes import PEGGED, REFERENCE, Hop, Route
+from services.core.stamps import JITTER, shifted
 
 N = TypeVar("N", bound=Hashable)
 EXACT = Context(prec=34)
@@ -22,13 +23,38 @@ class Limits(NamedTuple):
     """Times in ms, deviation in basis points."""
 
     own: int = 5_000
-    reference: int = 900_000
+    reference: int = 900_000  # what a currency or a peg is worth
     steady: int = 15_000
     outlier: Decimal = Decimal(200)
+    reference_price: int = 120_000  # the reference's prices of all else
+
+    def of(self, hop: Hop) -> int:
+        """How old the value of a leg may be."""
+        if hop.exchange != REFERENCE:
+            return self.own
+        return self.reference if hop.instrument.base in PEGGED else self.reference_price
+
+
+class _Quote(NamedTuple):
+    """A tick as it came, and the same moments in the book's time."""
+
+    tick: Tick
+    received: int
+    holds: int | None  # until when, by the exchange's own time for it
+
+
+class _Report(NamedTuple):
+    """What a collector says of an instrument, in the book's time, and its own stamp of the last value."""
+
+    source: Source
+    stamp: int | None
 
 
 class Book:
-    """The newest quote of each instrument at each exchange, and the rates that follow from them."""
+    """The newest quote of each instrument at each exchange, and the rates that follow from them.
+
+    Its time is that of whoever asks: stamps of what it is given are moved into it.
+    """
 
     def __init__(
         self, routes: Mapping[Instrument, Mapping[str, Route]], limits: Limits, simulated: bool | None = False
@@ -36,36 +62,38 @@ class Book:
         self.routes = routes
         self.simulated = simulated  # None: nobody has told yet which market this is
         self._limits = limits
-        self._quotes: dict[tuple[str, Instrument], Tick] = {}
-        self._sources: dict[tuple[str, Instrument], Source] = {}
+        self.clock_faults: Mapping[str, str] = {}  # by exchange: why its stamps are not believed
+        self._quotes: dict[tuple[str, Instrument], _Quote] = {}
+        self._reports: dict[tuple[str, Instrument], _Report] = {}
         self._usable_since: dict[tuple[Instrument, str], int | None] = {}  # None: was usable, is not
         self._used: dict[Instrument, tuple[int, Decimal]] = {}
 
-    def see(self, message: Tick | State) -> None:
-        """Take in a quote or a collector's report."""
+    def see(self, message: Tick | State, by: int = 0) -> None:
+        """Take in a quote or a collector's report; `by`: what makes the book's time of its stamps."""
         match message:
             case State():
                 self._told_market(message.simulated)
-                self._sources.update(((message.exchange, s.instrument), s) for s in message.sources)
+                for stamped, source in zip(message.sources, shifted(message, by).sources, strict=True):
+                    self._reports[message.exchange, source.instrument] = _Report(source, stamped.received)
             case Tick(exchange=exchange, instrument=instrument):
                 known = self._quotes.get((exchange, instrument))
-                if known is None or message.received >= known.received:
-                    self._quotes[exchange, instrument] = message
+                quote = _quote(message, by)
+                if known is None or quote.received >= known.received - JITTER:
+                    self._quotes[exchange, instrument] = quote
 
-    def recall(self, rates: Iterable[Rate]) -> None:
+    def recall(self, rates: Iterable[Rate], by: int = 0) -> None:
         """Begin with the legs of rates that were kept: the reference's outlive a restart by minutes."""
         for rate in rates:
             self._told_market(rate.simulated)
             for leg in (leg for offer in rate.offers for leg in offer.legs):
-                tick = Tick(leg.exchange, leg.instrument, leg.received, leg.time, leg.bid, leg.ask, leg.value)
-                self.see(tick)
-                source = Source(leg.instrument, Feed.WAITING, leg.received, leg.confirmed)
-                self._sources.setdefault((leg.exchange, leg.instrument), source)
+                self.see(Tick(leg.exchange, leg.instrument, leg.received, leg.time, leg.bid, leg.ask, leg.value), by)
+                source = Source(leg.instrument, Feed.WAITING, leg.received + by, leg.confirmed + by)
+                self._reports.setdefault((leg.exchange, leg.instrument), _Report(source, leg.received))
 
     def _told_market(self, simulated: bool) -> None:
         """What one market said is worth nothing in another: a simulated price must not outlive its simulation."""
         if self.simulated not in (None, simulated):
-            for known in (self._quotes, self._sources, self._usable_since, self._used):
+            for known in (self._quotes, self._reports, self._usable_since, self._used):
                 known.clear()
         self.simulated = simulated
 
@@ -81,51 +109,57 @@ class Book:
         return Rate(direction, now, tuple(offers), bool(self.simulated))
 
     def _leg(self, exchange: str, hop: Hop) -> Leg | None:
-        tick = self._quotes.get((hop.exchange, hop.instrument))
-        value = tick.mid if tick else None
-        if tick is None or value is None or value <= 0:
+        quote = self._quotes.get((hop.exchange, hop.instrument))
+        value = quote.tick.mid if quote else None
+        if quote is None or value is None or value <= 0:
             return None
-        confirmed = self._confirmed(hop, tick)
-        limit = self._limits.reference if hop.exchange == REFERENCE else self._limits.own
+        confirmed = self._confirmed(hop, quote)
         return Leg(
             exchange=hop.exchange,
             instrument=hop.instrument,
             value=value,
-            received=tick.received,
+            received=quote.received,
             confirmed=confirmed,
-            expires=confirmed + limit,
+            expires=confirmed + self._limits.of(hop),
             own=hop.exchange == exchange,
             inverted=hop.inverted,
-            bid=tick.bid,
-            ask=tick.ask,
-            time=tick.time,
+            bid=quote.tick.bid,
+            ask=quote.tick.ask,
+            time=quote.tick.time,
         )
 
-    def _confirmed(self, hop: Hop, tick: Tick) -> int:
+    def _confirmed(self, hop: Hop, quote: _Quote) -> int:
         """When the value was last known to hold. A collector's word counts only if it speaks of this very value."""
-        source, confirmed = self._sources.get((hop.exchange, hop.instrument)), tick.received
-        if source and source.received is not None and source.received <= tick.received:
-            confirmed = max(confirmed, source.confirmed or 0)
-        if hop.exchange == REFERENCE and tick.time is not None:  # it may go on giving what has long stood still
-            confirmed = min(confirmed, tick.time + HOLDS)
+        report, confirmed = self._reports.get((hop.exchange, hop.instrument)), quote.received
+        if report and report.source.confirmed is not None and _speaks_of(report, quote):
+            confirmed = max(confirmed, report.source.confirmed)
+        if hop.exchange == REFERENCE and quote.holds is not None:  # it may go on giving what has long stood still
+            confirmed = min(confirmed, quote.holds)
         return confirmed
 
     def _offer(self, exchange: str, route: Route) -> Offer:
         legs = [self._leg(exchange, hop) for hop in route]
         found = tuple(leg for leg in legs if leg)
         if missing := [hop for hop, leg in zip(route, legs, strict=True) if leg is None]:
-            reason = "; ".join(f"{self._feed(hop)} {hop.instrument} from {hop.exchange}" for hop in missing)
+            reasons = [f"{self._feed(hop)} {hop.instrument} from {hop.exchange}" for hop in missing]
+            reason = "; ".join(filter(None, [*reasons, self._clocks(missing)]))
             return Offer(exchange, found, aside=Aside.MISSING, reason=reason)
         value, bid, ask = multiplied(found)
-        return Offer(exchange, found, value, bid, ask)
+        return Offer(exchange, found, value, bid, ask, clock=self._clocks(route))
 
     def _feed(self, hop: Hop) -> str:
-        source = self._sources.get((hop.exchange, hop.instrument))
-        return "not traded:" if source and source.feed is Feed.ABSENT else "nothing yet of"
+        report = self._reports.get((hop.exchange, hop.instrument))
+        return "not traded:" if report and report.source.feed is Feed.ABSENT else "nothing yet of"
 
     def _aged(self, offer: Offer, now: int) -> Offer:
         reason = staleness(offer, now)
         return replace(offer, aside=Aside.STALE, reason=reason) if offer.aside is None and reason else offer
+
+    def _clocks(self, hops: Iterable[Hop]) -> str:
+        if not self.clock_faults:
+            return ""
+        exchanges = dict.fromkeys(hop.exchange for hop in hops)
+        return "; ".join(self.clock_faults[name] for name in exchanges if name in self.clock_faults)
 
     def _compared(self, direction: Instrument, offers: Sequence[Offer], now: int) -> list[Offer]:
         values = {o.exchange: o.value for o in offers if o.aside is None and o.value is not None}
@@ -231,4 +265,17 @@ def deviation(value: Decimal, others: Sequence[Decimal]) -> Decimal:
 def staleness(offer: Offer, now: int) -> str:
     """Which legs are too old, for a person to read; empty when none is."""
     old = [leg for leg in offer.legs if leg.expires < now]
-    return "; ".join(f"{leg.instrument} from {leg.exchange} is {(now - leg.confirmed) / 1000:.1f} s old" for leg in old)
+    ages = [f"{leg.instrument} from {leg.exchange} is {(now - leg.confirmed) / 1000:.1f} s old" for leg in old]
+    return "; ".join([*ages, offer.clock] if old and offer.clock else ages)
+
+
+def _quote(tick: Tick, by: int) -> _Quote:
+    return _Quote(tick, tick.received + by, None if tick.time is None else tick.time + by + HOLDS)
+
+
+def _speaks_of(report: _Report, quote: _Quote) -> bool:
+    """Whether its last value is that quote's, or an older one: by its own stamps or, if those were made anew, ours."""
+    received, stamp = report.source.received, report.stamp
+    if received is None or stamp is None:
+        return False
+    return stamp <= quote.tick.received or received <= quote.received + JITTER

@@ -26,7 +26,7 @@ class Costs(NamedTuple):
 
 
 class _Log:
-    """One log: its newest entry's time (ms), about the size of its largest one, and how many entries it keeps."""
+    """One log: when its newest entry came (ms, monotonic), about the size of its largest, how many entries it keeps."""
 
     __slots__ = ("keep", "largest", "time")
 
@@ -80,15 +80,15 @@ class Retention:
         self._others = _Kind(OTHERS * total, costs, named=False)
         self._trims: dict[str, int] = {}
 
-    def admit(self, entry: Entry) -> int:
-        """Count an entry; answers how many of its log are kept, this one included."""
+    def admit(self, entry: Entry, now: int) -> int:
+        """Count an entry; answers how many of its log are kept, this one included. `now` is monotonic."""
         kind, name = self._kind(entry.log), entry.log
         log = kind.logs.pop(name, None) or _Log()
         kind.logs[name] = log  # behind all others
-        log.time = entry.time
+        log.time = now
         size = self._costs.entry + len(entry.key) + len(entry.data)
         log.largest = max(size, log.largest * (1 - 1 / log.keep))  # what was larger has gone by then
-        gone = kind.outdated(entry.time)
+        gone = kind.outdated(now)
         self._trims |= dict.fromkeys(gone, 0)
         if kind.resized():
             self._trims |= {each: kind.keep(each) for each in kind.logs}
@@ -97,7 +97,7 @@ class Retention:
         return log.keep
 
     def follow(self, log: str, now: int) -> None:
-        """Somebody follows this log: for some time it keeps more."""
+        """Somebody follows this log: for some time it keeps more. `now` is monotonic."""
         followed = self._kind(log).followed
         followed.pop(log, None)  # behind all others
         followed[log] = now + FORGOTTEN * 1000

@@ -51,6 +51,7 @@ FIAT = frozenset(
         "ZAR",
     }
 )
+PEGGED = frozenset({"USDT", "USDC", "DAI"})  # to the dollar: such a coin's price in a currency is what that is worth
 DERIBIT_DOLLAR_INDICES = frozenset({"BTC", "ETH"})
 
 

@@ -21,9 +21,13 @@ log = logging.getLogger(__name__)
 
 def limits(settings: Settings) -> Limits:
     """The settings' seconds as the milliseconds that rates are judged by."""
-    seconds = settings.fresh_seconds, settings.reference_seconds, settings.steady_seconds
-    own, reference, steady = (int(s * 1000) for s in seconds)
-    return Limits(own, reference, steady, Decimal(str(settings.outlier_bps)))
+    return Limits(
+        own=int(settings.fresh_seconds * 1000),
+        reference=int(settings.reference_seconds * 1000),
+        reference_price=int(settings.reference_price_seconds * 1000),
+        steady=int(settings.steady_seconds * 1000),
+        outlier=Decimal(str(settings.outlier_bps)),
+    )
 
 
 async def price(deps: Deps) -> None:
@@ -31,13 +35,26 @@ async def price(deps: Deps) -> None:
     settings = deps.settings
     table = routes.table(settings.exchanges, settings.directions, settings.assets)
     book = Book(table, limits(settings), simulated=None)
-    book.recall(await _kept_rates(deps))
-    pricing, teller = Pricing(deps, book, await _remembered(deps)), Teller(deps)
+    pricing, teller = Pricing(deps, book), Teller(deps)
+    pricing.restore(await _kept_rates(deps), await _remembered(deps))
+    _warn_of_pace(deps)
     async with asyncio.TaskGroup() as group:
         group.create_task(_hear(pricing))
         group.create_task(_tell(pricing, teller))
         group.create_task(_note(teller))
         group.create_task(_keep(pricing))
+
+
+def _warn_of_pace(deps: Deps) -> None:
+    """A price that is asked for more seldom than it stays fresh cannot be used most of the time."""
+    limit = deps.settings.reference_price_seconds
+    for exchange in deps.exchanges:
+        if exchange.name == routes.REFERENCE and not exchange.sockets and exchange.poll_seconds >= limit:
+            log.warning(
+                "%s is asked each %.0f s, but its own prices count as fresh for %.0f s: else they cannot be used; "
+                "raise KURS_REFERENCE_PRICE_SECONDS, or lower KURS_COINGECKO_POLL_SECONDS",
+                *(exchange.name, exchange.poll_seconds, limit),
+            )
 
 
 async def _hear(pricing: Pricing) -> None:
@@ -56,9 +73,9 @@ async def _tell(pricing: Pricing, teller: Teller) -> None:
         pricing.some.clear()
         if pricing.book.simulated is None:  # prices cannot be told from simulated ones before a collector has said
             continue
-        everything = (now := clock.now()) - looked >= LOOK_MS
+        everything = (now := clock.monotonic()) - looked >= LOOK_MS
         looked = now if everything else looked
-        if news := pricing.news(now, everything):
+        if news := pricing.news(everything):
             try:
                 await teller.say(*news)
             except Unavailable as error:

@@ -99,7 +99,7 @@ class Once(Generic[K, V]):
 
 
 class Brief:
-    """A front whose answers are kept for `milliseconds`, as many as `most`."""
+    """A front whose answers are kept for `milliseconds`, as many as `most`; `now` is monotonic."""
 
     def __init__(
         self, make: Callable[[bytes], Coroutine[Any, Any, Kept]], now: Callable[[], int], milliseconds: int, most: int

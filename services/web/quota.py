@@ -28,7 +28,7 @@ class PerClient:
         self._limit = deps.settings.api_rate_limit
         self._addresses = Addresses(deps.settings.trusted_proxies)
         self._complaints = Complaints(log)
-        self._window = 0
+        self._window, self._ends = 0, 0  # its name, the same for all replicas, and when it is over here (monotonic)
         self._agreed: dict[str, int] = {}
         self._fresh: defaultdict[str, int] = defaultdict(int)
 
@@ -81,13 +81,17 @@ class PerClient:
         return f"#{crc32(client.encode()) % CLIENTS}"
 
     def _roll(self) -> int:
-        """Begin a new window when the old one is over; answers the seconds left of the current one."""
-        minute, milliseconds = divmod(self._clock.now(), WINDOW * 1000)
-        if minute != self._window:
-            self._window = minute
+        """Begin a new window when the old one is over; answers the seconds left of the current one.
+
+        A clock that is set ends none early and makes none longer.
+        """
+        now = self._clock.monotonic()
+        if now >= self._ends:
+            self._window, milliseconds = divmod(self._clock.now(), WINDOW * 1000)
+            self._ends = now + WINDOW * 1000 - milliseconds
             self._agreed.clear()
             self._fresh.clear()
-        return WINDOW - milliseconds // 1000
+        return -(-(self._ends - now) // 1000)
 
     def _headers(self, left: int, seconds: int) -> Headers:
         return [

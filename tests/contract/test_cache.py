@@ -1,6 +1,7 @@
 """What every cache promises, whatever it is made of."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -60,11 +61,19 @@ async def test_everything_comes_back_with_every_digit(cache: Cache) -> None:
 
 async def test_old_news_does_not_replace_new(cache: Cache) -> None:
     """Not between two calls, and not within one."""
-    await cache.put(rate(BTC, 9), state("binance", 10), choice(1_900_000_000_000))
-    await cache.put(rate(BTC, 5), rate(BTC, 10), rate(BTC, 7), state("binance", 9), choice(1_800_000_000_000))
+    await cache.put(rate(BTC, 9), state("binance", 10), choice(1_700_000_000_000))
+    await cache.put(rate(BTC, 5), rate(BTC, 10), rate(BTC, 7), state("binance", 9), choice(1_600_000_000_000))
     assert await cache.rates() == [rate(BTC, 10)]
     assert await cache.states() == [state("binance", 10)]
-    assert await cache.choice() == choice(1_900_000_000_000)
+    assert await cache.choice() == choice(1_700_000_000_000)
+
+
+async def test_what_is_from_the_future_gives_way_to_anything_and_takes_nobodys_place(cache: Cache) -> None:
+    now, day = time.time_ns() // 1_000_000, 86_400_000
+    await cache.put(rate(BTC, now + day), choice(now + day), rate(ETH, now), state("binance", now))
+    await cache.put(rate(BTC, now), choice(now), rate(ETH, now + day), state("binance", now + day))
+    assert sorted(await cache.rates(), key=repr) == sorted([rate(BTC, now), rate(ETH, now)], key=repr)
+    assert (await cache.states(), await cache.choice()) == ([state("binance", now)], choice(now))
 
 
 async def test_many_writers_at_once_leave_the_newest(cache: Cache) -> None:
@@ -155,7 +164,7 @@ async def test_in_a_full_redis_answers_give_way_and_counters_stay(redis: servers
         for number in range(400):
             await cache.set(f"candles:{number}", b"x" * 100_000, 600)
         for log in range(60):
-            entries = [Entry(f"candle:a:{log}:1m", n * 1000, (n - 1) * 1000, "k", "x" * 300) for n in range(1, 400)]
+            entries = [Entry(f"candle:a:{log}:1m", n * 1000, (n - 1) * 1000, "k", "x" * 300, n) for n in range(1, 400)]
             await journal.append(*entries)
         for window in range(4):
             assert await cache.count(f"history:binance:{window}", 120, {"weight": 7}) == {"weight": 14}
@@ -166,7 +175,7 @@ async def test_in_a_full_redis_answers_give_way_and_counters_stay(redis: servers
             with pytest.raises(Unavailable, match="full"):
                 await question
         with pytest.raises(Unavailable, match="full"):
-            await journal.append(Entry("rates", 1, 0, "", "{}"))
+            await journal.append(Entry("rates", 1, 0, "", "{}", 1))
         await server.config_set("maxmemory", 0)
         assert await cache.count("history:binance:0", 120, {"weight": 7}) == {"weight": 21}
     finally:

@@ -34,7 +34,7 @@ def written(count: int, log: str = "", first: int = NOW) -> list[Entry]:
     """A log that is whole."""
     log = log or f"log-{uuid4().hex}"
     return [
-        Entry(log, first + number, first + number - 1 if number else 0, f"k{number}", f'{{"é":{number}}}')
+        Entry(log, first + number, first + number - 1 if number else 0, f"k{number}", f'{{"é":{number}}}', number)
         for number in range(count)
     ]
 
@@ -64,7 +64,7 @@ async def test_the_same_and_what_is_older_changes_nothing(journal: Journal) -> N
     entries = written(6)
     log = entries[0].log
     await asyncio.gather(*(journal.append(*entries) for _ in range(4)))
-    await journal.append(Entry(log, NOW - 5, 0, "late", "{}"))
+    await journal.append(Entry(log, NOW - 5, 0, "late", "{}", 1))
     assert await journal.after(log, 0, 100) == entries
 
 
@@ -139,10 +139,10 @@ async def test_all_logs_together_stay_below_their_bytes(small: Journal, kind: st
             page = []
             for index in range(start, start + 500):
                 number, name = number + 1_000, names(index)
-                page.append(Entry(name, number, previous.get(name, 0), f"k{index % 7}", f'"{"x" * size}"'))
+                page.append(Entry(name, number, previous.get(name, 0), f"k{index % 7}", f'"{"x" * size}"', 1))
                 previous[name] = number
                 if index % 3 == 0:
-                    small.follow(name, number // 1000)
+                    small.follow(name)
             await small.append(*page)
         assert await used(small) < MEGABYTES * 1_000_000
     for name, last in sorted(previous.items(), key=itemgetter(1))[-5:]:
@@ -155,7 +155,7 @@ async def test_all_logs_together_stay_below_their_bytes(small: Journal, kind: st
 
 async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_many_more(small: Journal) -> None:
     followed, unfollowed = "reading:binance:BTC-USDT:1m:sma:20", "reading:binance:BTC-USDT:1m:ema:20"
-    small.follow(followed, NOW // 1000)
+    small.follow(followed)
     for log in (followed, unfollowed):
         await small.append(*written(200, log))
     assert len(await small.after(followed, 0, 999) or ()) == 200

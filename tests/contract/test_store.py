@@ -1,6 +1,7 @@
 """What the store promises, on either database, and how its tables come to be."""
 
 import asyncio
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -47,6 +48,13 @@ async def test_the_newest_rate_of_each_direction_is_kept(store: Store) -> None:
     await store.save(rate(BTC, 5), rate(ETH, 1), rate(BTC, 7), rate(BTC, 6))
     await store.save(rate(BTC, 3), rate(ETH, 2))
     assert await store.rates() == [rate(BTC, 7), rate(ETH, 2)]
+
+
+async def test_a_rate_from_the_future_gives_way_to_any_and_takes_no_others_place(store: Store) -> None:
+    now, day = time.time_ns() // 1_000_000, 86_400_000
+    await store.save(rate(BTC, now + day), rate(ETH, now))
+    await store.save(rate(BTC, now), rate(ETH, now + day))
+    assert await store.rates() == [rate(BTC, now), rate(ETH, now)]
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -83,7 +83,16 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     store = await sql.connect(database)
     kept = await candles(Series("binance", Instrument("BTC", "USDT"), "1m"))
     await store.save(*kept)
-    deps = Deps(settings, SystemClock(), MemoryBus(), MemoryCache(), store, Hub(), chosen(settings), MemoryJournal())
+    deps = Deps(
+        settings,
+        SystemClock(),
+        MemoryBus(),
+        MemoryCache(),
+        store,
+        Hub(SystemClock()),
+        chosen(settings),
+        MemoryJournal(),
+    )
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
     async with served(Page(create_app(deps, site), library)) as address, browser.page() as page:
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")

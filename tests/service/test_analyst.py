@@ -44,7 +44,7 @@ class World:
     def deps(self, **settings: Any) -> Deps:
         known = Settings(_env_file=None, **settings)
         store: Any = self.store
-        return Deps(known, self.clock, self.bus, MemoryCache(), store, Hub(), chosen(known), self.journal)
+        return Deps(known, self.clock, self.bus, MemoryCache(), store, Hub(self.clock), chosen(known), self.journal)
 
     async def keep(self, *candles: Candle, told: bool = True) -> None:
         """As the writer does it: kept, then told."""

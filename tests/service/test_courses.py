@@ -54,7 +54,8 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = Turning()
         self.settings = Settings(_env_file=None, **settings)
-        self.deps = Deps(self.settings, self.clock, MemoryBus(), MemoryCache(), None, Hub(), (), MemoryJournal())  # type: ignore[arg-type]
+        bus, hub = MemoryBus(), Hub(self.clock)
+        self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
         self.book = Book(table(self.settings.exchanges, self.settings.directions, self.settings.assets), Limits())
         self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
         site = Site(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)

@@ -52,7 +52,7 @@ async def kurs(store: Store, *exchanges: Exchange) -> AsyncIterator[MemoryBus]:
     """Collector and writer at work."""
     settings = Settings(_env_file=None, directions=(Instrument("BTC", "USDT"),), symbols=(PAIR,), history_bars=BARS)
     bus = MemoryBus()
-    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(), exchanges, MemoryJournal())
+    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), exchanges, MemoryJournal())
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     try:
         yield bus

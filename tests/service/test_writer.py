@@ -33,9 +33,8 @@ def trade(number: int, time: int) -> Trade:
 @asynccontextmanager
 async def writing(bus: MemoryBus, store: Kept) -> AsyncIterator[list[Candle]]:
     """The writer at work; yields what it tells."""
-    deps = Deps(
-        Settings(_env_file=None), SystemClock(), bus, MemoryCache(), as_store(store), Hub(), (), MemoryJournal()
-    )
+    settings, clock = Settings(_env_file=None), SystemClock()
+    deps = Deps(settings, clock, bus, MemoryCache(), as_store(store), Hub(clock), (), MemoryJournal())
     told, ready = list[Candle](), asyncio.Event()
 
     async def listen() -> None:

@@ -4,26 +4,36 @@ import time
 from collections.abc import Callable, Mapping
 
 from services.core.model import Choice, Rate, State, key
+from services.core.stamps import replaces
 
 ANSWER_BYTES = 32_000_000
 ANSWER_OVERHEAD = 250  # bytes, of an answer beside its key and body
 
 
-class MemoryCache:
-    """What is current, for one process. `monotonic` tells seconds; `most_bytes` of answers are kept."""
+def _wall() -> int:
+    return time.time_ns() // 1_000_000
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, most_bytes: int = ANSWER_BYTES) -> None:
+
+class MemoryCache:
+    """What is current, for one process. `monotonic` tells seconds, `wall` ms; `most_bytes` of answers are kept."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        most_bytes: int = ANSWER_BYTES,
+        wall: Callable[[], int] = _wall,
+    ) -> None:
         self._answers: dict[str, tuple[float, bytes]] = {}
         self._most_bytes, self._bytes = most_bytes, 0
         self._newest: dict[object, Rate | State | Choice] = {}
         self._windows: dict[str, tuple[float, dict[str, int]]] = {}
-        self._monotonic = monotonic
+        self._monotonic, self._wall = monotonic, wall
 
     async def put(self, *items: Rate | State | Choice) -> None:
         """Keep the newest of each."""
         for item in items:
             known = self._newest.get(name := (type(item), key(item)))
-            if known is None or item.time >= known.time:
+            if known is None or replaces(item.time, known.time, self._wall()):
                 self._newest[name] = item
 
     async def rates(self) -> list[Rate]:

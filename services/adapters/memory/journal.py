@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Iterable
 from struct import Struct
+from time import monotonic_ns
 
 from services.core.journal import JOURNAL_BYTES, Entry, continued
 from services.core.retention import Costs, Retention
 
-COSTS = Costs(log=1_500, entry=80)
-_head = Struct(">QQH")  # number, previous, length of the key: an entry is a third of the size that objects would have
+COSTS = Costs(log=1_500, entry=88)
+_head = Struct(">QQQH")  # number, previous, time, length of the key: a third of the size that objects would have
 
 
 class MemoryJournal:
@@ -24,15 +25,15 @@ class MemoryJournal:
             log = self._logs.setdefault(entry.log, deque())
             if not log or entry.number > _number(log[-1]):
                 log.append(_packed(entry))
-                _cut(log, self._retention.admit(entry))
+                _cut(log, self._retention.admit(entry, _monotonic()))
         for name, count in self._retention.trims().items():
             _cut(self._logs[name], count)
             if not count:
                 del self._logs[name]
 
-    def follow(self, log: str, now: int) -> None:
+    def follow(self, log: str) -> None:
         """Somebody follows this log."""
-        self._retention.follow(log, now)
+        self._retention.follow(log, _monotonic())
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
@@ -51,6 +52,10 @@ class MemoryJournal:
         """Nothing is open."""
 
 
+def _monotonic() -> int:
+    return monotonic_ns() // 1_000_000
+
+
 def _cut(log: deque[bytes], count: int) -> None:
     while len(log) > count:
         log.popleft()
@@ -62,10 +67,10 @@ def _number(packed: bytes) -> int:
 
 def _packed(entry: Entry) -> bytes:
     key = entry.key.encode()
-    return _head.pack(entry.number, entry.previous, len(key)) + key + entry.data.encode()
+    return _head.pack(entry.number, entry.previous, entry.time, len(key)) + key + entry.data.encode()
 
 
 def _unpacked(log: str, packed: bytes) -> Entry:
-    number, previous, length = _head.unpack_from(packed)
+    number, previous, time, length = _head.unpack_from(packed)
     end = _head.size + length
-    return Entry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode())
+    return Entry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode(), time)

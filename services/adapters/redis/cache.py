@@ -12,12 +12,15 @@ import msgspec
 from services.adapters.redis.server import client, reaching
 from services.adapters.wire import tag
 from services.core.model import Choice, Rate, State, key
+from services.core.stamps import MAX_SKEW
 
 KEPT = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
-# A writer that was paused may wake up with old news: the newer stays.
+# A writer that was paused may wake up with old news: the newer stays. But what is from the future, by this server's
+# clock, gives way to anything and takes nobody's place: `replaces` of core/stamps.py.
 PUT_NEWER = """
-local kept = redis.call('HGET', KEYS[1], 'time')
-if kept and tonumber(kept) > tonumber(ARGV[1]) then return 0 end
+local kept, new, clock = tonumber(redis.call('HGET', KEYS[1], 'time')), tonumber(ARGV[1]), redis.call('TIME')
+local latest = clock[1] * 1000 + ARGV[4]
+if kept and kept <= latest and (new < kept or new > latest) then return 0 end
 redis.call('HSET', KEYS[1], 'time', ARGV[1], 'body', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
@@ -55,7 +58,7 @@ class RedisCache:
                 for item in items:
                     kind, name = tag(type(item)), key(item)
                     pipe.sadd(f"{kind}s", name)
-                    pipe.eval(PUT_NEWER, 1, f"{kind}:{{{name}}}", item.time, msgspec.json.encode(item), KEPT)
+                    pipe.eval(PUT_NEWER, 1, f"{kind}:{{{name}}}", item.time, msgspec.json.encode(item), KEPT, MAX_SKEW)
                 await pipe.execute()
 
     async def rates(self) -> list[Rate]:

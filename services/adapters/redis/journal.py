@@ -1,6 +1,7 @@
 """The journal on Redis: a stream per log under `journal:{rates}`, whose ids are the entries' numbers."""
 
 from collections.abc import Mapping
+from time import monotonic_ns
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -9,7 +10,7 @@ from services.adapters.redis.server import client, reaching
 from services.core.journal import JOURNAL_BYTES, Entry, continued
 from services.core.retention import FEW, FORGOTTEN, Costs, Retention
 
-COSTS = Costs(log=5_000, entry=70)  # measured: a stream has a block of 4 kB at once
+COSTS = Costs(log=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
 
 
 class RedisJournal:
@@ -28,8 +29,8 @@ class RedisJournal:
                 await self._take_over(kind)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    fields = {"previous": entry.previous, "key": entry.key, "data": entry.data}
-                    most = self._retention.admit(entry)
+                    fields = {"previous": entry.previous, "key": entry.key, "data": entry.data, "time": entry.time}
+                    most = self._retention.admit(entry, _monotonic())
                     pipe.xadd(_key(entry.log), fields, _id(entry.number), maxlen=most, approximate=False)  # type: ignore[arg-type]
                 for log in {entry.log for entry in entries}:
                     pipe.expire(_key(log), FORGOTTEN)
@@ -53,14 +54,14 @@ class RedisJournal:
             lengths = await pipe.execute()
         for entry, length in zip(newest, lengths, strict=True):
             if length > FEW:
-                self._retention.follow(entry.log, entry.time)
-            self._trims[entry.log] = self._retention.admit(entry)
+                self._retention.follow(entry.log, _monotonic())
+            self._trims[entry.log] = self._retention.admit(entry, _monotonic())
         self._trims |= self._retention.trims()
         self._taken_over.add(kind)
 
-    def follow(self, log: str, now: int) -> None:
+    def follow(self, log: str) -> None:
         """Somebody follows this log."""
-        self._retention.follow(log, now)
+        self._retention.follow(log, _monotonic())
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
@@ -87,6 +88,10 @@ class RedisJournal:
         await self._redis.aclose()
 
 
+def _monotonic() -> int:
+    return monotonic_ns() // 1_000_000
+
+
 def _key(log: str) -> str:
     return f"journal:{{{log}}}"
 
@@ -98,7 +103,8 @@ def _id(number: int) -> str:
 
 def _entry(log: str, identifier: str, fields: Mapping[str, str]) -> Entry:
     milliseconds, _, rest = identifier.partition("-")
-    return Entry(log, int(milliseconds) * 1000 + int(rest), int(fields["previous"]), fields["key"], fields["data"])
+    number, time = int(milliseconds) * 1000 + int(rest), fields.get("time", milliseconds)  # older ones have none
+    return Entry(log, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
 
 
 def _refused(answer: RedisError) -> bool:

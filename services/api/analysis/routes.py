@@ -54,7 +54,7 @@ def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Ma
     from services.api.analysis.answers import Answers  # noqa: PLC0415
     from services.api.analysis.newest import Newest  # noqa: PLC0415
 
-    answers, now = Answers(listing, Newest(deps, pages, history)), deps.clock.now
+    answers, now = Answers(listing, Newest(deps, pages, history)), deps.clock.monotonic
     reads: Mapping[str, Front] = {
         "analysis": Brief(answers.one, now, SECOND, CACHED),
         "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, CACHED),

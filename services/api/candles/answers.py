@@ -14,12 +14,12 @@ CLOSED = b"public, max-age=60"
 
 
 class Ready(NamedTuple):
-    """An answer that is made of candles with openings in [since, until]."""
+    """An answer that is made of candles with openings in [since, until], and for how many ms it lasts."""
 
     series: Series
     since: int
     until: int
-    expires: int
+    lasts: int
     kept: Kept
 
 
@@ -27,15 +27,15 @@ class Answers:
     """A front. Questions that come while one like them is being answered wait for that answer."""
 
     def __init__(self, deps: Deps, build: Callable[[bytes], Coroutine[Any, Any, Ready]]) -> None:
-        self._build, self._now = build, deps.clock.now
-        self._shelf: Shelf[bytes, Ready] = Shelf(CACHED)
+        self._build, self._monotonic = build, deps.clock.monotonic
+        self._shelf: Shelf[bytes, tuple[int, Ready]] = Shelf(CACHED)  # each with when it expires
         self._once: Once[bytes, Ready] = Once()
         deps.hub.on_candle(self._heard)
 
     def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
         """The answer to a query string if it is kept; 304 when the client has it already."""
-        ready = self._shelf.get(query)
-        return ready.kept.answer(headers) if ready and ready.expires > self._now() else None
+        expires, ready = self._shelf.get(query) or (0, None)
+        return ready.kept.answer(headers) if ready and expires > self._monotonic() else None
 
     async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
         """The answer, made now. Raises KursError."""
@@ -43,13 +43,14 @@ class Answers:
         return ready.kept.answer(headers)
 
     async def _made(self, query: bytes) -> Ready:
-        ready = await self._build(query)
-        return self._shelf.put(query, ready, ready.kept.size + len(query))
+        began, ready = self._monotonic(), await self._build(query)
+        self._shelf.put(query, (began + ready.lasts, ready), ready.kept.size + len(query))
+        return ready
 
     def _heard(self, candle: Candle) -> None:
         """What holds a closed candle that is new or changed is answered anew."""
         if candle.closed:
-            for query, ready in self._shelf.items():
+            for query, (_, ready) in self._shelf.items():
                 if ready.series == candle.series and ready.since <= candle.bar.timestamp <= ready.until:
                     self._shelf.drop(query)
 

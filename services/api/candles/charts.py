@@ -36,10 +36,10 @@ class Charts:
         slots = await self._filled(question, candles) if question.fill != "none" else candles
         closed = settled(question.timeframe, period.until, now)
         changed = changes != self._pages.changes[series]  # what was read may be old already
-        expires = now + (CLOSED_MS if closed and not changed else FORMING_MS)
+        lasts = CLOSED_MS if closed and not changed else FORMING_MS
         since = period.since if period.since is not None else candles[0].bar.timestamp if candles else 0
         body = rows.body(str(series.instrument), series.timeframe, slots)
-        return Ready(series, since, period.until, expires, Kept(body, headers(series.exchange, closed), packs=True))
+        return Ready(series, since, period.until, lasts, Kept(body, headers(series.exchange, closed), packs=True))
 
     async def _understood(self, query: bytes, now: int) -> _Question:
         words = asked.words(query)

@@ -79,7 +79,7 @@ class Ledger:
         for hole, state in holes(coverage):
             why = reasons.lost(hole, lost)
             if state in MISSING:
-                about = standing(self._deps.hub, series.exchange, now)
+                about = standing(self._deps.hub, series.exchange, self._deps.clock.monotonic())
                 why += reasons.delayed(hole, self._sources.get(series[:2]), about, now)
             yield _gap(hole, state, why)
 

@@ -46,7 +46,7 @@ class Listing:
 
     async def symbols(self) -> Sequence[Symbol]:
         """All of them. Raises Unavailable."""
-        if self._read is None or self._deps.clock.now() - self._read >= KNOWN_MS:
+        if self._read is None or self._deps.clock.monotonic() - self._read >= KNOWN_MS:
             await self._once.make(False, self._look)
         return self._symbols
 
@@ -65,7 +65,7 @@ class Listing:
         try:
             return find(await self.symbols())
         except UnknownName:
-            if self._deps.clock.now() - (self._read or 0) < AGAIN_MS:
+            if self._read is not None and self._deps.clock.monotonic() - self._read < AGAIN_MS:
                 raise
         await self._once.make(True, self._look)
         return find(self._symbols)
@@ -73,7 +73,7 @@ class Listing:
     async def _look(self, anew: bool) -> None:
         """Read them, `anew` from the store whatever the cache has. Those who want them at once share the reading."""
         found = [] if anew else await self._cached()
-        self._symbols, self._read = found or await self._stored(), self._deps.clock.now()
+        self._symbols, self._read = found or await self._stored(), self._deps.clock.monotonic()
 
     async def _cached(self) -> list[Symbol]:
         try:

@@ -107,7 +107,7 @@ for call in CALLS:
 
 def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
     """The candles' addresses with what answers them."""
-    named, now = Symbols(listing), deps.clock.now
+    named, now = Symbols(listing), deps.clock.monotonic
     reads: Mapping[str, Front] = {
         "chart-data": Answers(deps, Charts(deps, listing, pages).build),
         "candles/coverage": Brief(Ledger(deps, listing).coverage, now, SECOND, 16),

@@ -33,11 +33,11 @@ class Udf:
 
     def __init__(self, deps: Deps, listing: Listing, pages: Pages) -> None:
         self._listing, self._pages = listing, pages
-        self._store, self._now = deps.store, deps.clock.now
+        self._store, self._now, self._monotonic = deps.store, deps.clock.now, deps.clock.monotonic
 
     def fronts(self) -> Mapping[str, Front]:
         """The protocol's addresses."""
-        return {f"/udf/{name}": Brief(_told(getattr(self, name)), self._now, KEPT_MS, CACHED) for name in CALLS}
+        return {f"/udf/{name}": Brief(_told(getattr(self, name)), self._monotonic, KEPT_MS, CACHED) for name in CALLS}
 
     async def config(self, _query: bytes) -> Kept:
         """What this datafeed can do."""

@@ -38,7 +38,7 @@ class History:
     """The candles of every series."""
 
     def __init__(self, deps: Deps, pages: Pages) -> None:
-        self._pages, self._store, self._now = pages, deps.store, deps.clock.now
+        self._pages, self._store, self._now, self._monotonic = pages, deps.store, deps.clock.now, deps.clock.monotonic
         self._shelf: Shelf[str, tuple[int, Past]] = Shelf(KEPT)
         deps.hub.on_candle(self._heard)
 
@@ -72,15 +72,15 @@ class History:
         return past if until >= now else _past(await self._store.candles(series, opening + 1, now, count))
 
     async def _page(self, series: Series, start: int) -> Past:
-        name, now = pages.key(series, start), self._now()
+        name, now, monotonic = pages.key(series, start), self._now(), self._monotonic()
         expires, past = self._shelf.get(name) or (0, None)
-        if past is not None and expires > now:
+        if past is not None and expires > monotonic:
             return past
         changes, end = self._pages.changes[series], start + (pages.page(series) or EVER)
         past = _past(await self._pages.candles(series, start, min(end - 1, now)))
         if changes == self._pages.changes[series]:  # else what was read may be old already
             over = end + pages.SETTLED_MS <= now
-            self._shelf.put(name, (now + (OVER_MS if over else FORMING_MS), past))
+            self._shelf.put(name, (monotonic + (OVER_MS if over else FORMING_MS), past))
         return past
 
     def _heard(self, candle: Candle) -> None:

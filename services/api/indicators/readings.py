@@ -58,11 +58,11 @@ class Readings:
         found = await self._found(question, past)
         closed = pages.settled(question.timeframe, question.until, now)
         changed = changes != self._pages.changes[series]  # what was read may be old already
-        expires = now + (CLOSED_MS if closed and not changed else FORMING_MS)
+        lasts = CLOSED_MS if closed and not changed else FORMING_MS
         trusted = past.closed.size and all(each.trusted is None for each in found.values())
         since = question.since(int(past.columns.time[0])) if trusted else 0
         kept = Kept(_body(series, past, found), headers(series.exchange, closed), packs=True)
-        return Ready(series, since, question.until, expires, kept)
+        return Ready(series, since, question.until, lasts, kept)
 
     async def _understood(self, query: bytes, now: int) -> _Question:
         words = candles_asked.words(query)

@@ -60,6 +60,6 @@ def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Ma
     readings = Readings(deps, listing, pages, history, Work(deps, history, Computed(deps)))
     reads: Mapping[str, Front] = {
         "indicators": Answers(deps, readings.build),
-        "indicators/catalog": Brief(described, deps.clock.now, HOUR, 1),
+        "indicators/catalog": Brief(described, deps.clock.monotonic, HOUR, 1),
     }
     return {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}

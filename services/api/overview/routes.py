@@ -6,9 +6,13 @@ from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
 from services.api.overview import schemas
+from services.api.selection import select
 from services.api.states import standing
 from services.core import routes
+from services.core.choice import chosen
+from services.core.errors import NothingFresh
 from services.core.model import Choice, State
+from services.hub import PRICER
 from services.ports import Deps
 from services.settings import Settings
 from services.web import Front, Headers, Kept, front_answer
@@ -40,7 +44,7 @@ async def directions(connection: HTTPConnection) -> Response:
     responses={304: UNCHANGED},
 )
 async def exchanges(connection: HTTPConnection) -> Response:
-    """State, last message, age per instrument, failovers, and why the one in use was chosen."""
+    """State, last message, age per instrument, failovers; what this replica answers with, and what the pricer chose."""
     return await front_answer(connection)
 
 
@@ -78,10 +82,11 @@ def _directions(settings: Settings) -> schemas.Directions:
 
 
 def _exchanges(deps: Deps) -> schemas.Exchanges:
-    now, hub = deps.clock.now(), deps.hub
-    known = [_state(standing(hub, name, now), now) for name in deps.settings.exchanges]
+    now, hub = deps.clock.monotonic(), deps.hub
+    by = deps.clock.now() - now  # what makes wall times of monotonic ones
+    known = [_state(standing(hub, name, now), now, by, name in hub.states) for name in deps.settings.exchanges]
     return schemas.Exchanges(
-        time=now, simulated=hub.market == b"simulated", in_use=_in_use(hub.choice), exchanges=known
+        time=now + by, simulated=hub.market == b"simulated", in_use=_in_use(deps, now, by), exchanges=known
     )
 
 
@@ -91,12 +96,12 @@ def _legs(legs: routes.Route) -> list[schemas.RouteLeg]:
     ]
 
 
-def _state(state: State, now: int) -> schemas.ExchangeState:
+def _state(state: State, now: int, by: int, heard: bool) -> schemas.ExchangeState:
     instruments = [
         schemas.InstrumentState(
             instrument=str(source.instrument),
             feed=source.feed,
-            received=source.received,
+            received=_wall(source.received, by),
             age_ms=_since(source.received, now),
             confirmed_age_ms=_since(source.confirmed, now),
         )
@@ -109,9 +114,10 @@ def _state(state: State, now: int) -> schemas.ExchangeState:
         transport=state.transport,
         host=state.host,
         reason=state.reason,
-        since=state.since,
-        received=state.received,
+        since=state.since + by,
+        received=_wall(state.received, by),
         age_ms=_since(state.received, now),
+        heard_age_ms=_since(state.time, now) if heard else None,
         reconnects=state.reconnects,
         instruments=instruments,
         history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,
@@ -119,16 +125,43 @@ def _state(state: State, now: int) -> schemas.ExchangeState:
     )
 
 
+def _wall(time: int | None, by: int) -> int | None:
+    return None if time is None else time + by
+
+
 def _since(time: int | None, now: int) -> int | None:
     return None if time is None else max(0, now - time)
 
 
-def _in_use(choice: Choice | None) -> schemas.InUse:
-    if choice is None:
-        return schemas.InUse(exchange=None, since=None, reason="nothing was chosen yet", failovers=0, recent=[])
+def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
+    """What this replica answers with, whatever the pricer chose when it was last heard."""
+    settings, choice = deps.settings, deps.hub.choice
+    try:
+        exchange = select(deps.hub, settings.directions, settings.exchanges, now, partial=True).exchange
+    except NothingFresh as nothing:
+        exchange, reason = None, str(nothing)
+    else:
+        reason = chosen(None, deps.hub.rates, settings.directions, settings.exchanges, now).reason
     recent = [
-        schemas.Switch(time=s.time, previous=s.previous, exchange=s.exchange, reason=s.reason) for s in choice.recent
+        schemas.Switch(time=s.time + by, previous=s.previous, exchange=s.exchange, reason=s.reason)
+        for s in (choice.recent if choice else ())
     ]
+    agreed = choice if choice and choice.exchange == exchange and exchange else None
     return schemas.InUse(
-        exchange=choice.exchange, since=choice.since, reason=choice.reason, failovers=choice.failovers, recent=recent
+        exchange=exchange,
+        since=agreed and agreed.since + by,
+        reason=agreed.reason if agreed else reason,
+        failovers=choice.failovers if choice else 0,
+        recent=recent,
+        pricer=_choice(choice, now, by, deps.hub.clock_fault(PRICER)),
+    )
+
+
+def _choice(choice: Choice | None, now: int, by: int, fault: str) -> schemas.PricerChoice:
+    if choice is None:
+        reason = "; ".join(filter(None, ["the pricer has not been heard", fault]))
+        return schemas.PricerChoice(exchange=None, since=None, reason=reason, age_ms=None)
+    reason = "; ".join(filter(None, [choice.reason, fault]))
+    return schemas.PricerChoice(
+        exchange=choice.exchange, since=choice.since + by, reason=reason, age_ms=_since(choice.time, now)
     )

@@ -84,6 +84,7 @@ class ExchangeState(BaseModel):
     since: int | None = Field(description="When it last connected or was lost")
     received: int | None = Field(description="The last message of any kind")
     age_ms: int | None
+    heard_age_ms: int | None = Field(description="Since its collector's last report, which comes each second")
     reconnects: int
     instruments: list[InstrumentState]
     history: Progress | None = Field(description="null: nobody has looked yet, or it has none")
@@ -101,14 +102,24 @@ class Switch(BaseModel):
     reason: str
 
 
-class InUse(BaseModel):
-    """The exchange that answers for all directions."""
+class PricerChoice(BaseModel):
+    """What the pricer chose, as this replica last heard it."""
 
     exchange: str | None
     since: int | None
     reason: str
-    failovers: int
+    age_ms: int | None = Field(description="Since the pricer said so; it does each second. null: it was not heard")
+
+
+class InUse(BaseModel):
+    """The exchange with which this replica answers for all directions: that of its `/v1/courses`."""
+
+    exchange: str | None
+    since: int | None = Field(description="null: it is not what the pricer chose")
+    reason: str
+    failovers: int = Field(description="The pricer's, as `recent`")
     recent: list[Switch]
+    pricer: PricerChoice
 
 
 class Exchanges(BaseModel):
@@ -130,6 +141,12 @@ class Exchanges(BaseModel):
                     "reason": "binance: stale, BTC-USDT from binance is 5.1 s old",
                 }
             ],
+            "pricer": {
+                "exchange": "deribit",
+                "since": 1795175990000,
+                "reason": "binance: stale, BTC-USDT from binance is 5.1 s old",
+                "age_ms": 420,
+            },
         },
         exchanges=[
             {
@@ -141,6 +158,7 @@ class Exchanges(BaseModel):
                 "since": 1795100000000,
                 "received": 1795176000100,
                 "age_ms": 23,
+                "heard_age_ms": 310,
                 "reconnects": 0,
                 "instruments": [
                     {

@@ -13,7 +13,7 @@ from services.api.streams.channels import Channel
 from services.api.streams.frames import News
 from services.api.streams.logs import Log
 from services.core.errors import Unavailable
-from services.core.journal import CHOICE, RATES, Entry, entered, log_of
+from services.core.journal import Entry, entered, log_of
 from services.core.model import Candle, Place, Placed, Reading, Series, Wish
 from services.ports import Deps
 from services.web import Once
@@ -104,19 +104,13 @@ class Fan:
         """How things stand on a channel, as far as it is at hand: entries that hold up to that number of the log."""
         if channel.series and log.newest is None:
             return [replace(log.last, number=number)] if log.last else []
-        return [entered(message, Place(number, number)) for message in self._newest(channel, log)]
+        place, now = Place(number, number), self._deps.clock.now()
+        return [entered(message, place, now) for message in self._newest(channel, log)]
 
     def _newest(self, channel: Channel, log: Log) -> list[Placed]:
-        found: list[Placed | None]
         if channel.series:
-            found = [log.newest]
-        elif log.name == RATES:
-            found = [self._hub.rates.get(channel.key)] if channel.key else [*self._hub.rates.values()]
-        elif log.name == CHOICE:
-            found = [self._hub.choice]
-        else:
-            found = [self._hub.states.get(log.name.partition(":")[2])]
-        return [message for message in found if message]
+            return [log.newest] if log.newest else []
+        return [*self._hub.sent(log.name, channel.key)]
 
     def _heard(self, message: Placed) -> None:
         place, log = message.place or Place(0, 0), self.log(log_of(message))

@@ -1,0 +1,108 @@
+"""Stamps of other processes' wall clocks, turned into this process's monotonic time when a message arrives.
+
+Two processes can compare nothing but wall time, and any wall clock may be wrong, or be set. So stamps are compared with
+our wall clock once, on arrival; from then on ages are counted by the monotonic clock.
+"""
+
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from services.core.model import Choice, Leg, Offer, Rate, Source, State, Switch
+
+MAX_SKEW = 2_000  # ms; what is stamped further ahead than this is not believed
+REPORTED = 5_000  # ms for which a wrong clock is reported after the last message that showed it
+JITTER = 50  # ms by which stamps of one moment may differ when they were made of monotonic time more than once
+DRIFT = 100  # ms that the wall clock may be slewed before our own stamps follow it
+M = TypeVar("M", Rate, State, Choice)
+
+
+class SenderClocks:
+    """How the wall clocks of other processes, by the sender's name, compare with ours. Times in ms."""
+
+    def __init__(self) -> None:
+        self._skews: dict[str, tuple[int, int]] = {}  # how far ahead, and when (monotonic) that was seen
+
+    def offset(self, sender: str, sent: int, wall: int, monotonic: int) -> int | None:
+        """What makes monotonic times of the stamps in a message that was sent just now.
+
+        None: it comes from the future, so nobody knows how old it is.
+        """
+        ahead = sent - wall
+        if -MAX_SKEW <= ahead <= MAX_SKEW:
+            if self._skews:
+                self._skews.pop(sender, None)
+        else:
+            self._skews[sender] = ahead, monotonic
+            if ahead > 0:
+                return None
+        return monotonic - wall - max(0, ahead)  # it was sent before it came: by so much the sender's clock is ahead
+
+    def offset_of_value(self, sender: str, received: int, wall: int, monotonic: int) -> int | None:
+        """The same for a value that may have been received long before it was sent."""
+        ahead = received - wall
+        if ahead > MAX_SKEW:
+            self._skews[sender] = ahead, monotonic
+            return None
+        return monotonic - wall - max(0, ahead)
+
+    def fault(self, sender: str, monotonic: int) -> str:
+        """What is wrong with a sender's clock, for a person to read; empty when nothing is known to be."""
+        ahead, seen = self._skews.get(sender, (0, 0))
+        if not ahead or monotonic - seen > REPORTED:
+            return ""
+        if ahead > 0:
+            return f"clock: {sender}'s stamps are {ahead / 1000:.0f} s ahead of this process's clock"
+        return f"clock: {sender}'s stamps are {-ahead / 1000:.0f} s behind this process's clock, or come late"
+
+
+class WallOffset:
+    """What makes wall times of monotonic ones. It moves only when the wall clock is set: stamps do not jitter."""
+
+    def __init__(self) -> None:
+        self._offset: int | None = None
+
+    def at(self, wall: int, monotonic: int) -> int:
+        """The offset now."""
+        if self._offset is None or abs(wall - monotonic - self._offset) > DRIFT:
+            self._offset = wall - monotonic
+        return self._offset
+
+
+def replaces(new: int, kept: int, now: int) -> bool:
+    """Whether what is stamped `new` takes the place of what is kept; what is from the future gives way to anything."""
+    return kept > now + MAX_SKEW or kept <= new <= now + MAX_SKEW
+
+
+def shifted(message: M, by: int) -> M:
+    """A message with all stamps of our clocks moved by so many ms; an exchange's own times stay."""
+    match message:
+        case Rate():
+            offers = tuple([_offer(offer, by) for offer in message.offers])
+            return replace(message, time=message.time + by, offers=offers)
+        case State():
+            times = {"time": message.time + by, "since": message.since + by, "received": _moved(message.received, by)}
+            return replace(message, **times, sources=tuple([_source(source, by) for source in message.sources]))
+        case Choice():
+            recent = tuple([_switch(switch, by) for switch in message.recent])
+            return replace(message, time=message.time + by, since=message.since + by, recent=recent)
+
+
+def _offer(offer: Offer, by: int) -> Offer:
+    return replace(offer, legs=tuple([_leg(leg, by) for leg in offer.legs]))
+
+
+def _leg(leg: Leg, by: int) -> Leg:
+    return replace(leg, received=leg.received + by, confirmed=leg.confirmed + by, expires=leg.expires + by)
+
+
+def _source(source: Source, by: int) -> Source:
+    return replace(source, received=_moved(source.received, by), confirmed=_moved(source.confirmed, by))
+
+
+def _switch(switch: Switch, by: int) -> Switch:
+    return replace(switch, time=switch.time + by)
+
+
+def _moved(time: int | None, by: int) -> int | None:
+    return None if time is None else time + by

@@ -1,0 +1,291 @@
+"""Wall clocks that are wrong or are set: of a collector, of the pricer, of a replica, of all of them.
+
+Each has a wall clock of its own; all share the true time, by which prices grow, so that an answer tells its own age.
+"""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from services import api
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.core.choice import pick
+from services.core.model import Choice, Feed, Rate, Source, State, Tick
+from services.core.rates import Book
+from services.core.routes import collected, table
+from services.hub import Hub
+from services.ports import Deps
+from services.pricer.jobs import limits
+from services.pricer.pricing import Pricing
+from services.settings import Settings
+from services.telling import Teller
+from services.web import Site, create_app
+from services.web.quota import PerClient
+
+SETTINGS = Settings(_env_file=None)
+START = 1_800_000_000
+HOUR, DAY = 3600, 86_400
+SENDERS = ("binance", "deribit", "coingecko")
+PARTS = (*SENDERS, "pricer", "replica")
+
+
+@dataclass
+class World:
+    """The true time, in seconds since the start."""
+
+    now: int = 0
+
+
+class Shifted:
+    """A process's clocks: the wall clock may be wrong."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.ahead = world, 0
+
+    def now(self) -> int:
+        return (START + self.world.now + self.ahead) * 1000
+
+    def monotonic(self) -> int:
+        return (self.world.now + 1_000) * 1000
+
+    async def sleep(self, seconds: float) -> None:
+        self.world.now += int(seconds)
+
+
+class Kurs:
+    """Collectors, the pricer and a replica, each with clocks of its own. Each second they say what they have."""
+
+    def __init__(self, **settings: int) -> None:
+        self.settings = Settings(_env_file=None, **settings)  # type: ignore[arg-type]
+        self.world = World()
+        self.clocks = {name: Shifted(self.world) for name in PARTS}
+        self.start_pricer([], None)
+        self.start_replica()
+        self.rates: dict[str, Rate] = {}
+        self.choice: Choice | None = None
+
+    def start_pricer(self, rates: list[Rate], choice: Choice | None) -> None:
+        routes = table(SENDERS, self.settings.directions, self.settings.assets)
+        self.pricing = Pricing(self._deps("pricer"), Book(routes, limits(self.settings)))
+        self.pricing.restore(rates, choice)
+
+    def start_replica(self) -> None:
+        self.replica = deps = self._deps("replica")
+        self.quota = PerClient(deps) if self.settings.api_rate_limit else None
+        site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://kurs")
+
+    def step(self, seconds: int, *parts: str) -> None:
+        for name in parts:
+            self.clocks[name].ahead += seconds
+
+    def second(self, *, pricer: bool = True) -> None:
+        """One second passes: everyone collects, the pricer prices, the replica hears of it."""
+        self.world.now += 1
+        for exchange in SENDERS:
+            self._collect(exchange)
+        for message in self.pricing.news(everything=True) if pricer else ():
+            self.replica.hub.put(message)
+            if isinstance(message, Rate):
+                self.rates[str(message.direction)] = message
+            else:
+                self.choice = message
+        for exchange in SENDERS:
+            self.replica.hub.put(self.states[exchange])
+
+    def _collect(self, exchange: str) -> None:
+        now = self.clocks[exchange].now()
+        instruments = collected(exchange, self.settings.directions, self.settings.assets, self.settings.symbols)
+        for instrument in instruments:
+            price = Decimal(1) if instrument.base.startswith("USD") else Decimal(100_000 + self.world.now)
+            self.pricing.see(Tick(exchange, instrument, now, price=price * (80 if instrument.quote == "RUB" else 1)))
+        sources = tuple(Source(instrument, Feed.LIVE, now, now) for instrument in instruments)
+        self.states = {
+            **getattr(self, "states", {}),
+            exchange: State(exchange, now, True, "socket", "", "", now, now, 0, False, sources),
+        }
+        self.pricing.see(self.states[exchange])
+
+    def _deps(self, name: str) -> Deps:
+        clock = self.clocks[name]
+        return Deps(self.settings, clock, MemoryBus(), MemoryCache(), None, Hub(clock), (), MemoryJournal())  # type: ignore[arg-type]
+
+    async def ask(self) -> "Answer":
+        answer = await self.client.get("/v2/courses?direction=BTC-USD")
+        body = json.loads(answer.text, parse_float=Decimal)
+        if answer.status_code != 200:
+            return Answer(answer.status_code, body["detail"])
+        (course,) = body["courses"]
+        priced = Decimal(course["value"]) - 100_000
+        since = self.clocks["replica"].now() - body["time"]  # the ages in an answer are as of its time
+        return Answer(200, body["exchanger"], int(self.world.now - priced), (course["age_ms"] + since) / 1000)
+
+
+@dataclass
+class Answer:
+    """What BTC-USD was answered with: how old the price really is, and how old it is said to be, in seconds."""
+
+    status: int
+    text: str
+    age: int = 0
+    told: float = 0
+
+
+@pytest.fixture
+def kurs() -> Kurs:
+    kurs = Kurs()
+    for _ in range(20):
+        kurs.second()
+    return kurs
+
+
+STEPS = pytest.mark.parametrize("step", [-HOUR, HOUR, DAY, -DAY], ids=lambda step: f"{step:+d}s")
+
+
+@pytest.mark.parametrize("step", [-HOUR, DAY])
+@pytest.mark.parametrize("part", ["pricer", "replica"])
+async def test_a_part_whose_clock_is_wrong_gives_nothing_old_says_why_and_is_over_it_at_once(
+    kurs: Kurs, step: int, part: str
+) -> None:
+    assert (await kurs.ask()).text == "binance"
+    kurs.step(step, part)
+    for passed in range(1, 130):
+        kurs.second()
+        answer = await kurs.ask()
+        if answer.status == 200:
+            assert passed <= 120
+            assert abs(answer.told - answer.age) <= 1
+        else:
+            assert passed > 5
+            way = "ahead of" if (step > 0) == (part == "pricer") else "behind"
+            assert f"the pricer's stamps are {abs(step)} s {way} this process's clock" in answer.text
+    assert answer.status == 503
+    kurs.step(-step, part)
+    kurs.second()
+    kurs.second()
+    answer = await kurs.ask()
+    assert (answer.status, answer.age) == (200, 0)
+
+
+@STEPS
+async def test_where_all_clocks_step_together_nothing_happens(kurs: Kurs, step: int) -> None:
+    for _ in range(2):
+        kurs.step(step, *PARTS)
+        for _ in range(10):
+            kurs.second()
+            answer = await kurs.ask()
+            assert (answer.status, answer.text) == (200, "binance")
+            assert answer.age <= 1
+            assert answer.told <= 1
+        step = -step
+
+
+@STEPS
+async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_back(kurs: Kurs, step: int) -> None:
+    kurs.step(step, "binance")
+    for _ in range(8):
+        kurs.second()
+        answer = await kurs.ask()
+        assert (answer.status, answer.age <= 5) == (200, True)
+    assert answer.text == "deribit"
+    other = (await kurs.client.get("/v2/courses?direction=BTC-USD")).json()["courses"][0]["others"][0]
+    assert "clock: binance's stamps are" in other["reason"]
+    exchanges = (await kurs.client.get("/v1/exchanges")).json()["exchanges"]
+    assert "clock: binance's stamps are" in exchanges[0]["reason"]
+    kurs.step(-step, "binance")
+    for _ in range(20):
+        kurs.second()
+    answer = await kurs.ask()
+    assert (answer.status, answer.text, answer.age) == (200, "binance", 0)
+
+
+async def test_what_was_kept_while_the_clock_was_ahead_passes_for_nothing_after_a_restart(kurs: Kurs) -> None:
+    kurs.step(DAY, *PARTS)
+    for _ in range(5):
+        kurs.second()
+    kept = list(kurs.rates.values())
+    assert kurs.choice
+    kurs.step(-DAY, *PARTS)
+    kurs.start_pricer(kept, kurs.choice)
+    kurs.start_replica()
+    kurs.replica.hub.restore([*kept, kurs.choice])
+    assert (await kurs.ask()).status == 503
+    assert not kurs.replica.hub.rates
+    kurs.second()
+    answer = await kurs.ask()
+    assert (answer.status, answer.age) == (200, 0)
+    assert kurs.choice.since <= kurs.clocks["pricer"].now()
+
+
+async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: Kurs) -> None:
+    kurs.step(2, "binance", "replica")
+    kurs.step(-1, "pricer")
+    kurs.second()
+    for _ in range(30):
+        kurs.second()
+        answer = await kurs.ask()
+        assert answer.status == 200
+        assert answer.age <= 5
+
+
+async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_pricer(kurs: Kurs) -> None:
+    for _ in range(30):
+        kurs.second(pricer=False)
+        said = (await kurs.client.get("/v1/exchanges")).json()
+        everything = pick(
+            kurs.replica.hub.rates,
+            SETTINGS.directions,
+            SETTINGS.exchanges,
+            kurs.clocks["replica"].monotonic(),
+            partial=True,
+        ).exchange
+        courses = (await kurs.client.get("/v1/courses")).json()["exchanger"]
+        assert said["in_use"]["exchange"] == courses == everything
+        assert said["exchanges"][0]["heard_age_ms"] == 0
+    assert courses == "coingecko"
+    assert "BTC-USDT from binance is 30.0 s old" in said["in_use"]["reason"]
+    assert said["in_use"]["since"] is None
+    assert said["in_use"]["pricer"]["exchange"] == "binance"
+    assert said["in_use"]["pricer"]["age_ms"] == 30_000
+    kurs.second()
+    said = (await kurs.client.get("/v1/exchanges")).json()["in_use"]
+    assert (said["exchange"], said["pricer"]["age_ms"], said["since"] is None) == ("binance", 0, False)
+
+
+async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window() -> None:
+    for step in (-HOUR, HOUR, DAY):
+        kurs = Kurs(api_rate_limit=3)
+        kurs.second()
+        served = []
+        for second in range(180):
+            if second == 30:
+                kurs.step(step, *PARTS)
+            kurs.second()
+            answer = await kurs.client.get("/v1/courses")
+            served.append(answer.status_code == 200)
+            if not served[-1]:
+                assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert 9 <= sum(served) <= 12, "3 a minute in three minutes and a bit"
+
+
+async def test_events_keep_their_own_time_and_their_order_whatever_is_done_to_the_clock() -> None:
+    kurs = Kurs()
+    deps = kurs.replica
+    teller, numbers, times = Teller(deps), list[int](), list[int]()
+    for step in (0, DAY, -DAY, -HOUR, HOUR):
+        kurs.step(step, "replica")
+        kurs.world.now += 1
+        time = deps.clock.now()
+        await teller.tell(Choice(time, None, time, f"at {time}"))
+        (newest,) = await deps.journal.newest("choice")
+        assert newest
+        numbers.append(newest.number)
+        times.append(newest.time - time)
+    assert times == [0] * 5
+    assert numbers == sorted(set(numbers))
+    read = await deps.journal.after("choice", numbers[0], 10)
+    assert read
+    assert [entry.number for entry in read] == numbers[1:]

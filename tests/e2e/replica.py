@@ -24,6 +24,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await echo(receive, send)
     elif scope["path"] == "/v1/stream":
         await stream(send)
+    elif scope["path"] == "/slow":
+        await asyncio.sleep(2)
+        await answer(scope, send)
     elif scope["type"] == "http":
         await answer(scope, send)
 
@@ -47,11 +50,12 @@ async def answer(scope: Scope, send: Send) -> None:
 
 
 async def stream(send: Send) -> None:
-    """One event at once, the next much later."""
+    """One event at once, and something every two seconds."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
-    await asyncio.sleep(30)
-    await send({"type": "http.response.body", "body": b"data: second\n\n"})
+    while True:
+        await asyncio.sleep(2)
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
 
 
 async def echo(receive: Receive, send: Send) -> None:

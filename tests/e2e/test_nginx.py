@@ -1,6 +1,7 @@
 """What nginx promises in front of two replicas: the real program, the project's files, and replicas that can die."""
 
 import asyncio
+import itertools
 import sys
 import time
 from collections import Counter
@@ -82,6 +83,72 @@ async def test_a_killed_replica_fails_no_request(site: Site, client: httpx.Async
         over.set()
     assert set(statuses) == {200}
     assert len(pids) == 4  # each replica served before and after
+
+
+async def test_a_replica_that_hangs_is_left_within_a_second(site: Site, client: httpx.AsyncClient) -> None:
+    """Its kernel goes on accepting connections for it."""
+    paths = [
+        "/v1/courses?hang={}",
+        "/v2/courses?n={}",
+        "/api/chart-data?n={}",
+        "/api/indicators?n={}",
+        "/v1/other?n={}",
+    ]
+    numbers = itertools.count()
+    site.replicas[0].pause()
+    try:
+        for path in paths * 8:
+            began = time.monotonic()
+            answer = await client.get(path.format(next(numbers)))
+            assert answer.status_code == 200
+            assert time.monotonic() - began < 1 + MARGIN
+        for _ in range(8):
+            began = time.monotonic()
+            async with client.stream("GET", "/v1/stream") as events:
+                assert await anext(events.aiter_text()) == "data: first\n\n"
+            async with websockets.connect(site.url.replace("http", "ws") + "/ws/chart-data", proxy=None) as socket:
+                await socket.send("here?")
+                assert await socket.recv() == "here?"
+            assert time.monotonic() - began < 2 * (1 + MARGIN)
+        began = time.monotonic()
+        assert (await client.get("/slow")).status_code == 200  # what takes its time is waited for, where it is made
+        assert time.monotonic() - began < 6
+    finally:
+        site.replicas[0].resume()
+
+
+async def test_live_clients_of_a_replica_that_hangs_are_cut_and_come_back_elsewhere(
+    site: Site, client: httpx.AsyncClient
+) -> None:
+    url = site.url.replace("http", "ws") + "/ws/chart-data"
+    async with client.stream("GET", "/v1/stream") as events, websockets.connect(url, proxy=None) as socket:
+        texts = events.aiter_text()
+        assert await anext(texts) == "data: first\n\n"
+        for replica in site.replicas:
+            replica.pause()
+        try:
+            began = time.monotonic()
+            with pytest.raises(httpx.HTTPError):
+                async for _ in texts:
+                    pass
+            with pytest.raises(websockets.ConnectionClosed):
+                await socket.recv()
+            assert time.monotonic() - began < 12
+            began = time.monotonic()
+            refused = [await client.get(path) for path in ("/v1/stream", "/v2/courses")]
+            assert [answer.status_code for answer in refused] == [503, 503]
+            assert all(answer.headers["retry-after"] == "1" for answer in refused)
+            assert time.monotonic() - began < 10
+        finally:
+            for replica in site.replicas:
+                replica.resume()
+    async with client.stream("GET", "/v1/stream") as events:
+        assert await anext(events.aiter_text()) == "data: first\n\n"
+
+
+async def test_what_is_slow_at_each_replica_is_waited_for(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/slow")).status_code == 200
+    assert (await client.post("/slow")).status_code == 503  # never twice
 
 
 async def test_if_none_match_is_answered_from_the_cache(client: httpx.AsyncClient) -> None:

@@ -12,7 +12,8 @@ from services.core.journal import Entry
 from services.web import TOO_SLOW
 
 HEARTBEAT_SECONDS, COMMENT_SECONDS = 30, 15
-CLOSE = 0x8  # the opcode
+PULSE_SECONDS = 2  # in which something is sent even so: a proxy soon sees that a replica hangs
+CLOSE, PONG = 0x8, 0xA  # opcodes
 RESTART = 4000  # a closing code, beside those of the protocol
 STOPS, SLOW = "this replica stops: connect again", "nothing was read for too long: connect again"
 
@@ -35,9 +36,9 @@ class Frames:
         return said(type=kind, channels=channels, reason=reason)
 
     def beat(self, second: int) -> bytes:
-        """A heartbeat."""
+        """A heartbeat; in between a pong that nobody asked for, which clients pass over (RFC 6455, 5.5.3)."""
         if (second + 1) % HEARTBEAT_SECONDS:
-            return b""
+            return b"" if (second + 1) % PULSE_SECONDS else PULSE
         return said(type="heartbeat", time=time.time_ns() // 1_000_000)
 
     def closing(self, slow: bool) -> bytes:
@@ -64,7 +65,9 @@ class Events:
 
     def beat(self, second: int) -> bytes:
         """A comment."""
-        return b"" if (second + 1) % COMMENT_SECONDS else chunk(b": beat\n\n")
+        if (second + 1) % COMMENT_SECONDS:
+            return b"" if (second + 1) % PULSE_SECONDS else EMPTY_COMMENT
+        return chunk(b": beat\n\n")
 
     def closing(self, slow: bool) -> bytes:
         """A last event, and the end of the answer."""
@@ -80,4 +83,5 @@ def _told(kind: str, words: dict[str, object]) -> bytes:
     return chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
 
 
+PULSE, EMPTY_COMMENT = framed(b"", PONG), chunk(b":\n\n")
 FRAMES, EVENTS = Frames(), Events()

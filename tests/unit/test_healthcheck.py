@@ -1,0 +1,76 @@
+"""The containers' health check: exit codes, and the end of a process that answers nothing."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHECK = Path(__file__).parents[2] / "services/healthcheck.py"
+# The container: a bare init, whose child is stopped, and the check beside them.
+CONTAINER = """
+import os, signal, subprocess, sys, time
+hung = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+os.kill(hung.pid, signal.SIGSTOP)
+began = time.monotonic()
+check = subprocess.Popen(sys.argv[1:])
+while check.poll() is None and hung.poll() is None:
+    time.sleep(0.1)
+hung.kill() if (ended := hung.poll()) is None else check.kill()
+print(ended, round(time.monotonic() - began))
+"""
+
+
+@contextmanager
+def served(answer: bytes) -> Iterator[str]:
+    """A port at which every connection is answered with that; b"": never."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(answer)
+
+        if answer:
+            threading.Thread(target=serve, daemon=True).start()
+        yield str(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def check(port: str) -> int:
+    env = {**os.environ, "KURS_PORT": port}
+    return subprocess.run([sys.executable, "-IS", str(CHECK)], env=env, timeout=60, check=False).returncode  # noqa: S603
+
+
+def test_ready_is_healthy_and_all_else_is_not() -> None:
+    with served(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert check(port) == 0
+    assert check(port) == 1
+    with served(b"HTTP/1.1 503 Service Unavailable\r\n\r\n") as port:
+        assert check(port) == 1
+
+
+def test_what_answers_nothing_is_ended() -> None:
+    unshare = shutil.which("unshare")
+    space = [unshare or "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if not unshare or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("no process of its own number 1 can be had here")
+    with served(b"") as port:
+        command = [*space, sys.executable, "-c", CONTAINER, sys.executable, "-IS", str(CHECK)]
+        env = {**os.environ, "KURS_PORT": port}
+        out = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=True).stdout  # noqa: S603
+    ended, seconds = out.split()[-2:]
+    assert int(ended) == -signal.SIGKILL
+    assert 15 <= int(seconds) <= 40

@@ -64,5 +64,5 @@ lock: .venv/ready
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
-	@$(BIN)/python -m compileall -q services migrations || true # else the first start does it
+	@$(BIN)/python -m compileall -q services migrations
 	@touch $@

@@ -1,0 +1,164 @@
+"""The first minute of a new clone: `make bench ONLY=first`.
+
+All of Kurs in one process on the simulated market, from an empty folder, with default settings: the seconds until it
+answers, until it has a thousand hours of BTCUSDT, until the whole default history is there; and how long its event loop
+stood still meanwhile. Alone, beside a busy loop on each core, and with a fifth of one core.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from loadtest import outcome
+from loadtest.outcome import Figures, Target
+from tests.servers import Server
+from tests.system import kurs
+
+HOURS = 1000
+LOOK = 0.25  # seconds between two looks
+SHARE = 0.2  # of one core
+SLICE = 0.01  # seconds between two decisions whether it may run
+CHART = f"/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit={HOURS}"
+LIMITS = {"alone": 60, "beside busy loops": 180, "with a fifth of a core": 400}  # seconds until it is given up
+
+
+def main() -> int:
+    """Run it all; 1 when a target is missed."""
+    found = dict[str, float]()
+    for name, around in (("alone", nullcontext), ("beside busy loops", busy), ("with a fifth of a core", nullcontext)):
+        print(f"{name} …", file=sys.stderr)
+        with around():
+            figures = first_minute(LIMITS[name], SHARE if name == "with a fifth of a core" else None)
+        found |= {f"{what}, {name}": value for what, value in figures.items()}
+    for name, value in found.items():
+        print(f"{name:60} {value:10,.2f}")
+    reached = targets(found)
+    print(*reached, sep="\n")
+    return outcome.told("first", Figures(outcome.machine(), found, reached))
+
+
+def targets(found: dict[str, float]) -> list[Target]:
+    """What Kurs promises. What was not reached in time has no figure: it took for ever."""
+    never = float("inf")
+    return [
+        Target("a thousand hours, s", found.get("a thousand hours, s, alone", never), most=10),
+        Target(
+            "a thousand hours with a fifth of a core, s",
+            found.get("a thousand hours, s, with a fifth of a core", never),
+            most=30,
+        ),
+        Target("the whole default history, s", found.get("all history, s, alone", never), most=60),
+        Target("longest that the event loop stood still, ms", found["longest stall, ms, alone"], most=100),
+    ]
+
+
+def first_minute(limit: float, share: float | None) -> dict[str, float]:
+    """Start it and watch until everything is there, or for `limit` seconds."""
+    with tempfile.TemporaryDirectory(prefix="kurs-first-") as folder:
+        process = kurs(Path(folder), KURS_DATA_DIR=f"{folder}/data")
+        began = time.monotonic()
+        process.launch()
+        try:
+            with throttled(process, share) if share else nullcontext():
+                return watched(process, began, began + limit)
+        finally:
+            process.stop()
+
+
+def watched(process: Server, began: float, end: float) -> dict[str, float]:
+    """When what was there, in seconds since `began`."""
+    left: dict[str, Callable[[], bool]] = {
+        "first answer, s": lambda: asked(process.url, "/livez") is not None,
+        "rates, s": lambda: asked(process.url, "/v1/courses") is not None,
+        "a thousand hours, s": lambda: len((asked(process.url, CHART) or {"candles": ()})["candles"]) >= HOURS,
+        "all history, s": lambda: complete(asked(process.url, "/v1/exchanges")),
+    }
+    found = dict[str, float]()
+    while left and time.monotonic() < end:
+        name, there = next(iter(left.items()))
+        if there():
+            found[name] = round(time.monotonic() - began, 2)
+            del left[name]
+        else:
+            time.sleep(LOOK)
+    if process.process:
+        used = psutil.Process(process.process.pid)
+        found["CPU, s"] = round(sum(used.cpu_times()[:2]), 2)
+        found["memory, MB"] = round(used.memory_info().rss / 2**20)
+    return {**found, "longest stall, ms": longest_stall(process.url)}
+
+
+def asked(url: str, path: str) -> Any:
+    """The answer; None while there is none."""
+    try:
+        with urllib.request.urlopen(url + path, timeout=30) as answer:  # noqa: S310  our own http URL
+            return json.load(answer)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return None
+
+
+def complete(exchanges: Any) -> bool:
+    """Whether every exchange says that nothing of its history is missing."""
+    amounts = [each["history"] for each in exchanges["exchanges"]] if exchanges else []
+    return bool(amounts) and all(each and each["missing"] == 0 for each in amounts)
+
+
+def longest_stall(url: str) -> float:
+    """The longest time that the process's event loop stood still, in ms, as it measured it."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310  our own http URL
+        found = re.search(r"^kurs_loop_longest_stall_seconds (\S+)", answer.read().decode(), re.MULTILINE)
+    if not found:
+        raise RuntimeError("the metrics do not tell of the event loop")
+    return round(float(found[1]) * 1000)
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """A loop that never rests for each core."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@contextmanager
+def throttled(process: Server, share: float) -> Iterator[None]:
+    """Stop and continue the process, so that it has no more than that share of one core."""
+    if not process.process:
+        raise RuntimeError("it does not run")
+    one, over = psutil.Process(process.process.pid), threading.Event()
+
+    def hold() -> None:
+        began = time.monotonic()
+        while not over.wait(SLICE):
+            used = sum(one.cpu_times()[:2])
+            (one.suspend if used > share * (time.monotonic() - began) else one.resume)()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+        one.resume()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

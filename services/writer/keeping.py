@@ -15,6 +15,7 @@ from services.writer.pace import Pace
 Step = Callable[[Book, int], Awaitable[Sequence[Item]]]
 RETRY_SECONDS = 0.5
 YOUNG = 60_000  # ms in which a predecessor's last batches come again
+TOLD = 500  # candles that are told at once: others have their turn in between
 IDLE = 3_000  # ms without a batch after which none is waiting
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,13 @@ class Keeping:
     async def _tell(self, candles: Sequence[Candle]) -> None:
         for candle in candles:
             metrics.SAVED.labels(candle.series.exchange).inc()
-        if news := self._pace.take(candles, self.deps.clock.monotonic()):
+        news = self._pace.take(candles, self.deps.clock.monotonic())
+        for start in range(0, len(news), TOLD):
             try:
-                await self._teller.tell(*news)
+                await self._teller.tell(*news[start : start + TOLD])
             except Unavailable as error:
-                log.warning("%d candles are saved, but not told: %s", len(news), error)
+                log.warning("%d candles are saved, but not told: %s", len(news) - start, error)
+                break
 
     @property
     def drained(self) -> bool:

@@ -4,18 +4,18 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql import bulk
 from services.adapters.sql import series as names
-from services.adapters.sql.dialect import insert
 from services.adapters.sql.tables import candles
 from services.core.model import Bar, Candle, Origin, Series
 
@@ -23,6 +23,7 @@ from services.core.model import Bar, Candle, Origin, Series
 Row = tuple[int, str, str, str, str, str, str, int, bool, str, int]
 
 ALL = 2**62
+CHUNK = 500  # rows that SQLite is given at once: others have their turn in between
 KEY = [column.name for column in candles.primary_key]
 PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
 ORIGINS = {origin.value: origin for origin in Origin}
@@ -58,13 +59,23 @@ async def save(connection: AsyncConnection, runs: Sequence[bulk.Run], frontier: 
     if connection.dialect.name == "postgresql":
         await bulk.save(connection, runs, frontier, now)
         return
-    new = insert(connection, candles)
+    items = ((run.key, candle) for run in runs for candle in run.candles)
+    while part := list(islice(items, CHUNK)):
+        await connection.exec_driver_sql(_SQLITE, [_row(key, candle, now) for key, candle in part])
+
+
+def _upsert() -> str:
+    """The statement for SQLite, written out once: SQLAlchemy would go through each of its values again, row by row."""
+    new = sqlite.insert(candles)
     statement = new.on_conflict_do_update(
         index_elements=KEY,
         set_={name: new.excluded[name] for name in VALUES},
         where=or_(*(candles.c[name] != new.excluded[name] for name in VALUES)),
     )
-    await connection.execute(statement, [_row(run.key, candle, now) for run in runs for candle in run.candles])
+    return str(statement.compile(dialect=sqlite.dialect()))
+
+
+_SQLITE = _upsert()
 
 
 async def rows(connection: AsyncConnection, series: Series, since: int, until: int, limit: int = ALL) -> Sequence[Row]:
@@ -141,8 +152,8 @@ def _of(question: Any, series: Series, since: int | None, until: int | None) -> 
     return question if until is None else question.where(candles.c.timestamp <= until)
 
 
-def _row(key: tuple[str, str, str], candle: Candle, now: int) -> dict[str, object]:
+def _row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:
+    """All columns, in their order."""
     bar = candle.bar
-    prices = [f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume)]
-    rest = bar.trades, candle.closed, candle.source.value, candle.revision, now
-    return dict(zip(candles.c.keys(), (*key, bar.timestamp, *prices, *rest), strict=True))
+    prices = (f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume))
+    return (*key, bar.timestamp, *prices, bar.trades, candle.closed, candle.source.value, candle.revision, now)

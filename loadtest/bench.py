@@ -15,7 +15,7 @@ def run(name: str) -> int:
     return int(import_module(f"loadtest.bench_{name}").main())
 
 
-NAMES = ("courses", "charts", "candles", "ticks", "indicators", "streams")
+NAMES = ("courses", "charts", "candles", "ticks", "indicators", "streams", "first")
 PARTS: Mapping[str, Callable[[], int]] = {name: partial(run, name) for name in NAMES}
 
 

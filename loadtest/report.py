@@ -23,6 +23,7 @@ KINDS = {  # that are on the page
     "ticks": Figures,
     "indicators": Figures,
     "streams": Streams,
+    "first": Figures,
     "load": Load,
 }
 

@@ -25,6 +25,7 @@ from sqlalchemy.engine import make_url
 from loadtest import outcome
 from loadtest.outcome import Figures, Target
 from services.adapters import sql
+from services.core.markets import SIMULATED
 from services.core.model import Instrument, Series
 from tests import servers
 from tests.system import kurs
@@ -119,7 +120,7 @@ async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> flo
     try:
         for process in running:
             await asyncio.to_thread(process.start)
-        store = await sql.connect(database)
+        store = await sql.connect(sql.address(database, SIMULATED))
         try:
             await _until(lambda: _built(store))
             seconds = time.perf_counter() - firehose.began

@@ -12,6 +12,7 @@ from services.adapters import rabbit
 from services.adapters.clock import SystemClock
 from services.core import routes
 from services.core.choice import chosen
+from services.core.markets import SIMULATED
 from services.core.model import Instrument, Tick
 from services.core.rates import Book, Limits
 from services.settings import Settings
@@ -37,7 +38,7 @@ def ticks(now: int, random: Random) -> list[Tick]:
 async def feed(url: str) -> None:
     """Publish until cancelled."""
     settings, clock, random = Settings(_env_file=None), SystemClock(), Random(1)
-    bus = await rabbit.connect(url)
+    bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs` runs the API
     book = Book(routes.table(settings.exchanges, settings.directions, settings.assets), Limits())
     choice = None
     while True:

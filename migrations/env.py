@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 
 from services import settings
 from services.adapters.sql.engine import make_engine
+from services.adapters.sql.markets import address
 from services.adapters.sql.tables import metadata
 from services.adapters.sql.years import ours
+from services.core.markets import LIVE, SIMULATED
 
 
 def run(connection: Connection) -> None:
@@ -22,7 +24,9 @@ def run(connection: Connection) -> None:
 
 async def run_from_command_line() -> None:
     """`alembic revision --autogenerate -m …`, `alembic current`, `alembic upgrade head`."""
-    engine = make_engine(settings.load().database)
+    known = settings.load()
+    market = SIMULATED if known.market == SIMULATED else LIVE
+    engine = make_engine(address(known.database(market), market))
     async with engine.begin() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from services.core.journal import log_of
+from services.core.markets import LIVE, Market
 from services.core.model import Candle, Choice, Message, Placed, Rate, State
 from services.core.stamps import JITTER, SenderClocks, shifted
 
@@ -26,12 +27,12 @@ class Hub:
     `version` grows with each change, so that a reader knows when to look again.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, market: Market = LIVE) -> None:
         self.version = 0
         self.rates: dict[str, Rate] = {}
         self.states: dict[str, State] = {}
         self.choice: Choice | None = None
-        self.market = b"live"  # or "simulated": what everything here comes from
+        self.market = market  # what everything here comes from
         self._clock = clock
         self._senders = SenderClocks()
         self._sent: dict[str, dict[str, Rate | State | Choice]] = {}  # as they came, by log and key
@@ -111,8 +112,6 @@ class Hub:
                 self.states[message.exchange] = shifted(message, by)
             case Choice():
                 self.choice = shifted(message, by)
-        if not isinstance(message, Choice):
-            self.market = b"simulated" if message.simulated else b"live"
         self.version += 1
 
 

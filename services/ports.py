@@ -1,6 +1,7 @@
 """What services need of the outside, in the domain's words. Adapters meet these shapes and inherit nothing."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -65,14 +66,20 @@ class Bus(Protocol):
         """All messages of these kinds from now on. Everyone sees them; who falls behind loses the oldest."""
 
     def work(
-        self, queue: str, *kinds: type[Message], size: int = 500
+        self, queue: str, *kinds: type[Message], size: int = 500, alone: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Message]]]:
         """Batches of up to `size` messages, each to one worker of `queue`; nothing is lost.
 
         Taking the next batch settles the last, so does leaving in peace; leaving by an exception gives it back. A
         message may come twice, and what was given back comes alone. What cannot be decoded, or was delivered
         `DELIVERIES` times in vain, goes to the dead-letter queue `<queue>.dead`. Raises ValueError for a queue that
-        is not in `QUEUES` with just these kinds.
+        is not in `QUEUES` with just these kinds. Who works `alone` begins when no other process works on the queue.
+        """
+
+    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Have a role, from when no other process on this bus has it; `waits` is told which one has.
+
+        The event is set as soon as the role is lost: another process may have it then.
         """
 
     async def waiting(self, queue: str) -> int:
@@ -203,6 +210,17 @@ class Store(Protocol):
 
     async def check_saving(self) -> None:
         """Prove that something can be saved: by how the last saves went, else by trying. Raises Unavailable."""
+
+    def hold(
+        self, role: str, waits: Callable[[str], None], elected: bool
+    ) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Have a role, from when no other process on this database has it, as `Bus.hold`.
+
+        `elected`: this process has it on the bus, so that an earlier one on that bus which has it still only hangs.
+        """
+
+    async def check(self) -> None:
+        """Whether it is this version's and this market's. Raises Unavailable, and Refused where it will never be."""
 
     async def ping(self) -> None:
         """Raises Unavailable."""

@@ -17,17 +17,19 @@ import msgspec
 import uvloop
 
 from services import archive, log, watch
-from services.adapters import sql
-from services.adapters.memory import MemoryBus
+from services.adapters.startup import until_up
 from services.clock_steps import report_clock_steps
-from services.connecting import connected
+from services.connecting import connected, migrate
 from services.core import routes
 from services.core.errors import Misconfigured
+from services.core.markets import LIVE, SIMULATED, Market
 from services.exchanges import EXCHANGES, chosen
 from services.ports import Deps
+from services.roles import Role
 from services.settings import Settings, load
 from services.watchdog import watching
 from services.web import Front, Site, Stream, create_app, describe
+from services.web.health import Check
 from services.web.quota import PerClient
 from services.web.server import Server, server_config
 
@@ -60,7 +62,7 @@ def main(words: Sequence[str]) -> int:
     log.setup(settings.log_level, settings.log_levels, secrets)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if list(words) == ["migrate"]:
-            runner.run(sql.migrate(settings.database))
+            runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
             return 0
         if list(words) == ["openapi"]:
             description = describe(part("api").ROUTERS)
@@ -100,11 +102,10 @@ async def run(settings: Settings, process: Process) -> int:
     market = await _market(settings, process)
     process = process._replace(services=_with_simulator(process.services, settings, market))
     exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
-    if market == "simulated":
+    if market == SIMULATED:
         exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
     async with AsyncExitStack() as stack:
-        deps = await connected(settings, exchanges, stack)
-        deps.hub.market = market.encode()
+        deps = await connected(settings, market, exchanges, stack, owns="writer" in process.services)
         stack.enter_context(watching())
         return await _served(deps, process, listener)
 
@@ -112,9 +113,12 @@ async def run(settings: Settings, process: Process) -> int:
 async def carried_out(settings: Settings, command: archive.Command) -> int:
     """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
     async with AsyncExitStack() as stack:
-        deps = await connected(settings, chosen(settings), stack)
-        jobs = part("writer").JOBS if command.publishes and isinstance(deps.bus, MemoryBus) else []
-        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(job(deps), name=job.__qualname__) for job in jobs}
+        works = command.publishes and settings.in_memory
+        market = settings.market if settings.market != "auto" else LIVE if command.publishes else None
+        deps = await connected(settings, market, chosen(settings), stack, owns=works)
+        writer = part("writer")
+        roles = [Role(writer.ROLE, writer.JOBS, deps, writes=True, patient=False)] if works else []
+        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(role.run(), name=role.name) for role in roles}
         asked = asyncio.create_task(command.run(deps), name="command")
         done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in (asked, *tasks):
@@ -142,31 +146,36 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-async def _market(settings: Settings, process: Process) -> str:
-    """ "live" or "simulated". Only who collects has to find out; of all exchanges, so that no two collectors differ."""
+async def _market(settings: Settings, process: Process) -> Market:
+    """What the settings say. To find out is only for a process that has nobody who could find otherwise."""
     if settings.market != "auto":
         return settings.market
-    if "collector" not in process.services:
-        return "live"
+    if "collector" not in process.services or not settings.in_memory:
+        return LIVE
     if await part("collector.reach").reachable(chosen(settings), REACH_SECONDS):
-        return "live"
+        return LIVE
     logger.warning("no exchange can be reached: running on the SIMULATOR; these are not the rates of any real market")
-    return "simulated"
+    return SIMULATED
 
 
-def _with_simulator(services: tuple[str, ...], settings: Settings, market: str) -> tuple[str, ...]:
-    needed = market == "simulated" and not settings.simulator_url and "collector" in services
+def _with_simulator(services: tuple[str, ...], settings: Settings, market: Market) -> tuple[str, ...]:
+    needed = market == SIMULATED and not settings.simulator_url and "collector" in services
     return (*services, "simulator") if needed and "simulator" not in services else services
 
 
 async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
     modules = [part(name) for name in process.services]
+    roles = _roles(deps, modules)
     quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
-    server = Server(server_config(create_app(deps, _site(deps, modules, quota))))
+    server = Server(server_config(create_app(deps, _site(deps, modules, roles, quota))))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
-    jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for module in modules for job in module.JOBS]
+    free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
+    jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
+    jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
+    if any(_needs(module) for module in modules):
+        jobs.append(asyncio.create_task(_try_servers(deps), name="servers"))
     if quota:
         jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
     stop = asyncio.create_task(_signalled(), name="signal")
@@ -188,6 +197,25 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     return 0 if stop in done else _failed(done)
 
 
+def _roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
+    """What only one process may do. With a bus of its own a process does all of it or nothing: parts would not meet."""
+    alone = [module for module in modules if hasattr(module, "ROLE")]
+    if alone and deps.settings.in_memory:
+        return [Role(part("writer").ROLE, [job for module in alone for job in module.JOBS], deps, writes=True)]
+    return [Role(module.ROLE, module.JOBS, deps, writes="store" in _needs(module)) for module in alone]
+
+
+async def _try_servers(deps: Deps) -> None:
+    """End the process if one of its servers refuses it: waiting would not change that. Raises Misconfigured."""
+    await asyncio.gather(*map(until_up, (deps.bus.ping, deps.cache.ping, deps.store.check)))
+    await asyncio.Event().wait()
+
+
+def _needs(module: ModuleType) -> Sequence[str]:
+    needs: Sequence[str] = getattr(module, "NEEDS", ("bus",))
+    return needs
+
+
 def _failed(done: set[asyncio.Task[Any]]) -> int:
     """1, with the reason in the log. Raises what a job says of the configuration: a restart would not mend that."""
     for task in done:
@@ -206,18 +234,20 @@ async def _signalled() -> None:
     logger.info("stopping")
 
 
-def _site(deps: Deps, modules: Sequence[ModuleType], quota: PerClient | None) -> Site:
+def _site(deps: Deps, modules: Sequence[ModuleType], roles: Sequence[Role], quota: PerClient | None) -> Site:
     """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (parts it is unready
-    without).
+    without), ROLE (only one process may run its jobs).
     """
-    checks = {"bus": deps.bus.ping, "cache": deps.cache.ping, "journal": deps.journal.ping, "store": deps.store.ping}
+    checks: dict[str, Check] = {"bus": deps.bus.ping, "cache": deps.cache.ping}
+    checks |= {"journal": deps.journal.ping, "store": deps.store.ping}
+    checks |= {f"role {role.name}": role.check for role in roles}
     fronts, streams, costs = dict[str, Front](), dict[str, Stream](), dict[str, int]()
     for module in modules:
         fronts |= getattr(module, "FRONTS", _none)(deps)
         streams |= getattr(module, "STREAMS", _none)(deps)
         checks |= getattr(module, "CHECKS", _none)(deps)
         costs |= getattr(module, "COSTS", {})
-    needed = frozenset(part for module in modules for part in getattr(module, "NEEDS", ("bus",)))
+    needed = frozenset(part for module in modules for part in _needs(module))
     if "saving" in needed:
         checks["saving"] = deps.store.check_saving
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from services.core.errors import Misconfigured
 from services.core.journal import JOURNAL_BYTES
+from services.core.markets import LIVE, Market
 from services.core.model import Instrument
 from services.environment import SecretFiles, environment_name, refuse_misspelt, told
 
@@ -80,7 +81,8 @@ class Settings(BaseSettings):
     )
 
     market: Literal["auto", "live", "simulated"] = Field(
-        "auto", description="live: the exchanges; simulated: the simulator; auto: live if reachable, else simulated"
+        "auto",
+        description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), else simulated",
     )
     exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
         ("binance", "deribit", "coingecko"), min_length=1, description="The exchanges, the preferred one first"
@@ -222,10 +224,15 @@ class Settings(BaseSettings):
             raise ValueError("KURS_COINGECKO_KEY needs KURS_COINGECKO_PLAN (demo or pro): host and key must match")
         return self
 
+    def database(self, market: Market) -> str:
+        """The URL of a market's database, with the default filled in: a file for each."""
+        name = "kurs.db" if market == LIVE else f"kurs-{market}.db"
+        return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / name}"
+
     @property
-    def database(self) -> str:
-        """The database's URL, with the default filled in."""
-        return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / 'kurs.db'}"
+    def in_memory(self) -> bool:
+        """Whether the bus ends with this process: then it is alone."""
+        return self.rabbitmq_url.get_secret_value().startswith("memory")
 
     @classmethod
     def settings_customise_sources(

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from services.complaints import Complaints
 from services.core.errors import Unavailable
 from services.core.journal import Entry, entered, log_of, told
+from services.core.markets import next_number
 from services.core.model import Candle, Message, Place, Placed, Reading
 from services.ports import Bus, Clock, Deps, Journal
 
@@ -25,6 +26,7 @@ class Teller:
         self._bus: Bus = deps.bus
         self._journal: Journal = deps.journal
         self._clock: Clock = deps.clock
+        self._market = deps.hub.market
         self._last: dict[str, int] = {}  # the last number of each log
         self._said: dict[str, dict[str, str]] = {}  # by log and key
         self._unkept: list[Entry] = []  # said, but not in the journal yet
@@ -93,7 +95,7 @@ class Teller:
                 known.clear()
             known[key] = said
         previous, now = self._last[name], self._clock.now()
-        place = Place(max(now * 1000, previous + 1), previous)
+        place = Place(next_number(now, previous, self._market), previous)
         self._last[name] = place.number
         published = {"published": now} if isinstance(message, Candle | Reading) else {}
         placed = replace(message, place=place, **published)

@@ -1,6 +1,7 @@
 """Kurs as an operator runs it: real processes, on the simulator, in one piece or split over real servers."""
 
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -10,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from services.adapters import sql
+from services.core.markets import SIMULATED
 from tests import nginx
 from tests.servers import Private, Server, free_port
 from tests.shifted_clock import ShiftedClock
 
 NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
+ROOT = Path(__file__).parents[1]
 QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
 
 
@@ -38,6 +42,14 @@ def twin(process: Server) -> Server:
     """Another process of the same words and settings, not started yet."""
     env = {name: value for name, value in process.env.items() if name != "KURS_PORT"}
     return kurs(process.folder.parent, *process.name.split()[1:], **env)
+
+
+def command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What `kurs …` says and how it ends. It reads no .env."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
+    line = [sys.executable, "-m", "services", *words]
+    told = {**known, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
 
 
 def answers(url: str) -> bool:
@@ -72,7 +84,7 @@ def whole(folder: Path, env: Mapping[str, str] = QUICK, clock: ShiftedClock | No
     try:
         for each in processes.values():
             each.start()
-        database = f"sqlite+aiosqlite:///{folder / 'data' / 'kurs.db'}"
+        database = f"sqlite+aiosqlite:///{folder / 'data' / 'kurs-simulated.db'}"
         yield System(process.url, simulator, database, processes)
     finally:
         for each in reversed(processes.values()):
@@ -118,8 +130,9 @@ def split(
         port = free_port()
         (room := here.folder / f"nginx{port}").mkdir()  # nginx may run as another user, to whom `folder` is closed
         balancer = nginx.start(room, port, replicas)
+        database = sql.address(urls["DATABASE_URL"], SIMULATED)
         servers = {"nginx": balancer, "postgres": here.postgres, "redis": here.redis, "rabbit": here.rabbit}
-        yield System(balancer.url, f"{simulator.url}/simulator", urls["DATABASE_URL"], processes, servers)
+        yield System(balancer.url, f"{simulator.url}/simulator", database, processes, servers)
     finally:
         for server in filter(None, [balancer, *reversed(processes.values())]):
             server.stop()

@@ -5,3 +5,4 @@ from services.analyst.jobs import analyse, forget
 
 JOBS = [analyse, forget]
 NEEDS = ("bus", "store", "saving")
+ROLE = "analyst"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from services.archive.command import Command
 from services.core import times
 from services.core.errors import BadFile, BadRange, Misconfigured, unknown_name
+from services.core.markets import Market
 from services.core.model import Candle, Series
 from services.core.symbols import find, split
 from services.core.timeframes import TIMEFRAMES
@@ -31,6 +32,7 @@ COLUMNS = (
     "kind",
     "source",
     "revision",
+    "market",
 )
 AMOUNTS = COLUMNS[1:7]
 DIGITS, PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
@@ -66,12 +68,17 @@ async def exported(asked: _Asked, deps: Deps) -> int:
     if since > until:
         raise BadRange(f"from, {times.written(since)}, is after to, {times.written(until)}")
     count, expected = 0, TIMEFRAMES[series.timeframe].expected(max(since, first), min(until, last))
-    with _whole(asked.file) as part, FORMATS[asked.format](part) as write, Meter(asked.file.name, expected) as meter:
+    with (
+        _whole(asked.file) as part,
+        FORMATS[asked.format](part, deps.hub.market) as write,
+        Meter(asked.file.name, expected) as meter,
+    ):
         async for candles in _pages(deps.store, series, since, until):
             write(candles)
             count += len(candles)
             meter.at(count, f"{count} candles")
-    print(f"{asked.file}: {count} candles of {series.exchange} {series.instrument} {series.timeframe}")  # noqa: T201
+    told = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
+    print(f"{asked.file}: {told}")  # noqa: T201  this is the answer
     return 0
 
 
@@ -117,15 +124,15 @@ def _whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _csv(path: Path) -> Iterator[Write]:
+def _csv(path: Path, market: Market) -> Iterator[Write]:
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
-        yield lambda candles: rows.writerows(_row(candle, _plain) for candle in candles)
+        yield lambda candles: rows.writerows((*_row(candle, _plain), market) for candle in candles)
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Write]:
+def _parquet(path: Path, market: Market) -> Iterator[Write]:
     try:
         import pyarrow as arrow  # noqa: PLC0415  large, and only this needs it
         from pyarrow import parquet  # noqa: PLC0415
@@ -136,7 +143,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     schema = arrow.schema([(name, amount if name in AMOUNTS else kinds.get(name, text)) for name in COLUMNS])
 
     def write(candles: Sequence[Candle]) -> None:
-        columns = zip(*(_row(candle, lambda value: value) for candle in candles), strict=True)
+        columns = zip(*((*_row(candle, lambda value: value), market) for candle in candles), strict=True)
         try:
             arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
         except arrow.ArrowInvalid as error:
@@ -158,4 +165,4 @@ def _plain(value: Decimal) -> str:
     return f"{value:f}"
 
 
-FORMATS: Mapping[str, Callable[[Path], Any]] = {"csv": _csv, "parquet": _parquet}
+FORMATS: Mapping[str, Callable[[Path, Market], Any]] = {"csv": _csv, "parquet": _parquet}

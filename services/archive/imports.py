@@ -32,6 +32,7 @@ async def imported(files: Sequence[Path], deps: Deps) -> int:
         count = await _handed_over(deps, dump)
         print(f"{dump.path.name}: {count} candles of {dump.series.instrument} {dump.series.timeframe}")  # noqa: T201
     await _taken(deps)
+    print(f"into the {deps.hub.market} market")  # noqa: T201
     return 0
 
 

@@ -37,7 +37,7 @@ async def verified(name: str | None, deps: Deps) -> int:
         fault = await fault_in(deps.store, series, seals)
         days, broken = days + len(seals), broken + bool(fault)
         print(f"{_titled(series)}: {fault or f'{len(seals)} days as sealed'}")  # noqa: T201  this is the answer
-    print(f"{len(kept)} series, {days} days, {broken} broken")  # noqa: T201
+    print(f"{deps.hub.market} market: {len(kept)} series, {days} days, {broken} broken")  # noqa: T201
     return 1 if broken else 0
 
 

@@ -15,6 +15,10 @@ class Unavailable(KursError):
     """A part that Kurs needs does not answer."""
 
 
+class Refused(Unavailable):
+    """A part that Kurs needs refuses it, which waiting does not change."""
+
+
 class Misconfigured(KursError):
     """The configuration cannot be used."""
 

@@ -3,3 +3,4 @@
 from services.pricer.jobs import price
 
 JOBS = [price]
+ROLE = "pricer"

@@ -15,7 +15,10 @@ AGAIN = frozenset({429, 502, 503, 504})  # answers that may be others soon
 
 
 class Event(NamedTuple):
-    """One event. `name`: its channel, or "reset", "skipped", "closing". Numbers that are no integers are text."""
+    """One event. `name`: its channel, or "reset", "skipped", "closing", or "market" when it changes.
+
+    Numbers that are no integers are text.
+    """
 
     name: str
     said: dict[str, Any]
@@ -39,12 +42,15 @@ async def followed(
     """
     address = f"{stream.url.rstrip('/')}/v1/stream"
     query: dict[str, str] = {"channels": ",".join(stream.channels), "timer": f"{stream.seconds:g}"}
-    last, pauses = "", delays(0.25, 10)
+    last, market, pauses = "", "live", delays(0.25, 10)
     while True:
         headers = {"last-event-id": last} if last else {}
         try:
             async with client.stream("GET", address, params=query, headers=headers, timeout=SILENCE_SECONDS) as answer:
                 await _accepted(answer)
+                if (known := answer.headers.get("kurs-market", market)) != market:
+                    market = known
+                    yield Event("market", {"reason": market})
                 async for event in events(answer.aiter_text()):
                     pauses, last = delays(0.25, 10), event.id or last
                     yield event

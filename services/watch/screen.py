@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.core import times
+from services.core.markets import LIVE
 from services.watch.events import Event
 from services.watch.words import Line, line, sentence
 
@@ -58,6 +59,7 @@ class Board:
     def __init__(self, console: Console) -> None:
         self._rows: dict[str, tuple[Line, str]] = {}
         self._note = "connecting …"
+        self._market = LIVE
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=DRAWN_PER_SECOND)
 
     def __enter__(self) -> Self:
@@ -69,6 +71,9 @@ class Board:
 
     def show(self, event: Event) -> None:
         """Take it in; the next drawing has it."""
+        if event.name == "market":  # what was told so far is of the other one
+            self._rows.clear()
+            self._market = event.said["reason"]
         told = line(event)
         if told is None:
             self._note = sentence(event)
@@ -82,7 +87,8 @@ class Board:
         self._note = text
 
     def _table(self) -> Table:
-        table = Table("", "value", "at", "", box=None, caption=Text(self._note), caption_justify="left")
+        market = "" if self._market == LIVE else f"{self._market} market"
+        table = Table("", "value", "at", market, box=None, caption=Text(self._note), caption_justify="left")
         for told, style in self._rows.values():
             at = times.written(told.time)[11:19] if told.time else ""
             table.add_row(told.name, Text(told.value, style), at, Text(told.more, "dim"))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from services.core import times
 from services.watch.events import Event
 
-NOTICES = frozenset({"reset", "skipped", "closing"})
+NOTICES = frozenset({"reset", "skipped", "closing", "market"})
 UNKNOWN = "—"
 
 

@@ -35,7 +35,8 @@ class Edge:
     """Wraps an app. The site's ready answers need no routing."""
 
     def __init__(self, app: ASGIApp, site: Site, hub: Hub, pages: Pages, requests: Requests) -> None:
-        self._app, self._hub, self._pages, self._requests = pages.before(app), hub, pages, requests
+        self._app, self._pages, self._requests = pages.before(app), pages, requests
+        self._market = hub.market.encode()
         self._fronts, self._quota, self._streams, self._costs = site.fronts, site.quota, site.streams, site.costs
         self._addresses, self._making = site.addresses, ConcurrencyLimiter(AT_ONCE, WAITING)
         self._logged: dict[int, int] = {}  # by level, the second of its last line
@@ -186,7 +187,7 @@ class Edge:
         given = asked.get(b"x-request-id")
         if given is None or len(given) > ID_LENGTH or not given.replace(b"-", b"").isalnum():
             given = self._prefix + b"%x" % next(self._numbers)
-        return [(b"x-request-id", given), (b"kurs-market", self._hub.market)]
+        return [(b"x-request-id", given), (b"kurs-market", self._market)]
 
     def _settle(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
         """Count the request, and log it if it failed or was slow."""

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from services.core.errors import KursError
 
-Check = Callable[[], Awaitable[None]]
-"""Raises a KursError that says what is wrong."""
+Check = Callable[[], Awaitable[str | None]]
+"""May answer what is worth knowing of it. Raises a KursError that says what is wrong."""
 
 SECONDS = 2
 
@@ -66,9 +66,9 @@ def router(checks: Mapping[str, Check], needed: frozenset[str], registry: Collec
 async def _part(check: Check, needed: bool) -> Part:
     try:
         async with asyncio.timeout(SECONDS):
-            await check()
+            detail = await check()
     except TimeoutError:
         return Part(ok=False, needed=needed, detail=f"no answer within {SECONDS} s")
     except KursError as error:
         return Part(ok=False, needed=needed, detail=str(error))
-    return Part(ok=True, needed=needed)
+    return Part(ok=True, needed=needed, detail=detail or "")

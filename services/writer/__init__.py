@@ -4,3 +4,4 @@ from services.writer.jobs import keep_candles, keep_rates
 
 JOBS = [keep_candles, keep_rates]
 NEEDS = ("bus", "store", "saving")
+ROLE = "writer"

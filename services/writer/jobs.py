@@ -27,7 +27,7 @@ async def keep_candles(deps: Deps) -> None:
     async with asyncio.TaskGroup() as group:
         for work in (_hear_states, _close_silent_minutes, _seal_days, _tell_forming):
             group.create_task(work(keeping))
-        async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH) as batches:
+        async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH, alone=True) as batches:
             async for batch in batches:
                 keeping.taken = deps.clock.monotonic()
                 await keeping.change(partial(_taken, batch))

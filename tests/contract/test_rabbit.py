@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 
 from services.adapters.rabbit import connect
-from services.core.errors import Unavailable
+from services.core.errors import Misconfigured, Refused, Unavailable
 from services.core.model import Gap
 from tests import servers
 from tests.contract.traffic import (
@@ -75,14 +75,12 @@ async def test_a_broker_that_hangs_is_said_to_be_unavailable_and_then_is_not(
         assert gaps(2)[0] in flat(await worked(bus, queue, 2))
 
 
-async def test_who_listens_waits_for_the_broker_and_who_publishes_is_told(
-    rabbit: servers.Rabbit, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_who_listens_waits_for_the_broker_and_who_publishes_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async def listen() -> None:
         async with bus.live(Gap):
             pass
 
-    bus = await connect(rabbit.url.replace("guest:guest", "guest:a-secret"))
+    bus = await connect(f"amqp://guest:a-secret@127.0.0.1:{servers.free_port()}/")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(listen(), 3)
     with pytest.raises(Unavailable, match="RabbitMQ") as refused:
@@ -90,4 +88,17 @@ async def test_who_listens_waits_for_the_broker_and_who_publishes_is_told(
     assert "RabbitMQ" in caplog.text
     assert len(caplog.records) < 6
     assert "a-secret" not in caplog.text + str(refused.value)
+    await bus.close()
+
+
+@pytest.mark.parametrize(("wrong", "said"), [("guest:a-secret@", "password"), ("/nowhere", "virtual host")])
+async def test_who_is_refused_does_not_wait(rabbit: servers.Rabbit, wrong: str, said: str) -> None:
+    url = rabbit.url.replace("guest:guest@", wrong) if "@" in wrong else rabbit.url.removesuffix("/") + wrong
+    bus = await connect(url)
+    with pytest.raises(Misconfigured, match=f"RabbitMQ.*{said}.*RABBITMQ_URL") as refused:
+        async with asyncio.timeout(10), bus.live(Gap):
+            pass
+    with pytest.raises(Refused):
+        await bus.ping()
+    assert "a-secret" not in str(refused.value)
     await bus.close()

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import Instrument, State, Tick
 from services.core.rates import Book, Limits
 from services.core.routes import table
@@ -51,10 +52,10 @@ class Turning:
 class World:
     """One replica that hears what the test says."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, market: Market = LIVE, **settings: Any) -> None:
         self.clock = Turning()
         self.settings = Settings(_env_file=None, **settings)
-        bus, hub = MemoryBus(), Hub(self.clock)
+        bus, hub = MemoryBus(), Hub(self.clock, market)
         self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
         self.book = Book(table(self.settings.exchanges, self.settings.directions, self.settings.assets), Limits())
         self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
@@ -240,12 +241,14 @@ async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
         assert (await world.get("/v1/courses?direction=BTC-RUB")).status_code == 503
 
 
-async def test_everything_from_a_simulated_market_says_so(world: World) -> None:
+async def test_everything_from_a_simulated_market_says_so_from_the_first_answer_on(world: World) -> None:
     assert (await world.get("/v1/courses")).headers["kurs-market"] == "live"
-    world.book.see(State("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
-    world.say("binance", "coingecko")
+    world = World(SIMULATED)
     for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):
         assert (await world.get(path)).headers["kurs-market"] == "simulated"
+    world.book.see(State("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
+    world.say("binance", "coingecko")
+    assert (await world.get("/v1/courses")).headers["kurs-market"] == "simulated"
     assert (await world.get("/v2/courses")).json()["simulated"] is True
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ class MemoryBus:
 
     @asynccontextmanager
     async def work(
-        self, queue: str, *kinds: type[Message], size: int = 500
+        self, queue: str, *kinds: type[Message], size: int = 500, alone: bool = False
     ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
         """Batches of up to `size` messages, each to one worker of `queue`."""
         if self._queues.get(queue) != kinds:
@@ -131,6 +131,11 @@ class MemoryBus:
         for message in messages:
             await self._backlogs[queue].put(message)
         return len(messages)
+
+    @asynccontextmanager
+    async def hold(self, role: str, waits: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:
+        """Have a role. There is no other process on this bus."""
+        yield asyncio.Event()
 
     async def ping(self) -> None:
         """Nothing lies in between."""

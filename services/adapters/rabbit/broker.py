@@ -15,13 +15,19 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import (
+    AuthenticationError,
+    ChannelAccessRefused,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
 from pamqp.common import FieldTable
 
 from services.adapters.wire import tag
-from services.core.errors import Unavailable
+from services.core.errors import Refused, Unavailable
+from services.core.markets import LIVE, Market
 from services.ports import Kinds
 
-EXCHANGE = "kurs"
 SECONDS = 5  # how long the broker is waited for
 HEARTBEAT = 5  # seconds; who misses three is taken for dead
 LOST = (AMQPError, ChannelInvalidStateError, OSError)
@@ -44,12 +50,22 @@ class Broker:
     url: str = field(repr=False)  # it may hold a password
     queues: Mapping[str, Kinds]
     deliveries: int
+    market: Market = LIVE
+
+    @property
+    def exchange(self) -> str:
+        """The market's exchange."""
+        return self.named("kurs")
+
+    def named(self, name: str) -> str:
+        """What is called so in this market: a name of its own for each."""
+        return name if self.market == LIVE else f"{name}-{self.market}"
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
+    async def line(self, heartbeat: int = HEARTBEAT) -> AsyncIterator[Line]:
         """A new line, with everything declared. Raises Unavailable."""
         with reaching():
-            connection = await aio_pika.connect(make_url(self.url, heartbeat=HEARTBEAT), timeout=SECONDS)
+            connection = await aio_pika.connect(make_url(self.url, heartbeat=heartbeat), timeout=SECONDS)
         try:
             with reaching():
                 async with asyncio.timeout(SECONDS):
@@ -62,9 +78,11 @@ class Broker:
                     await connection.close()
 
     async def _declare(self, channel: AbstractChannel) -> None:
-        exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        exchange = await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, durable=True)
         for name, kinds in self.queues.items():
-            dead = await channel.declare_queue(f"{name}.dead", durable=True, arguments={"x-queue-type": "quorum"})
+            dead = await channel.declare_queue(
+                self.named(f"{name}.dead"), durable=True, arguments={"x-queue-type": "quorum"}
+            )
             arguments: FieldTable = {
                 "x-queue-type": "quorum",
                 "x-delivery-limit": self.deliveries - 1,  # how often one may come back
@@ -73,7 +91,7 @@ class Broker:
                 "x-dead-letter-strategy": "at-least-once",
                 "x-overflow": "reject-publish",  # which that strategy asks for
             }
-            queue = await channel.declare_queue(name, durable=True, arguments=arguments)
+            queue = await channel.declare_queue(self.named(name), durable=True, arguments=arguments)
             for kind in kinds:
                 await queue.bind(exchange, f"{tag(kind)}.#")
 
@@ -90,11 +108,25 @@ def reaching() -> Iterator[None]:
             raise
         raise Unavailable("the bus (RabbitMQ) does not answer: the connection is lost") from None
     except LOST as error:
+        if advice := _advice(error):
+            raise Refused(f"{advice} ({error})") from None
         raise Unavailable(f"the bus (RabbitMQ) does not answer: {str(error) or type(error).__name__}") from None
     except Exception as error:
         if type(error) is Exception:  # how the library ends who writes while its connection closes
             raise Unavailable("the bus (RabbitMQ) does not answer: the connection is closing") from None
         raise
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a refusal that waiting does not end; "" for everything else."""
+    match error:
+        case ProbableAuthenticationError() | AuthenticationError():
+            return "RabbitMQ refuses the user or the password: correct RABBITMQ_URL"
+        case InvalidFrameError() if "Connection.Close" in str(error):  # in place of opening the virtual host
+            return "RabbitMQ has no such virtual host for this user: correct RABBITMQ_URL, or make it"
+        case ChannelAccessRefused():
+            return "RabbitMQ gives this user too few rights: grant it configure, write and read"
+    return ""
 
 
 async def on_loss(channel: AbstractChannel, call: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import TypeVar
@@ -13,7 +13,8 @@ import msgspec
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
-from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, on_loss, reaching
+from services.adapters.rabbit import roles
+from services.adapters.rabbit.broker import SECONDS, Broker, on_loss, reaching
 from services.adapters.rabbit.desk import Desk
 from services.adapters.rabbit.publisher import Publisher
 from services.adapters.startup import until_up
@@ -21,6 +22,7 @@ from services.adapters.tail import Tail
 from services.adapters.wire import pack, tag, unpack
 from services.core.backoff import delays
 from services.core.errors import Unavailable
+from services.core.markets import LIVE, Market
 from services.core.model import Message
 from services.ports import DELIVERIES, QUEUES, Kinds
 
@@ -31,9 +33,11 @@ T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
 
 
-async def connect(url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = DELIVERIES) -> "RabbitBus":
+async def connect(
+    url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = DELIVERIES, market: Market = LIVE
+) -> "RabbitBus":
     """A bus on `amqp://` or `amqps://`. It connects, and declares everything there, when first used."""
-    return RabbitBus(Broker(url, queues, deliveries))
+    return RabbitBus(Broker(url, queues, deliveries, market))
 
 
 async def unbroken(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]) -> AsyncGenerator[T, None]:
@@ -96,7 +100,7 @@ class RabbitBus:
             arguments: FieldTable = {**limits, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
             for kind in kinds:
-                await queue.bind(EXCHANGE, f"{tag(kind)}.#")
+                await queue.bind(self._broker.exchange, f"{tag(kind)}.#")
             await on_loss(channel, tail.end)
             wire = await channel.get_underlay_channel()  # aio-pika's own consumer takes a task more for each letter
             await wire.basic_consume(queue.name, hear, no_ack=True)
@@ -104,9 +108,12 @@ class RabbitBus:
 
     @asynccontextmanager
     async def work(
-        self, queue: str, *kinds: type[Message], size: int = 500
+        self, queue: str, *kinds: type[Message], size: int = 500, alone: bool = False
     ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
-        """Batches of up to `size` messages, each to one worker of `queue`. A broker's restart loses none."""
+        """Batches of up to `size` messages, each to one worker of `queue`. A broker's restart loses none.
+
+        Who works `alone` begins when its predecessor's connection is gone: what that had not settled is back then.
+        """
         if self._broker.queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
         async with AsyncExitStack() as line:
@@ -114,7 +121,7 @@ class RabbitBus:
 
             async def sit_down() -> AsyncGenerator[Sequence[Message], None]:
                 nonlocal desk
-                desk = await self._sit_down(line, queue, size)
+                desk = await self._sit_down(line, queue, size, alone)
                 return desk.batches()
 
             # left by an exception nothing is settled: all goes back to the queue when the line is closed
@@ -123,13 +130,15 @@ class RabbitBus:
             with suppress(Unavailable):  # then it comes again
                 await desk.settle() if desk else None
 
-    async def _sit_down(self, line: AsyncExitStack, queue: str, size: int) -> Desk:
+    async def _sit_down(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> Desk:
         """A place at the queue on a new line."""
         await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.line())
+        _, channel = await line.enter_async_context(self._broker.line(roles.HEARTBEAT))
         with reaching():
+            if alone and not await roles.lock(channel, self._broker.named(f"worker.{queue}")):
+                raise Unavailable(f"the queue {queue} is another worker's still")
             await channel.set_qos(prefetch_count=min(size, LETTERS))
-            desk = Desk(await channel.get_queue(queue), size)
+            desk = Desk(await channel.get_queue(self._broker.named(queue)), size)
             await on_loss(channel, desk.close)
             return desk
 
@@ -137,7 +146,7 @@ class RabbitBus:
         """How many letters of `queue` wait for a worker."""
         async with self._broker.line() as (_, channel):
             with reaching():
-                return (await channel.get_queue(queue)).declaration_result.message_count or 0
+                return (await channel.get_queue(self._broker.named(queue))).declaration_result.message_count or 0
 
     async def dead(self, queue: str) -> int:
         """How many letters of `queue` were given up."""
@@ -147,15 +156,19 @@ class RabbitBus:
         """Put the letters that were given up back into `queue`; answers how many."""
         async with self._broker.line() as (_, channel):
             with reaching():
-                dead = await channel.get_queue(f"{queue}.dead")
+                dead = await channel.get_queue(self._broker.named(f"{queue}.dead"))
                 for moved in range(number := dead.declaration_result.message_count or 0):
                     letter = await dead.get(fail=False)
                     if letter is None:
                         return moved
                     again = aio_pika.Message(letter.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-                    await channel.default_exchange.publish(again, queue)
+                    await channel.default_exchange.publish(again, self._broker.named(queue))
                     await letter.ack()
                 return number
+
+    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Have a role, from when no other process has it; `waits` is told which one has."""
+        return roles.hold(self._broker, role, waits)
 
     async def ping(self) -> None:
         """Send a message through the broker and take it back. Raises Unavailable."""

@@ -9,7 +9,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.commands import Basic
 
-from services.adapters.rabbit.broker import EXCHANGE, SECONDS, Broker, reaching
+from services.adapters.rabbit.broker import SECONDS, Broker, reaching
 from services.adapters.wire import Letter, tag
 from services.core.backoff import delays
 from services.core.errors import Unavailable
@@ -32,7 +32,7 @@ class Publisher:
     """The one line on which this process publishes."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self._broker, self._exchange = broker, broker.exchange
         self._stack = AsyncExitStack()
         self._line: _Line | None = None
         self._connecting = asyncio.Lock()
@@ -82,7 +82,7 @@ class Publisher:
         for letter in letters:
             if letter.kind not in self._unconfirmed:
                 others.append(letter)
-            elif not await _sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
+            elif not await self._sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
                 unsent.append(letter)
         outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in others)) if others else []
         return [*unsent, *(letter for letter, done in zip(others, outcomes, strict=True) if not done)]
@@ -90,14 +90,13 @@ class Publisher:
     async def _confirmed(self, line: _Line, letter: Letter) -> bool:
         mode = DeliveryMode.PERSISTENT if letter.kind in self.kept else DeliveryMode.NOT_PERSISTENT
         async with self._window:
-            return await _sent(line.confirmed, letter, mode)
+            return await self._sent(line.confirmed, letter, mode)
 
-
-async def _sent(channel: AbstractChannel, letter: Letter, mode: DeliveryMode) -> bool:
-    """Past aio-pika's own messages, which cost as much again as the letter on its way."""
-    with suppress(Unavailable), reaching():
-        wire, key = await channel.get_underlay_channel(), f"{tag(letter.kind)}.{letter.partition}"
-        properties = Basic.Properties(delivery_mode=mode)
-        await wire.basic_publish(letter.body, exchange=EXCHANGE, routing_key=key, properties=properties)
-        return True
-    return False
+    async def _sent(self, channel: AbstractChannel, letter: Letter, mode: DeliveryMode) -> bool:
+        """Past aio-pika's own messages, which cost as much again as the letter on its way."""
+        with suppress(Unavailable), reaching():
+            wire, key = await channel.get_underlay_channel(), f"{tag(letter.kind)}.{letter.partition}"
+            properties = Basic.Properties(delivery_mode=mode)
+            await wire.basic_publish(letter.body, exchange=self._exchange, routing_key=key, properties=properties)
+            return True
+        return False

@@ -1,6 +1,6 @@
 """The cache on Redis: keys `rate:{BTC-USD}`, `state:{binance}`, `choice:{choice}`; a set of the names for each kind.
 
-Answers are under the keys of those who keep them.
+Answers are under the keys of those who keep them. All of one market has one prefix: none live, `simulated:` simulated.
 """
 
 import logging
@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
-from services.adapters.redis.server import client, reaching
+from services.adapters.redis.server import client, prefix, reaching
 from services.adapters.wire import tag
+from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import Choice, Rate, State, key
 from services.core.stamps import MAX_SKEW
 
@@ -31,7 +32,7 @@ COUNT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, name in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
-  redis.call('DEL', 'count:{counts}:' .. name)
+  redis.call('DEL', KEYS[1] .. ':' .. name)
   redis.call('ZREM', KEYS[1], name)
 end
 redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2] * 1000, ARGV[1])
@@ -48,8 +49,9 @@ log = logging.getLogger("kurs.cache")
 class RedisCache:
     """What is current, for all processes. Every method raises Unavailable within a few seconds."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = client(url)
+    def __init__(self, url: str, market: Market = LIVE) -> None:
+        self._redis, self._prefix = client(url), prefix(market)
+        self._simulated = market == SIMULATED
 
     async def put(self, *items: Rate | State | Choice) -> None:
         """Keep the newest of each, in one round trip."""
@@ -57,8 +59,9 @@ class RedisCache:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for item in items:
                     kind, name = tag(type(item)), key(item)
-                    pipe.sadd(f"{kind}s", name)
-                    pipe.eval(PUT_NEWER, 1, f"{kind}:{{{name}}}", item.time, msgspec.json.encode(item), KEPT, MAX_SKEW)
+                    place, body = f"{self._prefix}{kind}:{{{name}}}", msgspec.json.encode(item)
+                    pipe.sadd(f"{self._prefix}{kind}s", name)
+                    pipe.eval(PUT_NEWER, 1, place, item.time, body, KEPT, MAX_SKEW)
                 await pipe.execute()
 
     async def rates(self) -> list[Rate]:
@@ -77,30 +80,30 @@ class RedisCache:
         """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
         words = [word for name, number in counts.items() for word in (name, number)]
         with reaching():
-            keys = "count:{counts}", f"count:{{counts}}:{window}"
-            totals = await self._redis.eval(COUNT, 2, *keys, window, seconds, *words)
+            place = f"{self._prefix}count:{{counts}}"
+            totals = await self._redis.eval(COUNT, 2, place, f"{place}:{window}", window, seconds, *words)
         return dict(zip(counts, totals, strict=True))
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Answers that were kept under these keys, in one round trip."""
         with reaching():
-            bodies = await self._redis.mget(keys)
+            bodies = await self._redis.mget(self._prefix + each for each in keys)
         return [None if body is None else str(body).encode() for body in bodies]
 
     async def set(self, key: str, body: bytes, seconds: int) -> None:
         """Keep an answer for so long."""
         with reaching():
-            await self._redis.set(key, body, ex=seconds)
+            await self._redis.set(self._prefix + key, body, ex=seconds)
 
     async def drop(self, *keys: str) -> None:
         """Keep what is under these keys no longer."""
         with reaching():
-            await self._redis.delete(*keys)
+            await self._redis.delete(*(self._prefix + each for each in keys))
 
     async def ping(self) -> None:
         """Prove that something can be kept. Raises Unavailable."""
         with reaching():
-            await self._redis.set("probe", "1", ex=KEPT)
+            await self._redis.set(f"{self._prefix}probe", "1", ex=KEPT)
 
     async def close(self) -> None:
         """Close the pool's connections."""
@@ -108,12 +111,14 @@ class RedisCache:
 
     async def _all(self, kind: type[T]) -> list[T]:
         with reaching():
-            names = sorted(map(str, await self._redis.smembers(f"{tag(kind)}s")))
+            names = sorted(map(str, await self._redis.smembers(f"{self._prefix}{tag(kind)}s")))
             async with self._redis.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hget(f"{tag(kind)}:{{{name}}}", "body")
+                    pipe.hget(f"{self._prefix}{tag(kind)}:{{{name}}}", "body")
                 bodies = await pipe.execute()
-        return [item for body in bodies if body and (item := _read(body, kind))]
+        items = [item for body in bodies if body and (item := _read(body, kind))]
+        # versions before 0006 kept both markets under the same keys
+        return [item for item in items if isinstance(item, Choice) or item.simulated == self._simulated]
 
 
 def _read(body: str, kind: type[T]) -> T | None:

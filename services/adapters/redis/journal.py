@@ -6,8 +6,9 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from services.adapters.redis.server import client, reaching
+from services.adapters.redis.server import client, prefix, reaching
 from services.core.journal import JOURNAL_BYTES, Entry, continued
+from services.core.markets import LIVE, Market
 from services.core.retention import FEW, FORGOTTEN, Costs, Retention
 
 COSTS = Costs(log=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
@@ -16,8 +17,8 @@ COSTS = Costs(log=5_000, entry=80)  # measured: a stream has a block of 4 kB at 
 class RedisJournal:
     """The newest entries of each log, for all processes. Every method raises Unavailable within a few seconds."""
 
-    def __init__(self, url: str, most_bytes: int = JOURNAL_BYTES) -> None:
-        self._redis = client(url)
+    def __init__(self, url: str, most_bytes: int = JOURNAL_BYTES, market: Market = LIVE) -> None:
+        self._redis, self._prefix = client(url), f"{prefix(market)}journal:"
         self._retention = Retention(most_bytes, COSTS)
         self._taken_over: set[str] = set()  # kinds of logs
         self._trims: dict[str, int] = {}
@@ -30,13 +31,14 @@ class RedisJournal:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
                     fields = {"previous": entry.previous, "key": entry.key, "data": entry.data, "time": entry.time}
-                    most = self._retention.admit(entry, _monotonic())
-                    pipe.xadd(_key(entry.log), fields, _id(entry.number), maxlen=most, approximate=False)  # type: ignore[arg-type]
+                    place, most = self._key(entry.log), self._retention.admit(entry, _monotonic())
+                    pipe.xadd(place, fields, _id(entry.number), maxlen=most, approximate=False)  # type: ignore[arg-type]
                 for log in {entry.log for entry in entries}:
-                    pipe.expire(_key(log), FORGOTTEN)
+                    pipe.expire(self._key(log), FORGOTTEN)
                 self._trims |= self._retention.trims()
                 for log, most in self._trims.items():
-                    pipe.xtrim(_key(log), maxlen=most, approximate=False) if most else pipe.delete(_key(log))
+                    place = self._key(log)
+                    pipe.xtrim(place, maxlen=most, approximate=False) if most else pipe.delete(place)
                 answers = await pipe.execute(raise_on_error=False)
             self._trims = {}
             for answer in answers:
@@ -45,12 +47,12 @@ class RedisJournal:
 
     async def _take_over(self, kind: str) -> None:
         """Count what a predecessor has written: it takes room too."""
-        keys = [key async for key in self._redis.scan_iter(f"journal:{{{kind}*", count=1000)]
-        logs = [key.removeprefix("journal:{").removesuffix("}") for key in keys]
+        keys = [key async for key in self._redis.scan_iter(f"{self._prefix}{{{kind}*", count=1000)]
+        logs = [key.removeprefix(f"{self._prefix}{{").removesuffix("}") for key in keys]
         newest = sorted((entry for entry in await self.newest(*logs) if entry), key=lambda entry: entry.number)
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in newest:
-                pipe.xlen(_key(entry.log))
+                pipe.xlen(self._key(entry.log))
             lengths = await pipe.execute()
         for entry, length in zip(newest, lengths, strict=True):
             if length > FEW:
@@ -66,7 +68,7 @@ class RedisJournal:
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
         with reaching():
-            rows: Any = await self._redis.xrange(_key(log), _id(number), "+", count=most + bool(number))
+            rows: Any = await self._redis.xrange(self._key(log), _id(number), "+", count=most + bool(number))
         return continued([_entry(log, *row) for row in rows], number)
 
     async def newest(self, *logs: str) -> list[Entry | None]:
@@ -74,7 +76,7 @@ class RedisJournal:
         with reaching():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for log in logs:
-                    pipe.xrevrange(_key(log), count=1)
+                    pipe.xrevrange(self._key(log), count=1)
                 answers = await pipe.execute()
         return [_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
 
@@ -87,13 +89,12 @@ class RedisJournal:
         """Close the pool's connections."""
         await self._redis.aclose()
 
+    def _key(self, log: str) -> str:
+        return f"{self._prefix}{{{log}}}"
+
 
 def _monotonic() -> int:
     return monotonic_ns() // 1_000_000
-
-
-def _key(log: str) -> str:
-    return f"journal:{{{log}}}"
 
 
 def _id(number: int) -> str:

@@ -1,5 +1,9 @@
 """Engines for PostgreSQL and SQLite, and what their errors mean."""
 
+import os
+import secrets
+import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +15,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.core.errors import Misconfigured, Unavailable
+from services.core.errors import Misconfigured, Refused, Unavailable
 
+# By this the processes that share a database tell each other's sessions apart.
+NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
 SECONDS = 5  # how long a connection or a place in the pool is waited for
 OURS = (  # our mistakes; the database is well
     *(exc.DataError, exc.IntegrityError, exc.ProgrammingError),
@@ -22,10 +28,24 @@ THEIRS = (
     *(exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError),
     asyncpg.InternalClientError,  # a connection whose server died in the middle of an answer
 )
+# What no waiting mends, and what does.
+SQLITE = {
+    "SQLITE_NOTADB": "{} is no SQLite database: move it away, or restore it from a backup",
+    "SQLITE_CORRUPT": "{} is damaged: move it away, or restore it from a backup",
+    "SQLITE_READONLY": "{} cannot be written: give it and its folder to the user that Kurs runs as",
+    "SQLITE_CANTOPEN": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
+    "SQLITE_PERM": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
+}
+POSTGRES = {
+    "28P01": "PostgreSQL refuses the password of {user}: correct DATABASE_URL",
+    "28000": "PostgreSQL refuses the user {user}: correct DATABASE_URL, or PostgreSQL's pg_hba.conf",
+    "3D000": "PostgreSQL has no database {database}: create it, or correct DATABASE_URL",
+    "42501": "PostgreSQL gives {user} too few rights in {database}: grant them",
+}
 
 
 def make_engine(address: str, seconds: float = 2 * SECONDS) -> AsyncEngine:
-    """An engine for that URL, which waits `seconds` for an answer or a lock.
+    """An engine for that URL, which waits `seconds` for an answer or a lock. A `schema` in the URL is all it sees.
 
     It connects when first used; connections that a restart broke are replaced unnoticed.
     """
@@ -34,11 +54,16 @@ def make_engine(address: str, seconds: float = 2 * SECONDS) -> AsyncEngine:
 
 
 def _postgres(url: URL, seconds: float) -> AsyncEngine:
+    schema = url.query.get("schema")
     engine = create_async_engine(
-        url,
+        url.difference_update_query(["schema"]),
         hide_parameters=True,
         pool_timeout=SECONDS,
-        connect_args={"timeout": SECONDS, "command_timeout": seconds},
+        connect_args={
+            "timeout": SECONDS,
+            "command_timeout": seconds,
+            "server_settings": {"application_name": NAME, **({"search_path": str(schema)} if schema else {})},
+        },
     )
     event.listen(engine.sync_engine, "checkout", _replace_broken)
     return engine
@@ -56,13 +81,14 @@ def _replace_broken(connection: Any, _record: object, _proxy: object) -> None:
 
 def _sqlite(url: URL, seconds: float) -> AsyncEngine:
     if url.database and url.database != ":memory:":
-        _make_folder(Path(url.database).parent)
+        make_folder(Path(url.database).parent)
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": seconds})
     event.listen(engine.sync_engine, "connect", _tune)
     return engine
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Have a folder. Raises Misconfigured."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,11 +108,22 @@ async def reaching(engine: AsyncEngine) -> AsyncIterator[None]:
     """What goes wrong inside between us and the database is raised as Unavailable, without its URL."""
     try:
         yield
-    except OURS:
-        raise
-    except THEIRS as error:
+    except (*OURS, *THEIRS) as error:
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
+        if advice := _advice(error, engine.url):
+            raise Refused(f"{advice} ({reason})") from None
+        if isinstance(error, OURS):
+            raise
         raise Unavailable(f"the database ({engine.dialect.name}) does not answer: {reason}") from None
+
+
+def _advice(error: BaseException, url: URL) -> str:
+    """What to do about a refusal that waiting does not end; "" for everything else."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error):
+        name = getattr(cause, "sqlite_errorname", "")
+        return next((text.format(url.database) for kind, text in SQLITE.items() if name.startswith(kind)), "")
+    return POSTGRES.get(getattr(cause, "sqlstate", None) or "", "").format(database=url.database, user=url.username)
 
 
 async def ping(engine: AsyncEngine) -> None:

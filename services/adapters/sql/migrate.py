@@ -4,29 +4,36 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.adapters.sql import years
+from services.adapters.sql import markets, years
 from services.adapters.sql.engine import make_engine, ping, reaching
 from services.adapters.startup import until_up
-from services.core.errors import Misconfigured
+from services.core.errors import Misconfigured, Refused, Unavailable
+from services.core.markets import LIVE, Market
 
 HISTORY = Path(__file__).parents[3] / "migrations"
 SECONDS = 600  # how long another one's migration is waited for
 LOCK = 7_461_225  # any number that nothing else in the database locks
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, market: Market = LIVE) -> None:
     """Apply what of the history is missing, all or nothing; waits until the database answers.
 
-    Raises Misconfigured where the history was not installed beside the code.
+    Raises Misconfigured where the history was not installed beside the code, for a database that is newer than the code
+    or holds the other market, and where the database refuses us.
     """
     if not (HISTORY / "env.py").is_file():
         raise Misconfigured(f"no migrations in {HISTORY}: install the whole tree, not only the package")
     engine = make_engine(url, SECONDS)
     try:
+        if engine.dialect.name == "postgresql":
+            await _keep_apart(url)
         await until_up(lambda: ping(engine))
         if engine.dialect.name == "sqlite":
             _lock_on_begin(engine)
@@ -34,15 +41,61 @@ async def migrate(url: str) -> None:
             if engine.dialect.name == "postgresql":
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
             await connection.run_sync(_upgrade)
+            await connection.run_sync(markets.record, market)
             if engine.dialect.name == "postgresql":
                 await connection.run_sync(years.extend)
+    except Refused as error:
+        raise Misconfigured(str(error)) from None
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
+def check(connection: Connection, market: Market) -> None:
+    """Raises Refused for a newer version's database or the other market's, Unavailable for an older version's."""
+    if _known(connection) != _history(connection).get_current_head():
+        raise Unavailable(f"{markets.where(connection)} is of an older version: `kurs migrate` has to be run on it")
+    markets.check(connection, market)
+
+
+async def _keep_apart(url: str) -> None:
+    """Have the schema of the URL, and nothing simulated in the live market's."""
+    schema = str(make_url(url).query.get("schema", ""))
+    engine = make_engine(make_url(url).difference_update_query(["schema"]).render_as_string(False), SECONDS)
+    try:
+        await until_up(lambda: ping(engine))
+        async with reaching(engine), engine.begin() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            await connection.run_sync(markets.separate)
+            if schema:
+                await connection.run_sync(markets.make_schema, schema)
+    finally:
+        await engine.dispose()
+
+
+def _history(connection: Connection) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(connection))
+
+
+def _config(connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(HISTORY))
+    return config
+
+
+def _known(connection: Connection) -> str | None:
+    """The database's revision; None: it is empty. Raises Refused when the history has no such one."""
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision not in (None, *(script.revision for script in _history(connection).walk_revisions())):
+        raise Refused(
+            f"{markets.where(connection)} is of a newer version ({revision}) than this Kurs: "
+            "upgrade Kurs, or restore the backup that was made before the upgrade"
+        )
+    return revision
+
+
+def _upgrade(connection: Connection) -> None:
+    _known(connection)
+    config = _config(connection)
     command.upgrade(config, "head")
 
 

@@ -1,18 +1,33 @@
 """The store on SQL: transactions around what the nouns' files do."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.adapters.sql import analysis, bulk, candles, coverage, cursors, gaps, holes, indicators, rates, seals
+from services.adapters.sql import (
+    analysis,
+    bulk,
+    candles,
+    coverage,
+    cursors,
+    gaps,
+    holes,
+    indicators,
+    rates,
+    roles,
+    seals,
+)
 from services.adapters.sql import engine as engines
+from services.adapters.sql.migrate import check
 from services.adapters.sql.outcomes import Outcomes
 from services.core.analysis import Analysis
 from services.core.coverage import Coverage
+from services.core.markets import LIVE, Market
 from services.core.minutes import Cursor
 from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
 from services.core.seals import Seal
@@ -33,16 +48,17 @@ SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None
 }
 
 
-async def connect(url: str) -> "SqlStore":
+async def connect(url: str, market: Market = LIVE) -> "SqlStore":
     """A store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used."""
-    return SqlStore(engines.make_engine(url))
+    return SqlStore(engines.make_engine(url), market)
 
 
 class SqlStore:
     """What is kept for good. Every method raises Unavailable when the database cannot be reached."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, market: Market = LIVE) -> None:
         self._engine = self._reading = engine
+        self._market = market
         self._frontier, self._outcomes = bulk.Frontier(), Outcomes()
         self._postgres = engine.dialect.name == "postgresql"
         if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
@@ -151,6 +167,17 @@ class SqlStore:
         """Gaps that touch [since, until], oldest first."""
         async with self._connection() as connection:
             return await gaps.load(connection, since, until)
+
+    def hold(
+        self, role: str, waits: Callable[[str], None], elected: bool
+    ) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Have a role, from when no other process has it. A file of SQLite has one owner from the start."""
+        return roles.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(asyncio.Event())
+
+    async def check(self) -> None:
+        """Whether the database is this version's and this market's. Raises Unavailable, Refused."""
+        async with self._connection() as connection:
+            await connection.run_sync(check, self._market)
 
     async def ping(self) -> None:
         """Raises Unavailable."""

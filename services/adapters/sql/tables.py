@@ -11,6 +11,9 @@ metadata = MetaData(
 EXACT = Numeric().with_variant(Text(), "sqlite")
 JSON = JSONB().with_variant(Text(), "sqlite")
 
+# One row: which market everything here is of.
+market = Table("market", metadata, Column("name", Text, primary_key=True))
+
 rates = Table(
     "rates",
     metadata,

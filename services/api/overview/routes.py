@@ -11,6 +11,7 @@ from services.api.states import standing
 from services.core import routes
 from services.core.choice import chosen
 from services.core.errors import NothingFresh
+from services.core.markets import SIMULATED
 from services.core.model import Choice, State
 from services.hub import PRICER
 from services.ports import Deps
@@ -86,7 +87,7 @@ def _exchanges(deps: Deps) -> schemas.Exchanges:
     by = deps.clock.now() - now  # what makes wall times of monotonic ones
     known = [_state(standing(hub, name, now), now, by, name in hub.states) for name in deps.settings.exchanges]
     return schemas.Exchanges(
-        time=now + by, simulated=hub.market == b"simulated", in_use=_in_use(deps, now, by), exchanges=known
+        time=now + by, simulated=hub.market == SIMULATED, in_use=_in_use(deps, now, by), exchanges=known
     )
 
 

@@ -5,9 +5,11 @@ from urllib.parse import parse_qs
 
 from services.api.streams.channels import Channel
 from services.core.errors import BadRequest
+from services.core.markets import Market, is_foreign
 
 LARGEST = 2**53 - 1  # of whole numbers in JSON
 DIGITS = len(str(LARGEST))
+LOST = 1  # older than anything that any log holds: whoever was told so far has to begin anew
 
 
 def asked(query: bytes) -> str:
@@ -15,8 +17,8 @@ def asked(query: bytes) -> str:
     return parse_qs(query.decode("ascii", "replace")).get("after", [""])[0]
 
 
-def parsed(after: str | Sequence[int], channels: Sequence[Channel]) -> dict[Channel, list[int]]:
-    """The numbers of each channel's logs; none for "". Raises BadRequest."""
+def parsed(after: str | Sequence[int], channels: Sequence[Channel], market: Market) -> dict[Channel, list[int]]:
+    """The numbers of each channel's logs, none for "". Those of the other market count as lost. Raises BadRequest."""
     words = after.split(",") if isinstance(after, str) else list(map(str, after))
     if words in ([], [""]):
         return {}
@@ -25,7 +27,7 @@ def parsed(after: str | Sequence[int], channels: Sequence[Channel]) -> dict[Chan
         raise BadRequest(
             f"the cursor does not belong to these channels: it has to be {due} numbers, as the last event's id was"
         )
-    numbers = iter(map(int, words))
+    numbers = iter(LOST if is_foreign(number, market) else number for number in map(int, words))
     return {channel: [next(numbers) for _ in channel.logs] for channel in channels}
 
 

@@ -38,7 +38,7 @@ class Streams:
         channels = await self._channels.all(words.get("channels", ()))
         seconds = timer(words)
         last = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
-        after = cursor.parsed(last or cursor.asked(scope["query_string"]), channels)
+        after = cursor.parsed(last or cursor.asked(scope["query_string"]), channels, self._fan.market)
         with self._doors.entered(scope) as wire:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] == "HEAD":

@@ -14,6 +14,7 @@ from services.api.streams.frames import News
 from services.api.streams.logs import Log
 from services.core.errors import Unavailable
 from services.core.journal import Entry, entered, log_of
+from services.core.markets import Market
 from services.core.model import Candle, Place, Placed, Reading, Series, Wish
 from services.ports import Deps
 from services.web import Once
@@ -52,9 +53,9 @@ class Fan:
         deps.hub.on_close(self._close)
 
     @property
-    def market(self) -> str:
-        """ "live" or "simulated"."""
-        return self._hub.market.decode()
+    def market(self) -> Market:
+        """What market everything here comes from."""
+        return self._hub.market
 
     def join(self, member: Member) -> None:
         """One more client."""

@@ -10,6 +10,7 @@ from services.api.candles.asked import MOST, one, whole
 from services.api.streams import cursor
 from services.api.streams.channels import Channel, Channels
 from services.core.journal import Entry
+from services.core.markets import Market
 from services.ports import Journal
 from services.web import Answer, Headers, Kept
 
@@ -29,8 +30,8 @@ class Part(NamedTuple):
 class History:
     """Answers from the journal."""
 
-    def __init__(self, journal: Journal, channels: Channels) -> None:
-        self._journal, self._channels = journal, channels
+    def __init__(self, journal: Journal, channels: Channels, market: Market) -> None:
+        self._journal, self._channels, self._market = journal, channels, market
 
     def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
         """Nothing is ready."""
@@ -40,7 +41,7 @@ class History:
         """The events. Raises KursError."""
         words = words_of(query)
         channels = await self._channels.all(words.get("channels", ()))
-        after = cursor.parsed(cursor.asked(query), channels)
+        after = cursor.parsed(cursor.asked(query), channels, self._market)
         most = whole({"limit": [one(words, "limit") or str(USUAL)]}, "limit", MOST) or USUAL
         parts = [
             await self._part(channel, log, place, most)

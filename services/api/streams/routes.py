@@ -50,7 +50,7 @@ async def history(connection: HTTPConnection) -> Response:
 
 def fronts(deps: Deps) -> Mapping[str, Front]:
     """What is answered by request."""
-    return {"/v1/stream/history": History(deps.journal, Channels(deps, Listing(deps)))}
+    return {"/v1/stream/history": History(deps.journal, Channels(deps, Listing(deps)), deps.hub.market)}
 
 
 def streams(deps: Deps) -> Mapping[str, Stream]:

@@ -72,7 +72,7 @@ class Sockets:
             return
         if len(client.slots.keys() | set(channels)) > MOST:
             raise BadRequest(f"a connection has at most {MOST} subscriptions")
-        after = cursor.parsed(request.place, channels) if request.action == "resume" else {}
+        after = cursor.parsed(request.place, channels, self._fan.market) if request.action == "resume" else {}
         _confirm(client, "subscribed" if request.action == "subscribe" else "resumed", request)
         await client.follow(channels, after, seconds or 0)
         await self._fan.wish(channels)

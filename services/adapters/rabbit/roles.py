@@ -1,0 +1,70 @@
+"""Roles: what only one process may be at a time. Who has one owns an exclusive queue, gone with its connection."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelLockedResource
+
+from services.adapters.rabbit.broker import Broker, on_loss, reaching
+from services.adapters.startup import until_up
+
+HEARTBEAT = 3  # seconds; who misses two or three is taken for dead, and another one takes over
+AGAIN_SECONDS = 0.5  # between two tries
+ANSWER_SECONDS = 2  # in which the holder says who it is
+NAME = f"process {os.getpid()} on {socket.gethostname()}"
+
+
+@asynccontextmanager
+async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:
+    """Have a role, from when nobody else has it. The event is set as soon as it is lost."""
+    async with AsyncExitStack() as line:
+        yield await until_up(partial(_taken, broker, broker.named(f"role.{role}"), waits, line))
+
+
+async def lock(channel: AbstractChannel, name: str) -> bool:
+    """Own a name for as long as the channel's connection lives; False, and the channel is closed: another one does."""
+    try:
+        await channel.declare_queue(name, exclusive=True)
+    except ChannelLockedResource:
+        return False
+    return True
+
+
+async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> asyncio.Event:
+    await line.aclose()
+    connection, channel = await line.enter_async_context(broker.line(HEARTBEAT))
+    lost, told = asyncio.Event(), False
+    with reaching():
+        while not await lock(channel, name):
+            if not told:
+                told = True
+                waits(await _holder(connection, name))
+            await asyncio.sleep(AGAIN_SECONDS)
+            channel = await connection.channel()
+        await on_loss(channel, lost.set)
+        wire = await channel.get_underlay_channel()
+
+        async def answer(question: DeliveredMessage) -> None:
+            await wire.basic_publish(NAME.encode(), routing_key=question.header.properties.reply_to or "")
+
+        await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
+    return lost
+
+
+async def _holder(connection: AbstractConnection, name: str) -> str:
+    """Who has it, if that one answers."""
+    async with connection.channel() as channel:
+        mine = await channel.declare_queue(exclusive=True)
+        await channel.default_exchange.publish(aio_pika.Message(b"who?", reply_to=mine.name), name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS), mine.iterator(no_ack=True) as answers:
+                async for each in answers:
+                    return each.body.decode(errors="replace")
+    return "a process that does not answer"

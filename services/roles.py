@@ -1,0 +1,91 @@
+"""Services of which there may be only one: their jobs run while this process has the role, and stand by else."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from services.adapters.startup import until_up
+from services.core.errors import Misconfigured
+from services.ports import Deps
+
+Job = Callable[[Deps], Coroutine[Any, Any, None]]
+log = logging.getLogger(__name__)
+
+
+class Role:
+    """One such service in this process.
+
+    `writes`: what it keeps in the store is its alone, whatever bus there is. `patient`: it waits while another process
+    has the role, and is refused else.
+    """
+
+    def __init__(self, name: str, jobs: Sequence[Job], deps: Deps, writes: bool, patient: bool = True) -> None:
+        self.name, self._jobs, self._deps, self._writes, self._patient = name, jobs, deps, writes, patient
+        self._standing = "has not begun yet"  # "": at work
+
+    async def run(self) -> None:
+        """Have the jobs run whenever the role is ours. Ends when a job does, as that one did. Raises Misconfigured."""
+        while True:
+            async with self._deps.bus.hold(self.name, self._wait) as lost:
+                if await _unless(lost, self._guarded()):
+                    return
+            self._lost()
+
+    async def check(self) -> str:
+        """What keeps it from work, for who asks whether this process is ready; a standby is."""
+        return self._standing
+
+    async def _guarded(self) -> None:
+        if not self._writes:
+            return await self._work()
+        await until_up(self._deps.store.check)
+        while True:
+            elected = not self._deps.settings.in_memory
+            async with self._deps.store.hold(self.name, self._wait, elected) as lost:
+                if await _unless(lost, self._work()):
+                    return None
+            self._lost()
+
+    async def _work(self) -> None:
+        if self._standing.startswith("stands by"):
+            log.warning("%s: takes over", self.name)
+        self._standing = ""
+        await ended_first([asyncio.create_task(job(self._deps), name=job.__qualname__) for job in self._jobs])
+
+    def _wait(self, holder: str) -> None:
+        if not self._patient:
+            raise Misconfigured(f"{holder} is the {self.name} here: stop it, or hand over to it by its RABBITMQ_URL")
+        self._standing = f"stands by: {holder} is the {self.name}"
+        log.warning("%s: %s", self.name, self._standing)
+
+    def _lost(self) -> None:
+        self._standing = "has lost its role, and begins again when it is back"
+        log.warning("%s: %s", self.name, self._standing)
+
+
+async def ended_first(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait until one of them ends, and end as it did; the others are cancelled."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _unless(lost: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work came to its own end, which is raised if it was an error. It is cancelled once `lost` is set."""
+    working, losing = asyncio.create_task(work), asyncio.create_task(lost.wait())
+    try:
+        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.is_set():
+            return False
+        working.result()
+        return True
+    finally:
+        for task in (working, losing):
+            task.cancel()
+        await asyncio.gather(working, losing, return_exceptions=True)

@@ -14,6 +14,7 @@ from services.core.model import (
     Candle,
     Choice,
     Gap,
+    HistoryRequest,
     Hole,
     HoleState,
     Kline,
@@ -35,7 +36,8 @@ Kinds = tuple[type[Message], ...]
 # Every work queue and what it keeps. A bus makes them all before anybody publishes: a queue that came into being with
 # its worker's first start would have lost what was sent before.
 QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
-REPEATED: Kinds = (Tick, Rate, State, Choice, Wish)  # said again within seconds: that one arrived need not be confirmed
+# Said again within seconds: that one arrived need not be confirmed.
+REPEATED: Kinds = (Tick, Rate, State, Choice, Wish, HistoryRequest)
 DELIVERIES = 20  # how often one message is tried before it is given up as dead
 
 

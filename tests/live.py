@@ -25,6 +25,7 @@ from services.web import Site, create_app
 from services.web.server import server_config
 from tests.kept import Kept, as_store
 from tests.market import served
+from tests.replicas import heard
 
 PROTOCOLS = ("websocket", "sse")
 
@@ -73,6 +74,7 @@ async def replica(
     deps = Deps(
         known, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), chosen(known), journal or MemoryJournal()
     )
+    deps.hub.states["binance"] = heard("binance", deps.clock.monotonic())
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
     tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]
     async with served(create_app(deps, site), server_config) as address:

@@ -15,7 +15,7 @@ import httpx
 from services import api
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.model import Bar, Candle, Gap, Hole, Instrument, Origin, Series
+from services.core.model import Bar, Candle, Gap, Hole, Instrument, Origin, Progress, Series, SeriesProgress, State
 from services.exchanges import chosen
 from services.hub import Hub
 from services.ports import Deps
@@ -66,6 +66,8 @@ class World:
         deps = Deps(
             settings, self.clock, self.bus, self.cache, self.store, Hub(self.clock), chosen(settings), MemoryJournal()
         )
+        for exchange in deps.exchanges:
+            deps.hub.states[exchange.name] = heard(exchange.name, self.clock.monotonic())
         return Replica(deps)
 
     async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:
@@ -130,6 +132,12 @@ def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **
     bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
     fields: dict[str, Any] = {"closed": opening < LAST, "source": Origin.EXCHANGE} | more
     return Candle(series, bar, **fields)
+
+
+def heard(exchange: str, now: int, *loading: SeriesProgress) -> State:
+    """What a collector says that loads these series still, and has loaded all others."""
+    progress = Progress(1000, sum(each.missing for each in loading), loading)
+    return State(exchange, now, True, "socket", "", "", 0, now, 0, False, history=progress)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -14,6 +14,7 @@ from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.courses import Courses
 from services.api.indicators import routes as indicators
+from services.api.loading import Backfill
 from services.api.overview import routes as overview
 from services.api.selection import select
 from services.api.streams import routes as streams
@@ -78,11 +79,11 @@ def _of_candles(deps: Deps) -> Mapping[str, Front]:
     """Candles, and what is computed from them. TA-Lib is loaded here: only who serves indicators needs it."""
     from services.api.indicators.history import History  # noqa: PLC0415
 
-    listing, pages = Listing(deps), Pages(deps)
+    listing, pages, backfill = Listing(deps), Pages(deps), Backfill(deps)
     history = History(deps, pages)
     asked = deps, listing, pages
-    computed = {**indicators.fronts(*asked, history), **analysis.fronts(*asked, history)}
-    return {**candles.fronts(*asked), **computed}
+    computed = {**indicators.fronts(*asked, history, backfill), **analysis.fronts(*asked, history, backfill)}
+    return {**candles.fronts(*asked, backfill), **computed}
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

@@ -13,6 +13,7 @@ from services.ports import Store
 
 SETTLING = 10_000  # ms after a bar's close in which it may still come by itself
 LATER = 3  # times as long for bars that are rolled up from others
+FIRST_TRY, LAST_TRY = 3, 600  # seconds before what is missing is asked for again
 DOUBT = 600_000  # ms after a bar's close; what the exchange does not have then, it does not have
 WHOLE = 3_600_000  # ms between two looks at all that is kept
 SECOND_THOUGHTS = 86_400_000  # ms in which what was absent is asked for again, at such a look
@@ -21,6 +22,7 @@ SECOND_THOUGHTS = 86_400_000  # ms in which what was absent is asked for again, 
 class Found(NamedTuple):
     """What a look found."""
 
+    since: int  # the first opening that should be kept: what the exchange does not have is left out
     expected: int
     missing: Sequence[Run]  # closed openings without a candle, that the exchange should have
     asked: Sequence[Run]  # what to ask the exchange for
@@ -37,9 +39,13 @@ class Backlog:
         self._looked = self._well = 0  # when everything was looked at; up to where all is well
         self._tries: Iterator[float] | None = None
 
-    async def look(self, now: int, bars: int) -> Found:
-        """Find out what is missing, and set when to look again. `bars` are to be kept at least."""
-        until, whole = self.timeframe.back(self.timeframe.opening(now - SETTLING), 1), now - self._looked >= WHOLE
+    async def look(self, now: int, bars: int, streaming: int = 0) -> Found:
+        """Find out what is missing, and set when to look again. `bars` are to be kept at least.
+
+        `streaming`: since when bars come by themselves as they close; what closed before that does not.
+        """
+        ripe = max(now - SETTLING, min(now, streaming))
+        until, whole = self.timeframe.back(self.timeframe.opening(ripe), 1), now - self._looked >= WHOLE
         first = await self.first(now)
         due = history.due(self._exchange, self.series.timeframe, until, bars, self._given)
         start = min(due, until if first is None else first)
@@ -53,7 +59,14 @@ class Backlog:
         self._plan(not (missing or doubtful), now, until)
         self._looked = now if whole and not (missing or doubtful) else self._looked
         holes = await self._unnoticed(missing, first, now) if missing else []
-        return Found(self.timeframe.expected(start, until), missing, [*missing, *doubtful, *again], holes)
+        there = runs.without(self.timeframe, [(start, until)], hopeless)
+        return Found(
+            there[0][0] if there else until, self.timeframe.count(there), missing, [*missing, *doubtful, *again], holes
+        )
+
+    def forming_since(self, now: int) -> int:
+        """The first opening whose bar is part of one that is forming now, and is rolled up."""
+        return history.forming_since(self.series.timeframe, now, self._given)
 
     def _plan(self, well: bool, now: int, until: int) -> None:
         if well:
@@ -62,7 +75,7 @@ class Backlog:
             closing = self.timeframe.closing(self.timeframe.opening(now - settling))
             self.due = max(closing + settling, now + int(self._exchange.history_seconds * 1000))
             return
-        self._tries = self._tries or delays(15, 600)
+        self._tries = self._tries or delays(FIRST_TRY, max(LAST_TRY, self._exchange.history_seconds))
         self.due = now + int(next(self._tries) * 1000)
 
     async def first(self, now: int) -> int | None:

@@ -1,40 +1,50 @@
-"""Keeps the store complete: what is missing is asked of the exchange, newest first, behind what is live.
+"""Keeps the store complete: what is missing is asked of the exchange, and sent to the store behind what is live.
 
+What is forming now comes first, then what somebody waits for, then the newest of all series, the longest bars first.
 All it knows of its progress is in the store, so that it goes on after any end.
 """
 
+import asyncio
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from services.collector.backlog import DOUBT, Backlog
+from services.collector.backlog import DOUBT, LAST_TRY, Backlog
 from services.collector.budget import Budget
 from services.collector.line import Line
+from services.collector.requests import Requests
 from services.collector.rest import NoAnswer, Rest
 from services.core import runs
 from services.core.backoff import delays
 from services.core.errors import Unavailable
-from services.core.model import Hole, HoleState, Kline, Progress, Series
+from services.core.model import HistoryRequest, Hole, HoleState, Kline, Progress, Series, SeriesProgress
 from services.core.runs import Run
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.ports import Deps
 
 URGENT = 1_800_000  # ms; what is missing since then goes before what is older
-PACE = 0.1  # seconds between two pages: what is live goes first
-REST = 3  # times as long as a look has taken, before the next: for the same reason
-PATIENCE = 60_000  # ms in which a page should reach the store
+IN_FLIGHT = 3  # requests at once; their answers go to the store one after the other
+SCAN_REST = 3  # times as long as a look has taken, before the next that nobody waits for: what is live goes first
+RESCAN = 60_000  # ms before a series is looked at again while pages of it are still to be fetched
+PATIENCE = 60  # seconds in which a page should reach the store
+IDLE = 1.0  # seconds between two looks for something to do, when nothing tells of it
+REPORT = 0.5  # seconds between two reports of progress
+MAX_LISTED = 200  # series whose progress is reported one by one
 log = logging.getLogger(__name__)
 
 
-class Sent(NamedTuple):
-    """A page that is on its way to the store: nothing of another goes before its newest candle is there, or `until`.
+class _Failure(NamedTuple):
+    """A series that the exchange does not answer about, while it answers about others."""
 
-    So the bus never fills with history, and what is live passes.
-    """
+    reason: str
+    retry_at: float  # by the loop's clock
+    pauses: Iterator[float]
 
-    newest: Kline
-    until: int
+
+class _Page(NamedTuple):
+    backlog: Backlog
+    run: Run
 
 
 class History:
@@ -42,97 +52,282 @@ class History:
 
     def __init__(self, line: Line, rest: Rest, deps: Deps) -> None:
         self._line, self._rest, self._deps = line, rest, deps
+        self._exchange = line.exchange
         self._budget = Budget(line.exchange, deps.cache, line.exchange_now, line.clock)
-        self._backlogs = [
-            Backlog(Series(line.exchange.name, instrument, name), deps.store, line.exchange, frames)
+        given = {instrument: line.exchange.timeframes(instrument) for instrument in line.wanted}
+        self._backlogs = {
+            (series := Series(line.exchange.name, instrument, name)): Backlog(series, deps.store, line.exchange, frames)
             for name in reversed(TIMEFRAMES)  # so that nothing rolled up precedes the exchange's own word
-            for instrument in line.wanted
-            if name in (frames := line.exchange.timeframes(instrument))
-        ]
-        self._pages: dict[Series, list[Run]] = {}  # that are to be asked for
-        self._sent: Sent | None = None  # the last page
-        self._amounts: dict[Series, Progress] = {}
+            for instrument, frames in given.items()
+            if name in frames
+        }
+        self._order = {series: place for place, series in enumerate(self._backlogs)}
+        self._requests = Requests(line.exchange.name, given)
+        self._pages: dict[Series, list[Run]] = {}  # that are to be asked for, the newest first
+        self._busy: set[Series] = set()  # that are looked at, or of which a page is on its way
+        self._missing: dict[Series, list[Run]] = {}
+        self._expected: dict[Series, tuple[int, int]] = {}  # the first opening, and how many candles
+        self._scanned: dict[Series, int] = {}  # when each was looked at
+        self._failures: dict[Series, _Failure] = {}
+        self._paused_until, self._reason = 0.0, ""  # by the loop's clock; why nothing is asked
+        self._pauses = delays(1, 60)  # of the whole exchange
+        self._work, self._looks, self._turn = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        self._saving = asyncio.Lock()
+        self._changed = False
+
+    def _now(self) -> int:
+        """The time that tells which bars are closed."""
+        return self._line.exchange_now()
 
     async def keep_complete(self) -> None:
         """Look and ask, for ever."""
         if not self._backlogs:
             return
-        await self._line.listed.wait()
+        self._busy.clear()  # of an attempt that broke
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hear_requests())
+            group.create_task(self._report())
+            await self._line.listed.wait()
+            group.create_task(self._scan())
+            for _ in range(IN_FLIGHT):
+                group.create_task(self._fetch_pages())
+
+    async def _hear_requests(self) -> None:
+        async with self._line.bus.live(HistoryRequest) as messages:
+            async for message in messages:
+                if isinstance(message, HistoryRequest) and self._requests.add(message, self._line.clock.monotonic()):
+                    self._looks.set()
+                    self._work.set()
+
+    async def _report(self) -> None:
+        while True:
+            if self._changed:
+                self._changed = False
+                before, self._line.history = self._line.history, self._progress()
+                if before and before.missing and not self._line.history.missing:
+                    log.info("%s: all %d candles are there", self._exchange.name, self._line.history.expected)
+            await self._line.clock.sleep(REPORT)
+
+    def _progress(self) -> Progress:
+        loading = [
+            self._series_progress(series)
+            for series in self._backlogs
+            if series.instrument in self._line.sources and self._missing.get(series, True)
+        ]
+        return Progress(
+            sum(expected for _, expected in self._expected.values()),
+            sum(self._backlogs[series].timeframe.count(runs) for series, runs in self._missing.items()),
+            tuple(loading[:MAX_LISTED]),
+            len(loading[MAX_LISTED:]),
+            self._reason if asyncio.get_running_loop().time() < self._paused_until else "",
+        )
+
+    def _series_progress(self, series: Series) -> SeriesProgress:
+        since, expected = self._expected.get(series, (0, 0))
+        missing = self._backlogs[series].timeframe.count(self._missing.get(series, ()))
+        failure = self._failures.get(series)
+        return SeriesProgress(*series[1:], since, expected, missing, failure.reason if failure else "")
+
+    async def _scan(self) -> None:
+        """Look for what is missing, beside fetching it."""
         pauses = delays(1, 60)
         while True:
+            self._looks.clear()
+            if not (due := self._next_look()):
+                await _signalled(self._looks, IDLE)
+                continue
+            wanted, backlog = due
+            began = self._line.clock.monotonic()
+            self._busy.add(backlog.series)
             try:
                 await self._rest.learn_clock()
-                wait = await self._step()
-            except (Unavailable, NoAnswer) as error:
-                log.info("%s: the history waits: %s", self._line.exchange.name, error)
-                wait = max(next(pauses), error.wait if isinstance(error, NoAnswer) else 0)
-            else:
-                pauses = delays(1, 60)
-            await self._line.clock.sleep(wait)
+                await self._look(backlog)
+            except NoAnswer as error:
+                self._pause(error.reason, error.wait)
+                await self._line.clock.sleep(max(next(pauses), error.wait))
+                continue
+            except Unavailable as error:
+                log.info("%s: looking for missing candles waits: %s", self._exchange.name, error)
+                await self._line.clock.sleep(next(pauses))
+                continue
+            finally:
+                self._busy.discard(backlog.series)
+                self._work.set()
+            pauses = delays(1, 60)
+            if not wanted:
+                await _signalled(self._looks, SCAN_REST * (self._line.clock.monotonic() - began) / 1000)
 
-    async def _step(self) -> float:
-        """The next look, or the next page; answers the seconds until the one after it."""
-        now = self._line.exchange_now()
-        backlog = min(self._backlogs, key=lambda each: each.due)
-        if backlog.due <= now:
-            started = time.monotonic()
-            await self._look(backlog, now)
-            return REST * (time.monotonic() - started)
-        waiting = [each for each in self._backlogs if self._pages.get(each.series)]
-        if not waiting:
-            return min(1.0, (backlog.due - now) / 1000)
-        if self._sent and now < self._sent.until and not await self._arrived(self._sent):
-            return PACE
-        asked = next((each for each in waiting if now - min(self._pages[each.series])[0] < URGENT), waiting[0])
-        await self._fetch(asked, self._pages[asked.series][0])
-        return PACE
+    def _next_look(self) -> tuple[bool, Backlog] | None:
+        """What is to be looked at now, and whether somebody waits for it."""
+        now, clock = self._now(), self._line.clock.monotonic()
+        due = [
+            ((not self._requests.wants_forming(series, clock), series in self._scanned, backlog.due), backlog)
+            for series, backlog in self._backlogs.items()
+            if backlog.due <= now
+            and series not in self._busy
+            and not (self._pages.get(series) and now - self._scanned[series] < RESCAN)
+        ]
+        if not due:
+            return None
+        (unwanted, *_), backlog = min(due, key=lambda each: each[0])
+        return not unwanted, backlog
 
-    async def _look(self, backlog: Backlog, now: int) -> None:
-        if backlog.series.instrument not in self._line.sources:
+    async def _look(self, backlog: Backlog) -> None:
+        now, series = self._now(), backlog.series
+        if series.instrument not in self._line.sources:
             backlog.due = now + MINUTE
             return
-        exchange = self._line.exchange
-        found = await backlog.look(now, self._deps.settings.history_bars)
+        link = self._line.link
+        streaming = self._line.exchange_clock.now(link.streaming) if link.sockets else now
+        found = await backlog.look(now, self._deps.settings.history_bars, streaming)
         await self._line.bus.publish(*found.holes)
-        self._pages[backlog.series] = runs.pages(backlog.timeframe, found.asked, exchange.history_bars)
-        self._tell(backlog.series, found.expected, sum(backlog.timeframe.expected(*run) for run in found.missing))
+        self._pages[series] = self._cut(backlog, found.asked, now)
+        self._missing[series], self._expected[series] = list(found.missing), (found.since, found.expected)
+        self._scanned[series], self._changed = now, True
+        if not found.asked:
+            self._failures.pop(series, None)
 
-    async def _fetch(self, backlog: Backlog, page: Run) -> None:
-        """Ask for the newest page, and publish what comes."""
-        klines = await self._asked(backlog.series, page)
-        await self._line.bus.publish(*klines)
-        if klines:
-            self._sent = Sent(klines[-1], self._line.exchange_now() + PATIENCE)
-        older = [each for each in self._pages[backlog.series] if each < page]
-        if older and not klines and await backlog.begins_after(page[1], self._line.exchange_now()):
-            page, older = (older[-1][0], page[1]), []  # when nothing comes there is nothing older either
-        await self._line.bus.publish(*_absent(backlog, page, klines, self._line.exchange_now()))
-        self._pages[backlog.series] = older
-        known = self._amounts[backlog.series]
-        self._tell(backlog.series, known.expected, max(0, known.missing - backlog.timeframe.expected(*page)))
+    def _cut(self, backlog: Backlog, asked: Sequence[Run], now: int) -> list[Run]:
+        """As few pages as can be, the bars that are part of a forming one apart: it waits for them."""
+        timeframe, split = backlog.timeframe, backlog.forming_since(now)
+        if not self._exchange.history_days:  # else each answer is all that there is
+            asked = [part for run in asked for part in _split(timeframe.back(split, 1), split, run)]
+        return runs.pages(timeframe, asked, self._exchange.history_bars)
 
-    async def _arrived(self, sent: Sent) -> bool:
-        series, opening = sent.newest.series, sent.newest.bar.timestamp
-        found = await self._deps.store.candles(series, opening, opening)
-        return bool(found) and found[0].closed
+    async def _fetch_pages(self) -> None:
+        """Ask for one page after the other."""
+        while True:
+            self._work.clear()
+            async with self._turn:
+                if (page := self._next_page()) is not None:
+                    await self._budget.afford()
+                    page = self._next_page()  # what has become more urgent meanwhile
+                if page is not None:
+                    self._busy.add(page.backlog.series)
+            if page is None:
+                await _signalled(self._work, IDLE)
+                continue
+            series = page.backlog.series
+            try:
+                await self._fetch(page)
+            except NoAnswer as error:
+                self._fail(page, error)
+            except Unavailable as error:
+                self._pause(str(error), 0)
+            else:
+                self._pauses, self._reason = delays(1, 60), ""
+                self._failures.pop(series, None)
+            finally:
+                self._busy.discard(series)
+                self._looks.set()
+                self._work.set()
+
+    def _next_page(self) -> _Page | None:
+        now, clock, time = self._now(), self._line.clock.monotonic(), asyncio.get_running_loop().time()
+        best: tuple[tuple[int, int, int], _Page] | None = None
+        if time < self._paused_until:
+            return None
+        for series, pages in self._pages.items():
+            failure = self._failures.get(series)
+            if not pages or series in self._busy or (failure and time < failure.retry_at):
+                continue
+            backlog = self._backlogs[series]
+            wanted = next((p for p, run in enumerate(pages) if self._requests.wants(series, run, clock)), 0)
+            for place in {0, wanted}:
+                rank = self._urgency(backlog, pages[place], now, clock), place, self._order[series]
+                if best is None or rank < best[0]:
+                    best = rank, _Page(backlog, pages[place])
+        return best and best[1]
+
+    def _urgency(self, backlog: Backlog, run: Run, now: int, clock: int) -> int:
+        forming = run[1] >= backlog.forming_since(now)
+        if forming and self._requests.wants_forming(backlog.series, clock):
+            return 0
+        if self._requests.wants(backlog.series, run, clock):
+            return 1
+        return 2 if forming or now - run[0] < URGENT else 3
+
+    async def _fetch(self, page: _Page) -> None:
+        """Ask for a page, and have it saved: the next goes when this one is, so that the bus never fills with it."""
+        backlog, run = page
+        series, now = backlog.series, self._now()
+        klines = await self._asked(series, run)
+        async with self._saving:
+            await self._line.bus.publish(*klines)
+            older = [each for each in self._pages[series] if each < run]
+            if older and not klines and await backlog.begins_after(run[1], now):
+                run = older[-1][0], run[1]  # when nothing comes there is nothing older either
+            absent = _absent(backlog, run, klines, now)
+            await self._line.bus.publish(*absent)
+            if klines:
+                await self._saved(klines[-1])
+        self._note_fetched(backlog, run, absent)
+
+    def _note_fetched(self, backlog: Backlog, run: Run, absent: Sequence[Hole]) -> None:
+        """What is left to do. What the exchange does not have is not expected any more."""
+        series, timeframe = backlog.series, backlog.timeframe
+        self._pages[series] = [each for each in self._pages[series] if each[1] < run[0] or each[0] > run[1]]
+        missing, (since, expected) = self._missing[series], self._expected[series]
+        wanted = runs.without(timeframe, missing, [(hole.since, hole.until) for hole in absent])
+        expected -= timeframe.count(missing) - timeframe.count(wanted)
+        if absent and absent[0].since <= since:
+            since = timeframe.closing(absent[0].until)
+        self._expected[series], self._changed = (since, expected), True
+        self._missing[series] = runs.without(timeframe, wanted, [run])
+
+    async def _saved(self, newest: Kline) -> None:
+        """Wait until a page is in the store, or for so long that it may never be."""
+        opening = newest.bar.timestamp
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                for pause in delays(0.02, 0.2):
+                    found = await self._deps.store.candles(newest.series, opening, opening)
+                    if found and found[0].closed:
+                        return
+                    await self._line.clock.sleep(pause)
 
     async def _asked(self, series: Series, page: Run) -> list[Kline]:
         """What the exchange has of a page. Raises NoAnswer."""
-        exchange = self._line.exchange
+        exchange = self._exchange
         ask = exchange.history and exchange.history(series.instrument, series.timeframe, *page)
         if ask is None:
             raise ValueError(f"{exchange.name} has no candles of {series.instrument} {series.timeframe}")
-        await self._budget.afford()
         events = await self._rest.get(ask)
         return [event for event in events if isinstance(event, Kline) and page[0] <= event.bar.timestamp <= page[1]]
 
-    def _tell(self, series: Series, expected: int, missing: int) -> None:
-        before = self._line.history
-        self._amounts[series] = Progress(expected, missing)
-        amounts = self._amounts.values()
-        self._line.history = Progress(sum(a.expected for a in amounts), sum(a.missing for a in amounts))
-        if before and before.missing and not self._line.history.missing:
-            log.info("%s: all %d candles are there", self._line.exchange.name, self._line.history.expected)
+    def _fail(self, page: _Page, error: NoAnswer) -> None:
+        """What is wrong with one series stops that one; what is wrong with the exchange stops all of it for a while."""
+        series, loop = page.backlog.series, asyncio.get_running_loop()
+        before = self._failures.get(series)
+        first = 15 if error.about_request else 1  # an exchange that does not answer may do so soon
+        pauses = before.pauses if before else delays(first, max(LAST_TRY, self._exchange.history_seconds))
+        self._failures[series] = _Failure(error.reason, loop.time() + next(pauses), pauses)
+        self._changed = True
+        if error.about_request and not error.wait:
+            log.warning("%s: no candles of %s %s: %s", *series, error.reason)
+            return
+        self._pause(error.reason, error.wait)
+
+    def _pause(self, reason: str, wait: float) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._paused_until:  # of several that fail together one counts
+            wait = max(next(self._pauses), wait)
+        self._paused_until, self._reason = max(self._paused_until, loop.time() + wait), reason
+        self._changed = True
+        log.info("%s: the history waits: %s", self._exchange.name, reason)
+        loop.call_at(self._paused_until, self._work.set)
+
+
+async def _signalled(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but no longer than so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _split(before: int, first: int, run: Run) -> list[Run]:
+    """A run as its parts up to one opening and from the next one on."""
+    return [run] if not run[0] < first <= run[1] else [(run[0], before), (first, run[1])]
 
 
 def _absent(backlog: Backlog, run: Run, klines: Sequence[Kline], now: int) -> list[Hole]:

@@ -11,14 +11,15 @@ from services.collector.line import Line
 from services.core.exchange import Answer, Ask, Event
 
 NOT_HERE = (403, 451)  # this host will not serve us, another one may
+WRONG = (400, 404, 422)  # what is asked for is wrong or is not there; other questions may be answered
 
 
 class NoAnswer(Exception):
-    """Nothing useful came back."""
+    """Nothing useful came back. `about_request`: because of what was asked for, not of how the exchange is."""
 
-    def __init__(self, reason: str, wait: float = 0, status: int | None = None) -> None:
+    def __init__(self, reason: str, wait: float = 0, status: int | None = None, *, about_request: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.wait, self.status = reason, wait, status
+        self.reason, self.wait, self.status, self.about_request = reason, wait, status, about_request
 
 
 class Rest:
@@ -90,11 +91,12 @@ class Rest:
             return self._line.checked(ask.read(answer.body, told), now)
         except Exception as error:  # whatever it is, it came from outside
             self._line.garbage(error)
-            raise NoAnswer(f"{self.host} answers what cannot be understood") from error
+            reason = f"{self.host} answers what cannot be understood: {error!s:.100}"
+            raise NoAnswer(reason, about_request=True) from error
 
     def _failure(self, answer: Answer) -> NoAnswer:
         reason = f"{self.host} answers {answer.status} {self._line.complaint(answer.body)}".strip()
-        return NoAnswer(reason, self._wait(), answer.status)
+        return NoAnswer(reason, self._wait(), answer.status, about_request=answer.status in WRONG)
 
 
 def _date(answer: Answer) -> tuple[int, int] | None:

@@ -23,6 +23,34 @@ def depth(timeframe: str, until: int, bars: int, given: Collection[str]) -> int:
     """
     frame = TIMEFRAMES[timeframe]
     first = BEGINNING if timeframe == "1d" and bars > 1 else frame.back(frame.opening(until), max(0, bars - 1))
+    first = min(first, forming_since(timeframe, frame.closing(frame.opening(until)), given))
     rolled = (parent.name for parent in parents(timeframe) if parent.name not in given)
     first = min([first, *(depth(name, until, bars + 1, given) for name in rolled)])  # of which the last is forming
     return next(frame.openings(max(first, BEGINNING), until + 1), until)
+
+
+def forming_since(timeframe: str, now: int, given: Collection[str]) -> int:
+    """The first opening whose bar is part of a longer one that is forming now, and is rolled up from these."""
+    above = (
+        parent.opening(now) if parent.name in given else forming_since(parent.name, now, given)
+        for parent in parents(timeframe)
+    )
+    return min([TIMEFRAMES[timeframe].opening(now), *above])
+
+
+def source(timeframe: str, given: Collection[str]) -> str | None:
+    """The timeframe that is asked of the exchange so as to have this one: itself, or what it is rolled up from."""
+    name: str | None = timeframe
+    while name and name not in given:
+        name = TIMEFRAMES[name].child
+    return name
+
+
+def sources(timeframe: str, given: Collection[str]) -> list[str]:
+    """The timeframes that are asked of the exchange so as to have the bar of this one that is forming now."""
+    found, name = list[str](), source(timeframe, given)
+    while name:
+        found.append(name)
+        child = TIMEFRAMES[name].child
+        name = child and source(child, given)
+    return found

@@ -154,6 +154,15 @@ class Wish(Struct, frozen=True, tag="wish"):
     until: int
 
 
+class HistoryRequest(Struct, frozen=True, tag="history_request"):
+    """Somebody waits for candles with openings in [since, until]: for so many seconds they are fetched first."""
+
+    series: Series
+    since: int
+    until: int
+    seconds: int
+
+
 class HoleState(StrEnum):
     """What became of a hole."""
 
@@ -202,11 +211,25 @@ class Source(Struct, frozen=True):
     confirmed: int | None = None  # when that value was last known to hold: nothing new on a live feed is no change
 
 
-class Progress(Struct, frozen=True):
+class SeriesProgress(Struct, frozen=True):
+    """A series whose history is not complete yet."""
+
+    instrument: Instrument
+    timeframe: str
+    since: int  # the first opening that is expected: what the exchange does not have is left out
+    expected: int  # closed candles; 0: nobody has looked yet
+    missing: int
+    reason: str = ""  # why its next request waits, for a person to read
+
+
+class Progress(Struct, frozen=True, omit_defaults=True):
     """How much of the history that is configured is kept, in closed candles of all series of an exchange."""
 
     expected: int
     missing: int
+    loading: tuple[SeriesProgress, ...] = ()  # the series that are not complete, the first of them where they are many
+    unlisted: int = 0  # how many more there are
+    reason: str = ""  # why the exchange is not asked now
 
 
 class State(Struct, frozen=True, tag="state"):
@@ -305,7 +328,7 @@ class Choice(Struct, frozen=True, tag="choice"):
 
 Placed = Candle | Reading | State | Rate | Choice
 """What has a log. Without a place a message is news to those who keep the newest, but not to those who follow."""
-Message = Tick | Trade | Kline | Wish | Hole | Gap | Placed
+Message = Tick | Trade | Kline | Wish | HistoryRequest | Hole | Gap | Placed
 
 
 def key(message: Message) -> str:
@@ -315,7 +338,7 @@ def key(message: Message) -> str:
             return str(message.instrument)
         case Rate():
             return str(message.direction)
-        case Kline() | Candle() | Reading() | Wish() | Hole():
+        case Kline() | Candle() | Reading() | Wish() | HistoryRequest() | Hole():
             return str(message.series.instrument)
         case Gap() | State():
             return message.exchange

@@ -1,7 +1,7 @@
 """Timeframes and their boundaries, as Binance draws them: weeks begin on Monday, months with the calendar, three days
 are counted from 2 January 1970; all in UTC."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -44,6 +44,10 @@ class Timeframe(NamedTuple):
         if not self.length:
             return sum(1 for _ in self.openings(since, until))
         return max(0, (until - self.origin) // self.length - (since - self.origin - 1) // self.length)
+
+    def count(self, runs: Iterable[tuple[int, int]]) -> int:
+        """How many openings lie in all these ranges together."""
+        return sum(self.expected(since, until) for since, until in runs)
 
     def back(self, opening: int, count: int) -> int:
         """The opening `count` bars before `opening`."""

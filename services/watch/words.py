@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from services.core import times
 from services.watch.events import Event
 
-NOTICES = frozenset({"reset", "skipped", "closing", "market"})
+NOTICES = frozenset({"reset", "skipped", "closing", "loading", "market"})
 UNKNOWN = "—"
 
 
@@ -29,10 +29,18 @@ def line(event: Event) -> Line | None:
 def sentence(event: Event) -> str:
     """The event in a line of plain text."""
     told = line(event)
+    if event.name == "loading":
+        return f"loading {event.said.get('channel')}: {_loaded(event.said)}"
     if told is None:
         return f"{event.name}: {event.said.get('reason', '')}"
     at = times.written(told.time) if told.time else ""
     return " ".join(filter(None, (at, told.name, told.value, told.more)))
+
+
+def _loaded(said: Mapping[str, Any]) -> str:
+    if said.get("done"):
+        return "done"
+    return said.get("reason") or f"{said.get('available')} of {said.get('expected')} candles"
 
 
 def _parts(name: str, said: Mapping[str, Any]) -> tuple[str, str, str]:

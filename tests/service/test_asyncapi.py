@@ -8,9 +8,10 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from services.api.streams.channels import Channel
 from services.api.streams.client import SLOW
 from services.api.streams.words import EVENTS, FRAMES, HEARTBEAT_SECONDS
-from services.core.model import Choice, Message, Reading, Switch
+from services.core.model import Choice, Message, Reading, SeriesProgress, Switch
 from tests.live import Client, Event, client, events, replica
 from tests.service.test_streams import BTC, SERIES, candle, rate, state
 
@@ -44,6 +45,8 @@ def closed(schema: Any) -> Any:
 
 MESSAGES = {name: found(message["$ref"]) for name, message in DESCRIPTION["channels"]["socket"]["messages"].items()}
 EVENTS_TOLD = {name: found(message["$ref"]) for name, message in DESCRIPTION["channels"]["stream"]["messages"].items()}
+FOLLOWED = Channel("candles:BTCUSDT:1m", ("",), "price_update", {"symbol": "BTCUSDT", "timeframe": "1m"})
+LOADED = (None, SeriesProgress(BTC, "1m", 0, 0, 0, "429"), SeriesProgress(BTC, "1m", 0, 9, 2))
 SAID_BY_CLIENTS = ("subscribe", "unsubscribe", "resume", "ping")
 
 
@@ -84,6 +87,9 @@ async def test_the_socket_says_and_understands_what_is_described() -> None:
         FRAMES.notice("skipped", ["courses"], SLOW),
     ]  # what takes long to happen
     told = [json.loads(frame[2:]) for frame in slow]
+    for progress in LOADED:
+        frame = FRAMES.loading(FOLLOWED, progress)
+        told.append(json.loads(frame[frame.index(b"{") :]))
     async with replica() as here, client(here) as one:
         await here.tell(*news(1))
         for name in SAID_BY_CLIENTS:
@@ -105,6 +111,9 @@ async def test_the_event_stream_says_what_is_described() -> None:
     _, *lines = EVENTS.notice("skipped", ["courses"], SLOW).decode().splitlines()
     words = dict(line.split(": ", 1) for line in lines if line)
     told = [Event("", words["event"], json.loads(words["data"]))]
+    for progress in LOADED:
+        data = EVENTS.loading(FOLLOWED, progress).decode().partition("data: ")[2].partition("\n")[0]
+        told.append(Event("", "loading", json.loads(data)))
     async with replica() as here:
         await here.tell(*news(1))
         async with events(here, ",".join(CHANNELS), timer="0") as stream:

@@ -25,6 +25,7 @@ from services.core.model import (
     Origin,
     Progress,
     Series,
+    SeriesProgress,
     Source,
     State,
 )
@@ -294,6 +295,7 @@ async def test_coverage_names_every_hole_and_why(world: World) -> None:
         Gap("binance", at(42) + 5, at(41), "another instrument's", DAYS.instrument),
     )
     replica, silence = world.replica(), "binance: its collector has not been heard"
+    replica.deps.hub.states.clear()
     url = "/api/candles/coverage?symbol=BTCUSDT&timeframe=1m"
     answer = (await replica.get(f"{url}&from={at(90)}&to={NOW}")).json()
     counts = {name: answer[name] for name in ("expected", "present", "missing", "repaired", "empty", "revised")}
@@ -324,8 +326,10 @@ async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_n
     await world.keep(*minutes(100, 0), *hours, Hole(BTC, at(3000), at(101), NOW, HoleState.ABSENT, NOW))
     replica = world.replica()
     sources = (Source(BTC.instrument, Feed.LIVE), Source(DAYS.instrument, Feed.ABSENT))
+    minutes_to_go = SeriesProgress(BTC.instrument, "5m", at(5000), 1000, 900, "binance.test answers 400")
+    progress = Progress(9000, 4000, (minutes_to_go,))
     for name, state in {
-        "binance": State("binance", NOW, True, "socket", "", "", 0, NOW, 0, False, sources, Progress(9000, 4000)),
+        "binance": State("binance", NOW, True, "socket", "", "", 0, NOW, 0, False, sources, progress),
         "deribit": State("deribit", NOW, False, "none", "", "deribit.test answers 403", 0, NOW, 0, False),
     }.items():
         replica.deps.hub.states[name] = state
@@ -342,7 +346,12 @@ async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_n
         whys.setdefault((gap["exchange"], gap["symbol"]), set()).update(
             gap["reasons"] if gap["state"] != "absent" else ()
         )
-    assert whys["binance", "BTC-USDT"] == {"history is being loaded: 4000 candles to go"}
+    assert whys["binance", "BTC-USDT"] == {
+        "history is being loaded: 900 candles to go",
+        "binance: binance.test answers 400",
+    }
+    loading = {name for (exchange, symbol, name), row in rows.items() if row["loading"] and exchange == "binance"}
+    assert loading == {"5m"}
     assert "binance does not trade it" in whys["binance", "ETH-USDT"]
     assert "deribit: deribit.test answers 403" in whys["deribit", "BTC-USD-PERPETUAL"]
     assert whys["binance", "SOL-EUR"] == {"nobody collects it: name it in KURS_SYMBOLS, or import it"}

@@ -10,11 +10,14 @@ from services.api.analysis.newest import Newest
 from services.api.candles import asked
 from services.api.candles.answers import headers
 from services.api.candles.listing import Listing
+from services.api.loading import Backfill, Loading
 from services.core.analysis import DISCLAIMER, Analysis
+from services.core.analysis.notes import LOOKED
 from services.core.analysis.several import DEFAULT, Together, together, weight
 from services.core.analysis.summary import summary, summed
 from services.core.errors import unknown_name
 from services.core.timeframes import TIMEFRAMES
+from services.ports import Clock
 from services.web import Kept
 
 _encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
@@ -23,15 +26,15 @@ _encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps
 class Answers:
     """Answers from the newest analyses."""
 
-    def __init__(self, listing: Listing, newest: Newest) -> None:
-        self._listing, self._newest = listing, newest
+    def __init__(self, listing: Listing, newest: Newest, backfill: Backfill, clock: Clock) -> None:
+        self._listing, self._newest, self._backfill, self._now = listing, newest, backfill, clock.now
 
     async def one(self, query: bytes) -> Kept:
         """The answer of `/api/analysis` to a query string. Raises KursError."""
         words = asked.words(query)
         symbol = await self._listing.find(asked.one(words, "symbol", "BTCUSDT"), asked.one(words, "exchange"))
         found = await self._newest.analysis(symbol.series(asked.timeframe(words).name))
-        return _kept(symbol.exchange, _whole(found))
+        return _kept(symbol.exchange, _whole(found, await self._loading(found)))
 
     async def multi(self, query: bytes) -> Kept:
         """The answer of `/api/analysis/{symbol}/multi`; the query holds the symbol too. Raises KursError."""
@@ -43,7 +46,12 @@ class Answers:
         symbol = await self._listing.find(asked.one(words, "symbol", "BTCUSDT"), asked.one(words, "exchange"))
         ordered = [symbol.series(name) for name in TIMEFRAMES if name in names]
         found = await asyncio.gather(*(self._newest.analysis(series) for series in ordered))
-        return _kept(symbol.exchange, _summed(found, together(found)))
+        loading = [await self._loading(each) for each in found]
+        return _kept(symbol.exchange, _summed(found, loading, together(found)))
+
+    async def _loading(self, found: Analysis) -> Loading | None:
+        """What is to be said of candles that are not there yet, of those that the rules look at."""
+        return await self._backfill.check(found.series, (None, self._now(), LOOKED), lambda _: found.candles)
 
 
 def _kept(exchange: str, body: dict[str, Any]) -> Kept:
@@ -52,22 +60,26 @@ def _kept(exchange: str, body: dict[str, Any]) -> Kept:
     return Kept(b"{%s}" % text, headers(exchange, closed=False), packs=True)
 
 
-def _whole(found: Analysis) -> dict[str, Any]:
+def _whole(found: Analysis, loading: Loading | None) -> dict[str, Any]:
     rest = {name: getattr(found, name) for name in found.__struct_fields__ if name != "series"}
     series = found.series
     names = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
-    return {**names, **rest, "summary": summary(found)}
+    return {**names, **rest, **_told(loading), "summary": summary(found)}
 
 
-def _summed(found: Sequence[Analysis], whole: Together) -> dict[str, Any]:
+def _summed(found: Sequence[Analysis], loading: Sequence[Loading | None], whole: Together) -> dict[str, Any]:
     series = found[0].series
     return {
         "symbol": str(series.instrument),
         "exchange": series.exchange,
         "trend": whole,
-        "timeframes": [_row(each) for each in found],
+        "timeframes": [{**_row(each), **_told(some)} for each, some in zip(found, loading, strict=True)],
         "summary": summed(found, whole),
     }
+
+
+def _told(loading: Loading | None) -> dict[str, Any]:
+    return {"loading": loading._asdict()} if loading else {}
 
 
 def _row(found: Analysis) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.candles.routes import SECOND, UNCHANGED, parameters
 from services.api.candles.schemas import NAMED
+from services.api.loading import Backfill
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 
@@ -49,12 +50,12 @@ async def multi(connection: HTTPConnection, symbol: Annotated[str, Path(descript
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
     """The analysis' addresses with what answers them. As with indicators, only who serves them loads TA-Lib."""
     from services.api.analysis.answers import Answers  # noqa: PLC0415
     from services.api.analysis.newest import Newest  # noqa: PLC0415
 
-    answers, now = Answers(listing, Newest(deps, pages, history)), deps.clock.monotonic
+    answers, now = Answers(listing, Newest(deps, pages, history), backfill, deps.clock), deps.clock.monotonic
     reads: Mapping[str, Front] = {
         "analysis": Brief(answers.one, now, SECOND, CACHED),
         "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, CACHED),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from services.api.candles.schemas import NAMED
+from services.api.candles.schemas import NAMED, Loading
 from services.api.schemas import example
 from services.core.analysis import DISCLAIMER
 
@@ -139,6 +139,9 @@ class Analysis(BaseModel):
     pivot_levels: list[Line]
     volatility: Volatility | None
     notes: list[str] = Field(description="What makes one careful with all the rest")
+    loading: Loading | None = Field(
+        None, description="Only there while history is being loaded: what it says will change"
+    )
     summary: str = Field(description="The text of why")
     disclaimer: str
 
@@ -165,6 +168,7 @@ class TimeframeAnalysis(BaseModel):
     resistance: float | None
     volatility: Volatility | None
     notes: list[str]
+    loading: Loading | None = Field(None, description="Only there while history is being loaded")
 
 
 class Multi(BaseModel):

@@ -7,6 +7,7 @@ from services.api.candles import asked, rows
 from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages, settled
+from services.api.loading import Backfill, Loading
 from services.core.model import Candle, Series
 from services.core.timeframes import Timeframe
 from services.ports import Deps
@@ -23,8 +24,9 @@ class _Question(NamedTuple):
 class Charts:
     """Answers to `/api/chart-data`."""
 
-    def __init__(self, deps: Deps, listing: Listing, pages: Pages) -> None:
-        self._listing, self._pages, self._store, self._now = listing, pages, deps.store, deps.clock.now
+    def __init__(self, deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> None:
+        self._listing, self._pages, self._backfill = listing, pages, backfill
+        self._store, self._now = deps.store, deps.clock.now
 
     async def build(self, query: bytes) -> Ready:
         """The answer to a query string. Raises KursError."""
@@ -34,11 +36,12 @@ class Charts:
         changes = self._pages.changes[series]
         candles = await self._candles(question)
         slots = await self._filled(question, candles) if question.fill != "none" else candles
-        closed = settled(question.timeframe, period.until, now)
+        loading = await self._loading(question, candles)
+        closed = settled(question.timeframe, period.until, now) and loading is None
         changed = changes != self._pages.changes[series]  # what was read may be old already
         lasts = CLOSED_MS if closed and not changed else FORMING_MS
         since = period.since if period.since is not None else candles[0].bar.timestamp if candles else 0
-        body = rows.body(str(series.instrument), series.timeframe, slots)
+        body = rows.body(str(series.instrument), series.timeframe, slots, loading)
         return Ready(series, since, period.until, lasts, Kept(body, headers(series.exchange, closed), packs=True))
 
     async def _understood(self, query: bytes, now: int) -> _Question:
@@ -55,6 +58,17 @@ class Charts:
             return await self._store.candles(series, since, until, limit)
         asked.bounded(question.timeframe, since, until)
         return await self._pages.candles(series, since, until)
+
+    async def _loading(self, question: _Question, candles: list[Candle]) -> Loading | None:
+        """What is to be said of candles that are not there yet."""
+        since, until, limit = question.period
+        limit = limit or (asked.MOST if since is None else None)
+        forming = sum(not candle.closed for candle in candles)
+        return await self._backfill.check(
+            question.series,
+            (since, until, limit and limit - forming),
+            lambda first: sum(candle.closed and candle.bar.timestamp >= first for candle in candles),
+        )
 
     async def _filled(self, question: _Question, candles: list[Candle]) -> list[Candle | rows.Missing]:
         """With a slot for each closed opening, as far as the candles go if a limit ended them."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from services.api.candles import asked, reasons, schemas
 from services.api.candles.listing import Listing, Symbol, configured
+from services.api.loading import Backfill
 from services.api.states import standing
 from services.core import history, runs
 from services.core.coverage import Coverage
@@ -26,7 +27,8 @@ HEADERS = [
 class Ledger:
     """Coverage of one series, of a symbol's, or of all."""
 
-    def __init__(self, deps: Deps, listing: Listing) -> None:
+    def __init__(self, deps: Deps, listing: Listing, backfill: Backfill) -> None:
+        self._backfill = backfill
         self._deps, self._listing, self._store, self._now = deps, listing, deps.store, deps.clock.now
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
         self._sources = {series[:2]: exchanges[series.exchange] for series in configured(deps)}
@@ -39,7 +41,10 @@ class Ledger:
         counts, gaps = list[schemas.Counts](), list[schemas.Gap]()
         for series, span in spans.items():
             coverage = await self._store.coverage(series, *span)
-            counts.append(counted(coverage))
+            loading = self._backfill.progress(series)
+            counts.append(counted(coverage, loading is not None))
+            if loading and "symbol" in words:  # a question about everything is no wish for any of it
+                await self._backfill.request(series, *span)
             gaps += self._gaps(coverage, lost, now)
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
@@ -80,7 +85,8 @@ class Ledger:
             why = reasons.lost(hole, lost)
             if state in MISSING:
                 about = standing(self._deps.hub, series.exchange, self._deps.clock.monotonic())
-                why += reasons.delayed(hole, self._sources.get(series[:2]), about, now)
+                loading = self._backfill.progress(series)
+                why += reasons.delayed(hole, self._sources.get(series[:2]), about, loading, now)
             yield _gap(hole, state, why)
 
     async def _selected(self, words: asked.Words) -> list[Series]:
@@ -104,7 +110,7 @@ class Ledger:
         ]
 
 
-def counted(coverage: Coverage) -> schemas.Counts:
+def counted(coverage: Coverage, loading: bool) -> schemas.Counts:
     """One series in numbers."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
     spans = [(hole.since, hole.until) for hole in coverage.holes if hole.state is HoleState.REPAIRED]
@@ -121,6 +127,7 @@ def counted(coverage: Coverage) -> schemas.Counts:
         repaired=repaired,
         empty=coverage.empty,
         revised=coverage.revised,
+        loading=loading,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from services.core.exchange import Exchange
-from services.core.model import Feed, Gap, Hole, State
+from services.core.model import Feed, Gap, Hole, SeriesProgress, State
 from services.core.timeframes import TIMEFRAMES
 
 
@@ -21,7 +21,9 @@ def lost(hole: Hole, gaps: Iterable[Gap]) -> list[str]:
     return list(dict.fromkeys(touching))
 
 
-def delayed(hole: Hole, exchange: Exchange | None, state: State, now: int) -> Iterator[str]:
+def delayed(
+    hole: Hole, exchange: Exchange | None, state: State, loading: SeriesProgress | None, now: int
+) -> Iterator[str]:
     """What keeps candles from coming that are missing now; `exchange`: who should give them."""
     if exchange is None:
         yield "nobody collects it: name it in KURS_SYMBOLS, or import it"
@@ -32,5 +34,7 @@ def delayed(hole: Hole, exchange: Exchange | None, state: State, now: int) -> It
         yield f"{state.exchange} does not trade it"
     if (over := TIMEFRAMES[hole.series.timeframe].closing(hole.until)) + exchange.history_seconds * 1000 > now:
         yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.history_seconds:g} s"
-    elif state.history and state.history.missing:
-        yield f"history is being loaded: {state.history.missing} candles to go"
+    elif loading and loading.missing:
+        yield f"history is being loaded: {loading.missing} candles to go"
+    if loading and loading.reason and state.connected:
+        yield f"{state.exchange}: {loading.reason}"

@@ -15,6 +15,7 @@ from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.candles.symbols import Symbols
 from services.api.candles.udf import CALLS, Udf
+from services.api.loading import Backfill
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 
@@ -105,14 +106,14 @@ for call in CALLS:
     router.add_api_route(f"/udf/{call}", udf, include_in_schema=False)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages) -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> Mapping[str, Front]:
     """The candles' addresses with what answers them."""
     named, now = Symbols(listing), deps.clock.monotonic
     reads: Mapping[str, Front] = {
-        "chart-data": Answers(deps, Charts(deps, listing, pages).build),
-        "candles/coverage": Brief(Ledger(deps, listing).coverage, now, SECOND, 16),
+        "chart-data": Answers(deps, Charts(deps, listing, pages, backfill).build),
+        "candles/coverage": Brief(Ledger(deps, listing, backfill).coverage, now, SECOND, 16),
         "symbols": Brief(named.symbols, now, SECOND, 1),
         "timeframes": Brief(named.timeframes, now, 3600 * SECOND, 1),
     }
     both = {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}
-    return both | dict(Udf(deps, listing, pages).fronts())
+    return both | dict(Udf(deps, listing, pages, backfill).fronts())

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
+from services.api.loading import Loading
 from services.core.candles import row
 from services.core.model import Candle
 from services.core.numbers import number
@@ -16,10 +19,11 @@ class Missing(NamedTuple):
     close: Decimal | None
 
 
-def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing]) -> bytes:
+def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing], loading: Loading | None) -> bytes:
     """The answer of `/api/chart-data`."""
     rows = ",".join(_missing(slot) if isinstance(slot, Missing) else row(slot) for slot in slots)
-    return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]}}'.encode()
+    more = f',"loading":{msgspec.json.encode(loading._asdict()).decode()}' if loading else ""
+    return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]{more}}}'.encode()
 
 
 def filled(

@@ -53,6 +53,14 @@ class Candle(BaseModel):
     revision: int = Field(description="How often it was corrected after it was closed")
 
 
+class Loading(BaseModel):
+    """The answer is not whole yet: history is being loaded. Ask again in a second or later."""
+
+    expected: int = Field(description="Closed candles that the answer should hold")
+    available: int = Field(description="Those of them that are kept")
+    reason: str | None = Field(description="Why no more come now: the exchange fails, its collector is silent")
+
+
 class ChartData(BaseModel):
     """Candles, the oldest first. The header `Kurs-Exchange` names their exchange."""
 
@@ -78,6 +86,7 @@ class ChartData(BaseModel):
     symbol: str
     timeframe: str
     candles: list[Candle]
+    loading: Loading | None = Field(None, description="Only there while history is being loaded")
 
 
 class Symbol(BaseModel):
@@ -162,6 +171,7 @@ class Counts(Span):
     repaired: int = Field(description="Were missing, and are present")
     empty: int = Field(description="Present, and nothing was traded in them")
     revised: int = Field(description="Corrected after they were closed")
+    loading: bool = Field(description="History of it is being loaded")
 
 
 class Coverage(BaseModel):
@@ -203,6 +213,7 @@ class Coverage(BaseModel):
                 "repaired": 3,
                 "empty": 0,
                 "revised": 1,
+                "loading": True,
             }
         ],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import msgspec
 from services.api.candles import asked
 from services.api.candles.listing import Listing, Symbol
 from services.api.candles.pages import Pages
+from services.api.loading import Backfill, Loading
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
-from services.core.model import Bar, Hole
+from services.core.model import Bar, Candle, Hole, Series
 from services.core.numbers import number
 from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
 from services.ports import Deps
@@ -21,6 +23,10 @@ FOUND = 30  # search results
 RECENT = 100  # candles that tell how many digits a price has
 UNKNOWN_DIGITS = 8
 KEPT_MS, CACHED = 1_000, 128
+POLL_SECONDS = 0.1  # between two looks for bars that are being loaded
+POLLS, SOME_POLLS = 80, 20  # looks before the answer is given without them: when there are none, when there are some
+MAX_WAITING = 100  # questions that wait at once
+LOADING = "history is being loaded, {1} of {0} candles are there: {2}"
 COLORS = {"open": "red", "repaired": "green", "absent": "yellow"}
 CALLS = ("config", "symbols", "search", "history", "marks", "time")
 INTRADAY = {str(t.length // MINUTE): t for t in TIMEFRAMES.values() if t.name[-1] in "mh"}
@@ -31,9 +37,11 @@ Make = Callable[[bytes], Coroutine[Any, Any, Kept]]
 class Udf:
     """The protocol's calls."""
 
-    def __init__(self, deps: Deps, listing: Listing, pages: Pages) -> None:
-        self._listing, self._pages = listing, pages
-        self._store, self._now, self._monotonic = deps.store, deps.clock.now, deps.clock.monotonic
+    def __init__(self, deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> None:
+        self._listing, self._pages, self._backfill = listing, pages, backfill
+        self._store, self._clock = deps.store, deps.clock
+        self._now, self._monotonic = deps.clock.now, deps.clock.monotonic
+        self._waiting = 0  # questions that wait for history
 
     def fronts(self) -> Mapping[str, Front]:
         """The protocol's addresses."""
@@ -102,21 +110,56 @@ class Udf:
         return _json(found[: asked.whole(words, "limit", 1000) or FOUND])
 
     async def history(self, query: bytes) -> Kept:
-        """Bars in [from, to), or the `countback` last ones before `to`. `no_data` without `nextTime`: none is older."""
+        """Bars in [from, to), or the `countback` last ones before `to`. `no_data` without `nextTime`: none is older.
+
+        The protocol knows no bars that are not there yet: they are waited for, and then it is an error to ask again.
+        """
         words, now = asked.words(query), self._now()
         name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
-        series, count = await self._listing.series(name, "", timeframe.name), asked.whole(words, "countback", 10**6)
+        series, most = await self._listing.series(name, "", timeframe.name), asked.whole(words, "countback", 10**6)
         since, end = time(words, "from", 0), time(words, "to", now + 1)
         until = min(end - 1, now)
-        if count or timeframe.expected(since, until) > asked.MOST:
-            candles = await self._store.last(series, until, min(count or MOST, MOST))
+        if most or timeframe.expected(since, until) > asked.MOST:
+            period = asked.Period(None if most else since, until, min(most or MOST, MOST))
         else:
-            candles = await self._pages.candles(series, since, until)
-        bars = [candle.bar for candle in candles if count or candle.bar.timestamp >= since]
+            period = asked.Period(since, until)
+        candles, loading = await self._whole(series, period)
+        bars = [candle.bar for candle in candles if most or candle.bar.timestamp >= since]
         if bars:
             return Kept(_columns(bars), _headers(b"application/json"), packs=True)
-        older = [] if count else await self._store.last(series, min(since, until + 1) - 1, 1)
+        if loading:
+            return _error(LOADING.format(*loading[:2], loading.reason or "ask again"))
+        older = [] if most else await self._store.last(series, min(since, until + 1) - 1, 1)
         return _json({"s": "no_data", **({"nextTime": older[0].bar.timestamp // 1000} if older else {})})
+
+    async def _whole(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
+        """The candles of a period, waited for while they are loaded: a chart takes what is missing for never there."""
+        known = None
+        for polls in count():
+            progress = self._backfill.progress(series)
+            if known is None or progress != known[0]:
+                known = progress, *await self._read(series, period)
+            _, candles, loading = known
+            enough = polls >= (SOME_POLLS if candles else POLLS) or self._waiting >= MAX_WAITING
+            if loading is None or loading.reason or enough:
+                break
+            self._waiting += 1
+            try:
+                await self._clock.sleep(POLL_SECONDS)
+            finally:
+                self._waiting -= 1
+        return candles, loading
+
+    async def _read(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
+        if period.limit:
+            candles = await self._store.last(series, period.until, period.limit)
+        else:
+            candles = await self._pages.candles(series, period.since or 0, period.until)
+        forming = sum(not candle.closed for candle in candles)
+        span = period.since, period.until, period.limit and period.limit - forming
+        return candles, await self._backfill.check(
+            series, span, lambda first: sum(candle.closed and candle.bar.timestamp >= first for candle in candles)
+        )
 
     async def marks(self, query: bytes) -> Kept:
         """The holes in a range."""
@@ -159,10 +202,14 @@ def _told(make: Make) -> Make:
         try:
             return await make(query)
         except (BadRequest, UnknownName, BadRange) as error:
-            body = msgspec.json.encode({"s": "error", "errmsg": str(error)})
-            return Kept(body, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")])
+            return _error(str(error))
 
     return answer
+
+
+def _error(reason: str) -> Kept:
+    body = msgspec.json.encode({"s": "error", "errmsg": reason})
+    return Kept(body, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")])
 
 
 def _found(symbol: Symbol) -> dict[str, Any]:

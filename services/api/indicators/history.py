@@ -38,7 +38,7 @@ class History:
     """The candles of every series."""
 
     def __init__(self, deps: Deps, pages: Pages) -> None:
-        self._pages, self._store, self._now, self._monotonic = pages, deps.store, deps.clock.now, deps.clock.monotonic
+        self.pages, self._store, self._now, self._monotonic = pages, deps.store, deps.clock.now, deps.clock.monotonic
         self._shelf: Shelf[str, tuple[int, Past]] = Shelf(KEPT)
         deps.hub.on_candle(self._heard)
 
@@ -76,9 +76,9 @@ class History:
         expires, past = self._shelf.get(name) or (0, None)
         if past is not None and expires > monotonic:
             return past
-        changes, end = self._pages.changes[series], start + (pages.page(series) or EVER)
-        past = _past(await self._pages.candles(series, start, min(end - 1, now)))
-        if changes == self._pages.changes[series]:  # else what was read may be old already
+        changes, end = self.pages.changes[series], start + (pages.page(series) or EVER)
+        past = _past(await self.pages.candles(series, start, min(end - 1, now)))
+        if changes == self.pages.changes[series]:  # else what was read may be old already
             over = end + pages.SETTLED_MS <= now
             self._shelf.put(name, (monotonic + (OVER_MS if over else FORMING_MS), past))
         return past

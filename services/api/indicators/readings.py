@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from services.api.candles import asked as candles_asked
 from services.api.candles import pages
 from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing
-from services.api.candles.pages import Pages
 from services.api.indicators.history import MONTH, History, Past
 from services.api.indicators.lines import Line
 from services.api.indicators.work import Marks, Work
+from services.api.loading import Backfill, Loading
 from services.core import indicators
 from services.core.indicators import CATALOG, Asked
 from services.core.model import Series
@@ -44,9 +45,9 @@ class _Question(NamedTuple):
 class Readings:
     """Answers to `/api/indicators`."""
 
-    def __init__(self, deps: Deps, listing: Listing, pages: Pages, history: History, work: Work) -> None:
-        self._listing, self._history, self._work = listing, history, work
-        self._pages, self._now = pages, deps.clock.now
+    def __init__(self, deps: Deps, listing: Listing, history: History, backfill: Backfill, work: Work) -> None:
+        self._listing, self._history, self._work, self._backfill = listing, history, work, backfill
+        self._pages, self._now = history.pages, deps.clock.now
 
     async def build(self, query: bytes) -> Ready:
         """The answer to a query string. Raises KursError."""
@@ -56,12 +57,13 @@ class Readings:
         changes = self._pages.changes[series]
         past = await self._candles(question)
         found = await self._found(question, past)
-        closed = pages.settled(question.timeframe, question.until, now)
+        loading = await self._loading(question, past)
+        closed = pages.settled(question.timeframe, question.until, now) and loading is None
         changed = changes != self._pages.changes[series]  # what was read may be old already
         lasts = CLOSED_MS if closed and not changed else FORMING_MS
         trusted = past.closed.size and all(each.trusted is None for each in found.values())
         since = question.since(int(past.columns.time[0])) if trusted else 0
-        kept = Kept(_body(series, past, found), headers(series.exchange, closed), packs=True)
+        kept = Kept(_body(series, past, found, loading), headers(series.exchange, closed), packs=True)
         return Ready(series, since, question.until, lasts, kept)
 
     async def _understood(self, query: bytes, now: int) -> _Question:
@@ -82,6 +84,17 @@ class Readings:
         candles_asked.bounded(question.timeframe, since, until)
         return await self._history.between(series, since, until)
 
+    async def _loading(self, question: _Question, past: Past) -> Loading | None:
+        """What is to be said of candles that are not there yet."""
+        since, until, limit = question.period
+        limit = limit or (candles_asked.MOST if since is None else None)
+        forming = int(np.count_nonzero(~past.closed))
+        return await self._backfill.check(
+            question.series,
+            (since, until, limit and limit - forming),
+            lambda first: int(np.count_nonzero(past.closed & (past.columns.time >= first))),
+        )
+
     async def _found(self, question: _Question, past: Past) -> dict[Asked, Line | Marks]:
         """What each indicator says, in the order in which they are asked for; nothing without candles."""
         time = past.columns.time
@@ -94,7 +107,8 @@ class Readings:
         return {each: found[each] for each in question.asked}
 
 
-def _body(series: Series, past: Past, found: Mapping[Asked, Line | Marks]) -> bytes:
+def _body(series: Series, past: Past, found: Mapping[Asked, Line | Marks], loading: Loading | None) -> bytes:
+    more = {"loading": loading._asdict()} if loading else {}
     return msgspec.json.encode(
         {
             "symbol": str(series.instrument),
@@ -102,6 +116,7 @@ def _body(series: Series, past: Past, found: Mapping[Asked, Line | Marks]) -> by
             "timestamps": past.columns.time.tolist(),
             "closed": past.closed.tolist(),
             "indicators": [_row(asked, each) for asked, each in found.items()],
+            **more,
         }
     )
 

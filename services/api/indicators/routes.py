@@ -11,6 +11,7 @@ from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.candles.routes import UNCHANGED, parameters
 from services.api.indicators import schemas
+from services.api.loading import Backfill
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 
@@ -50,14 +51,14 @@ async def catalog(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History") -> Mapping[str, Front]:
+def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
     """The indicators' addresses with what answers them. TA-Lib is loaded here: only who serves indicators needs it."""
     from services.api.indicators.catalog import catalog as described  # noqa: PLC0415
     from services.api.indicators.computed import Computed  # noqa: PLC0415
     from services.api.indicators.readings import Readings  # noqa: PLC0415
     from services.api.indicators.work import Work  # noqa: PLC0415
 
-    readings = Readings(deps, listing, pages, history, Work(deps, history, Computed(deps)))
+    readings = Readings(deps, listing, history, backfill, Work(deps, history, Computed(deps)))
     reads: Mapping[str, Front] = {
         "indicators": Answers(deps, readings.build),
         "indicators/catalog": Brief(described, deps.clock.monotonic, HOUR, 1),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from services.api.candles.schemas import NAMED, Period
+from services.api.candles.schemas import NAMED, Loading, Period
 from services.api.schemas import example
 
 TRUSTED = """The opening from which on the values are those that any longer history would give; null: all are. The one
@@ -89,6 +89,7 @@ class Indicators(BaseModel):
     timestamps: list[int] = Field(description="Openings of the candles; one that is missing has no place")
     closed: list[bool] = Field(description="Whether more will be traded in each; the values of one that is not change")
     indicators: list[Reading] = Field(description="In the order of the question; empty where there is no candle")
+    loading: Loading | None = Field(None, description="Only there while history is being loaded")
 
 
 class Parameter(BaseModel):

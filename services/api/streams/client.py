@@ -12,6 +12,7 @@ from services.api.streams.frames import News
 from services.api.streams.logs import FULL, Slot
 from services.core.errors import Unavailable
 from services.core.journal import Entry
+from services.core.model import SeriesProgress
 from services.web import Wire
 
 LOOK_SECONDS = 0.05  # between two looks at whether a client reads on, or the journal has what the bus brought
@@ -36,6 +37,9 @@ class Words(Protocol):
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
         """`reset`: what follows begins anew; `skipped`: some was left out."""
 
+    def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
+        """How far a series is loaded; None: all of it is."""
+
     def beat(self, second: int) -> bytes:
         """Nothing, from time to time; b"" in between."""
 
@@ -46,12 +50,13 @@ class Words(Protocol):
 class Client:
     """A client of any protocol."""
 
-    __slots__ = ("_pacing", "_task", "fan", "live", "slots", "wire", "words")
+    __slots__ = ("_loading", "_pacing", "_task", "fan", "live", "slots", "wire", "words")
 
     def __init__(self, fan: Fan, wire: Wire, words: Words) -> None:
         self.fan, self.wire, self.words = fan, wire, words
         self.slots: dict[Channel, list[Slot]] = {}
         self.live = True
+        self._loading: dict[Channel, SeriesProgress | None] = {}  # not loaded yet, and what was told of that
         self._task: asyncio.Task[None] | None = None
         self._pacing: dict[float, asyncio.Task[None]] = {}
         fan.join(self)
@@ -84,7 +89,21 @@ class Client:
         self.slots |= new  # only now, and without a pause from here on: what is half begun is not to be read on
         for slot in slots:
             self._begin(slot)
+        self._loading |= dict.fromkeys(channel for channel in new if self.fan.progress(channel))
+        self.tell_loading()
         self.read_on()
+
+    def tell_loading(self) -> None:
+        """Say how far what it follows is loaded, where that is news: called each second."""
+        if not self.live:
+            return
+        for channel, told in list(self._loading.items()):
+            progress = self.fan.progress(channel)
+            if progress is None:
+                del self._loading[channel]
+            if told if progress is None else progress != told and (progress.expected or progress.reason):
+                self.say(self.words.loading(channel, progress))
+                self._loading |= {channel: progress} if progress else {}
 
     def _slots(self, channel: Channel, places: Sequence[int], seconds: float | None) -> list[Slot]:
         interval = 0 if not channel.paced else channel.seconds if seconds is None else seconds
@@ -106,6 +125,7 @@ class Client:
     def unfollow(self, channels: Iterable[Channel]) -> None:
         """Follow them no longer."""
         for channel in channels:
+            self._loading.pop(channel, None)
             for slot in self.slots.pop(channel, ()):
                 slot.log.remove(slot)
         for seconds in self._pacing.keys() - {slot.seconds for slots in self.slots.values() for slot in slots}:

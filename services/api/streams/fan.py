@@ -9,13 +9,15 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from services.api.loading import Backfill
 from services.api.streams.channels import Channel
 from services.api.streams.frames import News
 from services.api.streams.logs import Log
 from services.core.errors import Unavailable
 from services.core.journal import Entry, entered, log_of
 from services.core.markets import Market
-from services.core.model import Candle, Place, Placed, Reading, Series, Wish
+from services.core.model import Candle, Place, Placed, Reading, Series, SeriesProgress, Wish
+from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 from services.web import Once
 
@@ -23,6 +25,7 @@ LOOK_SECONDS = 1  # between two looks for what the bus did not bring
 LOOKS, JOURNAL_SECONDS = 20, 0.05  # at a journal that may be behind
 WISH_SECONDS, WISHED_MS = 10, 30_000
 PAGE = 500  # entries that are read at once
+REQUESTED = 1_000  # candles of a followed series that are fetched first
 REMEMBERED = 10_000  # logs; then those that nobody follows are forgotten
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ class Member(Protocol):
 
     def beat(self, second: int) -> None:
         """Let it know that it is connected; called each second."""
+
+    def tell_loading(self) -> None:
+        """Say how far what it follows is loaded; called each second."""
 
     def dismiss(self) -> None:
         """Send it elsewhere: this replica stops."""
@@ -47,6 +53,8 @@ class Fan:
         self._remembered: set[Log] = set()  # heard of, whoever follows them
         self._once: Once[tuple[str, int], list[Entry] | None] = Once()
         self._last: Once[Series, list[Candle]] = Once()
+        self._backfill = Backfill(deps)
+        self._progress: dict[Series, SeriesProgress | None] = {}  # as it was in this second
         self._tending: asyncio.Task[None] | None = None
         self.closed = False
         deps.hub.on_placed(self._heard)
@@ -61,6 +69,7 @@ class Fan:
         """One more client."""
         self.members[member] = None
         if self._tending is None:
+            self._progress.clear()
             self._tending = asyncio.create_task(self._tend())
 
     def leave(self, member: Member) -> None:
@@ -165,12 +174,30 @@ class Fan:
                     await self.wish({slot.channel for log in list(self._logs.values()) for slot in log.slots})
             except Unavailable as error:
                 logger.debug("live streams look again later: %s", error)
+            self._progress.clear()
             for member in list(self.members):
                 member.beat(second)
+                member.tell_loading()
 
     def _forget(self) -> None:
         if len(self._remembered) > REMEMBERED:
             self._remembered = {log for log in self._remembered if log.followed}
+
+    def progress(self, channel: Channel) -> SeriesProgress | None:
+        """How far a channel's series is loaded, as of this second; None: all of it is, or it has none."""
+        series = channel.series
+        if series is None:
+            return None
+        if series not in self._progress:
+            self._progress[series] = self._backfill.progress(series)
+        return self._progress[series]
+
+    async def request(self, channels: Iterable[Channel]) -> None:
+        """Have what is missing of these fetched first."""
+        now = self._deps.clock.now()
+        for series in {channel.series for channel in channels if channel.series}:
+            timeframe = TIMEFRAMES[series.timeframe]
+            await self._backfill.request(series, timeframe.back(timeframe.opening(now), REQUESTED), now)
 
     async def wish(self, channels: Iterable[Channel]) -> None:
         """Ask for the indicators among these; soon again, if the bus does not take it."""
@@ -178,6 +205,7 @@ class Fan:
         watched = {(each.series, each.indicator) for each in channels if each.series and each.indicator}
         with suppress(Unavailable):
             await self._deps.bus.publish(*(Wish(*each, until) for each in sorted(watched)))
+        await self.request(channels)
 
     def _close(self) -> None:
         self.closed = True

@@ -1,14 +1,16 @@
 """How the two protocols say the same things."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from services.api.streams.channels import Channel
 from services.api.streams.client import Client
 from services.api.streams.frames import News, chunk, event, framed, said, snapshot
 from services.api.streams.logs import Slot
 from services.core.journal import Entry
+from services.core.model import SeriesProgress
 from services.web import TOO_SLOW
 
 HEARTBEAT_SECONDS, COMMENT_SECONDS = 30, 15
@@ -34,6 +36,10 @@ class Frames:
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
         """What was left out."""
         return said(type=kind, channels=channels, reason=reason)
+
+    def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
+        """How far a series is loaded."""
+        return said(type="loading", channel=channel.name, **channel.words, **_loaded(progress))
 
     def beat(self, second: int) -> bytes:
         """A heartbeat; in between a pong that nobody asked for, which clients pass over (RFC 6455, 5.5.3)."""
@@ -63,6 +69,10 @@ class Events:
         """What was left out."""
         return _told(kind, {"channels": channels, "reason": reason})
 
+    def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
+        """How far a series is loaded."""
+        return _told("loading", {"channel": channel.name, **channel.words, **_loaded(progress)})
+
     def beat(self, second: int) -> bytes:
         """A comment."""
         if (second + 1) % COMMENT_SECONDS:
@@ -79,7 +89,19 @@ def closed(code: int, reason: str) -> bytes:
     return framed(code.to_bytes(2) + reason.encode(), CLOSE)
 
 
-def _told(kind: str, words: dict[str, object]) -> bytes:
+def _loaded(progress: SeriesProgress | None) -> dict[str, object]:
+    if progress is None:
+        return {"done": True}
+    available = progress.expected - progress.missing
+    return {
+        "done": False,
+        "expected": progress.expected or None,  # nobody has looked yet
+        "available": available if progress.expected else None,
+        "reason": progress.reason or None,
+    }
+
+
+def _told(kind: str, words: Mapping[str, object]) -> bytes:
     return chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
 
 

@@ -138,7 +138,7 @@ class Journal(Protocol):
         """
 
     def follow(self, log: str) -> None:
-        """Somebody follows this log: keep what a resume needs, for an hour."""
+        """Somebody follows this log: keep what a resume needs, for ten minutes."""
 
     async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
         """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.

@@ -37,6 +37,11 @@ class Teller:
         """Somebody follows this log of ours: the journal keeps more of it."""
         self._journal.follow(log)
 
+    def forget(self, log: str) -> None:
+        """Nothing more is told in this log for now."""
+        self._last.pop(log, None)
+        self._said.pop(log, None)
+
     async def tell(self, *messages: Message) -> None:
         """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
 

@@ -61,7 +61,9 @@ class Desk:
 
     def _wished(self, series: Series) -> list[Asked]:
         now = self._deps.clock.monotonic()
-        self._wishes = {key: until for key, until in self._wishes.items() if until >= now}
+        for over in [key for key, until in self._wishes.items() if until < now]:
+            del self._wishes[over]
+            self._teller.forget(reading_log(over[0], str(over[1])))
         return [asked for each, asked in self._wishes if each == series]
 
     def stand(self, state: State) -> None:

@@ -15,7 +15,8 @@ NAMED = "reading"  # of this kind a log is followed only if `follow` says so: th
 FEW = 2  # newest entries of a log that nobody follows
 FEWEST = 16  # logs of a kind that its room is divided by at least
 CROWDED = 3 / 4  # of a share, that empty logs may take: beyond that those go that were written to the longest ago
-FORGOTTEN = 60 * 60  # seconds after its last entry in which a log is kept, after its last follower as a followed one
+FORGOTTEN = 60 * 60  # seconds after its last entry in which a log is kept
+FOLLOWED = 10 * 60  # seconds after its last follower in which a log is one that is followed
 
 
 class Costs(NamedTuple):
@@ -56,6 +57,25 @@ class _Kind:
             return FEW
         return max(FEW, min(kept(name), int(self.room / self.logs[name].largest)))
 
+    def unfollowed(self, now: int) -> list[str]:
+        """Take out of the followed ones those that nobody has followed for long."""
+        ended = list[str]()
+        for name, until in self.followed.items():
+            if until >= now:
+                break
+            ended.append(name)
+        for name in ended:
+            del self.followed[name]
+        return ended
+
+    def left(self, name: str, now: int) -> int:
+        """How much is kept of a log that nobody follows any more: nothing, if it was written for followers alone."""
+        log = self.logs.get(name)
+        if log and now - log.time < FOLLOWED * 1000:
+            return FEW
+        self.logs.pop(name, None)
+        return 0
+
     def outdated(self, now: int) -> list[str]:
         """Take out logs that are not written to any more, and those for which there is no room."""
         gone = list[str]()
@@ -66,8 +86,6 @@ class _Kind:
             gone.append(name)
         for name in gone:
             del self.logs[name]
-        while self.followed and self.followed[first := next(iter(self.followed))] < now:
-            del self.followed[first]
         return gone
 
 
@@ -88,8 +106,9 @@ class Retention:
         log.time = now
         size = self._costs.entry + len(entry.key) + len(entry.data)
         log.largest = max(size, log.largest * (1 - 1 / log.keep))  # what was larger has gone by then
-        gone = kind.outdated(now)
-        self._trims |= dict.fromkeys(gone, 0)
+        for ended in kind.unfollowed(now):
+            self._trims[ended] = kind.left(ended, now)
+        self._trims |= dict.fromkeys(kind.outdated(now), 0)
         if kind.resized():
             self._trims |= {each: kind.keep(each) for each in kind.logs}
         self._trims.pop(name, None)
@@ -100,7 +119,7 @@ class Retention:
         """Somebody follows this log: for some time it keeps more. `now` is monotonic."""
         followed = self._kind(log).followed
         followed.pop(log, None)  # behind all others
-        followed[log] = now + FORGOTTEN * 1000
+        followed[log] = now + FOLLOWED * 1000
 
     def trims(self) -> dict[str, int]:
         """Logs that are to be cut, since the last time: how many of the newest entries each keeps; 0: it goes."""

@@ -27,9 +27,9 @@ class MemoryJournal:
                 log.append(_packed(entry))
                 _cut(log, self._retention.admit(entry, _monotonic()))
         for name, count in self._retention.trims().items():
-            _cut(self._logs[name], count)
+            _cut(self._logs.get(name, deque()), count)
             if not count:
-                del self._logs[name]
+                self._logs.pop(name, None)
 
     def follow(self, log: str) -> None:
         """Somebody follows this log."""

@@ -27,6 +27,7 @@ WISH_SECONDS, WISHED_MS = 10, 30_000
 PAGE = 500  # entries that are read at once
 REQUESTED = 1_000  # candles of a followed series that are fetched first
 REMEMBERED = 10_000  # logs; then those that nobody follows are forgotten
+UNHEARD_MS = 600_000  # after which an indicator that is computed for who watches it alone is forgotten
 logger = logging.getLogger(__name__)
 
 
@@ -125,6 +126,7 @@ class Fan:
     def _heard(self, message: Placed) -> None:
         place, log = message.place or Place(0, 0), self.log(log_of(message))
         self._remembered.add(log)
+        log.heard_at = self._deps.clock.monotonic()
         if isinstance(message, Candle | Reading) and (log.newest is None or _opening(message) >= _opening(log.newest)):
             log.newest = message
         if not log.followed:
@@ -180,8 +182,11 @@ class Fan:
                 member.tell_loading()
 
     def _forget(self) -> None:
+        """Keep no more of logs that nobody follows than how things stand in those that go on by themselves."""
         if len(self._remembered) > REMEMBERED:
             self._remembered = {log for log in self._remembered if log.followed}
+        since = self._deps.clock.monotonic() - UNHEARD_MS
+        self._remembered = {log for log in self._remembered if log.heard_at >= since or log.followed or log.lasting}
 
     def progress(self, channel: Channel) -> SeriesProgress | None:
         """How far a channel's series is loaded, as of this second; None: all of it is, or it has none."""

@@ -4,9 +4,11 @@ from typing import Protocol
 
 from services.api.streams.channels import Channel
 from services.api.streams.frames import News
+from services.core.indicators import STANDARD
 from services.core.journal import Entry
 from services.core.model import Candle, Place, Reading
 
+LASTING = frozenset(map(str, STANDARD))
 FULL = 64 * 1024  # bytes that wait for a client before it is given nothing but the newest
 
 
@@ -43,6 +45,7 @@ class Log:
         "asked",
         "due",
         "heard",
+        "heard_at",
         "last",
         "name",
         "newest",
@@ -52,11 +55,17 @@ class Log:
 
     def __init__(self, name: str) -> None:
         self.name, self.number, self.heard, self.due, self.asked = name, 0, 0, 0, False
+        self.heard_at = 0  # ms, monotonic
         self.newest: Candle | Reading | None = None
         self.last: Entry | None = None
         self._by_key: dict[str, dict[Slot, None]] = {}  # that are told of each change, those of all keys under ""
         self._newest: dict[str, int] = {}  # number of the newest that was heard, by key that has slots
         self.unbroken = True  # nothing is missing before what was heard last
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is told whoever follows it."""
+        return not isinstance(self.newest, Reading) or self.newest.indicator in LASTING
 
     @property
     def standing(self) -> int:

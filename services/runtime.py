@@ -20,10 +20,9 @@ from services import archive, log, watch
 from services.adapters.startup import until_up
 from services.clock_steps import report_clock_steps
 from services.connecting import connected, migrate
-from services.core import routes
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
-from services.exchanges import EXCHANGES, chosen
+from services.exchanges import EXCHANGES, chosen, refuse_impossible
 from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
@@ -84,9 +83,7 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise Misconfigured(f"nothing is called {word!r}; {hint}")
     chosen(settings)
-    table = routes.table(settings.exchanges, settings.directions, settings.assets)
-    if ways := [direction for direction, routed in table.items() if not routed]:
-        raise Misconfigured(f"KURS_DIRECTIONS: no exchange has a way to {ways[0]}")
+    refuse_impossible(settings)
     services = tuple(name for name in SERVICES if name in words)
     exchanges = tuple(name for name in EXCHANGES if name in words)
     if exchanges and "collector" not in services:

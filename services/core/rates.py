@@ -16,6 +16,7 @@ EXACT = Context(prec=34)
 DIGITS = Context(prec=16)  # of a value that is a product: more than any of its legs has
 WIDE = Context(prec=200)  # of a deviation: an absurd price may be any number of digits away from the others
 HOLDS = 60_000  # ms after the reference's own time for a value that it holds: so long it gives the same from a cache
+UNTRADED = "not traded:"
 ANCHOR_AGE = 60_000  # ms for which the last value used may vouch for one of two that disagree
 
 
@@ -147,9 +148,19 @@ class Book:
         value, bid, ask = multiplied(found)
         return Offer(exchange, found, value, bid, ask, clock=self._clocks(route))
 
+    def untraded(self, direction: Instrument) -> str:
+        """Why no exchange can give a direction; empty while one may."""
+        reasons = []
+        for name, route in self.routes[direction].items():
+            absent = [str(hop.instrument) for hop in route if self._feed(hop) == UNTRADED]
+            if not absent:
+                return ""
+            reasons.append(f"{name}: not traded: {', '.join(absent)}")
+        return "; ".join(reasons)
+
     def _feed(self, hop: Hop) -> str:
         report = self._reports.get((hop.exchange, hop.instrument))
-        return "not traded:" if report and report.source.feed is Feed.ABSENT else "nothing yet of"
+        return UNTRADED if report and report.source.feed is Feed.ABSENT else "nothing yet of"
 
     def _aged(self, offer: Offer, now: int) -> Offer:
         reason = staleness(offer, now)

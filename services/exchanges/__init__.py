@@ -2,6 +2,7 @@
 
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
+from services.core.routes import FIAT, table
 from services.exchanges import binance, coingecko, deribit
 from services.settings import Settings
 
@@ -16,3 +17,22 @@ def chosen(settings: Settings) -> tuple[Exchange, ...]:
     if unknown := [name for name in settings.exchanges if name not in known]:
         raise Misconfigured(f"KURS_EXCHANGES: {unknown[0]!r} is not one of {', '.join(known)}")
     return tuple(known[name] for name in settings.exchanges)
+
+
+def refuse_impossible(settings: Settings) -> None:
+    """Directions that no exchange can give, as far as is known before any is asked. Raises Misconfigured."""
+    ids = coingecko.ids(settings)
+    for direction, ways in table(settings.exchanges, settings.directions, settings.assets).items():
+        if not ways:
+            raise Misconfigured(f"KURS_DIRECTIONS: no exchange has a way to {direction}")
+        base, quote = (settings.assets.get(name, name) for name in direction[:2])
+        if quote not in FIAT and quote not in ids:
+            raise Misconfigured(
+                f"KURS_DIRECTIONS: {direction}: {quote} is neither a currency nor a known asset; "
+                f"write its CoinGecko id into KURS_COINGECKO_IDS ({quote}=id) if there is one"
+            )
+        if ways.keys() == {coingecko.NAME} and base not in ids:
+            raise Misconfigured(
+                f"KURS_DIRECTIONS: {direction}: only CoinGecko could give it, which knows ids and no symbols; "
+                f"write that of {base} into KURS_COINGECKO_IDS ({base}=id)"
+            )

@@ -221,10 +221,15 @@ def complaint(body: bytes) -> str:
     return error if isinstance(error, str) else ""
 
 
+def ids(settings: Settings) -> Mapping[str, str]:
+    """The ids of all assets that are known."""
+    return {**IDS, **settings.coingecko_ids}
+
+
 def configured(settings: Settings) -> Exchange:
     """With the plan's host, key and pace: host and key must match."""
     plan, key = settings.coingecko_plan, settings.coingecko_key.get_secret_value()
-    ids = {**IDS, **settings.coingecko_ids}
+    known = ids(settings)
     return Exchange(
         name=NAME,
         rests=(PAID if plan == "pro" else PUBLIC,),
@@ -232,14 +237,14 @@ def configured(settings: Settings) -> Exchange:
         complaint=complaint,
         wait=wait,
         sockets=(PUSHED,) if plan == "pro" else (),
-        stream=partial(stream, ids),
-        poll=partial(poll, ids),
+        stream=partial(stream, known),
+        poll=partial(poll, known),
         poll_seconds=settings.coingecko_poll_seconds or PACE[plan],
         credentials=lambda: {KEY_HEADER[plan]: key} if key else {},
         quiet=60,  # a coin's price comes every ten seconds at best
         connects=Limit(10, 60),
         holds=CACHE,
-        history=partial(history, ids),
+        history=partial(history, known),
         history_days=DAYS,
         history_budget=4,  # calls
         history_seconds=11 * 3600,  # calls are dear, and an answer goes back further than that

@@ -28,6 +28,7 @@ class Pricing:
         self._choice: Choice | None = None
         self._senders, self._offset = SenderClocks(), WallOffset()
         self._touched: set[Instrument] = set()
+        self._untraded: set[Instrument] = set()  # reported
         self._uses = _uses(book.routes)
         self._rates: dict[Instrument, Rate] = {}
         self._told: dict[Instrument, Rate] = {}
@@ -54,9 +55,18 @@ class Pricing:
         self.book.see(message, by)
         if isinstance(message, State):
             self.unkept[message.exchange] = message
+            self._report_untraded()
         elif touched := self._uses.get((message.exchange, message.instrument)):
             self._touched |= touched
             self.some.set()
+
+    def _report_untraded(self) -> None:
+        """Log a direction when it turns out that no exchange can give it: only their listings say so."""
+        for direction in self.deps.settings.directions:
+            reason = self.book.untraded(direction)
+            if reason and direction not in self._untraded:
+                log.warning("%s cannot be given: %s; is it misspelt in KURS_DIRECTIONS?", direction, reason)
+            (self._untraded.add if reason else self._untraded.discard)(direction)
 
     def news(self, everything: bool) -> list[Rate | Choice]:
         """What is to be told: rates that changed or were told long ago, and the choice."""

@@ -302,6 +302,7 @@ async def test_directions_and_exchanges(world: World) -> None:
             {"exchange": "binance", "instrument": "USDC-USDT", "inverted": True},
             {"exchange": "coingecko", "instrument": "USDC-RUB", "inverted": False},
         ],
+        "not_traded": [],
     }
     exchanges = (await world.get("/v1/exchanges")).json()
     assert [exchange["exchange"] for exchange in exchanges["exchanges"]] == ["binance", "deribit", "coingecko"]

@@ -10,7 +10,7 @@ import pytest
 
 from services.adapters.memory import MemoryCache
 from services.core.errors import Unavailable
-from services.core.model import Choice, Instrument, Rate, State, Tick
+from services.core.model import Choice, Feed, Instrument, Rate, Source, State, Tick
 from services.ports import Deps
 from services.pricer import JOBS
 from tests.market import deps_for, until
@@ -86,3 +86,22 @@ async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCap
 
 def offered(rate: Rate) -> Decimal | None:
     return next(offer.value for offer in rate.offers if offer.exchange == "deribit")
+
+
+async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    shib = Instrument("SHIBB", "USD")
+    deps = deps_for(directions=(BTC_USD, shib))._replace(cache=Away(), store=Empty())  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, "services.pricer"):
+        async with pricing(deps) as told:
+            for name, missing in {"binance": "USDT", "deribit": "USDC", "coingecko": "USD"}.items():
+                assert "SHIBB-USD cannot be given" not in caplog.text
+                now = deps.clock.now()
+                sources = (Source(Instrument("SHIBB", missing), Feed.ABSENT),)
+                for _ in range(2):
+                    await deps.bus.publish(State(name, now, True, "socket", "", "", now, now, 0, False, sources))
+            await until(lambda: "SHIBB-USD cannot be given" in caplog.text)
+            await until(
+                lambda: told and told[-1].direction == shib and all("not traded" in o.reason for o in told[-1].offers)
+            )
+    assert caplog.text.count("cannot be given") == 1
+    assert "coingecko: not traded: SHIBB-USD; is it misspelt" in caplog.text

@@ -45,6 +45,36 @@ def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch,
     assert PASSWORD not in repr(settings)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LOG_LEVEL2",
+        "LOG_LEVELS",
+        "LOGLEVEL",
+        "CATALOG_LEVEL",
+        "REDIS_HOST",
+        "REDIS_URI",
+        "REDIS_URL_2",
+        "DATABASE_URI",
+        "DATABASE_USER",
+        "PG_DATABASE_URL",
+        "API_RATE",
+        "CORS_ALLOW_ORIGINS",
+        "RABBITMQ_USER",
+        "KURS_BIND",
+    ],
+)
+def test_other_programs_names_are_theirs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "whatever")
+    load()
+
+
+def test_who_has_the_right_name_too_may_have_one_that_is_nearly_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVL", "whatever")
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    assert load().log_level == "DEBUG"
+
+
 def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_LOG_LEVELS", "collector.session=debug, pricer=WARNING")
     assert load().log_levels == {"collector.session": "DEBUG", "pricer": "WARNING"}
@@ -73,6 +103,17 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_LOG_LEVELS", "collector=LOUD", "DEBUG"),
         ("KURS_SIMULATOR_URL", "simulator:8000", "http://"),
         ("KURS_DIRECTION", "BTC-USD", "did you mean KURS_DIRECTIONS"),
+        ("KURS_DATABASE_URL", "postgresql+asyncpg://host/db", "did you mean DATABASE_URL"),
+        ("API_RATE_LIMT", "60", "did you mean API_RATE_LIMIT"),
+        ("LOG_LEVL", "DEBUG", "did you mean LOG_LEVEL"),
+        ("DATABSE_URL", "postgresql+asyncpg://host/db", "did you mean DATABASE_URL"),
+        ("DATABSE_URL_FILE", "/run/secrets/url", "did you mean DATABASE_URL"),
+        ("REDIS_ULR", "redis://host/0", "did you mean REDIS_URL"),
+        ("RABITMQ_URL", "amqp://host/", "did you mean RABBITMQ_URL"),
+        ("RABBBITMQ_URL", "amqp://host/", "did you mean RABBITMQ_URL"),
+        ("CORS_ALLOWED_ORIGIN", "https://page.example", "did you mean CORS_ALLOWED_ORIGINS"),
+        ("WEBSOCKET_MAX_CONNECTIOSN", "10", "did you mean WEBSOCKET_MAX_CONNECTIONS"),
+        ("API_RATELIMIT", "60", "did you mean API_RATE_LIMIT"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(
@@ -100,6 +141,8 @@ def test_words_that_name_nothing_are_refused(words: list[str], part: str) -> Non
     [
         ("KURS_EXCHANGES", "binance,kraken", "'kraken' is not one"),
         ("KURS_DIRECTIONS", "USDTTRC-USDTERC", "no exchange has"),
+        ("KURS_DIRECTIONS", "BTC-USD,BTC-XYZ", "BTC-XYZ: XYZ is neither"),
+        ("KURS_DIRECTIONS", "USD-RUB", "no exchange has"),
     ],
 )
 def test_what_no_exchange_can_give_is_refused(
@@ -108,6 +151,17 @@ def test_what_no_exchange_can_give_is_refused(
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=f"{name}.*{part}"):
         understood([], load())
+
+
+def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURS_DIRECTIONS", "SHIB-USD,BTC-PEPE")
+    monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe")
+    understood([], load())  # Binance may list it: that is known only later
+    monkeypatch.setenv("KURS_EXCHANGES", "coingecko")
+    with pytest.raises(Misconfigured, match=r"SHIB-USD.*KURS_COINGECKO_IDS"):
+        understood([], load())
+    monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe,SHIB=shiba-inu")
+    understood([], load())
 
 
 def test_words_choose_services_and_exchanges() -> None:

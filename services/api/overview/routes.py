@@ -1,6 +1,6 @@
 """What can be asked for and where it comes from: `/v1/directions` and `/v1/exchanges`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
@@ -12,17 +12,16 @@ from services.core import routes
 from services.core.choice import chosen
 from services.core.errors import NothingFresh
 from services.core.markets import SIMULATED
-from services.core.model import Choice, State
+from services.core.model import Choice, Feed, Instrument, State
 from services.hub import PRICER
 from services.ports import Deps
-from services.settings import Settings
 from services.web import Front, Headers, Kept, front_answer
 
 router = APIRouter(prefix="/v1", tags=["rates"])
 UNCHANGED = {"description": "The client has it already"}
 
 
-DIRECTIONS_CACHED, EXCHANGES_CACHED = b"public, max-age=60", b"public, max-age=1"
+DIRECTIONS_CACHED, EXCHANGES_CACHED = b"public, max-age=10", b"public, max-age=1"
 
 
 @router.get(
@@ -51,11 +50,14 @@ async def exchanges(connection: HTTPConnection) -> Response:
 
 def fronts(deps: Deps) -> Mapping[str, Front]:
     """The paths, answered without routing, conditionally and to HEAD as well."""
-    fixed = Kept(_directions(deps.settings).model_dump_json().encode(), _headers(DIRECTIONS_CACHED))
     return {
-        "/v1/directions": lambda _, asked: fixed.answer(asked),
+        "/v1/directions": lambda _, asked: _described(deps).answer(asked),
         "/v1/exchanges": lambda _, asked: _told(deps).answer(asked),
     }
+
+
+def _described(deps: Deps) -> Kept:
+    return Kept(_directions(deps).model_dump_json().encode(), _headers(DIRECTIONS_CACHED))
 
 
 def _told(deps: Deps) -> Kept:
@@ -66,8 +68,15 @@ def _headers(cache_control: bytes) -> Headers:
     return [(b"content-type", b"application/json"), (b"cache-control", cache_control), (b"vary", b"Origin")]
 
 
-def _directions(settings: Settings) -> schemas.Directions:
+def _directions(deps: Deps) -> schemas.Directions:
+    settings = deps.settings
     table = routes.table(settings.exchanges, settings.directions, settings.assets)
+    absent = {
+        (state.exchange, source.instrument)
+        for state in deps.hub.states.values()
+        for source in state.sources
+        if source.feed is Feed.ABSENT
+    }
     return schemas.Directions(
         directions=[
             schemas.Direction(
@@ -75,11 +84,16 @@ def _directions(settings: Settings) -> schemas.Directions:
                 base=direction.base,
                 quote=direction.quote,
                 asset=settings.assets.get(direction.base, direction.base),
-                routes=[schemas.Route(exchange=name, legs=_legs(legs)) for name, legs in ways.items()],
+                routes=[_route(name, legs, absent) for name, legs in ways.items()],
             )
             for direction, ways in table.items()
         ]
     )
+
+
+def _route(exchange: str, legs: routes.Route, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
+    untraded = [str(hop.instrument) for hop in legs if (hop.exchange, hop.instrument) in absent]
+    return schemas.Route(exchange=exchange, legs=_legs(legs), not_traded=untraded)
 
 
 def _exchanges(deps: Deps) -> schemas.Exchanges:

@@ -18,6 +18,7 @@ class Route(BaseModel):
 
     exchange: str
     legs: list[RouteLeg]
+    not_traded: list[str] = Field(description="Legs that their exchange does not trade, as far as it has said so")
 
 
 class Direction(BaseModel):
@@ -47,6 +48,7 @@ class Directions(BaseModel):
                             {"exchange": "binance", "instrument": "USDC-USDT", "inverted": True},
                             {"exchange": "coingecko", "instrument": "USDC-RUB", "inverted": False},
                         ],
+                        "not_traded": [],
                     }
                 ],
             }

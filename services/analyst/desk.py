@@ -12,6 +12,7 @@ from services.analyst.window import KEPT, Window
 from services.complaints import Complaints
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
+from services.core.history import source
 from services.core.indicators import STANDARD, Asked, Columns, columns, parse
 from services.core.journal import reading_log
 from services.core.model import Candle, Reading, Series, State, Wish
@@ -36,7 +37,9 @@ class Desk:
         self.windows = {series: Window(series) for series in configured(deps)}
         self._wishes: dict[tuple[Series, Asked], int] = {}  # what is watched beside the standard set, and until when
         self._followed: dict[Series, int] = {}  # whose indicators somebody watches, and until when
-        self._arrivals = Arrivals(deps.clock.monotonic())
+        given = {exchange.name: exchange.timeframes for exchange in deps.exchanges}
+        sources = {each: source(each.timeframe, given[each.exchange](each.instrument)) for each in self.windows}
+        self._arrivals = Arrivals(sources, deps.clock.monotonic())
 
     def hear(self, candle: Candle) -> None:
         """A candle is new or has changed."""

@@ -17,7 +17,19 @@ from services.analyst.desk import WHOLE
 from services.analyst.jobs import analyse
 from services.analyst.window import KEPT, PATIENCE, QUIET
 from services.core.indicators import STANDARD, columns, compute, parse
-from services.core.model import Bar, Candle, Instrument, Message, Origin, Progress, Reading, Series, State, Wish
+from services.core.model import (
+    Bar,
+    Candle,
+    Instrument,
+    Message,
+    Origin,
+    Progress,
+    Reading,
+    Series,
+    SeriesProgress,
+    State,
+    Wish,
+)
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.exchanges import chosen
 from services.hub import Hub
@@ -214,8 +226,9 @@ async def test_history_that_comes_in_numbers_is_read_in_whole(world: World) -> N
 
 
 def state(missing: int) -> State:
-    """What Binance's collector says while so many candles are still to be loaded."""
-    progress = Progress(1000, missing)
+    """What Binance's collector says while so many minutes and hours are still to be loaded."""
+    left = [SeriesProgress(BTC.instrument, name, 0, 1000, missing) for name in ("1m", "1h") if missing]
+    progress = Progress(1000, missing, tuple(left))
     return State("binance", 0, True, "socket", "", "", 0, 0, 0, simulated=False, history=progress)
 
 

@@ -64,7 +64,7 @@ def kept(store: Kept, number: int) -> bool:
 
 def all_told(told: list[Candle], store: Kept) -> bool:
     """Whether what was told last of each candle is what is kept of it."""
-    newest = {(candle.series, candle.bar.timestamp): replace(candle, place=None) for candle in told}
+    newest = {(candle.series, candle.bar.timestamp): replace(candle, place=None, published=0) for candle in told}
     return newest == {(series, opening): row for series, rows in store.rows.items() for opening, row in rows.items()}
 
 

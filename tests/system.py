@@ -1,6 +1,7 @@
 """Kurs as an operator runs it: real processes, on the simulator, in one piece or split over real servers."""
 
 import os
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -19,6 +20,8 @@ from tests.shifted_clock import ShiftedClock
 
 NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
 ROOT = Path(__file__).parents[1]
+# Root may write what is read-only, unless this is taken from it.
+UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override") if os.getuid() == 0 and shutil.which("setpriv") else ()
 QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
 
 
@@ -47,7 +50,7 @@ def twin(process: Server) -> Server:
 def command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """What `kurs …` says and how it ends. It reads no .env."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
-    line = [sys.executable, "-m", "services", *words]
+    line = [*UNPRIVILEGED, sys.executable, "-m", "services", *words]
     told = {**known, "PYTHONPATH": str(ROOT), **env}
     return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
 

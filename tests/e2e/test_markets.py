@@ -69,7 +69,7 @@ def test_what_was_simulated_is_never_served_counted_exported_or_resumed_as_live(
         other = exported(tmp_path, data, "live")
         assert other.returncode == 2
         assert exported(tmp_path, data, "simulated").returncode == 0
-        rows = list(csv.DictReader((tmp_path / "candles.csv").open()))
+        rows = list(csv.DictReader((tmp_path / "candles.csv").read_text().splitlines()))
         assert {row["market"] for row in rows} == {"simulated"}
         assert len(rows) >= 40
         assert "live market: 0 series" in command(tmp_path, "verify", **{**data, "KURS_MARKET": "live"}).stdout

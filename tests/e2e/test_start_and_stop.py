@@ -46,7 +46,7 @@ def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
 ) -> None:
     first_answer(process.url, 200)
     deadline = time.monotonic() + 30
-    while not rates_kept(tmp_path / "data" / "kurs.db"):
+    while not rates_kept(tmp_path / "data" / "kurs-simulated.db"):
         assert time.monotonic() < deadline, "no rate was saved"
         time.sleep(0.1)
     process.stop()

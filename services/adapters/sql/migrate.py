@@ -40,6 +40,8 @@ async def migrate(url: str, market: Market = LIVE) -> None:
         async with reaching(engine), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            else:
+                await connection.execute(text("PRAGMA user_version = 0"))  # as it is: a file that is read-only refuses
             await connection.run_sync(_upgrade)
             await connection.run_sync(markets.record, market)
             if engine.dialect.name == "postgresql":

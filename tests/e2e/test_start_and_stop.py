@@ -18,6 +18,7 @@ from tests.servers import Server, free_port
 from tests.system import QUICK, kurs
 
 STOP_SECONDS = 5
+AT_ONCE_OLD = {"KURS_REFERENCE_SECONDS": "0.001", "KURS_REFERENCE_PRICE_SECONDS": "0.001"}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
         time.sleep(0.1)
     process.stop()
     nowhere = f"http://127.0.0.1:{free_port()}/simulator"
-    again = kurs(tmp_path, **data, KURS_SIMULATOR_URL=nowhere, KURS_REFERENCE_SECONDS="0.001")
+    again = kurs(tmp_path, **data, KURS_SIMULATOR_URL=nowhere, **AT_ONCE_OLD)
     try:
         problem = first_answer(again.start().url, 503).json()
         assert {row["direction"] for row in problem["last_known"]} >= {"BTC-USD", "USDTTRC-RUB"}

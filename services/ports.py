@@ -183,6 +183,9 @@ class Store(Protocol):
     async def coverage(self, series: Series, since: int, until: int) -> Coverage:
         """What is kept of the closed openings in [since, until]."""
 
+    async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
+        """Holes of a series that touch [since, until], oldest first."""
+
     async def holes(self, state: HoleState) -> list[Hole]:
         """All holes in that state."""
 

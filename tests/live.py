@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from services import api
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.sql import SqlStore
 from services.core.model import Message, Rate, Wish
 from services.exchanges import chosen
 from services.hub import Hub
@@ -67,10 +68,10 @@ class Replica:
 
 @asynccontextmanager
 async def replica(
-    journal: MemoryJournal | None = None, kept: Listing | None = None, **settings: Any
+    journal: MemoryJournal | None = None, kept: Listing | SqlStore | None = None, **settings: Any
 ) -> AsyncIterator[Replica]:
     known = Settings(_env_file=None, **settings)
-    store, bus = as_store(kept or Listing()), MemoryBus()
+    store, bus = kept if isinstance(kept, SqlStore) else as_store(kept or Listing()), MemoryBus()
     deps = Deps(
         known, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), chosen(known), journal or MemoryJournal()
     )

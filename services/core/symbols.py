@@ -1,6 +1,6 @@
 """Symbols by the names that people and other programs use for them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from services.core.errors import UnknownName, unknown_name
 from services.core.model import Instrument
@@ -23,10 +23,11 @@ def find(name: str, exchange: str, known: Iterable[tuple[str, Instrument]]) -> t
     wanted = bare(name)
     if found := [each for each in symbols if exchange in ("", each[0]) and bare(str(each[1])) == wanted]:
         return found[0]
-    raise _unknown(name, exchange, symbols)
+    raise unknown_symbol(name, exchange, symbols)
 
 
-def _unknown(name: str, exchange: str, symbols: Iterable[tuple[str, Instrument]]) -> UnknownName:
+def unknown_symbol(name: str, exchange: str, symbols: Sequence[tuple[str, Instrument]]) -> UnknownName:
+    """The error for a symbol that does not exist, at `exchange` unless that is ""."""
     exchanges = list(dict.fromkeys(each for each, _ in symbols))
     if exchange and exchange not in exchanges:
         return unknown_name("exchange", exchange, exchanges)

@@ -281,6 +281,45 @@ async def test_symbols_and_timeframes(world: World) -> None:
     assert timeframes[-1]["milliseconds"] is None
 
 
+async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: World) -> None:
+    replica = world.replica()
+    async with following(replica):
+        assert len((await replica.get("/api/symbols")).json()["symbols"]) > 1
+        world.store.calls.clear()
+        for number in range(50):
+            world.clock.time += 1_100
+            wrong = f"/api/chart-data?timeframe=1m&symbol=U{number}" if number % 2 else f"/udf/symbols?symbol=U{number}"
+            assert "does not exist" in (await replica.get(wrong)).text
+        assert not world.store.calls, "the store was asked for what is not in the list"
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        ("from=0", "name a symbol"),
+        ("symbol=BTCUSDT&timeframe=1m&from=2020-01-01", "at most 600000"),
+        ("exchange=binance&from=2020-01-01", "shorter range"),
+    ],
+)
+async def test_coverage_is_counted_before_anything_is_looked_at(world: World, query: str, part: str) -> None:
+    replica = world.replica()
+    answer = await replica.get(f"/api/candles/coverage?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
+    assert part in answer.json()["detail"]
+    assert not world.store.calls["coverage"]
+    assert (await replica.get("/api/candles/coverage?symbol=BTCUSDT&timeframe=1d&from=0")).status_code == 200
+
+
+async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: World) -> None:
+    replica = world.replica()
+    await replica.get("/api/symbols")
+    world.store.calls.clear()
+    names = ("1m", "5m", "15m", "1h", "4h", "1d")
+    answers = await asyncio.gather(*(replica.get(f"/api/candles/coverage?timeframe={name}") for name in names))
+    assert {answer.status_code for answer in answers} == {200}
+    assert (world.store.calls["series"], world.store.calls["holes"]) == (1, 1)
+
+
 async def test_coverage_names_every_hole_and_why(world: World) -> None:
     gone = {40, 41, 42, 20, 10, 11, 5}
     kept = [each for each in minutes(100, 0) if (LAST - each.bar.timestamp) // MINUTE not in gone]

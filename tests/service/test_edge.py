@@ -106,6 +106,18 @@ async def test_a_cursor_that_is_none_is_told_so_wherever_it_comes(here: Replica,
         assert (await http.get(here.http, params={"channels": "btc_usd"}, headers=headers)).status_code == 400
 
 
+async def test_history_reads_no_more_than_one_answer_may_hold(here: Replica) -> None:
+    channels = ",".join(f"candles:BTCUSDT:{name}" for name in ("1m", "5m", "15m", "1h", "4h", "1d")) + ",connection"
+    async with httpx.AsyncClient() as http:
+        usual = await http.get(f"{here.http}/history", params={"channels": channels})
+        most = await http.get(f"{here.http}/history", params={"channels": channels, "limit": "1000"})
+        one = await http.get(f"{here.http}/history", params={"channels": "connection,courses,btc_usd", "limit": "1000"})
+        many = ",".join(f"indicators:BTCUSDT:1m:sma:{number}" for number in range(2, 50))
+        refused = await http.get(f"{here.http}/history", params={"channels": many, "limit": "1000"})
+    assert [each.status_code for each in (usual, most, one, refused)] == [200, 200, 200, 422]
+    assert "write limit=208" in refused.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "frames",
     [

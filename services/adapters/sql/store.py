@@ -117,6 +117,11 @@ class SqlStore:
         async with self._connection() as connection:
             return await coverage.coverage(connection, series, since, until)
 
+    async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
+        """Holes of a series that touch [since, until], oldest first."""
+        async with self._connection() as connection:
+            return await holes.touching(connection, series, since, until)
+
     async def holes(self, state: HoleState) -> list[Hole]:
         """All holes in that state."""
         async with self._connection() as connection:

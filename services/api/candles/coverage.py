@@ -1,6 +1,8 @@
 """`/api/candles/coverage`: at one address, what is missing and why."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from services.api.candles import asked, reasons, schemas
 from services.api.candles.listing import Listing, Symbol, configured
@@ -8,12 +10,15 @@ from services.api.loading import Backfill
 from services.api.states import standing
 from services.core import history, runs
 from services.core.coverage import Coverage
-from services.core.errors import unknown_name
+from services.core.errors import BadRange, unknown_name
 from services.core.model import Gap, Hole, HoleState, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 from services.web import Kept
 
+MOST = 600_000  # openings in one question: a year of minutes
+MOST_GAPS = 10_000  # in one answer
+FIRSTS_MS = 5_000  # how long it is known how far back each series is kept
 RECENT = 1000  # openings that are looked at when no `from` says otherwise
 MISSING = ("open", "unnoticed")
 COUNTS = ("expected", "present", "missing", "repaired", "empty", "revised")
@@ -30,51 +35,81 @@ class Ledger:
     def __init__(self, deps: Deps, listing: Listing, backfill: Backfill) -> None:
         self._backfill = backfill
         self._deps, self._listing, self._store, self._now = deps, listing, deps.store, deps.clock.now
+        self._monotonic = deps.clock.monotonic
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
         self._sources = {series[:2]: exchanges[series.exchange] for series in configured(deps)}
+        self._one = asyncio.Semaphore(1)  # question after question: each asks the database much
+        self._read = -FIRSTS_MS
+        self._firsts: dict[Series, int] = {}
+        self._absent: dict[Series, list[Hole]] = {}
 
     async def coverage(self, query: bytes) -> Kept:
         """The answer to a query string. Raises KursError."""
         now, words = self._now(), asked.words(query)
-        spans = await self._spans(await self._selected(words), asked.period(words, now), now)
-        lost = await self._store.gaps(min((since for since, _ in spans.values()), default=now), now)
-        counts, gaps = list[schemas.Counts](), list[schemas.Gap]()
-        for series, span in spans.items():
-            coverage = await self._store.coverage(series, *span)
-            loading = self._backfill.progress(series)
-            counts.append(counted(coverage, loading is not None))
-            if loading and "symbol" in words:  # a question about everything is no wish for any of it
-                await self._backfill.request(series, *span)
-            gaps += self._gaps(coverage, lost, now)
+        selected, period = await self._selected(words), asked.period(words, now)
+        async with self._one:
+            if period.since is None and self._monotonic() - self._read >= FIRSTS_MS:
+                await self._look()
+            spans = self._spans(selected, period, now)
+            lost = await self._store.gaps(min((since for since, _ in spans.values()), default=now), now)
+            found = [await self._store.coverage(series, *span) for series, span in spans.items()]
+            for series in spans if "symbol" in words else ():  # a question about everything is no wish for any of it
+                if self._backfill.progress(series):
+                    await self._backfill.request(series, *spans[series])
+            return await asyncio.to_thread(self._answer, found, lost, now)
+
+    def _answer(self, found: Sequence[Coverage], lost: Sequence[Gap], now: int) -> Kept:
+        """Runs beside the loop: there may be as many gaps as candles."""
+        gaps = list[schemas.Gap]()
+        counts = [counted(each, self._backfill.progress(each.series) is not None) for each in found]
+        for coverage in found:
+            gaps += islice(self._gaps(coverage, lost, now), MOST_GAPS + 1 - len(gaps))
+        if len(gaps) > MOST_GAPS:
+            raise BadRange(f"there are more than {MOST_GAPS} gaps: ask for a shorter range, or for fewer series")
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
         body = schemas.Coverage(time=now, gaps=gaps, series=counts, **totals).model_dump_json().encode()
         return Kept(body, HEADERS, packs=True)
 
-    async def _spans(self, selected: Sequence[Series], period: asked.Period, now: int) -> dict[Series, tuple[int, int]]:
-        """The first and last closed opening to look at, of those that have such. Without `from` the newest ones."""
-        known, absent = await self._store.series(), await self._store.holes(HoleState.ABSENT)
-        spans = {}
+    async def _look(self) -> None:
+        """Learn how far back each series is kept, and of what the exchanges have nothing."""
+        self._firsts = {series: first for series, (first, _) in (await self._store.series()).items()}
+        self._absent = {}
+        for hole in await self._store.holes(HoleState.ABSENT):
+            self._absent.setdefault(hole.series, []).append(hole)
+        self._read = self._monotonic()
+
+    def _spans(self, selected: Sequence[Series], period: asked.Period, now: int) -> dict[Series, tuple[int, int]]:
+        """The first and last closed opening to look at, of those that have such. Without `from` the newest ones.
+        Raises BadRange for more than one answer can be made of.
+        """
+        spans, count = {}, 0
         for series in selected:
             timeframe = TIMEFRAMES[series.timeframe]
             since, until = period.since, timeframe.opening(min(period.until, timeframe.opening(now) - 1))
             if since is None:
-                due = self._due(series, until, absent)
-                first = min(due, known[series][0]) if series in known else due
+                due = self._due(series, until)
+                first = min(due, self._firsts.get(series, due))
                 since = max(timeframe.back(until, RECENT - 1), first)
             if since <= until:
                 spans[series] = since, until
+                count += timeframe.expected(since, until)
+        if count > MOST:
+            raise BadRange(
+                f"{count} candles of {len(spans)} series would be looked at, at most {MOST}: name a symbol and a "
+                "timeframe, or ask for a shorter range"
+            )
         return spans
 
-    def _due(self, series: Series, until: int, absent: Sequence[Hole]) -> int:
+    def _due(self, series: Series, until: int) -> int:
         """The first opening that should be kept: as much as is configured, as far back as the exchange has candles."""
         timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
         given = exchange.timeframes(series.instrument) if exchange else ()
         if exchange is None or series.timeframe not in given:
             return timeframe.closing(until)
         first = history.due(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
-        for hole in absent:  # oldest first
-            if hole.series == series and hole.since <= first <= hole.until:
+        for hole in self._absent.get(series, ()):  # oldest first
+            if hole.since <= first <= hole.until:
                 first = timeframe.closing(hole.until)
         return first
 
@@ -84,7 +119,7 @@ class Ledger:
         for hole, state in holes(coverage):
             why = reasons.lost(hole, lost)
             if state in MISSING:
-                about = standing(self._deps.hub, series.exchange, self._deps.clock.monotonic())
+                about = standing(self._deps.hub, series.exchange, self._monotonic())
                 loading = self._backfill.progress(series)
                 why += reasons.delayed(hole, self._sources.get(series[:2]), about, loading, now)
             yield _gap(hole, state, why)

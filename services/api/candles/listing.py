@@ -8,16 +8,16 @@ import msgspec
 from msgspec import Struct
 
 from services.core.errors import Unavailable, UnknownName, unknown_name
-from services.core.model import Instrument, Series
+from services.core.model import Candle, Instrument, Series
 from services.core.routes import collected
-from services.core.symbols import find, split
+from services.core.symbols import bare, split, unknown_symbol
 from services.core.timeframes import rolled_up
 from services.ports import Deps
 from services.web import Once
 
 KEY, SECONDS = "symbols:list", 3600
 KNOWN_MS = 60_000  # how long this process needs not look again
-AGAIN_MS = 1_000  # how often a name that is unknown makes it look
+AGAIN_MS = 1_000  # how often it looks again because candles of an unlisted series were heard
 T = TypeVar("T")
 
 
@@ -41,8 +41,12 @@ class Listing:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._symbols: list[Symbol] = []
+        self._named: dict[tuple[str, str], Symbol] = {}  # by exchange, or "" for the first that has it, and bare name
+        self._series: set[Series] = set()
+        self._news = False  # of a series that is not listed
         self._read: int | None = None  # when
         self._once: Once[bool, None] = Once()
+        deps.hub.on_candle(self._heard)
 
     async def symbols(self) -> Sequence[Symbol]:
         """All of them. Raises Unavailable."""
@@ -52,28 +56,45 @@ class Listing:
 
     async def find(self, name: str, exchange: str = "") -> Symbol:
         """`BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT`, at the first exchange that has it. Raises UnknownName."""
-        prefix, bare = split(name)
-        return await self._known(lambda symbols: _found(symbols, bare, exchange.lower() or prefix))
+        return await self._known(lambda: self._find(name, exchange))
 
     async def series(self, name: str, exchange: str, timeframe: str) -> Series:
         """A symbol's candles of one timeframe. Raises UnknownName."""
-        prefix, bare = split(name)
-        return await self._known(lambda symbols: _found(symbols, bare, exchange.lower() or prefix).series(timeframe))
+        return await self._known(lambda: self._find(name, exchange).series(timeframe))
 
-    async def _known(self, find: Callable[[Sequence[Symbol]], T]) -> T:
-        """What is found in the list; where something is not, it may be news."""
+    async def _known(self, find: Callable[[], T]) -> T:
+        """What is found in the list. What is not costs nothing, unless something was heard that is not in it yet."""
+        await self.symbols()
         try:
-            return find(await self.symbols())
+            return find()
         except UnknownName:
-            if self._read is not None and self._deps.clock.monotonic() - self._read < AGAIN_MS:
+            if not self._news or (self._read is not None and self._deps.clock.monotonic() - self._read < AGAIN_MS):
                 raise
         await self._once.make(True, self._look)
-        return find(self._symbols)
+        return find()
+
+    def _find(self, name: str, exchange: str) -> Symbol:
+        prefix, symbol = split(name)
+        exchange = exchange.lower() or prefix
+        found = self._named.get((exchange, bare(symbol)))
+        if found is None:
+            raise unknown_symbol(symbol, exchange, [(each.exchange, each.instrument) for each in self._symbols])
+        return found
 
     async def _look(self, anew: bool) -> None:
         """Read them, `anew` from the store whatever the cache has. Those who want them at once share the reading."""
+        self._news = False  # before it is read: what is heard meanwhile is news again
         found = [] if anew else await self._cached()
         self._symbols, self._read = found or await self._stored(), self._deps.clock.monotonic()
+        self._series = {symbol.series(timeframe) for symbol in self._symbols for timeframe in symbol.timeframes}
+        self._named = {}
+        for symbol in self._symbols:
+            for exchange in (symbol.exchange, ""):
+                self._named.setdefault((exchange, bare(str(symbol.instrument))), symbol)
+
+    def _heard(self, candle: Candle) -> None:
+        if candle.series not in self._series:
+            self._news = True
 
     async def _cached(self) -> list[Symbol]:
         try:
@@ -109,8 +130,3 @@ def configured(deps: Deps) -> Iterable[Series]:
         instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
         for instrument in instruments:
             yield from (Series(exchange.name, instrument, name) for name in exchange.timeframes(instrument))
-
-
-def _found(symbols: Iterable[Symbol], name: str, exchange: str) -> Symbol:
-    by_name = {(symbol.exchange, symbol.instrument): symbol for symbol in symbols}
-    return by_name[find(name, exchange, by_name)]

@@ -20,6 +20,7 @@ from services.web import Brief, Front, Headers, Kept
 
 MOST = 2000  # bars in one answer; who wants more asks again further back
 FOUND = 30  # search results
+MARKS = 1000  # in one answer: the newest
 RECENT = 100  # candles that tell how many digits a price has
 UNKNOWN_DIGITS = 8
 KEPT_MS, CACHED = 1_000, 128
@@ -168,8 +169,8 @@ class Udf:
         series = await self._listing.series(name, "", timeframe.name)
         since, until = time(words, "from", 0), time(words, "to", now)
         closed = min(until, timeframe.opening(now) - 1)
-        coverage = await self._store.coverage(series, since, closed)
-        return _json([_mark(number, hole) for number, hole in enumerate(coverage.holes)])
+        holes = await self._store.holes_within(series, since, closed)
+        return _json([_mark(number, hole) for number, hole in enumerate(holes[-MARKS:])])
 
 
 def resolution(words: asked.Words) -> Timeframe:

@@ -9,12 +9,14 @@ from services.api.asked import words_of
 from services.api.candles.asked import MOST, one, whole
 from services.api.streams import cursor
 from services.api.streams.channels import Channel, Channels
+from services.core.errors import BadRange
 from services.core.journal import Entry
 from services.core.markets import Market
 from services.ports import Journal
 from services.web import Answer, Headers, Kept
 
 USUAL = 500  # events in one answer
+READ = 10_000  # that are read for it, of all its logs
 HEADERS: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"vary", b"Origin")]
 
 
@@ -42,7 +44,10 @@ class History:
         words = words_of(query)
         channels = await self._channels.all(words.get("channels", ()))
         after = cursor.parsed(cursor.asked(query), channels, self._market)
-        most = whole({"limit": [one(words, "limit") or str(USUAL)]}, "limit", MOST) or USUAL
+        count = sum(len(channel.logs) for channel in channels)
+        most = whole({"limit": [one(words, "limit")]}, "limit", MOST) or min(USUAL, READ // count)
+        if most * count > READ:
+            raise BadRange(f"limit: {most} of {count} logs are more than {READ} to read: write limit={READ // count}")
         parts = [
             await self._part(channel, log, place, most)
             for channel in channels

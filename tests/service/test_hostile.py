@@ -1,0 +1,99 @@
+"""Hostile clients beside an honest one: whatever they do, it waits for nothing, and nothing of them stays behind."""
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from services.adapters import sql
+from services.core.timeframes import MINUTE
+from tests.live import Replica, client, replica
+from tests.market import until
+from tests.replicas import candle, empty_stores
+from tests.service.test_streams import BTC, rate
+
+SECONDS = float(os.environ.get("KURS_HOSTILE_SECONDS", "15"))
+SEED = os.environ.get("KURS_HOSTILE_SEED", "5")
+STALL_SECONDS = 1.0  # no single one may be as long: a loaded machine is late by itself
+ANSWER_SECONDS = 2.0
+MORE_BYTES = 150_000_000
+KEPT = 5_000  # minutes
+
+
+async def test_whatever_clients_ask_for_nobody_else_waits_and_nothing_stays_behind(tmp_path: Path) -> None:
+    async with empty_stores(tmp_path) as stores:
+        store = await stores()
+        now = time.time_ns() // 1_000_000 // MINUTE * MINUTE
+        await store.save(*(candle(now - number * MINUTE) for number in range(KEPT)))
+        async with replica(kept=store, stream_address_connections=10) as here:
+            await here.tell(rate(BTC, "1"))
+            await _attacked(here, store)
+
+
+async def _attacked(here: Replica, store: sql.SqlStore) -> None:
+    await until(lambda: here.deps.hub.rates)
+    async with httpx.AsyncClient() as http:
+        for path in ("/v1/courses?direction=BTC-USD", "/openapi.json", "/api/symbols"):
+            (await http.get(f"http://{here.address}{path}")).raise_for_status()
+    tasks, memory = len(asyncio.all_tasks()), _memory()
+    stalls = asyncio.create_task(_stalls())
+    honest = asyncio.create_task(_honest(here))
+    attackers = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "loadtest.hostile.clients", str(SECONDS), SEED, here.address.partition(":")[2]),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(SECONDS + 60):
+            (told, _) = await attackers.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            attackers.kill()
+        for task in (stalls, honest):
+            task.cancel()
+    longest = (await asyncio.gather(stalls, honest))[0]
+    slowest, answers = honest.result()
+    assert int(told) > SECONDS, "hardly anything was attacked"
+    assert answers > SECONDS
+    assert longest < STALL_SECONDS, f"the loop stood still for {longest:.2f} s"
+    assert slowest < ANSWER_SECONDS, f"an answer took {slowest:.2f} s"
+    await until(lambda: not here.members and len(asyncio.all_tasks()) <= tasks, 60)
+    assert _memory() - memory < MORE_BYTES
+    async with client(here) as one:
+        await one.next("welcome")
+
+
+def _memory() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _stalls() -> float:
+    """The longest time by which the loop was late, until this is cancelled."""
+    longest, loop = 0.0, asyncio.get_running_loop()
+    with suppress(asyncio.CancelledError):
+        while True:
+            due = loop.time() + 0.01
+            await asyncio.sleep(0.01)
+            longest = max(longest, loop.time() - due)
+    return longest
+
+
+async def _honest(here: Replica) -> tuple[float, int]:
+    """The slowest answer to a client that asks ten times a second and follows a rate, and how many it got."""
+    slowest, count = 0.0, 0
+    async with httpx.AsyncClient(timeout=20) as http, client(here) as one:
+        await one.ask(action="subscribe", channels=["btc_usd"])
+        await one.next("snapshot")
+        with suppress(asyncio.CancelledError):
+            while True:
+                started = time.monotonic()
+                await here.tell(rate(BTC, str(count + 2)))
+                assert (await one.next("courses_update"))["data"]["value"] == str(count + 2)
+                (await http.get(f"http://{here.address}/v1/courses?direction=BTC-USD")).raise_for_status()
+                slowest, count = max(slowest, time.monotonic() - started), count + 1
+                await asyncio.sleep(0.1)
+    return slowest, count

@@ -11,6 +11,7 @@ kurs collector EXCHANGE … a collector for these exchanges: binance deribit coi
 kurs import FILE …        candles from Binance's public files (klines or aggTrades, CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
 kurs verify [SYMBOL]      check that no sealed day of candles was changed
+kurs dead [list]          messages that could not be kept; show ID, replay ID…, drop ID…
 kurs watch [CHANNEL …]    rates and candles live, of the API on this machine or at --url; --help tells more
 kurs migrate              bring the database to the newest schema, and end
 kurs openapi              print the API's description, and end

@@ -15,9 +15,9 @@ class Complaints:
     def __init__(self, log: logging.Logger) -> None:
         self._log, self._window = log, Window(LIMIT)
 
-    def say(self, text: str, *words: object) -> None:
+    def say(self, text: str, *words: object, exc_info: Exception | None = None) -> None:
         """Warn, unless it was said too often lately."""
         now = asyncio.get_running_loop().time()
         if not self._window.wait(now):
             self._window.note(now)
-            self._log.warning(text, *words)
+            self._log.warning(text, *words, exc_info=exc_info)

@@ -32,6 +32,7 @@ class Hub:
         self.rates: dict[str, Rate] = {}
         self.states: dict[str, State] = {}
         self.choice: Choice | None = None
+        self.dead_letters: int | None = None  # that are kept; None: nobody has looked yet
         self.market = market  # what everything here comes from
         self._clock = clock
         self._senders = SenderClocks()

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from services.core.analysis import Analysis
 from services.core.coverage import Coverage
+from services.core.dead_letters import DeadLetter
 from services.core.exchange import Exchange
 from services.core.journal import Entry
 from services.core.minutes import Cursor
@@ -74,8 +75,8 @@ class Bus(Protocol):
 
         Taking the next batch settles the last, so does leaving in peace; leaving by an exception gives it back. A
         message may come twice, and what was given back comes alone. What cannot be decoded, or was delivered
-        `DELIVERIES` times in vain, goes to the dead-letter queue `<queue>.dead`. Raises ValueError for a queue that
-        is not in `QUEUES` with just these kinds. Who works `alone` begins when no other process works on the queue.
+        `DELIVERIES` times in vain, is set aside as dead. Raises ValueError for a queue that is not in `QUEUES` with
+        just these kinds. Who works `alone` begins when no other process works on the queue.
         """
 
     def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
@@ -83,6 +84,9 @@ class Bus(Protocol):
 
         The event is set as soon as the role is lost: another process may have it then.
         """
+
+    def take_dead(self, queue: str, now: int) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
+        """Some of what the bus has set aside of `queue`; it forgets them when they are left in peace."""
 
     async def waiting(self, queue: str) -> int:
         """About how many messages of a work queue wait for a worker."""
@@ -159,10 +163,13 @@ class Journal(Protocol):
 class Store(Protocol):
     """What is kept for good."""
 
-    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis) -> None:
+    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing.
 
         What has a key replaces the one of its key; the same again changes nothing.
+
+        Raises Unavailable when the fault is the store's: it is away, full, read-only or slow. Anything else that is
+        raised is about these items.
         """
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
@@ -226,6 +233,18 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Whether it is this version's and this market's. Raises Unavailable, and Refused where it will never be."""
+
+    async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
+        """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
+
+    async def count_dead_letters(self) -> int:
+        """How many there are."""
+
+    async def request_replay(self, *ids: str) -> None:
+        """Have the writer publish these dead letters again."""
+
+    async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
+        """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
 
     async def ping(self) -> None:
         """Raises Unavailable."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.core.analysis import Analysis
+from services.core.dead_letters import DeadLetter
 from services.core.errors import Unavailable
 from services.core.minutes import Cursor
 from services.core.model import Candle, Hole, HoleState, Reading, Series
@@ -22,6 +23,7 @@ class Kept:
         self.chain: dict[tuple[Series, int], Seal] = {}
         self.said: dict[Series, dict[tuple[int, str], Reading]] = {}
         self.come_to: dict[Series, dict[int, Analysis]] = {}
+        self.dead: dict[str, DeadLetter] = {}
         self.failures = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -43,6 +45,8 @@ class Kept:
                     self.chain[item.series, item.day] = item
                 case Reading():
                     self.said.setdefault(item.series, {})[item.timestamp, item.indicator] = item
+                case DeadLetter():
+                    self.dead[item.id] = item
                 case Analysis():
                     self.come_to.setdefault(item.series, {})[item.timestamp or 0] = item
         if self.failures >= 0:
@@ -70,6 +74,12 @@ class Kept:
 
     async def unverified(self, series: Series, since: int, until: int) -> list[int]:
         return [c.bar.timestamp for c in await self.candles(series, since, until) if c.closed and c.source == "ticks"]
+
+    async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
+        return [letter for letter in self.dead.values() if letter.replay or not replay]
+
+    async def count_dead_letters(self) -> int:
+        return len(self.dead)
 
     async def cursors(self) -> list[Cursor]:
         return list(self.progress.values())

@@ -5,12 +5,14 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from services.core.dead_letters import Cause, DeadLetter, of_bytes, of_message
 from services.core.model import Message, key
 
 MOST = 400  # messages in one letter: each letter costs the broker as much as a hundred messages do
 EVERYONE = "all"  # instead of a partition
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Annotated[list[Message], msgspec.Meta(min_length=1)])
+_parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)])
 
 
 class Letter(NamedTuple):
@@ -19,6 +21,13 @@ class Letter(NamedTuple):
     kind: type[Message]
     partition: str
     body: bytes
+
+
+class Unreadable(NamedTuple):
+    """What is no message of ours, and why."""
+
+    body: bytes
+    reason: str
 
 
 def pack(messages: Sequence[Message], worked_on: Container[type[Message]]) -> list[Letter]:
@@ -39,9 +48,36 @@ def pack(messages: Sequence[Message], worked_on: Container[type[Message]]) -> li
 
 
 def unpack(body: bytes) -> list[Message]:
-    """The messages of a letter's body. Raises msgspec.MsgspecError when it is none of ours."""
-    messages: list[Message] = _decoder.decode(body)
+    """The messages of a letter's body. Raises ValueError when not all of it can be read."""
+    try:
+        messages: list[Message] = _decoder.decode(body)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
     return messages
+
+
+def unpack_each(body: bytes) -> tuple[list[Message], list[Unreadable]]:
+    """The messages of a letter's body as far as they can be read, and the rest, one by one."""
+    messages, unreadable = list[Message](), list[Unreadable]()
+    try:
+        parts = _parts.decode(body)
+    except (ValueError, RecursionError) as error:
+        return [], [Unreadable(body, str(error))]
+    for part in parts:
+        try:
+            messages += unpack(b"[%s]" % bytes(part))
+        except ValueError as error:
+            unreadable.append(Unreadable(bytes(part), str(error)))
+    return messages, unreadable
+
+
+def dead_letters(body: bytes, queue: str, reason: str, now: int) -> list[DeadLetter]:
+    """What a letter that was given up holds, message by message."""
+    messages, unreadable = unpack_each(body)
+    return [
+        *(of_message(message, queue, Cause.DELIVERY, reason, now) for message in messages),
+        *(of_bytes(part, queue, Cause.SHAPE, why, now) for part, why in unreadable),
+    ]
 
 
 def tag(kind: type[Message]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from services import listening
 from services.analyst.desk import Desk, configured
 from services.core.errors import KursError, Unavailable
 from services.core.model import Candle, State, Wish
@@ -42,7 +43,7 @@ async def forget(deps: Deps) -> None:
 
 
 async def _hear(deps: Deps, desk: Desk) -> None:
-    async with deps.bus.live(Candle, Wish, State) as messages:
+    async with listening.listen(deps, Candle, Wish, State) as messages:
         async for message in messages:
             if isinstance(message, Candle):
                 desk.hear(message)

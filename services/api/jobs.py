@@ -1,20 +1,31 @@
 """What an API replica does beside answering: it listens, and starts from what was known last."""
 
 import logging
+from contextlib import suppress
 
+from services import listening
 from services.core.errors import Unavailable
 from services.core.model import Choice, Rate, State
 from services.ports import Deps
 
+LOOK_SECONDS = 10
 log = logging.getLogger(__name__)
 
 
 async def listen(deps: Deps) -> None:
     """Keep this process's hub at the newest: first what cache or store remember, then the bus."""
-    async with deps.bus.live(Rate, State, Choice) as messages:
+    async with listening.listen(deps, Rate, State, Choice) as messages:
         await _restore(deps)
         async for message in messages:
             deps.hub.put(message)
+
+
+async def count_dead_letters(deps: Deps) -> None:
+    """Keep this process's hub at how many messages could not be kept."""
+    while True:
+        with suppress(Unavailable):  # then it is as it was
+            deps.hub.dead_letters = await deps.store.count_dead_letters()
+        await deps.clock.sleep(LOOK_SECONDS)
 
 
 async def _restore(deps: Deps) -> None:

@@ -1,14 +1,15 @@
-"""Candles from files, into files, and proof that nobody changed them: `kurs import`, `kurs export`, `kurs verify`."""
+"""What a person asks of the store: `kurs import`, `kurs export`, `kurs verify`, `kurs dead`."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.archive import exports, imports, verification
+from services.archive import dead_letters, exports, imports, verification
 from services.archive.command import Command
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], Command]] = {
     "import": imports.command,
     "export": exports.command,
     "verify": verification.command,
+    "dead": dead_letters.command,
 }
 
 __all__ = ["COMMANDS", "Command"]

@@ -7,7 +7,22 @@ from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overfl
 from functools import lru_cache
 from typing import NamedTuple
 
-from services.core.model import Bar, Gap, Hole, Instrument, Kline, Message, Rate, Series, State, Tick, Trade
+from services.core.model import (
+    Bar,
+    Candle,
+    Gap,
+    Hole,
+    Instrument,
+    Kline,
+    Message,
+    Rate,
+    Reading,
+    Series,
+    State,
+    Tick,
+    Trade,
+    Wish,
+)
 from services.core.timeframes import TIMEFRAMES, Timeframe
 
 EARLIEST = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
@@ -69,6 +84,10 @@ def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # no
             return kline_fault(message, now + ahead)
         case Tick():
             return _received_fault(message, now + ahead) or tick_fault(message, now + ahead)
+        case Candle():
+            return _series_fault(message.series) or _values_fault(message.bar)
+        case Reading() | Wish():
+            return _series_fault(message.series) or _text_fault(message.indicator)
         case Hole():
             return _hole_fault(message, now + ahead)
         case Gap():
@@ -102,8 +121,10 @@ def kline_fault(kline: Kline, latest: int) -> Fault | None:
 
 def bar_fault(bar: Bar, timeframe: Timeframe, latest: int) -> Fault | None:
     """What is wrong with the values of a candle that was over by `latest`."""
-    if wrong := _opening_fault(bar.timestamp, timeframe, latest):
-        return wrong
+    return _opening_fault(bar.timestamp, timeframe, latest) or _values_fault(bar)
+
+
+def _values_fault(bar: Bar) -> Fault | None:
     prices = bar.open, bar.high, bar.low, bar.close
     if not all(map(is_price, prices)):
         return Fault("price", f"the prices {', '.join(map(shown, prices))}")
@@ -170,7 +191,7 @@ def _gap_fault(gap: Gap, latest: int) -> Fault | None:
 
 
 def _state_fault(state: State, latest: int) -> Fault | None:
-    times = [state.time, state.since, state.received or EARLIEST]
+    times = [state.time, state.since or EARLIEST, state.received or EARLIEST]  # 0: not known
     for source in state.sources[:MEMBERS]:
         times += [source.received or EARLIEST, source.confirmed or EARLIEST]
         if wrong := _names_fault(state.exchange, source.instrument):

@@ -19,6 +19,10 @@ class Refused(Unavailable):
     """A part that Kurs needs refuses it, which waiting does not change."""
 
 
+class SetAside(KursError):
+    """Messages could not be kept."""
+
+
 class Misconfigured(KursError):
     """The configuration cannot be used."""
 

@@ -11,6 +11,7 @@ from services.core.sequence import REWIND
 from services.core.timeframes import MINUTE
 
 BACK = MINUTE  # trades come in the order of their times; one that is so much earlier is no late one
+SILENCE = 1440 * MINUTE  # ms; after more without a trade the exchange is asked what was in them
 
 
 class Cursor(Struct, frozen=True):
@@ -60,6 +61,8 @@ class Minutes:
             opening = trade.time // MINUTE * MINUTE
             if trade.time < self._opening - BACK:  # what was built was of the future
                 self._opening, self._bar, self._time, self._since = opening, None, trade.time, trade.time
+            if opening - self._opening > SILENCE:
+                consecutive, self._since = False, trade.time
             if opening > self._opening:
                 made += self._closed(opening) if consecutive else self._forming()
                 self._opening, self._bar = opening, None
@@ -71,7 +74,8 @@ class Minutes:
 
     def quiet(self, until: int) -> list[Candle]:
         """Nothing more was traded before `until`, for certain; answers the candles that this closes."""
-        return [] if self._number is None else list(self._closed(until // MINUTE * MINUTE))
+        until = until // MINUTE * MINUTE
+        return [] if self._number is None or until - self._opening > SILENCE else list(self._closed(until))
 
     def _known(self, trade: Trade) -> bool:
         if self._number is None or trade.number > self._number:

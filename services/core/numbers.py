@@ -4,8 +4,10 @@ from decimal import Decimal
 
 
 def number(value: Decimal) -> str:
-    """A decimal as plain digits, every one that counts and none that does not."""
+    """A decimal as plain digits, every one that counts and none that does not; `null` for what is no number."""
     plain = str(value)
     if "E" in plain:
         plain = f"{value:f}"
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    if "." in plain:
+        return plain.rstrip("0").rstrip(".")
+    return plain if plain[-1].isdigit() else "null"

@@ -10,6 +10,7 @@ from services.core import routes
 from services.core.errors import Unavailable
 from services.core.model import Choice, Rate, State, Tick
 from services.core.rates import Book, Limits
+from services.listening import listen
 from services.ports import Deps
 from services.pricer.pricing import Pricing
 from services.settings import Settings
@@ -58,7 +59,7 @@ def _warn_of_pace(deps: Deps) -> None:
 
 
 async def _hear(pricing: Pricing) -> None:
-    async with pricing.deps.bus.live(Tick, State) as messages:
+    async with listen(pricing.deps, Tick, State) as messages:
         async for message in messages:
             if isinstance(message, Tick | State):
                 pricing.see(message)

@@ -1,7 +1,9 @@
 """Keeps what must outlive the processes: candles with their holes and seals, gaps, and the last known rates."""
 
 from services.writer.jobs import keep_candles, keep_rates
+from services.writer.quarantine import checks
 
 JOBS = [keep_candles, keep_rates]
+CHECKS = checks
 NEEDS = ("bus", "store", "saving")
 ROLE = "writer"

@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 
 from services.core.candles import of_kline
+from services.core.dead_letters import DeadLetter
 from services.core.minutes import Cursor, Minutes
 from services.core.model import Candle, Feed, Gap, Hole, Kline, Message, Series, State, Trade
 from services.core.seals import Seal
@@ -17,7 +18,7 @@ from services.writer.sealing import Sealing
 from services.writer.shelf import Shelf
 
 log = logging.getLogger(__name__)
-Item = Candle | Cursor | Hole | Seal | Gap
+Item = Candle | Cursor | Hole | Seal | Gap | DeadLetter
 _source = attrgetter("exchange", "instrument")
 LAG = 3_000  # ms after its end before a minute is closed for want of trades
 

@@ -2,13 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from msgspec.structs import replace
 
-from services.core.model import Hole, HoleState, Series
+from services.core.model import Candle, Hole, HoleState, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer.shelf import Shelf
+
+PIECE = 1_000  # openings that are looked at together
 
 
 class Holes:
@@ -65,17 +68,21 @@ class Holes:
         return done
 
     async def _outcome(self, shelf: Shelf, hole: Hole, now: int) -> Hole:
-        openings = list(TIMEFRAMES[hole.series.timeframe].openings(hole.since, hole.until))
-        await shelf.need(hole.series, openings)
-        found = {opening: shelf.get(hole.series, opening) for opening in openings}
-        closed = [candle for candle in found.values() if candle and candle.closed]
-        missing = [opening for opening, candle in found.items() if not (candle and candle.closed)]
+        """Piece by piece, and no further than to the first candle that is missing: holes may be long."""
         others = [each for each in self._absent[hole.series].values() if each is not hole]
-        if any(not any(each.since <= opening <= each.until for each in others) for opening in missing):
-            return hole
-        if not closed:
+        openings = TIMEFRAMES[hole.series.timeframe].openings(hole.since, hole.until)
+        last: Candle | None = None
+        while piece := list(islice(openings, PIECE)):
+            await shelf.need(hole.series, piece)
+            for opening in piece:
+                candle = shelf.get(hole.series, opening)
+                if candle and candle.closed:
+                    last = candle
+                elif not any(each.since <= opening <= each.until for each in others):
+                    return hole
+        if last is None:
             return replace(hole, state=HoleState.ABSENT, settled=now)
-        return replace(hole, state=HoleState.REPAIRED, settled=now, origin=closed[-1].source)
+        return replace(hole, state=HoleState.REPAIRED, settled=now, origin=last.source)
 
 
 def _hit(shelf: Shelf, holes: Mapping[int, Hole]) -> list[Hole]:

@@ -7,10 +7,12 @@ from functools import partial
 
 from services.core.bounds import AHEAD
 from services.core.errors import Unavailable
-from services.core.model import Gap, Hole, Kline, Message, Rate, Series, State, Trade
+from services.core.model import Gap, Hole, Kline, Rate, Series, State, Trade
+from services.listening import listen
 from services.ports import Deps
 from services.writer.book import Book, Item
-from services.writer.keeping import Keeping
+from services.writer.keeping import Keeping, Step
+from services.writer.quarantine import look_after_dead_letters
 
 SAVE_SECONDS = 1
 BATCH = 5_000  # messages that are saved together: what a save costs beside its rows is little then
@@ -25,18 +27,18 @@ async def keep_candles(deps: Deps) -> None:
     """Trades and klines become candles; holes and gaps are kept as they are."""
     keeping = Keeping(deps)
     async with asyncio.TaskGroup() as group:
+        group.create_task(look_after_dead_letters(deps, keeping.quarantine))
         for work in (_hear_states, _close_silent_minutes, _seal_days, _tell_forming):
             group.create_task(work(keeping))
         async with deps.bus.work("writer", Trade, Kline, Hole, Gap, size=BATCH, alone=True) as batches:
             async for batch in batches:
-                keeping.taken = deps.clock.monotonic()
-                await keeping.change(partial(_taken, batch))
+                await keeping.take(batch)
                 if len(batch) < FEW:
                     await deps.clock.sleep(BREATH)
 
 
 async def _hear_states(keeping: Keeping) -> None:
-    async with keeping.deps.bus.live(State) as messages:
+    async with listen(keeping.deps, State) as messages:
         async for message in messages:
             if isinstance(message, State):
                 keeping.states[message.exchange] = message
@@ -45,7 +47,7 @@ async def _hear_states(keeping: Keeping) -> None:
 async def _close_silent_minutes(keeping: Keeping) -> None:
     while True:
         await keeping.deps.clock.sleep(SAVE_SECONDS)
-        await keeping.change(partial(_silent, keeping))
+        await _attempted(keeping, partial(_silent, keeping))
 
 
 async def _tell_forming(keeping: Keeping) -> None:
@@ -67,12 +69,16 @@ async def _seal_days(keeping: Keeping) -> None:
         for series, (first, last) in kept.items():
             exchange_now = keeping.exchange_now(series.exchange)
             if exchange_now and last > (limit := max(exchange_now, keeping.deps.clock.now()) + AHEAD):
-                await keeping.change(partial(_future_deleted, series, limit))
-            await keeping.change(partial(_sealed, series, first, exchange_now))
+                await _attempted(keeping, partial(_future_deleted, series, limit))
+            await _attempted(keeping, partial(_sealed, series, first, exchange_now))
 
 
-async def _taken(batch: Sequence[Message], book: Book, now: int) -> Sequence[Item]:
-    return await book.take(batch, now)
+async def _attempted(keeping: Keeping, step: Step) -> None:
+    """What time alone changes: where that fails, all else goes on."""
+    try:
+        await keeping.change(step)
+    except Exception as error:  # noqa: BLE001  it is in the log with its trace
+        keeping.complaints.say("a change failed and is left out: %s", error, exc_info=error)
 
 
 async def _silent(keeping: Keeping, book: Book, now: int) -> Sequence[Item]:
@@ -100,7 +106,7 @@ async def keep_rates(deps: Deps) -> None:
 
 
 async def _hear(deps: Deps, newest: dict[str, Rate]) -> None:
-    async with deps.bus.live(Rate) as messages:
+    async with listen(deps, Rate) as messages:
         async for message in messages:
             if isinstance(message, Rate) and any(offer.value is not None for offer in message.offers):
                 newest[str(message.direction)] = message
@@ -112,4 +118,10 @@ async def _saved(deps: Deps, *items: Rate) -> bool:
     except Unavailable as error:
         log.warning("not saved yet: %s", error)
         return False
+    except Exception:
+        if len(items) == 1:
+            log.exception("a rate cannot be saved, and is left out: %.300r", items)
+            return True
+        for item in items:
+            await _saved(deps, item)
     return True

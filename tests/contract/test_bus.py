@@ -7,6 +7,7 @@ import pytest
 
 from services.adapters.memory import MemoryBus
 from services.adapters.rabbit import RabbitBus
+from services.core.dead_letters import Cause, to_message
 from services.core.model import Gap, Message, Tick
 from services.ports import Bus
 from tests import servers
@@ -143,7 +144,7 @@ async def test_a_message_sent_twice_comes_twice(bus: Bus, queue: str) -> None:
     assert flat(await worked(bus, queue, 3)) == gaps(1, 1, 1)
 
 
-async def test_what_always_fails_goes_to_the_dead_alone_and_can_be_replayed(
+async def test_what_always_fails_is_set_aside_alone_and_can_be_taken_from_there(
     bus: MemoryBus | RabbitBus, queue: str
 ) -> None:
     for number in range(6):
@@ -158,8 +159,14 @@ async def test_what_always_fails_goes_to_the_dead_alone_and_can_be_replayed(
     done += flat(await worked(bus, queue, 5 + TRIES - len(done)))
     assert {m.since for m in done if isinstance(m, Gap)} == {*range(6 + TRIES)} - {5}
     await until_dead(bus, queue, 1)
-    assert await bus.replay(queue) == 1
-    assert flat(await worked(bus, queue, 1)) == [poison]
+    with pytest.raises(Failure):
+        async with bus.take_dead(queue, 7):
+            raise Failure
+    await until_dead(bus, queue, 1)
+    async with bus.take_dead(queue, 7) as letters:
+        (letter,) = letters
+    assert (to_message(letter), letter.cause, letter.time) == (poison, Cause.DELIVERY, 7)
+    await until_dead(bus, queue, 0)
 
 
 async def test_a_queue_that_was_not_declared_is_refused(bus: Bus, queue: str) -> None:

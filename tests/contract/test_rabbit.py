@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 import aio_pika
+import msgspec
 import pytest
 
 from services.adapters.rabbit import connect
+from services.core.dead_letters import Cause
 from services.core.errors import Misconfigured, Refused, Unavailable
 from services.core.model import Gap
 from tests import servers
@@ -21,16 +23,24 @@ from tests.contract.traffic import (
     worked,
 )
 
+UNKNOWN = b'{"type":"unknown"}'
+UNREADABLE = b"garbage", b"[]", b"[%s]" % UNKNOWN, b"\xff\xfe\0", b'["\xed\xa0\x80"]', b"[" * 100_000
+encode = msgspec.json.encode
+
 
 async def test_what_cannot_be_read_goes_to_the_dead_and_the_rest_goes_on(rabbit: servers.Rabbit, queue: str) -> None:
     async with rabbit_bus(rabbit, queue) as bus:
         async with bus._broker.line() as (_, channel):
             exchange = await channel.get_exchange("kurs")
-            for body in (b"garbage", b"[]", b'[{"type":"unknown"}]'):
+            for body in (*UNREADABLE, b"[%s,%s,%s]" % (encode(gaps(1)[0]), UNKNOWN, encode(gaps(2)[0]))):
                 await exchange.publish(aio_pika.Message(body), "gap.binance")
-        await bus.publish(*gaps(1))
-        assert flat(await worked(bus, queue, 1)) == gaps(1)
-        await until_dead(bus, queue, 3)
+        await bus.publish(*gaps(3))
+        assert flat(await worked(bus, queue, 3)) == gaps(1, 2, 3)
+        await until_dead(bus, queue, len(UNREADABLE) + 1)
+        async with bus.take_dead(queue, 7) as letters:
+            assert {(letter.queue, letter.cause) for letter in letters} == {(queue, Cause.SHAPE)}
+            assert UNKNOWN.decode() in {letter.body for letter in letters}
+            assert not any("\0" in letter.body for letter in letters)
 
 
 async def test_a_restarted_broker_loses_no_work_and_who_listens_goes_on(rabbit: servers.Rabbit, queue: str) -> None:

@@ -7,8 +7,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from services.adapters.tail import Tail
+from services.core.dead_letters import Cause, DeadLetter, of_message
 from services.core.model import Message
 from services.ports import DELIVERIES, QUEUES, Kinds
+
+DEAD_LIMIT = 1_000  # messages that wait here to be taken as dead; the oldest give way
 
 
 class _Letter(NamedTuple):
@@ -22,7 +25,7 @@ class _Backlog:
     def __init__(self, limit: int, deliveries: int) -> None:
         self.limit, self.deliveries = limit, deliveries
         self.letters: deque[_Letter] = deque()
-        self.dead: list[Message] = []
+        self.dead: deque[Message] = deque(maxlen=DEAD_LIMIT)
         self.taken = 0  # by workers, and not settled
         self.some, self.room = asyncio.Event(), asyncio.Event()
 
@@ -52,7 +55,7 @@ class _Backlog:
     def give_back(self, letters: Sequence[_Letter]) -> None:
         self.taken -= len(letters)
         tried = [_Letter(message, delivered + 1) for message, delivered in letters]
-        self.dead += [letter.message for letter in tried if letter.delivered >= self.deliveries]
+        self.dead.extend(letter.message for letter in tried if letter.delivered >= self.deliveries)
         self.letters.extendleft(letter for letter in reversed(tried) if letter.delivered < self.deliveries)
         self.some.set()
 
@@ -125,12 +128,15 @@ class MemoryBus:
         """How many messages of `queue` were given up."""
         return len(self._backlogs[queue].dead)
 
-    async def replay(self, queue: str) -> int:
-        """Put what was given up back into `queue`; answers how many."""
-        messages, self._backlogs[queue].dead = self._backlogs[queue].dead, []
+    @asynccontextmanager
+    async def take_dead(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        """Some of what was set aside; it is forgotten when left in peace."""
+        backlog = self._backlogs[queue]
+        messages, reason = list(backlog.dead), f"it was tried {backlog.deliveries} times in vain"
+        yield [of_message(message, queue, Cause.DELIVERY, reason, now) for message in messages]
         for message in messages:
-            await self._backlogs[queue].put(message)
-        return len(messages)
+            if backlog.dead and backlog.dead[0] is message:  # else newer ones have taken its place
+                backlog.dead.popleft()
 
     @asynccontextmanager
     async def hold(self, role: str, waits: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TypeVar
 
 import aio_pika
-import msgspec
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
@@ -19,8 +19,10 @@ from services.adapters.rabbit.desk import Desk
 from services.adapters.rabbit.publisher import Publisher
 from services.adapters.startup import until_up
 from services.adapters.tail import Tail
-from services.adapters.wire import pack, tag, unpack
+from services.adapters.wire import dead_letters, pack, tag, unpack, unpack_each
 from services.core.backoff import delays
+from services.core.bounds import clean
+from services.core.dead_letters import DeadLetter
 from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.core.model import Message
@@ -29,6 +31,7 @@ from services.ports import DELIVERIES, QUEUES, Kinds
 LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
 LIVE_BYTES = 64_000_000  # of such letters
 LETTERS = 1_000  # at a worker, or on their way to it; each may hold many messages
+DEAD_LETTERS = 10  # letters that are taken at once from those that were given up
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
 
@@ -89,9 +92,12 @@ class RabbitBus:
         async def hear(letter: DeliveredMessage) -> None:
             try:
                 tail.put(*unpack(letter.body))
-            except msgspec.MsgspecError as error:
+            except ValueError as error:
+                tail.put(*unpack_each(letter.body)[0])
                 if (number := next(unreadable)).bit_count() == 1:  # all of them may be so while versions differ
-                    log.error("%d cannot be read and passed over, now %s: %s", number, letter.routing_key, error)
+                    log.error(
+                        "%d cannot be read and passed over, now %s: %s", number, letter.routing_key, clean(str(error))
+                    )
 
         await line.aclose()
         _, channel = await line.enter_async_context(self._broker.line())
@@ -138,7 +144,8 @@ class RabbitBus:
             if alone and not await roles.lock(channel, self._broker.named(f"worker.{queue}")):
                 raise Unavailable(f"the queue {queue} is another worker's still")
             await channel.set_qos(prefetch_count=min(size, LETTERS))
-            desk = Desk(await channel.get_queue(self._broker.named(queue)), size)
+            dead = self._broker.named(f"{queue}.dead")
+            desk = Desk(await channel.get_queue(self._broker.named(queue)), dead, size)
             await on_loss(channel, desk.close)
             return desk
 
@@ -152,19 +159,29 @@ class RabbitBus:
         """How many letters of `queue` were given up."""
         return await self.waiting(f"{queue}.dead")
 
-    async def replay(self, queue: str) -> int:
-        """Put the letters that were given up back into `queue`; answers how many."""
-        async with self._broker.line() as (_, channel):
+    @asynccontextmanager
+    async def take_dead(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        """Some of what was set aside; the broker forgets it when it is left in peace."""
+        with reaching():
+            channel = await (await self._publisher.connection()).channel()
+        try:
             with reaching():
-                dead = await channel.get_queue(self._broker.named(f"{queue}.dead"))
-                for moved in range(number := dead.declaration_result.message_count or 0):
-                    letter = await dead.get(fail=False)
-                    if letter is None:
-                        return moved
-                    again = aio_pika.Message(letter.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-                    await channel.default_exchange.publish(again, self._broker.named(queue))
+                letters = await self._dead_letters(await channel.get_queue(self._broker.named(f"{queue}.dead")))
+            yield [each for letter in letters for each in dead_letters(letter.body, queue, _reason(letter), now)]
+            with reaching():
+                for letter in letters:
                     await letter.ack()
-                return number
+        finally:
+            with suppress(Unavailable), reaching():
+                await channel.close()
+
+    @staticmethod
+    async def _dead_letters(dead: AbstractQueue) -> list[AbstractIncomingMessage]:
+        found = list[AbstractIncomingMessage]()
+        async with asyncio.timeout(SECONDS):
+            while len(found) < DEAD_LETTERS and (letter := await dead.get(fail=False)):
+                found.append(letter)
+        return found
 
     def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
         """Have a role, from when no other process has it; `waits` is told which one has."""
@@ -184,3 +201,8 @@ class RabbitBus:
     async def close(self) -> None:
         """Close the line that publishes; who reads closes their own."""
         await self._publisher.close()
+
+
+def _reason(letter: AbstractIncomingMessage) -> str:
+    """Why the broker gave a letter up: `delivery_limit`, or `rejected` by a worker that cannot read it."""
+    return f"the broker gave it up: {letter.headers.get('x-first-death-reason', 'a part of it cannot be read')!s}"

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
-import msgspec
+import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from services.adapters.rabbit.broker import reaching
-from services.adapters.wire import unpack
+from services.adapters.wire import unpack, unpack_each
+from services.core.bounds import clean
 from services.core.model import Message
 
 log = logging.getLogger("kurs.bus")
@@ -28,8 +29,8 @@ class Desk:
     count as failed with it.
     """
 
-    def __init__(self, queue: AbstractQueue, size: int) -> None:
-        self._queue, self._size = queue, size
+    def __init__(self, queue: AbstractQueue, dead: str, size: int) -> None:
+        self._queue, self._dead, self._size = queue, dead, size
         self._waiting: deque[AbstractIncomingMessage] = deque()
         self._opened: list[Message] = []  # what is in the first of them, once that is known
         self._changed = asyncio.Event()
@@ -101,10 +102,23 @@ class Desk:
         while self._waiting and not self._opened:
             try:
                 self._opened = unpack(self._waiting[0].body)
-            except msgspec.MsgspecError as error:
-                log.error("a message in %s cannot be read and goes to the dead: %s", self._queue.name, error)
-                await self._waiting.popleft().reject(requeue=False)
+            except ValueError as error:
+                log.error(
+                    "a message in %s cannot be read and goes to the dead: %s", self._queue.name, clean(str(error))
+                )
+                self._opened = await self._part(self._waiting[0])
         return self._opened
+
+    async def _part(self, letter: AbstractIncomingMessage) -> list[Message]:
+        """Set aside what of a letter cannot be read; answers the rest."""
+        messages, unreadable = unpack_each(letter.body)
+        if not messages:
+            await self._waiting.popleft().reject(requeue=False)
+            return []
+        for part in unreadable:
+            dead = aio_pika.Message(b"[%s]" % part.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await self._queue.channel.default_exchange.publish(dead, self._dead)
+        return messages
 
     def _pass(self) -> _Batch:
         opened, self._opened = self._opened, []

@@ -20,10 +20,6 @@ from services.core.errors import Misconfigured, Refused, Unavailable
 # By this the processes that share a database tell each other's sessions apart.
 NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
 SECONDS = 5  # how long a connection or a place in the pool is waited for
-OURS = (  # our mistakes; the database is well
-    *(exc.DataError, exc.IntegrityError, exc.ProgrammingError),
-    *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError),
-)
 THEIRS = (
     *(exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError),
     asyncpg.InternalClientError,  # a connection whose server died in the middle of an answer
@@ -42,6 +38,11 @@ POSTGRES = {
     "3D000": "PostgreSQL has no database {database}: create it, or correct DATABASE_URL",
     "42501": "PostgreSQL gives {user} too few rights in {database}: grant them",
 }
+# What PostgreSQL (by the first two characters of its SQLSTATE) and SQLite say of our values and statements. All else is
+# about the database itself: it is away, starting, stopping, full, read-only, locked, damaged, or too slow.
+OUR_STATES = ("21", "22", "23", "2F", "42", "44", "54")
+UNREADY_STATES = ("42501", "42703", "42P01")  # no right to it, no such column, no such table: the operator's to mend
+OUR_SQLITE_ERRORS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQLITE_MISUSE")
 
 
 def make_engine(address: str, seconds: float = 2 * SECONDS) -> AsyncEngine:
@@ -108,11 +109,11 @@ async def reaching(engine: AsyncEngine) -> AsyncIterator[None]:
     """What goes wrong inside between us and the database is raised as Unavailable, without its URL."""
     try:
         yield
-    except (*OURS, *THEIRS) as error:
+    except THEIRS as error:
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
         if advice := _advice(error, engine.url):
             raise Refused(f"{advice} ({reason})") from None
-        if isinstance(error, OURS):
+        if _ours(error):
             raise
         raise Unavailable(f"the database ({engine.dialect.name}) does not answer: {reason}") from None
 
@@ -124,6 +125,19 @@ def _advice(error: BaseException, url: URL) -> str:
         name = getattr(cause, "sqlite_errorname", "")
         return next((text.format(url.database) for kind, text in SQLITE.items() if name.startswith(kind)), "")
     return POSTGRES.get(getattr(cause, "sqlstate", None) or "", "").format(database=url.database, user=url.username)
+
+
+def _ours(error: Exception) -> bool:
+    """Whether the fault lies in what was asked or given, while the database is well."""
+    known = getattr(error, "orig", None) or error
+    known = known.__cause__ if known.__cause__ and not hasattr(known, "sqlite_errorname") else known
+    if state := getattr(known, "sqlstate", None):
+        return str(state).startswith(OUR_STATES) and state not in UNREADY_STATES
+    if name := getattr(known, "sqlite_errorname", None):
+        return str(name).startswith(OUR_SQLITE_ERRORS)
+    if isinstance(error, exc.SQLAlchemyError):  # of a driver, of the pool, or of how SQLAlchemy was used
+        return not isinstance(error, exc.DBAPIError | exc.TimeoutError | exc.DisconnectionError)
+    return False
 
 
 async def ping(engine: AsyncEngine) -> None:

@@ -15,6 +15,7 @@ from services.adapters.sql import (
     candles,
     coverage,
     cursors,
+    dead_letters,
     gaps,
     holes,
     indicators,
@@ -27,6 +28,7 @@ from services.adapters.sql.migrate import check
 from services.adapters.sql.outcomes import Outcomes
 from services.core.analysis import Analysis
 from services.core.coverage import Coverage
+from services.core.dead_letters import DeadLetter
 from services.core.markets import LIVE, Market
 from services.core.minutes import Cursor
 from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
@@ -35,7 +37,7 @@ from services.core.seals import Seal
 OVERTAKEN = 3  # how often there may be candles that were taken to be new
 # to plan anew for all years' partitions each time would take a fifth of what it is for
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
-Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis
+Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter
 
 SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
     Rate: rates.save,
@@ -45,6 +47,7 @@ SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None
     Cursor: cursors.save,
     Reading: indicators.save,
     Analysis: analysis.save,
+    DeadLetter: dead_letters.save,
 }
 
 
@@ -183,6 +186,26 @@ class SqlStore:
         """Whether the database is this version's and this market's. Raises Unavailable, Refused."""
         async with self._connection() as connection:
             await connection.run_sync(check, self._market)
+
+    async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
+        """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
+        async with self._connection() as connection:
+            return await dead_letters.load(connection, replay)
+
+    async def count_dead_letters(self) -> int:
+        """How many there are."""
+        async with self._connection() as connection:
+            return await dead_letters.count(connection)
+
+    async def request_replay(self, *ids: str) -> None:
+        """Have the writer publish these dead letters again."""
+        async with engines.reaching(self._engine), self._transaction() as connection:
+            await dead_letters.request_replay(connection, ids)
+
+    async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
+        """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
+        async with engines.reaching(self._engine), self._transaction() as connection:
+            await dead_letters.drop(connection, ids, replayed)
 
     async def ping(self) -> None:
         """Raises Unavailable."""

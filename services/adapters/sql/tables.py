@@ -131,3 +131,18 @@ analysis = Table(
     Column("volatility", JSON, nullable=False),
     Column("notes", JSON, nullable=False),
 )
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # JSON, in which a NUL is escaped
+    Column("replay", Boolean, nullable=False),
+    Index(None, "time"),  # the oldest give way
+)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from services import listening
 from services.api.analysis import cached as analysis
 from services.api.candles import listing, pages
 from services.core.errors import Unavailable
@@ -30,7 +31,7 @@ async def follow(deps: Deps) -> None:
 
 async def _hear(deps: Deps, stale: set[str]) -> None:
     seen: set[Series] = set()
-    async with deps.bus.live(Candle) as messages:
+    async with listening.listen(deps, Candle) as messages:
         async for candle in messages:
             if not isinstance(candle, Candle):
                 continue

@@ -101,7 +101,11 @@ def _exchanges(deps: Deps) -> schemas.Exchanges:
     by = deps.clock.now() - now  # what makes wall times of monotonic ones
     known = [_state(standing(hub, name, now), now, by, name in hub.states) for name in deps.settings.exchanges]
     return schemas.Exchanges(
-        time=now + by, simulated=hub.market == SIMULATED, in_use=_in_use(deps, now, by), exchanges=known
+        time=now + by,
+        simulated=hub.market == SIMULATED,
+        in_use=_in_use(deps, now, by),
+        exchanges=known,
+        dead_letters=hub.dead_letters,
     )
 
 

@@ -130,6 +130,7 @@ class Exchanges(BaseModel):
     model_config = example(
         time=1795176000123,
         simulated=False,
+        dead_letters=0,
         in_use={
             "exchange": "deribit",
             "since": 1795175990000,
@@ -181,3 +182,6 @@ class Exchanges(BaseModel):
     simulated: bool
     in_use: InUse
     exchanges: list[ExchangeState]
+    dead_letters: int | None = Field(
+        description="Messages that could not be kept and wait for the operator (`kurs dead`); null: not known yet"
+    )

@@ -1,0 +1,44 @@
+"""Dead letters: messages that cannot be kept."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import asdict
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql.dialect import upsert
+from services.adapters.sql.tables import dead_letters
+from services.core.dead_letters import KEPT, Cause, DeadLetter
+
+
+async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None:
+    """Keep each in place of the one of its id; the oldest give way."""
+    await upsert(connection, dead_letters, [asdict(item) for item in items[-KEPT:]])
+    newest = select(dead_letters.c.id).order_by(dead_letters.c.time.desc(), dead_letters.c.id).limit(KEPT)
+    if await count(connection) > KEPT:
+        await connection.execute(delete(dead_letters).where(dead_letters.c.id.not_in(newest)))
+
+
+async def load(connection: AsyncConnection, replay: bool) -> list[DeadLetter]:
+    """Oldest first; with `replay` those that are to be published again."""
+    question = select(dead_letters).order_by(dead_letters.c.time, dead_letters.c.id)
+    rows = await connection.execute(question.where(dead_letters.c.replay) if replay else question)
+    return [
+        DeadLetter(r.id, r.queue, r.kind, r.symbol, Cause(r.cause), r.reason, r.time, r.body, r.replay) for r in rows
+    ]
+
+
+async def count(connection: AsyncConnection) -> int:
+    """How many there are."""
+    return await connection.scalar(select(func.count()).select_from(dead_letters)) or 0
+
+
+async def request_replay(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    """These are to be published again."""
+    await connection.execute(update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replay=True))
+
+
+async def drop(connection: AsyncConnection, ids: Sequence[str], replayed: bool) -> None:
+    """Keep these no longer; with `replayed` only those that were to be published again, and did not come back since."""
+    statement = delete(dead_letters).where(dead_letters.c.id.in_(ids))
+    await connection.execute(statement.where(dead_letters.c.replay) if replayed else statement)

@@ -1,0 +1,73 @@
+"""Dead letters: messages that cannot be kept, set aside with the reason until a person decides."""
+
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from services.core.bounds import clean
+from services.core.model import Message
+
+KEPT = 5_000  # dead letters in the store; the oldest give way
+BODY = 8_192  # characters of a body that are kept; a message that is in range is much shorter
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Message).decode
+
+
+class Cause(StrEnum):
+    """Why a message is dead."""
+
+    MESSAGE = "message"  # a value is out of range, or the store refuses it
+    PROGRAM = "program"  # Kurs fails at it: a bug
+    SHAPE = "shape"  # it cannot be read
+    DELIVERY = "delivery"  # it was delivered too often in vain: whoever took it ended
+
+
+class DeadLetter(Struct, frozen=True):
+    """A message, or the bytes that should have been one, as JSON text. The same again has the same `id`."""
+
+    id: str
+    queue: str
+    kind: str
+    symbol: str
+    cause: Cause
+    reason: str
+    time: int  # when it was set aside
+    body: str
+    replay: bool = False  # somebody wants it published again
+
+
+def of_message(message: Message, queue: str, cause: Cause, reason: str, now: int) -> DeadLetter:
+    """A message as a dead letter."""
+    kind, symbol = str(message.__struct_config__.tag), clean(_symbol(message))
+    try:
+        body = _encode(message).decode()
+    except ValueError:  # text that is no Unicode, which no bus would have carried
+        body = repr(message)
+    return DeadLetter(_id(queue, body), queue, kind, symbol, cause, clean(reason), now, body[:BODY])
+
+
+def of_bytes(body: bytes, queue: str, cause: Cause, reason: str, now: int) -> DeadLetter:
+    """What cannot be read as a message."""
+    text = body[:BODY].decode("utf-8", "backslashreplace").replace("\0", r"\u0000")
+    return DeadLetter(_id(queue, body.hex()), queue, "", "", cause, clean(reason), now, text[:BODY])
+
+
+def to_message(letter: DeadLetter) -> Message:
+    """The message again. Raises ValueError when it cannot be read."""
+    try:
+        message: Message = _decode(letter.body)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    return message
+
+
+def _id(queue: str, body: str) -> str:
+    return blake2b(f"{queue} {body}".encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
+
+
+def _symbol(message: Message) -> str:
+    series = getattr(message, "series", None)
+    instrument = series.instrument if series else getattr(message, "instrument", None)
+    return str(instrument or "")

@@ -1,0 +1,27 @@
+"""Listening to everyone: what cannot be so is passed over."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from prometheus_client import Counter
+
+from services.core.bounds import fault
+from services.core.model import Message
+from services.ports import Deps
+
+REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of range, and why", ["kind", "reason"])
+
+
+@asynccontextmanager
+async def listen(deps: Deps, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+    """All messages of these kinds from now on, if they are in range."""
+
+    async def in_range() -> AsyncGenerator[Message, None]:
+        async for message in messages:
+            if wrong := fault(message, deps.clock.now()):
+                REJECTED.labels(str(message.__struct_config__.tag), wrong.reason).inc()
+            else:
+                yield message
+
+    async with deps.bus.live(*kinds) as messages, aclosing(in_range()) as checked:
+        yield checked

@@ -1,0 +1,146 @@
+"""Candles while wall clocks are wrong and are set: they are the exchange's own, and the error is reported.
+
+What is over is over by the exchange's clock, so the clocks of Kurs are shifted against that of the simulator.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.adapters import sql
+from services.core.model import Candle, Hole, HoleState, Instrument, Series
+from services.core.seals import Seal
+from services.core.timeframes import DAY, TIMEFRAMES
+from tests import servers, truth
+from tests.conftest import installed
+from tests.shifted_clock import ShiftedClock
+from tests.system import QUICK, System, split, whole
+
+HOUR = 3600
+SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m", "5m", "15m", "1h", "1d")]
+FOREVER = 2**62
+ENV = {**QUICK, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
+SECONDS = 60  # for anything to happen, on a busy machine
+
+
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_candles_are_the_exchanges_whatever_our_clocks_say(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    names = "collector", "writer"
+    clocks = installed(lambda: [ShiftedClock(tmp_path / name, 180) for name in names])
+    with running(kind, tmp_path, request, *clocks) as system:
+        eventually(partial(told, system, 180), "an offset of three minutes")
+        eventually(lambda: complete(system), "bars as far as they are over")
+        minute = TIMEFRAMES["1m"].opening(now())
+        for shifts in ((-HOUR, HOUR), (24 * HOUR, -HOUR), (0, 24 * HOUR), (0, 0)):
+            before = forming(system)
+            for clock, seconds in zip(clocks, shifts, strict=True):
+                clock.set(seconds)
+            eventually(partial(told, system, shifts[0]), "the offset of now")
+            eventually(partial(moved, system, before), "a forming candle that goes on")
+            assert not wrong(system)
+        eventually(lambda: complete(system, minute), "the minute in which our clocks were set")
+        assert not wrong(system)
+        eventually(lambda: courses(system) == 200, "a rate")
+        process = system.processes["kurs" if kind == "whole" else "collector binance"]
+        log = (process.folder / "log").read_text()
+        assert re.search(r"binance: its clock is 1(79|8[0-2])\.\d s behind ours", log)
+        assert log.count("binance: its clock agrees with ours again") == 1
+
+
+@contextmanager
+def running(
+    kind: str, folder: Path, request: pytest.FixtureRequest, collector: ShiftedClock, writer: ShiftedClock
+) -> Iterator[System]:
+    """Kurs with such clocks of its collector and its writer; in one process they are one."""
+    if kind == "whole":
+        with whole(folder, ENV, collector) as system:
+            yield system
+        return
+    private: servers.Private = request.getfixturevalue("private")
+    with split(folder, private, ENV, {"collector binance": collector, "writer": writer}) as system:
+        yield system
+
+
+def wrong(system: System) -> list[object]:
+    """What is kept and cannot be: candles of the future, or closed too early, or other than the exchange's own."""
+    rows, holes, seals = asyncio.run(kept(system))
+    early = [row for row in rows if row.bar.timestamp > now() or (row.closed and closing(row) > now())]
+    absent = [hole for hole in holes if hole.series.exchange == "binance"]
+    return [*early, *absent, *(seal for seal in seals if seal.day + DAY > now())]
+
+
+def complete(system: System, minute: int | None = None) -> bool:
+    """Whether that minute, or else the last bar of each series that is over, is kept as the exchange has it."""
+    settled = now() - 20_000
+    last = {series: (frame := TIMEFRAMES[series.timeframe]).back(frame.opening(settled), 1) for series in SERIES}
+    due = last if minute is None else {SERIES[0]: minute}
+    true = truth.truth(system.simulator, {series: (opening, opening) for series, opening in due.items()})
+    rows = {(row.series, row.bar.timestamp): row for row in asyncio.run(kept(system))[0]}
+    known = ((bar, rows.get((series, opening))) for series, bars in true.items() for opening, bar in bars.items())
+    return all(row is not None and row.closed and row.bar == bar for bar, row in known)
+
+
+async def kept(system: System) -> tuple[list[Candle], list[Hole], list[Seal]]:
+    """The newest candles of each series, holes that the exchange is said to have, and seals."""
+    store = await sql.connect(system.database)
+    try:
+        candles = [row for series in SERIES for row in await store.last(series, FOREVER, 10)]
+        seals = [seal for series in SERIES for seal in await store.seals(series, 0, FOREVER)]
+        return candles, await store.holes(HoleState.ABSENT), seals
+    finally:
+        await store.close()
+
+
+def forming(system: System) -> object:
+    """The minute that is forming, as it is kept."""
+    return next((row for row in asyncio.run(kept(system))[0] if not row.closed and row.series == SERIES[0]), None)
+
+
+def moved(system: System, before: object) -> bool:
+    """Whether the forming minute is another, or has other values."""
+    return forming(system) not in (before, None)
+
+
+def told(system: System, ahead: int) -> bool:
+    """Whether /v1/exchanges says how far our clock is ahead of the exchange's, or that a collector's clock is wrong."""
+    answer = httpx.get(f"{system.url}/v1/exchanges", timeout=10)
+    found: list[dict[str, Any]] = answer.json()["exchanges"] if answer.status_code == 200 else []
+    for known in (each for each in found if each["exchange"] == "binance"):
+        offset = known["clock_offset_ms"]
+        if offset is not None and abs(offset + ahead * 1000) < 2_000:
+            return True
+        return ahead != 0 and not known["connected"] and "clock" in known["reason"]
+    return False
+
+
+def courses(system: System) -> int:
+    """The status of an answer with rates."""
+    return httpx.get(f"{system.url}/v1/courses", timeout=10).status_code
+
+
+def closing(candle: Candle) -> int:
+    """When a candle is over."""
+    return TIMEFRAMES[candle.series.timeframe].closing(candle.bar.timestamp)
+
+
+def now() -> int:
+    """The exchange's time, in ms."""
+    return int(time.time() * 1000)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {SECONDS} s"
+        time.sleep(0.3)

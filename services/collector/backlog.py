@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from services.core import history, runs
 from services.core.backoff import delays
+from services.core.clocks import MARGIN
 from services.core.exchange import Exchange
 from services.core.model import Hole, HoleState, Series
 from services.core.runs import Run
@@ -36,6 +37,7 @@ class Backlog:
         self.series, self.timeframe = series, TIMEFRAMES[series.timeframe]
         self.due = 0  # when to look next
         self._store, self._exchange, self._given = store, exchange, given
+        self._last = 0  # when it was looked at
         self._looked = self._well = 0  # when everything was looked at; up to where all is well
         self._tries: Iterator[float] | None = None
 
@@ -44,6 +46,9 @@ class Backlog:
 
         `streaming`: since when bars come by themselves as they close; what closed before that does not.
         """
+        if self._went_back(now):
+            self._looked = self._well = 0
+        self._last = now
         ripe = max(now - SETTLING, min(now, streaming))
         until, whole = self.timeframe.back(self.timeframe.opening(ripe), 1), now - self._looked >= WHOLE
         first = await self.first(now)
@@ -63,6 +68,13 @@ class Backlog:
         return Found(
             there[0][0] if there else until, self.timeframe.count(there), missing, [*missing, *doubtful, *again], holes
         )
+
+    def is_due(self, now: int) -> bool:
+        """Whether to look. Where the exchange's time is not what it seemed, what was seen before says nothing."""
+        return self.due <= now or self._went_back(now)
+
+    def _went_back(self, now: int) -> bool:
+        return now < self._last - MARGIN
 
     def forming_since(self, now: int) -> int:
         """The first opening whose bar is part of one that is forming now, and is rolled up."""

@@ -163,7 +163,7 @@ class History:
         due = [
             ((not self._requests.wants_forming(series, clock), series in self._scanned, backlog.due), backlog)
             for series, backlog in self._backlogs.items()
-            if backlog.due <= now
+            if backlog.is_due(now)
             and series not in self._busy
             and not (self._pages.get(series) and now - self._scanned[series] < RESCAN)
         ]

@@ -49,6 +49,20 @@ def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enou
     asyncio.run(play())
 
 
+def test_what_was_seen_by_a_wrong_time_of_the_exchange_is_looked_at_again_at_once() -> None:
+    async def play() -> None:
+        store, now, lost = Kept(), START + DAY, START + DAY // 2
+        backlog = Backlog(SERIES, as_store(store), EXCHANGES["binance"], GIVEN)
+        await look(store, backlog, now + 365 * DAY)
+        store.rows[SERIES] = {each: row for each, row in store.rows[SERIES].items() if each < now and each != lost}
+        assert backlog.due > now + 365 * DAY
+        assert backlog.is_due(now)
+        assert (lost, lost) in (await backlog.look(now, BARS)).missing
+        assert not backlog.is_due(now)
+
+    asyncio.run(play())
+
+
 def test_what_the_exchange_lacks_is_asked_for_again_for_a_day_now_and_then() -> None:
     async def play() -> None:
         store, now, asked, lost = Kept(), START + DAY, Counter[int](), START + DAY // 2

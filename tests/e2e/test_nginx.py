@@ -138,7 +138,7 @@ async def test_live_clients_of_a_replica_that_hangs_are_cut_and_come_back_elsewh
             refused = [await client.get(path) for path in ("/v1/stream", "/v2/courses")]
             assert [answer.status_code for answer in refused] == [503, 503]
             assert all(answer.headers["retry-after"] == "1" for answer in refused)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 15
         finally:
             for replica in site.replicas:
                 replica.resume()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from services.core import history, runs
 from services.core.backoff import delays
+from services.core.bounds import OPENINGS
 from services.core.clocks import MARGIN
 from services.core.exchange import Exchange
 from services.core.model import Hole, HoleState, Series
@@ -117,4 +118,5 @@ class Backlog:
             run for run in missing if first is not None and run[0] > first and self.timeframe.closing(run[1]) < limit
         ]
         known = [(hole.since, hole.until) for hole in await self._holes(HoleState.OPEN)] if late else []
-        return [Hole(self.series, *run, noticed=now) for run in runs.without(self.timeframe, late, known)]
+        unknown = runs.without(self.timeframe, late, known)
+        return [Hole(self.series, *run, noticed=now) for run in runs.pages(self.timeframe, unknown, OPENINGS)]

@@ -17,6 +17,7 @@ from services.collector.requests import Requests
 from services.collector.rest import NoAnswer, Rest
 from services.core import runs
 from services.core.backoff import delays
+from services.core.bounds import OPENINGS
 from services.core.errors import Unavailable
 from services.core.model import HistoryRequest, Hole, HoleState, Kline, Progress, Series, SeriesProgress
 from services.core.runs import Run
@@ -334,4 +335,5 @@ def _absent(backlog: Backlog, run: Run, klines: Sequence[Kline], now: int) -> li
     """What the exchange does not have, although it should: it will not have it later."""
     timeframe, have = backlog.timeframe, {kline.bar.timestamp for kline in klines}
     absent = (o for o in timeframe.openings(*run) if o not in have and timeframe.closing(o) < now - DOUBT)
-    return [Hole(backlog.series, *part, now, HoleState.ABSENT, now) for part in runs.of(timeframe, absent)]
+    parts = runs.pages(timeframe, runs.of(timeframe, absent), OPENINGS)
+    return [Hole(backlog.series, *part, now, HoleState.ABSENT, now) for part in parts]

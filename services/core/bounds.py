@@ -40,6 +40,7 @@ TEXT_LENGTH = 300  # characters of a reason
 MEMBERS = 10_000  # of a list in a message: the instruments of an exchange, the offers of a rate
 
 # As many digits come through, and no value outside the size. What is trapped is raised.
+_ZERO, _INFINITE = Decimal(0), Decimal("Infinity")
 _TRAPS = [Clamped, Inexact, InvalidOperation, Overflow, Rounded, Subnormal]
 _price = Context(prec=PRICE_DIGITS, Emin=-PRICE_SIZE, Emax=PRICE_SIZE, traps=_TRAPS).plus
 _amount = Context(prec=AMOUNT_DIGITS, Emin=-AMOUNT_SIZE, Emax=AMOUNT_SIZE, traps=_TRAPS).plus
@@ -55,7 +56,7 @@ class Fault(NamedTuple):
 def is_price(value: Decimal) -> bool:
     """Whether it can be a price, or the size of a trade."""
     try:
-        return _price(value).is_finite() and value > 0
+        return _ZERO < _price(value) < _INFINITE  # which raises for what is no number
     except ArithmeticError:
         return False
 

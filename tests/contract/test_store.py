@@ -4,16 +4,20 @@ import asyncio
 import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
+from services.core.dead_letters import KEPT, Cause, DeadLetter
 from services.core.errors import Unavailable
-from services.core.model import Gap, Instrument, Leg, Offer, Rate
+from services.core.minutes import Cursor
+from services.core.model import Bar, Candle, Gap, Hole, Instrument, Leg, Offer, Origin, Rate, Series
 from services.ports import Store
 from tests import servers
 
@@ -202,3 +206,65 @@ async def test_a_migration_waits_a_store_does_not_and_both_keep_the_password_to_
     assert "a-secret" not in caplog.text + str(refused.value)
     assert "postgresql" in caplog.text
     await store.close()
+
+
+ONE = Decimal(1)
+BAR = Bar(1_704_067_200_000, ONE, ONE, ONE, ONE, ONE, ONE, 1)
+MINUTES = Series("x", Instrument("BTC", "USDT"), "1m")
+IMPOSSIBLE: dict[str, Cursor | Candle | Hole | Gap] = {
+    "a number beyond 64 bits": Cursor(MINUTES, 2**63, 1, 1),
+    "a count beyond 64 bits": Candle(MINUTES, replace(BAR, trades=2**63), True, Origin.TICKS),
+    "a time beyond 64 bits": Hole(MINUTES, 2**64, 2**65, 1),
+    "text that is no Unicode": gap(1, 2, Instrument("\ud800", "USD")),
+    "NUL in text": gap(1, 2, Instrument("B\0", "USD")),
+    "NUL in a candle's symbol": Candle(MINUTES._replace(exchange="\0"), BAR, True, Origin.TICKS),
+    "a price no database holds": Candle(MINUTES, replace(BAR, close=Decimal("1e200000")), True, Origin.TICKS),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+async def test_what_it_cannot_hold_is_not_called_a_store_that_is_away(store: Store, name: str) -> None:
+    item = IMPOSSIBLE[name]
+    (outcome,) = await asyncio.gather(store.save(item, gap(5, 6)), return_exceptions=True)
+    assert not isinstance(outcome, Unavailable), outcome
+    assert outcome is None or await store.gaps(0, 10) == []
+    await store.save(gap(7, 8))
+    assert gap(7, 8) in await store.gaps(7, 8)
+
+
+async def test_a_database_that_only_reads_is_unavailable_and_refuses_no_item(
+    postgres: servers.Postgres, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+    await sql.migrate(url)
+    engine = make_engine(url)
+    async with engine.begin() as connection:
+        name = url.rpartition("/")[2]
+        await connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    await engine.dispose()
+    store = await sql.connect(url)
+    with pytest.raises(Unavailable, match="read-only"):
+        await store.save(gap(1, 2))
+    await store.close()
+
+
+def letter(number: int, **changes: Any) -> DeadLetter:
+    known = DeadLetter(f"{number:04}", "writer", "gap", "BTC-USD", Cause.MESSAGE, "why", number, '{"a":"\\u0000"}')
+    return replace(known, **changes)
+
+
+async def test_dead_letters_are_listed_replaced_marked_and_dropped_and_the_oldest_give_way(store: Store) -> None:
+    await store.save(letter(1), letter(2), letter(3), gap(1, 2))
+    await store.save(letter(2, reason="another", time=9))
+    assert await store.dead_letters() == [letter(1), letter(3), letter(2, reason="another", time=9)]
+    await store.request_replay("0001", "0003", "none")
+    assert [each.id for each in await store.dead_letters(replay=True)] == ["0001", "0003"]
+    await store.save(letter(3))  # it came back
+    await store.drop_dead_letters("0001", "0002", "0003", replayed=True)
+    assert [each.id for each in await store.dead_letters()] == ["0003", "0002"]
+    await store.drop_dead_letters("0002")
+    assert await store.count_dead_letters() == 1
+    await store.save(*(letter(number) for number in range(10, KEPT + 20)))
+    await store.save(letter(9_999))
+    ids = [each.id for each in await store.dead_letters()]
+    assert (len(ids), ids[0], ids[-1]) == (KEPT, "0021", "9999")

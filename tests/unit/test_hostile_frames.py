@@ -1,0 +1,107 @@
+"""What an exchange may say at worst: whatever a field holds, nothing out of range gets in, and nothing escapes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.core import bounds
+from services.core.exchange import LONGEST_WAIT, Answer, Event, Heard, Presence, Refused, Rejected, Renew, sifted
+from services.core.model import Kline, Trade
+from services.exchanges import EXCHANGES
+from tests.unit.test_exchanges import NOW, Recorded, _read, recorded
+
+LATEST = NOW + bounds.AHEAD
+VALUES: Sequence[Any] = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**30, 10**400, 1e308, 0.1),
+    *("", "0", "-1", "1e200000", "-1e200000", "1e-200000", "NaN", "sNaN", "Infinity", "1" * 5_000, "٣", "²", "\0"),
+    *("x" * 100_000, "\x1b[2J", "\u202e", "BTCUSDT", "BTC", "closed", "true", [], [[]], {}, [None], {"a": None}),
+    *(1_230_767_999_999, 1_634_943_780_001, 4_102_444_800_000, 253_402_300_800_000, -62_135_596_800_001),
+)
+FRAMES = [(name, row) for name in EXCHANGES for row in recorded(name) if row.events]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something could stand in a frame."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, key))
+
+
+def changed(value: Any, path: Sequence[Any], new: Any) -> Any:
+    if not path:
+        return new
+    key, *rest = path
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[key] = changed(value[key], rest, new)
+    return copy
+
+
+def text_of(event: Event) -> str:
+    """What of it an exchange's own words may be in."""
+    match event:
+        case Presence() | Renew() | Refused():
+            return event.reason
+        case Rejected():
+            return f"{event.subject} {event.reason} {event.detail}"
+    return ""
+
+
+@pytest.mark.parametrize(("name", "row"), FRAMES, ids=[f"{name}-{number}" for number, (name, _) in enumerate(FRAMES)])
+@settings(max_examples=60)
+@given(st.data())
+def test_nothing_out_of_range_gets_in_and_nothing_escapes(name: str, row: Recorded, data: st.DataObject) -> None:
+    frame = msgspec.json.decode(row.frame)
+    for _ in range(data.draw(st.integers(1, 3), "changes")):
+        path = data.draw(st.sampled_from(list(places(frame))), "where")
+        frame = changed(frame, path, data.draw(st.sampled_from(VALUES), "value"))
+    text = _text(frame)
+    try:
+        events = sifted(_read(EXCHANGES[name], msgspec.structs.replace(row, frame=text)), LATEST)
+    except ValueError:  # the whole frame cannot be understood
+        return
+    for event in events:
+        match event:
+            case Trade():
+                assert bounds.trade_fault(event, LATEST) is None
+            case Heard():
+                assert bounds.tick_fault(event.tick, LATEST) is None
+            case Kline():
+                assert bounds.kline_fault(event, LATEST) is None
+        if isinstance(event, Trade | Heard | Kline):
+            message = event.tick if isinstance(event, Heard) else event
+            assert bounds.fault(message, NOW) is None, "who takes it from the bus would call it dead"
+        assert bounds.clean(text_of(event)).isprintable()
+
+
+def _text(frame: Any) -> str:
+    """JSON as an exchange may write it: numbers of any length too."""
+    match frame:
+        case dict():
+            return "{" + ",".join(f"{_text(key)}:{_text(value)}" for key, value in frame.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_text, frame)) + "]"
+        case bool() | None | str() | float():
+            return msgspec.json.encode(frame).decode()
+    return str(frame)
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+@given(st.sampled_from(VALUES), st.sampled_from(VALUES))
+def test_a_complaint_of_any_shape_is_read_or_empty(name: str, one: Any, other: Any) -> None:
+    complaint = EXCHANGES[name].complaint
+    for body in (one, [one], {"error": one}, {"msg": one}, {"error": {"code": one, "message": other}}, {"status": one}):
+        assert isinstance(complaint(_text(body).encode()), str)
+    assert complaint(b"\xff\xfe") == ""
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_no_wait_is_longer_than_a_ban(name: str) -> None:
+    for value in ("1e300", "inf", "nan", "-1", "²", "9" * 5_000, "\xb2", ""):
+        for header in ("retry-after", "x-mbx-used-weight-1m", "x-ratelimit-reset"):
+            for status in (200, 418, 429):
+                assert 0 <= EXCHANGES[name].wait(Answer(status, {header: value}), NOW) <= LONGEST_WAIT

@@ -1,6 +1,5 @@
 """What services need of the outside, in the domain's words. Adapters meet these shapes and inherit nothing."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
@@ -30,6 +29,7 @@ from services.core.model import (
 )
 from services.core.seals import Seal
 from services.hub import Hub
+from services.leases import Lease
 from services.settings import Settings
 
 Kinds = tuple[type[Message], ...]
@@ -79,10 +79,10 @@ class Bus(Protocol):
         just these kinds. Who works `alone` begins when no other process works on the queue.
         """
 
-    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
+    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process on this bus has it; `waits` is told which one has.
 
-        The event is set as soon as the role is lost: another process may have it then.
+        Once the lease is lost, another process may have it.
         """
 
     def take_dead(self, queue: str, now: int) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
@@ -223,9 +223,7 @@ class Store(Protocol):
     async def check_saving(self) -> None:
         """Prove that something can be saved: by how the last saves went, else by trying. Raises Unavailable."""
 
-    def hold(
-        self, role: str, waits: Callable[[str], None], elected: bool
-    ) -> AbstractAsyncContextManager[asyncio.Event]:
+    def hold(self, role: str, waits: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process on this database has it, as `Bus.hold`.
 
         `elected`: this process has it on the bus, so that an earlier one on that bus which has it still only hangs.

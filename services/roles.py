@@ -7,6 +7,7 @@ from typing import Any
 
 from services.adapters.startup import until_up
 from services.core.errors import Misconfigured
+from services.leases import Guarded, Lease
 from services.ports import Deps
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
@@ -23,35 +24,38 @@ class Role:
     def __init__(self, name: str, jobs: Sequence[Job], deps: Deps, writes: bool, patient: bool = True) -> None:
         self.name, self._jobs, self._deps, self._writes, self._patient = name, jobs, deps, writes, patient
         self._standing = "has not begun yet"  # "": at work
+        self._lease = Lease()
 
     async def run(self) -> None:
         """Have the jobs run whenever the role is ours. Ends when a job does, as that one did. Raises Misconfigured."""
         while True:
-            async with self._deps.bus.hold(self.name, self._wait) as lost:
-                if await _unless(lost, self._guarded()):
+            async with self._deps.bus.hold(self.name, self._wait) as lease:
+                self._lease = lease
+                if await _unless(lease, self._with_store(_guarded(self._deps, lease))):
                     return
             self._lost()
 
     async def check(self) -> str:
         """What keeps it from work, for who asks whether this process is ready; a standby is."""
-        return self._standing
+        sure = self._standing or self._lease.is_sure()
+        return self._standing if sure else "does not know whether it still has its role"
 
-    async def _guarded(self) -> None:
+    async def _with_store(self, deps: Deps) -> None:
         if not self._writes:
-            return await self._work()
+            return await self._work(deps)
         await until_up(self._deps.store.check)
         while True:
             elected = not self._deps.settings.in_memory
-            async with self._deps.store.hold(self.name, self._wait, elected) as lost:
-                if await _unless(lost, self._work()):
+            async with self._deps.store.hold(self.name, self._wait, elected) as lease:
+                if await _unless(lease, self._work(deps)):
                     return None
             self._lost()
 
-    async def _work(self) -> None:
+    async def _work(self, deps: Deps) -> None:
         if self._standing.startswith("stands by"):
             log.warning("%s: takes over", self.name)
         self._standing = ""
-        await ended_first([asyncio.create_task(job(self._deps), name=job.__qualname__) for job in self._jobs])
+        await ended_first([asyncio.create_task(job(deps), name=job.__qualname__) for job in self._jobs])
 
     def _wait(self, holder: str) -> None:
         if not self._patient:
@@ -76,8 +80,16 @@ async def ended_first(tasks: Sequence[asyncio.Task[None]]) -> None:
         task.result()
 
 
-async def _unless(lost: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work came to its own end, which is raised if it was an error. It is cancelled once `lost` is set."""
+def _guarded(deps: Deps, lease: Lease) -> Deps:
+    """What others see of this process's work goes out only while the lease is sure."""
+    bus, journal = Guarded(deps.bus, lease, "publish"), Guarded(deps.journal, lease, "append")
+    cache, store = Guarded(deps.cache, lease, "put"), Guarded(deps.store, lease, "save", "forget")
+    return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
+
+
+async def _unless(lease: Lease, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work came to its own end, which is raised if it was an error. It is cancelled with the lease."""
+    lost = lease.lost
     working, losing = asyncio.create_task(work), asyncio.create_task(lost.wait())
     try:
         await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from services.adapters.tail import Tail
 from services.core.dead_letters import Cause, DeadLetter, of_message
 from services.core.model import Message
+from services.leases import Lease
 from services.ports import DELIVERIES, QUEUES, Kinds
 
 DEAD_LIMIT = 1_000  # messages that wait here to be taken as dead; the oldest give way
@@ -139,9 +140,9 @@ class MemoryBus:
                 backlog.dead.popleft()
 
     @asynccontextmanager
-    async def hold(self, role: str, waits: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:
+    async def hold(self, role: str, waits: Callable[[str], None]) -> AsyncIterator[Lease]:
         """Have a role. There is no other process on this bus."""
-        yield asyncio.Event()
+        yield Lease()
 
     async def ping(self) -> None:
         """Nothing lies in between."""

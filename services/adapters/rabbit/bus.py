@@ -26,6 +26,7 @@ from services.core.dead_letters import DeadLetter
 from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.core.model import Message
+from services.leases import Lease
 from services.ports import DELIVERIES, QUEUES, Kinds
 
 LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
@@ -183,7 +184,7 @@ class RabbitBus:
                 found.append(letter)
         return found
 
-    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[asyncio.Event]:
+    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it; `waits` is told which one has."""
         return roles.hold(self._broker, role, waits)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -14,16 +15,20 @@ from aiormq.exceptions import ChannelLockedResource
 
 from services.adapters.rabbit.broker import Broker, on_loss, reaching
 from services.adapters.startup import until_up
+from services.core.errors import Unavailable
+from services.leases import Lease
 
 HEARTBEAT = 3  # seconds; who misses two or three is taken for dead, and another one takes over
+SURE_SECONDS = 5  # after a proof; the broker would wait for longer before it gives the role away
+PROOF_SECONDS = 1  # between two proofs
 AGAIN_SECONDS = 0.5  # between two tries
 ANSWER_SECONDS = 2  # in which the holder says who it is
 NAME = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @asynccontextmanager
-async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:
-    """Have a role, from when nobody else has it. The event is set as soon as it is lost."""
+async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[Lease]:
+    """Have a role, from when nobody else has it."""
     async with AsyncExitStack() as line:
         yield await until_up(partial(_taken, broker, broker.named(f"role.{role}"), waits, line))
 
@@ -37,10 +42,10 @@ async def lock(channel: AbstractChannel, name: str) -> bool:
     return True
 
 
-async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> asyncio.Event:
+async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> Lease:
     await line.aclose()
     connection, channel = await line.enter_async_context(broker.line(HEARTBEAT))
-    lost, told = asyncio.Event(), False
+    lease, told = Lease(SURE_SECONDS), False
     with reaching():
         while not await lock(channel, name):
             if not told:
@@ -48,14 +53,28 @@ async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: 
                 waits(await _holder(connection, name))
             await asyncio.sleep(AGAIN_SECONDS)
             channel = await connection.channel()
-        await on_loss(channel, lost.set)
+        await on_loss(channel, lease.lost.set)
         wire = await channel.get_underlay_channel()
 
         async def answer(question: DeliveredMessage) -> None:
             await wire.basic_publish(NAME.encode(), routing_key=question.header.properties.reply_to or "")
 
         await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
-    return lost
+    proving = asyncio.create_task(_prove(channel, name, lease), name="role")
+    line.callback(proving.cancel)
+    return lease
+
+
+async def _prove(channel: AbstractChannel, name: str, lease: Lease) -> None:
+    try:
+        while True:
+            at = time.monotonic()
+            with reaching():
+                await channel.declare_queue(name, exclusive=True, passive=True)
+            lease.prove(at)
+            await asyncio.sleep(PROOF_SECONDS)
+    except Unavailable:
+        lease.lost.set()
 
 
 async def _holder(connection: AbstractConnection, name: str) -> str:

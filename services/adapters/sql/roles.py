@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.adapters.sql.engine import NAME, reaching
 from services.adapters.startup import until_up
 from services.core.errors import Unavailable
+from services.leases import Lease
 
 FAMILY = 7_461_226  # of locks; any number that nothing else in the database locks
 AGAIN_SECONDS = 0.5  # between two tries
-DYING_SECONDS = 3  # in which the session of a holder that ended is gone
+DYING_SECONDS = 1  # in which the session of a holder that ended is gone
 PROOF_SECONDS = 2  # between two proofs that the session lives
 ELECTED = " elected"  # behind the name of a session whose process has the role at the broker, too
 # The server has to know within seconds when the other side is gone without a farewell.
@@ -35,22 +36,19 @@ log = logging.getLogger("kurs.store")
 
 
 @asynccontextmanager
-async def hold(
-    engine: AsyncEngine, role: str, waits: Callable[[str], None], elected: bool
-) -> AsyncIterator[asyncio.Event]:
-    """Have a role, from when nobody else has it. The event is set as soon as it is lost.
+async def hold(engine: AsyncEngine, role: str, waits: Callable[[str], None], elected: bool) -> AsyncIterator[Lease]:
+    """Have a role, from when nobody else has it.
 
     `elected`: this process has the role at the broker. Who was elected before and still holds the lock hangs: its
     sessions are ended, so that nothing it had begun can be committed when it wakes up.
     """
     async with AsyncExitStack() as session:
-        lost = await until_up(partial(_taken, engine, role, waits, elected, session))
-        yield lost
+        yield await until_up(partial(_taken, engine, role, waits, elected, session))
 
 
 async def _taken(
     engine: AsyncEngine, role: str, waits: Callable[[str], None], elected: bool, session: AsyncExitStack
-) -> asyncio.Event:
+) -> Lease:
     await session.aclose()
     connection = await session.enter_async_context(_session(engine))
     names = {"family": FAMILY, "role": zlib.crc32(f"{engine.dialect.default_schema_name} {role}".encode()) >> 1}
@@ -68,11 +66,11 @@ async def _taken(
                 log.warning("%s hangs with the role of the %s: its sessions are ended", holder, role)
                 await connection.execute(text(END), {"holder": holder, "others": holder.removesuffix(ELECTED)})
             await asyncio.sleep(AGAIN_SECONDS)
-    lost = asyncio.Event()
-    driver.add_termination_listener(lambda _: lost.set())
-    proving = asyncio.create_task(_prove(engine, connection, lost), name="role")
+    lease = Lease()
+    driver.add_termination_listener(lambda _: lease.lost.set())
+    proving = asyncio.create_task(_prove(engine, connection, lease), name="role")
     session.callback(proving.cancel)
-    return lost
+    return lease
 
 
 @asynccontextmanager
@@ -87,11 +85,11 @@ async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         await connection.close()
 
 
-async def _prove(engine: AsyncEngine, connection: AsyncConnection, lost: asyncio.Event) -> None:
+async def _prove(engine: AsyncEngine, connection: AsyncConnection, lease: Lease) -> None:
     try:
         while True:
             await asyncio.sleep(PROOF_SECONDS)
             async with reaching(engine):
                 await connection.execute(text("SELECT 1"))
     except Unavailable:
-        lost.set()
+        lease.lost.set()

@@ -1,6 +1,5 @@
 """The store on SQL: transactions around what the nouns' files do."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
@@ -33,6 +32,7 @@ from services.core.markets import LIVE, Market
 from services.core.minutes import Cursor
 from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
 from services.core.seals import Seal
+from services.leases import Lease
 
 OVERTAKEN = 3  # how often there may be candles that were taken to be new
 # to plan anew for all years' partitions each time would take a fifth of what it is for
@@ -176,11 +176,9 @@ class SqlStore:
         async with self._connection() as connection:
             return await gaps.load(connection, since, until)
 
-    def hold(
-        self, role: str, waits: Callable[[str], None], elected: bool
-    ) -> AbstractAsyncContextManager[asyncio.Event]:
+    def hold(self, role: str, waits: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it. A file of SQLite has one owner from the start."""
-        return roles.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(asyncio.Event())
+        return roles.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(Lease())
 
     async def check(self) -> None:
         """Whether the database is this version's and this market's. Raises Unavailable, Refused."""

@@ -1,0 +1,44 @@
+"""How long a process may be sure of a role: who was stopped and goes on must not act on what it knew before."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from services.core.errors import Unavailable
+
+
+class Lease:
+    """A role that is held. `lost` is set when it is; `proved` for the last time, it is sure for `seconds` more."""
+
+    def __init__(self, seconds: float = float("inf")) -> None:
+        self.lost = asyncio.Event()
+        self._seconds, self._proved = seconds, time.monotonic()
+
+    def prove(self, at: float) -> None:
+        """The role was still held at that time.monotonic()."""
+        self._proved = at
+
+    def is_sure(self) -> bool:
+        """Whether nobody else can have it by now."""
+        return not self.lost.is_set() and time.monotonic() - self._proved < self._seconds
+
+
+class Guarded:
+    """A port of which these methods are called only while a lease is sure. They raise Unavailable else."""
+
+    def __init__(self, port: Any, lease: Lease, *names: str) -> None:
+        self._port, self._lease = port, lease
+        for name in names:
+            setattr(self, name, self._guarded(getattr(port, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def _guarded(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any) -> Any:
+            if not self._lease.is_sure():
+                raise Unavailable("this process does not know whether it still has its role")
+            return await method(*args)
+
+        return call

@@ -1,0 +1,115 @@
+"""A second pricer, writer and analyst stand by and take over, again and again; who follows a stream does not notice."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
+
+import httpx
+import pytest
+
+from services.core.model import Instrument, Series
+from services.core.timeframes import TIMEFRAMES
+from tests import truth
+from tests.e2e.test_candles_faults import charted, eventually, now, span
+from tests.servers import Server
+from tests.system import System, twin
+
+ROLES = ("pricer", "writer", "analyst")
+SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m")]
+CHANNELS = "btc_usd,courses,source_changed,candles:BTCUSDT:1m"
+KILLED_SECONDS, HUNG_SECONDS = 8, 25  # on a busy machine
+
+
+class Pair:
+    """The two processes of one role."""
+
+    def __init__(self, role: str, *processes: Server) -> None:
+        self.role, self.processes = role, processes
+
+    def holders(self) -> list[Server]:
+        """Who is at work."""
+        return [process for process in self.processes if self._standing(process) == ""]
+
+    def _standing(self, process: Server) -> str:
+        try:
+            parts = httpx.get(f"{process.url}/readyz", timeout=5).json()["parts"]
+        except (httpx.HTTPError, ValueError, KeyError):  # it starts, hangs, or has just woken up
+            return "does not answer"
+        return str(parts[f"role {self.role}"]["detail"])
+
+    def settled(self) -> tuple[Server, Server]:
+        """The holder and the standby, once each is what it is."""
+        deadline = time.monotonic() + 60
+        while len(found := self.holders()) != 1 or not self._stands_by(found[0]):
+            assert len(found) < 2, f"two are the {self.role}"
+            assert time.monotonic() < deadline, f"nobody is the {self.role}: {self.processes[0].log()}"
+            time.sleep(0.1)
+        return found[0], next(process for process in self.processes if process is not found[0])
+
+    def _stands_by(self, holder: Server) -> bool:
+        other = next(process for process in self.processes if process is not holder)
+        return self._standing(other).startswith("stands by: process ")
+
+
+@contextmanager
+def followed(url: str) -> Iterator[list[str]]:
+    """The names of all events of a stream while the block lasts."""
+    names, over = list[str](), Event()
+
+    def follow() -> None:
+        query = {"channels": CHANNELS}
+        with httpx.stream("GET", f"{url}/v1/stream", params=query, timeout=60) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("event: "):
+                    names.append(line.removeprefix("event: "))
+                if over.is_set():
+                    return
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    yield names
+    over.set()
+    thread.join(30)
+
+
+def seconds_until(pair: Pair, taker: Server) -> float:
+    begun = time.monotonic()
+    while pair.holders() != [taker]:
+        assert time.monotonic() - begun < HUNG_SECONDS, f"{pair.role}: {taker.log()}"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+def test_the_other_one_takes_over(shared: System, how: str) -> None:
+    eventually(lambda: all(charted(shared, series) for series in SERIES), "a first candle")
+    began, took = now(), dict[str, float]()
+    with ExitStack() as stack:
+        pairs = [Pair(role, shared.processes[role], twin(shared.processes[role])) for role in ROLES]
+        for pair in pairs:
+            stack.callback(pair.processes[1].stop)
+            pair.processes[1].start()
+        with followed(shared.url) as events:
+            for pair in pairs:
+                holder, standby = pair.settled()
+                holder.kill() if how == "killed" else holder.pause()
+                took[pair.role] = seconds_until(pair, standby)
+                holder.start() if how == "killed" else holder.resume()
+                pair.settled()
+            heard = len(events)
+            eventually(lambda: len(events) > heard + 10, "more events")
+            assert not {"reset", "skipped"} & set(events)
+    limit = KILLED_SECONDS if how == "killed" else HUNG_SECONDS
+    print(how, took)  # noqa: T201  shown when the test fails, and with -s
+    assert max(took.values()) < limit
+    over = TIMEFRAMES["1m"].closing(TIMEFRAMES["1m"].opening(now()))
+    eventually(lambda: now() > over, "end of the last minute")
+    true = truth.truth(shared.simulator, {series: span(series, began, over) for series in SERIES})
+    wrong = list[truth.Difference]()
+
+    def well() -> bool:
+        wrong[:] = truth.differences(true, shared.url, shared.database)
+        return not wrong
+
+    eventually(well, "candles as the exchange has them", wrong)

@@ -13,7 +13,6 @@ from services.core.model import Choice, Leg, Offer, Rate, Source, State, Switch
 MAX_SKEW = 2_000  # ms; what is stamped further ahead than this is not believed
 REPORTED = 5_000  # ms for which a wrong clock is reported after the last message that showed it
 JITTER = 50  # ms by which stamps of one moment may differ when they were made of monotonic time more than once
-DRIFT = 100  # ms that the wall clock may be slewed before our own stamps follow it
 M = TypeVar("M", Rate, State, Choice)
 
 
@@ -54,19 +53,6 @@ class SenderClocks:
         if ahead > 0:
             return f"clock: {sender}'s stamps are {ahead / 1000:.0f} s ahead of this process's clock"
         return f"clock: {sender}'s stamps are {-ahead / 1000:.0f} s behind this process's clock, or come late"
-
-
-class WallOffset:
-    """What makes wall times of monotonic ones. It moves only when the wall clock is set: stamps do not jitter."""
-
-    def __init__(self) -> None:
-        self._offset: int | None = None
-
-    def at(self, wall: int, monotonic: int) -> int:
-        """The offset now."""
-        if self._offset is None or abs(wall - monotonic - self._offset) > DRIFT:
-            self._offset = wall - monotonic
-        return self._offset
 
 
 def replaces(new: int, kept: int, now: int) -> bool:

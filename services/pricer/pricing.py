@@ -5,10 +5,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from services.core.choice import chosen
+from services.core.clocks import Stamps
 from services.core.model import Choice, Instrument, Rate, State, Tick
 from services.core.rates import Book
 from services.core.routes import Route
-from services.core.stamps import SenderClocks, WallOffset, shifted
+from services.core.stamps import SenderClocks, shifted
 from services.ports import Deps
 
 AGAIN_MS = 1_000  # a rate that does not change is told again this often: its age does change
@@ -26,7 +27,7 @@ class Pricing:
         self.unkept: dict[str, Rate | State | Choice] = {}  # the newest of each that the cache has not
         self.some = asyncio.Event()  # something was touched
         self._choice: Choice | None = None
-        self._senders, self._offset = SenderClocks(), WallOffset()
+        self._senders, self._stamps = SenderClocks(), Stamps(deps.clock.now(), deps.clock.monotonic())
         self._touched: set[Instrument] = set()
         self._untraded: set[Instrument] = set()  # reported
         self._uses = _uses(book.routes)
@@ -71,7 +72,8 @@ class Pricing:
     def news(self, everything: bool) -> list[Rate | Choice]:
         """What is to be told: rates that changed or were told long ago, and the choice."""
         now, wall = self._now()
-        by = self._offset.at(wall, now)
+        self._stamps.look(wall, now)
+        by = self._stamps.offset
         asked, everything = self.deps.settings.directions, everything or not self._rates
         if everything:
             faults = {exchange: self._senders.fault(exchange, now) for exchange in self.deps.settings.exchanges}

@@ -7,7 +7,7 @@ All it knows of its progress is in the store, so that it goes on after any end.
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 from services.collector.backlog import DOUBT, LAST_TRY, Backlog
@@ -29,6 +29,7 @@ IN_FLIGHT = 3  # requests at once; their answers go to the store one after the o
 SCAN_REST = 3  # times as long as a look has taken, before the next that nobody waits for: what is live goes first
 RESCAN = 60_000  # ms before a series is looked at again while pages of it are still to be fetched
 PATIENCE = 60  # seconds in which a page should reach the store
+FEW = 100  # candles, of which several pages may be on their way at once
 IDLE = 1.0  # seconds between two looks for something to do, when nothing tells of it
 REPORT = 0.5  # seconds between two reports of progress
 MAX_LISTED = 200  # series whose progress is reported one by one
@@ -238,7 +239,16 @@ class History:
                 rank = self._urgency(backlog, pages[place], now, clock), place, self._order[series]
                 if best is None or rank < best[0]:
                     best = rank, _Page(backlog, pages[place])
+        if best and best[0][0] and any(self._wanted_unseen(clock)):
+            return None  # what is more urgent is found in a moment
         return best and best[1]
+
+    def _wanted_unseen(self, clock: int) -> Iterator[bool]:
+        """Series that a requested bar is made of, and that nobody has looked at yet."""
+        return (
+            self._requests.wants_forming(series, clock) and series.instrument in self._line.sources
+            for series in self._backlogs.keys() - self._scanned.keys()
+        )
 
     def _urgency(self, backlog: Backlog, run: Run, now: int, clock: int) -> int:
         forming = run[1] >= backlog.forming_since(now)
@@ -253,7 +263,7 @@ class History:
         backlog, run = page
         series, now = backlog.series, self._now()
         klines = await self._asked(series, run)
-        async with self._saving:
+        async with self._saving if len(klines) > FEW else nullcontext():
             await self._line.bus.publish(*klines)
             older = [each for each in self._pages[series] if each < run]
             if older and not klines and await backlog.begins_after(run[1], now):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import abc, defaultdict
 from collections.abc import Iterable
+from functools import partial
 
 from services.clock_steps import both
 from services.collector import metrics
@@ -21,6 +22,7 @@ from services.ports import Deps
 
 log = logging.getLogger(__name__)
 
+LEAD = 1_000  # trades that are asked for at once, so that the minute in which we begin is whole
 FLOOR = 3_000  # ms; no shorter pause is called silence
 COMPLAINTS = 60_000  # ms between two lines of the log on garbage
 LOOK = 0.005  # seconds between two looks at a crowded outbox
@@ -39,7 +41,8 @@ class Line:
         self.exchange_clock = ExchangeClock(self.stamps.offset)
         holds = exchange.holds and exchange.holds * 1000
         self.sources = Sources(self.wanted, floor, holds, self.stamps, self.exchange_clock)
-        self.sequences: defaultdict[Instrument, Sequence] = defaultdict(Sequence)
+        lead = LEAD if exchange.missed else 0
+        self.sequences: defaultdict[Instrument, Sequence] = defaultdict(partial(Sequence, lead))
         self.outbox, self.some = Outbox(settings.conflate_ms), asyncio.Event()
         self.listed = asyncio.Event()  # it is known which instruments trade
         self.link, self.validator = Link(exchange, deps.clock), Validator(exchange.name, deps.clock)
@@ -152,8 +155,11 @@ class Line:
         return {instrument: sequence.due for instrument, sequence in self.sequences.items() if sequence.due is not None}
 
     def give_up(self, instrument: Instrument) -> None:
-        """Trades that cannot be had again become a gap."""
+        """Trades that cannot be had again become a gap, but for those before all that came."""
         sequence = self.sequences[instrument]
+        if sequence.leading:
+            self.put(*sequence.begin(self.clock.monotonic()))
+            return
         missing = sequence.missing()
         trades, since, until = sequence.give_up(self.clock.monotonic())
         metrics.MISSED.labels(self.exchange.name).inc(len(missing))

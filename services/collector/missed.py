@@ -6,6 +6,7 @@ from services.core.model import Instrument
 
 REORDER = 300  # ms in which a missing trade may still come by itself
 PATIENCE = 15_000  # ms after which missing trades are given up
+LEAD_PATIENCE = 3_000  # ms after which those before the first that came are
 MOST = 5_000  # missing trades that are asked for
 LOOK = 0.1  # seconds between two looks
 PAUSE = 0.5  # seconds after a question in vain
@@ -17,7 +18,7 @@ async def refill(line: Line, rest: Rest) -> None:
         await line.clock.sleep(LOOK)
         for instrument, sequence in tuple(line.sequences.items()):
             age = 0 if sequence.since is None else line.clock.monotonic() - sequence.since
-            if age > REORDER and line.link.connected:
+            if age > (-1 if sequence.leading else REORDER) and sequence.missing() and line.link.connected:
                 await _close(line, rest, instrument, age)
 
 
@@ -32,7 +33,7 @@ async def _close(line: Line, rest: Rest, instrument: Instrument, age: int) -> No
             await line.clock.sleep(min(error.wait, 5))
     if sequence.missing() != hole:
         return
-    if age > PATIENCE or len(hole) > MOST:
+    if age > (LEAD_PATIENCE if sequence.leading else PATIENCE) or len(hole) > MOST:
         line.give_up(instrument)
     else:
         await line.clock.sleep(PAUSE)

@@ -83,15 +83,16 @@ class Minutes:
         return trade.number >= self._number - REWIND or trade.time <= self._time
 
     def _forming(self) -> list[Candle]:
-        return [Candle(self.series, self._bar, False, Origin.TICKS)] if self._bar else []
+        """The minute that is being built, unless its first trades are not known: it would have a part of its values."""
+        if self._bar is None or self._since >= self._opening:
+            return []
+        return [Candle(self.series, self._bar, False, Origin.TICKS)]
 
     def _closed(self, until: int) -> Iterator[Candle]:
-        """The minutes before `until`; those whose first trades are not known stay open."""
+        """The minutes before `until`, without those whose first trades are not known."""
         while self._opening < until:
             bar = self._bar or (empty(self._opening, self._close) if self._close is not None else None)
             if bar and self._since < self._opening:
                 yield Candle(self.series, bar, True, Origin.TICKS)
-            else:
-                yield from self._forming()
             self._bar = None
             self._opening += MINUTE

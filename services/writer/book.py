@@ -73,7 +73,7 @@ class Book:
             for candle in (await self._built(series)).take(run):
                 built[series, candle.bar.timestamp] = candle
         klines = [of_kline(message) for message in messages if isinstance(message, Kline)]
-        await rollup.keep(self._shelf, [*built.values(), *klines])
+        await rollup.keep(self._shelf, [*built.values(), *klines], now)
         known = (kline for kline in klines if (kline.series, kline.bar.timestamp) not in self._shelf.changed)
         self.repeated = {key for kline in known for key in _around(kline.series, kline.bar.timestamp)}
         holes = self._holes.heard(message for message in messages if isinstance(message, Hole))
@@ -88,7 +88,7 @@ class Book:
             for series, minutes in self._minutes.items()
             for candle in minutes.quiet(self._silent_until(series, states.get(series.exchange), drained))
         ]
-        await rollup.keep(self._shelf, built)
+        await rollup.keep(self._shelf, built, now)
         return await self._changes((), now)
 
     async def days(self, series: Series, first: int, now: int) -> list[Item]:

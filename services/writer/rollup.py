@@ -5,11 +5,13 @@ from collections.abc import Iterable
 
 from services.core.candles import rolled
 from services.core.model import Candle, Series
-from services.core.timeframes import TIMEFRAMES, Timeframe, parents
+from services.core.timeframes import TIMEFRAMES, parents
 from services.writer.shelf import Shelf
 
+LATE = 120_000  # ms after a bar's close in which the first shorter candle of the next one may still be on its way
 
-async def keep(shelf: Shelf, candles: Iterable[Candle]) -> None:
+
+async def keep(shelf: Shelf, candles: Iterable[Candle], now: int) -> None:
     """Put candles on the shelf, and then all that are rolled up from those that changed."""
     given: defaultdict[Series, list[Candle]] = defaultdict(list)
     for candle in candles:
@@ -22,20 +24,37 @@ async def keep(shelf: Shelf, candles: Iterable[Candle]) -> None:
         for series in [series for series in touched if series.timeframe == name and touched[series]]:
             for parent in parents(name):
                 above = series._replace(timeframe=parent.name)
-                touched[above] |= await _roll(shelf, series, above, touched[series])
+                touched[above] |= await _roll(shelf, series, above, touched[series], now)
 
 
-async def _roll(shelf: Shelf, below: Series, above: Series, changed: set[int]) -> set[int]:
+async def _roll(shelf: Shelf, below: Series, above: Series, changed: set[int], now: int) -> set[int]:
     """Roll up what changed below; answers what that changed above."""
-    parent, child = TIMEFRAMES[above.timeframe], TIMEFRAMES[below.timeframe]
+    parent = TIMEFRAMES[above.timeframe]
     openings = {parent.opening(opening) for opening in changed}
     await shelf.need(above, openings)
     await shelf.need(below, openings | {parent.closing(opening) - 1 for opening in openings})
-    return {opening for opening in sorted(openings) if _put(shelf, above, parent, opening, child)}
+    return {o for o in sorted(openings) if (c := _rolled(shelf, above, o, now)) is not None and shelf.put(c)}
 
 
-def _put(shelf: Shelf, above: Series, parent: Timeframe, opening: int, child: Timeframe) -> bool:
+def _rolled(shelf: Shelf, above: Series, opening: int, now: int) -> Candle | None:
+    """The candle over its children; None where it would have a part of its values."""
+    parent = TIMEFRAMES[above.timeframe]
+    child = TIMEFRAMES[parent.child or ""]
     below = above._replace(timeframe=child.name)
     found = (shelf.get(below, start) for start in child.openings(opening, parent.closing(opening) - 1))
-    candle = rolled(above, parent, opening, [candle for candle in found if candle], child)
-    return candle is not None and shelf.put(candle)
+    children = [candle for candle in found if candle]
+    candle = rolled(above, parent, opening, children, child)
+    if candle is None or candle.closed or not children[-1].closed:
+        return candle
+    end = child.closing(children[-1].bar.timestamp)
+    return None if end + LATE < now or _goes_on(shelf, below, end) else candle
+
+
+def _goes_on(shelf: Shelf, series: Series, end: int) -> bool:
+    """Whether shorter candles are known from then on: the one that holds them is missing."""
+    name: str | None = series.timeframe
+    while name:
+        if shelf.latest.get(series._replace(timeframe=name), -1) >= end:
+            return True
+        name = TIMEFRAMES[name].child
+    return False

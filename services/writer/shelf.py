@@ -21,6 +21,7 @@ class Shelf:
         self._store = store
         self._candles: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
         self._since: dict[Series, int] = {}  # all candles from there on are at hand
+        self.latest: dict[Series, int] = {}  # the newest opening of each series that was needed
         self.changed: dict[tuple[Series, int], Candle] = {}
         self.revalued: dict[Series, set[int]] = {}  # where values changed, not only what vouches for them
 
@@ -40,6 +41,8 @@ class Shelf:
         if series not in self._since:
             rows = await self._store.last(series, FOREVER, NEWEST)
             self._candles[series] = {row.bar.timestamp: row for row in rows}
+            if rows:
+                self.latest[series] = rows[-1].bar.timestamp
             self._since[series] = rows[0].bar.timestamp if len(rows) == NEWEST else 0
         known = self._since[series]
         for since, until in _stretches(series, [opening for opening in openings if opening < known]):
@@ -60,6 +63,8 @@ class Shelf:
         if kept is None:
             return False
         self._candles[series][opening] = self.changed[series, opening] = kept
+        if opening > self.latest.get(series, -1):
+            self.latest[series] = opening
         if old and (old.bar, old.closed) == (kept.bar, kept.closed):
             return False
         self.revalued.setdefault(series, set()).add(opening)

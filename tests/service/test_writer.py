@@ -114,7 +114,7 @@ async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.
         while tomorrow in store.rows[SERIES]:
             await bus.publish(state)
             await asyncio.sleep(0.1)
-        await bus.publish(trade(7, now))
+        await bus.publish(trade(6, now - MINUTE), trade(7, now))
         await until(lambda: told, 5)
     assert max(store.rows[SERIES]) == now // MINUTE * MINUTE
     assert store.progress[SERIES].number == 7

@@ -252,10 +252,9 @@ def test_a_trade_of_the_future_holds_nobody_up_that_comes_after_it() -> None:
     for resumed in (minutes, again):
         made = resumed.take([trade(10, start + 10_000), trade(11, start + MINUTE), trade(12, start + 2 * MINUTE)])
         assert [(c.bar.timestamp, c.bar.close, c.closed) for c in made] == [
-            (start, Decimal(10), False),  # its first trades are not known any more
             (start + MINUTE, Decimal(11), True),
             (start + 2 * MINUTE, Decimal(12), False),
-        ]
+        ], "of the minute before, the first trades are not known any more"
 
 
 def test_a_hole_is_noticed_filled_and_remembered_and_what_the_exchange_lacks_is_not_waited_for() -> None:

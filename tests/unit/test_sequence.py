@@ -52,3 +52,31 @@ def test_a_hole_given_up_says_between_which_times() -> None:
 def test_a_new_count_is_followed() -> None:
     sequence = Sequence()
     assert passed(sequence, [REWIND * 3, 7, 8]) == [REWIND * 3, 7, 8]
+
+
+def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes() -> None:
+    """What is asked for reaches back until a trade is of an earlier minute; of those only the last one passes."""
+    sequence, first = Sequence(lead=10), 1_000
+
+    def at(number: int) -> Trade:
+        return trade(number, 60_000 + (number - 975) * 1_000)  # the minute begins with 975
+
+    assert sequence.take(at(first), 5) == []
+    assert (sequence.missing(), sequence.leading, sequence.since) == (range(990, 1_000), True, 5)
+    assert sequence.take(at(first + 1), 6) == []
+    asked = list[range]()
+    out = list[Trade]()
+    while hole := sequence.missing():
+        asked.append(hole)
+        for number in hole:
+            out += sequence.take(at(number), 7)
+    assert asked == [range(990, 1_000), range(980, 990), range(970, 980)]
+    assert [each.number for each in out] == list(range(974, first + 2))
+    assert (sequence.leading, sequence.since, sequence.due) == (False, None, first + 2)
+
+
+def test_without_the_trades_that_lead_up_to_it_the_first_one_passes_after_a_while() -> None:
+    sequence = Sequence(lead=10)
+    assert passed(sequence, [1_000, 1_001, 995]) == []
+    assert [each.number for each in sequence.begin(9)] == [1_000, 1_001]
+    assert not sequence.missing()

@@ -14,7 +14,7 @@ from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.health import router
 from services.web.metrics import Requests
-from services.web.schema import framework
+from services.web.schema import description, framework
 from services.web.site import Later, Site, Stream
 
 
@@ -54,5 +54,8 @@ def create_app(deps: Deps, site: Site) -> ASGIApp:
     app.include_router(router(site.checks, site.needed, registry))
     for routes in site.routers:
         app.include_router(routes)
-    site = site._replace(addresses=Addresses(deps.settings.trusted_proxies))
+    site = site._replace(
+        addresses=Addresses(deps.settings.trusted_proxies),
+        fronts={**site.fronts, "/openapi.json": description(app)},
+    )
     return Edge(app, site, deps.hub, Pages(deps.settings.cors_allowed_origins), requests)

@@ -72,8 +72,9 @@ class Protocol(HttpToolsProtocol):
         self._edge = self.app if isinstance(self.app, Edge) else None
         self._rest = b""  # was read, but is not to be parsed yet
         self._feeding = False
-        self._message = False  # one has begun and is not whole
-        self._size = 0  # of what has come of it, as far as it did not come at once
+        self._whole: object = None  # the scope of the newest request that came to its end
+        self._counted: object = None  # the scope of the newest one that did not come at once
+        self._size = 0  # of what has come of that
         self._deadline: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self._unread = Unread(self._abort)
@@ -99,7 +100,12 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse it, as far as no answer has to be waited for."""
         self._unset_keepalive_if_required()
-        self._rest = self._rest + data if self._rest else data
+        if self._running is None and not self._rest and len(data) <= SLICE:  # a whole request, mostly
+            self._feed(data)
+            if self._running is None and self.scope is self._whole and not self._deadline:
+                return
+        else:
+            self._rest = self._rest + data if self._rest else data
         self._read_on()
 
     def _read_on(self) -> None:
@@ -114,7 +120,7 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()  # else nobody would notice that the client goes
         elif self._rest:
             self.flow.pause_reading()
-        if self._message != bool(self._deadline):
+        if (self.scope is not self._whole) != bool(self._deadline):
             self._watch()
 
     def _feed(self, piece: bytes) -> None:
@@ -125,11 +131,16 @@ class Protocol(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
-        if self._message:
-            self._size += len(piece)
-            head = self.cycle is None or self.cycle.scope is not self.scope
-            if self._size > (LONGEST_HEAD if head else LONGEST_BODY):
-                self._too_long(head)
+        if self.scope is not self._whole:
+            self._count(len(piece))
+
+    def _count(self, size: int) -> None:
+        if self._counted is not self.scope:
+            self._counted, self._size = self.scope, 0
+        self._size += size
+        head = self.cycle is None or self.cycle.scope is not self.scope
+        if self._size > (LONGEST_HEAD if head else LONGEST_BODY):
+            self._too_long(head)
 
     def _too_long(self, head: bool) -> None:
         if head:
@@ -138,20 +149,16 @@ class Protocol(HttpToolsProtocol):
         else:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {LONGEST_BODY} bytes")
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._message, self._size = True, 0
-        super().on_message_begin()
-
     def on_message_complete(self) -> None:
         """A request is whole."""
-        self._message = False
-        super().on_message_complete()
+        self._whole = self.scope
+        if self.cycle is None or not self.cycle.response_complete:
+            super().on_message_complete()
 
-    def on_response_complete(self) -> None:
+    def _answered(self) -> None:
         """What came behind the request is read next."""
         self._running = None
-        super().on_response_complete()
+        self.on_response_complete()
         if self._rest and not self._feeding and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self.flow.pause_reading()
@@ -167,7 +174,7 @@ class Protocol(HttpToolsProtocol):
         elif self._answering():
             self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
         else:
-            self._message, self._rest = False, b""
+            self._whole, self._rest = self.scope, b""
             self._stop_timers()
             super().handle_websocket_upgrade()
 
@@ -183,7 +190,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer and close, as soon as what came before is answered."""
-        self._message, self._rest = False, b""
+        self._whole, self._rest = self.scope, b""
         if self._answering():
             (self.pipeline[0][0] if self.pipeline else self._running or self.cycle).keep_alive = False
             self.flow.pause_reading()
@@ -205,7 +212,7 @@ class Protocol(HttpToolsProtocol):
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
-        if self._message:
+        if self.scope is not self._whole:
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
 
     def _late(self) -> None:
@@ -225,9 +232,9 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
         answer = app.at_once(cycle.scope) if isinstance(app, Edge) and not self.flow.write_paused else None  # type: ignore[arg-type]
         if answer is None:
+            self._running, cycle.on_response = cycle, self._answered
             cycle.scope["extensions"] = {WIRE: self.transport}  # type: ignore[dict-item]
             super()._start_asgi_task(cycle, app)
             return

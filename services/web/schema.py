@@ -1,13 +1,17 @@
 """The OpenAPI description that all apps share: errors are problems, in every operation."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from services import __version__
+from services.web.kept import Kept
 from services.web.problems import TYPE
+from services.web.site import Front
 
 DESCRIPTION = """Crypto rates that know their age and origin.
 
@@ -65,6 +69,21 @@ def framework() -> FastAPI:
     return Described(
         title="Kurs", version=__version__, description=DESCRIPTION, redirect_slashes=False, responses=PROBLEM
     )
+
+
+def description(app: FastAPI) -> Front:
+    """The app's own description of itself, written out once: that takes as long as a thousand other answers."""
+
+    @cache
+    def written() -> Kept:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"public, max-age=60"),
+            (b"vary", b"Origin, Accept-Encoding"),
+        ]
+        return Kept(msgspec.json.encode(app.openapi()), headers, packs=True)
+
+    return lambda _, headers: written().answer(headers)
 
 
 def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:

@@ -222,6 +222,14 @@ async def test_a_request_has_to_come_in_time(here: Replica, monkeypatch: pytest.
     assert b"HTTP/1.1 408 " in answer or b"HTTP/1.1 405 " in answer
 
 
+async def test_the_description_is_written_out_once(here: Replica) -> None:
+    async with httpx.AsyncClient() as http:
+        first = await http.get(f"http://{here.address}/openapi.json")
+        assert first.json()["info"]["title"] == "Kurs"
+        again = await http.get(f"http://{here.address}/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code) == (200, 304)
+
+
 async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
     async with line(here, request("GET /openapi.json HTTP/1.1") * 1_000):

@@ -20,13 +20,12 @@ class Addresses:
         address = (scope.get("client") or ("",))[0]
         named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
         for forwarded in reversed([word.strip() for word in named.split(",") if word.strip()]):
-            if not self.trusted(address):
+            if not self._trusted(address):
                 break
             address = forwarded
         return _customer(str(address[:64]))
 
-    def trusted(self, address: str) -> bool:
-        """Whether it is a proxy's whose word counts."""
+    def _trusted(self, address: str) -> bool:
         parsed = _parsed(address[:64])
         return parsed is not None and any(parsed in network for network in self._proxies)
 

@@ -81,10 +81,6 @@ class Edge:
         """Whether the answer goes on as long as its client stays."""
         return scope["path"] in self._streams and scope.get("method", "GET") == "GET"
 
-    def trusts(self, address: str) -> bool:
-        """Whether it is a proxy's, which has many connections for many clients."""
-        return self._addresses.trusted(address)
-
     def unreadable(self, status: HTTPStatus, detail: str) -> Answer:
         """What is answered to what is no request, or none that is read to its end."""
         ours = self._ours({})

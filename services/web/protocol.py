@@ -40,16 +40,18 @@ FAREWELL_SECONDS = 1  # in which a closing frame is read
 
 
 class Unread:
-    """Cuts a connection whose client reads nothing."""
+    """Cuts a connection whose client reads nothing. It knows the connection only while something waits: a circle would
+    stay in memory until the garbage collector looks at what is old, which is after hours.
+    """
 
-    def __init__(self, cut: Callable[[], None]) -> None:
-        self._cut = cut
+    def __init__(self) -> None:
         self._timer: TimerHandle | None = None
 
-    def begin(self, transport: Transport, loop: Any) -> None:
+    def begin(self, transport: Transport, loop: Any, cut: Callable[[], None]) -> None:
         """More waits for it than should."""
         self.end()
-        self._timer = loop.call_later(UNREAD_SECONDS, self._look, transport, loop, transport.get_write_buffer_size())
+        waiting = transport.get_write_buffer_size()
+        self._timer = loop.call_later(UNREAD_SECONDS, self._look, transport, loop, cut, waiting)
 
     def end(self) -> None:
         """It has read, or is gone."""
@@ -57,11 +59,11 @@ class Unread:
             self._timer.cancel()
         self._timer = None
 
-    def _look(self, transport: Transport, loop: Any, waiting: int) -> None:
+    def _look(self, transport: Transport, loop: Any, cut: Callable[[], None], waiting: int) -> None:
         if transport.get_write_buffer_size() < waiting:
-            self.begin(transport, loop)
+            self.begin(transport, loop, cut)
         else:
-            self._cut()
+            cut()
 
 
 class Protocol(HttpToolsProtocol):
@@ -77,7 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._size = 0  # of what has come of that
         self._deadline: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
-        self._unread = Unread(self._abort)
+        self._unread = Unread()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A first request has to come."""
@@ -177,11 +179,12 @@ class Protocol(HttpToolsProtocol):
             self._whole, self._rest = self.scope, b""
             self._stop_timers()
             super().handle_websocket_upgrade()
+            self.parser = None  # type: ignore[assignment]  # it knows us: a circle, as at the end of any other connection
 
     def pause_writing(self) -> None:
         """It reads more slowly than it is answered."""
         super().pause_writing()
-        self._unread.begin(self.transport, self.loop)
+        self._unread.begin(self.transport, self.loop, self._abort)
 
     def resume_writing(self) -> None:
         """It has read."""
@@ -256,7 +259,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._frames = Window(OTHER_FRAMES)
         self._rest = b""  # was read, but is not to be parsed yet
         self._is_cut = False
-        self._unread = Unread(self._stalled)
+        self._unread = Unread()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
@@ -306,7 +309,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """It reads more slowly than it is told: until it has read, nothing is read of it."""
         super().pause_writing()
         self.transport.pause_reading()
-        self._unread.begin(self.transport, self.loop)
+        self._unread.begin(self.transport, self.loop, self._stalled)
 
     def resume_writing(self) -> None:
         """It has read."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS as COLLECTOR
 from services.core.exchange import Ask, Event, Exchange
-from services.core.model import Candle, HoleState, Instrument, Kline, Origin, Series
+from services.core.model import Candle, HistoryRequest, HoleState, Instrument, Kline, Origin, Series, State
 from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.hub import Hub
 from services.ports import Deps, Store
@@ -23,6 +23,7 @@ from services.writer import JOBS as WRITER
 from tests.market import Market, playing, until
 
 BARS = 20
+ETH = Instrument("ETH", "USDT")
 PAIR, PERPETUAL = Instrument("BTC", "USDT"), Instrument("BTC", "USD", "PERPETUAL")
 
 
@@ -48,9 +49,11 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def kurs(store: Store, *exchanges: Exchange) -> AsyncIterator[MemoryBus]:
+async def kurs(
+    store: Store, *exchanges: Exchange, symbols: tuple[Instrument, ...] = (PAIR,)
+) -> AsyncIterator[MemoryBus]:
     """Collector and writer at work."""
-    settings = Settings(_env_file=None, directions=(Instrument("BTC", "USDT"),), symbols=(PAIR,), history_bars=BARS)
+    settings = Settings(_env_file=None, directions=(PAIR,), symbols=symbols, history_bars=BARS)
     bus = MemoryBus()
     deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), exchanges, MemoryJournal())
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
@@ -150,3 +153,87 @@ async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(m
     before = asked["15m"]
     async with kurs(store, exchange._replace(history=history)):
         await until(lambda: asked["15m"] > before, 30)
+
+
+async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
+    market: Market, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One answers 400 to each question, and one timeframe of another what is no candle."""
+    exchange, asked = market.exchange("binance"), Counter[str]()
+
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+        assert ask
+        if instrument == ETH:
+            asked[timeframe] += since > 0
+            return ask._replace(path=ask.path.replace("ETHUSDT", "NOSUCH"))
+        return ask._replace(read=lambda body, now: 1 / 0) if timeframe == "2h" else ask  # type: ignore[arg-type,return-value]
+
+    states = list[State]()
+    async with kurs(store, exchange._replace(history=history), symbols=(PAIR, ETH)) as bus:
+        listening = asyncio.create_task(_listen(bus, states))
+        wanted = [Series("binance", PAIR, name) for name in TIMEFRAMES if name != "2h"]
+        async with asyncio.timeout(60):
+            while not all([await complete(store, series) for series in wanted]):
+                await asyncio.sleep(0.2)
+            while not reasons(states).keys() >= {(ETH, "1h"), (PAIR, "2h")}:
+                await asyncio.sleep(0.2)
+        listening.cancel()
+    assert "answers 400" in reasons(states)[ETH, "1h"]
+    assert "cannot be understood" in reasons(states)[PAIR, "2h"]
+    assert max(asked.values()) <= 3, "it is asked for again and again"
+    assert "no candles of ETH-USDT" in caplog.text
+
+
+async def test_what_somebody_asks_for_goes_before_all_else(market: Market, store: Store) -> None:
+    exchange, asked = market.exchange("binance"), list[tuple[Instrument, str]]()
+    allowed = asyncio.Event()
+
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+        if since:
+            asked.append((instrument, timeframe))
+        return exchange.history and exchange.history(instrument, timeframe, since, until)
+
+    class Slow(MemoryCache):
+        """Nothing may be asked for before the request is heard."""
+
+        async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+            if window.startswith("history:"):
+                await allowed.wait()
+            return await super().count(window, seconds, counts)
+
+    settings = Settings(_env_file=None, directions=(PAIR,), symbols=(PAIR, ETH), history_bars=BARS)
+    bus, exchanges = MemoryBus(), (exchange._replace(history=history),)
+    deps = Deps(settings, SystemClock(), bus, Slow(), store, Hub(SystemClock()), exchanges, MemoryJournal())
+    tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
+    series, now = Series("binance", ETH, "1h"), SystemClock().now()
+    states = list[State]()
+    listening = asyncio.create_task(_listen(bus, states))
+    await until(lambda: states and states[-1].history and states[-1].history.expected, 30)
+    await bus.publish(HistoryRequest(series, now - 20 * 3_600_000, now, 60))
+    await asyncio.sleep(0)
+    allowed.set()
+    await until(lambda: len(asked) >= 12, 30)
+    for task in (*tasks, listening):
+        task.cancel()
+    await asyncio.gather(*tasks, listening, return_exceptions=True)
+    chain = {"1h", "30m", "15m", "5m", "1m"}  # the hour itself, and what its forming bar is made of
+    first = [name for instrument, name in asked[:5] if instrument == ETH]
+    assert set(first) <= chain
+    assert len(first) >= 3, asked
+
+
+def reasons(states: list[State]) -> dict[tuple[Instrument, str], str]:
+    """Why series wait, as the collector last said it."""
+    progress = states[-1].history if states else None
+    return {
+        (each.instrument, each.timeframe): each.reason for each in (progress.loading if progress else ()) if each.reason
+    }
+
+
+async def _listen(bus: MemoryBus, states: list[State]) -> None:
+    """The newest state."""
+    async with bus.live(State) as messages:
+        async for message in messages:
+            if isinstance(message, State):
+                states[:] = [message]

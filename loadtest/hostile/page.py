@@ -68,18 +68,22 @@ class Found(NamedTuple):
     wrong: Sequence[str]
 
     @property
-    def failures(self) -> list[str]:
-        """What is not as it ought to be."""
+    def slow(self) -> list[str]:
+        """Questions that had to wait."""
         looks = self.honest.looks
-        untold = Counter(look.problem for look in looks if look.problem and not look.told)
-        slow = [f"p99 of {path} is {p99:.0f} ms" for path in ASKED if (p99 := quantile(looks, path, 0.99)) > P99_MS]
+        return [f"p99 of {path} is {p99:.0f} ms" for path in ASKED if (p99 := quantile(looks, path, 0.99)) > P99_MS]
+
+    @property
+    def failures(self) -> list[str]:
+        """What is not as it ought to be, whatever the machine does beside it."""
+        untold = Counter(look.problem for look in self.honest.looks if look.problem and not look.told)
         grown = [
             f"{each.service} grew from {each.before:.0f} to {each.after:.0f} MB"
             for each in self.growth
             if not each.flat
         ]
         refused = [f"refused {times} times: {problem}" for problem, times in untold.most_common(SHOWN)]
-        return [*refused, *slow, *grown, *(f"{name} ended" for name in self.ended), *self.wrong[:SHOWN]]
+        return [*refused, *grown, *(f"{name} ended" for name in self.ended), *self.wrong[:SHOWN]]
 
 
 def quantile(looks: Sequence[Look], path: str, share: float) -> float:
@@ -90,7 +94,7 @@ def quantile(looks: Sequence[Look], path: str, share: float) -> float:
 
 def page(found: Found) -> str:
     """The page."""
-    looks, failures = found.honest.looks, found.failures
+    looks, failures = found.honest.looks, [*found.failures, *found.slow]
     return PAGE.format(
         found=found,
         seconds=found.seconds,

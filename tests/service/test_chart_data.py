@@ -222,13 +222,13 @@ async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: W
         assert await first.candles(url) == before
         assert await second.candles(f"{url}&exchange=binance") == before
         assert world.store.calls["candles"] == asked, "it was read from the store again"
-        revised = candle(LAST - 1500 * MINUTE, price="1", revision=1)
+        revised = candle(LAST - 1500 * MINUTE, price="2", revision=1)
         await world.keep(revised)
 
         async def everyone_knows() -> bool:
             found = [await replica.candles(f"{url}&x={replica is first}") for replica in (first, second)]
             found.append(await first.candles(url))
-            return all(rows[400]["revision"] == 1 and rows[400]["close"] == 1 for rows in found)
+            return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 
         await until(everyone_knows)
         (key,) = [key for key in world.cache._answers if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
@@ -290,7 +290,7 @@ async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: World) -
             world.clock.time += 1_100
             wrong = f"/api/chart-data?timeframe=1m&symbol=U{number}" if number % 2 else f"/udf/symbols?symbol=U{number}"
             assert "does not exist" in (await replica.get(wrong)).text
-        assert not world.store.calls, "the store was asked for what is not in the list"
+        assert world.store.calls.keys() <= {"count_dead_letters"}, "the store was asked for what is not in the list"
 
 
 @pytest.mark.parametrize(

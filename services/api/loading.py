@@ -57,20 +57,20 @@ class Backfill:
         if any(source.instrument == series.instrument and source.feed is Feed.ABSENT for source in state.sources):
             return None
         heard = state is self._hub.states.get(exchange.name) or self._clock.monotonic() - self._began < UNHEARD_MS
-        unheard = "" if heard else UNHEARD
+        trouble = UNHEARD if not heard else "" if state.connected else state.reason
         if state.history is None:
-            return self._unknown(series, exchange, given, unheard)
+            return self._unknown(series, exchange, given, trouble)
         found = self._of(state).get((series.instrument, name))
         if found is None:
-            return self._unknown(series, exchange, given, unheard) if state.history.unlisted else None
+            return self._unknown(series, exchange, given, trouble) if state.history.unlisted else None
         if not found.expected:
-            return self._unknown(series, exchange, given, unheard or found.reason or state.history.reason)
+            return self._unknown(series, exchange, given, trouble or found.reason or state.history.reason)
         return SeriesProgress(
             series.instrument,
             series.timeframe,
             next(TIMEFRAMES[series.timeframe].openings(found.since, 2**62)),
             *_converted(found, series.timeframe),
-            unheard or found.reason or state.history.reason,
+            trouble or found.reason or state.history.reason,
         )
 
     async def check(

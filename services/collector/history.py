@@ -293,7 +293,8 @@ class History:
             async with asyncio.timeout(PATIENCE):
                 for pause in delays(0.02, 0.2):
                     found = await self._deps.store.candles(newest.series, opening, opening)
-                    if found and found[0].closed:
+                    # one that was rolled up may have been there before: only what this page brought is of its source
+                    if found and found[0].closed and found[0].source is newest.source:
                         return
                     await self._line.clock.sleep(pause)
 

@@ -266,6 +266,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._unread.end()
         self._rest = b""
         super().connection_lost(exc)
+        self.conn.parser.close()  # it knows its connection: a circle
 
     def data_received(self, data: bytes) -> None:
         """Parse it, as far as the client has read what it was sent."""

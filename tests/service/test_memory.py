@@ -5,11 +5,12 @@ import gc
 from collections import Counter
 
 import httpx
+from websockets.server import ServerProtocol
 
 from services.web.protocol import Protocol, SocketProtocol
 from tests import live
 
-OURS = (Protocol, SocketProtocol)
+OURS = (Protocol, SocketProtocol, ServerProtocol)
 
 
 def alive() -> Counter[str]:

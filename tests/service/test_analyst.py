@@ -229,7 +229,7 @@ def state(missing: int) -> State:
     """What Binance's collector says while so many minutes and hours are still to be loaded."""
     left = [SeriesProgress(BTC.instrument, name, 0, 1000, missing) for name in ("1m", "1h") if missing]
     progress = Progress(1000, missing, tuple(left))
-    return State("binance", 0, True, "socket", "", "", 0, 0, 0, simulated=False, history=progress)
+    return State("binance", LAST, True, "socket", "", "", LAST, LAST, 0, simulated=False, history=progress)
 
 
 async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_followed_at_once(world: World) -> None:

@@ -157,10 +157,12 @@ async def bars(store: Store) -> dict[int, Bar]:
 
 
 def direct(trades: Sequence[Trade]) -> dict[int, Bar]:
+    """Their minutes, but for the first: nobody knows whether it is whole."""
     found: dict[int, Bar] = {}
     for trade in trades:
         minute = trade.time // MINUTE * MINUTE
         found[minute] = traded(found.get(minute), trade)
+    del found[min(found)]
     return found
 
 

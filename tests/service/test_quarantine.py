@@ -263,14 +263,14 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
         MemoryJournal(),
     )
     now = deps.clock.now()
-    trades, poison = honest(now), well_formed(now)[Trade]
+    trades, poison = honest(now), well_formed(now)[Kline]
     await bus.publish(*trades[:300], poison, *trades[300:])
     async with writing(deps):
         await until(lambda: (c := store.progress.get(SERIES)) is not None and c.number == trades[-1].number, 30)
         await until(lambda: bool(store.dead), 30)
     assert {opening: candle.bar for opening, candle in store.rows[SERIES].items()} == direct(trades)
     (letter,) = store.dead.values()
-    assert (letter.kind, letter.symbol, letter.cause) == ("trade", "EVIL-USDT", Cause.MESSAGE)
+    assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", Cause.MESSAGE)
     assert "too large" in letter.reason
     assert store.tries < 20  # about twice the logarithm of the batch
 
@@ -289,7 +289,7 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
     )
     now = deps.clock.now()
     store.failures = 6
-    await bus.publish(*honest(now)[:50], well_formed(now)[Gap], replace(well_formed(now)[Gap], reason="a\0"))
+    await bus.publish(*honest(now)[:300], well_formed(now)[Gap], replace(well_formed(now)[Gap], reason="a\0"))
     async with writing(deps):
         await until(lambda: store.failures < 0 and SERIES in store.rows, 30)
         await until(lambda: bool(store.dead), 30)

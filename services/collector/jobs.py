@@ -45,6 +45,8 @@ async def _kept_up(line: Line, work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except Exception:
             log.exception("%s: a part of the collector broke and begins again", line.exchange.name)
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError from None  # a group of tasks whose member fails meanwhile drops it
         else:
             return
         await line.clock.sleep(pause)

@@ -80,6 +80,6 @@ def test_a_pricer_whose_clock_is_wrong_is_not_believed_and_its_replicas_say_so(
         in_use = answer(system.processes["api 1"].url, "/v1/exchanges")["in_use"]
         assert in_use["exchange"] is None or in_use["exchange"] == "coingecko"
         assert "clock: the pricer's stamps are 36" in in_use["pricer"]["reason"]
-        assert in_use["pricer"]["age_ms"] > 5_000
+        assert in_use["pricer"]["age_ms"] > 3_000  # its choice is a second older or younger than what it chose from
         clock.set(0)
         eventually(lambda: moves(system.url, clock), "prices that move again")

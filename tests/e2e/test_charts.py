@@ -23,6 +23,7 @@ from services.web import Site, create_app
 from tests import browser
 from tests.conftest import installed
 from tests.market import served
+from tests.replicas import heard
 from tests.servers import program
 
 LIBRARY = "lightweight-charts@5.2.1"
@@ -93,6 +94,8 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
         chosen(settings),
         MemoryJournal(),
     )
+    for exchange in deps.exchanges:  # whose collectors have loaded all that there is
+        deps.hub.states[exchange.name] = heard(exchange.name, deps.clock.monotonic() + 600_000)
     site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
     async with served(Page(create_app(deps, site), library)) as address, browser.page() as page:
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")

@@ -163,6 +163,16 @@ async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_
     assert await small.after(unfollowed, NOW + 100, 9) is None
 
 
+async def test_one_process_keeps_what_was_told_within_ten_minutes() -> None:
+    """Else a quiet log would go on growing for hours, and thousands of them."""
+    journal, minute = MemoryJournal(), 60_000_000
+    numbers = [NOW + place * minute for place in range(30)]
+    await journal.append(*(Entry("choice", number, number - minute, "", "{}", 0) for number in numbers))
+    kept = await journal.after("choice", 0, 99) or ()
+    assert [entry.number for entry in kept] == numbers[-11:]
+    assert await journal.after("choice", numbers[5], 99) is None
+
+
 async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
     """A writer that starts anew cuts what it does not write itself."""
     before, after = (RedisJournal(redis.url, MEGABYTES * 1_000_000) for _ in range(2))

@@ -6,8 +6,9 @@ from struct import Struct
 from time import monotonic_ns
 
 from services.core.journal import JOURNAL_BYTES, Entry, continued
-from services.core.retention import Costs, Retention
+from services.core.retention import FEW, Costs, Retention
 
+RESUMED = 600_000_000  # microseconds in which who was away comes back: quiet logs need not fill up for hours
 COSTS = Costs(log=1_500, entry=88)
 _head = Struct(">QQQH")  # number, previous, time, length of the key: a third of the size that objects would have
 
@@ -26,6 +27,8 @@ class MemoryJournal:
             if not log or entry.number > _number(log[-1]):
                 log.append(_packed(entry))
                 _cut(log, self._retention.admit(entry, _monotonic()))
+                while len(log) > FEW and entry.number - _number(log[0]) > RESUMED:
+                    log.popleft()
         for name, count in self._retention.trims().items():
             _cut(self._logs.get(name, deque()), count)
             if not count:

@@ -18,7 +18,7 @@ from tests.system import System, twin
 ROLES = ("pricer", "writer", "analyst")
 SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m")]
 CHANNELS = "btc_usd,courses,source_changed,candles:BTCUSDT:1m"
-KILLED_SECONDS, HUNG_SECONDS = 8, 25  # on a busy machine
+KILLED_SECONDS, HUNG_SECONDS = 20, 60  # on a busy machine
 
 
 class Pair:
@@ -40,7 +40,7 @@ class Pair:
 
     def settled(self) -> tuple[Server, Server]:
         """The holder and the standby, once each is what it is."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(found := self.holders()) != 1 or not self._stands_by(found[0]):
             assert len(found) < 2, f"two are the {self.role}"
             assert time.monotonic() < deadline, f"nobody is the {self.role}: {self.processes[0].log()}"
@@ -81,6 +81,9 @@ def seconds_until(pair: Pair, taker: Server) -> float:
     return time.monotonic() - begun
 
 
+MOST_RESETS = 10  # the channels that are followed, twice: more would be a storm
+
+
 @pytest.mark.parametrize("how", ["killed", "hung"])
 def test_the_other_one_takes_over(shared: System, how: str) -> None:
     eventually(lambda: all(charted(shared, series) for series in SERIES), "a first candle")
@@ -99,7 +102,9 @@ def test_the_other_one_takes_over(shared: System, how: str) -> None:
                 pair.settled()
             heard = len(events)
             eventually(lambda: len(events) > heard + 10, "more events")
-            assert not {"reset", "skipped"} & set(events)
+            assert "skipped" not in events
+            # one that hung may have given out numbers that nobody heard: its successor says so, once for each log
+            assert events.count("reset") <= (0 if how == "killed" else MOST_RESETS)
     limit = KILLED_SECONDS if how == "killed" else HUNG_SECONDS
     print(how, took)  # noqa: T201  shown when the test fails, and with -s
     assert max(took.values()) < limit

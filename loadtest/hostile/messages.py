@@ -9,6 +9,8 @@ from typing import Any
 
 import aio_pika
 
+from services.adapters.rabbit.broker import Broker
+from services.core.markets import SIMULATED
 from tests.servers import Rabbit
 
 PAUSE = 0.5  # seconds between two messages
@@ -104,11 +106,10 @@ def _packed(tag: str, body: dict[str, Any]) -> bytes:
 
 async def publish_until(deadline: float, rabbit: Rabbit, chance: Random) -> int:
     """Publish them; answers how many."""
-    (exchange,) = {name for name in rabbit.control("list_exchanges", "name").split() if name.startswith("kurs")}
     connection, count = await aio_pika.connect(rabbit.url), 0
     async with connection:
         channel = await connection.channel()
-        target = await channel.get_exchange(exchange)
+        target = await channel.get_exchange(Broker(rabbit.url, {}, 1, SIMULATED).exchange)
         for tag, body in bodies(chance):
             if time.monotonic() > deadline:
                 break

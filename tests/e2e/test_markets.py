@@ -43,7 +43,7 @@ def until_charted(process: Server, count: int) -> list[dict[str, Any]]:
 
 
 def closed(process: Server) -> list[dict[str, Any]]:
-    answer = get(process, "/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit=40&fill=none")
+    answer = get(process, "/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit=41&fill=none")
     candles: list[dict[str, Any]] = answer.json().get("candles", [])
     return [candle for candle in candles if candle["timestamp"] < time.time() * 1000 - 3_600_000]
 

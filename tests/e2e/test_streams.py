@@ -138,15 +138,26 @@ async def by_events(url: str, told: Told, chance: random.Random) -> None:
                     f"Last-Event-ID: {last}\r\n\r\n".encode()
                 )
                 async with asyncio.timeout(chance.uniform(0.02, 0.6)):
-                    while True:
-                        last = hear_event(told, (await reader.readuntil(b"\n\n")).decode()) or last
+                    assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+                    async for event in events(reader):
+                        last = hear_event(told, event) or last
             finally:
                 writer.transport.abort()
 
 
+async def events(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+    """The events of a chunked answer: one may come in several chunks."""
+    text = ""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        text += (await reader.readexactly(size + 2))[:-2].decode()
+        *whole, text = text.split("\n\n")
+        for event in whole:
+            yield event
+
+
 def hear_event(told: Told, text: str) -> str:
-    """One event, among the lines of HTTP; answers its id."""
-    words = dict(line.partition(": ")[::2] for line in text.replace("\r", "").splitlines())
+    """One event; answers its id."""
+    words = dict(line.partition(": ")[::2] for line in text.splitlines())
     name = words.get("event", "")
     if name in ("reset", "skipped"):
         told.others.append(text)

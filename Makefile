@@ -1,5 +1,5 @@
 # The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: run test check bench load faults hostile soak up lock openapi servers
+.PHONY: run test unit check bench load faults hostile soak up lock openapi servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -12,6 +12,9 @@ run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one pr
 test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="tests/unit -k candles": some of it, one by one
 	@tests/install-servers chromium npm faketime
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+
+unit: .venv/ready ## what needs no server, in less than a minute
+	@$(BIN)/python -m pytest tests/unit -n 3
 
 check: .venv/ready ## style, types, import contracts
 	$(BIN)/ruff check .

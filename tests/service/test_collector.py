@@ -353,6 +353,25 @@ async def test_reach(market: Market) -> None:
     assert not await reachable(nowhere, 1)
 
 
+class Failing(MemoryBus):
+    """A bus whose driver fails where it is cancelled."""
+
+    publishing = 0
+
+    async def publish(self, *messages: Message) -> None:
+        self.publishing += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("the connection is gone") from None
+
+
+async def test_a_collector_that_is_stopped_ends_whatever_fails_meanwhile(market: Market) -> None:
+    bus = Failing()
+    async with asyncio.timeout(20), collecting(market.exchange("binance"), bus=bus):
+        await until(lambda: bus.publishing > 1)
+
+
 class Scripted:
     """A socket host that says what a script says, and keeps what it hears."""
 

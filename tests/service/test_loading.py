@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest_asyncio
 
 from services.core.model import HistoryRequest, Instrument, Message, Series, SeriesProgress
@@ -103,6 +104,16 @@ async def test_a_collector_that_is_not_heard_is_the_reason(world: World) -> None
     replica.deps.hub.states.clear()
     answer = (await replica.get("/api/chart-data?symbol=ETHUSDT&timeframe=1h&limit=9")).json()
     assert answer["loading"] == {"expected": 9, "available": 0, "reason": "its collector is not heard"}
+
+
+async def test_a_collector_that_has_no_connection_says_why(world: World) -> None:
+    replica = world.replica()
+    state = heard("binance", replica.deps.clock.monotonic(), hourly(120))
+    replica.deps.hub.states["binance"] = msgspec.structs.replace(
+        state, connected=False, reason="binance.test refuses connections"
+    )
+    answer = (await replica.get("/api/chart-data?symbol=ETHUSDT&timeframe=1h")).json()
+    assert answer["loading"]["reason"] == "binance.test refuses connections"
 
 
 async def test_who_asks_for_what_is_not_loaded_has_it_fetched_first_and_is_not_repeated(world: World) -> None:

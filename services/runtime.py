@@ -28,6 +28,7 @@ from services.roles import Role
 from services.settings import Settings, load
 from services.watchdog import watching
 from services.web import Front, Site, Stream, create_app, describe
+from services.web.connections import connection_limit
 from services.web.health import Check
 from services.web.quota import PerClient
 from services.web.server import Server, server_config
@@ -165,7 +166,8 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     modules = [part(name) for name in process.services]
     roles = _roles(deps, modules)
     quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
-    server = Server(server_config(create_app(deps, _site(deps, modules, roles, quota))))
+    limit = connection_limit(deps.settings.websocket_max_connections)
+    server = Server(server_config(create_app(deps, _site(deps, modules, roles, quota)), limit))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]

@@ -23,7 +23,7 @@ class Addresses:
             if not self._trusted(address):
                 break
             address = forwarded
-        return _customer(str(address[:64]))
+        return customer(str(address[:64]))
 
     def _trusted(self, address: str) -> bool:
         parsed = _parsed(address[:64])
@@ -31,7 +31,8 @@ class Addresses:
 
 
 @lru_cache(16_384)
-def _customer(address: str) -> str:
+def customer(address: str) -> str:
+    """The IPv4 address, or the network of an IPv6 address."""
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed.packed, NETWORK), strict=False))

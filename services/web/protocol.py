@@ -5,9 +5,11 @@ A request costs about 25 µs of a core on uvicorn, its task and messages include
 and whatever has to wait remain uvicorn's.
 
 Nothing is read for a client faster than it reads its answers, no request is longer than what is good for any, and none
-takes longer to come than `REQUEST_SECONDS`. A client that goes ends all that was begun for it.
+takes longer to come than `REQUEST_SECONDS`. A client that goes ends all that was begun for it. Who opens more
+connections than a process can hold loses its oldest idle ones.
 """
 
+import logging
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -23,6 +25,8 @@ from websockets.protocol import State
 
 from services.core.exchange import Limit
 from services.core.window import Window
+from services.web.addresses import customer
+from services.web.connections import PLAIN_CONNECTIONS, surplus
 from services.web.edge import Edge
 from services.web.site import Answer
 from services.web.wire import TOO_MANY, TOO_SLOW
@@ -37,6 +41,7 @@ FRAMES = Limit(100, 10)  # of one client of a stream, control frames and the par
 OTHER_FRAMES = Limit(1_000, 10)  # of the simulator, which has limits of its own
 FLOOD = f"more than {FRAMES.most} messages in {FRAMES.seconds:.0f} s"
 FAREWELL_SECONDS = 1  # in which a closing frame is read
+log = logging.getLogger(__name__)
 
 
 class Unread:
@@ -69,8 +74,9 @@ class Unread:
 class Protocol(HttpToolsProtocol):
     """One HTTP connection. What it overrides is private in uvicorn: a test holds that it is still called."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int = PLAIN_CONNECTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._max_connections = max_connections
         self._edge = self.app if isinstance(self.app, Edge) else None
         self._rest = b""  # was read, but is not to be parsed yet
         self._feeding = False
@@ -80,11 +86,33 @@ class Protocol(HttpToolsProtocol):
         self._deadline: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self._unread = Unread()
+        self.opened = self.loop.time()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A first request has to come."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+        if len(self.connections) > self._max_connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        going = surplus(each for each in self.connections if isinstance(each, Protocol)) or [self]
+        for each in going:
+            self.connections.discard(each)
+            each.transport.abort()
+        log.warning(
+            "more than %d connections: %d of %s are closed", self._max_connections, len(going), going[0].customer
+        )
+
+    @property
+    def customer(self) -> str:
+        """Whose connection it is."""
+        return customer(self.client[0] if self.client else "")
+
+    @property
+    def expendable(self) -> bool:
+        """Whether nothing is being answered, or what is answered is not read."""
+        return not self._answering() or self.flow.write_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever is being answered hears of it, not only what came last."""

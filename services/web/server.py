@@ -1,9 +1,11 @@
 """uvicorn, as Kurs runs it."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import uvicorn
 
+from services.web.connections import PLAIN_CONNECTIONS
 from services.web.protocol import Protocol, SocketProtocol
 
 STOP_SECONDS = 10
@@ -13,11 +15,11 @@ KEEP_ALIVE_SECONDS = 65
 LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 
 
-def server_config(app: object) -> uvicorn.Config:
+def server_config(app: object, max_connections: int = PLAIN_CONNECTIONS) -> uvicorn.Config:
     """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=Protocol,
+        http=partial(Protocol, max_connections=max_connections),  # type: ignore[arg-type]
         ws=SocketProtocol,
         ws_per_message_deflate=False,
         ws_max_size=LONGEST_MESSAGE,

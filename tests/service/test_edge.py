@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 import pytest
@@ -17,8 +19,9 @@ from services.web.addresses import Addresses
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.protocol import Protocol
 from services.web.quota import PerClient
+from services.web.server import server_config
 from tests.live import Replica, client, replica
-from tests.market import until
+from tests.market import served, until
 from tests.replicas import Turning
 from tests.service.test_courses import World
 from tests.service.test_protocol import exchanged, request
@@ -32,6 +35,7 @@ UPGRADE = {
     "Sec_WebSocket_Version": "13",
 }
 LARGE = "request-header-fields-too-large"
+ASKED = request("GET /v1/courses HTTP/1.1")
 STREAM = "GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.1"
 
 
@@ -54,6 +58,34 @@ async def line(here: Replica, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+@pytest.mark.parametrize("sent", [b"", ASKED, ASKED[:-2]], ids=["silent", "served", "begun"])
+async def test_who_opens_connections_without_end_loses_its_own(caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+    world = World()
+    world.say("binance", "coingecko")
+    async with served(world.app, partial(server_config, max_connections=100)) as address:
+        host, port = address.split(":")
+        loop, sockets = asyncio.get_running_loop(), [socket.socket() for _ in range(501)]
+
+        async def ask(each: socket.socket, sent: bytes, local: str = "127.0.0.2") -> None:
+            each.setblocking(False)
+            each.bind((local, 0))
+            await loop.sock_connect(each, (host, int(port)))
+            await loop.sock_sendall(each, sent)
+
+        honest, *flood = sockets
+        try:
+            await ask(honest, ASKED, "127.0.0.1")
+            assert b"200 OK" in await loop.sock_recv(honest, 65_536)
+            for each in flood:
+                await ask(each, sent)
+            await loop.sock_sendall(honest, ASKED)
+            assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(honest, 65_536), 5)
+        finally:
+            for each in sockets:
+                each.close()
+    assert "more than 100 connections: 6 of 127.0.0.2 are closed" in caplog.text
 
 
 async def test_names_are_counted_before_they_are_multiplied(here: Replica) -> None:

@@ -1,6 +1,7 @@
 """`kurs [SERVICE | EXCHANGE] …`: run these services in one process; with no name, all of them."""
 
 import sys
+from io import TextIOWrapper
 
 from services import runtime
 from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, UnknownName
@@ -8,7 +9,7 @@ from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, U
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
 kurs SERVICE …            these services: collector pricer writer analyst api simulator
 kurs collector EXCHANGE … a collector for these exchanges: binance deribit coingecko
-kurs import FILE …        candles from Binance's public files (klines or aggTrades, CSV or ZIP)
+kurs import FILE …        candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
 kurs verify [SYMBOL]      check that no sealed day of candles was changed
 kurs dead [list]          messages that could not be kept; show ID, replay ID…, drop ID…
@@ -22,6 +23,9 @@ Settings come from the environment and .env; .env.example describes each."""
 def main() -> None:
     """The console script. Exit codes: 0 stopped, 1 a job failed, 2 wrong configuration, words or files."""
     words = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a console of ASCII cannot show ends no command
     if {"-h", "--help", "help"} & set(words[:1]):
         print(USAGE)  # noqa: T201  this is the answer
         return

@@ -1,193 +1,107 @@
-"""Binance's public files: klines and aggregate trades of a day or a month, as CSV, plain or in a ZIP.
+"""Binance's public files, by their names: klines, aggregate trades and trades of a day or a month, as CSV or in a ZIP.
 
-Their names say what is in them (`BTCUSDT-1m-2024-01.zip`, `BTCUSDT-aggTrades-2024-01-05.csv`); some have a header, and
-times are milliseconds or, since 2025, microseconds.
+`BTCUSDT-1m-2024-01.zip`, `BTCUSDT-aggTrades-2024-01-05.csv`.
 """
 
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from services.core import bounds
-from services.core.candles import empty, traded
+from services.archive.pairs import Pairs
 from services.core.errors import BadFile
-from services.core.model import Bar, Instrument, Kline, Origin, Series, Trade
-from services.core.routes import FIAT
+from services.core.model import Instrument, Series
 from services.core.symbols import bare
-from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
-from services.core.times import milliseconds
+from services.core.timeframes import TIMEFRAMES
 
 EXCHANGE = "binance"
-TRADES = "aggTrades"
-NAME = re.compile(r"(?P<symbol>[A-Z0-9]+)-(?P<kind>aggTrades|\d+(?:mo|[mhdwM]))-\d{4}-\d\d(-\d\d)?\.(csv|zip)")
+NAME = re.compile(r"(?P<symbol>\w+)-(?P<kind>\w+)-(?P<month>\d{4}-\d\d)(-(?P<day>\d\d))?\.(csv|zip)", re.IGNORECASE)
+TIMEFRAME = re.compile(r"\d+[A-Za-z]+")
 MONTH = {"1mo": "1M"}  # a file system may take 1M for 1m
-STABLE = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD1", "BTC", "ETH", "BNB", "TRX", "XRP", "DOGE")
-QUOTES = sorted([*STABLE, *FIAT, "BIDR", "IDRT", "AEUR", "EURI", "NGN", "RON", "PAX", "UST"], key=len, reverse=True)
-SILENCE = 31 * DAY  # ms; a file holds no more than a month
-Read = Callable[[int], None]  # is told how many bytes were read
+CONTRACT = re.compile(r"\w+_(PERP|\d{6})", re.IGNORECASE)
+EXAMPLE = "the name must be as Binance writes it, for example BTCUSDT-1m-2024-01.zip"
+SPOT_ONLY = "Kurs keeps Binance's spot market alone"
+
+
+class Kind(StrEnum):
+    """What a file's rows are."""
+
+    KLINES = "klines"
+    TRADES = "trades"
+    AGGREGATE_TRADES = "aggTrades"
 
 
 class Dump(NamedTuple):
-    """One file and what its name says."""
+    """One file and what its name says: its times are in [since, until), in ms."""
 
     path: Path
     series: Series
-    trades: bool
-
-    @property
-    def size(self) -> int:
-        """Bytes of text. Raises BadFile."""
-        if self.path.suffix != ".zip":
-            return self.path.stat().st_size
-        with _archive(self.path) as archive:
-            return _member(archive, self.path).file_size
+    kind: Kind
+    since: int
+    until: int
 
 
-def named(path: Path, known: Iterable[Instrument]) -> Dump:
-    """What a file's name says; `known` instruments help to tell base from quote. Raises BadFile."""
-    match = NAME.fullmatch(path.name)
-    if match is None:
-        raise BadFile(f"{path.name}: the name must be as Binance writes it, for example BTCUSDT-1m-2024-01.zip")
-    if not path.is_file():
-        raise BadFile(f"{path}: there is no such file")
-    kind = match["kind"]
-    timeframe = "1m" if kind == TRADES else MONTH.get(kind, kind)
-    if timeframe not in TIMEFRAMES:
-        raise BadFile(f"{path.name}: {timeframe} is not a timeframe of Kurs; there are: {', '.join(TIMEFRAMES)}")
-    return Dump(path, Series(EXCHANGE, _instrument(path, match["symbol"], known), timeframe), kind == TRADES)
+class _Name(NamedTuple):
+    symbol: str
+    kind: Kind
+    timeframe: str
+    since: int
+    until: int
 
 
-def klines(dump: Dump, read: Read, now: int) -> Iterator[Kline]:
-    """The candles of a file, oldest first, all of which are over. Raises BadFile with the line."""
-    bars = _minutes(dump, read, now) if dump.trades else _bars(dump, read, now)
-    return (Kline(dump.series, bar, Origin.IMPORT) for bar in bars)
+async def named(paths: Iterable[Path], pairs: Pairs) -> list[Dump]:
+    """What the names of files say, in the order of their series and times. Raises BadFile."""
+    found = [(path, _understood(path)) for path in paths]
+    dumps = [
+        Dump(path, Series(EXCHANGE, await _pair(path, name, pairs), name.timeframe), name.kind, name.since, name.until)
+        for path, name in found
+    ]
+    return sorted(dumps, key=lambda dump: (str(dump.series.instrument), dump.kind, dump.series.timeframe, dump.since))
 
 
-def _instrument(path: Path, symbol: str, known: Iterable[Instrument]) -> Instrument:
-    for instrument in known:
-        if bare(str(instrument)) == symbol:
-            return instrument
-    for quote in QUOTES:
-        if symbol.endswith(quote) and symbol != quote:
-            return Instrument(symbol.removesuffix(quote), quote)
-    raise BadFile(f"{path.name}: {symbol} could be split anywhere: name the pair in KURS_SYMBOLS, as BASE-QUOTE")
-
-
-def _bars(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
-    """Rows: opening, open, high, low, close, volume, end, quote volume, trades, and three more."""
-    timeframe, last = TIMEFRAMES[dump.series.timeframe], -1
-    for line, fields in _rows(dump, read, 9):
-        with _Line(dump, line):
-            bar = _bar(fields)
-            if wrong := bounds.bar_fault(bar, timeframe, now):
-                raise ValueError(wrong.detail)
-            if bar.timestamp <= last:
-                raise ValueError("it is not later than the line before")
-        last = bar.timestamp
-        yield bar
-
-
-def _bar(fields: list[str]) -> Bar:
-    open_, high, low, close, volume = map(_amount, fields[1:6])
-    opened, quote, trades = milliseconds(int(fields[0])), _amount(fields[7]), int(fields[8])
-    return Bar(opened, open_, high, low, close, volume, quote, trades)
-
-
-def _minutes(dump: Dump, read: Read, now: int) -> Iterator[Bar]:
-    """Minutes built from trades; those between two trades in which nothing was traded are empty."""
-    bar: Bar | None = None
-    number: int | None = None
-    for line, fields in _rows(dump, read, 7):
-        with _Line(dump, line):
-            trade = _trade(dump.series, fields)
-            if number is not None and trade.number != number + 1:
-                raise ValueError(f"trade {trade.number} follows {number}: the file is not whole, take its klines")
-            minute, number = trade.time // MINUTE * MINUTE, trade.number
-            if bar is not None and minute - bar.timestamp > SILENCE:
-                raise ValueError("it is more than a month after the line before: take the klines")
-            if bar is not None and minute < bar.timestamp:
-                raise ValueError("it is of an earlier minute than the line before: take the klines")
-            if minute + MINUTE > now:
-                raise ValueError("its minute is not over yet")
-        while bar is not None and bar.timestamp < minute:
-            yield bar
-            bar = empty(bar.timestamp + MINUTE, bar.close)
-        bar = traded(bar, trade)
-    if bar is not None:
-        yield bar
-
-
-def _trade(series: Series, fields: list[str]) -> Trade:
-    """Fields: number, price, size, first and last fill, time, whether the buyer was the maker, and one more."""
-    number, first, last = int(fields[0]), int(fields[3]), int(fields[4])
-    price, size, time = _amount(fields[1]), _amount(fields[2]), milliseconds(int(fields[5]))
-    buyer_made = fields[6].lower() == "true"
-    trade = Trade(EXCHANGE, series.instrument, time, time, price, size, number, last - first + 1, buyer_made)
-    if wrong := bounds.trade_fault(trade, bounds.LATEST):
-        raise ValueError(wrong.detail)
-    return trade
-
-
-def _rows(dump: Dump, read: Read, least: int) -> Iterator[tuple[int, list[str]]]:
-    """The file's lines with their numbers, without a header."""
-    done = 0
-    for number, line in enumerate(_lines(dump.path), 1):
-        done += len(line)
-        read(done)
-        with _Line(dump, number):
-            fields = line.decode("ascii").strip().split(",")
-            if len(fields) < least and fields != [""]:
-                raise ValueError(f"{len(fields)} columns, at least {least} are needed")
-        if fields != [""] and not (number == 1 and not fields[0].isdigit()):
-            yield number, fields
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.suffix != ".zip":
-        with path.open("rb") as plain:
-            yield from plain
-        return
-    with _archive(path) as archive, archive.open(_member(archive, path)) as packed:
-        try:
-            yield from packed
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise BadFile(f"{path.name}: the ZIP is damaged: {error}") from None
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
+async def _pair(path: Path, name: _Name, pairs: Pairs) -> Instrument:
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        return await pairs.of(name.symbol)
+    except BadFile as error:
         raise BadFile(f"{path.name}: {error}") from None
 
 
-def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if member.filename.endswith(".csv")]
-    if len(members) != 1:
-        raise BadFile(f"{path.name}: one CSV is expected in it, there are {len(members)}")
-    return members[0]
+def _understood(path: Path) -> _Name:
+    if not path.is_file():
+        raise BadFile(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
+    match = NAME.fullmatch(path.name)
+    if match is None:
+        raise BadFile(f"{path.name}: {EXAMPLE}")
+    symbol = match["symbol"].upper()
+    if CONTRACT.fullmatch(symbol) or "futures" in path.parts:
+        raise BadFile(f"{path.name}: these are futures; {SPOT_ONLY}")
+    kind, timeframe = _kind(path, match["kind"])
+    if bare(symbol) != symbol:
+        raise BadFile(f"{path.name}: {EXAMPLE}")
+    return _Name(symbol, kind, timeframe, *_period(path, match["month"], match["day"]))
 
 
-def _amount(text: str) -> Decimal:
-    amount = Decimal(text)
-    if not bounds.is_amount(amount):
-        raise ValueError(f"{bounds.shown(text)!r} is not an amount")
-    return amount
+def _kind(path: Path, word: str) -> tuple[Kind, str]:
+    for kind in (Kind.TRADES, Kind.AGGREGATE_TRADES):
+        if word.lower() == kind.lower():
+            return kind, "1m"
+    if not TIMEFRAME.fullmatch(word):
+        kinds = ", ".join([*Kind][1:])
+        raise BadFile(f"{path.name}: {word} are no candles; there are klines of a timeframe (1m, 1h, …), {kinds}")
+    timeframe = MONTH.get(word, word)
+    if timeframe == "1s":
+        raise BadFile(f"{path.name}: the shortest candles of Kurs are of a minute: take the file of 1m")
+    if timeframe not in TIMEFRAMES:
+        raise BadFile(f"{path.name}: {timeframe} is not a timeframe of Kurs; there are: {', '.join(TIMEFRAMES)}")
+    return Kind.KLINES, timeframe
 
 
-class _Line:
-    """What is wrong inside is told with the file and the line."""
-
-    def __init__(self, dump: Dump, number: int) -> None:
-        self._dump, self._number = dump, number
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ValueError | InvalidOperation | OverflowError):
-            reason = "a number cannot be read" if isinstance(error, InvalidOperation) else str(error)
-            raise BadFile(f"{self._dump.path.name}, line {self._number}: {reason}") from None
+def _period(path: Path, month: str, day: str | None) -> tuple[int, int]:
+    try:
+        since = datetime.fromisoformat(f"{month}-{day or '01'}").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadFile(f"{path.name}: there is no such date; {EXAMPLE}") from None
+    until = since + timedelta(days=1) if day else (since + timedelta(days=31)).replace(day=1)
+    return int(since.timestamp() * 1000), int(until.timestamp() * 1000)

@@ -55,7 +55,10 @@ def command(words: Sequence[str]) -> Command:
 
 
 async def exported(asked: _Asked, deps: Deps) -> int:
-    """Write the candles. The file appears when it is whole. Raises UnknownName, BadRange, BadFile, Misconfigured."""
+    """Write the candles. The file appears when it is whole, and only when there are any.
+
+    Raises UnknownName, BadRange, BadFile, Misconfigured.
+    """
     kept = await deps.store.series()
     exchange, symbol = split(asked.symbol)
     place = find(symbol, asked.exchange or exchange, ((each.exchange, each.instrument) for each in kept))
@@ -77,6 +80,12 @@ async def exported(asked: _Asked, deps: Deps) -> int:
             write(candles)
             count += len(candles)
             meter.at(count, f"{count} candles")
+        if not count:
+            spans = [
+                f"{times.written(start)} to {times.written(end)}" for start, end in ((since, until), (first, last))
+            ]
+            what = f"closed candle of {series.instrument} {series.timeframe}"
+            raise BadRange(f"no {what} opens from {spans[0]}; there are candles from {spans[1]}")
     told = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
     print(f"{asked.file}: {told}")  # noqa: T201  this is the answer
     return 0

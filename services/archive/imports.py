@@ -1,14 +1,19 @@
 """`kurs import FILE…`: candles of Binance's public files go to the writer as the exchange's klines do."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from services.archive import dumps
+from services.archive import dumps, rows
 from services.archive.command import Command
-from services.core.model import Instrument, Kline
+from services.archive.dumps import Dump, Kind
+from services.archive.minutes import Minutes
+from services.archive.pairs import Pairs
+from services.archive.rows import SHOWN, Report
+from services.core.errors import BadFile
+from services.core.model import Bar, Instrument, Kline, Origin, Series
 from services.core.routes import collected
 from services.meter import Meter
 from services.ports import Deps
@@ -20,40 +25,90 @@ LOOK_SECONDS = 0.2
 
 def command(words: Sequence[str]) -> Command:
     """What `kurs import` is to do. Wrong words end the program."""
-    parser = argparse.ArgumentParser("kurs import", description=f"{__doc__} CSV or ZIP, klines or aggTrades.")
+    parser = argparse.ArgumentParser("kurs import", description=f"{__doc__} CSV or ZIP, klines, aggTrades or trades.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="BTCUSDT-1m-2024-01.zip and such")
-    return Command(partial(imported, parser.parse_args(words).files), publishes=True)
+    parser.add_argument(
+        "--symbol",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="BASE-QUOTE",
+        help="the pair of a symbol that may be split in two ways: --symbol ADA-EUR",
+    )
+    asked = parser.parse_args(words)
+    return Command(partial(imported, asked.files, asked.symbol), publishes=True)
 
 
-async def imported(files: Sequence[Path], deps: Deps) -> int:
-    """Read the files and hand their candles over, then wait until the writer has taken them. Raises BadFile."""
-    named = [dumps.named(path, _known(deps)) for path in files]  # all of them before the first is read
-    for dump in named:
-        count = await _handed_over(deps, dump)
-        print(f"{dump.path.name}: {count} candles of {dump.series.instrument} {dump.series.timeframe}")  # noqa: T201
-    await _taken(deps)
+async def imported(files: Sequence[Path], stated: Sequence[Instrument], deps: Deps) -> int:
+    """Hand the candles of files over, file by file; each is reported once the writer has taken what it holds.
+
+    Answers 1 when something was left out. Raises BadFile, before anything is read, for a name that says too little.
+    """
+    exchange = next((each for each in deps.exchanges if each.name == dumps.EXCHANGE), None)
+    found = await dumps.named(files, Pairs(exchange, stated, await _known(deps)))
+    minutes, left_out = dict[tuple[Series, Kind], Minutes](), 0
+    for dump, following in zip(found, (*found[1:], None), strict=True):
+        series = dump.series, dump.kind
+        made = minutes.setdefault(series, Minutes())
+        ends = following is None or (following.series, following.kind) != series
+        left_out += await _imported(deps, dump, made, ends)
     print(f"into the {deps.hub.market} market")  # noqa: T201
-    return 0
+    return int(left_out > 0)
 
 
-def _known(deps: Deps) -> Sequence[Instrument]:
+async def _imported(deps: Deps, dump: Dump, minutes: Minutes, ends: bool) -> int:
+    """One file; answers how much of it was left out."""
+    report, count, trouble = Report(), 0, ""
+    try:
+        with Meter(dump.path.name, rows.size(dump.path)) as meter:
+            for batch in _batches(_klines(dump, minutes, report, deps.clock.now(), ends)):
+                await deps.bus.publish(*batch)
+                count += len(batch)
+                meter.at(report.read, f"{count} candles")
+    except BadFile as error:
+        trouble = str(error)
+        report.add(trouble)
+    await _taken(deps)
+    told = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
+    if report.count:
+        told += f", {report.count} left out:" if not trouble else ", the rest left out:"
+    print(f"{dump.path.name}: {told}")  # noqa: T201
+    for line in report.lines:
+        print(f"  {line}")  # noqa: T201
+    if report.count > SHOWN:
+        print(f"  and {report.count - SHOWN} more")  # noqa: T201
+    return report.count
+
+
+def _klines(dump: Dump, minutes: Minutes, report: Report, now: int, ends: bool) -> Iterator[Kline]:
+    for bar in _bars(dump, minutes, report, now, ends):
+        yield Kline(dump.series, bar, Origin.IMPORT)
+
+
+def _bars(dump: Dump, minutes: Minutes, report: Report, now: int, ends: bool) -> Iterator[Bar]:
+    if dump.kind is Kind.KLINES:
+        yield from rows.bars(dump, report, now)
+        return
+    yield from minutes.of(dump, report)
+    if ends:
+        yield from minutes.last(report)
+
+
+def _pair(text: str) -> Instrument:
+    try:
+        pair = Instrument.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if pair.contract:
+        raise argparse.ArgumentTypeError(f"{text}: {dumps.SPOT_ONLY}")
+    return pair
+
+
+async def _known(deps: Deps) -> Iterable[Instrument]:
     settings = deps.settings
-    return [*settings.symbols, *collected(dumps.EXCHANGE, settings.directions, settings.assets, settings.symbols)]
-
-
-async def _handed_over(deps: Deps, dump: dumps.Dump) -> int:
-    count = done = 0
-
-    def read(size: int) -> None:
-        nonlocal done
-        done = size
-
-    with Meter(dump.path.name, dump.size) as meter:
-        for batch in _batches(dumps.klines(dump, read, deps.clock.now())):
-            await deps.bus.publish(*batch)
-            count += len(batch)
-            meter.at(done, f"{count} candles")
-    return count
+    yours = [*settings.symbols, *collected(dumps.EXCHANGE, settings.directions, settings.assets, settings.symbols)]
+    kept = [series.instrument for series in await deps.store.series() if series.exchange == dumps.EXCHANGE]
+    return [pair for pair in (*kept, *yours) if not pair.contract]
 
 
 def _batches(klines: Iterator[Kline]) -> Iterator[list[Kline]]:

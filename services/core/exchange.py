@@ -119,6 +119,7 @@ class Exchange(NamedTuple):
     stream: Callable[[Instruments], Stream] | None = None
     listing: Callable[[Instrument], Ask] | None = None
     listing_weight: int = 0
+    lookup: Callable[[str], Ask] | None = None  # which pair a symbol of the exchange's stands for: a Presence says it
     poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[Ask, ...]] | None = None
     poll_seconds: float = 1.0
     missed: Callable[[Instrument, range], Ask] | None = None

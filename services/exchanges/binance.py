@@ -104,6 +104,8 @@ class _PolledQuote(Struct, rename={"s": "symbol", "b": "bidPrice", "a": "askPric
 class _Symbol(Struct):
     symbol: str
     status: str
+    baseAsset: str = ""  # noqa: N815  as on the wire
+    quoteAsset: str = ""  # noqa: N815
 
 
 class _Listing(Struct):
@@ -181,6 +183,18 @@ def listing(instrument: Instrument) -> Ask:
 def _listed(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
     status = next((s.status for s in _listing.decode(body).symbols if s.symbol == symbol(instrument)), "not listed")
     return [Presence(instrument, status == "TRADING", status)]
+
+
+def lookup(symbol: str) -> Ask:
+    """Which pair is it? BTCUSDT does not say where its base ends."""
+    return Ask(f"/api/v3/exchangeInfo?symbol={quote(symbol)}", partial(_looked_up, symbol))
+
+
+def _looked_up(symbol: str, body: bytes, now: int) -> Sequence[Event]:
+    found = [each for each in _listing.decode(body).symbols if each.symbol == symbol and each.baseAsset]
+    return [
+        Presence(Instrument(each.baseAsset, each.quoteAsset), each.status == "TRADING", each.status) for each in found
+    ]
 
 
 def poll(instruments: Instruments, due: Mapping[Instrument, int]) -> tuple[Ask, ...]:
@@ -275,6 +289,7 @@ EXCHANGE = Exchange(
     stream=stream,
     listing=listing,
     listing_weight=LISTING_WEIGHT,
+    lookup=lookup,
     poll=poll,
     missed=missed,
     history=history,

@@ -14,7 +14,7 @@ from services import runtime
 from services.adapters import sql
 from services.archive import COMMANDS
 from services.core.candles import traded
-from services.core.errors import BadFile, KursError, UnknownName
+from services.core.errors import BadFile, BadRange, KursError, UnknownName
 from services.core.model import Candle, Instrument, Origin, Series, Trade
 from services.core.seals import GENESIS, sealed
 from services.core.timeframes import DAY, MINUTE
@@ -23,6 +23,9 @@ from services.settings import Settings
 
 START = 1_704_067_200_000  # 2024-01-01
 HEADER = (
+    "Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,Number of trades,Taker base,Taker quote,Ignore"
+)
+FUTURES_HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 )
 SERIES = Series("binance", Instrument("PEPE", "USDT"), "1m")
@@ -118,7 +121,7 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
     ]
     await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.zip", lines))
     rows = await exported(tmp_path, "PEPEUSDT", "1m")
-    assert [int(each["timestamp"]) for each in rows] == [START + minute * MINUTE for minute in range(120)]
+    assert [int(each["timestamp"]) for each in rows] == [START + minute * MINUTE for minute in range(119)]
     assert [each["kind"] for each in rows[60:64]] == ["empty", "empty", "empty", "traded"]
     for each in (rows[0], rows[59], rows[100]):
         bar = None
@@ -132,52 +135,149 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
         assert found == (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume, Decimal(bar.trades))
 
 
+def trade(number: int, second: float, price: str = "1") -> str:
+    """A line of aggTrades."""
+    return f"{number},{price},1,{number},{number},{START + int(second * 1000)},True,True"
+
+
 @pytest.mark.parametrize(
-    ("name", "lines", "part"),
+    ("name", "part"),
     [
-        ("btc.csv", [row(0)], "the name must be as Binance writes it"),
-        ("PEPEUSDT-1s-2024-01.csv", [row(0)], "the name must be as Binance writes it"),
-        ("PEPEUSDT-7m-2024-01.csv", [row(0)], "7m is not a timeframe"),
-        ("ABCDEF-1m-2024-01.csv", [row(0)], "name the pair in KURS_SYMBOLS"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), "x" + row(1)], "line 2: "),
-        ("PEPEUSDT-1m-2024-01.csv", [HEADER, row(0).replace("1000.00", "NaN")], "line 2: 'NaN' is not an amount"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("0.00000001", "1")], "line 1: a bar whose prices leave its range"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), row(0)], "line 2: it is not later"),
-        ("PEPEUSDT-1h-2024-01.csv", [row(0), row(1)], "line 2: no 1h opens at"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0)[:40]], "columns, at least 9"),
-        ("PEPEUSDT-1m-2024-01.csv", ["é" * 30], "line 1: "),
-        (
-            "PEPEUSDT-aggTrades-2024-01.csv",
-            ["5,1,1,5,5,1704067200000,True,True", "7,1,1,7,7,1704067200000,True,True"],
-            "trade 7 follows 5",
-        ),
-        (
-            "PEPEUSDT-aggTrades-2024-01.csv",
-            ["5,1,1,5,5,1704067260000,True,True", "6,1,1,6,6,1704067200000,True,True"],
-            "line 2: it is of an earlier minute",
-        ),
-        ("PEPEUSDT-aggTrades-2024-01.csv", ["5,1,1,5,5,4102444800000,True,True"], "its minute is not over yet"),
-        ("PEPEUSDT-1m-2100-01.csv", [row(0).replace(str(START), "4102444800000")], "this candle is not over yet"),
+        ("btc.csv", "the name must be as Binance writes it"),
+        ("PEPEUSDT-1m-2024-13.csv", "there is no such date"),
+        ("PEPEUSDT-1s-2024-01.csv", "the shortest candles of Kurs are of a minute"),
+        ("PEPEUSDT-7m-2024-01.csv", "7m is not a timeframe"),
+        ("PEPEUSDT-bookTicker-2024-01.csv", "bookTicker are no candles"),
+        ("BTCUSD_PERP-1m-2024-01.csv", "these are futures"),
+        ("BTCUSDT_240329-1m-2024-01.csv", "these are futures"),
+        ("futures/um/BTCUSDT-1m-2024-01.csv", "these are futures"),
+        ("ABCDEF-1m-2024-01.csv", "could be split anywhere: name its pair, as in --symbol BASE-QUOTE"),
+        ("ADAEUR-1m-2024-01.csv", "ADAEUR may be ADA-EUR or AD-AEUR: say which, for example --symbol ADA-EUR"),
     ],
 )
-async def test_what_is_wrong_with_a_file_is_told_with_its_line(
-    tmp_path: Path, name: str, lines: list[str], part: str
+async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, part: str
 ) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    good = dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)])
     with pytest.raises(BadFile) as told:
-        await kurs(tmp_path, "import", dump(tmp_path, name, lines))
-    assert name in str(told.value)
+        await kurs(tmp_path, "import", good, dump(tmp_path, name, [row(0)]))
     assert part in str(told.value)
+    assert name.rpartition("/")[2] in str(told.value)
+    assert "1 candles" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "count", "part"),
+    [
+        ("PEPEUSDT-1m-2024-01.csv", [row(0), "x" + row(1), row(2)], 2, "line 2: 'x170"),
+        ("PEPEUSDT-1m-2024-01.csv", [HEADER, row(0).replace("1000.00", "NaN"), row(1)], 1, "line 2: 'NaN' is not an"),
+        ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("1000.00", "1e400000000")], 0, "line 1: "),
+        ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("0.00000001", "1")], 0, "line 1: a bar whose prices leave its"),
+        ("PEPEUSDT-1m-2024-01.csv", ["1.70407E+12" + row(0)[13:]], 0, "line 1: a spreadsheet has rounded the time"),
+        ("PEPEUSDT-1m-2024-01.csv", ["Name" + row(0)[13:]], 0, "line 1: 'Name' is not a time"),
+        ("PEPEUSDT-1h-2024-01.csv", [row(0), row(1), row(60)], 2, "line 2: no 1h opens at"),
+        ("PEPEUSDT-1m-2024-01.csv", [row(0), row(1)[:-4]], 1, "line 2: 11 columns, where a row has 12"),
+        ("PEPEUSDT-1m-2024-01.csv", [row(0), "é" * 30, "x" * 9_000, row(1)], 2, "line 2: 1 columns"),
+        ("PEPEUSDT-1m-2024-01.csv", [FUTURES_HEADER, row(0)], 0, "the header is that of a futures file"),
+        ("PEPEUSDT-1m-2100-01.csv", [row(0).replace(str(START), "4102444800000")], 0, "this candle is not over yet"),
+        ("PEPEUSDT-aggTrades-2024-01.csv", [trade(5, 0)[:-5]], 0, "these are the columns of a futures file"),
+        ("PEPEUSDT-aggTrades-2024-01-01.csv", [trade(5, 86_390), trade(6, 86_400)], 1, "is not in the period of the"),
+        (
+            "PEPEUSDT-aggTrades-2024-01.csv",
+            [trade(5, 1), trade(6, 61), trade(8, 121), trade(9, 125), trade(10, 241), trade(11, 301)],
+            3,
+            "line 3: trade 8 follows 6: 2024-01-01T00:01:00Z to 2024-01-01T00:02:00Z are left out",
+        ),
+        (
+            "PEPEUSDT-aggTrades-2024-01.csv",
+            [trade(5, 1), trade(6, 80_000), trade(7, 2), trade(8, 61), trade(9, 121)],
+            1,
+            "line 2: its time, 2024-01-01T22:13:20Z, is later than that of the next trade",
+        ),
+    ],
+)
+async def test_what_is_wrong_is_named_and_left_out_and_all_else_comes_in(  # noqa: PLR0913, PLR0917
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], count: int, part: str
+) -> None:
+    assert await kurs(tmp_path, "import", dump(tmp_path, name, lines)) == 1
+    told = capsys.readouterr().out
+    assert f"{name}: {count} candles of PEPE-USDT" in told
+    assert part in told
+
+
+async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [row(minute) for minute in range(2_000)]
+    good, other = (dump(tmp_path, f"PEPEUSDT-1m-2024-0{month}.csv", lines[:1_000]) for month in (1, 3))
+    cut = dump(tmp_path, "PEPEUSDT-1m-2024-02.zip", lines)
+    packed = cut.read_bytes()
+    cut.write_bytes(packed[:200] + b"no zip" + packed[206:])
+    (tmp_path / "PEPEUSDT-1m-2024-04.zip").write_bytes(b"PK no zip")
+    assert await kurs(tmp_path, "import", good, cut, other, tmp_path / "PEPEUSDT-1m-2024-04.zip") == 1
+    told = capsys.readouterr().out
+    assert "PEPEUSDT-1m-2024-02.zip: 0 candles of PEPE-USDT 1m, the rest left out:\n  it cannot be read" in told
+    assert "PEPEUSDT-1m-2024-04.zip: 0 candles of PEPE-USDT 1m, the rest left out:\n  it cannot be read" in told
+    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1_000
+
+
+async def test_a_truncated_file_of_trades_leaves_its_last_minute_out_and_the_next_file_completes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second day goes on with the next trade, the third one does not."""
+    first = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.csv", [trade(5, 80_000), trade(6, 80_061)])
+    second = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-02.csv", [trade(7, 86_520), trade(8, 86_581)])
+    third = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-03.csv", [trade(20, 172_800), trade(21, 2 * 86_400 + 86_399)])
+    assert await kurs(tmp_path, "import", first) == 1
+    assert "2024-01-01T22:14:00Z, the minute of the last trade: only the next file's" in capsys.readouterr().out
+    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1
+    assert await kurs(tmp_path, "import", second, third, first) == 1
+    told = capsys.readouterr().out
+    assert (
+        "PEPEUSDT-aggTrades-2024-01-03.csv: 1440 candles of PEPE-USDT 1m, 1 left out:\n  2024-01-02T00:03:00Z" in told
+    )
+    openings = [int(each["timestamp"]) for each in await exported(tmp_path, "PEPEUSDT", "1m")]
+    whole = [START // MINUTE + minute for minute in (*range(1_333, 1_443), *range(2_880, 4_320))]
+    assert [opening // MINUTE for opening in openings] == whole
+
+
+async def test_trades_are_one_fill_each(tmp_path: Path) -> None:
+    lines = [f"{n},2.5,2,5.0,{(START + n * 1000) * 1000},True,True" for n in range(60, 181)]
+    assert (
+        await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-trades-2024-01-01.csv", ["id,price", *lines][1:])) == 1
+    )
+    rows = await exported(tmp_path, "PEPEUSDT", "1m")
+    assert [(each["trades"], each["volume"], each["quote_volume"]) for each in rows] == [("60", "120", "300.0")] * 2
+
+
+async def test_names_are_split_as_the_user_or_an_earlier_import_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, name, pair in (
+        (("--symbol", "ADA-EUR"), "ADAEUR-1m-2024-01.csv", "ADA-EUR"),
+        ((), "ADAEUR-1m-2024-01.csv", "ADA-EUR"),
+        ((), "BTCRLUSD-1m-2024-01.csv", "BTC-RLUSD"),
+        ((), "币安人生USDT-1m-2024-01.csv", "币安人生-USDT"),
+    ):
+        assert await kurs(tmp_path, "import", *words, dump(tmp_path, name, [row(0)])) == 0
+        assert f"1 candles of {pair} 1m\n" in capsys.readouterr().out
+    assert len(await exported(tmp_path, "币安人生USDT", "1m")) == 1
+
+
+async def test_an_export_without_candles_says_what_there_is_and_leaves_no_file(tmp_path: Path) -> None:
+    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0), row(2)]))
+    for since, until in (("2023-01-01", "2023-02-01"), ("2024-01-01T00:01:00Z", "2024-01-01T00:01:30Z")):
+        with pytest.raises(BadRange, match=r"there are candles from 2024-01-01T00:00:00Z to 2024-01-01T00:02:00Z"):
+            await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no.csv", "--from", since, "--to", until)
+    assert not (tmp_path / "no.csv").exists()
+    assert left_over(tmp_path) == []
 
 
 async def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None:
     good = dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)])
-    (tmp_path / "PEPEUSDT-1m-2024-02.zip").write_bytes(b"PK no zip")
     with pytest.raises(BadFile, match="no such file"):
         await kurs(tmp_path, "import", good, tmp_path / "PEPEUSDT-1m-2024-03.zip")
     with pytest.raises(UnknownName, match="symbol 'PEPEUSDT' does not exist"):
         await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.csv")
-    with pytest.raises(BadFile, match=r"2024-02\.zip"):
-        await kurs(tmp_path, "import", tmp_path / "PEPEUSDT-1m-2024-02.zip")
 
 
 async def test_a_failed_export_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-export KURS_PORT := $(or $(PORT),$(KURS_PORT))
 
 run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one process
 	@$(BIN)/python -m services

@@ -72,7 +72,13 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="What one process keeps")
     host: str = Field("127.0.0.1", description="The address to listen on")
-    port: int | None = Field(None, ge=0, le=65535, description="The port; empty: 8000, or the next free one")
+    port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("KURS_PORT", "PORT"),
+        description="The port, where only PORT is set that one; empty: 8000, or the next free one",
+    )
     log_levels: Annotated[dict[str, Level], NoDecode] = Field(
         {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
     )
@@ -174,10 +180,16 @@ class Settings(BaseSettings):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = _url(origin)
-            if origin != "*" and (not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}"):
+            if origin == "*":
+                continue
+            if not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
                 raise ValueError(
                     f"{origin!r} is no origin: write https://page.example, with no path and no / at its end"
                 )
+            if "*" in origin:
+                raise ValueError(f"{origin!r} matches no page: name each origin, or write * alone for all")
+            if origin != (sent := _as_sent(parts)):
+                raise ValueError(f"{origin!r} is never what a browser sends: write {sent}")
         return value
 
     @field_validator("log_levels")
@@ -246,6 +258,15 @@ class Settings(BaseSettings):
         named = {**told(dotenv_settings), **told(env_settings)}
         refuse_misspelt(named, settings_cls)
         return init_settings, SecretFiles(settings_cls, named), env_settings, dotenv_settings
+
+
+def _as_sent(parts: SplitResult) -> str:
+    """An origin as browsers send it: in lower case, without a port that is the scheme's own, a host's name in ASCII."""
+    host = (
+        (parts.hostname or "").encode("idna").decode() if ":" not in (parts.hostname or "") else f"[{parts.hostname}]"
+    )
+    port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def load(**changes: Any) -> Settings:

@@ -12,9 +12,16 @@ EXPOSED = (  # what a page's script may read
     "Kurs-Market",
     "Kurs-As-Of",
     "Kurs-Missing",
+    "Kurs-Exchange",
     "RateLimit",
     "RateLimit-Policy",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Cache-Status",  # nginx's
 )
+# What a page's script may send beside what needs no leave: event streams over `fetch` send the second and third.
+SENT = ("If-None-Match", "Last-Event-ID", "Cache-Control", "Pragma", "X-Request-ID", "X-Requested-With")
 
 
 class Pages:
@@ -37,7 +44,7 @@ class Pages:
             app,
             allow_origins=self._origins,
             allow_methods=["GET", "HEAD", "OPTIONS"],
-            allow_headers=["If-None-Match", "X-Request-ID"],
+            allow_headers=SENT,
             max_age=600,
         )
 

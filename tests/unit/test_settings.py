@@ -75,6 +75,19 @@ def test_who_has_the_right_name_too_may_have_one_that_is_nearly_it(monkeypatch: 
     assert load().log_level == "DEBUG"
 
 
+@pytest.mark.parametrize(("ours", "port"), [("9001", 9001), ("", 9002)])
+def test_the_port_may_come_from_the_platform(monkeypatch: pytest.MonkeyPatch, ours: str, port: int) -> None:
+    monkeypatch.setenv("KURS_PORT", ours)
+    monkeypatch.setenv("PORT", "9002")
+    assert load().port == port
+
+
+@pytest.mark.parametrize("origin", ["*", "http://localhost:5173", "https://page.example:8443", "http://[::1]:3000"])
+def test_origins_as_browsers_send_them_are_taken(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    monkeypatch.setenv("CORS_ALLOWED_ORIGINS", origin)
+    assert load().cors_allowed_origins == (origin,)
+
+
 def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_LOG_LEVELS", "collector.session=debug, pricer=WARNING")
     assert load().log_levels == {"collector.session": "DEBUG", "pricer": "WARNING"}
@@ -99,6 +112,11 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_COINGECKO_KEY_FILE", sys.executable, "not a text"),
         ("CORS_ALLOWED_ORIGINS", "https://page.example/", "no / at its end"),
         ("CORS_ALLOWED_ORIGINS", "localhost:5173", "no origin"),
+        ("CORS_ALLOWED_ORIGINS", "https://*.page.example", "name each origin"),
+        ("CORS_ALLOWED_ORIGINS", "https://page.example:443", "write https://page.example"),
+        ("CORS_ALLOWED_ORIGINS", "http://page.example:80", "write http://page.example"),
+        ("CORS_ALLOWED_ORIGINS", "https://Page.example", "write https://page.example"),
+        ("CORS_ALLOWED_ORIGINS", "https://bücher.example", "write https://xn--bcher-kva.example"),
         ("KURS_LOG_LEVELS", "colector=DEBUG", "there are adapters"),
         ("KURS_LOG_LEVELS", "collector=LOUD", "DEBUG"),
         ("KURS_SIMULATOR_URL", "simulator:8000", "http://"),

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     symbols: Annotated[tuple[Instrument, ...], NoDecode] = Field(
         (Instrument("BTC", "USDT"), Instrument("ETH", "USDT")),
-        description="Pairs collected beside those that the directions need",
+        description="Pairs collected beside those that the directions need; BTC-USD-PERPETUAL: a contract, of Deribit",
     )
     history_bars: int = Field(
         1000, ge=0, le=100_000, description="Closed candles of each timeframe that are loaded; of 1d all there are"

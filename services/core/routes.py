@@ -124,6 +124,7 @@ def _exchanged(anchor: str, quote: str) -> Route:
     return (Hop(REFERENCE, Instrument(anchor, quote)),)
 
 
+CONTRACTS = "deribit"  # the exchange whose futures and perpetuals are collected; of the others it is the spot market
 ROUTES = {"binance": _binance, "deribit": _deribit, REFERENCE: _coingecko}
 
 
@@ -146,7 +147,8 @@ def collected(
     hops = (hop for routes in table(ROUTES, directions, assets).values() for legs in routes.values() for hop in legs)
     needed = {hop.instrument for hop in hops if hop.exchange == exchange}
     if exchange == "binance":
-        needed.update(symbols)
-    if exchange == "deribit":
+        needed.update(symbol for symbol in symbols if not symbol.contract)
+    if exchange == CONTRACTS:
         needed.update(Instrument(s.base, "USD", "PERPETUAL") for s in symbols if s.base in DERIBIT_DOLLAR_INDICES)
+        needed.update(symbol for symbol in symbols if symbol.contract)
     return tuple(sorted(needed))

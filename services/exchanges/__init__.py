@@ -2,7 +2,7 @@
 
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
-from services.core.routes import FIAT, table
+from services.core.routes import CONTRACTS, FIAT, table
 from services.exchanges import binance, coingecko, deribit
 from services.settings import Settings
 
@@ -20,7 +20,10 @@ def chosen(settings: Settings) -> tuple[Exchange, ...]:
 
 
 def refuse_impossible(settings: Settings) -> None:
-    """Directions that no exchange can give, as far as is known before any is asked. Raises Misconfigured."""
+    """What no exchange can give, as far as is known before any is asked. Raises Misconfigured."""
+    for symbol in settings.symbols:
+        if symbol.contract and CONTRACTS not in settings.exchanges:
+            raise Misconfigured(f"KURS_SYMBOLS: {symbol}: only {CONTRACTS} gives contracts; name it in KURS_EXCHANGES")
     ids = coingecko.ids(settings)
     for direction, ways in table(settings.exchanges, settings.directions, settings.assets).items():
         if not ways:

@@ -171,6 +171,14 @@ def test_what_no_exchange_can_give_is_refused(
         understood([], load())
 
 
+def test_a_contract_needs_the_exchange_that_has_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURS_SYMBOLS", "BTC-USDT,BTC-USD-PERPETUAL")
+    understood([], load())
+    monkeypatch.setenv("KURS_EXCHANGES", "binance,coingecko")
+    with pytest.raises(Misconfigured, match=r"KURS_SYMBOLS: BTC-USD-PERPETUAL: only deribit"):
+        understood([], load())
+
+
 def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_DIRECTIONS", "SHIB-USD,BTC-PEPE")
     monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe")

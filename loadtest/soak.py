@@ -95,11 +95,11 @@ class Questions:
 
     def analysis(self) -> str:
         """An analysis."""
-        return f"/api/analysis?{urlencode(self._series() | {'n': self.number()})}"
+        return f"/api/analysis?{urlencode(self._series() | {'_': self.number()})}"
 
     def coverage(self) -> str:
         """What is missing."""
-        return f"/api/candles/coverage?{urlencode(self._series() | {'n': self.number()})}"
+        return f"/api/candles/coverage?{urlencode(self._series() | {'_': self.number()})}"
 
     def history(self) -> str:
         """What was told, from any place on."""

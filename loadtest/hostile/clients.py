@@ -214,7 +214,7 @@ async def dear_questions(connection: Connection, chance: Random) -> None:
         f"/api/chart-data?symbol={unknown}&timeframe=1m",
         f"/api/chart-data?symbol=BTCUSDT&timeframe={name}&from={since}&limit=1000&fill=null",
         f"/api/indicators?symbol=BTCUSDT&timeframe={name}&indicators={periods}&limit=1000",
-        f"/api/analysis?symbol=BTCUSDT&timeframe={name}&at={since}",
+        f"/api/analysis?symbol=BTCUSDT&timeframe={name}&_={since}",
         f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={since // 1000}&countback={chance.randint(1, 10**6)}",
     ):
         await connection.get(path)

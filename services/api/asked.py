@@ -1,14 +1,20 @@
 """What a request for courses asks for, read from its query string."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
 from urllib.parse import parse_qs
+
+from pydantic import BaseModel
 
 from services.core.errors import BadRequest, UnknownName, unknown_name
 from services.core.model import Instrument
 from services.settings import Settings
 
 LONGEST_QUERY = 2_000
+PARAMETERS = ("direction", "base", "quote", "exchanger")
+FREE = "_"  # what some clients add so that no cache answers
 
 
 class Asked(NamedTuple):
@@ -18,14 +24,18 @@ class Asked(NamedTuple):
     exchanges: tuple[str, ...]
     everything: bool
     unknown: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
-def understood(query: bytes, settings: Settings, strict: bool) -> Asked:
+def understood(query: bytes, settings: Settings, version: int) -> Asked:
     """The query's `direction`, `base`, `quote` and `exchanger`, each a comma list. Raises BadRequest, UnknownName.
 
-    With `strict`, an unknown direction is an error; else it is among `unknown`.
+    In version 1 an unknown direction is an error, and an unknown parameter is among `ignored`. In version 2 the
+    parameter is an error, and the direction is among `unknown`.
     """
-    words = words_of(query)
+    strict, words = version == 1, words_of(query)
+    if not strict:
+        refuse_unknown(words, PARAMETERS)
     existing = {str(direction): direction for direction in settings.directions}
     named = [word.upper() for word in words.get("direction", ())]
     unknown = tuple(name for name in named if name not in existing)
@@ -40,11 +50,33 @@ def understood(query: bytes, settings: Settings, strict: bool) -> Asked:
         raise UnknownName("no direction is all of what was asked: direction, base and quote exclude one another")
     wanted = _known("exchanger", [word.lower() for word in words.get("exchanger", ())], settings.exchanges)
     order = tuple(name for name in settings.exchanges if not wanted or name in wanted)
-    return Asked(tuple(directions), order, not named, unknown)
+    ignored = tuple(name for name in words if name not in PARAMETERS and name != FREE)
+    return Asked(tuple(directions), order, not named, unknown, ignored)
+
+
+def asked_of(query: bytes, question: type[BaseModel]) -> dict[str, list[str]]:
+    """The query's parameters, all of which are the question's. Raises BadRequest."""
+    words = words_of(query)
+    refuse_unknown(words, _names(question))
+    return words
+
+
+def refuse_unknown(words: Mapping[str, object], known: Collection[str]) -> None:
+    """What is passed over in silence is a filter that its client believes in. Raises BadRequest."""
+    for name in words:
+        if name not in known and name != FREE:
+            near = get_close_matches(name[:40], known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise BadRequest(f"there is no parameter {name[:40]!r}; {hint}there are: {', '.join(known)}")
+
+
+@cache
+def _names(question: type[BaseModel]) -> Sequence[str]:
+    return [field.alias or name for name, field in question.model_fields.items()]
 
 
 def words_of(query: bytes) -> dict[str, list[str]]:
-    """The query's parameters, each a comma list that may be repeated, without doubles."""
+    """The query's parameters, each a comma list that may be repeated, without doubles. Raises BadRequest."""
     if len(query) > LONGEST_QUERY:
         raise BadRequest(f"the query string is {len(query)} bytes long, at most {LONGEST_QUERY} are read")
     try:

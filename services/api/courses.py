@@ -1,5 +1,6 @@
 """Current rates: `/v1/courses`, frozen in shape, and `/v2/courses`, which says where each number comes from."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from services.web import Answer, Kept, Shelf
 CACHED = 512  # answers kept, each for another question
 REBUILD_MS = 50  # an answer is made anew at most this often
 AGAIN_MS = 900  # and at least so often, should nothing change: its ages do, and our wall clock may have been set
+NO_NAME = re.compile(r"[^A-Za-z0-9_.\[\]-]")  # what of a parameter's name a header does not repeat
 CACHE_CONTROL = b"public, max-age=1, stale-while-revalidate=5"
 
 
@@ -45,14 +47,14 @@ class Courses:
         return ready.kept.answer(headers)
 
     def _build(self, query: bytes, now: int) -> _Ready:
-        asked = understood(query, self._deps.settings, strict=self._version == 1)
+        asked = understood(query, self._deps.settings, self._version)
         rates, partial = self._hub.rates, asked.everything or self._version > 1
         try:
             chosen = select(self._hub, asked.directions, asked.exchanges, now, partial)
         except NothingFresh as nothing:
             raise _with_last_known(nothing, rates, asked, now) from None
         by = self._deps.clock.now() - now  # what makes wall times of monotonic ones
-        kept = Kept(self._body(chosen, asked, now, by), _headers(chosen, now, by))
+        kept = Kept(self._body(chosen, asked, now, by), _headers(chosen, asked, now, by))
         return _Ready(self._hub.version, now, min(chosen.expires, now + AGAIN_MS), kept)
 
     def _body(self, chosen: Pick, asked: Asked, now: int, by: int) -> bytes:
@@ -71,7 +73,7 @@ def v1(chosen: Pick) -> bytes:
     return f'{{"exchanger":"{chosen.exchange}","courses":[{rows}]}}'.encode()
 
 
-def _headers(chosen: Pick, now: int, by: int) -> list[tuple[bytes, bytes]]:
+def _headers(chosen: Pick, asked: Asked, now: int, by: int) -> list[tuple[bytes, bytes]]:
     oldest = min(leg.confirmed for offer in chosen.offers.values() for leg in offer.legs if leg.own)
     headers = [
         (b"content-type", b"application/json"),
@@ -81,6 +83,8 @@ def _headers(chosen: Pick, now: int, by: int) -> list[tuple[bytes, bytes]]:
     ]
     if chosen.missing:
         headers.append((b"kurs-missing", ",".join(map(str, chosen.missing)).encode()))
+    if asked.ignored:
+        headers.append((b"kurs-ignored", ",".join(NO_NAME.sub("", name)[:40] for name in asked.ignored)[:200].encode()))
     return headers
 
 

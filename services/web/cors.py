@@ -12,6 +12,7 @@ EXPOSED = (  # what a page's script may read
     "Kurs-Market",
     "Kurs-As-Of",
     "Kurs-Missing",
+    "Kurs-Ignored",
     "Kurs-Exchange",
     "RateLimit",
     "RateLimit-Policy",

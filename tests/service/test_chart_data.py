@@ -113,6 +113,8 @@ async def test_times_and_names_in_every_spelling(world: World, words: str) -> No
         ("symbol=BTCUSDT&timeframe=1m&limit=-1", 400, "'-1' is not a whole number"),
         ("symbol=BTCUSDT&timeframe=1m&limit=" + "9" * 500, 422, "is not from 1 to 1000"),
         ("symbol=BTCUSDT&timeframe=1m&from=yesterday", 400, "'yesterday' is not a time"),
+        ("symbol=BTCUSDT&interval=1m", 400, "there is no parameter 'interval'; there are: from, to, exchange, symbol"),
+        ("symbol=BTCUSDT&timeframe=1m&form=0", 400, "did you mean from?"),
         ("symbol=BTCUSDT&timeframe=1m&from=%00&to=1e99", 400, "is not a time"),
         ("symbol=BTCUSDT&timeframe=1m&from=" + "9" * 16, 422, "in the future"),
         ("symbol=BTCUSDT&timeframe=1M&from=0001-01-01T00:00:00%2B14:00", 400, "is before 1970"),
@@ -226,7 +228,7 @@ async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: W
         await world.keep(revised)
 
         async def everyone_knows() -> bool:
-            found = [await replica.candles(f"{url}&x={replica is first}") for replica in (first, second)]
+            found = [await replica.candles(f"{url}&_={replica is first}") for replica in (first, second)]
             found.append(await first.candles(url))
             return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 

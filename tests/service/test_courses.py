@@ -262,6 +262,20 @@ async def test_errors_of_the_framework_are_problems_too(world: World) -> None:
         assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
+async def test_a_parameter_that_is_not_known_is_told(world: World) -> None:
+    for query, ignored in (
+        ("directions=BTC-USD&_=17", "directions"),
+        ("direction[]=BTC-USD", "direction[]"),
+        ("direction=BTC-USD&exchange=deribit&x%0d%0ay=1", "exchange,xy"),
+    ):
+        answer = await world.get(f"/v1/courses?{query}")
+        assert (answer.status_code, answer.headers["kurs-ignored"]) == (200, ignored)
+    assert "kurs-ignored" not in (await world.get("/v1/courses?direction=BTC-USD&_=17")).headers
+    refused = await world.get("/v2/courses?exchange=deribit")
+    assert refused.status_code == 400
+    assert "no parameter 'exchange'; did you mean exchanger? there are: direction, base" in refused.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/nowhere"])
 async def test_configured_pages_may_read_it_and_others_may_not(world: World, path: str) -> None:
     allowed = await world.get(path, origin="http://localhost:5173")

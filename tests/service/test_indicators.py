@@ -225,7 +225,7 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
 
         async def everyone_knows() -> bool:
             found = [await asked(replica, url) for replica in (first, second)]
-            found += [await asked(replica, f"{url}&x=1") for replica in (first, second)]
+            found += [await asked(replica, f"{url}&_=1") for replica in (first, second)]
             return all(body != before for body in found)
 
         await until(everyone_knows)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from services.api.analysis.newest import Newest
+from services.api.analysis.schemas import AnalysisQuestion, MultiQuestion
 from services.api.candles import asked
 from services.api.candles.answers import headers
 from services.api.candles.listing import Listing
@@ -23,6 +24,12 @@ from services.web import Kept
 _encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
 
 
+class _Addressed(MultiQuestion):
+    """With what the path says."""
+
+    symbol: str
+
+
 class Answers:
     """Answers from the newest analyses."""
 
@@ -31,14 +38,14 @@ class Answers:
 
     async def one(self, query: bytes) -> Kept:
         """The answer of `/api/analysis` to a query string. Raises KursError."""
-        words = asked.words(query)
+        words = asked.words(query, AnalysisQuestion)
         symbol = await self._listing.find(asked.one(words, "symbol", "BTCUSDT"), asked.one(words, "exchange"))
         found = await self._newest.analysis(symbol.series(asked.timeframe(words).name))
         return _kept(symbol.exchange, _whole(found, await self._loading(found)))
 
     async def multi(self, query: bytes) -> Kept:
         """The answer of `/api/analysis/{symbol}/multi`; the query holds the symbol too. Raises KursError."""
-        words = asked.words(query)
+        words = asked.words(query, _Addressed)
         names = words.get("timeframes", ()) or DEFAULT
         for name in names:
             if name not in TIMEFRAMES:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from services.api.asked import words_of
+from pydantic import BaseModel
+
+from services.api.asked import asked_of, words_of
 from services.core import times
 from services.core.errors import BadRange, BadRequest, unknown_name
 from services.core.timeframes import TIMEFRAMES, Timeframe
@@ -21,9 +23,9 @@ class Period(NamedTuple):
     limit: int | None = None
 
 
-def words(query: bytes) -> Words:
-    """The query's parameters. Raises BadRequest."""
-    return words_of(query)
+def words(query: bytes, question: type[BaseModel] | None = None) -> Words:
+    """The query's parameters, which are the question's. Raises BadRequest."""
+    return asked_of(query, question) if question else words_of(query)
 
 
 def one(asked: Words, name: str, example: str = "") -> str:

@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import NamedTuple
 
-from services.api.candles import asked, rows
+from services.api.candles import asked, rows, schemas
 from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages, settled
@@ -45,7 +45,7 @@ class Charts:
         return Ready(series, since, period.until, lasts, Kept(body, headers(series.exchange, closed), packs=True))
 
     async def _understood(self, query: bytes, now: int) -> _Question:
-        words = asked.words(query)
+        words = asked.words(query, schemas.ChartQuestion)
         symbol, timeframe = asked.one(words, "symbol", "BTCUSDT"), asked.timeframe(words)
         series = await self._listing.series(symbol, asked.one(words, "exchange"), timeframe.name)
         return _Question(series, timeframe, asked.period(words, now), asked.fill(words))

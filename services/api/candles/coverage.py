@@ -45,7 +45,7 @@ class Ledger:
 
     async def coverage(self, query: bytes) -> Kept:
         """The answer to a query string. Raises KursError."""
-        now, words = self._now(), asked.words(query)
+        now, words = self._now(), asked.words(query, schemas.CoverageQuestion)
         selected, period = await self._selected(words), asked.period(words, now)
         async with self._one:
             if period.since is None and self._monotonic() - self._read >= FIRSTS_MS:

@@ -12,6 +12,7 @@ from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
 from services.api.candles.listing import Listing
 from services.api.indicators.history import MONTH, History, Past
 from services.api.indicators.lines import Line
+from services.api.indicators.schemas import IndicatorsQuestion
 from services.api.indicators.work import Marks, Work
 from services.api.loading import Backfill, Loading
 from services.core import indicators
@@ -67,7 +68,7 @@ class Readings:
         return Ready(series, since, question.until, lasts, kept)
 
     async def _understood(self, query: bytes, now: int) -> _Question:
-        words = candles_asked.words(query)
+        words = candles_asked.words(query, IndicatorsQuestion)
         symbol = await self._listing.find(
             candles_asked.one(words, "symbol", "BTCUSDT"), candles_asked.one(words, "exchange")
         )

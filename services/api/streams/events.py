@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from services.api.asked import words_of
+from services.api.asked import asked_of
 from services.api.streams import cursor
 from services.api.streams.channels import Channels, interval
 from services.api.streams.client import Client
 from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
 from services.api.streams.frames import chunk
+from services.api.streams.schemas import StreamQuestion
 from services.api.streams.words import EVENTS
 from services.core.errors import BadRequest
 from services.web import Headers
@@ -34,7 +35,7 @@ class Streams:
         """One client, from its coming to its going. Raises KursError before anything is sent."""
         if scope["type"] != "http":
             raise BadRequest(f"{scope['path']} tells server-sent events: open WebSockets at /ws/chart-data")
-        words = words_of(scope["query_string"])
+        words = asked_of(scope["query_string"], StreamQuestion)
         channels = await self._channels.all(words.get("channels", ()))
         seconds = timer(words)
         last = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.api.asked import words_of
+from services.api.asked import asked_of
 from services.api.candles.asked import MOST, one, whole
 from services.api.streams import cursor
 from services.api.streams.channels import Channel, Channels
+from services.api.streams.schemas import HistoryQuestion
 from services.core.errors import BadRange
 from services.core.journal import Entry
 from services.core.markets import Market
@@ -41,7 +42,7 @@ class History:
 
     async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
         """The events. Raises KursError."""
-        words = words_of(query)
+        words = asked_of(query, HistoryQuestion)
         channels = await self._channels.all(words.get("channels", ()))
         after = cursor.parsed(cursor.asked(query), channels, self._market)
         count = sum(len(channel.logs) for channel in channels)

@@ -155,7 +155,7 @@ def memory_alarm(scene: Scene, _target: str) -> Iterator[None]:
 @contextmanager
 def disk_alarm(scene: Scene, _target: str) -> Iterator[None]:
     """RabbitMQ has no disk left: who publishes is blocked."""
-    scene.rabbit.control("set_disk_free_limit", "1000TB")
+    scene.rabbit.control("set_disk_free_limit", "1000000GB")
     yield
     scene.rabbit.control("set_disk_free_limit", "50MB")
 

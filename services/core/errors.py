@@ -65,6 +65,10 @@ class Overloaded(KursError):
     """This replica does as much as it can."""
 
 
+class Abandoned(KursError):
+    """Nobody waits for the answer any more."""
+
+
 class QuotaExceeded(KursError):
     """Too many requests."""
 

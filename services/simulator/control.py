@@ -12,6 +12,7 @@ from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIE
 from services.simulator.market.quotes import quote
 from services.simulator.service import Simulation, simulation
 
+LAST = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
 router = APIRouter(prefix="/simulator", tags=["simulator"])
 
 INSTRUMENTS = {
@@ -82,7 +83,7 @@ async def ledger(
 
 
 @router.get("/market", summary="The market behind all exchanges", operation_id="readMarket")
-async def market(request: Request, at: Annotated[int | None, Query(ge=0)] = None) -> Response:
+async def market(request: Request, at: Annotated[int | None, Query(ge=0, le=LAST)] = None) -> Response:
     """Each asset's underlying price in USD, and each listing's last trade and quote; now, or at a time in ms."""
     sim = simulation(request)
     return _json(await asyncio.to_thread(_market, sim, sim.now() if at is None else at))

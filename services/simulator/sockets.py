@@ -13,6 +13,7 @@ from services.simulator.rest import LINGER_SECONDS, Refusals, client, refusal, r
 from services.simulator.service import Simulation, simulation
 
 LOOK_SECONDS = 0.05
+LONGEST_MS = 10_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
 
 
 class Session(Protocol):
@@ -72,7 +73,7 @@ async def _feed(line: Line, session: Session) -> None:
     while not line.closed:
         await line.simulation.clock.sleep(LOOK_SECONDS)
         now = line.simulation.now()
-        await line.push(*session.frames(since, now))
+        await line.push(*session.frames(max(since, now - LONGEST_MS), now))
         await session.look(now)
         since = now
         if line.ends is not None and now >= line.ends:

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,10 +22,12 @@ from services.web.cors import Pages
 from services.web.metrics import Requests
 from services.web.problems import problem, unreadable
 from services.web.site import Answer, Headers, Site, Stream
+from services.web.wire import WIRE
 
 ID_LENGTH = 128
 FREE_PATHS = ("/livez", "/readyz", "/metrics", "/simulator/")  # a supervisor, a collector its played exchange
 AT_ONCE, WAITING = 4, 100  # requests of one client whose answers are being made, and that wait for that
+TURN_SECONDS = 10  # how long one waits
 SLOW_SECONDS = 1.0
 UNCHANGED = HTTPStatus.NOT_MODIFIED
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -38,7 +41,7 @@ class Edge:
         self._app, self._pages, self._requests = pages.before(app), pages, requests
         self._market = hub.market.encode()
         self._fronts, self._quota, self._streams, self._costs = site.fronts, site.quota, site.streams, site.costs
-        self._addresses, self._making = site.addresses, ConcurrencyLimiter(AT_ONCE, WAITING)
+        self._addresses, self._making = site.addresses, ConcurrencyLimiter(AT_ONCE, WAITING, TURN_SECONDS)
         self._logged: dict[int, int] = {}  # by level, the second of its last line
         self._unlogged: Counter[int] = Counter()
         self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
@@ -100,7 +103,7 @@ class Edge:
                 status = await self._streamed(stream, scope, receive, send, [*ours, *page])
                 started = time.perf_counter()  # it was slow for no fault of ours
             elif _costs(scope):
-                async with self._making.slot(self._addresses.of(scope)):
+                async with self._making.slot(self._addresses.of(scope), partial(_gone, scope)):
                     status = await self._routed(scope, receive, send, [*ours, *page])
             else:
                 status = await self._routed(scope, receive, send, [*ours, *page])
@@ -205,6 +208,12 @@ class Edge:
 def _costs(scope: Scope) -> bool:
     """Whether a quota counts it. A preflight is the browser's own question."""
     return scope.get("method") != "OPTIONS" and not scope["path"].startswith(FREE_PATHS)
+
+
+def _gone(scope: Scope) -> bool:
+    """Whether the client has hung up, where that is known."""
+    wire = scope.get("extensions", {}).get(WIRE)
+    return wire is not None and bool(wire.is_closing())
 
 
 def _identifier(ours: Headers) -> str:

@@ -23,6 +23,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.UpgradeRequired: HTTPStatus.UPGRADE_REQUIRED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.Abandoned: HTTPStatus.REQUEST_TIMEOUT,
     errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NothingFresh: HTTPStatus.SERVICE_UNAVAILABLE,

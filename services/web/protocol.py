@@ -29,9 +29,8 @@ from services.web.addresses import customer
 from services.web.connections import PLAIN_CONNECTIONS, surplus
 from services.web.edge import Edge
 from services.web.site import Answer
-from services.web.wire import TOO_MANY, TOO_SLOW
+from services.web.wire import TOO_MANY, TOO_SLOW, WIRE
 
-WIRE = "kurs.wire"  # an extension of the scope: the transport, for those who stream to thousands
 SLICE = 4096  # bytes that are parsed before it is looked at what they came to
 LONGEST_HEAD, LONGEST_BODY = 32 * 1024, 64 * 1024  # as nginx has it
 LONGEST_REST = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
@@ -83,6 +82,7 @@ class Protocol(HttpToolsProtocol):
         self._whole: object = None  # the scope of the newest request that came to its end
         self._counted: object = None  # the scope of the newest one that did not come at once
         self._size = 0  # of what has come of that
+        self._expecting = True  # what comes next has to become a request in time
         self._deadline: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self._unread = Unread()
@@ -133,7 +133,9 @@ class Protocol(HttpToolsProtocol):
         if self._running is None and not self._rest and len(data) <= SLICE:  # a whole request, mostly
             self._feed(data)
             if self._running is None and self.scope is self._whole and not self._deadline:
-                return
+                if self.timeout_keep_alive_task or self.parser is None or self.transport.is_closing():
+                    return
+                self._expecting = True  # nothing but an empty line came
         else:
             self._rest = self._rest + data if self._rest else data
         self._read_on()
@@ -150,7 +152,7 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()  # else nobody would notice that the client goes
         elif self._rest:
             self.flow.pause_reading()
-        if (self.scope is not self._whole) != bool(self._deadline):
+        if self._incomplete() != bool(self._deadline):
             self._watch()
 
     def _feed(self, piece: bytes) -> None:
@@ -181,7 +183,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        self._whole = self.scope
+        self._whole, self._expecting = self.scope, False
         if self.cycle is None or not self.cycle.response_complete:
             super().on_message_complete()
 
@@ -203,8 +205,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
         elif self._answering():
             self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
+        elif self.scope["method"] != "GET" or _has_body(self.headers):
+            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened by GET, without a body")
         else:
-            self._whole, self._rest = self.scope, b""
+            self._whole, self._rest, self._expecting = self.scope, b"", False
             self._stop_timers()
             super().handle_websocket_upgrade()
             self.parser = None  # type: ignore[assignment]  # it knows us: a circle, as at the end of any other connection
@@ -221,7 +225,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer and close, as soon as what came before is answered."""
-        self._whole, self._rest = self.scope, b""
+        self._whole, self._rest, self._expecting = self.scope, b"", False
         if self._answering():
             (self.pipeline[0][0] if self.pipeline else self._running or self.cycle).keep_alive = False
             self.flow.pause_reading()
@@ -238,20 +242,26 @@ class Protocol(HttpToolsProtocol):
         running = self._running
         return running is not None and self._edge is not None and self._edge.is_stream(running.scope)  # type: ignore[arg-type]
 
+    def _incomplete(self) -> bool:
+        """Whether a request is to come: one has begun, none was there yet, or something came that is none."""
+        return self.scope is not self._whole or self._expecting
+
     def _watch(self) -> None:
-        """A request that has begun has to end in time."""
+        """What is to come has to come in time."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
-        if self.scope is not self._whole:
+        if self._incomplete():
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
 
     def _late(self) -> None:
         self._deadline = None
-        if self._answering():
-            self._watch()  # it may have come, but was not read
-        else:
+        if not self._answering():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_SECONDS} s")
+        elif self.cycle.scope is self.scope and self.cycle.more_body and not self.flow.read_paused:
+            self._abort()  # whoever answers waits for its body
+        else:
+            self._watch()  # it may have come, but was not read
 
     def _stop_timers(self) -> None:
         self._unread.end()
@@ -288,10 +298,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._rest = b""  # was read, but is not to be parsed yet
         self._is_cut = False
         self._unread = Unread()
+        self._opening: TimerHandle
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """The handshake has to come to its end."""
+        super().connection_made(transport)
+        self._opening = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._unread.end()
+        self._opening.cancel()
         self._rest = b""
         super().connection_lost(exc)
         self.conn.parser.close()  # it knows its connection: a circle
@@ -353,6 +370,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """A refusal ends a handshake too."""
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            self._opening.cancel()
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
 
@@ -374,6 +393,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
 
 CLOSE = (b"connection", b"close")
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers
+    )
 
 
 def _is_text(data: bytes) -> bool:

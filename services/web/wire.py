@@ -4,6 +4,7 @@ import asyncio
 from os import write as send
 
 TOO_SLOW, TOO_MANY = 4001, 4400  # closing codes of WebSockets: come back below 4400, do not from there on
+WIRE = "kurs.wire"  # an extension of the scope: the transport of the connection
 
 
 class Wire:

@@ -10,16 +10,20 @@ from functools import partial
 import httpx
 import pytest
 import websockets
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from services.core.errors import Overloaded, QuotaExceeded
 from services.web import protocol
 from services.web import quota as quotas
 from services.web.addresses import Addresses
 from services.web.concurrency import ConcurrencyLimiter
+from services.web.cors import Pages
+from services.web.edge import AT_ONCE, Edge
+from services.web.metrics import Requests
 from services.web.protocol import Protocol
 from services.web.quota import PerClient
 from services.web.server import server_config
+from services.web.site import Site
 from tests.live import Replica, client, replica
 from tests.market import served, until
 from tests.replicas import Turning
@@ -254,6 +258,66 @@ async def test_a_request_has_to_come_in_time(here: Replica, monkeypatch: pytest.
     assert b"HTTP/1.1 408 " in answer or b"HTTP/1.1 405 " in answer
 
 
+@pytest.mark.parametrize("before", [b"", request("GET /v1/directions HTTP/1.1")])
+async def test_empty_lines_are_no_request(here: Replica, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.5)
+    async with line(here, before) as (reader, writer), asyncio.timeout(10):
+        while not reader.at_eof():
+            writer.write(b"\r\n")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(65_536), 0.1)
+
+
+async def test_a_body_that_an_application_waits_for_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    heard = list[str]()
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await receive())["type"])
+
+    async with served(app, server_config) as address:
+        assert await exchanged(address, request("POST / HTTP/1.1", Content_Length="10") + b"123") == b""
+        await until(lambda: heard[-1] == "http.disconnect")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Content_Length="30000") + b"abc",
+        request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Transfer_Encoding="chunked") + b"3\r\nabc\r\n",
+        request("POST /ws/chart-data HTTP/1.1", **UPGRADE, Content_Length="3") + b"abc",
+        request("POST /ws/chart-data HTTP/1.1", **UPGRADE),
+    ],
+)
+async def test_a_websocket_is_opened_by_get_without_a_body(here: Replica, sent: bytes) -> None:
+    with suppress(ConnectionError):  # closed over what was sent still
+        assert (await exchanged(here.address, sent)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_who_hung_up_is_not_worked_for() -> None:
+    """Else a client that asks and goes, again and again, keeps itself and its neighbours waiting for minutes."""
+    begun, release = list[str](), asyncio.Event()
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    edge = Edge(app, Site([], {}, {}, frozenset()), World().deps.hub, Pages(()), Requests())
+    async with served(edge, server_config) as address, httpx.AsyncClient() as http:
+        for number in range(20):
+            with suppress(httpx.TimeoutException):
+                await http.get(f"http://{address}/gone/{number}", timeout=0.05)
+        last = asyncio.create_task(http.get(f"http://{address}/last"))
+        await asyncio.sleep(0)
+        release.set()
+        assert (await last).status_code == 200
+    assert begun[-1] == "/last"
+    assert len(begun) == AT_ONCE + 1
+
+
 async def test_the_description_is_written_out_once(here: Replica) -> None:
     async with httpx.AsyncClient() as http:
         first = await http.get(f"http://{here.address}/openapi.json")
@@ -355,11 +419,11 @@ async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatc
 
 
 async def test_what_one_client_waits_for_is_bounded_and_nobody_else_waits() -> None:
-    limiter, going, most = ConcurrencyLimiter(2, 3), 0, 0
+    limiter, going, most = ConcurrencyLimiter(2, 3, 0.2), 0, 0
 
     async def work(name: str, seconds: float) -> None:
         nonlocal going, most
-        async with limiter.slot(name):
+        async with limiter.slot(name, lambda: False):
             going += name == "one"
             most = max(most, going)
             await asyncio.sleep(seconds)
@@ -375,3 +439,10 @@ async def test_what_one_client_waits_for_is_bounded_and_nobody_else_waits() -> N
     await asyncio.gather(*tasks, return_exceptions=True)
     assert most == 2
     await asyncio.gather(*(work("one", 0) for _ in range(5)))
+    tasks = [asyncio.create_task(work("one", 1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="3 requests of yours came before"):
+        await work("one", 0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

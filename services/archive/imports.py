@@ -68,6 +68,8 @@ async def _imported(deps: Deps, dump: Dump, minutes: Minutes, ends: bool) -> int
     except BadFile as error:
         trouble = str(error)
         report.add(trouble)
+    if not count and not report.count:
+        report.add("no row is in it")
     await _taken(deps)
     told = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
     if report.count:

@@ -175,4 +175,5 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             with archive.open(members[0]) as packed:
                 yield packed, members[0].file_size
     except DAMAGED as error:
-        raise BadFile(f"it cannot be read: {error}") from None
+        hint = "; was it loaded to its end?" if path.suffix.lower() == ".zip" else ""
+        raise BadFile(f"it cannot be read: {error}{hint}") from None

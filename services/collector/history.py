@@ -106,7 +106,9 @@ class History:
             if self._changed:
                 self._changed = False
                 before, self._line.history = self._line.history, self._progress()
-                if before and before.missing and not self._line.history.missing:
+                if (
+                    before and before.loading and not self._line.history.loading
+                ):  # series without a first look are listed
                     log.info("%s: all %d candles are there", self._exchange.name, self._line.history.expected)
             await self._line.clock.sleep(REPORT)
 

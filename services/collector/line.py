@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LEAD = 1_000  # trades that are asked for at once, so that the minute in which we begin is whole
 FLOOR = 3_000  # ms; no shorter pause is called silence
 COMPLAINTS = 60_000  # ms between two lines of the log on garbage
+SKEWED = 5_000  # ms for which clocks differ before it is told: a moment in which we were slow looks the same
 LOOK = 0.005  # seconds between two looks at a crowded outbox
 PATIENCE = 0.5  # seconds after which the bus is taken to be stuck
 
@@ -50,6 +51,7 @@ class Line:
         self.history: Progress | None = None
         self._garbage, self._complained = 0, -COMPLAINTS
         self._skewed = False  # whether a warning said that the exchange's clock is not ours
+        self._agreed = self.clock.monotonic()  # when it last was, or nearly so
         self._taken, self._stuck = 0, False  # how often the bus has taken something, and whether it does no more
         self._messages = metrics.MESSAGES.labels(exchange.name)
 
@@ -77,15 +79,18 @@ class Line:
 
     def _report_skew(self, offset: int) -> None:
         metrics.CLOCK_OFFSET.labels(self.exchange.name).set(offset / 1000)
-        if abs(offset) >= (MARGIN / 2 if self._skewed else MARGIN):
-            if not self._skewed:
-                way = "behind" if offset < 0 else "ahead of"
-                text = "%s: its clock is %.1f s %s ours: candles follow its clock; is this machine's clock right?"
-                log.warning(text, self.exchange.name, abs(offset) / 1000, way)
-            self._skewed = True
-        elif self._skewed:
-            self._skewed = False
+        now, differs = self.clock.monotonic(), abs(offset) >= (MARGIN / 2 if self._skewed else MARGIN)
+        if not differs:
+            self._agreed = now
+        if self._skewed and not differs:
             log.info("%s: its clock agrees with ours again", self.exchange.name)
+        elif self._skewed or now - self._agreed < SKEWED:
+            return
+        else:
+            way = "behind" if offset < 0 else "ahead of"
+            text = "%s: its clock is %.1f s %s ours: candles follow its clock; is this machine's clock right?"
+            log.warning(text, self.exchange.name, abs(offset) / 1000, way)
+        self._skewed = differs
 
     def checked(self, events: abc.Sequence[Event], now: int) -> abc.Sequence[Event]:
         """What was said at that monotonic time, without what cannot be so; its times are measured by its own clock."""

@@ -192,6 +192,20 @@ async def test_who_was_away_reads_on_by_number_on_the_socket_and_by_event_stream
         assert (lost["events"], lost["reset"]) == ([], ["candles:BTCUSDT:1m"])
 
 
+async def test_every_block_of_the_event_stream_is_an_event(here: Replica) -> None:
+    """Some clients make an empty event of a comment, or of `retry`, that an empty line follows."""
+    text = ""
+    url = f"{here.http}?channels=btc_usd&timer=0"
+    async with asyncio.timeout(20), httpx.AsyncClient() as http, http.stream("GET", url, timeout=20) as answer:
+        async for piece in answer.aiter_text():
+            text += piece
+            if text.count("\n:") >= 2 and text.endswith("\n\n"):
+                break
+            await here.tell(rate(BTC, str(len(text))))
+    assert text.startswith("retry: 3000\n")
+    assert all("\ndata: " in block for block in text[:-2].split("\n\n"))
+
+
 async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: Replica) -> None:
     await here.tell(candle(0, 100))
     for unknown in (5, 2**53 - 1):

@@ -16,7 +16,7 @@ from services.api.streams.words import EVENTS
 from services.core.errors import BadRequest
 from services.web import Headers
 
-RETRY = b"retry: 3000\n\n"
+RETRY = b"retry: 3000\n"  # a block of its own is an empty event to some clients, and so is a comment: no empty line
 HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),

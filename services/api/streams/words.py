@@ -77,7 +77,7 @@ class Events:
         """A comment."""
         if (second + 1) % COMMENT_SECONDS:
             return b"" if (second + 1) % PULSE_SECONDS else EMPTY_COMMENT
-        return chunk(b": beat\n\n")
+        return chunk(b": beat\n")
 
     def closing(self, slow: bool) -> bytes:
         """A last event, and the end of the answer."""
@@ -105,5 +105,5 @@ def _told(kind: str, words: Mapping[str, object]) -> bytes:
     return chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
 
 
-PULSE, EMPTY_COMMENT = framed(b"", PONG), chunk(b":\n\n")
+PULSE, EMPTY_COMMENT = framed(b"", PONG), chunk(b":\n")
 FRAMES, EVENTS = Frames(), Events()

@@ -84,9 +84,9 @@ async def look_after_dead_letters(deps: Deps, quarantine: Quarantine) -> None:
             async with asyncio.timeout(10 * LOOK_SECONDS):
                 await quarantine.look()
         except (Unavailable, TimeoutError) as error:
-            complaints.say("dead letters wait: %s", error)
+            complaints.say("dead letters are not looked at: %s", error or "the store is slow")
         except Exception as error:  # noqa: BLE001  no reason to end a writer that works
-            complaints.say("dead letters wait: %s", error, exc_info=error)
+            complaints.say("dead letters are not looked at: %s", error, exc_info=error)
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:

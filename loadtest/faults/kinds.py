@@ -2,12 +2,14 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis
@@ -102,7 +104,7 @@ def disk_full(scene: Scene, target: str) -> Iterator[None]:
 @contextmanager
 def read_only(scene: Scene, _target: str) -> Iterator[None]:
     """The database takes no writes."""
-    name = scene.system.database.rpartition("/")[2]
+    name = urlsplit(scene.system.database).path.strip("/")
     leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
     _sql(scene, f"ALTER DATABASE {name} SET default_transaction_read_only = on", leave)
     yield
@@ -112,6 +114,9 @@ def read_only(scene: Scene, _target: str) -> Iterator[None]:
 LOCKED = """DO $$ DECLARE name text; BEGIN
 FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE tablename = 'candles' LOOP
 EXECUTE 'LOCK TABLE ' || name || ' IN ACCESS EXCLUSIVE MODE'; END LOOP; PERFORM pg_sleep(600); END $$"""
+
+HELD = """SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND pid IN
+(SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%') LIMIT 1"""
 
 
 @contextmanager
@@ -123,6 +128,11 @@ def locked(scene: Scene, _target: str) -> Iterator[None]:
         subprocess.Popen(command, stderr=subprocess.DEVNULL) as holder,  # noqa: S603
     ):
         stack.callback(holder.kill)
+        deadline = time.monotonic() + 30
+        while _sql(scene, HELD) != "1":
+            if time.monotonic() > deadline or holder.poll() is not None:
+                raise RuntimeError("nobody got the lock on the candles")
+            time.sleep(0.2)
         yield
         _sql(scene, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%'")
 
@@ -229,12 +239,15 @@ def _free(folder: Path) -> int:
     return state.f_bavail * state.f_frsize
 
 
-def _sql(scene: Scene, *statements: str) -> None:
-    """Run them in another database of the server."""
+def _sql(scene: Scene, *statements: str) -> str:
+    """Run them in another database of the server; answers what the last one gives."""
+    text = ""
     for statement in statements:
-        command = [program("psql"), "-q", _plain(scene.postgres.url), "-c", statement]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        command = [program("psql"), "-qAt", _plain(scene.postgres.url), "-c", statement]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    return text
 
 
 def _plain(url: str) -> str:
-    return url.replace("+asyncpg", "")
+    """What psql takes: it knows neither our driver nor our schema."""
+    return url.replace("+asyncpg", "").partition("?")[0]

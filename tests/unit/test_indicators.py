@@ -139,6 +139,29 @@ def supertrend(all_of: Columns) -> list[Floats]:
 
 
 def psar(all_of: Columns) -> list[Floats]:
+    """TradingView's reference, one candle at a time, from the state of the one before."""
+    stops, state = [np.nan], (False, 0.0, 0.0, 0.0)
+    for place in range(1, len(all_of.time)):
+        high, low, close = (column[: place + 1][-3:].tolist() for column in (all_of.high, all_of.low, all_of.close))
+        rising, stop, extreme, share = state
+        first = place == 1
+        if first:
+            rising = close[1] > close[0]
+            stop, extreme, share = (low[0], high[1], 0.02) if rising else (high[0], low[1], 0.02)
+        stop = stop + share * (extreme - stop)
+        if rising and stop > low[-1]:
+            first, rising, stop, extreme, share = True, False, max(high[-1], extreme), low[-1], 0.02
+        elif not rising and stop < high[-1]:
+            first, rising, stop, extreme, share = True, True, min(low[-1], extreme), high[-1], 0.02
+        if not first and (high[-1] > extreme if rising else low[-1] < extreme):
+            extreme, share = high[-1] if rising else low[-1], min(share + 0.02, 0.2)
+        stop = min(stop, *low[:-1]) if rising else max(stop, *high[:-1])
+        state = rising, stop, extreme, share
+        stops.append(stop)
+    return [np.array(stops)]
+
+
+def sar(all_of: Columns) -> list[Floats]:
     """One of two columns has a value."""
     long, short = pandas_ta("psar", "high", "low", "close", places=(0, 1))(all_of)
     return [np.where(np.isnan(long), short, long)]
@@ -172,6 +195,7 @@ REFERENCES: Mapping[str, Callable[[Columns], list[Floats]]] = {
     "ichimoku": ichimoku,
     "supertrend": supertrend,
     "psar": psar,
+    "sar": sar,
     "rsi": pandas_ta("rsi", "close", length=14),
     "macd": pandas_ta("macd", "close", places=(0, 2, 1)),
     "stoch": pandas_ta("stoch", *PRICES, k=14, d=3, smooth_k=1),
@@ -236,6 +260,24 @@ def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
     assert cloud["conversion"].tolist()[1:3] == [1.5, 4]
     assert cloud["leading_a"].tolist()[4:] == [(4 + 3.5) / 2, (6.5 + 4.5) / 2]  # two candles on, of three
     assert cloud["lagging"].tolist()[:4] == [6, 7, 9, 9]
+
+
+PSAR = """
+0.2592 0.2589 0.2590  0.2592 0.2589 0.2592  0.2596 0.2592 0.2595  0.2599 0.2595 0.2599  0.2601 0.2598 0.2598
+0.2602 0.2598 0.2601  0.2603 0.2599 0.2600  0.2603 0.2599 0.2603  0.2604 0.2600 0.2602  0.2604 0.2602 0.2603
+0.2609 0.2596 0.2597  0.2603 0.2597 0.2602"""
+"""High, low and close of ADAUSDT, 2 February 2023 from 14:15 UTC on: the price leaves the range at both ends, then
+turns."""
+
+
+def test_the_parabolic_stop_is_tradingviews_and_talibs_has_a_name_of_its_own() -> None:
+    """A stop that turns stands at the extreme of the candle that turned it, until the two candles before are above."""
+    high, low, close = np.array(PSAR.split(), np.float64).reshape(-1, 3).T
+    market = Columns(MIDNIGHT + np.arange(12) * MINUTE, close, high, low, close, close)
+    ours, talibs = (compute(asked(name), market, M1)[name] for name in ("psar", "sar"))
+    assert same(ours, psar(market)[0])
+    assert (ours[-1], talibs[-1]) == (0.2609, 0.2596)
+    assert ours[1:5] == pytest.approx([0.2592, 0.2589, 0.2589, 0.25894], rel=1e-12)
 
 
 def test_levels_worked_by_hand() -> None:

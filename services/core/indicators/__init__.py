@@ -3,7 +3,7 @@
 numpy and TA-Lib are loaded here, so only what needs indicators imports this.
 """
 
-from services.core.indicators import averages, bands, momentum, prices, volumes  # noqa: F401  they fill the catalog
+from services.core.indicators import averages, bands, momentum, prices, stops, volumes  # noqa: F401  they fill the catalog
 from services.core.indicators.asked import Asked, parse
 from services.core.indicators.catalog import CATALOG, Indicator, Level, Parameter, indicator
 from services.core.indicators.columns import Columns, columns, joined

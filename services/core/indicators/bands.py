@@ -5,9 +5,7 @@ import numpy as np
 from services.core.indicators.catalog import factor, indicator, period
 from services.core.indicators.columns import Columns, Floats
 from services.core.indicators.library import talib
-from services.core.indicators.memory import Bars, Path, smoothed, wilder, windowed
-
-FEW = 480  # candles in which a path mostly forgets where it began
+from services.core.indicators.memory import FEW, Bars, Path, smoothed, wilder, windowed
 
 
 @indicator(
@@ -93,23 +91,3 @@ def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ..
     """
     line, direction = talib.SUPERTREND(columns.high, columns.low, columns.close, period, float(factor))
     return line, np.where(np.isnan(line), np.nan, direction)
-
-
-@indicator(
-    "Parabolic SAR",
-    factor(0.02, "step", 0.005, 0.5),
-    factor(0.2, "most", 0.05, 1),
-    outputs=("psar",),
-    overlay=True,
-    source="TA-Lib SAR",
-    memory=Path(
-        lambda _, most: FEW + int(100 / most), lambda columns, outputs: columns.high + columns.low - 2 * outputs[0]
-    ),
-)
-def psar(columns: Columns, step: float, most: float) -> Floats:
-    """Nears the trend's extreme by `step` of the distance, by one `step` more with each new extreme up to `most`, never
-    into the last two candles; when the price touches it, the trend turns and it begins anew at the extreme.
-    """
-    if len(columns.time) < 2:
-        return np.full(len(columns.time), np.nan)
-    return talib.SAR(columns.high, columns.low, float(step), float(most))

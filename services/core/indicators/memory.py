@@ -15,8 +15,10 @@ Parameters = tuple[float, ...]
 Run = Callable[[Columns], tuple[Floats, ...]]
 FORGOTTEN = 1e-15  # what may be left of what was before a recursive value's first candle
 CLOSE = 1e-9  # values that differ by less, relatively, are the same
+FEW = 480  # candles in which a path mostly forgets where it began
 STARTS = 8  # from which a path is followed
 TURNS = 4
+FOLLOWED = 128  # candles of a path that are looked at first, then four times as many
 
 
 class Memory(Protocol):
@@ -50,11 +52,13 @@ class Path(NamedTuple):
     """Without a bound: a value depends on the way there. Ways from several starts are followed until they are one.
 
     `side` tells from columns and outputs on which side of the price (1, -1) a value is: until a way has changed sides
-    `TURNS` times it may still be the way that it began with.
+    `TURNS` times it may still be the way that it began with. `exact`: ways that turn at one candle to one value are the
+    same from there on, to the digit, so that they need not be followed further.
     """
 
     count: Callable[..., int]
     side: Callable[[Columns, tuple[Floats, ...]], Floats]
+    exact: bool = False
 
     def warmup(self, parameters: Parameters, timeframe: Timeframe, opening: int) -> int:
         """What is mostly enough."""
@@ -62,21 +66,26 @@ class Path(NamedTuple):
 
     def settled(self, run: Run, columns: Columns, parameters: Parameters, timeframe: Timeframe) -> int:
         """Where the ways from all starts in the first half of the warm-up have turned, and met for good."""
-        length, whole = len(columns.time), run(columns)
-        half, place = self.count(*parameters) // 2, 0
+        whole, half, place = run(columns), self.count(*parameters) // 2, 0
         for start in range(half // STARTS, half + 1, half // STARTS):
-            part = columns.between(start, length)
-            way = run(part)
-            place = max(place, start + self._turned(self.side(part, way)))
-            for ours, theirs in zip(whole, way, strict=True):
-                apart = np.flatnonzero(~np.isclose(ours[start:], theirs, rtol=CLOSE, atol=0, equal_nan=True))
-                place = max(place, start + int(apart[-1]) + 1 if apart.size else 0)
-        return min(place, length)
+            place = max(place, start + self._met(run, columns.between(start, len(columns.time)), whole, start))
+        return min(place, len(columns.time))
 
-    @staticmethod
-    def _turned(sides: Floats) -> int:
-        turns = np.flatnonzero(sides[1:] * sides[:-1] < 0) + 1
-        return int(turns[TURNS - 1]) if len(turns) >= TURNS else len(sides)
+    def _met(self, run: Run, columns: Columns, whole: tuple[Floats, ...], start: int) -> int:
+        """Where a way that begins with these columns has turned, and met the `whole` one for good."""
+        length = len(columns.time)
+        end = min(length, FOLLOWED) if self.exact else length
+        while True:
+            part = columns.between(0, end)
+            way, met = run(part), 0
+            for ours, theirs in zip(whole, way, strict=True):
+                apart = np.flatnonzero(~np.isclose(ours[start : start + end], theirs, CLOSE, 0, equal_nan=True))
+                met = max(met, int(apart[-1]) + 1 if apart.size else 0)
+            sides = self.side(part, way)
+            turns = np.flatnonzero(sides[1:] * sides[:-1] < 0) + 1
+            if end == length or (len(turns) >= TURNS and turns[-1] >= met):
+                return max(met, int(turns[TURNS - 1]) if len(turns) >= TURNS else end)
+            end = min(length, 4 * end)
 
 
 class Period(NamedTuple):

@@ -1,0 +1,79 @@
+"""Parabolic stops: a line that follows the trend until the price crosses it."""
+
+import numpy as np
+
+from services.core.indicators.catalog import factor, indicator
+from services.core.indicators.columns import Columns, Floats
+from services.core.indicators.library import talib
+from services.core.indicators.memory import FEW, Path
+
+STEP, MAXIMUM = factor(0.02, "step", 0.005, 0.5), factor(0.2, "most", 0.05, 1)
+
+
+def _count(_: float, most: float) -> int:
+    return FEW + int(100 / most)
+
+
+def _side(columns: Columns, outputs: tuple[Floats, ...]) -> Floats:
+    side: Floats = columns.high + columns.low - 2 * outputs[0]
+    return side
+
+
+@indicator(
+    "Parabolic SAR",
+    STEP,
+    MAXIMUM,
+    outputs=("psar",),
+    overlay=True,
+    source="Kurs",
+    memory=Path(_count, _side, exact=True),
+)
+def psar(columns: Columns, step: float, most: float) -> Floats:
+    """As TradingView's `ta.sar(step, step, most)`. Each candle the stop nears the trend's extreme by a share of the
+    distance: `step`, and one `step` more with each new extreme, up to `most`. When the low is below a rising stop (the
+    high above a falling one) the trend turns: the stop is then the extreme, this candle's included, and the share
+    `step`. Only after that it is taken out of the range of the two candles before. The second candle begins a trend:
+    a rise when its close is above the first one, with the stop at the first low; else a fall from the first high.
+    """
+    stops = _stops(columns, step, most) if len(columns.time) > 1 else []
+    return np.array([np.nan] * (len(columns.time) - len(stops)) + stops, np.float64)
+
+
+@indicator(
+    "Parabolic SAR of TA-Lib",
+    STEP,
+    MAXIMUM,
+    outputs=("sar",),
+    overlay=True,
+    source="TA-Lib SAR",
+    memory=Path(_count, _side),
+)
+def sar(columns: Columns, step: float, most: float) -> Floats:
+    """As `psar`, but the stop is taken out of the range of the two candles before it is compared with the price, a
+    touch turns the trend too, and the first trend is that of the directional movement.
+    """
+    if len(columns.time) < 2:
+        return np.full(len(columns.time), np.nan)
+    return talib.SAR(columns.high, columns.low, float(step), float(most))
+
+
+def _stops(columns: Columns, step: float, most: float) -> list[float]:
+    """The stop at each candle but the first. Of the two candles before the second there is one."""
+    high, low, (first, second) = columns.high, columns.low, columns.close[:2].tolist()
+    floors = np.minimum(low[:-1], np.append(low[:1], low[:-2])).tolist()
+    ceilings = np.maximum(high[:-1], np.append(high[:1], high[:-2])).tolist()
+    rising, share, found = second > first, step, list[float]()
+    stop, extreme = (float(low[0]), float(high[1])) if rising else (float(high[0]), float(low[1]))
+    for top, bottom, floor, ceiling in zip(high[1:].tolist(), low[1:].tolist(), floors, ceilings, strict=True):
+        stop += share * (extreme - stop)
+        if (stop > bottom) if rising else (stop < top):
+            stop = max(top, extreme) if rising else min(bottom, extreme)
+            rising, share, extreme = not rising, step, bottom if rising else top
+        elif (top > extreme) if rising else (bottom < extreme):
+            extreme, share = top if rising else bottom, min(share + step, most)
+        if rising and stop > floor:
+            stop = floor
+        elif not rising and stop < ceiling:
+            stop = ceiling
+        found.append(stop)
+    return found

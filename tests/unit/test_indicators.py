@@ -413,11 +413,75 @@ def test_counts_begin_where_they_are_said_to() -> None:
     assert TIMEFRAMES["1d"].back(MIDNIGHT, everything - 1) <= BEGINNING
 
 
-def test_a_market_that_stands_still_says_nothing() -> None:
-    still = flat([5.0] * 1000, [0.0] * 1000)
-    for name in ("rsi", "stoch", "willr", "mfi", "vwap"):
-        for values in compute(asked(name), still, M1).values():
-            assert np.isnan(values).all(), name
+SILENT = {  # what a market without a range and without a trade has no value of
+    "rsi": ["rsi"],
+    "stoch": ["k", "d"],
+    "willr": ["willr"],
+    "cci": ["cci"],
+    "adx": ["adx", "plus_di", "minus_di"],
+    "aroon": ["up", "down"],
+    "mfi": ["mfi"],
+    "vwap": ["vwap"],
+}
+NOTHING = {"macd", "atr", "roc", "volume", "obv"}  # what is 0 there: that is what was measured
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_market_that_stands_still_says_nothing(name: str) -> None:
+    """Each value is none, the price that all prices are, or the zero that was measured; never a figure that reads as a
+    signal."""
+    found = compute(asked(name), flat([5.0] * 1500, [0.0] * 1500), M1)
+    for output, values in found.items():
+        rest = values[1000:-30]
+        if output in SILENT.get(name, ()):
+            assert np.isnan(values).all(), output
+        elif output != "direction":
+            assert (rest == (0.0 if name in NOTHING else 5.0)).all(), output
+
+
+@pytest.mark.parametrize("name", [name for name, known in CATALOG.items() if known.levels])
+def test_a_market_that_stands_still_has_no_levels_but_pivots_at_its_price(name: str) -> None:
+    found = levels(asked(name), flat([5.0] * 4000, [0.0] * 4000), M1)
+    assert {level.price for level in found} == ({5.0} if name == "pivots" else set())
+
+
+@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("price", [1.0, 2.0**-30])
+def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(name: str, price: float) -> None:
+    """Whatever a price costs; and it speaks again when it moves again."""
+    before, count = walk(300, 4), 1500
+    still = flat([float(before.close[-1])] * count, [0.0] * count, int(before.time[-1]) + MINUTE)
+    after = walk(1200, 5)
+    after = after._replace(time=after.time + int(still.time[-1]) + MINUTE - MIDNIGHT)
+    whole = joined([before, still, after])
+    whole = Columns(whole.time, *(column * price for column in whole[1:5]), whole.volume)
+    found = compute(asked(name), whole, M1)
+    for output in SILENT[name]:
+        values = found[output]
+        assert not np.isnan(values[100:300]).any(), output
+        if name != "vwap":  # it has the day's trades still
+            assert np.isnan(values[800:1790]).all(), output
+        assert not np.isnan(values[1900:]).any(), output
+
+
+def test_the_directional_index_begins_again_after_a_long_standstill() -> None:
+    """So that a window which begins within the standstill gives the same."""
+    quiet = flat([float(walk(300, 4).close[-1])] * 700, since=MIDNIGHT + 300 * MINUTE)
+    after = walk(200, 5)
+    after = after._replace(time=after.time + 1000 * MINUTE)
+    whole = joined([walk(300, 4), quiet, after])
+    longer = compute(asked("adx"), whole, M1)
+    shorter = compute(asked("adx"), whole.between(400, 1200), M1)
+    for output, values in longer.items():
+        assert same(shorter[output][500:], values[900:]), output
+        assert not np.isnan(values[1030:]).any(), output
+
+
+def test_aroon_of_one_side_alone_needs_that_side_to_move() -> None:
+    rising = flat([1.0] * 20)._replace(high=np.arange(2.0, 22.0))
+    found = compute(asked("aroon:5"), rising, M1)
+    assert np.isnan(found["down"]).all()
+    assert (found["up"][5:] == 100).all()
 
 
 def test_candles_become_columns() -> None:

@@ -25,9 +25,7 @@ def rsi(columns: Columns, period: int) -> Floats:
     looks = close[:: span // 2].tolist()  # two of them are in any stretch that is as long
     if len(close) <= period or (close[0] != close[period] and not any(a == b for a, b in pairwise(looks))):
         return found
-    places = np.arange(len(close))
-    last = np.maximum.accumulate(np.where(np.diff(close, prepend=close[:1]) != 0, places, -span))
-    return np.where(places - last >= span, np.nan, found)
+    return np.where(_dead(np.diff(close, prepend=close[:1]) != 0, span), np.nan, found)
 
 
 @indicator(
@@ -87,8 +85,11 @@ def willr(columns: Columns, period: int) -> Floats:
     memory=Bars(windowed),
 )
 def cci(columns: Columns, period: int) -> Floats:
-    """How far (high + low + close) / 3 is from its mean, in units of 0.015 mean deviations; 0 if there is none."""
-    return talib.CCI(columns.high, columns.low, columns.close, period)
+    """How far (high + low + close) / 3 is from its mean, in units of 0.015 mean deviations. No value where it has not
+    changed within `period` candles.
+    """
+    found = talib.CCI(columns.high, columns.low, columns.close, period)
+    return _without_range(found, columns.high + columns.low + columns.close, period)
 
 
 @indicator(
@@ -100,10 +101,19 @@ def cci(columns: Columns, period: int) -> Floats:
 )
 def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     """Wilder's average of 100 |+DI - -DI| / (+DI + -DI). +DI and -DI: the movement beyond the last high and low, in
-    percent of the true range, all in Wilder's averages.
+    percent of the true range, all in Wilder's averages. No value where there has been no range for so long that nothing
+    is left of the last one; after that ADX begins again.
     """
     prices = columns.high, columns.low, columns.close
-    return talib.ADX(*prices, period), talib.PLUS_DI(*prices, period), talib.MINUS_DI(*prices, period)
+    found = talib.ADX(*prices, period), talib.PLUS_DI(*prices, period), talib.MINUS_DI(*prices, period)
+    ranged = talib.TRANGE(*prices)
+    ranged[:1] = columns.high[:1] - columns.low[:1]
+    if ranged.all():
+        return found
+    dead = _dead(ranged > 0, wilder(period))
+    for start in np.flatnonzero(dead[:-1] & ~dead[1:]):
+        found[0][start:] = talib.ADX(*(column[start:] for column in prices), period)
+    return tuple(np.where(dead, np.nan, values) for values in found)
 
 
 @indicator(
@@ -114,9 +124,11 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Bars(int),
 )
 def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
-    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest."""
+    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest. No value
+    where all of their highs (lows) are the same.
+    """
     down, up = talib.AROON(columns.high, columns.low, period)
-    return up, down
+    return _without_range(up, columns.high, period + 1), _without_range(down, columns.low, period + 1)
 
 
 @indicator(
@@ -149,6 +161,21 @@ def _still(columns: Columns, period: int) -> Bools | None:
         return None
     still: Bools = talib.MAX(columns.high, period) == talib.MIN(columns.low, period)
     return still
+
+
+def _without_range(values: Floats, of: Floats, period: int) -> Floats:
+    """The values but those where the last `period` places of another column are all the same."""
+    if len(of) < period or (np.diff(of) != 0).all():
+        return values
+    return np.where(talib.MAX(of, period) == talib.MIN(of, period), np.nan, values)
+
+
+def _dead(moved: Bools, span: int) -> Bools:
+    """Where nothing has moved within the last `span` candles, nor since the first one."""
+    places = np.arange(len(moved))
+    last = np.maximum.accumulate(np.where(moved, places, -span))
+    dead: Bools = places - last >= span
+    return dead
 
 
 def _without(values: Floats, out: Bools, count: int) -> Floats:

@@ -92,6 +92,51 @@ def test_a_flat_market_says_nothing() -> None:
     assert "has not moved" in found.notes[0]
 
 
+def stopped(seed: int, still: int, digits: int = 2, blip: int = 0) -> Columns:
+    """A market that wandered and then did not move for so many candles, but for one step up and back at `blip`."""
+    random = np.random.default_rng(seed)
+    close = np.round(100 + np.cumsum(random.normal(0, 0.2, 1600 - still)), digits)
+    close = np.r_[close, np.full(still, close[-1])]
+    if blip:
+        close[-blip] = np.round(close[-1] + 10.0**-digits, digits)
+    opened = np.r_[close[0], close[:-1]]
+    time = LAST - HOUR * np.arange(len(close) - 1, -1, -1)
+    return Columns(time, opened, np.maximum(opened, close), np.minimum(opened, close), close, np.ones(len(close)))
+
+
+STOPPED = st.builds(stopped, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([1, 2, 4, 8]))
+
+
+@settings(max_examples=100)
+@given(columns=STOPPED)
+def test_a_market_that_has_stopped_goes_sideways(columns: Columns) -> None:
+    """Averages go on moving when the price has stopped, by ever smaller parts of a step: that is no trend."""
+    found = analyse(SERIES, columns)
+    assert (found.trend.direction, found.trend.strength) == (Direction.SIDEWAYS, 0)
+    assert all(abs(vote.value) == 0 for vote in found.trend.votes)
+    assert found.volatility
+    assert found.volatility.atr == 0 or found.volatility.atr >= 1e-11
+    assert not [text for text in found.notes if "spike" in text or "a gap" in text]
+
+
+@settings(max_examples=100)
+@given(
+    columns=st.builds(
+        stopped, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([2, 4]), st.integers(41, 59)
+    )
+)
+def test_one_step_up_and_back_is_no_trend(columns: Columns) -> None:
+    """Though all that is left of a mean true range is less than that."""
+    assert analyse(SERIES, columns).trend.direction is Direction.SIDEWAYS
+
+
+def test_a_move_out_of_a_standstill_is_measured_in_steps() -> None:
+    """Not in what is left of a mean true range that has died away."""
+    still = stopped(1, 700)
+    moved = with_bar(still, -1, close=float(still.close[-1]) + 0.05, high=float(still.close[-1]) + 0.05)
+    assert "a spike of 0.05, 5.0 mean true ranges, just now" in analyse(SERIES, moved).notes
+
+
 def test_a_spike_is_named_and_turns_no_trend() -> None:
     high = float(RISE.high[-3]) + 40
     found = analyse(SERIES, with_bar(RISE, -3, high=high))

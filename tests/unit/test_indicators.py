@@ -454,7 +454,8 @@ def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(na
     after = walk(1200, 5)
     after = after._replace(time=after.time + int(still.time[-1]) + MINUTE - MIDNIGHT)
     whole = joined([before, still, after])
-    whole = Columns(whole.time, *(column * price for column in whole[1:5]), whole.volume)
+    o, h, low, c = (column * price for column in whole[1:5])
+    whole = Columns(whole.time, o, h, low, c, whole.volume)
     found = compute(asked(name), whole, M1)
     for output in SILENT[name]:
         values = found[output]

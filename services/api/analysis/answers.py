@@ -13,7 +13,7 @@ from services.api.candles.answers import headers
 from services.api.candles.listing import Listing
 from services.api.loading import Backfill, Loading
 from services.core.analysis import DISCLAIMER, Analysis
-from services.core.analysis.notes import LOOKED
+from services.core.analysis.market import LOOKED
 from services.core.analysis.several import DEFAULT, Together, together, weight
 from services.core.analysis.summary import summary, summed
 from services.core.errors import unknown_name

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Volatility
-from services.core.analysis.market import At, Market, rounded
-from services.core.analysis.notes import LOOKED, notes
+from services.core.analysis.market import LOOKED, At, Market, rounded
+from services.core.analysis.notes import notes
 from services.core.analysis.parts import Need, parts
 from services.core.analysis.signals import signals
 from services.core.analysis.trend import trend
@@ -90,4 +90,4 @@ def _volatility(at: At) -> Volatility | None:
         return None
     rank = round(100 * sum(each < mine for each in last) / len(last))
     state = "low" if rank < CALM else "high" if rank >= WILD else "normal"
-    return Volatility(rounded(at("atr")), rounded(mine), rank, state)
+    return Volatility(rounded(at.atr()), rounded(mine), rank, state)

@@ -5,11 +5,18 @@ from functools import cached_property
 from math import isnan, nan
 from typing import NamedTuple
 
+import numpy as np
+
 from services.core.indicators import Columns, Level, compute, levels, parse
 from services.core.timeframes import Timeframe
 
 DIGITS = 10  # significant ones that are told: more would be noise of the arithmetic
 EQUAL = 1e-9  # of the close; what differs by less is the same
+DUST = 1e-3  # of a step; smaller than any difference of means that prices make, larger than what arithmetic leaves
+LOOKED = 200  # candles that are looked at
+MOVED = 50  # candles: as far as the longest window that a trend is told by
+REAL = 4  # the range of those, in this many mean true ranges, makes a movement a real one
+MOST_DIGITS = 14  # after the point; what has more is no price that somebody wrote
 
 
 def rounded(number: float) -> float:
@@ -40,10 +47,26 @@ class Market:
         return self._bars[column]
 
     @cached_property
-    def percents(self) -> list[float]:
-        """The mean true range at every candle, in percent of its close; NaN where there is none."""
+    def steps(self) -> list[float]:
+        """One in the last digit after the point that any price of the last `LOOKED` candles has, at every candle."""
+        prices, digits = np.stack(self.columns[1:5]), np.zeros(len(self.columns.time), np.int64)
+        for count in range(MOST_DIGITS):
+            digits += (np.round(prices, count) != prices).any(axis=0) & (digits == count)
+        padded = np.concatenate([np.zeros(LOOKED - 1, np.int64), digits])
+        most = np.lib.stride_tricks.sliding_window_view(padded, LOOKED).max(axis=1) if len(digits) else digits
+        return [float(f"1e-{count}") for count in most.tolist()]
+
+    @cached_property
+    def ranges(self) -> list[float]:
+        """The mean true range at every candle, 0 where only dust is left of it; NaN where there is none."""
         atr = self.line("atr", "atr")
-        return [100 * one / close if close else nan for one, close in zip(atr, self._bars["close"], strict=True)]
+        return [0.0 if one < DUST * step else one for one, step in zip(atr, self.steps, strict=True)]
+
+    @cached_property
+    def percents(self) -> list[float]:
+        """The same in percent of the close."""
+        pairs = zip(self.ranges, self._bars["close"], strict=True)
+        return [100 * one / close if close else nan for one, close in pairs]
 
     def levels(self, indicator: str, place: int) -> list[Level]:
         """The levels of an indicator as of one candle."""
@@ -77,14 +100,36 @@ class At(NamedTuple):
         """The levels of an indicator."""
         return self.market.levels(indicator, self.place) if self.place >= 0 else []
 
+    def atr(self) -> float:
+        """The mean true range; NaN where there is none."""
+        return self.market.ranges[self.place] if self.place >= 0 else nan
+
+    def unit(self, back: int = 0) -> float:
+        """What differences are measured in: the mean true range so many candles before, or one step where it is less.
+        NaN where there is none.
+        """
+        place = self.place - back
+        return max(self.market.ranges[place], self.market.steps[place]) if place >= 0 else nan
+
+    def range(self) -> float:
+        """From the lowest low to the highest high of the last `MOVED` candles."""
+        columns, span = self.market.columns, slice(max(0, self.place - MOVED + 1), self.place + 1)
+        return float(columns.high[span].max() - columns.low[span].min())
+
     def sign(self, difference: float) -> float:
         """1, 0 or -1: whether one price is above, at or below another. NaN stays."""
-        if abs(difference) <= EQUAL * abs(self.bar("close")):
+        if abs(difference) <= max(EQUAL * abs(self.bar("close")), DUST * self.market.steps[self.place]):
             return 0.0
         return difference / abs(difference)
 
+    def moved(self, difference: float) -> float:
+        """A difference of exponential averages, but no more than the last candles' range gives reason for: they still
+        move when the price has long stopped. NaN stays.
+        """
+        most = self.range() / REAL
+        return max(-most, min(most, difference)) if not isnan(difference) else difference
+
     def lean(self, difference: float, full: float) -> float:
         """From -1 to 1: a difference of prices in units of `full` mean true ranges. NaN stays."""
-        atr = self("atr")
-        leaning = difference / (full * atr) if atr else 0.0 * difference
+        leaning = difference / (full * self.unit())
         return max(-1.0, min(1.0, leaning)) if not isnan(leaning) else leaning

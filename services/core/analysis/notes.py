@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.core.analysis.market import At, rounded
+from services.core.analysis.market import LOOKED, At, rounded
 
-LOOKED = 200  # candles that are looked at
 SPIKE = 4  # mean true ranges
 GAP = 2
 LATELY = 10  # candles in which a gap or a spike is told
@@ -49,9 +48,9 @@ def missing(at: At) -> str | None:
 def gap(at: At) -> str | None:
     """One of the last 10 candles opened at least 2 mean true ranges away from the close before it."""
     for back in range(LATELY):
-        jump, atr = at.bar("open", back) - at.bar("close", back + 1), at("atr", back=back + 1)
-        if abs(jump) >= GAP * atr > 0:
-            return f"a gap of {rounded(jump):+g}, {abs(jump) / atr:.1f} mean true ranges, {_ago(back)}"
+        jump, unit = at.bar("open", back) - at.bar("close", back + 1), at.unit(back + 1)
+        if abs(jump) >= GAP * unit:
+            return f"a gap of {rounded(jump):+g}, {abs(jump) / unit:.1f} mean true ranges, {_ago(back)}"
     return None
 
 
@@ -59,9 +58,9 @@ def gap(at: At) -> str | None:
 def spike(at: At) -> str | None:
     """One of the last 10 candles had a range of at least 4 mean true ranges of the candles before it."""
     for back in range(LATELY):
-        length, atr = at.bar("high", back) - at.bar("low", back), at("atr", back=back + 1)
-        if length >= SPIKE * atr > 0:
-            return f"a spike of {rounded(length):g}, {length / atr:.1f} mean true ranges, {_ago(back)}"
+        length, unit = at.bar("high", back) - at.bar("low", back), at.unit(back + 1)
+        if length >= SPIKE * unit:
+            return f"a spike of {rounded(length):g}, {length / unit:.1f} mean true ranges, {_ago(back)}"
     return None
 
 

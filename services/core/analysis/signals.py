@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from services.core.analysis import Side, Signal
-from services.core.analysis.market import At, rounded
+from services.core.analysis.market import EQUAL, At, rounded
 
 OVERSOLD, OVERBOUGHT = 30, 70  # of the relative strength index
 LOW, HIGH = 20, 80  # of the stochastic
@@ -66,6 +66,11 @@ def _crossed(at: At, one: tuple[str, str], other: tuple[str, str], names: tuple[
     return Seen(side, inputs, f"{names[0]} crossed {names[1]} {'upwards' if side is Side.BUY else 'downwards'}")
 
 
+def _percent(difference: float) -> float:
+    """A difference of percents, 0 where only arithmetic made it."""
+    return 0.0 if abs(difference) <= 100 * EQUAL else difference
+
+
 @signal
 def average_cross(at: At) -> Seen | None:
     """Buy when the 50-candle average crosses the 200-candle one upwards, sell when downwards."""
@@ -99,7 +104,7 @@ def rsi_return(at: At) -> Seen | None:
 @signal
 def stochastic_cross(at: At) -> Seen | None:
     """Buy when the stochastic's %K crosses %D upwards with %D below 20, sell when downwards with %D above 80."""
-    before, now = at("stoch", "k", 1) - at("stoch", "d", 1), at("stoch", "k") - at("stoch", "d")
+    before, now = (_percent(at("stoch", "k", back) - at("stoch", "d", back)) for back in (1, 0))
     d = at("stoch", "d")
     inputs = {"k": at("stoch", "k"), "d": d}
     if before <= 0 < now and d < LOW:
@@ -115,9 +120,9 @@ def band_return(at: At) -> Seen | None:
     close, before = at.bar("close"), at.bar("close", 1)
     lower, upper = at("bbands", "lower"), at("bbands", "upper")
     inputs = {"close": close, "lower": lower, "upper": upper}
-    if before < at("bbands", "lower", 1) and close >= lower:
+    if at.before().sign(before - at("bbands", "lower", 1)) < 0 <= at.sign(close - lower):
         return Seen(Side.BUY, inputs, "the close came back into the Bollinger bands from below")
-    if before > at("bbands", "upper", 1) and close <= upper:
+    if at.before().sign(before - at("bbands", "upper", 1)) > 0 >= at.sign(close - upper):
         return Seen(Side.SELL, inputs, "the close came back into the Bollinger bands from above")
     return None
 
@@ -145,7 +150,7 @@ def bounce(at: At) -> Seen | None:
     below, and closes above it in the upper half of its range. Sell in the same way below a resistance. The levels are
     those of the candle before."""
     opened, high, low, close = (at.bar(name) for name in ("open", "high", "low", "close"))
-    near, upper = NEAR * at("atr", back=1), close - low > high - close
+    near, upper = NEAR * at.unit(1), close - low > high - close
     for level in at.before().levels("sr") if near > 0 and high > low else ():
         inputs = {"level": level.price, "touches": level.known["touches"], "low": low, "high": high, "close": close}
         if level.known["touches"] < TOUCHED:

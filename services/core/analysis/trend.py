@@ -6,7 +6,7 @@ from math import isnan
 from typing import NamedTuple
 
 from services.core.analysis import Direction, Trend, Vote
-from services.core.analysis.market import At, rounded
+from services.core.analysis.market import REAL, At, rounded
 
 SIDEWAYS = 25  # strength below which there is no direction
 SPAN = 20  # candles of which a trend should be seen
@@ -72,12 +72,15 @@ def _cast(rule: Rule, at: At) -> Vote | None:
 @vote(30)
 def averages(at: At) -> Ballot:
     """The mean of three distances, in mean true ranges, none beyond 1: the close from its 50-candle average, in halves;
-    the 12-candle exponential average from the 26-candle one; that from the 50-candle one."""
+    the 12-candle exponential average from the 26-candle one; that from the 50-candle one. Of the last two no more
+    counts than a quarter of the range of the last 50 candles."""
     close, slow = at.bar("close"), at("sma:50")
     fast, middle, long = at("ema:12"), at("ema:26"), at("ema:50")
-    value = (at.lean(close - slow, 2) + at.lean(fast - middle, 1) + at.lean(middle - long, 1)) / 3
-    order = "rising" if fast > middle > long else "falling" if fast < middle < long else "no"
-    inputs = {"close": close, "sma50": slow, "ema12": fast, "ema26": middle, "ema50": long, "atr": at("atr")}
+    short, wide = at.moved(fast - middle), at.moved(middle - long)
+    value = (at.lean(close - slow, 2) + at.lean(short, 1) + at.lean(wide, 1)) / 3
+    signs = at.sign(short), at.sign(wide)
+    order = "rising" if signs == (1, 1) else "falling" if signs == (-1, -1) else "no"
+    inputs = {"close": close, "sma50": slow, "ema12": fast, "ema26": middle, "ema50": long, "atr": at.atr()}
     where = WHERE.get(at.sign(close - slow))
     return Ballot(
         value, inputs, f"the close is {where} its 50-candle average, the shorter averages are in {order} order"
@@ -87,11 +90,11 @@ def averages(at: At) -> Ballot:
 @vote(25)
 def slope(at: At) -> Ballot:
     """How far the 20-candle average has moved within 20 candles, in units of 5 mean true ranges, none beyond 1."""
-    now, before, atr = at("sma:20"), at("sma:20", back=SPAN), at("atr")
-    inputs = {"sma20": now, "sma20_before": before, "atr": atr}
-    way = {1.0: "risen", -1.0: "fallen", 0.0: "stayed"}.get(at.sign(now - before))
-    moved = f" by {abs(now - before) / atr:.1f} mean true ranges" if atr else ""
-    return Ballot(at.lean(now - before, STEEP), inputs, f"the 20-candle average has {way}{moved} in {SPAN} candles")
+    now, before = at("sma:20"), at("sma:20", back=SPAN)
+    inputs = {"sma20": now, "sma20_before": before, "atr": at.atr()}
+    by = f"by {abs(now - before) / at.unit():.1f} mean true ranges"
+    way = {1.0: f"risen {by}", -1.0: f"fallen {by}", 0.0: "not moved"}.get(at.sign(now - before))
+    return Ballot(at.lean(now - before, STEEP), inputs, f"the 20-candle average has {way} in {SPAN} candles")
 
 
 @vote(25)
@@ -101,7 +104,7 @@ def structure(at: At) -> Ballot:
     high, low = at("donchian:20", "upper"), at("donchian:20", "lower")
     before = at("donchian:20", "upper", SPAN), at("donchian:20", "lower", SPAN)
     value = (at.lean(high - before[0], 1) + at.lean(low - before[1], 1)) / 2
-    inputs = {"high": high, "low": low, "high_before": before[0], "low_before": before[1], "atr": at("atr")}
+    inputs = {"high": high, "low": low, "high_before": before[0], "low_before": before[1], "atr": at.atr()}
     words = WHERE.get(at.sign(high - before[0])), WHERE.get(at.sign(low - before[1]))
     reason = f"the high of the last {SPAN} candles is {words[0]} that of the {SPAN} before, the low {words[1]} theirs"
     return Ballot(value, inputs, reason)
@@ -109,10 +112,13 @@ def structure(at: At) -> Ballot:
 
 @vote(20)
 def directional(at: At) -> Ballot:
-    """(+DI - -DI) / (+DI + -DI), times ADX / 25 where that is below 1."""
+    """(+DI - -DI) / (+DI + -DI), times ADX / 25 where that is below 1. All three are ratios, which stay when the price
+    has stopped: times the mean true range in steps, and times the range of the last 50 candles in units of 4 mean
+    true ranges, where these are below 1."""
     adx, plus, minus = at("adx"), at("adx", "plus_di"), at("adx", "minus_di")
     both = plus + minus
-    value = (plus - minus) / both * min(1.0, adx / STRONG) if both else 0.0 * both
-    kind = "a directed" if adx >= STRONG else "no directed"
+    alive = min(1.0, at.atr() / at.market.steps[at.place], at.range() / (REAL * at.unit()))
+    value = (plus - minus) / both * min(1.0, adx / STRONG) * alive if both else 0.0 * both
+    kind = "a directed" if adx >= STRONG and alive == 1 else "no directed"
     inputs = {"adx": adx, "plus_di": plus, "minus_di": minus}
     return Ballot(value, inputs, f"+DI is {plus:.0f}, -DI {minus:.0f}, and ADX {adx:.0f} says {kind} movement")

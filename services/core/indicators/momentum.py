@@ -112,7 +112,7 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
         return found
     dead = _dead(ranged > 0, wilder(period))
     for start in np.flatnonzero(dead[:-1] & ~dead[1:]):
-        found[0][start:] = talib.ADX(*(column[start:] for column in prices), period)
+        found[0][start:] = talib.ADX(columns.high[start:], columns.low[start:], columns.close[start:], period)
     return tuple(np.where(dead, np.nan, values) for values in found)
 
 
@@ -124,8 +124,8 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     memory=Bars(int),
 )
 def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
-    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest. No value
-    where all of their highs (lows) are the same.
+    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest. No
+    value where all of their highs (lows) are the same.
     """
     down, up = talib.AROON(columns.high, columns.low, period)
     return _without_range(up, columns.high, period + 1), _without_range(down, columns.low, period + 1)

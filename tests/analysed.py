@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from services.adapters import sql
-from services.analyst.rows import needed, rows
+from services.analyst.rows import daily_since, needed, rows
 from services.analyst.window import KEPT
 from services.core.analysis import Analysis
 from services.core.indicators import columns
@@ -40,7 +40,8 @@ async def _beside(simulator: str, database: str, every: Iterable[Series]) -> Com
             if newest:
                 since = max(kept[series][0], needed(TIMEFRAMES[series.timeframe], newest[0].bar.timestamp))
                 bars = truth.truth(simulator, {series: (since, newest[-1].bar.timestamp)})[series]
-                true = true_rows(series, [Candle(series, bars[at], True, Origin.EXCHANGE) for at in sorted(bars)])
+                days = await _days(store, series, newest[0].bar.timestamp)
+                true = true_rows(series, [Candle(series, bars[at], True, Origin.EXCHANGE) for at in sorted(bars)], days)
                 wrong += await against(store, series, true)
                 count += len(true)
     finally:
@@ -48,11 +49,23 @@ async def _beside(simulator: str, database: str, every: Iterable[Series]) -> Com
     return Compared(count, wrong)
 
 
-def true_rows(series: Series, closed: Sequence[Candle]) -> list[Row]:
-    """What the rows of the newest of these closed candles ought to be."""
+async def _days(store: Store, series: Series, opening: int) -> list[Candle] | None:
+    """The closed candles of 1d that levels are made of, as they are kept; None: they need none."""
+    since = daily_since(TIMEFRAMES[series.timeframe], opening)
+    if since is None:
+        return None
+    return [each for each in await store.candles(series._replace(timeframe="1d"), since, FOREVER) if each.closed]
+
+
+def true_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candle] | None = None) -> list[Row]:
+    """What the rows of the newest of these closed candles ought to be. `days`: those of 1d that levels are made of."""
     whole = columns(closed)
     since = int(whole.time[-KEPT:][0])
-    return [row for row in rows(series, whole, since) if row.timestamp is not None and row.timestamp >= since]
+    return [
+        row
+        for row in rows(series, whole, since, None if days is None else columns(days))
+        if row.timestamp is not None and row.timestamp >= since
+    ]
 
 
 async def against(store: Store, series: Series, true: Sequence[Row]) -> list[Difference]:

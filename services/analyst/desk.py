@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from services.analyst import metrics
 from services.analyst.arrivals import Arrivals
-from services.analyst.rows import asked_for, formed, needed, rows
+from services.analyst.rows import asked_for, daily_since, formed, needed, rows
 from services.analyst.window import KEPT, Window
 from services.complaints import Complaints
 from services.core.analysis import Analysis
@@ -17,7 +17,7 @@ from services.core.indicators import STANDARD, Asked, Columns, columns, parse
 from services.core.journal import reading_log
 from services.core.model import Candle, Reading, Series, State, Wish
 from services.core.routes import collected
-from services.core.timeframes import TIMEFRAMES
+from services.core.timeframes import DAY, TIMEFRAMES
 from services.ports import Deps
 from services.telling import Teller
 
@@ -25,6 +25,8 @@ FOREVER = 2**62
 WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
 TOLD = 3  # newest closed candles whose readings are told when they change
 WISHED = 30_000  # ms that a wish lasts from when it came: the clock of the replica that stamped it may be wrong
+DAILY = "1d"
+MADE_OF_DAYS = [name for name, frame in TIMEFRAMES.items() if daily_since(frame, frame.opening(DAY)) is not None]
 WISHES = 1_000  # indicators that are watched beside the standard set
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,13 @@ class Desk:
 
     def hear(self, candle: Candle) -> None:
         """A candle is new or has changed."""
+        now = self._deps.clock.monotonic()
         if window := self.windows.get(candle.series):
-            window.hear(candle, self._deps.clock.monotonic())
+            window.hear(candle, now)
+        if candle.closed and candle.series.timeframe == DAILY:
+            for name in MADE_OF_DAYS:
+                if window := self.windows.get(candle.series._replace(timeframe=name)):
+                    window.doubt(now)
 
     def wish(self, wish: Wish) -> None:
         """Somebody watches an indicator, just now. Raises KursError when there is no such one."""
@@ -101,9 +108,10 @@ class Desk:
             items: Sequence[Reading | Analysis] = ()
             newest = window.closed.time[-TOLD:].tolist()
             told = max(due, newest[0]) if newest else due
-            wished = await asyncio.to_thread(asked_for, window.series, window.closed, told, self._wished(window.series))
+            closed, daily, also = window.closed, window.daily, self._wished(window.series)
+            wished = await asyncio.to_thread(asked_for, window.series, closed, told, also, daily)
             try:
-                items = await asyncio.to_thread(rows, window.series, window.closed, due)
+                items = await asyncio.to_thread(rows, window.series, closed, due, daily)
                 await self._save(window.series, items, due, wrong)
             except BaseException:
                 window.again(due, wrong)
@@ -125,8 +133,12 @@ class Desk:
         moved = [window for window in self.windows.values() if window.moved and window.follows]
         for window in moved:
             window.moved = False
+
+        def wanted(series: Series) -> list[Asked]:
+            return [*STANDARD, *self._wished(series)]
+
         work = [
-            (window.series, window.closed, columns([window.forming]), [*STANDARD, *self._wished(window.series)])
+            (window.series, window.closed, columns([window.forming]), wanted(window.series), window.daily)
             for window in moved
             if window.forming
         ]
@@ -141,16 +153,21 @@ class Desk:
             self._complaints.say("%d readings are not told: %s", len(readings), error)
 
     async def _read(self, window: Window) -> None:
-        heard = window.reading()
+        heard, store, daily = window.reading(), self._deps.store, None
         try:
-            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
+            newest = await store.last(window.series, FOREVER, KEPT + 1)
             if newest:
-                since = needed(window.timeframe, newest[0].bar.timestamp, self._wished(window.series))
-                newest = await self._deps.store.candles(window.series, since, FOREVER)
+                opening = newest[0].bar.timestamp
+                since = needed(window.timeframe, opening, self._wished(window.series))
+                newest = await store.candles(window.series, since, FOREVER)
+                if (days := daily_since(window.timeframe, opening)) is not None:
+                    daily = await store.candles(window.series._replace(timeframe=DAILY), days, FOREVER)
         except BaseException:
             window.stale = True
             raise
         window.take(newest, heard, self._deps.clock.monotonic())
+        if daily is not None:
+            window.take_daily(daily)
 
     async def _save(self, series: Series, items: Sequence[Reading | Analysis], due: int, wrong: int | None) -> None:
         if wrong is not None and wrong < due:
@@ -159,7 +176,7 @@ class Desk:
         metrics.ROWS.inc(len(items))
 
 
-def _formed(work: Iterable[tuple[Series, Columns, Columns, Sequence[Asked]]]) -> list[Reading]:
+def _formed(work: Iterable[tuple[Series, Columns, Columns, Sequence[Asked], Columns | None]]) -> list[Reading]:
     return [reading for each in work for reading in formed(*each)]
 
 

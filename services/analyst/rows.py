@@ -13,14 +13,22 @@ from services.core.model import Reading, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 
 NEEDS = {asked: Need((asked,), ahead=ahead(asked)) for asked in STANDARD}
+DAILY = Need(STANDARD)
 LEVELS = 3  # of one kind
 Values = dict[str, float | None]
 
 
-def rows(series: Series, columns: Columns, since: int) -> list[Reading | Analysis]:
-    """What closed candles with openings from `since` on say, and those before them that look ahead to them."""
-    found = [reading for asked in STANDARD for reading in readings(series, columns, since, asked)]
-    return [*found, *analyses(series, columns, since)]
+def rows(series: Series, columns: Columns, since: int, daily: Columns | None = None) -> list[Reading | Analysis]:
+    """What closed candles with openings from `since` on say, and those before them that look ahead to them. `daily`:
+    closed candles of 1d from `daily_since` on.
+    """
+    found = [reading for asked in STANDARD for reading in readings(series, columns, since, asked, daily=daily)]
+    return [*found, *analyses(series, columns, since, daily)]
+
+
+def daily_since(timeframe: Timeframe, opening: int) -> int | None:
+    """The first opening of the candles of 1d that rows from this opening on are made of; None: they need none."""
+    return DAILY.daily_since(timeframe, opening)
 
 
 def needed(timeframe: Timeframe, opening: int, wished: Iterable[Asked] = ()) -> int:
@@ -30,12 +38,14 @@ def needed(timeframe: Timeframe, opening: int, wished: Iterable[Asked] = ()) -> 
     return min(reach(NEED, timeframe, opening), *earlier)
 
 
-def readings(series: Series, columns: Columns, since: int, asked: Asked, closed: bool = True) -> Iterator[Reading]:
+def readings(  # noqa: PLR0913  what it is computed from, and of what
+    series: Series, columns: Columns, since: int, asked: Asked, *, daily: Columns | None = None, closed: bool = True
+) -> Iterator[Reading]:
     """What one indicator says; the last candle is the forming one unless `closed`."""
     timeframe, need, name = TIMEFRAMES[series.timeframe], _need(asked), str(asked)
     place = max(0, int(np.searchsorted(columns.time, since)) - need.ahead)
     for part in parts(need, timeframe, columns, int(columns.time[place])):
-        for opening, values in _values(asked, part, timeframe):
+        for opening, values in _values(asked, part, timeframe, daily):
             yield Reading(series, name, opening, values, closed)
 
 
@@ -43,12 +53,12 @@ def _need(asked: Asked) -> Need:
     return NEEDS.get(asked) or Need((asked,), ahead=ahead(asked))
 
 
-def _values(asked: Asked, part: Part, timeframe: Timeframe) -> Iterator[tuple[int, Values]]:
+def _values(asked: Asked, part: Part, timeframe: Timeframe, daily: Columns | None) -> Iterator[tuple[int, Values]]:
     openings = part.columns.time[part.first : part.end].tolist()
     if CATALOG[asked.name].levels:
         for place, opening in zip(part.places(), openings, strict=True):
             known = part.columns.between(0, place + 1)
-            yield opening, named(levels(asked, known, timeframe), float(known.close[-1]))
+            yield opening, named(levels(asked, known, timeframe, daily), float(known.close[-1]))
         return
     said = compute(asked, part.columns, timeframe)
     lines = [column[part.first : part.end].tolist() for column in said.values()]
@@ -57,8 +67,12 @@ def _values(asked: Asked, part: Part, timeframe: Timeframe) -> Iterator[tuple[in
 
 
 def named(found: list[Level], close: float) -> Values:
-    """Levels by name. Of those with one name the nearest to the close: `support`, `support_2`, `support_3`."""
+    """Levels by name. Of those with one name the nearest to the close: `support`, `support_2`, `support_3`. `missing`
+    counts the candles that are missing of those that pivot points are made of.
+    """
     values: Values = {}
+    if found and (missing := found[0].known.get("missing")):
+        values["missing"] = missing
     counts: dict[str, int] = {}
     for level in sorted(found, key=lambda each: abs(each.price - close)):
         counts[level.name] = number = counts.get(level.name, 0) + 1
@@ -67,14 +81,20 @@ def named(found: list[Level], close: float) -> Values:
     return values
 
 
-def asked_for(series: Series, columns: Columns, since: int, wished: Iterable[Asked]) -> list[Reading]:
+def asked_for(
+    series: Series, columns: Columns, since: int, wished: Iterable[Asked], daily: Columns | None = None
+) -> list[Reading]:
     """What these indicators say of closed candles with openings from `since` on."""
-    return [reading for asked in wished for reading in readings(series, columns, since, asked)]
+    return [reading for asked in wished for reading in readings(series, columns, since, asked, daily=daily)]
 
 
-def formed(series: Series, columns: Columns, candle: Columns, wanted: Iterable[Asked]) -> list[Reading]:
+def formed(
+    series: Series, columns: Columns, candle: Columns, wanted: Iterable[Asked], daily: Columns | None = None
+) -> list[Reading]:
     """What these indicators say at the forming candle, which follows on the closed ones."""
     opening = int(candle.time[0])
     whole = Columns(*(np.append(old, new) for old, new in zip(columns, candle, strict=True)))
-    found = (reading for asked in wanted for reading in readings(series, whole, opening, asked, closed=False))
+    found = (
+        reading for asked in wanted for reading in readings(series, whole, opening, asked, daily=daily, closed=False)
+    )
     return [reading for reading in found if reading.timestamp == opening]

@@ -23,6 +23,7 @@ class Window:
     def __init__(self, series: Series) -> None:
         self.series, self.timeframe = series, TIMEFRAMES[series.timeframe]
         self.closed: Columns = columns(())
+        self.daily: Columns | None = None  # closed candles of 1d, where levels are made of these
         self.forming: Candle | None = None
         self.moved = False  # the forming candle did, since it was last looked at
         self.stale = True
@@ -69,6 +70,18 @@ class Window:
         self.stale = False
         return self._heard
 
+    def doubt(self, now: int) -> None:
+        """Candles that this series is not made of, but its levels are, have changed."""
+        self.stale, self.changed = True, now
+        self._heard += 1
+
+    def take_daily(self, candles: Sequence[Candle]) -> None:
+        """The candles of 1d that the store has. When they are others, the levels of all rows may be."""
+        new, old = columns([candle for candle in candles if candle.closed]), self.daily
+        self.daily = new
+        if old is not None and self.closed.time.size and not _same(old, new):
+            self._affected(int(self.closed.time[-KEPT:][0]))
+
     def take(self, candles: Sequence[Candle], heard: int, now: int) -> None:
         """What the store has. If more was heard meanwhile, it is read again later."""
         if heard != self._heard:
@@ -107,3 +120,7 @@ class Window:
             return int(min(old.time[apart[0]], new.time[apart[0]]))
         rest = (new if len(new.time) > both else old).time[both:]
         return int(rest[0]) if rest.size else None
+
+
+def _same(one: Columns, other: Columns) -> bool:
+    return all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))

@@ -12,12 +12,13 @@ from services.api.analysis import schemas
 from services.core.analysis import DISCLAIMER, Analysis
 from services.core.analysis.analysing import analyse
 from services.core.analysis.several import together
-from services.core.indicators import columns
+from services.core.indicators import REVISION, columns
 from services.core.model import Candle
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from tests.replicas import BTC, LAST, Replica, Stores, World, candle, empty_stores, following, until
 
 ASKED = "/api/analysis?symbol=BTCUSDT&timeframe=1m"
+YEAR = 1_767_225_600_000  # 2026, the one before that of LAST
 MULTI = "/api/analysis/BTC-USDT/multi"
 
 
@@ -70,6 +71,30 @@ async def test_it_is_what_the_closed_candles_come_to(world: World) -> None:
     assert await asked(replica, ASKED.replace("/api", "/v1")) == found
 
 
+async def test_pivots_of_a_part_of_a_day_are_not_given_and_that_is_noted(world: World) -> None:
+    """Fourteen hours are kept."""
+    await world.keep(*rising(840), told=False)
+    found = await asked(world.replica())
+    assert found["pivot_levels"] == []
+    assert [note for note in found["notes"] if "pivot" in note] == [
+        "no pivot points: the period that they are made of is not kept from its beginning on"
+    ]
+
+
+async def test_pivots_of_a_year_are_made_of_its_days_for_weeks_too(world: World) -> None:
+    days = rising(800, "1d")
+    await world.keep(*days, *rising(80, "1w"), told=False)
+    replica = world.replica()
+    year = [each.bar for each in days if YEAR <= each.bar.timestamp < YEAR + 365 * 1440 * MINUTE]
+    point = float((max(bar.high for bar in year) + min(bar.low for bar in year) + year[-1].close) / 3)
+    found = await asked(replica, ASKED.replace("1m", "1w"))
+    assert {line["name"]: line["price"] for line in found["pivot_levels"]}["p"] == pytest.approx(point)
+    url = "/api/indicators?symbol=BTCUSDT&timeframe=1w&indicators=pivots"
+    (row,) = (await asked(replica, url))["indicators"]
+    assert {level["name"]: level["price"] for level in row["levels"]}["p"] == pytest.approx(point)
+    assert row["trusted_from"] is None
+
+
 async def test_without_candles_it_says_that_it_knows_nothing(world: World) -> None:
     replica = world.replica()
     found = await asked(replica)
@@ -110,7 +135,7 @@ async def test_replicas_share_what_one_computed_and_all_hear_of_a_new_candle(wor
         rows = world.store.calls["analyses"]
         assert await asked(second) == before
         assert world.store.calls["analyses"] == rows, "what is in the cache is looked for in the store"
-        assert (await world.cache.get("analysis:{binance:BTC-USDT}:1m"))[0]
+        assert (await world.cache.get(f"analysis:{{binance:BTC-USDT}}:1m:{REVISION}"))[0]
         world.clock.time += MINUTE
         closed = replace(candles[-1], closed=True)
         await world.keep(closed, candle(LAST + MINUTE, closed=False))

@@ -42,6 +42,7 @@ from tests.replicas import BTC, LAST, Counting, Turning, until
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
 FOREVER = 2**62
+YEAR = 1_767_225_600_000  # 2026, the one before that of LAST
 
 
 class World:
@@ -65,10 +66,13 @@ class World:
         if told:
             await self.bus.publish(*candles)
 
-    async def well(self, *series: Series) -> bool:
-        """Whether the rows of the newest candles are right."""
+    async def well(self, *series: Series, days: Sequence[Candle] = ()) -> bool:
+        """Whether the rows of the newest candles are right; `days`: candles of 1d that their levels are made of."""
         self.clock.time += QUIET
-        return not [d for each in series for d in await against(as_store(self.kept), each, await self._expected(each))]
+        expected = {each: await self._expected(each) for each in series}
+        if days:
+            expected = {each: true_rows(each, await self.kept.last(each, FOREVER, 9999), days) for each in series}
+        return not [d for each, rows in expected.items() for d in await against(as_store(self.kept), each, rows)]
 
     async def _expected(self, series: Series) -> list[Row]:
         candles = await self.kept.last(series, FOREVER, 9999)
@@ -185,6 +189,32 @@ async def test_what_nobody_told_is_found(world: World) -> None:
         await world.keep(corrected(candles[150]), told=False)
         world.clock.time += WHOLE
         await until(lambda: world.well(BTC))
+
+
+async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: World) -> None:
+    """They come when the days do, which is later than the weeks, and change with them."""
+    weeks, days = BTC._replace(timeframe="1w"), walk(BTC._replace(timeframe="1d"), 800)
+    await world.keep(*walk(weeks, 150), told=False)
+
+    async def pivot() -> float | None:
+        rows = await world.kept.readings(weeks, 0, FOREVER)
+        newest = max((row.timestamp for row in rows), default=None)
+        return next((row.values.get("p") for row in rows if (row.timestamp, row.indicator) == (newest, "pivots")), None)
+
+    async with at_work(world.deps()):
+        await until(lambda: world.well(weeks))
+        assert await pivot() is None
+        await world.keep(*days)
+        await until(lambda: world.well(weeks, days=days))
+        point, place = await pivot(), next(i for i, day in enumerate(days) if day.bar.timestamp >= YEAR)
+        days[place] = replace(days[place], bar=replace(days[place].bar, high=Decimal(9000)), revision=1)
+        await world.keep(days[place])
+        await until(lambda: world.well(weeks, days=days))
+        assert point is not None
+        assert await pivot() != point
+    (found,) = (await world.kept.analyses(weeks, 0, FOREVER))[-1:]
+    assert len(found.pivot_levels) == 7
+    assert not [note for note in found.notes if "pivot" in note]
 
 
 async def test_a_store_that_fails_is_waited_for(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -205,7 +205,7 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
     url = f"{URL}ema:100,rsi&from={LAST - 1100 * MINUTE}&to={LAST - 700 * MINUTE}"
     async with following(first), following(second):
         before = await asked(first, url)
-        page = "indicators:{binance:BTC-USDT}:1m:ema:100:"
+        page = f"indicators:{{binance:BTC-USDT}}:1m:{indicators.REVISION}:ema:100:"
 
         async def kept() -> bool:
             return any(key.startswith(page) for key in world.cache._answers)

@@ -281,13 +281,18 @@ def test_the_parabolic_stop_is_tradingviews_and_talibs_has_a_name_of_its_own() -
 
 
 def test_levels_worked_by_hand() -> None:
-    before = flat([10, 16, 4, 7], since=MIDNIGHT - 4 * MINUTE)
-    day = flat([8, 9])
+    before, day = flat([10, 16, 4, *[7] * 1437], since=MIDNIGHT - DAY), flat([8, 9])
     both = joined([before, day])
-    pivots = {level.name: level.price for level in levels(asked("pivots"), both, M1)}
-    assert pivots == {"p": 9, "r1": 14, "r2": 21, "r3": 26, "s1": 2, "s2": -3, "s3": -10}
-    assert settled(asked("pivots"), both, M1) == len(both.time)  # the day before may have more
+    pivots = levels(asked("pivots"), both, M1)
+    assert {level.name: level.price for level in pivots} == {
+        **{"p": 9, "r1": 14, "r2": 21, "r3": 26},
+        **{"s1": 2, "s2": -3, "s3": -10},
+    }
+    assert not any(level.known for level in pivots)
     assert levels(asked("pivots"), day, M1) == []
+    holed = joined([both.between(0, 700), both.between(710, 1442)])
+    assert [level.known for level in levels(asked("pivots"), holed, M1)] == [{"missing": 10}] * 7
+    assert levels(asked("pivots"), both.between(600, 1442), M1) == []  # ten hours of the day before are not kept
 
     fall = {level.name: level.price for level in levels(asked("fib:5"), flat([50, 110, 60, 10, 30]), M1)}
     assert fall == pytest.approx(
@@ -314,6 +319,47 @@ def test_levels_worked_by_hand() -> None:
     assert found[1].known["touches"] == 9
     assert 99 < found[1].known["strength"] < 100
     assert levels(asked("sr"), flat([5] * 300), M1) == []
+
+
+def days(since: str, until: str) -> Columns:
+    """A walk of days, the last one left out."""
+    first, end = (int(pd.Timestamp(text).value) // 10**6 for text in (since, until))
+    count = (end - first) // DAY
+    return walk(count, 7, timeframe="1d")._replace(time=first + np.arange(count) * DAY)
+
+
+def rolled(market: Columns, timeframe: str) -> Columns:
+    """The same days as candles of a longer timeframe."""
+    frame = TIMEFRAMES[timeframe]
+    openings = np.array([frame.opening(time) for time in market.time.tolist()])
+    starts = np.flatnonzero(np.diff(openings, prepend=-1))
+    ends = np.append(starts[1:], len(openings)) - 1
+    high, low = np.maximum.reduceat(market.high, starts), np.minimum.reduceat(market.low, starts)
+    volume = np.add.reduceat(market.volume, starts)
+    return Columns(openings[starts], market.open[starts], high, low, market.close[ends], volume)
+
+
+def test_pivots_of_a_year_and_of_a_month_are_the_same_in_every_timeframe() -> None:
+    """A week lies in two years at times, and three days in two months: those are made of days."""
+    market = days("2024-01-01", "2026-02-20")
+    for ours, other in (("1w", "1M"), ("3d", "1d")):
+        one, two = (levels(asked("pivots"), rolled(market, name), TIMEFRAMES[name], market) for name in (ours, other))
+        assert one == two
+        assert len(one) == 7
+    last = market.time < int(pd.Timestamp("2026-01-01").value) // 10**6
+    year = market.between(366, int(last.sum()))  # 2025
+    middle = (year.high.max() + year.low.min() + year.close[-1]) / 3
+    assert {level.name: level.price for level in one}["p"] != pytest.approx(middle)
+    (point,) = (
+        level.price
+        for level in levels(asked("pivots"), rolled(market, "1w"), TIMEFRAMES["1w"], market)
+        if level.name == "p"
+    )
+    assert point == pytest.approx(middle)
+    weeks = rolled(market, "1w")
+    assert levels(asked("pivots"), weeks, TIMEFRAMES["1w"]) == []
+    late = market.between(400, len(market.time))
+    assert levels(asked("pivots"), weeks, TIMEFRAMES["1w"], late) == []
 
 
 @pytest.mark.parametrize("name", CATALOG)

@@ -4,17 +4,19 @@ import msgspec
 
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
+from services.core.indicators import REVISION
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 SECONDS = 900
+MADE_OF_DAYS = ("3d", "1w")  # whose levels are
 _analysis = msgspec.json.Decoder(Analysis)
 
 
 def key(series: Series) -> str:
     """Where the newest analysis of a series is kept; the braces keep a symbol's on one node of a cluster."""
-    return f"analysis:{{{series.exchange}:{series.instrument}}}:{series.timeframe}"
+    return f"analysis:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{REVISION}"
 
 
 class Cached:
@@ -56,3 +58,5 @@ class Cached:
         self._doubtful.add(series)
         if candle.revision or TIMEFRAMES[series.timeframe].closing(candle.bar.timestamp) < forming:
             self._corrected[series] = forming  # whose row will be made after that
+            if series.timeframe == "1d":  # the levels of longer candles are made of days
+                self._doubtful |= {series._replace(timeframe=name) for name in TIMEFRAMES if name in MADE_OF_DAYS}

@@ -9,7 +9,7 @@ from services.api.indicators.history import History
 from services.core.analysis import Analysis
 from services.core.analysis.analysing import NEED, analyse
 from services.core.analysis.parts import reach
-from services.core.indicators import Columns, columns
+from services.core.indicators import columns
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
@@ -50,5 +50,5 @@ class Newest:
     async def _computed(self, series: Series, timestamp: int) -> Analysis:
         since = reach(NEED, TIMEFRAMES[series.timeframe], timestamp)
         past = await self._history.between(series, since, timestamp)
-        whole = Columns(past.columns.time[past.closed], *(column[past.closed] for column in past.columns[1:]))
-        return await asyncio.to_thread(analyse, series, whole)
+        daily = await self._history.daily(series, NEED, timestamp)
+        return await asyncio.to_thread(analyse, series, past.closed_columns, daily)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from services.api.candles import pages
 from services.api.candles.pages import Pages
+from services.core.analysis.parts import Need
 from services.core.history import BEGINNING
 from services.core.indicators import Columns, columns
 from services.core.indicators import joined as joined_columns
@@ -27,6 +28,11 @@ class Past(NamedTuple):
 
     columns: Columns
     closed: NDArray[np.bool_]
+
+    @property
+    def closed_columns(self) -> Columns:
+        """Those that are closed."""
+        return Columns(self.columns.time[self.closed], *(column[self.closed] for column in self.columns[1:]))
 
     def between(self, since: int, until: int) -> "Past":
         """Those with openings in [since, until]."""
@@ -70,6 +76,16 @@ class History:
         if len(past.closed) >= count:
             return Past(past.columns.between(0, count), past.closed[:count])
         return past if until >= now else _past(await self._store.candles(series, opening + 1, now, count))
+
+    async def daily(self, series: Series, need: Need, last: int) -> Columns | None:
+        """The candles of 1d that levels as of the candle at `last` are made of, all of them closed; None: they need
+        none. Raises Unavailable.
+        """
+        since = need.daily_since(TIMEFRAMES[series.timeframe], last)
+        if since is None:
+            return None
+        past = await self.between(series._replace(timeframe="1d"), since, last)
+        return past.closed_columns
 
     async def _page(self, series: Series, start: int) -> Past:
         name, now, monotonic = pages.key(series, start), self._now(), self._monotonic()

@@ -36,6 +36,9 @@ class Level(BaseModel):
     volume: float | None = Field(None, description="vp: what was traded in the row, in units of the base")
     low: float | None = Field(None, description="vp: where the row begins")
     high: float | None = Field(None, description="vp: where it ends")
+    missing: int | None = Field(
+        None, description="pivots: candles of their period that are not kept; left out where none is missing"
+    )
 
 
 class Reading(BaseModel):

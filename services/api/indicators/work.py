@@ -12,7 +12,8 @@ from services.api.indicators.computed import Computed, Place
 from services.api.indicators.history import History, joined, lacking
 from services.api.indicators.lines import Line, line
 from services.api.indicators.lines import joined as joined_lines
-from services.core.indicators import Asked, Columns, Level, ahead, levels, settled, warmup
+from services.core.analysis.parts import Need
+from services.core.indicators import CATALOG, Asked, Columns, Level, ahead, levels, settled, warmup
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
@@ -61,7 +62,8 @@ class Work:
         timeframe = TIMEFRAMES[series.timeframe]
         count = max(warmup(each, timeframe, last) for each in asked)
         past = await self._history.reaching(series, {last: count}, last)
-        return await asyncio.to_thread(lambda: {each: _marks(each, past.columns, timeframe) for each in asked})
+        daily = await self._history.daily(series, Need(tuple(asked)), last)
+        return await asyncio.to_thread(lambda: {each: _marks(each, past.columns, timeframe, daily) for each in asked})
 
     def _over(self, asked: Asked, timeframe: Timeframe, first: int, last: int) -> list[int]:
         """Pages of which nothing will change, the candles ahead of them included."""
@@ -117,8 +119,9 @@ def _computed(plans: Mapping[Asked, _Plan], columns: Columns, timeframe: Timefra
     return {each: line(each, columns, timeframe, plan.since, plan.until) for each, plan in plans.items()}
 
 
-def _marks(asked: Asked, columns: Columns, timeframe: Timeframe) -> Marks:
+def _marks(asked: Asked, columns: Columns, timeframe: Timeframe, daily: Columns | None) -> Marks:
     end = len(columns.time)
     part = columns.between(max(0, end - 1 - warmup(asked, timeframe, int(columns.time[-1]))), end)
-    trusted = settled(asked, part, timeframe) < len(part.time)
-    return Marks(levels(asked, part, timeframe), None if trusted else timeframe.closing(int(columns.time[-1])))
+    found = levels(asked, part, timeframe, daily)
+    trusted = bool(found) if CATALOG[asked.name].daily else settled(asked, part, timeframe) < len(part.time)
+    return Marks(found, None if trusted else timeframe.closing(int(columns.time[-1])))

@@ -27,19 +27,21 @@ NEED = Need(
 """Which indicators the rules look at."""
 
 
-def analyse(series: Series, columns: Columns) -> Analysis:
-    """As of the last of these closed candles, which should reach back as far as `reach(NEED, ...)` says."""
+def analyse(series: Series, columns: Columns, daily: Columns | None = None) -> Analysis:
+    """As of the last of these closed candles, which should reach back as far as `reach(NEED, ...)` says. `daily`: those
+    of 1d from `NEED.daily_since` on.
+    """
     if not len(columns.time):
         unknown = Trend(Direction.UNKNOWN, 0, ())
         return Analysis(series, None, None, 0, unknown, notes=("no closed candle is kept",))
-    return next(analyses(series, columns, int(columns.time[-1])))
+    return next(analyses(series, columns, int(columns.time[-1]), daily))
 
 
-def analyses(series: Series, columns: Columns, since: int) -> Iterator[Analysis]:
+def analyses(series: Series, columns: Columns, since: int, daily: Columns | None = None) -> Iterator[Analysis]:
     """Of all candles with openings from `since` on."""
     timeframe = TIMEFRAMES[series.timeframe]
     for part in parts(NEED, timeframe, columns, since):
-        market, seen = Market(part.columns, timeframe), dict[int, list[Signal]]()
+        market, seen = Market(part.columns, timeframe, daily), dict[int, list[Signal]]()
         for place in part.places():
             for each in range(max(0, place - RECENT + 1), place + 1):
                 seen[each] = seen[each] if each in seen else signals(At(market, each))

@@ -25,10 +25,10 @@ def rounded(number: float) -> float:
 
 
 class Market:
-    """Candles and what indicators say of them. Only what was closed is in it."""
+    """Candles and what indicators say of them. Only what was closed is in it. `daily`: candles of 1d for levels."""
 
-    def __init__(self, columns: Columns, timeframe: Timeframe) -> None:
-        self.columns, self.timeframe = columns, timeframe
+    def __init__(self, columns: Columns, timeframe: Timeframe, daily: Columns | None = None) -> None:
+        self.columns, self.timeframe, self.daily = columns, timeframe, daily
         self._said: dict[str, Mapping[str, list[float]]] = {}
         self._levels: dict[tuple[str, int], list[Level]] = {}
         self._bars: dict[str, list[float]] = {
@@ -72,7 +72,8 @@ class Market:
         """The levels of an indicator as of one candle."""
         key = indicator, place
         if key not in self._levels:
-            self._levels[key] = levels(parse(indicator)[0], self.columns.between(0, place + 1), self.timeframe)
+            part = self.columns.between(0, place + 1)
+            self._levels[key] = levels(parse(indicator)[0], part, self.timeframe, self.daily)
         return self._levels[key]
 
 

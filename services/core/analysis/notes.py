@@ -12,6 +12,7 @@ SPIKE = 4  # mean true ranges
 GAP = 2
 LATELY = 10  # candles in which a gap or a spike is told
 STILL = 20
+RETRACED = 100  # candles that Fibonacci levels are made of
 
 
 class Rule(NamedTuple):
@@ -71,6 +72,27 @@ def flat(at: At) -> str | None:
     if at.place + 1 < STILL or np.ptp(np.concatenate([columns.high[span], columns.low[span]])) > 0:
         return None
     return f"the price has not moved within {STILL} candles: rules that compare prices see nothing"
+
+
+@note
+def short(at: At) -> str | None:
+    """Fewer candles are kept than the levels are made of: 200 for support and resistance, 100 for Fibonacci."""
+    count, most = at.place + 1, LOOKED if at.place + 1 >= RETRACED else RETRACED
+    if count >= LOOKED:
+        return None
+    names = "support and resistance" if most == LOOKED else "support, resistance and Fibonacci levels"
+    return f"{names} are made of {count} candles only: no more are kept"
+
+
+@note
+def pivots(at: At) -> str | None:
+    """There are no pivot points, as their period is not kept from its beginning on; or some of its candles are
+    missing."""
+    found = at.levels("pivots")
+    if not found:
+        return "no pivot points: the period that they are made of is not kept from its beginning on"
+    missing = int(found[0].known.get("missing", 0))
+    return f"{missing} candles are missing of those that the pivot points are made of" if missing else None
 
 
 def _ago(back: int) -> str:

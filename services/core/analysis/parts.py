@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.history import BEGINNING
-from services.core.indicators import Asked, Columns, warmup
+from services.core.indicators import Asked, Columns, daily_since, warmup
 from services.core.timeframes import Timeframe
 
 BLOCK = 100  # openings
@@ -21,6 +21,10 @@ class Need(NamedTuple):
     asked: tuple[Asked, ...]
     back: int = 0
     ahead: int = 0
+
+    def daily_since(self, timeframe: Timeframe, opening: int) -> int | None:
+        """The first opening of the candles of 1d that levels as of this one are made of; None: they need none."""
+        return min((since for one in self.asked if (since := daily_since(one, timeframe, opening))), default=None)
 
 
 class Part(NamedTuple):

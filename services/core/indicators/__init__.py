@@ -7,7 +7,11 @@ from services.core.indicators import averages, bands, momentum, prices, stops, v
 from services.core.indicators.asked import Asked, parse
 from services.core.indicators.catalog import CATALOG, Indicator, Level, Parameter, indicator
 from services.core.indicators.columns import Columns, columns, joined
-from services.core.indicators.computing import ahead, compute, levels, settled, warmup
+from services.core.indicators.computing import ahead, compute, daily_since, levels, settled, warmup
+
+REVISION = 2
+"""Of the formulas, and of the analysis' rules. A change of what one of them gives raises it, so that no cache serves
+what the old one gave, and drops the stored rows in a migration, as `0008` does."""
 
 STANDARD = parse(
     "sma:10,sma:20,sma:50,sma:100,sma:200,ema:12,ema:26,ema:50,ema:100,bbands,ichimoku,rsi,macd,stoch,willr,volume,obv,"
@@ -17,6 +21,7 @@ STANDARD = parse(
 
 __all__ = [
     "CATALOG",
+    "REVISION",
     "STANDARD",
     "Asked",
     "Columns",
@@ -26,6 +31,7 @@ __all__ = [
     "ahead",
     "columns",
     "compute",
+    "daily_since",
     "indicator",
     "joined",
     "levels",

@@ -42,6 +42,7 @@ class Indicator(NamedTuple):
     ahead: Callable[..., int]  # later candles that a value is made of
     ascending: bool  # the first two parameters are
     timed: bool  # the timeframe matters
+    daily: bool  # it may need candles of 1d beside those of the timeframe
     run: Callable[..., Any]
 
     @property
@@ -77,14 +78,14 @@ def indicator(  # noqa: PLR0913  all that is to be known, by name
     """Put a function of (columns, *parameters) into the catalog under its own name; its docstring is the formula.
 
     With `outputs` it answers one column for each, NaN where there is no value; without, a list of levels. It takes the
-    timeframe too if its last parameter is called so.
+    timeframe too if a parameter is called so, and after that candles of 1d if one is called `daily`.
     """
 
     def put(run: Callable[..., Any]) -> Callable[..., Any]:
         name, formula = run.__name__, inspect.cleandoc(run.__doc__ or "")
-        timed = "timeframe" in inspect.signature(run).parameters
+        timed, daily = (word in inspect.signature(run).parameters for word in ("timeframe", "daily"))
         _KNOWN[name] = Indicator(
-            name, title, parameters, outputs, overlay, formula, source, memory, ahead, ascending, timed, run
+            name, title, parameters, outputs, overlay, formula, source, memory, ahead, ascending, timed, daily, run
         )
         return run
 

@@ -7,7 +7,8 @@ import numpy as np
 from services.core.indicators.asked import Asked
 from services.core.indicators.catalog import CATALOG, Indicator, Level
 from services.core.indicators.columns import Columns, Floats
-from services.core.timeframes import Timeframe
+from services.core.indicators.prices import crosses, pivot_period
+from services.core.timeframes import DAY, Timeframe
 
 
 def warmup(asked: Asked, timeframe: Timeframe, opening: int) -> int:
@@ -33,10 +34,27 @@ def compute(asked: Asked, columns: Columns, timeframe: Timeframe) -> dict[str, F
     return {known.outputs[0]: found}
 
 
-def levels(asked: Asked, columns: Columns, timeframe: Timeframe) -> list[Level]:
-    """The levels as of the last candle, of an indicator of levels; none without candles."""
-    found: list[Level] = _run(CATALOG[asked.name], asked, columns, timeframe) if len(columns.time) else []
+def levels(asked: Asked, columns: Columns, timeframe: Timeframe, daily: Columns | None = None) -> list[Level]:
+    """The levels as of the last candle, of an indicator of levels; none without candles. `daily`: candles of 1d from
+    `daily_since` on.
+    """
+    known = CATALOG[asked.name]
+    if not len(columns.time):
+        return []
+    found: list[Level] = (
+        known.run(columns, *asked.parameters, timeframe, daily)
+        if known.daily
+        else _run(known, asked, columns, timeframe)
+    )
     return found
+
+
+def daily_since(asked: Asked, timeframe: Timeframe, opening: int) -> int | None:
+    """The first opening of the candles of 1d that the levels as of this one are made of; None: they need none."""
+    if not CATALOG[asked.name].daily or not crosses(timeframe):
+        return None
+    period = pivot_period(timeframe)
+    return period.since(period.since(opening) - 1) - DAY  # one more shows that the first day is not missing
 
 
 def settled(asked: Asked, columns: Columns, timeframe: Timeframe) -> int:

@@ -6,15 +6,23 @@ from services.core.indicators.catalog import Level, factor, indicator, period
 from services.core.indicators.columns import Columns, Floats
 from services.core.indicators.library import talib
 from services.core.indicators.memory import DAILY, MONTHLY, WEEKLY, YEARLY, Anchored, Bars, Period, shorter, windowed
-from services.core.timeframes import DAY, MINUTE, Timeframe
+from services.core.timeframes import DAY, MINUTE, TIMEFRAMES, Timeframe
 
 RATIOS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)  # percent
 
 
-def _period(timeframe: Timeframe) -> Period:
+def pivot_period(timeframe: Timeframe) -> Period:
+    """What pivot points are made of in this timeframe."""
     if shorter(timeframe, DAY // MINUTE):
         return DAILY if shorter(timeframe, 16) else WEEKLY
     return MONTHLY if 0 < timeframe.length < 7 * DAY else YEARLY
+
+
+def crosses(timeframe: Timeframe) -> bool:
+    """Whether some candles of this timeframe lie in two of those periods: months are not made of three days, nor years
+    of weeks.
+    """
+    return timeframe.length > DAY
 
 
 @indicator(
@@ -73,19 +81,24 @@ def fib(columns: Columns, bars: int) -> list[Level]:
     "Classic Pivot Points",
     overlay=True,
     source="Kurs",
-    memory=Anchored(_period, before=1),
+    memory=Anchored(pivot_period, before=1),
 )
-def pivots(columns: Columns, timeframe: Timeframe) -> list[Level]:
+def pivots(columns: Columns, timeframe: Timeframe, daily: Columns | None) -> list[Level]:
     """Of the last period's high, low and close: p = (h + l + c) / 3, r1 = 2 p - l, s1 = 2 p - h, r2 = p + h - l,
     s2 = p - h + l, r3 = h + 2 (p - l), s3 = l - 2 (h - p). The period is the UTC day up to 15m, the week up to 12h, the
-    month for 1d and 3d, the year for 1w and 1M.
+    month for 1d and 3d, the year for 1w and 1M. It is made of the timeframe's own candles, for 3d and 1w, which lie in
+    two periods at times, of those of 1d. No levels where they are not kept from the period's beginning on; `missing`
+    counts those that are not kept after it.
     """
-    places = _period(timeframe).number(columns.time)
-    mine = np.flatnonzero(places == places[-1])[0]
-    before = np.flatnonzero(places == places[mine - 1]) if mine else places[:0]
-    if not before.size:
+    since = pivot_period(timeframe).since(int(columns.time[-1]))
+    begin = pivot_period(timeframe).since(since - 1)
+    source, frame = (daily, TIMEFRAMES["1d"]) if crosses(timeframe) else (columns, timeframe)
+    if source is None:
         return []
-    period = columns.between(int(before[0]), int(mine))
+    first, end = source.time.searchsorted((begin, since)).tolist()
+    if first == end or not (first or source.time[0] == begin):
+        return []
+    period, missing = source.between(first, end), frame.expected(begin, since - 1) - (end - first)
     high, low, close = float(period.high.max()), float(period.low.min()), float(period.close[-1])
     middle = (high + low + close) / 3
     prices = {
@@ -97,7 +110,8 @@ def pivots(columns: Columns, timeframe: Timeframe) -> list[Level]:
         "s2": middle - high + low,
         "s3": low - 2 * (high - middle),
     }
-    return [Level(name, price, {}) for name, price in prices.items()]
+    known = {"missing": missing} if missing else {}
+    return [Level(name, price, known) for name, price in prices.items()]
 
 
 def _turns(values: Floats, reach: int) -> list[int]:

@@ -19,7 +19,8 @@ from services.adapters.sql.engine import make_engine
 from services.adapters.sql.migrate import HISTORY
 from services.adapters.sql.tables import metadata
 from services.adapters.sql.years import ours
-from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Series
+from services.core.analysis import Analysis, Direction, Trend
+from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
 from services.core.seals import Seal
 from services.core.timeframes import DAY
 from tests import servers
@@ -124,13 +125,31 @@ async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postg
     await engine.dispose()
 
 
+def migrated(connection: Connection, step: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(HISTORY))
+    (command.upgrade if step == "head" else command.downgrade)(config, step)
+
+
+async def test_rows_by_older_formulas_are_dropped(url: str) -> None:
+    await sql.migrate(url)
+    store, engine = await sql.connect(url), make_engine(url)
+    series = Series("binance", Instrument("BTC", "USDT"), "1h")
+    async with engine.begin() as connection:
+        await connection.run_sync(migrated, "0007")
+    await store.save(
+        Reading(series, "psar:0.02:0.2", 0, {"psar": 0.2596}, True),
+        Analysis(series, 0, 1.0, 1, Trend(Direction.UP, 41, ())),
+    )
+    async with engine.begin() as connection:
+        await connection.run_sync(migrated, "head")
+    assert (await store.readings(series, 0, 2**62), await store.analyses(series, 0, 2**62)) == ([], [])
+    await store.close()
+    await engine.dispose()
+
+
 async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
     """Those counted from the epoch go, one on the grid stays, and whole days make the others."""
-
-    def migrated(connection: Connection, step: str) -> None:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(HISTORY))
-        (command.upgrade if step == "head" else command.downgrade)(config, step)
 
     def bar(opening: int, number: int) -> Bar:
         low, high = Decimal(number), Decimal(number) + Decimal("0.5")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.api.candles import pages
 from services.api.indicators.lines import Line
 from services.core.errors import Unavailable
-from services.core.indicators import Asked
+from services.core.indicators import REVISION, Asked
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
@@ -97,7 +97,7 @@ class Computed:
 
 
 def _keys(series: Series, places: Sequence[Place]) -> list[str]:
-    root = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}"
+    root = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{REVISION}"
     return [f"{root}:{asked}:{start}" for asked, start in places]
 
 

@@ -106,7 +106,7 @@ async def test_the_asked_shape(world: World) -> None:
         }
         assert sma["outputs"]["sma"][0] is None
         assert sma["outputs"]["sma"][1:] == pytest.approx([(a + b) / 2 for a, b in pairwise(closes)])
-        assert sma["trusted_from"] == LAST - 2 * MINUTE
+        assert (sma["warmup"], sma["trusted_from"]) == (1, LAST - 2 * MINUTE)
         assert macd["indicator"] == "macd:12:26:9"
         assert macd["outputs"] == {name: [None] * 4 for name in ("macd", "signal", "histogram")}
         assert macd["trusted_from"] == pivots["trusted_from"] == LAST + MINUTE
@@ -162,6 +162,48 @@ async def test_the_lagging_close_looks_ahead_of_the_range(world: World) -> None:
     assert row["outputs"]["lagging"] == [float(candles[-101 + 25].bar.close)]
 
 
+async def test_the_future_cloud_stands_on_the_grid_after_the_last_candle(world: World) -> None:
+    """Only where it is asked for, and only of what knows of it; the values beside the candles stay as they are."""
+    candles = market(200)
+    await world.keep(*candles)
+    replica = world.replica()
+    url = f"{URL}ichimoku,sma&to={LAST - 50 * MINUTE}&limit=3"
+    plain, more = await asked(replica, url), await asked(replica, f"{url}&future=true")
+    cloud = more["indicators"][0].pop("future")
+    assert more == plain
+    assert cloud["timestamps"] == [LAST - 50 * MINUTE + place * MINUTE for place in range(1, 26)]
+    later = await asked(replica, f"{URL}ichimoku&from={LAST - 49 * MINUTE}&to={LAST - 25 * MINUTE}")
+    assert later["timestamps"] == cloud["timestamps"]
+    for output in ("leading_a", "leading_b"):
+        assert cloud["outputs"][output] == pytest.approx(later["indicators"][0]["outputs"][output])
+    months = BTC._replace(timeframe="1M")
+    await world.keep(*market(90, months, last=TIMEFRAMES["1M"].opening(LAST)))
+    (row,) = (await asked(replica, f"{URL.replace('1m', '1M')}ichimoku&future=1&limit=2"))["indicators"]
+    openings = [TIMEFRAMES["1M"].opening(time) for time in row["future"]["timestamps"]]
+    assert openings == row["future"]["timestamps"]
+    assert (len(openings), openings[0]) == (25, TIMEFRAMES["1M"].closing(TIMEFRAMES["1M"].opening(LAST)))
+    assert None not in row["future"]["outputs"]["leading_a"]
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h", "4h"])
+async def test_each_indicator_says_how_deep_a_history_it_needs(stores: Stores, timeframe: str) -> None:
+    """With as many candles kept before the first one its values are trusted."""
+    series = BTC._replace(timeframe=timeframe)
+    standard = ",".join(str(each) for each in indicators.STANDARD if each.name not in ("psar", "supertrend"))
+
+    async def rows(count: int) -> dict[str, dict[str, Any]]:
+        world = World(await stores())
+        await world.keep(*market(count, series, last=TIMEFRAMES[timeframe].opening(LAST)), told=False)
+        body = await asked(world.replica(), f"{URL.replace('1m', timeframe)}{standard}&limit=1")
+        return {row["indicator"]: row for row in body["indicators"]}
+
+    needs = {name: row["warmup"] for name, row in (await rows(2)).items()}
+    assert (needs["sma:20"], needs["ema:100"]) == (19, 1827)
+    assert (await rows(1827))["ema:100"]["trusted_from"] is not None
+    assert (await rows(1828))["ema:100"]["trusted_from"] is None
+    assert not [row for row in (await rows(max(needs.values()) + 1)).values() if row["trusted_from"]]
+
+
 @pytest.mark.parametrize(
     ("query", "status", "part"),
     [
@@ -172,6 +214,7 @@ async def test_the_lagging_close_looks_ahead_of_the_range(world: World) -> None:
         ("symbol=BTCUSDD&timeframe=1m&indicators=sma", 422, "did you mean BTC-USD or BTC-USDT?"),
         ("symbol=BTCUSDT&timeframe=7m&indicators=sma", 422, "timeframe '7m' does not exist"),
         ("symbol=BTCUSDT&indicators=sma", 400, "timeframe is missing"),
+        ("symbol=BTCUSDT&timeframe=1m&indicators=sma&future=yes", 400, "neither true nor false"),
         (f"symbol=BTCUSDT&timeframe=1m&indicators=sma&from={LAST - 1000 * MINUTE}", 422, "has 1001 candles of 1m"),
         ("symbol=BTCUSDT&timeframe=1m&indicators=sma&limit=1001", 422, "limit: 1001 is not from 1 to 1000"),
         ("symbol=BTCUSDT&timeframe=1m&indicators=" + "sma," * 600, 400, "at most 2000 are read"),

@@ -27,6 +27,7 @@ from services.core.indicators import (
     ahead,
     columns,
     compute,
+    future,
     joined,
     levels,
     parse,
@@ -260,6 +261,25 @@ def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
     assert cloud["conversion"].tolist()[1:3] == [1.5, 4]
     assert cloud["leading_a"].tolist()[4:] == [(4 + 3.5) / 2, (6.5 + 4.5) / 2]  # two candles on, of three
     assert cloud["lagging"].tolist()[:4] == [6, 7, 9, 9]
+
+
+@pytest.mark.parametrize("text", ["ichimoku", "ichimoku:2:3:4:3", "ichimoku:9:26:52:500"])
+@pytest.mark.parametrize("count", [1, 20, 60, 300])
+def test_the_future_cloud_is_what_stands_there_once_candles_come(text: str, count: int) -> None:
+    """Whatever these are."""
+    one, market = asked(text), walk(1000, 9)
+    shift = ahead(one)
+    cloud = future(one, market.between(0, count))
+    whole = compute(one, market, M1)
+    assert list(cloud) == ["leading_a", "leading_b"]
+    for output, values in cloud.items():
+        assert len(values) == shift
+        assert same(values, whole[output][count : count + shift]), output
+
+
+def test_only_ichimoku_knows_of_the_future() -> None:
+    assert [name for name in CATALOG if future(asked(name), walk(100, 1))] == ["ichimoku"]
+    assert future(asked("ichimoku"), walk(9, 1).between(0, 0)) == {}
 
 
 PSAR = """

@@ -12,6 +12,7 @@ from services.core.timeframes import TIMEFRAMES, Timeframe
 
 MOST = 1000  # candles in one answer
 FILLS = ("none", "prev", "null")
+FLAGS = {"": False, "false": False, "0": False, "true": True, "1": True}
 Words = Mapping[str, Sequence[str]]
 
 
@@ -83,6 +84,14 @@ def whole(asked: Words, name: str, most: int) -> int | None:
     if not 1 <= int(text[:20]) <= most:
         raise BadRange(f"{name}: {text[:20]} is not from 1 to {most}; ask for more with several requests")
     return int(text)
+
+
+def flag(asked: Words, name: str) -> bool:
+    """Whether something is asked for that is not there without. Raises BadRequest."""
+    text = one(asked, name).lower()
+    if text not in FLAGS:
+        raise BadRequest(f"{name}: {text[:20]!r} is neither true nor false")
+    return FLAGS[text]
 
 
 def bounded(timeframe: Timeframe, since: int, until: int) -> None:

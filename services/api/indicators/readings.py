@@ -1,6 +1,6 @@
 """`/api/indicators`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +27,7 @@ class _Question(NamedTuple):
     series: Series
     period: candles_asked.Period
     asked: tuple[Asked, ...]
+    future: bool
 
     @property
     def timeframe(self) -> Timeframe:
@@ -58,13 +59,14 @@ class Readings:
         changes = self._pages.changes[series]
         past = await self._candles(question)
         found = await self._found(question, past)
+        futures = await self._futures(question, past)
         loading = await self._loading(question, past)
         closed = pages.settled(question.timeframe, question.until, now) and loading is None
         changed = changes != self._pages.changes[series]  # what was read may be old already
         lasts = CLOSED_MS if closed and not changed else FORMING_MS
         trusted = past.closed.size and all(each.trusted is None for each in found.values())
         since = question.since(int(past.columns.time[0])) if trusted else 0
-        kept = Kept(_body(series, past, found, loading), headers(series.exchange, closed), packs=True)
+        kept = Kept(_body(series, past, found, futures, loading), headers(series.exchange, closed), packs=True)
         return Ready(series, since, question.until, lasts, kept)
 
     async def _understood(self, query: bytes, now: int) -> _Question:
@@ -74,7 +76,7 @@ class Readings:
         )
         series = symbol.series(candles_asked.timeframe(words).name)
         asked = indicators.parse(",".join(words.get("indicators", ())))
-        return _Question(series, candles_asked.period(words, now), asked)
+        return _Question(series, candles_asked.period(words, now), asked, candles_asked.flag(words, "future"))
 
     async def _candles(self, question: _Question) -> Past:
         series, (since, until, limit) = question.series, question.period
@@ -107,32 +109,57 @@ class Readings:
         found |= await self._work.levels(question.series, levels, int(time[-1]))
         return {each: found[each] for each in question.asked}
 
+    async def _futures(self, question: _Question, past: Past) -> dict[Asked, Line]:
+        """What is known of the openings after the last candle, if it is asked for."""
+        if not question.future or not past.columns.time.size:
+            return {}
+        return await self._work.futures(question.series, question.asked, int(past.columns.time[-1]))
 
-def _body(series: Series, past: Past, found: Mapping[Asked, Line | Marks], loading: Loading | None) -> bytes:
+
+def _body(
+    series: Series,
+    past: Past,
+    found: Mapping[Asked, Line | Marks],
+    futures: Mapping[Asked, Line],
+    loading: Loading | None,
+) -> bytes:
     more = {"loading": loading._asdict()} if loading else {}
+    time, timeframe = past.columns.time.tolist(), TIMEFRAMES[series.timeframe]
     return msgspec.json.encode(
         {
             "symbol": str(series.instrument),
             "timeframe": series.timeframe,
-            "timestamps": past.columns.time.tolist(),
+            "timestamps": time,
             "closed": past.closed.tolist(),
-            "indicators": [_row(asked, each) for asked, each in found.items()],
+            "indicators": [_row(each, values, futures.get(each), timeframe, time) for each, values in found.items()],
             **more,
         }
     )
 
 
-def _row(asked: Asked, found: Line | Marks) -> dict[str, Any]:
+def _row(
+    asked: Asked, found: Line | Marks, future: Line | None, timeframe: Timeframe, time: Sequence[int]
+) -> dict[str, Any]:
     known = CATALOG[asked.name]
-    if isinstance(found, Line):  # msgspec writes null where a float is none
-        said: dict[str, Any] = {"outputs": {name: column.tolist() for name, column in found.values.items()}}
+    if isinstance(found, Line):
+        said: dict[str, Any] = {"outputs": _columns(found)}
+        opening = time[0]
     else:
         said = {"levels": [{"name": each.name, "price": each.price, **each.known} for each in found.levels]}
+        opening = time[-1]
+    if future:
+        said["future"] = {"timestamps": future.time.tolist(), "outputs": _columns(future)}
     return {
         "indicator": str(asked),
         "name": asked.name,
         "parameters": asked.named,
         "overlay": known.overlay,
         **said,
+        "warmup": indicators.warmup(asked, timeframe, opening),
         "trusted_from": found.trusted,
     }
+
+
+def _columns(line: Line) -> dict[str, list[float]]:
+    """Values by output; msgspec writes null where a float is none."""
+    return {name: column.tolist() for name, column in line.values.items()}

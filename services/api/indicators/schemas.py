@@ -9,6 +9,8 @@ from services.api.schemas import example
 
 TRUSTED = """The opening from which on the values are those that any longer history would give; null: all are. The one
 after the last where none is, because too little history is kept"""
+WARMUP = """Candles before the first timestamp (of levels: the last) that the value there is made of. With as many kept,
+`trusted_from` is null; `psar`, `sar` and `supertrend` may need more"""
 
 
 class IndicatorsQuestion(Period):
@@ -21,6 +23,9 @@ class IndicatorsQuestion(Period):
         "its default: see /api/indicators/catalog"
     )
     limit: int | None = Field(None, ge=1, le=1000, description="The oldest so many; without `from` the newest")
+    future: bool = Field(
+        False, description="Also what is known of openings after the last candle: the leading spans of `ichimoku`"
+    )
 
 
 class Level(BaseModel):
@@ -41,6 +46,13 @@ class Level(BaseModel):
     )
 
 
+class Future(BaseModel):
+    """What is known of openings after the last candle, on the timeframe's grid."""
+
+    timestamps: list[int]
+    outputs: dict[str, list[float | None]] = Field(description="A value for each of these timestamps")
+
+
 class Reading(BaseModel):
     """What one indicator says: values beside the candles (`outputs`) or prices as of the last candle (`levels`)."""
 
@@ -52,6 +64,8 @@ class Reading(BaseModel):
         None, description="A value for each timestamp; null: it has none"
     )
     levels: list[Level] | None = None
+    future: Future | None = Field(None, description="With `future=true`, where the indicator knows something of it")
+    warmup: int = Field(description=WARMUP)
     trusted_from: int | None = Field(description=TRUSTED)
 
 
@@ -74,6 +88,7 @@ class Indicators(BaseModel):
                     "middle": [97614.93, 97620.02],
                     "lower": [97427.75, 97428.64],
                 },
+                "warmup": 19,
                 "trusted_from": None,
             },
             {
@@ -82,6 +97,7 @@ class Indicators(BaseModel):
                 "parameters": {},
                 "overlay": True,
                 "levels": [{"name": "r1", "price": 98120.5}, {"name": "p", "price": 97540.25}],
+                "warmup": 350,
                 "trusted_from": None,
             },
         ],

@@ -13,7 +13,7 @@ from services.api.indicators.history import History, joined, lacking
 from services.api.indicators.lines import Line, line
 from services.api.indicators.lines import joined as joined_lines
 from services.core.analysis.parts import Need
-from services.core.indicators import CATALOG, Asked, Columns, Level, ahead, levels, settled, warmup
+from services.core.indicators import CATALOG, Asked, Columns, Level, ahead, future, levels, settled, warmup
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
@@ -64,6 +64,16 @@ class Work:
         past = await self._history.reaching(series, {last: count}, last)
         daily = await self._history.daily(series, Need(tuple(asked)), last)
         return await asyncio.to_thread(lambda: {each: _marks(each, past.columns, timeframe, daily) for each in asked})
+
+    async def futures(self, series: Series, asked: Sequence[Asked], last: int) -> dict[Asked, Line]:
+        """What those that know something of it say of the openings after the one at `last`. Raises Unavailable."""
+        knowing = [each for each in asked if CATALOG[each.name].future]
+        if not knowing:
+            return {}
+        timeframe = TIMEFRAMES[series.timeframe]
+        count = max(warmup(each, timeframe, last) for each in knowing)
+        columns = (await self._history.reaching(series, {last: count}, last)).columns
+        return {each: _future(each, columns, timeframe) for each in knowing}
 
     def _over(self, asked: Asked, timeframe: Timeframe, first: int, last: int) -> list[int]:
         """Pages of which nothing will change, the candles ahead of them included."""
@@ -125,3 +135,10 @@ def _marks(asked: Asked, columns: Columns, timeframe: Timeframe, daily: Columns 
     found = levels(asked, part, timeframe, daily)
     trusted = bool(found) if CATALOG[asked.name].daily else settled(asked, part, timeframe) < len(part.time)
     return Marks(found, None if trusted else timeframe.closing(int(columns.time[-1])))
+
+
+def _future(asked: Asked, columns: Columns, timeframe: Timeframe) -> Line:
+    values, openings = future(asked, columns), [int(columns.time[-1])]
+    for _ in next(iter(values.values()), ()):
+        openings.append(timeframe.closing(openings[-1]))
+    return Line(np.array(openings[1:], np.int64), values, None)

@@ -7,7 +7,7 @@ from services.core.indicators import averages, bands, momentum, prices, stops, v
 from services.core.indicators.asked import Asked, parse
 from services.core.indicators.catalog import CATALOG, Indicator, Level, Parameter, indicator
 from services.core.indicators.columns import Columns, columns, joined
-from services.core.indicators.computing import ahead, compute, daily_since, levels, settled, warmup
+from services.core.indicators.computing import ahead, compute, daily_since, future, levels, settled, warmup
 
 REVISION = 2
 """Of the formulas, and of the analysis' rules. A change of what one of them gives raises it, so that no cache serves
@@ -32,6 +32,7 @@ __all__ = [
     "columns",
     "compute",
     "daily_since",
+    "future",
     "indicator",
     "joined",
     "levels",

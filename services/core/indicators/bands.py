@@ -1,5 +1,7 @@
 """Bands and lines around the price."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from services.core.indicators.catalog import factor, indicator, period
@@ -52,6 +54,19 @@ def donchian(columns: Columns, period: int) -> tuple[Floats, ...]:
     return talib.DONCHIAN(columns.high, columns.low, period)
 
 
+def _middles(columns: Columns, *periods: int) -> list[Floats]:
+    return [talib.MIDPRICE(columns.high, columns.low, period) for period in periods]
+
+
+def _cloud(columns: Columns, conversion: int, standard: int, span: int, displacement: int) -> Mapping[str, Floats]:
+    """The leading spans of the last candles, which stand at the openings after them."""
+    short, middle, long = _middles(columns, conversion, standard, span)
+    shift, count = displacement - 1, len(columns.time)
+    spans = np.full((2, max(shift, count)), np.nan)
+    spans[0, -count:], spans[1, -count:] = (short + middle) / 2, long
+    return {name: values[len(values) - shift :] for name, values in zip(("leading_a", "leading_b"), spans, strict=True)}
+
+
 @indicator(
     "Ichimoku Cloud",
     period(9, "conversion"),
@@ -63,13 +78,15 @@ def donchian(columns: Columns, period: int) -> tuple[Floats, ...]:
     source="TA-Lib MIDPRICE",
     memory=Bars(lambda conversion, standard, span, displacement: max(conversion, standard, span) + displacement - 2),
     ahead=lambda *parameters: parameters[3] - 1,
+    future=_cloud,
 )
 def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displacement: int) -> tuple[Floats, ...]:
     """Middles of the highest high and the lowest low of so many candles. The leading spans (the mean of the first two
     lines; the middle of `span`) stand `displacement` - 1 candles later than what they are made of, the lagging close as
-    many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet.
+    many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet; the spans of as
+    many openings after them are answered with `future=true`.
     """
-    short, middle, long = (talib.MIDPRICE(columns.high, columns.low, n) for n in (conversion, standard, span))
+    short, middle, long = _middles(columns, conversion, standard, span)
     shift, count = displacement - 1, len(columns.time)
     moved = np.full((3, count + shift), np.nan)
     moved[0, shift:], moved[1, shift:], moved[2, :count] = (short + middle) / 2, long, columns.close

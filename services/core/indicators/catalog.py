@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from services.core.indicators.columns import Floats
 from services.core.indicators.memory import Memory
 
 MOST_PERIOD = 500
@@ -44,6 +45,7 @@ class Indicator(NamedTuple):
     timed: bool  # the timeframe matters
     daily: bool  # it may need candles of 1d beside those of the timeframe
     run: Callable[..., Any]
+    future: Callable[..., Mapping[str, Floats]] | None  # what is known of the openings after the last candle
 
     @property
     def levels(self) -> bool:
@@ -74,18 +76,33 @@ def indicator(  # noqa: PLR0913  all that is to be known, by name
     overlay: bool = False,
     ahead: Callable[..., int] = lambda *_: 0,
     ascending: bool = False,
+    future: Callable[..., Mapping[str, Floats]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function of (columns, *parameters) into the catalog under its own name; its docstring is the formula.
 
     With `outputs` it answers one column for each, NaN where there is no value; without, a list of levels. It takes the
     timeframe too if a parameter is called so, and after that candles of 1d if one is called `daily`.
+    `future` takes the same and answers those outputs that have values at openings to come.
     """
 
     def put(run: Callable[..., Any]) -> Callable[..., Any]:
         name, formula = run.__name__, inspect.cleandoc(run.__doc__ or "")
         timed, daily = (word in inspect.signature(run).parameters for word in ("timeframe", "daily"))
         _KNOWN[name] = Indicator(
-            name, title, parameters, outputs, overlay, formula, source, memory, ahead, ascending, timed, daily, run
+            name,
+            title,
+            parameters,
+            outputs,
+            overlay,
+            formula,
+            source,
+            memory,
+            ahead,
+            ascending,
+            timed,
+            daily,
+            run,
+            future,
         )
         return run
 

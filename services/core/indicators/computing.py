@@ -34,6 +34,12 @@ def compute(asked: Asked, columns: Columns, timeframe: Timeframe) -> dict[str, F
     return {known.outputs[0]: found}
 
 
+def future(asked: Asked, columns: Columns) -> dict[str, Floats]:
+    """Values by output, one for each opening after the last candle that something is known of; mostly there is none."""
+    known = CATALOG[asked.name]
+    return dict(known.future(columns, *asked.parameters)) if known.future and len(columns.time) else {}
+
+
 def levels(asked: Asked, columns: Columns, timeframe: Timeframe, daily: Columns | None = None) -> list[Level]:
     """The levels as of the last candle, of an indicator of levels; none without candles. `daily`: candles of 1d from
     `daily_since` on.

@@ -93,6 +93,17 @@ async def test_pivots_of_a_year_are_made_of_its_days_for_weeks_too(world: World)
     (row,) = (await asked(replica, url))["indicators"]
     assert {level["name"]: level["price"] for level in row["levels"]}["p"] == pytest.approx(point)
     assert row["trusted_from"] is None
+    day = next(each for each in days if each.bar.timestamp == YEAR)
+    changed = replace(day, bar=replace(day.bar, high=Decimal(90_000)), revision=1)
+
+    async def followed() -> bool:
+        world.clock.time += 2_000
+        lines = (await asked(replica, ASKED.replace("1m", "1w")))["pivot_levels"]
+        return next(bool(line["price"] > 2 * point) for line in lines if line["name"] == "p")
+
+    async with following(replica):
+        await world.keep(changed)
+        await until(followed)
 
 
 async def test_without_candles_it_says_that_it_knows_nothing(world: World) -> None:

@@ -10,7 +10,7 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 SECONDS = 900
-MADE_OF_DAYS = ("3d", "1w")  # whose levels are
+MADE_OF_DAYS = ("3d", "1w")  # their levels are
 _analysis = msgspec.json.Decoder(Analysis)
 
 
@@ -58,5 +58,6 @@ class Cached:
         self._doubtful.add(series)
         if candle.revision or TIMEFRAMES[series.timeframe].closing(candle.bar.timestamp) < forming:
             self._corrected[series] = forming  # whose row will be made after that
-            if series.timeframe == "1d":  # the levels of longer candles are made of days
-                self._doubtful |= {series._replace(timeframe=name) for name in TIMEFRAMES if name in MADE_OF_DAYS}
+            for name in MADE_OF_DAYS if series.timeframe == "1d" else ():
+                self._doubtful.add(longer := series._replace(timeframe=name))
+                self._corrected[longer] = TIMEFRAMES[name].opening(self._now())

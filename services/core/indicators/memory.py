@@ -52,8 +52,8 @@ class Path(NamedTuple):
     """Without a bound: a value depends on the way there. Ways from several starts are followed until they are one.
 
     `side` tells from columns and outputs on which side of the price (1, -1) a value is: until a way has changed sides
-    `TURNS` times it may still be the way that it began with. `exact`: ways that turn at one candle to one value are the
-    same from there on, to the digit, so that they need not be followed further.
+    `TURNS` times it may still be the way that it began with. `exact`: ways that turn together, from one value to one
+    value, are the same from there on, to the digit, and need not be followed further.
     """
 
     count: Callable[..., int]
@@ -73,18 +73,21 @@ class Path(NamedTuple):
 
     def _met(self, run: Run, columns: Columns, whole: tuple[Floats, ...], start: int) -> int:
         """Where a way that begins with these columns has turned, and met the `whole` one for good."""
-        length = len(columns.time)
+        length, near = len(columns.time), 0 if self.exact else CLOSE
         end = min(length, FOLLOWED) if self.exact else length
         while True:
             part = columns.between(0, end)
             way, met = run(part), 0
             for ours, theirs in zip(whole, way, strict=True):
-                apart = np.flatnonzero(~np.isclose(ours[start : start + end], theirs, CLOSE, 0, equal_nan=True))
+                apart = np.flatnonzero(~np.isclose(ours[start : start + end], theirs, near, 0, equal_nan=True))
                 met = max(met, int(apart[-1]) + 1 if apart.size else 0)
             sides = self.side(part, way)
             turns = np.flatnonzero(sides[1:] * sides[:-1] < 0) + 1
-            if end == length or (len(turns) >= TURNS and turns[-1] >= met):
-                return max(met, int(turns[TURNS - 1]) if len(turns) >= TURNS else end)
+            together = turns[turns > met] if self.exact else [met]  # the same just before as well: both turned
+            if len(turns) >= TURNS and len(together):
+                return max(int(together[0]), int(turns[TURNS - 1]))
+            if end == length:
+                return length
             end = min(length, 4 * end)
 
 

@@ -66,6 +66,7 @@ async def test_an_answer_that_is_not_whole_yet_says_so_and_how_far_it_is(world: 
     assert analysis["loading"] == {"expected": 150, "available": 30, "reason": "binance.test answers 400"}
     several = (await replica.get("/api/analysis/ETHUSDT/multi?timeframes=1h,1d")).json()
     assert [row.get("loading", {}).get("available") for row in several["timeframes"]] == [30, None]
+    assert several["loading"] == {"expected": 150, "available": 30, "reason": "binance.test answers 400"}
 
 
 async def test_a_chart_is_never_told_that_nothing_is_older_while_more_is_on_its_way(world: World) -> None:

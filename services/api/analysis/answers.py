@@ -82,7 +82,16 @@ def _summed(found: Sequence[Analysis], loading: Sequence[Loading | None], whole:
         "trend": whole,
         "timeframes": [{**_row(each), **_told(some)} for each, some in zip(found, loading, strict=True)],
         "summary": summed(found, whole),
+        **_told(_together(loading)),
     }
+
+
+def _together(loading: Sequence[Loading | None]) -> Loading | None:
+    """What is being loaded of all of them: until then the sum is one of those that are there."""
+    some = [each for each in loading if each]
+    reasons = (each.reason for each in some if each.reason)
+    counts = sum(each.expected for each in some), sum(each.available for each in some)
+    return Loading(*counts, next(reasons, None)) if some else None
 
 
 def _told(loading: Loading | None) -> dict[str, Any]:

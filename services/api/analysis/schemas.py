@@ -202,4 +202,8 @@ class Multi(BaseModel):
     trend: Together
     timeframes: list[TimeframeAnalysis]
     summary: str
+    loading: Loading | None = Field(
+        None,
+        description="Of all of them; only there while history is being loaded, and the sum one of those that are there",
+    )
     disclaimer: str

@@ -1,6 +1,6 @@
 """The OpenAPI description that all apps share: errors are problems, in every operation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -61,7 +61,31 @@ class Described(FastAPI):
         description = super().openapi()
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
+        for name, example in _examples(BaseModel):  # of which FastAPI leaves out what is null
+            if "example" in schemas.get(name, ()):
+                schemas[name]["example"] = example
+        for operation in (each for path in description["paths"].values() for each in path.values()):
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
         return description
+
+
+def _examples(kind: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """The examples of all our models, by name."""
+    for model in kind.__subclasses__():
+        extra = model.model_config.get("json_schema_extra")
+        if model.__module__.startswith("services.") and isinstance(extra, dict) and "example" in extra:
+            yield model.__name__, extra["example"]
+        yield from _examples(model)
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """What may be left out of a query is not null there: a generated client would send that as a text."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    given: dict[str, Any] = kinds[0]
+    return given | {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
 
 
 def framework() -> FastAPI:

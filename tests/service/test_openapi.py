@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
+
 from services import api
 from services.web import describe
 
@@ -14,6 +16,33 @@ OPERATIONS = [operation for path in DESCRIPTION["paths"].values() for operation 
 def test_the_stored_copy_is_current() -> None:
     stored = json.loads(STORED.read_text())
     assert stored == DESCRIPTION, "the API changed: run `make openapi`, and mind that v1 is frozen"
+
+
+def test_names_are_those_of_the_field_and_no_modules() -> None:
+    assert not [name for name in DESCRIPTION["components"]["schemas"] if not name.isalnum()]
+
+
+def test_what_may_be_left_out_of_a_query_is_not_null_there() -> None:
+    parameters = [parameter for operation in OPERATIONS for parameter in operation.get("parameters", ())]
+    assert parameters
+    for parameter in parameters:
+        assert "null" not in json.dumps(parameter["schema"].get("anyOf", parameter["schema"].get("type")))
+
+
+def test_examples_are_what_their_schemas_say() -> None:
+    schemas = DESCRIPTION["components"]["schemas"]
+    examples = [
+        ({"$ref": f"#/components/schemas/{name}"}, each["example"])
+        for name, each in schemas.items()
+        if "example" in each
+    ]
+    for operation in OPERATIONS:
+        for answer in operation["responses"].values():
+            for media in answer.get("content", {}).values():
+                examples += [(media["schema"], media["example"])] if "example" in media else []
+    assert len(examples) > 10
+    for schema, example in examples:
+        Draft202012Validator({**schema, "components": DESCRIPTION["components"]}).validate(example)
 
 
 def test_operations_have_stable_ids_examples_and_problems() -> None:

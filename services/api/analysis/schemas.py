@@ -65,7 +65,7 @@ class Signal(BaseModel):
     reason: str
 
 
-class Level(BaseModel):
+class PriceLevel(BaseModel):
     """A price at which the market turned."""
 
     price: float
@@ -133,8 +133,8 @@ class Analysis(BaseModel):
     candles: int = Field(description="How many were looked at, those aside that indicators need before them")
     trend: Trend
     signals: list[Signal] = Field(description="Of the last 10 closed candles, the newest first")
-    support_levels: list[Level] = Field(description="Below the close, the nearest first")
-    resistance_levels: list[Level]
+    support_levels: list[PriceLevel] = Field(description="Below the close, the nearest first")
+    resistance_levels: list[PriceLevel]
     fibonacci_levels: list[Line]
     pivot_levels: list[Line]
     volatility: Volatility | None

@@ -28,7 +28,7 @@ class IndicatorsQuestion(Period):
     )
 
 
-class Level(BaseModel):
+class IndicatorLevel(BaseModel):
     """A price that matters. What is known of it depends on the indicator."""
 
     name: str = Field(description="`support`, `resistance`, `r1`, `61.8`, `poc`, `row` …")
@@ -63,7 +63,7 @@ class Reading(BaseModel):
     outputs: dict[str, list[float | None]] | None = Field(
         None, description="A value for each timestamp; null: it has none"
     )
-    levels: list[Level] | None = None
+    levels: list[IndicatorLevel] | None = None
     future: Future | None = Field(None, description="With `future=true`, where the indicator knows something of it")
     warmup: int = Field(description=WARMUP)
     trusted_from: int | None = Field(description=TRUSTED)

@@ -36,6 +36,7 @@ class Hub:
         self.market = market  # what everything here comes from
         self._clock = clock
         self._senders = SenderClocks()
+        self._offset: int | None = None  # of wall to monotonic time, when the pricer's clock and ours agreed last
         self._sent: dict[str, dict[str, Rate | State | Choice]] = {}  # as they came, by log and key
         self._listeners: list[Callable[[Candle], None]] = []
         self._followers: list[Callable[[Placed], None]] = []
@@ -83,6 +84,10 @@ class Hub:
         known = self._sent.get(log, {})
         return [message for name, message in known.items() if not key or name == key]
 
+    def wall_offset(self) -> int:
+        """What makes wall times of monotonic ones. It holds while our clock is not the pricer's, as after a step."""
+        return self._clock.now() - self._clock.monotonic() if self._offset is None else self._offset
+
     def clock_fault(self, sender: str) -> str:
         """What is wrong with the clock of an exchange's collector, or of the `PRICER`; empty when nothing is known."""
         return self._senders.fault(sender, self._clock.monotonic())
@@ -106,6 +111,8 @@ class Hub:
         known = self._known(message)
         if by is None or (known and message.time + by < known.time - JITTER):
             return
+        if sender == PRICER:
+            self._offset = -by
         match message:
             case Rate():
                 self.rates[str(message.direction)] = shifted(message, by)

@@ -53,7 +53,7 @@ class Courses:
             chosen = select(self._hub, asked.directions, asked.exchanges, now, partial)
         except NothingFresh as nothing:
             raise _with_last_known(nothing, rates, asked, now) from None
-        by = self._deps.clock.now() - now  # what makes wall times of monotonic ones
+        by = self._hub.wall_offset()
         kept = Kept(self._body(chosen, asked, now, by), _headers(chosen, asked, now, by))
         return _Ready(self._hub.version, now, min(chosen.expires, now + AGAIN_MS), kept)
 

@@ -13,7 +13,9 @@ from services.simulator.rest import LINGER_SECONDS, Refusals, client, refusal, r
 from services.simulator.service import Simulation, simulation
 
 LOOK_SECONDS = 0.05
-LONGEST_MS = 120_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
+LONGEST_MS = (
+    120_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
+)
 
 
 class Session(Protocol):

@@ -120,7 +120,8 @@ class Kurs:
             return Answer(answer.status_code, body["detail"])
         (course,) = body["courses"]
         priced = Decimal(course["value"]) - 100_000
-        since = self.clocks["replica"].now() - body["time"]  # the ages in an answer are as of its time
+        clocks = (self.clocks["replica"], self.clocks["pricer"])  # where one is wrong, an answer's time is the other's
+        since = min((clock.now() - body["time"] for clock in clocks), key=abs)  # its ages are as of its time
         return Answer(200, body["exchanger"], int(self.world.now - priced), (course["age_ms"] + since) / 1000)
 
 
@@ -269,6 +270,20 @@ async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window
             if not served[-1]:
                 assert 0 < int(answer.headers["retry-after"]) <= 60
         assert 9 <= sum(served) <= 12, "3 a minute in three minutes and a bit"
+
+
+@pytest.mark.parametrize("step", [-DAY, -HOUR, HOUR, DAY])
+async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are(kurs: Kurs, step: int) -> None:
+    before = int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"])
+    kurs.step(step, "replica")
+    for seconds in range(1, 4):
+        kurs.second()
+        answer = await kurs.client.get("/v1/courses")
+        assert answer.status_code == 200
+        assert before <= int(answer.headers["kurs-as-of"]) <= before + seconds * 1000
+    kurs.step(-step, "replica")
+    kurs.second()
+    assert int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"]) == before + 4_000
 
 
 async def test_events_keep_their_own_time_and_their_order_whatever_is_done_to_the_clock() -> None:

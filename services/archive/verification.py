@@ -36,7 +36,8 @@ async def verified(name: str | None, deps: Deps) -> int:
         seals = await deps.store.seals(series, 0, FOREVER)
         fault = await fault_in(deps.store, series, seals)
         days, broken = days + len(seals), broken + bool(fault)
-        print(f"{_titled(series)}: {fault or f'{len(seals)} days as sealed'}")  # noqa: T201  this is the answer
+        well = f"{len(seals)} days as sealed" if seals else "no day is sealed, none was looked at"
+        print(f"{_titled(series)}: {fault or well}")  # noqa: T201  this is the answer
     print(f"{deps.hub.market} market: {len(kept)} series, {days} days, {broken} broken")  # noqa: T201
     return 1 if broken else 0
 

@@ -102,6 +102,8 @@ async def run(settings: Settings, process: Process) -> int:
     exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
     if market == SIMULATED:
         exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
+    for name in process.services:
+        part(name)  # which takes half a second, and is over before there is anything to wait for it
     async with AsyncExitStack() as stack:
         deps = await connected(settings, market, exchanges, stack, owns="writer" in process.services)
         stack.enter_context(watching())

@@ -8,7 +8,7 @@ import uvicorn
 from services.web.connections import PLAIN_CONNECTIONS
 from services.web.protocol import Protocol, SocketProtocol
 
-STOP_SECONDS = 10
+STOP_SECONDS = 3  # for answers that are under way: most take milliseconds
 # Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,
 # a request is lost on its way.
 KEEP_ALIVE_SECONDS = 65

@@ -67,7 +67,8 @@ async def _imported(deps: Deps, dump: Dump, minutes: Minutes, ends: bool) -> int
                 meter.at(report.read, f"{count} candles")
     except BadFile as error:
         trouble = str(error)
-        report.add(trouble)
+        report.count += 1
+        report.lines.insert(0, trouble)  # however many rows were named before it
     if not count and not report.count:
         report.add("no row is in it")
     await _taken(deps)

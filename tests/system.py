@@ -66,11 +66,13 @@ def answers(url: str) -> bool:
 
 @dataclass
 class System:
-    """A running Kurs: where it answers, where its market is played, its database, and all that runs, by name."""
+    """A running Kurs: where it answers, where its market is played, what it keeps things in, all that runs, by name."""
 
     url: str
     simulator: str
     database: str
+    cache: str = ""
+    broker: str = ""
     processes: dict[str, Server] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ def whole(folder: Path, env: Mapping[str, str] = QUICK, clock: ShiftedClock | No
         for each in processes.values():
             each.start()
         database = f"sqlite+aiosqlite:///{folder / 'data' / 'kurs-simulated.db'}"
-        yield System(process.url, simulator, database, processes)
+        yield System(process.url, simulator, database, processes=processes)
     finally:
         for each in reversed(processes.values()):
             each.stop()
@@ -105,8 +107,8 @@ def split(
     simulator = kurs(folder, "simulator", **env)
     urls = {
         "DATABASE_URL": here.postgres.create_database(),
-        "REDIS_URL": here.redis.url,
-        "RABBITMQ_URL": here.rabbit.url,
+        "REDIS_URL": here.redis.create_database(),
+        "RABBITMQ_URL": here.rabbit.create_host(),
         "KURS_SIMULATOR_URL": f"{simulator.url}/simulator",
         **env,
     }
@@ -135,7 +137,8 @@ def split(
         balancer = nginx.start(room, port, replicas)
         database = sql.address(urls["DATABASE_URL"], SIMULATED)
         servers = {"nginx": balancer, "postgres": here.postgres, "redis": here.redis, "rabbit": here.rabbit}
-        yield System(balancer.url, f"{simulator.url}/simulator", database, processes, servers)
+        kept = database, urls["REDIS_URL"], urls["RABBITMQ_URL"]
+        yield System(balancer.url, f"{simulator.url}/simulator", *kept, processes, servers)
     finally:
         for server in filter(None, [balancer, *reversed(processes.values())]):
             server.stop()

@@ -149,8 +149,8 @@ def redis_full(scene: Scene, _target: str) -> Iterator[None]:
 @contextmanager
 def flushed(scene: Scene, _target: str) -> Iterator[None]:
     """Redis has forgotten everything."""
-    with Redis.from_url(scene.system.servers["redis"].url) as redis:
-        redis.flushall()
+    with Redis.from_url(scene.system.cache) as redis:
+        redis.flushdb()
     yield
 
 
@@ -173,9 +173,10 @@ def disk_alarm(scene: Scene, _target: str) -> Iterator[None]:
 @contextmanager
 def queue_lost(command: str, scene: Scene, _target: str) -> Iterator[None]:
     """An operator purges or deletes the queues that are worked on."""
-    for name in scene.rabbit.control("list_queues", "--no-table-headers", "name").split():
+    host = scene.system.broker.rpartition("/")[2]
+    for name in scene.rabbit.control("list_queues", "-p", host, "--no-table-headers", "name").split():
         if name.startswith("writer"):
-            scene.rabbit.control(command, name)
+            scene.rabbit.control(command, "-p", host, name)
     yield
 
 

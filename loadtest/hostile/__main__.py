@@ -48,7 +48,7 @@ def main() -> int:
             clocks = {name: ShiftedClock(here.folder / "clocks" / name) for name in CLOCKS}
             env = {**QUICK, "KURS_SIMULATOR_SEED": str(asked.seed), "KURS_HISTORY_BARS": "0"}
             with split(here.folder, here, env, clocks) as system:
-                found = run(system, here.rabbit, clocks, asked.seed, 60 * asked.minutes)
+                found = run(system, clocks, asked.seed, 60 * asked.minutes)
     except servers.Missing as missing:
         print(f"hostile: {missing}", file=sys.stderr)
         return 2
@@ -58,13 +58,15 @@ def main() -> int:
     return int(bool(found.failures or found.slow))
 
 
-def run(system: System, rabbit: servers.Rabbit, clocks: Mapping[str, ShiftedClock], seed: int, seconds: float) -> Found:
+def run(system: System, clocks: Mapping[str, ShiftedClock], seed: int, seconds: float) -> Found:
     """Let all of them do what they do for so long, then judge."""
     until_served(system)
     began, deadline = int(time.time() * 1000), time.monotonic() + seconds
     attackers = attack(system, seconds, seed)
     with Memory(system) as memory, Honest(system.url) as honest:
-        broker = threading.Thread(target=lambda: asyncio.run(messages.publish_until(deadline, rabbit, Random(seed))))
+        broker = threading.Thread(
+            target=lambda: asyncio.run(messages.publish_until(deadline, system.broker, Random(seed)))
+        )
         broker.start()
         steps = disturb(system, clocks, deadline, Random(seed))
         broker.join()

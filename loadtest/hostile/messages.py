@@ -11,7 +11,6 @@ import aio_pika
 
 from services.adapters.rabbit.broker import Broker
 from services.core.markets import SIMULATED
-from tests.servers import Rabbit
 
 PAUSE = 0.5  # seconds between two messages
 YEAR = 365 * 86_400_000
@@ -104,12 +103,12 @@ def _packed(tag: str, body: dict[str, Any]) -> bytes:
     return json.dumps([{"type": tag, **body}]).encode()
 
 
-async def publish_until(deadline: float, rabbit: Rabbit, chance: Random) -> int:
+async def publish_until(deadline: float, broker: str, chance: Random) -> int:
     """Publish them; answers how many."""
-    connection, count = await aio_pika.connect(rabbit.url), 0
+    connection, count = await aio_pika.connect(broker), 0
     async with connection:
         channel = await connection.channel()
-        target = await channel.get_exchange(Broker(rabbit.url, {}, 1, SIMULATED).exchange)
+        target = await channel.get_exchange(Broker(broker, {}, 1, SIMULATED).exchange)
         for tag, body in bodies(chance):
             if time.monotonic() > deadline:
                 break

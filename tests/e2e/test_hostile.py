@@ -1,16 +1,13 @@
 """Some seconds of `make hostile`: clients, messages and exchanges mean harm, and nobody else is the worse for it."""
 
 from loadtest.hostile.__main__ import run
-from tests import servers
 from tests.system import System
 
 SECONDS = 30
 
 
-def test_the_honest_are_served_and_no_candle_is_wrong_among_the_hostile(
-    shared: System, private: servers.Private
-) -> None:
-    found = run(shared, private.rabbit, {}, seed=7, seconds=SECONDS)
+def test_the_honest_are_served_and_no_candle_is_wrong_among_the_hostile(shared: System) -> None:
+    found = run(shared, {}, seed=7, seconds=SECONDS)
     assert found.attacks > SECONDS
     assert found.honest.heard["WebSocket"]
     assert found.honest.heard["event stream"]

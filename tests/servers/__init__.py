@@ -13,12 +13,24 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from tests.servers.plain import nginx, redis
+from tests.servers.plain import Redis, nginx, redis
 from tests.servers.postgresql import Postgres, postgres
 from tests.servers.process import Missing, Server, answers, free_port, program
 from tests.servers.rabbitmq import Rabbit, rabbit
 
-__all__ = ["Missing", "Postgres", "Private", "Rabbit", "Server", "answers", "free_port", "nginx", "private", "program"]
+__all__ = [
+    "Missing",
+    "Postgres",
+    "Private",
+    "Rabbit",
+    "Redis",
+    "Server",
+    "answers",
+    "free_port",
+    "nginx",
+    "private",
+    "program",
+]
 
 
 class Private:
@@ -36,9 +48,11 @@ class Private:
         return server
 
     @cached_property
-    def redis(self) -> Server:
+    def redis(self) -> Redis:
         """The one Redis."""
-        return self._run(redis(self._room("redis")))
+        server = redis(self._room("redis"))
+        self._run(server)
+        return server
 
     @cached_property
     def rabbit(self) -> Rabbit:

@@ -1,16 +1,27 @@
 """Servers that need no more than a process: Redis and nginx."""
 
+import itertools
 from pathlib import Path
 
 from tests.servers.process import Server, answers, free_port, program
 
 
-def redis(folder: Path) -> Server:
+class Redis(Server):
+    """A Redis of our own. Each who asks gets a database of their own in it."""
+
+    databases = itertools.count(1)
+
+    def create_database(self) -> str:
+        """A new, empty database's URL."""
+        return self.url.removesuffix("0") + str(next(self.databases))
+
+
+def redis(folder: Path) -> Redis:
     """A Redis that keeps what it holds."""
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "yes"]
-    return Server(
+    command += ["--save", "", "--appendonly", "yes", "--databases", "1000"]
+    return Redis(
         "Redis",
         f"redis://127.0.0.1:{port}/0",
         folder,

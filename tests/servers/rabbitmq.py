@@ -1,6 +1,7 @@
 """A RabbitMQ of our own."""
 
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,13 @@ class Rabbit(Server):
         dead. Call this before `kill` to have what a broker is that has run for a while.
         """
         self.control("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
+
+    def create_host(self) -> str:
+        """A new, empty virtual host's URL."""
+        name = f"host{random.SystemRandom().randrange(10**12)}"
+        self.control("add_vhost", name)
+        self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return self.url + name
 
     def control(self, *words: str) -> str:
         """What `rabbitmqctl` answers."""

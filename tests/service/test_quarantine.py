@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -117,10 +116,7 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     if request.param == "rabbit":
         broker: servers.Rabbit = request.getfixturevalue("rabbit")
         database: servers.Postgres = request.getfixturevalue("postgres")
-        host = f"quarantine-{uuid4().hex[:8]}"
-        broker.control("add_vhost", host)
-        broker.control("set_permissions", "-p", host, "guest", ".*", ".*", ".*")
-        bus, url = await rabbits.connect(f"{broker.url.rstrip('/')}/{host}"), database.create_database()
+        bus, url = await rabbits.connect(broker.create_host()), database.create_database()
     await sql.migrate(url)
     store = await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)
@@ -202,10 +198,7 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
     rabbit: servers.Rabbit, postgres: servers.Postgres, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """A letter of three messages, of which the one in the middle is of a newer version."""
-    host = f"quarantine-{uuid4().hex[:8]}"
-    rabbit.control("add_vhost", host)
-    rabbit.control("set_permissions", "-p", host, "guest", ".*", ".*", ".*")
-    url, address = postgres.create_database(), f"{rabbit.url.rstrip('/')}/{host}"
+    url, address = postgres.create_database(), rabbit.create_host()
     await sql.migrate(url)
     bus, store = await rabbits.connect(address), await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)

@@ -10,7 +10,7 @@ run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one pr
 
 test: .venv/ready servers ## everything that can be proven, on real servers; ARGS="tests/unit -k candles": some of it, one by one
 	@tests/install-servers chromium npm faketime
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 unit: .venv/ready ## what needs no server, in less than a minute
 	@$(BIN)/python -m pytest tests/unit -n 3

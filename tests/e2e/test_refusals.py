@@ -112,7 +112,7 @@ def test_broker_and_cache_refuse(tmp_path: Path, rabbit: servers.Rabbit, redis: 
     assert "RabbitMQ refuses the user or the password: correct RABBITMQ_URL" in line
     for url, said in (
         (redis.url.replace("redis://", "redis://somebody:a-secret@"), "refuses the user or the password"),
-        (redis.url.removesuffix("/0") + "/99", "no such database"),
+        (redis.url.removesuffix("/0") + "/99999", "no such database"),
     ):
         line = refused(tmp_path, "pricer", REDIS_URL=url, KURS_DATA_DIR=str(tmp_path / "data"))
         assert said in line

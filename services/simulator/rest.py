@@ -1,7 +1,8 @@
 """How a simulated request is answered: limits and faults first, then the exchange's own words."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
 from starlette.requests import HTTPConnection
@@ -11,6 +12,8 @@ from services.simulator.dialect import ENCODER, Dialect, garbage
 from services.simulator.line import transport
 from services.simulator.service import Simulation
 
+READ = ("GET", "HEAD")
+METHODS = [*READ, "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 LINGER_SECONDS = 0.05  # time for the server to notice that the connection is gone
 
 
@@ -79,6 +82,13 @@ async def computed(compute: Callable[[], Any]) -> Answer:
         return Answer(200, await asyncio.to_thread(compute))
     except Wrong as wrong:
         return wrong.answer
+
+
+def page(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """What the servers before an exchange say by themselves."""
+    title = f"{status} {HTTPStatus(status).phrase}"
+    text = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
+    return Response(text, status, headers, "text/html")
 
 
 def client(connection: HTTPConnection) -> str:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,8 @@ from tests.market import Market, gapless
 from tests.simulated import MONDAY, alike, recorded, simulated, socket
 
 API = "/binance/api/v3"
-STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "kline_1s", "kline_1m", "kline_1d", "kline_1w")
+KLINES = ("kline_1s", "kline_1m", "kline_1d", "kline_1w")
+STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "depth@100ms", *KLINES)
 COMBINED = "/binance/stream?streams=" + "/".join(f"btcusdt@{kind}" for kind in STREAMS)
 SPEED = 40
 
@@ -105,6 +107,55 @@ async def test_the_last_quote_is_about_the_last_trade(told: Told) -> None:
         assert Decimal(quote["a"]) > Decimal(quote["b"])
 
 
+async def test_depth_updates_follow_one_another_and_end_with_the_quote(told: Told) -> None:
+    _, frames = told
+    updates, quotes = frames["depth@100ms"], {quote["u"]: quote for quote in frames["bookTicker"]}
+    assert len(updates) > 100
+    assert all(second["U"] == first["u"] + 1 for first, second in pairwise(updates))
+    for update in [update for update in updates if update["u"] in quotes]:
+        quote = quotes[update["u"]]
+        assert [quote["b"], quote["B"]] == next(level for level in update["b"] if Decimal(level[1]))
+        assert [quote["a"], quote["A"]] == next(level for level in update["a"] if Decimal(level[1]))
+
+
+async def test_a_book_kept_as_documented_is_the_one_that_requests_give() -> None:
+    streams = "/binance/ws/btcusdt@depth@100ms/btcusdt@depth5@100ms"
+    async with simulated(speed=20) as market, socket(market, streams) as stream:
+        first = await stream.until(lambda frame: "U" in frame)
+        book = await get(market, "depth", symbol="BTCUSDT", limit=1000)
+        while book["lastUpdateId"] < first["U"]:
+            book = await get(market, "depth", symbol="BTCUSDT", limit=1000)
+        number, bids, asks = book["lastUpdateId"], dict(book["bids"]), dict(book["asks"])
+        kept = dict[int, Any]()
+        for _ in range(60):  # until a book is asked for just when an update ends
+            asked = await get(market, "depth", symbol="BTCUSDT", limit=5)
+            due = asked["lastUpdateId"]
+            await stream.until(partial(has_come, due))
+            for update in [frame for frame in stream.frames if frame.get("u", 0) > number]:
+                assert update["U"] <= number + 1
+                number = update["u"]
+                bids, asks = (changed(side, update[name]) for side, name in ((bids, "b"), (asks, "a")))
+                kept[number] = {"bids": best(bids)[::-1][:5], "asks": best(asks)[:5]}
+            if due in kept:
+                break
+    best_five = [frame for frame in stream.frames if frame.get("lastUpdateId") in kept]
+    assert best_five
+    for each in (asked, *best_five):
+        assert {"bids": each["bids"], "asks": each["asks"]} == kept[each["lastUpdateId"]]
+
+
+def has_come(number: int, frame: Any) -> bool:
+    return bool(frame.get("lastUpdateId", 0) >= number)
+
+
+def changed(side: dict[str, str], levels: list[list[str]]) -> dict[str, str]:
+    return {price: size for price, size in (side | dict(levels)).items() if Decimal(size)}
+
+
+def best(side: dict[str, str]) -> list[list[str]]:
+    return [[price, side[price]] for price in sorted(side, key=Decimal)]
+
+
 async def test_frames_look_like_recorded_ones(told: Told) -> None:
     _, frames = told
     seen = set()
@@ -113,7 +164,7 @@ async def test_frames_look_like_recorded_ones(told: Told) -> None:
         if kind in frames:
             assert alike(frames[kind][-1], frame["data"])
             seen.add(kind)
-    assert seen == {"bookTicker", "aggTrade", "trade", "kline_1m", "miniTicker", "ticker"}
+    assert seen == {"bookTicker", "aggTrade", "trade", "kline_1m", "miniTicker", "ticker", "depth@100ms"}
 
 
 async def test_the_ledger_knows_what_was_sent(told: Told) -> None:
@@ -137,11 +188,16 @@ async def test_two_clients_are_told_the_same(market: Market) -> None:
         assert trade in two.frames or two.frames[1]["a"] == trade["a"] + 1
 
 
+UUID = "0f9b6bd5-8b4e-4cf5-ae0f-2fe86eb5a0e3"
 CONTROL = [
     ({"method": "SUBSCRIBE", "params": ["btcusdt@trade", "nonsense@trade"], "id": 1}, {"result": None, "id": 1}),
     ({"method": "LIST_SUBSCRIPTIONS", "id": "a1"}, {"result": [], "id": "a1"}),
     ({"method": "GET_PROPERTY", "params": ["combined"], "id": 2}, {"result": False, "id": 2}),
     ({"method": "SET_PROPERTY", "params": ["combined", True], "id": 5}, {"result": None, "id": 5}),
+    *(
+        ({"method": "GET_PROPERTY", "params": ["combined"], "id": each}, {"result": False, "id": each})
+        for each in (UUID, -(2**63), 2**63 - 1, None, "a_b-c")
+    ),
     ({"method": "SET_PROPERTY", "params": ["combined", 1], "id": 5}, 1),
     ({"method": "GET_PROPERTY", "params": ["colour"], "id": 5}, 0),
     ({"method": "SUBSCRIBE", "params": "btcusdt@trade", "id": 5}, 2),
@@ -156,6 +212,14 @@ async def test_control_messages(market: Market, message: dict[str, Any], answer:
     async with socket(market, "/binance/ws") as stream:
         got = await stream.ask(**message)
     assert got == answer if isinstance(answer, dict) else got["error"]["code"] == answer
+
+
+@pytest.mark.parametrize("number", ['"' + "x" * 37 + '"', '""', '"ä"', "1.5", "true", "[1]", str(2**63)])
+async def test_other_ids_are_refused_and_not_echoed(market: Market, number: str) -> None:
+    async with socket(market, "/binance/ws") as stream:
+        await stream.connection.send(f'{{"method":"LIST_SUBSCRIPTIONS","id":{number}}}')
+        refused = await stream.until(lambda frame: "error" in frame)
+    assert (refused["error"]["code"], refused["id"]) == (2, None)
 
 
 async def test_combined_can_be_switched_and_streams_ended(market: Market) -> None:
@@ -231,6 +295,66 @@ async def test_a_day_by_request_and_a_day_of_bars_agree(market: Market) -> None:
     assert Decimal((await get(market, "avgPrice", symbol="ETHUSDT"))["price"]) > 0
 
 
+@pytest.mark.parametrize("window", ["1m", "90m", "59m", "4h", "7d", None])
+async def test_a_window_is_what_its_trades_come_to(market: Market, window: str | None) -> None:
+    query = {"symbol": "ETHUSDT"} | ({"windowSize": window} if window else {})
+    answer = await get(market, "ticker", **query)
+    if window == "90m":
+        assert answer["code"] == -1130
+        return
+    length = int((window or "1d")[:-1]) * {"m": 60_000, "h": 3_600_000, "d": 86_400_000}[(window or "1d")[-1]]
+    assert answer["openTime"] == (answer["closeTime"] - length) // 60_000 * 60_000
+    await compare_span(market, answer)
+    mini = await get(market, "ticker", **query, type="MINI")
+    assert mini.keys() == answer.keys() - {"priceChange", "priceChangePercent", "weightedAvgPrice"}
+
+
+@pytest.mark.parametrize(("zone", "shift"), [("0", 0), ("-5:30", -19_800_000), ("8", 28_800_000)])
+async def test_a_trading_day_begins_at_midnight_of_its_zone(market: Market, zone: str, shift: int) -> None:
+    answer = await get(market, "ticker/tradingDay", symbol="ETHUSDT", timeZone=zone)
+    now = (await get(market, "time"))["serverTime"]
+    assert answer["openTime"] == (now + shift) // 86_400_000 * 86_400_000 - shift
+    assert answer["closeTime"] == answer["openTime"] + 86_399_999
+    await compare_span(market, answer)
+    several = await get(market, "ticker/tradingDay", symbols='["BTCRUB","ETHUSDT"]')
+    assert [row["count"] for row in several][:1] == [0]
+    assert several[0].keys() == several[1].keys() == answer.keys()
+
+
+async def compare_span(market: Market, span: Any) -> None:
+    """The window's fills are those that requests give, and its sums those of the minutes in it."""
+    [first] = await get(market, "historicalTrades", symbol="ETHUSDT", fromId=span["firstId"], limit=1)
+    before = (await get(market, "historicalTrades", symbol="ETHUSDT", fromId=span["firstId"] - 1, limit=2))[0]
+    [last] = await get(market, "historicalTrades", symbol="ETHUSDT", fromId=span["lastId"], limit=1)
+    assert (first["id"], last["id"]) == (span["firstId"], span["lastId"])
+    assert before["time"] < span["openTime"] <= first["time"] <= last["time"] <= span["closeTime"]
+    assert (first["price"], last["price"]) == (span["openPrice"], span["lastPrice"])
+    assert span["count"] == span["lastId"] - span["firstId"] + 1
+    minutes = await get(
+        market,
+        "klines",
+        symbol="ETHUSDT",
+        interval="1m",
+        startTime=span["openTime"],
+        endTime=span["closeTime"],
+        limit=1000,
+    )
+    if len(minutes) < 1000:
+        whole = [row for row in minutes if row[6] < last["time"]]
+        assert Decimal(span["volume"]) >= sum(Decimal(row[5]) for row in whole)
+        assert Decimal(span["highPrice"]) >= max([Decimal(row[2]) for row in whole], default=Decimal(0))
+
+
+async def test_past_fills_come_from_any_on(market: Market) -> None:
+    newest = await get(market, "trades", symbol="BTCUSDT", limit=20)
+    again = await get(market, "historicalTrades", symbol="BTCUSDT", fromId=newest[3]["id"], limit=5)
+    assert again == newest[3:8]
+    oldest = await get(market, "historicalTrades", symbol="BTCUSDT", fromId=0, limit=3)
+    assert [row["id"] for row in oldest] == [1, 2, 3]
+    assert gapless([row["id"] for row in await get(market, "historicalTrades", symbol="BTCUSDT", limit=1000)])
+    assert await get(market, "historicalTrades", symbol="BTCUSDT", fromId=newest[-1]["id"] + 10**6) == []
+
+
 REFUSED = [
     ("klines?symbol=NOPE&interval=1m", 400, -1121),
     ("klines?symbol=btcusdt&interval=1m", 400, -1100),
@@ -244,6 +368,9 @@ REFUSED = [
     ("ticker/price?symbols=%5B%22BTCUSDT%22,%22BTCUSDT%22%5D", 400, -1151),
     ("ticker/price?symbol=BTCRUB&symbolStatus=TRADING", 400, -1220),
     ("ticker/price?symbolStatus=ASLEEP", 400, -1122),
+    ("ticker?windowSize=1d", 400, -1102),
+    ("ticker/tradingDay?symbol=BTCUSDT&type=TINY", 400, -1130),
+    ("historicalTrades?symbol=BTCUSDT&fromId=x", 400, -1100),
 ]
 
 
@@ -253,8 +380,46 @@ async def test_errors(market: Market, path: str, status: int, code: int) -> None
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_unknown_paths_are_not_found(market: Market) -> None:
-    assert (await market.client.get(f"{API}/nonsense")).status_code == 404
+ELSEWHERE = [
+    ("GET", "/api/v3/nonsense", 404, None),
+    ("GET", "/api/v1/time", 404, None),
+    ("GET", "/fapi/v1/time", 404, None),
+    ("POST", "/api/v3/nonsense", 404, None),
+    ("POST", "/api/v3/userDataStream", 410, None),
+    ("POST", "/api/v3/time", 405, -1000),
+    ("DELETE", "/api/v3/klines?symbol=BTCUSDT", 405, -1000),
+    ("PUT", "/api/v3/order", 405, -1000),
+    ("GET", "/api/v3/account", 401, -2014),
+    ("POST", "/api/v3/order", 401, -2014),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), ELSEWHERE)
+async def test_what_is_elsewhere_is_refused_as_binance_does(
+    market: Market, method: str, path: str, status: int, code: int | None
+) -> None:
+    answer = await market.client.request(method, f"/binance{path}")
+    assert answer.status_code == status
+    if code is None:
+        assert answer.headers["content-type"].startswith("text/html")
+    else:
+        assert answer.json().keys() == {"code", "msg"}
+        assert answer.json()["code"] == code
+    allowed = {"/api/v3/order": "GET, POST, DELETE"}.get(path, "GET, HEAD")
+    assert answer.headers.get("allow") == (allowed if status == 405 else None)
+
+
+async def test_a_key_opens_nothing_and_head_is_get_without_a_body(market: Market) -> None:
+    answer = await market.client.get(f"{API}/account", headers={"x-mbx-apikey": "x" * 64})
+    assert (answer.status_code, answer.json()["code"]) == (401, -2015)
+    head = await market.client.head(f"{API}/time")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_no_stream_elsewhere(market: Market) -> None:
+    with pytest.raises(websockets.InvalidStatus, match="404"):
+        async with socket(market, "/binance/stream/nonsense"):
+            pass
 
 
 async def test_weight_is_counted_and_overspending_is_banned() -> None:

@@ -52,6 +52,8 @@ async def test_ccxt_takes_it_for_binance(market: Market) -> None:
         await asked(client, "BTC/USDT")
         assert client.markets["BTC/USDT"]["active"]
         assert not client.markets["BTC/RUB"]["active"]
+        window = await client.public_get_ticker({"symbol": "BTCUSDT", "windowSize": "2h"})
+        assert int(window["closeTime"]) - int(window["openTime"]) < 7_260_000
 
 
 async def test_ccxt_takes_it_for_deribit(market: Market) -> None:
@@ -59,12 +61,16 @@ async def test_ccxt_takes_it_for_deribit(market: Market) -> None:
         client.urls["api"]["rest"] = f"{market.root}/deribit"
         await asked(client, "BTC/USD:BTC")
         await asked(client, "ETH/USDC")
+        assert (await client.fetch_status())["status"] == "ok"
+        tickers = await client.fetch_tickers(["BTC/USD:BTC"])
+        assert tickers["BTC/USD:BTC"]["bid"] < tickers["BTC/USD:BTC"]["ask"]
+        assert (await client.fetch_open_interest("BTC/USD:BTC"))["openInterestValue"]
 
 
 @pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # its imports of names that websockets left behind
 async def test_python_binance_takes_it_for_binance(market: Market) -> None:
     binance = import_module("binance")
-    client = binance.AsyncClient()
+    client = binance.AsyncClient("x" * 64, "y" * 64)  # a key that nobody has
     client.API_URL = f"{market.root}/binance/api"
     try:
         bars = await client.get_klines(symbol="BTCUSDT", interval="1d", limit=3)
@@ -73,6 +79,11 @@ async def test_python_binance_takes_it_for_binance(market: Market) -> None:
             float(bars[-1][4]), 0.01
         )
         assert (await client.get_orderbook_ticker(symbol="BTCUSDT"))["symbol"] == "BTCUSDT"
+        newest = await client.get_recent_trades(symbol="BTCUSDT", limit=5)
+        assert await client.get_historical_trades(symbol="BTCUSDT", fromId=newest[0]["id"], limit=5) == newest
+        with pytest.raises(binance.exceptions.BinanceAPIException) as refused:
+            await client.get_account()
+        assert refused.value.code == -2015
         sockets = binance.BinanceSocketManager(client)
         sockets.STREAM_URL = f"{market.root.replace('http', 'ws', 1)}/binance/"
         async with sockets.multiplex_socket(["btcusdt@aggTrade", "btcusdt@bookTicker"]) as stream:
@@ -80,6 +91,9 @@ async def test_python_binance_takes_it_for_binance(market: Market) -> None:
         assert {frame["stream"] for frame in heard} <= {"btcusdt@aggTrade", "btcusdt@bookTicker"}
         async with sockets.kline_socket("BTCUSDT", "1s") as stream:
             assert (await asyncio.wait_for(stream.recv(), 10))["k"]["i"] == "1s"
+        async with binance.DepthCacheManager(client, "BTCUSDT", bm=sockets, ws_interval=100) as cache:
+            books = [await asyncio.wait_for(cache.recv(), 10) for _ in range(5)]
+        assert all(book.get_bids()[0][0] < book.get_asks()[0][0] for book in books)
     finally:
         await client.close_connection()
 
@@ -106,16 +120,18 @@ async def stream(market: Market, tmp_path_factory: pytest.TempPathFactory) -> As
 
 async def test_cryptofeed_takes_it_for_binance(market: Market, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
-    routes = at.Routes("/api/v3/exchangeInfo")
+    routes = at.Routes("/api/v3/exchangeInfo", l2book="/api/v3/depth?symbol={}&limit={}")
     monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{market.root}/binance", routes=routes)])
     endpoint = at.WebsocketEndpoint(f"{stream[0]}/binance", options=stream[1])
     monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
     trades: list[Any] = []
     quotes: list[Any] = []
+    books: list[Any] = []
     await asyncio.to_thread(client.symbol_mapping, refresh=True)  # it asks without asyncio
-    callbacks = {"trades": keep(trades), "ticker": keep(quotes)}
-    feed = client(symbols=["BTC-USDT", "ETH-USDT"], channels=["trades", "ticker"], callbacks=callbacks)
-    await heard(feed, lambda: len(trades) > 5 and len(quotes) > 5)
+    callbacks = {"trades": keep(trades), "ticker": keep(quotes), "l2_book": keep(books)}
+    feed = client(symbols=["BTC-USDT", "ETH-USDT"], channels=["trades", "ticker", "l2_book"], callbacks=callbacks)
+    await heard(feed, lambda: len(trades) > 5 and len(quotes) > 5 and len(books) > 5)
+    assert all(book.book.bids.index(0)[0] < book.book.asks.index(0)[0] for book in books)
     assert gapless([int(trade.id) for trade in trades if trade.symbol == "BTC-USDT"])
     assert all(quote.bid < quote.ask for quote in quotes)
 

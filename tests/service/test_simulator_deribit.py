@@ -195,6 +195,14 @@ async def test_unreadable_calls(market: Market, text: str, code: int) -> None:
         assert (await client.until(lambda frame: "error" in frame))["error"]["code"] == code
 
 
+async def test_other_methods_and_paths_are_refused_as_deribit_does(market: Market) -> None:
+    answer = await market.client.put("/deribit/api/v2/public/ticker")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert answer.json()["error"] == {"code": 11050, "message": "bad_request"}
+    assert (await market.client.get("/deribit/api/v1/public/ticker")).status_code == 404
+    assert (await market.client.get("/deribit/api/v2/public/dance")).json()["error"]["code"] == -32601
+
+
 async def test_over_http_errors_have_a_status(market: Market) -> None:
     client = market.client
     assert (await client.get("/deribit/api/v2/public/subscribe")).json()["error"]["code"] == 10030
@@ -219,3 +227,18 @@ async def test_instruments_and_indices(market: Market) -> None:
         book = await get(market, "public/get_order_book", instrument_name=row["instrument_name"], depth=3)
         assert [len(book["bids"]), len(book["asks"])] == [3, 3]
         assert book["bids"][0] == [book["best_bid_price"], book["best_bid_amount"]]
+
+
+async def test_a_summary_is_the_ticker_in_short(market: Market) -> None:
+    rows = await get(market, "public/get_book_summary_by_currency", currency="USDC", kind="future")
+    assert {row["instrument_name"] for row in rows} == {
+        f"{name}_USDC-PERPETUAL" for name in ("BTC", "ETH", "SOL", "XRP")
+    }
+    for row in rows:
+        [alone] = await get(market, "public/get_book_summary_by_instrument", instrument_name=row["instrument_name"])
+        assert alone.keys() == row.keys()
+        assert row["bid_price"] < row["mid_price"] < row["ask_price"]
+        assert row["low"] <= row["last"] <= row["high"]
+    spot = await get(market, "public/get_book_summary_by_currency", currency="BTC", kind="spot")
+    assert {row["instrument_name"] for row in spot} == {"BTC_USDC", "BTC_USDT"}
+    assert all("open_interest" not in row for row in spot)

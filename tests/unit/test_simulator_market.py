@@ -16,7 +16,8 @@ from services.simulator.market.bars import Bars, Trade
 from services.simulator.market.candles import LENGTHS, candles, openings, summary
 from services.simulator.market.listings import BINANCE, DAY, DERIBIT, INDICES, MINUTE, SECOND, Listing
 from services.simulator.market.market import Market
-from services.simulator.market.quotes import quotes
+from services.simulator.market.order_book import OrderBook, order_book, update
+from services.simulator.market.quotes import quote, quotes
 from services.simulator.market.tape import between
 
 MARKET = Market(1)
@@ -224,3 +225,44 @@ def test_days_of_another_time_zone_begin_at_its_midnight(minutes: int) -> None:
     found = candles(BTC, DAY, openings(DAY, None, TODAY, 3, shift), TODAY, shift)
     assert [(opened + shift) % DAY for opened in found.time.tolist()] == [0, 0, 0]
     assert rows(found)[0] == by_hand(BTC.trades(int(found.time[0]), int(found.time[1])), int(found.time[0]))
+
+
+DEPTH = 300
+
+
+def standing(symbol: str, at: int) -> OrderBook:
+    book = order_book(MARKET.tape(BINANCE[symbol]), at)
+    assert book
+    return book
+
+
+def best(levels: dict[int, int], highest: bool) -> list[tuple[int, int]]:
+    return sorted(levels.items(), reverse=highest)[:20]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "USDCUSDT", "ETHBTC"])
+@settings(max_examples=20, deadline=None)
+@given(start=moments, windows=st.lists(st.integers(1, 3000), min_size=1, max_size=30), read=st.integers(0, 3000))
+def test_a_book_that_follows_the_updates_is_the_one_that_stands(
+    symbol: str, start: int, windows: list[int], read: int
+) -> None:
+    tape, book = MARKET.tape(BINANCE[symbol]), standing(symbol, start + read)
+    bids, asks, number = dict(book.bids(DEPTH)), dict(book.asks(DEPTH)), book.top.time
+    at, last = start, standing(symbol, start).top.time
+    for window in windows:
+        at += window
+        if change := update(tape, at - window, at):
+            assert (change.first, change.last) == (last + 1, standing(symbol, at).top.time)
+            last = change.last
+            if last > number:
+                for side, levels in ((bids, change.bids), (asks, change.asks)):
+                    side.update(levels)
+                    for price in [price for price, size in side.items() if not size]:
+                        del side[price]
+    if last > number:
+        now = standing(symbol, at)
+        assert best(bids, highest=True) == now.bids(20)
+        assert best(asks, highest=False) == now.asks(20)
+        top = quote(tape, at)
+        assert top
+        assert (now.bids(1), now.asks(1)) == ([(top.bid, top.bid_size)], [(top.ask, top.ask_size)])

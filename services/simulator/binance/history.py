@@ -1,5 +1,7 @@
 """Binance's past: klines, aggregate trades and fills."""
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -55,14 +57,30 @@ def trades(sim: Simulation, query: Query) -> Any:
     if name in FROZEN:
         return []
     tape, now = seen(sim, name)
-    rows = [row for trade in latest(tape, now, limit) for row in _fills(tape.listing, trade)]
-    return rows[-limit:]
+    return _rows(tape, latest(tape, now, limit))[-limit:]
+
+
+def historical_trades(sim: Simulation, query: Query) -> Any:
+    """Fills from an id on, or the last."""
+    name, limit, first = asked.symbol(query), asked.limit(query, 500, 1000), asked.whole(query, "fromId")
+    if first is None or name in FROZEN:
+        return trades(sim, query)
+    tape, now = seen(sim, name)
+    last = tape.before(now + 1)
+    ids = range(1, last.id + 1 if last else 1)
+    trade = bisect_left(ids, first, key=lambda number: tape.following(number, 1)[0].last)
+    found = [each for each in tape.following(trade + 1, limit) if each.time <= now]
+    return [row for row in _rows(tape, found) if row["id"] >= first][:limit]
 
 
 def seen(sim: Simulation, name: str) -> tuple[Tape, int]:
     """The symbol's tape, and the time up to which requests see it."""
     listing = BINANCE[name]
     return sim.market.tape(listing), sim.faults.frozen("binance", listing.instrument, sim.now())
+
+
+def _rows(tape: Tape, found: Iterable[Trade]) -> list[dict[str, Any]]:
+    return [row for trade in found for row in _fills(tape.listing, trade)]
 
 
 def _fills(listing: Listing, trade: Trade) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from services.simulator.dialect import Dialect
 from services.simulator.market.bars import Bars, Trade
-from services.simulator.market.listings import DAY, Listing
+from services.simulator.market.listings import Listing
+from services.simulator.market.order_book import Level, OrderBook
 from services.simulator.market.quotes import Quote
 from services.simulator.market.shapes import Ints
 
@@ -74,6 +75,17 @@ def book_ticker(listing: Listing, quote: Quote) -> dict[str, Any]:
     }
 
 
+def book_levels(book: OrderBook, limit: int) -> dict[str, Any]:
+    """The best levels of an order book."""
+    sides = {"bids": book.bids(limit), "asks": book.asks(limit)}
+    return {"lastUpdateId": book.top.time} | {name: levels(book.tape.listing, side) for name, side in sides.items()}
+
+
+def levels(listing: Listing, side: Iterable[Level]) -> list[list[str]]:
+    """Price and size of each."""
+    return [[fixed(listing.price(each.price)), fixed(listing.amount(each.size))] for each in side]
+
+
 def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool) -> dict[str, Any]:
     """The one bar of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
     [row] = kline_rows(listing, bar, [last_ms])
@@ -125,30 +137,39 @@ def _fixed(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
         yield f"{whole}.{part:08d}"
 
 
-def day_ticker(listing: Listing, day: Bars, last: Trade, quote: Quote, at: int) -> dict[str, Any]:
-    """The rolling day up to `at`, under REST's names."""
-    opened, close = (listing.price(int(column[0])) for column in (day.open, day.close))
-    volume, turnover = listing.amount(int(day.volume[0])), listing.turnover(int(day.quote[0]))
-    return {
-        "symbol": listing.symbol,
-        "priceChange": fixed(close - opened),
-        "priceChangePercent": f"{(close - opened) / opened * 100:.3f}",
-        "weightedAvgPrice": fixed(turnover / volume),
-        "prevClosePrice": fixed(opened),
-        "lastPrice": fixed(close),
+def day_ticker(span: dict[str, Any], listing: Listing, last: Trade, quote: Quote) -> dict[str, Any]:
+    """The rolling day that `span` tells of, under REST's names, with what a `ticker/24hr` has beside."""
+    return span | {
+        "prevClosePrice": span["openPrice"],
         "lastQty": fixed(listing.amount(last.size)),
         "bidPrice": fixed(listing.price(quote.bid)),
         "bidQty": fixed(listing.amount(quote.bid_size)),
         "askPrice": fixed(listing.price(quote.ask)),
         "askQty": fixed(listing.amount(quote.ask_size)),
+    }
+
+
+def span_ticker(listing: Listing, span: Bars, last: Trade, opens: int, closes: int) -> dict[str, Any]:
+    """What the one bar of `span` comes to, under REST's names; none: no trade since `last`."""
+    prices = [span.open, span.high, span.low, span.close]
+    opened, high, low, close = (listing.price(int(each[0]) if len(each) else last.price) for each in prices)
+    volume, turnover = (int(each[0]) if len(each) else 0 for each in (span.volume, span.quote))
+    first, final = (int(each[0]) if len(each) else -1 for each in (span.first, span.last))
+    mean = listing.turnover(turnover) / listing.amount(volume) if volume else Decimal(0)
+    return {
+        "symbol": listing.symbol,
+        "priceChange": fixed(close - opened),
+        "priceChangePercent": f"{(close - opened) / opened * 100:.3f}",
+        "weightedAvgPrice": fixed(mean),
         "openPrice": fixed(opened),
-        "highPrice": fixed(listing.price(int(day.high[0]))),
-        "lowPrice": fixed(listing.price(int(day.low[0]))),
-        "volume": fixed(volume),
-        "quoteVolume": fixed(turnover),
-        "openTime": at - DAY,
-        "closeTime": at,
-        "firstId": int(day.first[0]),
-        "lastId": int(day.last[0]),
-        "count": int(day.last[0] - day.first[0]) + 1,
+        "highPrice": fixed(high),
+        "lowPrice": fixed(low),
+        "lastPrice": fixed(close),
+        "volume": fixed(listing.amount(volume)),
+        "quoteVolume": fixed(listing.turnover(turnover)),
+        "openTime": opens,
+        "closeTime": closes,
+        "firstId": first,
+        "lastId": final,
+        "count": final - first + 1 if volume else 0,
     }

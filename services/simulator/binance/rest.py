@@ -7,6 +7,7 @@ from services.simulator.binance import history, tickers
 from services.simulator.binance import query as asked
 from services.simulator.binance.query import Query
 from services.simulator.binance.symbols import exchange_info
+from services.simulator.rest import READ
 from services.simulator.service import Simulation
 
 
@@ -34,6 +35,10 @@ def _day_weight(query: Query) -> int:
     return _step(((20, 2), (100, 40)), count, 80)
 
 
+def _span_weight(query: Query) -> int:
+    return min(4 * len(asked.symbols(query)), 200) if "symbol" in query or "symbols" in query else 1
+
+
 def _depth_weight(query: Query) -> int:
     return _step(((100, 5), (500, 25), (1000, 50)), asked.limit(query, 100, 5000), 250)
 
@@ -51,9 +56,26 @@ ENDPOINTS = {
     "uiKlines": Endpoint(_always(2), history.klines),
     "aggTrades": Endpoint(_always(4), history.agg_trades),
     "trades": Endpoint(_always(25), history.trades),
+    "historicalTrades": Endpoint(_always(25), history.historical_trades),
     "avgPrice": Endpoint(_always(2), tickers.average),
     "depth": Endpoint(_depth_weight, tickers.depth),
     "ticker/price": Endpoint(_one_or_more, tickers.price),
     "ticker/bookTicker": Endpoint(_one_or_more, tickers.best),
     "ticker/24hr": Endpoint(_day_weight, tickers.day),
+    "ticker/tradingDay": Endpoint(_span_weight, tickers.trading_day),
+    "ticker": Endpoint(_span_weight, tickers.rolling),
 }
+
+# What needs a key, with the methods of each.
+SIGNED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("account", "allOrders", "myTrades", "rateLimit/order", "account/commission"), READ),
+    "order": ("GET", "POST", "DELETE"),
+    "openOrders": ("GET", "DELETE"),
+    "order/test": ("POST",),
+}
+RETIRED = ("userDataStream",)  # since 2026-02-20
+
+
+def allowed(name: str) -> tuple[str, ...]:
+    """The methods of the endpoint; none if there is no such."""
+    return READ if name in ENDPOINTS else SIGNED.get(name, ())

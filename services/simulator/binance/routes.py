@@ -1,16 +1,18 @@
 """Binance's addresses: `/simulator/binance/api/v3/…`, `/stream` and `/ws`."""
 
+import re
+from collections.abc import Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request, Response, WebSocket
 
 from services.simulator.binance.payloads import DIALECT
 from services.simulator.binance.query import Query
-from services.simulator.binance.rest import ENDPOINTS, Endpoint
+from services.simulator.binance.rest import ENDPOINTS, RETIRED, SIGNED, Endpoint, allowed
 from services.simulator.binance.session import StreamSession
 from services.simulator.dialect import ENCODER
 from services.simulator.limits import Spent
-from services.simulator.rest import Wrong, client, computed, gate, respond
+from services.simulator.rest import METHODS, Wrong, client, computed, gate, page, respond
 from services.simulator.service import Simulation, simulation
 from services.simulator.sockets import admit, serve
 
@@ -25,11 +27,12 @@ TOO_MUCH = (
     "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. Please use WebSocket Streams for "
     "live updates to avoid polling the API."
 )
+BANNED = (
+    "Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates to avoid "
+    "bans."
+)
 ERRORS = {
-    418: (
-        -1003,
-        "Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates.",
-    ),
+    418: (-1003, BANNED),
     429: (-1003, TOO_MUCH),
     451: (0, RESTRICTED),
     500: (-1000, "An unknown error occurred while processing the request."),
@@ -37,18 +40,20 @@ ERRORS = {
     503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
     504: (-1007, "Timeout waiting for response from backend server. Send status unknown; execution status unknown."),
 }
-BLOCKED = "<html><head><title>403 Forbidden</title></head><body><center><h1>403 Forbidden</h1></center></body></html>"
+KEY = re.compile("[A-Za-z0-9]{64}")
 
 
-@router.get("/api/v3/{name:path}")
+@router.api_route("/api/v3/{name:path}", methods=METHODS)
 async def rest(name: str, request: Request) -> Response:
     """Any endpoint."""
     sim = simulation(request)
     refused = await gate(sim, "binance", partial(refuse, sim.now()))
     if refused:
         return refused
-    if name not in ENDPOINTS:
-        return Response(status_code=404)
+    if request.method not in allowed(name):
+        return _not_here(name, request.method)
+    if name in SIGNED:
+        return _no_key(request.headers.get("x-mbx-apikey", ""))
     endpoint = ENDPOINTS[name]
     spent = sim.weights.spend(client(request), _weight(endpoint, request.query_params), sim.now())
     if spent.excess:
@@ -72,6 +77,18 @@ async def raw(socket: WebSocket, names: str = "") -> None:
     await _stream(socket, names.split("/"), combined=False)
 
 
+@router.websocket("/{path:path}")
+async def no_stream(socket: WebSocket) -> None:
+    """No stream is served there."""
+    await socket.send_denial_response(page(404))
+
+
+@router.api_route("/{path:path}", methods=METHODS)
+async def nothing() -> Response:
+    """Nothing is there."""
+    return page(404)
+
+
 async def _stream(socket: WebSocket, names: list[str], *, combined: bool) -> None:
     line = await admit(socket, DIALECT, partial(refuse, simulation(socket).now()))
     if line is None:
@@ -85,10 +102,28 @@ def refuse(now: int, status: int, retry_after: int) -> Response:
     """An error with the body that Binance sends."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
-        return Response(BLOCKED, status, headers, "text/html")
+        return page(status, headers)
     code, text = ERRORS[status]
-    body = {"code": code, "msg": text.format(until=now + retry_after * 1000)}
-    return Response(ENCODER.encode(body), status, headers, "application/json")
+    return _error(status, code, text.format(until=now + retry_after * 1000), headers)
+
+
+def _not_here(name: str, method: str) -> Response:
+    """A path that there is not, or not any more, or not by this method."""
+    methods = allowed(name)
+    if not methods:
+        return page(410 if name in RETIRED else 404)
+    return _error(405, -1000, f"Request method '{method}' not supported", {"allow": ", ".join(methods)})
+
+
+def _no_key(key: str) -> Response:
+    """There are no accounts here, so no key opens one."""
+    if not KEY.fullmatch(key):
+        return _error(401, -2014, "API-key format invalid.")
+    return _error(401, -2015, "Invalid API-key, IP, or permissions for action.")
+
+
+def _error(status: int, code: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(ENCODER.encode({"code": code, "msg": text}), status, headers, "application/json")
 
 
 def _weight(endpoint: Endpoint, query: Query) -> int:

@@ -1,5 +1,6 @@
 """One client of Binance's streams: what it subscribed to, and its control messages."""
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -12,6 +13,8 @@ from services.simulator.market.listings import DAY
 
 STREAMS, MESSAGES = 1024, 5  # per connection; per second
 MICROSECONDS = ("E", "T", "t", "O", "C")
+BAD_ID = "Invalid request: request ID must be an unsigned integer"  # the words name less than what is taken
+TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # a UUID is one
 
 
 class Wrong(Exception):
@@ -61,11 +64,12 @@ class StreamSession:
             asked = msgspec.json.decode(text)
         except msgspec.DecodeError as error:
             return {"error": {"code": 3, "msg": f"Invalid JSON: {error}"}}
-        number = asked.get("id") if isinstance(asked, dict) else None
+        given = asked.get("id") if isinstance(asked, dict) else None
+        identifier = given if _is_id(given) else None
         try:
-            return {"result": self._follow(asked), "id": number}
+            return {"result": self._follow(asked), "id": identifier}
         except Wrong as wrong:
-            return {"error": {"code": wrong.code, "msg": wrong.text}, "id": number}
+            return {"error": {"code": wrong.code, "msg": wrong.text}, "id": identifier}
 
     def _follow(self, asked: Any) -> Any:
         if not isinstance(asked, dict):
@@ -73,7 +77,9 @@ class StreamSession:
         if "method" not in asked:
             raise Wrong(2, "Invalid request: missing field `method`")
         if "id" in asked and not _is_id(asked["id"]):
-            raise Wrong(2, "Invalid request: request ID must be a signed integer or a string of at most 36 characters")
+            raise Wrong(
+                2, "Invalid request: request ID must be an unsigned integer"
+            )  # its text names less than it takes
         match asked["method"]:
             case "SUBSCRIBE":
                 return self._subscribe(_streams(asked))
@@ -107,9 +113,10 @@ class StreamSession:
 
 
 def _is_id(value: Any) -> bool:
+    """Whether it can be the id of a request: null, a signed integer of 64 bits or a short text."""
     if isinstance(value, str):
-        return len(value) <= 36 and value.isalnum()
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+        return TEXT_ID.fullmatch(value) is not None
+    return value is None or (type(value) is int and -(2**63) <= value < 2**63)
 
 
 def _streams(asked: dict[str, Any]) -> list[Stream]:

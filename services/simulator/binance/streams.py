@@ -10,13 +10,17 @@ from services.simulator.binance.payloads import (
     MINI_LETTERS,
     TICKER_LETTERS,
     agg_trade,
+    book_levels,
     book_ticker,
     day_ticker,
     fills,
     fixed,
     kline,
+    levels,
+    span_ticker,
 )
 from services.simulator.line import Frame
+from services.simulator.market import order_book
 from services.simulator.market.candles import LENGTHS, candles, closing, opening, summary
 from services.simulator.market.listings import BINANCE, DAY, SECOND, Listing
 from services.simulator.market.market import Market
@@ -104,15 +108,42 @@ def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, un
     at = until // SECOND * SECOND
     last, standing = tape.before(at + 1), quote(tape, at)
     if at > since and last and standing and last.time > at - SECOND:
-        day = day_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, standing, at)
+        span = span_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, at - DAY, at)
+        day = day_ticker(span, tape.listing, last, standing)
         body = {"e": event, "E": at, **{letter: day[name] for letter, name in letters.items()}}
         yield Frame(body, tape.listing.instrument, "ticker", str(at), body["c"])
 
 
+def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """The levels that changed in each stretch of time that ended."""
+    listing = tape.listing
+    for at in range(since // every * every + every, until + 1, every):
+        if change := order_book.update(tape, at - every, at):
+            body = {"e": "depthUpdate", "E": at, "s": listing.symbol, "U": change.first, "u": change.last}
+            body |= {"b": levels(listing, change.bids), "a": levels(listing, change.asks)}
+            yield Frame(body, listing.instrument, "depth", str(change.last))
+
+
+def _partial_depth(limit: int, every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """The best levels at the end of each stretch of time in which some changed."""
+    for at in range(since // every * every + every, until + 1, every):
+        book = order_book.order_book(tape, at)
+        if book and book.top.time > at - every:
+            yield Frame(book_levels(book, limit), tape.listing.instrument, "depth", str(book.top.time))
+
+
+SPEEDS = {"": SECOND, "@1000ms": SECOND, "@100ms": SECOND // 10}
+DEPTHS = (5, 10, 20)
 SOURCES: dict[str, Source] = {
     "aggTrade": _agg_trades,
     "trade": _trades,
     "bookTicker": _book_tickers,
     "miniTicker": partial(_day_tickers, "24hrMiniTicker", MINI_LETTERS),
     "ticker": partial(_day_tickers, "24hrTicker", TICKER_LETTERS),
+    **{f"depth{suffix}": partial(_depth, every) for suffix, every in SPEEDS.items()},
+    **{
+        f"depth{limit}{suffix}": partial(_partial_depth, limit, every)
+        for limit in DEPTHS
+        for suffix, every in SPEEDS.items()
+    },
 }

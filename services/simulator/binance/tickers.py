@@ -1,21 +1,26 @@
 """Binance's present: last prices, best prices, the rolling day and the order book."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from services.simulator.binance import query as asked
 from services.simulator.binance.history import seen
-from services.simulator.binance.payloads import MINI, book_ticker, day_ticker, fixed
+from services.simulator.binance.payloads import MINI, book_levels, book_ticker, day_ticker, fixed, span_ticker
 from services.simulator.binance.query import Query
 from services.simulator.dialect import About
 from services.simulator.market.bars import Trade
 from services.simulator.market.candles import summary
-from services.simulator.market.listings import BINANCE, DAY, FROZEN, MINUTE
-from services.simulator.market.quotes import Quote, mix, quote
+from services.simulator.market.listings import DAY, FROZEN, HOUR, MINUTE
+from services.simulator.market.order_book import OrderBook
+from services.simulator.market.quotes import Quote, quote
 from services.simulator.market.tape import Tape
 from services.simulator.service import Simulation
 
 ZERO = "0.00000000"
 DELISTED = 1_706_598_000_000  # 2024-01-30
+ONLY_OF_DAYS = ("prevClosePrice", "lastQty", "bidPrice", "bidQty", "askPrice", "askQty")
+UNITS = {"m": (MINUTE, 59), "h": (HOUR, 23), "d": (DAY, 7)}  # of a window, and how many there may be
 
 
 def price(sim: Simulation, query: Query) -> Any:
@@ -46,13 +51,35 @@ def best(sim: Simulation, query: Query) -> Any:
 
 def day(sim: Simulation, query: Query) -> Any:
     """The rolling day."""
-    mini = query.get("type", "FULL") == "MINI"
+    mini = _mini(query)
 
     def row(name: str) -> dict[str, Any]:
-        found = _frozen_day(name) if name in FROZEN else _day(*seen(sim, name))
+        if name in FROZEN:
+            found = _frozen_day(name)
+        else:
+            tape, now = seen(sim, name)
+            last, span = _last(tape, now), _span(tape, now, now - DAY + 1)
+            found = day_ticker(span | {"openTime": now - DAY}, tape.listing, last, _quote(tape, now))
         return {key: found[key] for key in MINI} if mini else found
 
     return asked.each(query, row)
+
+
+def rolling(sim: Simulation, query: Query) -> Any:
+    """A window of any length. It opens with a minute, and is up to a minute longer for that."""
+    length = _window(query)
+    return _each_span(sim, query, lambda now: ((now - length) // MINUTE * MINUTE, now))
+
+
+def trading_day(sim: Simulation, query: Query) -> Any:
+    """The day that is under way, in the time zone that is asked for."""
+    shift = asked.time_zone(query)
+
+    def bounds(now: int) -> tuple[int, int]:
+        opens = (now + shift) // DAY * DAY - shift
+        return opens, opens + DAY - 1
+
+    return _each_span(sim, query, bounds)
 
 
 def average(sim: Simulation, query: Query) -> Any:
@@ -74,15 +101,7 @@ def depth(sim: Simulation, query: Query) -> Any:
     if name in FROZEN:
         return {"lastUpdateId": 0, "bids": [], "asks": []}
     tape, now = seen(sim, name)
-    listing, top = BINANCE[name], _quote(tape, now)
-
-    def level(price: int, best: int, size: int) -> list[str]:
-        lots = size if price == best else 1 + mix(price) % (size * 3)
-        return [fixed(listing.price(price)), fixed(listing.amount(lots))]
-
-    bids = [level(top.bid - step, top.bid, top.bid_size) for step in range(min(limit, top.bid - 1))]
-    asks = [level(top.ask + step, top.ask, top.ask_size) for step in range(limit)]
-    return {"lastUpdateId": top.time, "bids": bids, "asks": asks}
+    return book_levels(OrderBook(tape, _quote(tape, now)), limit)
 
 
 def _last(tape: Tape, now: int) -> Trade:
@@ -93,11 +112,43 @@ def _quote(tape: Tape, now: int) -> Quote:
     return quote(tape, now) or asked.refuse(-1000, "There was no trade yet.")
 
 
-def _day(tape: Tape, now: int) -> dict[str, Any]:
-    span = summary(tape, now - DAY + 1, now + 1)
-    if not len(span.time):
-        asked.refuse(-1000, "There was no trade in the last day.")
-    return day_ticker(tape.listing, span, _last(tape, now), _quote(tape, now), now)
+def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int, int]]) -> Any:
+    """A row for the trades of each symbol in its bounds, which follow from the time."""
+    if "symbol" not in query and "symbols" not in query:
+        asked.refuse(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
+    mini = _mini(query)
+
+    def row(name: str) -> dict[str, Any]:
+        if name in FROZEN:
+            opens, closes = bounds(sim.now())
+            found = {key: value for key, value in _frozen_day(name).items() if key not in ONLY_OF_DAYS}
+            found |= {"openTime": opens, "closeTime": closes}
+        else:
+            tape, now = seen(sim, name)
+            opens, closes = bounds(now)
+            found = _span(tape, now, opens) | {"closeTime": closes}
+        return {key: found[key] for key in MINI} if mini else found
+
+    return asked.each(query, row)
+
+
+def _span(tape: Tape, now: int, opens: int) -> dict[str, Any]:
+    return span_ticker(tape.listing, summary(tape, opens, now + 1), _last(tape, now), opens, now)
+
+
+def _mini(query: Query) -> bool:
+    if query.get("type", "FULL") not in ("FULL", "MINI"):
+        asked.refuse(-1130, "Data sent for parameter 'type' is not valid.")
+    return query.get("type") == "MINI"
+
+
+def _window(query: Query) -> int:
+    """`15m`, `4h` or `7d` in ms; a day if none is asked for."""
+    given = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
+    count, (unit, most) = (int(given[1]), UNITS[given[2]]) if given else (0, (0, 0))
+    if not 0 < count <= most:
+        asked.refuse(-1130, "Data sent for parameter 'windowSize' is not valid.")
+    return count * unit
 
 
 def _frozen_day(name: str) -> dict[str, Any]:

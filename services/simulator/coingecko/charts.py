@@ -16,7 +16,10 @@ from services.simulator.service import Simulation
 MOST_DAYS = 365  # of history, without a paid plan
 CANDLES = {1: HOUR // 2, 7: 4 * HOUR, 14: 4 * HOUR, 30: 4 * HOUR, 90: 4 * DAY, 180: 4 * DAY, 365: 4 * DAY}
 INTERVALS = {"hourly": HOUR, "daily": DAY}
-TOO_FAR = "Your request exceeds the allowed time range. Public API users are limited to the past 365 days."
+TOO_FAR = (
+    "Your request exceeds the allowed time range. Public API users are limited to querying historical data within the "
+    "past 365 days."
+)
 
 
 def ohlc(sim: Simulation, query: Query, coin: str) -> Any:

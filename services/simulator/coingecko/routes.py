@@ -1,14 +1,12 @@
 """CoinGecko's addresses: `/simulator/coingecko/api/v3/…`, and the same under `/simulator/coingecko-pro`."""
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
 from services.simulator.coingecko.rest import DIALECT, answer
 from services.simulator.coingecko.stream import PriceSession
 from services.simulator.dialect import ENCODER
-from services.simulator.rest import client, computed, gate, respond
+from services.simulator.rest import METHODS, READ, client, computed, gate, page, respond
 from services.simulator.service import simulation
 from services.simulator.sockets import admit, serve
 
@@ -30,7 +28,7 @@ MESSAGES = {
 }
 
 
-@router.get("/coingecko/api/v3/{name:path}")
+@router.api_route("/coingecko/api/v3/{name:path}", methods=METHODS)
 async def public(name: str, request: Request) -> Response:
     """The public host: keyless, or with a demo key."""
     if _key(request, "pro"):
@@ -38,7 +36,7 @@ async def public(name: str, request: Request) -> Response:
     return await _answer(request, name, "demo" if _key(request, "demo") else "keyless")
 
 
-@router.get("/coingecko-pro/api/v3/{name:path}")
+@router.api_route("/coingecko-pro/api/v3/{name:path}", methods=METHODS)
 async def pro(name: str, request: Request) -> Response:
     """The pro host: with a pro key."""
     if _key(request, "demo"):
@@ -59,6 +57,20 @@ async def stream(socket: WebSocket) -> None:
             await serve(line, PriceSession(line))
 
 
+@router.websocket("/coingecko/{path:path}")
+@router.websocket("/coingecko-pro/{path:path}")
+async def no_stream(socket: WebSocket) -> None:
+    """No WebSocket is served there."""
+    await socket.send_denial_response(page(404))
+
+
+@router.api_route("/coingecko/{path:path}", methods=METHODS)
+@router.api_route("/coingecko-pro/{path:path}", methods=METHODS)
+async def nothing() -> Response:
+    """Nothing is there."""
+    return page(404)
+
+
 async def _answer(request: Request, path: str, plan: str) -> Response:
     sim = simulation(request)
     refused = await gate(sim, "coingecko", refuse)
@@ -68,7 +80,8 @@ async def _answer(request: Request, path: str, plan: str) -> Response:
     if spent.used > CALLS[plan]:
         sim.requests["coingecko over the limit"] += 1
         return refuse(429, spent.retry_after)
-    return await respond(sim, DIALECT, computed(lambda: answer(sim, request.query_params, path)))
+    name = path if request.method in READ else ""  # its routes are by method, too: another one is no route
+    return await respond(sim, DIALECT, computed(lambda: answer(sim, request.query_params, name)))
 
 
 def refuse(status: int, retry_after: int) -> Response:
@@ -83,8 +96,7 @@ def refuse(status: int, retry_after: int) -> Response:
 
 def _error(status: int, code: int, headers: dict[str, str] | None = None) -> Response:
     about = {"error_code": code, "error_message": MESSAGES.get(code, "Service Unavailable")}
-    body = {"status": {"timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"), **about}}
-    return Response(ENCODER.encode(body), status, headers, "application/json")
+    return Response(ENCODER.encode({"status": about}), status, headers, "application/json")
 
 
 def _key(request: HTTPConnection, plan: str) -> str | None:

@@ -2,8 +2,9 @@
 
 from decimal import Decimal
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
-from services.simulator.market.listings import DAY, DERIBIT, Listing
+from services.simulator.market.listings import DAY, DERIBIT, INDICES, Listing
 
 
 def index_of(listing: Listing) -> str:
@@ -31,8 +32,13 @@ def _terms(listing: Listing, number: int) -> dict[str, Any]:
         "base_currency": base,
         "quote_currency": counter,
         "counter_currency": counter,
+        "base_currency_uuid": _uuid(base),
+        "quote_currency_uuid": _uuid(counter),
         "price_index": index_of(listing),
+        "index_id": 1_000_000 + list(INDICES).index(index_of(listing)),
         "instrument_type": "reversed" if inverse(listing) else "linear",
+        "underlying_type": "crypto",
+        "lot_size": 1,
         "contract_size": listing.lot,
         "min_trade_amount": listing.lot,
         "tick_size": listing.tick,
@@ -48,9 +54,15 @@ def _terms(listing: Listing, number: int) -> dict[str, Any]:
         "block_trade_tick_size": Decimal("0.01"),
     }
     if perpetual(listing):
-        body |= {"settlement_currency": base if inverse(listing) else counter, "settlement_period": "perpetual"}
-        body |= {"future_type": body["instrument_type"], "max_leverage": 50, "max_liquidation_commission": 0.0075}
+        settled = base if inverse(listing) else counter
+        body |= {"settlement_currency": settled, "settlement_period": "perpetual", "product_group": settled}
+        body |= {"future_type": body["instrument_type"], "max_leverage": 50, "max_non_default_leverage": 5.0}
+        body |= {"max_liquidation_commission": 0.0075}
     return body
+
+
+def _uuid(currency: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"urn:simulator:{currency}"))
 
 
 def settled_in(terms: dict[str, Any]) -> str:

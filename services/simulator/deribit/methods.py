@@ -1,6 +1,7 @@
 """Deribit's methods that need no connection: a table from name to function of the parameters."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from services.core.model import Instrument
@@ -9,11 +10,13 @@ from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
 from services.simulator.deribit.parameters import Parameters, Refused, flag, invalid, number, seen, text
 from services.simulator.dialect import About
 from services.simulator.market.listings import INDICES
-from services.simulator.market.quotes import Quote, mix, quote
+from services.simulator.market.order_book import Level, OrderBook
+from services.simulator.market.quotes import Quote, quote
 from services.simulator.market.tape import Tape
 from services.simulator.service import Simulation
 
 VERSION = {"version": "1.2.26"}
+DEEPEST = 10_000  # levels on a side
 COINS = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
 
@@ -85,21 +88,38 @@ def ticker(sim: Simulation, given: Parameters) -> Any:
 def get_order_book(sim: Simulation, given: Parameters) -> Any:
     """The same with a book about the quote."""
     tape, now = seen(sim, given)
-    listing, top = tape.listing, _quote(tape, now)
+    listing, top, depth = tape.listing, _quote(tape, now), min(max(number(given, "depth", 5), 1), DEEPEST)
+    book = OrderBook(tape, top)
 
-    def side(best: int, size: int, sign: int) -> Any:
-        sizes = [size, *(1 + mix(step) % round(listing.size * 40) for step in range(1, number(given, "depth", 5)))]
-        return [[listing.price(best + sign * step), listing.amount(lots)] for step, lots in enumerate(sizes)]
+    def side(levels: list[Level]) -> list[list[Decimal]]:
+        return [[listing.price(level.price), listing.amount(level.size)] for level in levels]
 
-    book = {"bids": side(top.bid, top.bid_size, -1), "asks": side(top.ask, top.ask_size, 1), "change_id": top.time}
-    return About(listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
+    sides = {"bids": side(book.bids(depth)), "asks": side(book.asks(depth)), "change_id": top.time}
+    return About(listing.instrument, payloads.ticker(sim.market, tape, top, now) | sides)
+
+
+def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
+    """A row for each instrument of the currency, and of the kind if one is asked for."""
+    currency, kind = text(given, "currency"), given.get("kind")
+    wanted = [
+        symbol
+        for symbol, terms in INSTRUMENTS.items()
+        if currency == settled_in(terms) and kind in (None, terms["kind"])
+    ]
+    return [row for symbol in wanted for row in get_book_summary_by_instrument(sim, {"instrument_name": symbol})]
+
+
+def get_book_summary_by_instrument(sim: Simulation, given: Parameters) -> Any:
+    """One row."""
+    tape, now = seen(sim, given)
+    return [About(tape.listing.instrument, payloads.book_summary(sim.market, tape, _quote(tape, now), now))]
 
 
 METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/test": test,
     "public/hello": hello,
     "public/get_time": get_time,
-    "public/status": lambda sim, given: {"locked": False, "locked_indices": []},
+    "public/status": lambda sim, given: {"locked": "false"},  # a word, beside "true" and "partial"
     "public/get_index_price": get_index_price,
     "public/get_index_price_names": get_index_price_names,
     "public/get_supported_index_names": lambda sim, given: list(INDICES),
@@ -108,6 +128,8 @@ METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/get_instrument": get_instrument,
     "public/ticker": ticker,
     "public/get_order_book": get_order_book,
+    "public/get_book_summary_by_currency": get_book_summary_by_currency,
+    "public/get_book_summary_by_instrument": get_book_summary_by_instrument,
     "public/get_last_trades_by_instrument": history.last_trades,
     "public/get_last_trades_by_instrument_and_time": history.last_trades,
     "public/get_tradingview_chart_data": history.chart,

@@ -16,7 +16,7 @@ from services.simulator.market.tape import Tape
 
 PRICES = (
     "price index_price mark_price best_bid_price best_ask_price last_price estimated_delivery_price settlement_price "
-    "min_price max_price"
+    "min_price max_price bid_price ask_price mid_price last"
 )
 DIALECT = Dialect(
     "deribit",
@@ -71,6 +71,31 @@ def ticker(market: Market, tape: Tape, standing: Quote, at: int) -> dict[str, An
         }
         body |= {"open_interest": 1_000_000_000, "current_funding": 0.0, "funding_8h": 1e-05, "interest_value": 0.0}
     return body
+
+
+def book_summary(market: Market, tape: Tape, standing: Quote, at: int) -> dict[str, Any]:
+    """A ticker in short, under names of its own."""
+    listing, whole = tape.listing, ticker(market, tape, standing, at)
+    bid, ask = whole["best_bid_price"], whole["best_ask_price"]
+    kept = (
+        "instrument_name",
+        "mark_price",
+        "open_interest",
+        "estimated_delivery_price",
+        "current_funding",
+        "funding_8h",
+    )
+    return {
+        **{name: whole[name] for name in kept if name in whole},
+        **whole["stats"],
+        "bid_price": bid,
+        "ask_price": ask,
+        "mid_price": (bid + ask) / 2,
+        "last": whole["last_price"],
+        "base_currency": listing.instrument.base,
+        "quote_currency": listing.instrument.quote,
+        "creation_timestamp": at,
+    }
 
 
 def volume_and_cost(listing: Listing, bars: Bars, row: int) -> tuple[Decimal, Decimal]:

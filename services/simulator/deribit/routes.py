@@ -1,5 +1,6 @@
 """Deribit's addresses: `/simulator/deribit/ws/api/v2` and `/simulator/deribit/api/v2/<method>`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,13 +10,12 @@ from services.simulator.deribit.payloads import DIALECT
 from services.simulator.deribit.rpc import Call, envelope, reply
 from services.simulator.deribit.session import RpcSession
 from services.simulator.dialect import ENCODER
-from services.simulator.rest import Answer, gate, respond
+from services.simulator.rest import METHODS, READ, Answer, gate, page, respond
 from services.simulator.service import Simulation, simulation
 from services.simulator.sockets import admit, serve
 
 router = APIRouter(prefix="/simulator/deribit", include_in_schema=False)
 
-BLOCKED = "<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 ERRORS = {
     429: (10028, "too_many_requests"),
     451: (12005, "country_is_banned"),
@@ -35,21 +35,31 @@ async def socket(socket: WebSocket) -> None:
             await serve(line, RpcSession(line))
 
 
-@router.get("/api/v2/{method:path}")
-async def get(method: str, request: Request) -> Response:
-    """A call by its address and query."""
-    return await _answer(request, {"method": method, "params": dict(request.query_params)})
-
-
-@router.post("/api/v2/{method:path}")
-@router.post("/api/v2")
-async def post(request: Request, method: str = "") -> Response:
-    """A call by its body."""
+@router.api_route("/api/v2/{method:path}", methods=METHODS)
+@router.api_route("/api/v2", methods=METHODS)
+async def call(request: Request, method: str = "") -> Response:
+    """A call by its address and query, or by its body."""
+    if request.method in READ:
+        return await _answer(request, {"method": method, "params": dict(request.query_params)})
+    if request.method != "POST":
+        return _error(405, 11050, "bad_request", {"allow": ", ".join((*READ, "POST"))})
     try:
         body = msgspec.json.decode(await request.body(), type=dict[str, Any])
     except msgspec.MsgspecError:
         return await _answer(request, None)
     return await _answer(request, {"method": method, **body} if method else body)
+
+
+@router.websocket("/{path:path}")
+async def no_socket(socket: WebSocket) -> None:
+    """No WebSocket is served there."""
+    await socket.send_denial_response(page(404))
+
+
+@router.api_route("/{path:path}", methods=METHODS)
+async def nothing() -> Response:
+    """Nothing is there."""
+    return page(404)
 
 
 async def _answer(request: Request, call: Call | None) -> Response:
@@ -68,7 +78,10 @@ def refuse(status: int, retry_after: int) -> Response:
     """An error with the body that Deribit sends; pages from what stands before it."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
-        return Response(BLOCKED.format(status), status, headers, "text/html")
-    code, message = ERRORS[status]
+        return page(status, headers)
+    return _error(status, *ERRORS[status], headers)
+
+
+def _error(status: int, code: int, message: str, headers: Mapping[str, str]) -> Response:
     body = {"jsonrpc": "2.0", "error": {"code": code, "message": message}, "testnet": False}
     return Response(ENCODER.encode(body), status, headers, "application/json")

@@ -1,0 +1,98 @@
+"""Order books about the quote: a level at each step of a grid, whose size is its own, and what changes with the quote.
+
+The best levels are the quote's. All others follow from their price alone, so that a book at any time is known without
+those before, and a change of the quote touches only the levels that it passes.
+"""
+
+from collections.abc import Iterable
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+from services.simulator.market.listings import ASSETS, Listing
+from services.simulator.market.quotes import Quote, mix, quote, quotes
+from services.simulator.market.tape import Tape
+
+FINEST = 100_000  # the grid's step is a price divided by that, and a tick at least
+SIZE = 40  # times a typical trade: no level but the best ones is larger
+
+
+class Level(NamedTuple):
+    """What is offered at one price. Ticks and lots."""
+
+    price: int
+    size: int
+
+
+class Update(NamedTuple):
+    """Levels as they stand after the changes `first`…`last`; a size of 0: there is none."""
+
+    first: int
+    last: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class OrderBook(NamedTuple):
+    """All levels while `top` stands. Its number is the time of that quote."""
+
+    tape: Tape
+    top: Quote
+
+    def bids(self, limit: int) -> list[Level]:
+        """The best `limit` levels, the highest first."""
+        step, best = grid(self.tape.listing), self.top.bid
+        return [self.bid(price) for price in islice((best, *range((best - 1) // step * step, 0, -step)[:limit]), limit)]
+
+    def asks(self, limit: int) -> list[Level]:
+        """The best `limit` levels, the lowest first."""
+        step, best = grid(self.tape.listing), self.top.ask
+        first = best // step * step + step
+        return [self.ask(price) for price in islice((best, *range(first, first + limit * step, step)), limit)]
+
+    def bid(self, price: int) -> Level:
+        """What is bid at that price."""
+        return Level(price, self.top.bid_size if price == self.top.bid else self._size(price, price < self.top.bid))
+
+    def ask(self, price: int) -> Level:
+        """What is asked at that price."""
+        return Level(price, self.top.ask_size if price == self.top.ask else self._size(price, price > self.top.ask))
+
+    def _size(self, price: int, behind: bool) -> int:
+        if not behind or price % grid(self.tape.listing):
+            return 0
+        return 1 + mix(price ^ self.tape.salt) % round(self.tape.listing.size * SIZE)
+
+
+def order_book(tape: Tape, at: int) -> OrderBook | None:
+    """The book that stands at `at`; None before the first trade."""
+    top = quote(tape, at)
+    return OrderBook(tape, top) if top else None
+
+
+def update(tape: Tape, since: int, until: int) -> Update | None:
+    """What the changes in (since, until] touched; None if there were none.
+
+    Levels that were passed and left again are there, too: a book may have been read in between.
+    """
+    changes, before = quotes(tape, since, until), quote(tape, since)
+    if not changes:
+        return None
+    book, path = OrderBook(tape, changes[-1]), [before or changes[0], *changes]
+    step = grid(tape.listing)
+    bids = {price for one, two in pairwise(path) for price in _passed(one.bid, two.bid, step)}
+    asks = {price for one, two in pairwise(path) for price in _passed(one.ask, two.ask, step)}
+    first = before.time + 1 if before else changes[0].time
+    levels = list(map(book.bid, sorted(bids, reverse=True))), list(map(book.ask, sorted(asks)))
+    return Update(first, changes[-1].time, *levels)
+
+
+def grid(listing: Listing) -> int:
+    """Ticks between two levels: a book of a few thousand levels reaches a few percent, as real ones do."""
+    base, counter = (ASSETS[asset].last or ASSETS[asset].first for asset in listing.instrument[:2])
+    return max(1, int(base / counter / float(listing.tick) / FINEST))
+
+
+def _passed(one: int, two: int, step: int) -> Iterable[int]:
+    """Both prices and the levels between them."""
+    low, high = sorted((one, two))
+    return {low, high, *range(-(-low // step) * step, high, step)}

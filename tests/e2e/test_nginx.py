@@ -14,6 +14,8 @@ import pytest
 import websockets
 
 from tests import nginx, servers
+from tests.live import replica
+from tests.service.test_protocol import exchanged
 
 MARGIN = 0.25  # seconds that an answer may be under way on a busy machine
 
@@ -28,7 +30,7 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with servers.private() as here:
-        replicas = [replica(here.folder / f"replica{number}") for number in range(2)]
+        replicas = [stand_in(here.folder / f"replica{number}") for number in range(2)]
         for each in replicas:
             here.running.append(each.start())
         port, ports = servers.free_port(), [int(each.url.rpartition(":")[2]) for each in replicas]
@@ -36,7 +38,7 @@ def site() -> Iterator[Site]:
         yield Site(front.url, replicas)
 
 
-def replica(folder: Path) -> servers.Server:
+def stand_in(folder: Path) -> servers.Server:
     """One replica, not yet started."""
     folder.mkdir()
     port = servers.free_port()
@@ -244,6 +246,37 @@ async def test_what_nginx_itself_refuses_is_a_problem_too(
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json()["status"] == status
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+CLOSED = [
+    *("/metrics", "/readyz", "/%6detrics", "/%6Detrics", "/metric%73", "//metrics", "/./metrics", "/v1/../metrics"),
+    *("/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/%2fmetrics", "/metrics?x=1", "/metrics#x", "/METRICS", "/Readyz"),
+    *("/metrics/", "/metrics%20", "/metrics;x", "/metrics%00", "/%256detrics", "/v1/courses/../../metrics"),
+    *("/courses%2f..%2fmetrics", "/metrics/../v1/%2e%2e/readyz", "/\\metrics", "http://localhost/metrics"),
+    *("/simulator", "/simulator/faults", "/%73imulator/faults", "//simulator//faults", "/SIMULATOR/faults"),
+]
+
+
+async def test_what_is_closed_cannot_be_reached_under_another_spelling() -> None:
+    """A replica of Kurs itself: what is read twice may be read in two ways."""
+    async with replica() as kurs:
+        with servers.private() as here:
+            port = servers.free_port()
+            (here.folder / "closed").mkdir()
+            here.nginx(nginx.configuration(here.folder / "closed", port, [int(kurs.address.rpartition(":")[2])]), port)
+            for path in CLOSED:
+                for host in ("localhost", kurs.address):
+                    sent = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+                    answer = await exchanged(f"127.0.0.1:{port}", sent)
+                    assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 404"), (path, answer)
+                    assert b"application/problem+json" in answer, path
+                    assert b"kurs_" not in answer
+            direct = await exchanged(
+                kurs.address, b"GET /%6detrics HTTP/1.1\r\nHost: a.localhost\r\nConnection: close\r\n\r\n"
+            )
+            old = await exchanged(f"127.0.0.1:{port}", b"GET /v1/symbols HTTP/1.0\r\n\r\n")
+    assert b"kurs_" in direct
+    assert old.startswith(b"HTTP/1.1 200"), old
 
 
 async def test_what_is_no_http_is_refused_in_the_same_shape(site: Site) -> None:

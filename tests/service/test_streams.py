@@ -2,18 +2,22 @@
 
 import asyncio
 import random
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
 import websockets
+import yaml
 from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryJournal
+from services.api.streams.channels import Channels
 from services.core.model import (
     Bar,
     Candle,
@@ -206,6 +210,25 @@ async def test_every_block_of_the_event_stream_is_an_event(here: Replica) -> Non
     assert all("\ndata: " in block for block in text[:-2].split("\n\n"))
 
 
+async def test_an_old_client_is_sent_events_and_no_chunks(here: Replica) -> None:
+    """HTTP/1.0 has none: the answer ends with the connection."""
+    host, port = here.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.0\r\n\r\n")
+    async with asyncio.timeout(20):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"chunked" not in head
+        await here.tell(rate(BTC, "1.5"))
+        first = await reader.readuntil(b"\n\n")
+        assert first.startswith(b"retry: 3000\nid: ")
+        here.deps.hub.close()
+        rest = await reader.read()
+    writer.close()
+    assert rest.startswith((b"event: closing\n", b"id: "))
+    assert rest.endswith(b"}\n\n")
+    assert {line.partition(b":")[0] for line in rest.splitlines() if line} <= {b"id", b"event", b"data"}
+
+
 async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: Replica) -> None:
     await here.tell(candle(0, 100))
     for unknown in (5, 2**53 - 1):
@@ -327,6 +350,48 @@ async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: Replica) ->
     async with client(here) as one:
         await one.connection.send("x" * 100_000)
         assert await one.closing() == 1009
+
+
+async def test_names_are_understood_however_they_are_written(here: Replica) -> None:
+    await here.tell(candle(0, 100), rate(BTC, "1"))
+    async with client(here) as one:
+        channels = ["Candles:binance:btc-usdt:1m", "BTC_usd", "COURSES"]
+        await one.ask(action="subscribe", channels=channels)
+        assert [(await one.next("snapshot"))["channel"] for _ in channels] == channels
+
+
+async def test_every_closing_code_is_in_the_table(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    codes = {4001}  # for which half a minute has to pass
+    for sent in (b"\x81\x01a", b"\x81\x81\0\0\0\0\xff"):  # unmasked; no UTF-8
+        async with client(here) as one:
+            await one.next("welcome")
+            one.connection.transport.write(sent)
+            codes.add(await one.closing() or 0)
+    async with client(here) as one:
+        await one.connection.send("x" * 100_000)
+        codes.add(await one.closing() or 0)
+    async with client(here) as one:
+        with suppress(websockets.ConnectionClosed):
+            for _ in range(200):
+                await one.ask(action="ping")
+        codes.add(await one.closing() or 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Channels, "all", fail)
+        async with client(here) as one:
+            await one.ask(action="subscribe", channels=["btc_usd"])
+            codes.add(await one.closing() or 0)
+    async with client(here) as one:
+        await one.next("welcome")
+        here.deps.hub.close()
+        codes.add(await one.closing() or 0)
+    docs = Path(__file__).parents[2] / "docs"
+    table = re.findall(r"^\| (\d{4}) \|", (docs / "streams.md").read_text(), re.MULTILINE)
+    described = yaml.safe_load((docs / "asyncapi.yaml").read_text())["channels"]["socket"]["description"]
+    assert codes == {1002, 1007, 1009, 1011, 4000, 4001, 4400}
+    assert codes | {1006} == set(map(int, table)) == set(map(int, re.findall(r"\b\d{4}\b", described)))
 
 
 async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest(here: Replica) -> None:

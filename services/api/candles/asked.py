@@ -49,7 +49,7 @@ def timeframe(asked: Words) -> Timeframe:
 
 def fill(asked: Words) -> str:
     """What stands for candles that are missing. Raises UnknownName."""
-    name = one(asked, "fill") or "none"
+    name = one(asked, "fill").lower() or "none"
     if name not in FILLS:
         raise unknown_name("fill", name, FILLS)
     return name

@@ -62,7 +62,7 @@ class Channels:
 
     async def _made(self, name: str) -> Channel:
         kind, _, rest = name.partition(":")
-        match kind:
+        match kind.lower():
             case "candles":
                 return await self._candles(name, rest)
             case "indicators":

@@ -12,7 +12,7 @@ from services.api.streams.doors import Doors
 from services.api.streams.fan import Fan
 from services.api.streams.frames import chunk
 from services.api.streams.schemas import StreamQuestion
-from services.api.streams.words import EVENTS
+from services.api.streams.words import EVENTS, OLD_EVENTS
 from services.core.errors import BadRequest
 from services.web import Headers
 
@@ -45,9 +45,10 @@ class Streams:
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body"})
                 return
-            client = Client(self._fan, wire, EVENTS)
+            chunked = scope["http_version"] != "1.0"
+            client = Client(self._fan, wire, EVENTS if chunked else OLD_EVENTS)
             try:
-                client.say(chunk(RETRY))
+                client.say(chunk(RETRY) if chunked else RETRY)
                 await client.follow(channels, after, seconds)
                 await self._fan.wish(channels)
                 while (await receive())["type"] != "http.disconnect":

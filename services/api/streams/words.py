@@ -1,7 +1,7 @@
 """How the two protocols say the same things."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -53,35 +53,41 @@ class Frames:
 
 
 class Events:
-    """Server-sent events, each with the cursor of all that its client follows as its id."""
+    """Server-sent events, each with the cursor of all that its client follows as its id. `part`: how they are sent."""
 
     name = "sse"
 
+    def __init__(self, part: Callable[[bytes], bytes]) -> None:
+        self._part = part
+
     def update(self, client: Client, slot: Slot, news: News) -> bytes:
         """Something changed."""
-        return chunk(b"id: %b\n%b" % (client.cursor.encode(), news.event(slot.channel)))
+        return self._part(b"id: %b\n%b" % (client.cursor.encode(), news.event(slot.channel)))
 
     def standing(self, client: Client, slot: Slot, entry: Entry) -> bytes:
         """How something stands."""
-        return chunk(b"id: %b\n%b" % (client.cursor.encode(), event(slot.channel, entry, standing=True)))
+        return self._part(b"id: %b\n%b" % (client.cursor.encode(), event(slot.channel, entry, standing=True)))
 
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
         """What was left out."""
-        return _told(kind, {"channels": channels, "reason": reason})
+        return self._told(kind, {"channels": channels, "reason": reason})
 
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
         """How far a series is loaded."""
-        return _told("loading", {"channel": channel.name, **channel.words, **_loaded(progress)})
+        return self._told("loading", {"channel": channel.name, **channel.words, **_loaded(progress)})
 
     def beat(self, second: int) -> bytes:
         """A comment."""
         if (second + 1) % COMMENT_SECONDS:
-            return b"" if (second + 1) % PULSE_SECONDS else EMPTY_COMMENT
-        return chunk(b": beat\n")
+            return b"" if (second + 1) % PULSE_SECONDS else self._part(b":\n")
+        return self._part(b": beat\n")
 
     def closing(self, slow: bool) -> bytes:
         """A last event, and the end of the answer."""
-        return _told("closing", {"reason": SLOW if slow else STOPS}) + chunk(b"")
+        return self._told("closing", {"reason": SLOW if slow else STOPS}) + self._part(b"")
+
+    def _told(self, kind: str, words: Mapping[str, object]) -> bytes:
+        return self._part(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
 
 
 def closed(code: int, reason: str) -> bytes:
@@ -101,9 +107,5 @@ def _loaded(progress: SeriesProgress | None) -> dict[str, object]:
     }
 
 
-def _told(kind: str, words: Mapping[str, object]) -> bytes:
-    return chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
-
-
-PULSE, EMPTY_COMMENT = framed(b"", PONG), chunk(b":\n")
-FRAMES, EVENTS = Frames(), Events()
+PULSE = framed(b"", PONG)
+FRAMES, EVENTS, OLD_EVENTS = Frames(), Events(chunk), Events(bytes)  # HTTP/1.0 has no chunks

@@ -3,6 +3,7 @@
 A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
 """
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +27,7 @@ SCHEMES = {
     "redis_url": ("memory", "redis", "rediss"),
     "rabbitmq_url": ("memory", "amqp", "amqps"),
 }
+HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def asked(name: str) -> Any:
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("http://localhost:5173", "http://localhost:4173"),
         validation_alias=asked("CORS_ALLOWED_ORIGINS"),
-        description="Web pages that may read the API from a browser; a comma list",
+        description="Web pages that may read the API from a browser; null: those without a name; a comma list",
     )
 
     data_dir: Path = Field(Path("data"), description="What one process keeps")
@@ -81,6 +83,11 @@ class Settings(BaseSettings):
     )
     log_levels: Annotated[dict[str, Level], NoDecode] = Field(
         {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names that Kurs answers to beside localhost and addresses: kurs.example, *.kurs.example, or * for "
+        "any; a comma list. Empty: any, but none where KURS_HOST is the loopback",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Proxies whose X-Forwarded-For is believed: addresses or networks, a comma list"
@@ -148,7 +155,7 @@ class Settings(BaseSettings):
     )
     simulator_speed: float = Field(1, gt=0, allow_inf_nan=False, description="How fast the replay runs")
 
-    @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", mode="before")
+    @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
         return _split(value)
@@ -180,7 +187,7 @@ class Settings(BaseSettings):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = _url(origin)
-            if origin == "*":
+            if origin in ("*", "null"):
                 continue
             if not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
                 raise ValueError(
@@ -191,6 +198,14 @@ class Settings(BaseSettings):
             if origin != (sent := _as_sent(parts)):
                 raise ValueError(f"{origin!r} is never what a browser sends: write {sent}")
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host's name: write kurs.example, without scheme, port and path")
+        return tuple(host.lower() for host in value)
 
     @field_validator("log_levels")
     @classmethod

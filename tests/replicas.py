@@ -84,7 +84,7 @@ class Replica:
         self.deps = deps
         site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
         transport = httpx.ASGITransport(create_app(deps, site))
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://kurs")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def get(self, url: str, **headers: str) -> httpx.Response:
         named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}

@@ -170,11 +170,11 @@ async def garbage(connection: Connection, chance: Random) -> None:
         chance.choice(
             [
                 chance.randbytes(2_000),
-                b"GET /v1/courses HTTP/1.1\r\nHost: x\r\n",
-                b"GET /%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+                b"GET /v1/courses HTTP/1.1\r\nHost: localhost\r\n",
+                b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 b"GET / HTTP/1.1\r\nHost: " + b"h" * 70_000 + b"\r\n\r\n",
-                b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-                b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+                b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                b"GET / HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
                 b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             ]
@@ -186,7 +186,8 @@ async def garbage(connection: Connection, chance: Random) -> None:
 async def bodies(connection: Connection, chance: Random) -> None:
     """Bodies where none is expected, packed and unpacked."""
     body = gzip.compress(b"\x00" * 1_000_000)
-    head = f"POST {chance.choice(PATHS)} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    head = f"POST {chance.choice(PATHS)} HTTP/1.1\r\nHost: [::1]\r\n"
+    head += f"Content-Encoding: gzip\r\nContent-Length: {len(body)}"
     await connection.send(head.encode() + b"\r\n\r\n" + body)
     await asyncio.sleep(0.2)
 

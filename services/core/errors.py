@@ -53,6 +53,10 @@ class NotFound(KursError):
     """There is nothing at this address."""
 
 
+class Misdirected(KursError):
+    """The request is for another server."""
+
+
 class UpgradeRequired(KursError):
     """This address is for WebSockets."""
 

@@ -3,6 +3,7 @@
 from services.web.addresses import Addresses
 from services.web.app import create_app, front_answer, stream_answer
 from services.web.health import Check
+from services.web.hosts import Hosts
 from services.web.kept import Brief, Kept, Once, Shelf
 from services.web.problems import code, problem
 from services.web.schema import describe
@@ -17,6 +18,7 @@ __all__ = [
     "Check",
     "Front",
     "Headers",
+    "Hosts",
     "Kept",
     "Once",
     "Shelf",

@@ -13,6 +13,7 @@ from services.web.addresses import Addresses
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.health import router
+from services.web.hosts import Hosts
 from services.web.metrics import Requests
 from services.web.schema import description, framework
 from services.web.site import Later, Site, Stream
@@ -56,6 +57,7 @@ def create_app(deps: Deps, site: Site) -> ASGIApp:
         app.include_router(routes)
     site = site._replace(
         addresses=Addresses(deps.settings.trusted_proxies),
+        hosts=Hosts(deps.settings.allowed_hosts, deps.settings.host),
         fronts={**site.fronts, "/openapi.json": description(app)},
     )
     return Edge(app, site, deps.hub, Pages(deps.settings.cors_allowed_origins), requests)

@@ -25,10 +25,14 @@ from services.web.site import Answer, Headers, Site, Stream
 from services.web.wire import WIRE
 
 ID_LENGTH = 128
-FREE_PATHS = ("/livez", "/readyz", "/metrics", "/simulator/")  # a supervisor, a collector its played exchange
+FREE_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor asks them
+PLAYED = "/simulator/"  # a collector asks its played exchange
 AT_ONCE, WAITING = 4, 100  # requests of one client whose answers are being made, and that wait for that
 TURN_SECONDS = 10  # how long one waits
 SLOW_SECONDS = 1.0
+FAILED = 1011  # the closing code of a WebSocket for a fault of ours
+LINES = {logging.WARNING: 1, logging.INFO: 10}  # in a second; of failures, of what is refused
+LOGGED_PATH = 200  # characters
 UNCHANGED = HTTPStatus.NOT_MODIFIED
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 log = logging.getLogger(__name__)
@@ -41,8 +45,9 @@ class Edge:
         self._app, self._pages, self._requests = pages.before(app), pages, requests
         self._market = hub.market.encode()
         self._fronts, self._quota, self._streams, self._costs = site.fronts, site.quota, site.streams, site.costs
-        self._addresses, self._making = site.addresses, ConcurrencyLimiter(AT_ONCE, WAITING, TURN_SECONDS)
-        self._logged: dict[int, int] = {}  # by level, the second of its last line
+        self._addresses, self._hosts = site.addresses, site.hosts
+        self._making = ConcurrencyLimiter(AT_ONCE, WAITING, TURN_SECONDS)
+        self._logged: dict[int, Counter[int]] = {}  # by level, its lines in the second of the last one
         self._unlogged: Counter[int] = Counter()
         self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
@@ -67,6 +72,7 @@ class Edge:
             if self._quota is not None:
                 admission = self._quota.admit(scope)
                 ours += admission.headers
+            self._hosts.check(scope, asked)
             answer = front(scope["query_string"], asked)
         except Exception as error:  # noqa: BLE001  it is logged
             answer = _refusal(error, scope, ours)
@@ -88,7 +94,7 @@ class Edge:
         """What is answered to what is no request, or none that is read to its end."""
         ours = self._ours({})
         code, headers, body = unreadable(status, detail, _identifier(ours))
-        self._settle({"path": "", "method": ""}, ours, code, time.perf_counter())
+        self._settle({"path": "(not read)", "method": "?"}, ours, code, time.perf_counter())
         return Answer(code, [*headers, *ours], body)
 
     async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,6 +105,7 @@ class Edge:
         stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         try:
             ours += self._charged(scope)
+            self._hosts.check(scope, asked)
             if stream:
                 status = await self._streamed(stream, scope, receive, send, [*ours, *page])
                 started = time.perf_counter()  # it was slow for no fault of ours
@@ -120,7 +127,8 @@ class Edge:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket. One that is refused is answered as a request is."""
-        started, ours, accepted = time.perf_counter(), self._ours(dict(scope["headers"])), False
+        started, asked, accepted = time.perf_counter(), dict(scope["headers"]), False
+        ours = self._ours(asked)
         refused: Exception | None = None
 
         async def add(message: Message) -> None:
@@ -135,16 +143,20 @@ class Edge:
 
         try:
             ours += self._charged(scope)
+            self._hosts.check(scope, asked)
             await self._streams.get(scope["path"], self._app)(scope, receive, add)
         except Exception as error:
-            if accepted:
+            if not accepted:
+                refused = error
+            elif isinstance(error, OSError):  # it is gone
                 raise
-            refused = error
+            else:
+                log.exception("WebSocket %s failed", scope["path"], extra={"request_id": _identifier(ours)})
+                await send({"type": "websocket.close", "code": FAILED, "reason": "Kurs failed: connect again"})
         if refused:
             status, headers, body = _refusal(refused, scope, ours)
             await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, *ours]})
             await send({"type": "websocket.http.response.body", "body": body})
-            self._log(logging.INFO, f"WebSocket {scope['path'][:100]} {status}", ours, time.perf_counter() - started)
             self._settle(scope, ours, status, started)
 
     async def _streamed(self, stream: Stream, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
@@ -189,25 +201,30 @@ class Edge:
         return [(b"x-request-id", given), (b"kurs-market", self._market)]
 
     def _settle(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
-        """Count the request, and log it if it failed or was slow."""
+        """Count the request, and log it if it was refused, failed or was slow."""
         path, method, seconds = scope["path"], scope.get("method", "GET"), time.perf_counter() - started
         route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
         self._requests.observe((method if method in METHODS else "other", route, status), seconds)
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):
-            self._log(logging.WARNING, f"{method} {path} {status}", ours, seconds)
+            self._log(logging.WARNING, scope, status, ours, seconds)
+        elif status >= 400 and not path.startswith(PLAYED):  # which refuses as an exchange does
+            self._log(logging.INFO, scope, status, ours, seconds)
 
-    def _log(self, level: int, text: str, ours: Headers, seconds: float) -> None:
-        """A line a second: a flood of failures is none of log."""
+    def _log(self, level: int, scope: Scope, status: int, ours: Headers, seconds: float) -> None:
+        """Some lines a second: a flood of failures is none of log."""
         self._unlogged[level] += 1
-        if (moment := int(time.monotonic())) != self._logged.get(level):
+        moment, lines = int(time.monotonic()), self._logged.get(level, Counter())
+        if lines[moment] < LINES[level]:
             extra = {"request_id": _identifier(ours), "seconds": round(seconds, 3), "since_last": self._unlogged[level]}
-            log.log(level, text, extra=extra)
-            self._logged[level], self._unlogged[level] = moment, 0
+            method, path = scope.get("method", "WebSocket"), scope["path"][:LOGGED_PATH]
+            log.log(level, "%s %s %d", method, path, status, extra=extra)
+            self._logged[level], self._unlogged[level] = Counter({moment: lines[moment] + 1}), 0
 
 
 def _costs(scope: Scope) -> bool:
     """Whether a quota counts it. A preflight is the browser's own question."""
-    return scope.get("method") != "OPTIONS" and not scope["path"].startswith(FREE_PATHS)
+    path = scope["path"]
+    return scope.get("method") != "OPTIONS" and path not in FREE_PATHS and not path.startswith(PLAYED)
 
 
 def _gone(scope: Scope) -> bool:

@@ -21,6 +21,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.UnknownName: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Misdirected: HTTPStatus.MISDIRECTED_REQUEST,
     errors.UpgradeRequired: HTTPStatus.UPGRADE_REQUIRED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.Abandoned: HTTPStatus.REQUEST_TIMEOUT,

@@ -12,6 +12,7 @@ connections than a process can hold loses its oldest idle ones.
 import logging
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,8 +20,9 @@ import httptools
 from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.frames import Frame
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request, Response
 from websockets.protocol import State
 
 from services.core.exchange import Limit
@@ -277,7 +279,7 @@ class Protocol(HttpToolsProtocol):
         if answer is None:
             self._running, cycle.on_response = cycle, self._answered
             cycle.scope["extensions"] = {WIRE: self.transport}  # type: ignore[dict-item]
-            super()._start_asgi_task(cycle, app)
+            super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _unchunked(app, cycle))
             return
         closing = () if cycle.keep_alive else (CLOSE,)
         self.transport.write(rendered(answer, (*cycle.default_headers, *closing)))
@@ -299,6 +301,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._is_cut = False
         self._unread = Unread()
         self._opening: TimerHandle
+        if self._edge:
+            self.conn.reject = partial(_rejected, self._edge, self.default_headers)  # type: ignore[method-assign]
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """The handshake has to come to its end."""
@@ -395,6 +399,23 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 CLOSE = (b"connection", b"close")
 
 
+def _unchunked(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The app as a client of HTTP/1.0 understands it: what has no length ends with the connection, not with a chunk."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        async def plain(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                unknown = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+                cycle.chunked_encoding = False if unknown else None
+            elif cycle.chunked_encoding is False:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return answered
+
+
 def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers
@@ -407,6 +428,13 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _rejected(edge: Edge, more: Iterable[tuple[bytes, bytes]], status: int, text: str) -> Response:
+    """What the WebSockets' library refuses, in the shape of all other answers."""
+    answer = edge.unreadable(HTTPStatus(status), text.partition("\n")[0])
+    headers = Headers((name.decode(), value.decode()) for name, value in (*more, *answer.headers, CLOSE))
+    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Scope
 
 from services.web.addresses import Addresses
 from services.web.health import Check
+from services.web.hosts import ANY, Hosts
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -72,3 +73,4 @@ class Site(NamedTuple):
     streams: Mapping[str, Stream] = {}
     costs: Mapping[str, int] = {}
     addresses: Addresses = Addresses(())
+    hosts: Hosts = Hosts((ANY,), "")

@@ -76,7 +76,9 @@ class Kurs:
         self.replica = deps = self._deps("replica")
         self.quota = PerClient(deps) if self.settings.api_rate_limit else None
         site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://kurs")
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://localhost"
+        )
 
     def step(self, seconds: int, *parts: str) -> None:
         for name in parts:

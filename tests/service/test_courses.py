@@ -61,7 +61,7 @@ class World:
         self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
         site = Site(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
         self.app = create_app(self.deps, site)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://kurs")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 
     def say(self, *exchanges: str) -> None:
         """These exchanges tell their prices now; the pricer's rates reach the replica."""

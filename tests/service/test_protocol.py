@@ -41,7 +41,7 @@ async def exchanged(address: str, sent: bytes) -> bytes:
 
 
 def request(line: str, **headers: str) -> bytes:
-    rows = [line, "Host: kurs", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    rows = [line, "Host: localhost", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     return "\r\n".join([*rows, "", ""]).encode()
 
 
@@ -86,6 +86,23 @@ async def test_an_old_client_sees_the_end_by_the_close(world: World) -> None:
         head, _, body = (await exchanged(address, b"GET /v1/courses HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
     assert b"connection: close" in head
     assert body == (await world.get("/v1/courses")).content
+
+
+@pytest.mark.parametrize("length", [b"", b"11"])
+async def test_an_old_client_is_sent_no_chunks(world: World, length: bytes) -> None:
+    headers = [(b"content-length", length)] if length else []
+
+    async def streams(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for body in (b"first", b"", b"second"):
+            await send({"type": "http.response.body", "body": body, "more_body": body != b"second"})
+
+    edge = Edge(streams, Site([], {}, {}, frozenset()), world.deps.hub, Pages(()), Requests())
+    async with served(edge, server_config) as address:
+        head, _, body = (await exchanged(address, b"GET /any HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
+        again = await exchanged(address, request("GET /any HTTP/1.1", Connection="close"))
+    assert (body, b"chunked" in head, b"connection: close" in head) == (b"firstsecond", False, True)
+    assert (b"chunked" in again) == (not length)
 
 
 class Deaf(Edge):

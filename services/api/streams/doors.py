@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
@@ -13,7 +12,7 @@ from services.api.streams import metrics
 from services.api.streams.fan import Fan
 from services.core.errors import Forbidden, Overloaded, QuotaExceeded
 from services.settings import Settings
-from services.web import Addresses, Wire
+from services.web import Addresses, Hosts, Wire
 
 SEND_BUFFER = 64 * 1024  # bytes that the system keeps for a client that does not read, beside ours
 SILENCE_MS = 30_000  # after which a client that acknowledges nothing is gone
@@ -25,7 +24,7 @@ class Doors:
     def __init__(self, settings: Settings, fan: Fan) -> None:
         self._fan, self._addresses = fan, Addresses(settings.trusted_proxies)
         self._most, self._most_each = settings.websocket_max_connections, settings.stream_address_connections
-        self._pages = settings.cors_allowed_origins
+        self._pages, self._hosts = settings.cors_allowed_origins, Hosts(settings.allowed_hosts, settings.host)
         self._inside: Counter[str] = Counter()
 
     @contextmanager
@@ -42,10 +41,15 @@ class Doors:
 
     def known_page(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises Forbidden for a browser that shows a page of somebody else."""
-        origin, host = headers.get(b"origin", b"").decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
-        if origin and origin not in self._pages and "*" not in self._pages and urlsplit(origin).netloc != host:
+        origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
+        if not origin or origin in self._pages or "*" in self._pages:
+            return
+        if origin.partition("://")[2] != host or not self._hosts.owns(host):
             metrics.REFUSED.labels("origin").inc()
-            raise Forbidden(f"pages of {origin[:100]} may not connect to {scope['path']}: see CORS_ALLOWED_ORIGINS")
+            raise Forbidden(
+                f"pages of {origin[:100]} may not connect to {scope['path']}: see CORS_ALLOWED_ORIGINS, or "
+                "KURS_ALLOWED_HOSTS for those of this server"
+            )
 
     def _admit(self, address: str) -> None:
         if self._fan.closed or self._inside.total() >= self._most:

@@ -1,0 +1,72 @@
+"""For which names a process answers."""
+
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from starlette.types import Scope
+
+from services.core.errors import BadRequest, Misdirected
+
+ANY = "*"
+HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]+))(?::[0-9]{0,5})?", re.IGNORECASE)
+
+
+class Hosts:
+    """The names of this process. IP addresses and localhost always are: no page of another can have them as its own.
+
+    Any other name can be led to this machine by its owner, after a browser has loaded a page under it (DNS rebinding).
+    Then the browser takes Kurs for that page's own server, and lets it read everything.
+    """
+
+    def __init__(self, allowed: Collection[str], bound: str) -> None:
+        names = {*allowed, bound.lower()}
+        self._names = {name for name in names if not name.startswith(ANY)}
+        self._endings = tuple(name.removeprefix(ANY) for name in names if name.startswith(ANY))
+        self._all = not allowed and not _is_local(bound.lower())
+
+    def owns(self, host: str) -> bool:
+        """Whether a Host header names this process for certain."""
+        name = _name(host.encode("latin-1", "replace"))
+        return name is not None and (name in self._names or name.endswith(self._endings) or _is_fixed(name))
+
+    def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Raises BadRequest for a request without one proper Host, Misdirected for a name that is not ours."""
+        host = headers.get(b"host")
+        if host is None:
+            if scope.get("http_version") == "1.0":
+                return
+            raise BadRequest("a request of HTTP/1.1 needs the header Host")
+        if len(headers) != len(scope["headers"]) and sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise BadRequest("a request has one header Host")
+        name = _name(host)
+        if name is None:
+            raise BadRequest("the header Host is no host's name with an optional port")
+        if not (self._all or self.owns(host.decode())):
+            raise Misdirected(f"{name[:100]} is no name of this server: list it in KURS_ALLOWED_HOSTS")
+
+
+@lru_cache(1024)
+def _name(host: bytes) -> str | None:
+    """A Host header without its port, in lower case; None: it is none."""
+    found = HOST.fullmatch(host)
+    return (found[1] or found[2]).decode().lower().removesuffix(".") if found else None
+
+
+@lru_cache(1024)
+def _is_fixed(name: str) -> bool:
+    """Whether nobody can lead the name elsewhere."""
+    return name == "localhost" or name.endswith(".localhost") or _address(name) is not None
+
+
+def _is_local(bound: str) -> bool:
+    address = _address(bound)
+    return address.is_loopback if address else bound == "localhost"
+
+
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None

@@ -1,0 +1,150 @@
+"""Under which names Kurs answers, and to whose pages: the name of a page of somebody else may lead here."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from tests.live import client, replica
+from tests.service.test_edge import UPGRADE
+from tests.service.test_protocol import exchanged
+
+EVIL = "evil.example"
+
+
+def asked(host: str, path: str = "/v1/symbols", **more: str) -> bytes:
+    headers = {"Host": host, "Connection": "close", **more}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+NAMES = [
+    ("localhost", 200),
+    ("LOCALHOST.:8000", 200),
+    ("kurs.localhost:1", 200),
+    ("127.0.0.1:8000", 200),
+    ("[::1]:8000", 200),
+    ("192.0.2.7", 200),  # an address is no name that anybody could lead elsewhere
+    ("kurs.example", 200),
+    ("Kurs.Example:443", 200),
+    ("a.b.pages.example", 200),
+    (EVIL, 421),
+    (f"{EVIL}:8000", 421),
+    (f"kurs.example.{EVIL}", 421),
+    ("pages.example", 421),
+    ("localhost.evil.example", 421),
+    ("127.0.0.1.evil.example", 421),
+    ("user@localhost", 400),
+    ("localhost:80:80", 400),
+    ("a/b", 400),
+    ("", 400),
+]
+
+
+async def test_names_that_may_lead_to_others_are_refused() -> None:
+    async with replica(allowed_hosts=("kurs.example", "*.pages.example")) as here:
+        for host, status in NAMES:
+            for path, found in (("/v1/symbols", 200), ("/nowhere", 404), ("/v1/stream?channels=none", 422)):
+                answer = (await exchanged(here.address, asked(host, path))).decode()
+                assert answer.startswith(f"HTTP/1.1 {found if status == 200 else status} "), (host, path)
+                assert status != 421 or ('"code":"misdirected"' in answer and "KURS_ALLOWED_HOSTS" in answer)
+
+
+async def test_any_name_is_answered_where_others_reach_it_and_none_is_listed() -> None:
+    async with replica(host="0.0.0.0") as here:
+        assert b"HTTP/1.1 200" in await exchanged(here.address, asked(EVIL))
+    async with replica(host="127.0.0.2") as here:
+        assert b"HTTP/1.1 421" in await exchanged(here.address, asked(EVIL))
+    async with replica(allowed_hosts=("*",)) as here:
+        assert b"HTTP/1.1 200" in await exchanged(here.address, asked(EVIL))
+
+
+async def test_a_request_has_one_host() -> None:
+    async with replica() as here:
+        none = await exchanged(here.address, b"GET /v1/symbols HTTP/1.1\r\n\r\nGET /v1/symbols HTTP/1.0\r\n\r\n")
+        two = await exchanged(here.address, asked("localhost", Connection="close\r\nHost: localhost"))
+        old = await exchanged(here.address, b"GET /v1/symbols HTTP/1.0\r\n\r\n")
+        upgrade = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in UPGRADE.items())
+        socket = await exchanged(here.address, f"GET /ws/chart-data HTTP/1.1\r\n{upgrade}\r\n".encode())
+    assert b"HTTP/1.1 400" in none
+    assert b"needs the header Host" in none
+    assert (two[:12], old[:12], socket[:12]) == (b"HTTP/1.1 400", b"HTTP/1.1 200", b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin", "host", "admitted"),
+    [
+        ({}, f"http://{EVIL}:8000", f"{EVIL}:8000", False),
+        ({"host": "0.0.0.0"}, f"http://{EVIL}:8000", f"{EVIL}:8000", False),
+        ({"host": "0.0.0.0"}, "https://kurs.example", "kurs.example", False),
+        ({"host": "0.0.0.0", "allowed_hosts": ("kurs.example",)}, "https://kurs.example", "Kurs.Example", True),
+        ({"allowed_hosts": ("kurs.example",)}, f"http://{EVIL}", "kurs.example", False),
+        ({}, "http://localhost:8000", "LocalHost:8000", True),
+        ({}, "http://localhost:8000", "localhost:9000", False),
+        ({}, "http://192.0.2.7:8000", "192.0.2.7:8000", True),
+        ({}, "http://[::1]:8000", "[::1]:8000", True),
+        ({}, "null", "localhost", False),
+        ({"cors_allowed_origins": ("null",)}, "null", "localhost", True),
+        ({"cors_allowed_origins": (f"http://{EVIL}",)}, f"http://{EVIL}", "localhost", True),
+    ],
+)
+async def test_a_page_is_our_own_only_under_a_name_that_is_ours(
+    settings: Mapping[str, Any], origin: str, host: str, admitted: bool
+) -> None:
+    async with replica(**settings) as here:
+        head = asked(host, "/ws/chart-data", **{**UPGRADE, "Origin": origin, "Content_Length": "0"})
+        if not admitted:
+            answer = await exchanged(here.address, head)
+            assert answer[:12] in (b"HTTP/1.1 403", b"HTTP/1.1 421")
+            return
+        name, _, port = here.address.partition(":")
+        opened = websockets.connect(f"ws://{host}/ws/chart-data", origin=origin, host=name, port=int(port))  # type: ignore[arg-type]
+        async with opened as socket:
+            assert b"welcome" in (await socket.recv(decode=False))
+
+
+async def test_pages_without_a_name_may_be_allowed_by_the_name_null() -> None:
+    """Sandboxed frames and files."""
+    async with replica(cors_allowed_origins=("null",)) as here, httpx.AsyncClient() as http:
+        answer = await http.get(f"http://{here.address}/v1/symbols", headers={"Origin": "null"})
+        assert answer.headers["access-control-allow-origin"] == "null"
+        asks = {"Origin": "null", "Access-Control-Request-Method": "GET"}
+        preflight = await http.options(f"http://{here.address}/v1/stream", headers=asks)
+        assert preflight.headers["access-control-allow-origin"] == "null"
+        query = {"channels": "btc_usd"}
+        async with http.stream("GET", here.http, params=query, headers={"Origin": "null"}) as events:
+            assert events.headers["access-control-allow-origin"] == "null"
+        async with client(here, origin="null") as one:
+            assert (await one.next())["type"] == "welcome"
+    async with replica() as here, httpx.AsyncClient() as http:
+        answer = await http.get(f"http://{here.address}/v1/symbols", headers={"Origin": "null"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_everything_that_is_refused_has_an_id_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "services")
+    upgrade = {**UPGRADE, "X_Request_ID": "socket"}
+    refused = [
+        (asked(EVIL, X_Request_ID="host"), "GET /v1/symbols 421", 421),
+        (asked("localhost", "/v1/stream?channels=no", X_Request_ID="stream"), "GET /v1/stream 422", 422),
+        (asked("localhost", "/nowhere", X_Request_ID="lost"), "GET /nowhere 404", 404),
+        (asked("localhost", "/v1/courses?direction=X", X_Request_ID="front"), "GET /v1/courses 422", 422),
+        (asked("localhost", "/ws/chart-data", **{**upgrade, "Origin": f"http://{EVIL}"}), "/ws/chart-data 403", 403),
+        (asked("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Version": "8"}), "(not read) 400", 400),
+        (asked("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Key": "short"}), "(not read) 400", 400),
+        (b"NONSENSE\r\n\r\n", "(not read) 400", 400),
+    ]
+    async with replica() as here:
+        for sent, line, status in refused:
+            caplog.clear()
+            head, _, body = (await exchanged(here.address, sent)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status), (head, line)
+            assert b"content-type: application/problem+json" in head.lower(), line
+            (told,) = [record for record in caplog.records if record.name.startswith("services")]
+            assert (told.levelname, told.message.endswith(line)) == ("INFO", True)
+            identifier = vars(told)["request_id"].encode()
+            assert b"x-request-id: " + identifier in head.lower()
+            assert b'"request_id":"%b"' % identifier in body

@@ -65,7 +65,7 @@ async def courses_v2(
 @router.get("/", include_in_schema=False)
 async def front_page() -> RedirectResponse:
     """Who opens the address alone in a browser wants to see what there is."""
-    return RedirectResponse("/docs")
+    return RedirectResponse("docs")
 
 
 def fronts(deps: Deps) -> Mapping[str, Front]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
-from services.web import problems
+from services.web import docs, problems
 from services.web.addresses import Addresses
 from services.web.cors import Pages
 from services.web.edge import Edge
@@ -58,6 +58,6 @@ def create_app(deps: Deps, site: Site) -> ASGIApp:
     site = site._replace(
         addresses=Addresses(deps.settings.trusted_proxies),
         hosts=Hosts(deps.settings.allowed_hosts, deps.settings.host),
-        fronts={**site.fronts, "/openapi.json": description(app)},
+        fronts={**site.fronts, "/openapi.json": description(app), **docs.fronts(app.title)},
     )
     return Edge(app, site, deps.hub, Pages(deps.settings.cors_allowed_origins), requests)

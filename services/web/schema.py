@@ -91,7 +91,14 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 def framework() -> FastAPI:
     """An app without routes."""
     return Described(
-        title="Kurs", version=__version__, description=DESCRIPTION, redirect_slashes=False, responses=PROBLEM
+        title="Kurs",
+        version=__version__,
+        description=DESCRIPTION,
+        servers=[{"url": ".", "description": "this server"}],  # beside this description, wherever a proxy shows it
+        redirect_slashes=False,
+        responses=PROBLEM,
+        docs_url=None,
+        redoc_url=None,
     )
 
 

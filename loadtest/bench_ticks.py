@@ -29,10 +29,9 @@ from services.core.markets import SIMULATED
 from services.core.model import Instrument, Series
 from tests import servers
 from tests.system import kurs
-from tests.tls import secured
+from tests.tls import PEM, secured
 
 TRADES, ROUNDS = 200_000, 3
-PEM = "tls.pem"  # what `secured` makes
 CHUNK = 500  # frames that are written together
 DEADLINE = 180  # seconds for one round
 ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455

@@ -1,5 +1,7 @@
-"""Where settings come from beside pydantic's own ways: secret files; and what is misspelt there."""
+"""Where settings come from beside pydantic's own ways: secret files, proxies; and what is misspelt there."""
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +13,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from services.core.errors import Misconfigured
 
 PREFIX = "kurs_"
-FOREIGN = frozenset({"loglevel"})  # names that other programs have, although they are nearly ours
+FOREIGN = frozenset({"loglevel", "go_proxy"})  # names that other programs have, although they are nearly ours
+COMPOSE = frozenset({"kurs_bind", "kurs_http_port", "kurs_https_port", "kurs_tls_dir", "kurs_api_replicas"})
+# What Kubernetes sets of services whose names begin with "kurs".
+KUBERNETES = re.compile(r"kurs_(\w+_)?(service_host|service_port(_\w+)?|\w+_port|port_\d+_(tcp|udp|sctp)(_\w+)?)")
 
 
 def environment_name(field: str, settings: type[BaseSettings]) -> str:
@@ -46,26 +51,45 @@ class SecretFiles(PydanticBaseSettingsSource):
         }
 
 
+class LowerCaseProxies(PydanticBaseSettingsSource):
+    """`https_proxy` counts before `HTTPS_PROXY`, as for curl; an empty one is no proxy."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return os.environ.get(field_name), environment_name(field_name, self.settings_cls), False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = {name: field for name, field in self.settings_cls.model_fields.items() if name.endswith("_proxy")}
+        found = (self.get_field_value(field, name)[:2] for name, field in fields.items())
+        return {name: value for value, name in found if value is not None}
+
+
 def told(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
     """What the environment or `.env` holds, by lower-case name."""
     return source.env_vars if isinstance(source, EnvSettingsSource) else {}
 
 
 def refuse_misspelt(names: Iterable[str], settings: type[BaseSettings]) -> None:
-    """A name that is nearly a setting's would be passed over. Raises Misconfigured."""
+    """Refuse names that would be passed over: all with our prefix, others that are nearly a setting's.
+
+    Raises Misconfigured.
+    """
     known = [environment_name(field, settings).lower() for field in settings.model_fields]
-    given = {name.removesuffix("_file"): name for name in names}
+    given = {name if name in known else name.removesuffix("_file"): name for name in names}
     for plain, name in given.items():
-        meant = None if plain in known else _ours(plain, known) if plain.startswith(PREFIX) else _other(plain, known)
-        if meant and (plain.startswith(PREFIX) or meant not in given):
+        if plain in known:
+            continue
+        if plain.startswith(PREFIX):
+            if name not in COMPOSE and not KUBERNETES.fullmatch(name):
+                raise Misconfigured(f"{name.upper()} is no setting; {_hint(plain, known)}")
+        elif (meant := _other(plain, known)) and meant not in given:
             raise Misconfigured(f"{name.upper()} is no setting; did you mean {meant.upper()}?")
 
 
-def _ours(name: str, known: Sequence[str]) -> str | None:
-    """The setting that a prefixed name nearly is, or is but for the prefix."""
-    if (bare := name.removeprefix(PREFIX)) in known:
-        return bare
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.9)), None)
+def _hint(name: str, known: Sequence[str]) -> str:
+    """What a prefixed name was meant to be: the prefix alone may be wrong."""
+    bare = name.removeprefix(PREFIX)
+    near = [bare] if bare in known else get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"did you mean {near[0].upper()}?" if near else ".env.example lists all that there are"
 
 
 def _other(name: str, known: Iterable[str]) -> str | None:

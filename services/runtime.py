@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 import uvloop
@@ -56,10 +55,7 @@ def part(name: str) -> ModuleType:
 def main(words: Sequence[str]) -> int:
     """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
     settings = load()
-    hidden = (settings.database_url, settings.redis_url, settings.rabbitmq_url, settings.coingecko_key)
-    passwords = [urlsplit(url.get_secret_value()).password or "" for url in hidden[:3]]
-    secrets = [*passwords, *map(unquote, passwords), hidden[3].get_secret_value()]
-    log.setup(settings.log_level, settings.log_levels, secrets)
+    log.setup(settings.log_level, settings.log_levels, settings.secrets)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if list(words) == ["migrate"]:
             runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
@@ -96,7 +92,7 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
 async def run(settings: Settings, process: Process) -> int:
     """Run the process until SIGINT or SIGTERM (0), or until a job fails (1)."""
     listener = bind(settings)
-    root = f"http://127.0.0.1:{listener.getsockname()[1]}/simulator"
+    root = settings.own_url(listener.getsockname()[1]) + "/simulator"
     market = await _market(settings, process)
     process = process._replace(services=_with_simulator(process.services, settings, market))
     exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
@@ -152,9 +148,11 @@ async def _market(settings: Settings, process: Process) -> Market:
         return settings.market
     if "collector" not in process.services or not settings.in_memory:
         return LIVE
-    if await part("collector.reach").reachable(chosen(settings), REACH_SECONDS):
+    why = await part("collector.reach").unreachable(chosen(settings), settings, REACH_SECONDS)
+    if why is None:
         return LIVE
-    logger.warning("no exchange can be reached: running on the SIMULATOR; these are not the rates of any real market")
+    logger.warning("no exchange can be reached: %s", why)
+    logger.warning("running on the SIMULATOR; these are not the rates of any real market")
     return SIMULATED
 
 

@@ -7,7 +7,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -16,7 +16,8 @@ from services.core.errors import Misconfigured
 from services.core.journal import JOURNAL_BYTES
 from services.core.markets import LIVE, Market
 from services.core.model import Instrument
-from services.environment import SecretFiles, environment_name, refuse_misspelt, told
+from services.core.proxies import Proxies, parse_exemptions, parse_proxy
+from services.environment import LowerCaseProxies, SecretFiles, environment_name, refuse_misspelt, told
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -28,6 +29,7 @@ SCHEMES = {
     "rabbitmq_url": ("memory", "amqp", "amqps"),
 }
 HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MAX_SECONDS = 31_536_000  # a year
 
 
 def asked(name: str) -> Any:
@@ -39,7 +41,12 @@ class Settings(BaseSettings):
     """All settings. A wrong value is refused at start with a line that names it."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KURS_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="KURS_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # editors of Windows write a mark before the first name
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     database_url: SecretStr = Field(
@@ -56,12 +63,14 @@ class Settings(BaseSettings):
     api_rate_limit: int = Field(
         0,
         ge=0,
+        le=1_000_000_000,
         validation_alias=asked("API_RATE_LIMIT"),
         description="Requests a minute per client address; 0: no limit",
     )
     websocket_max_connections: int = Field(
         1000,
         ge=1,
+        le=1_000_000,
         validation_alias=asked("WEBSOCKET_MAX_CONNECTIONS"),
         description="Live connections, WebSocket and SSE, per replica",
     )
@@ -93,6 +102,29 @@ class Settings(BaseSettings):
         (), description="Proxies whose X-Forwarded-For is believed: addresses or networks, a comma list"
     )
 
+    https_proxy: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=asked("HTTPS_PROXY"),
+        description="The proxy to the exchanges: http, https, socks4(a) or socks5(h)://user:password@host:port",
+    )
+    http_proxy: SecretStr = Field(
+        SecretStr(""), validation_alias=asked("HTTP_PROXY"), description="The proxy to addresses without TLS"
+    )
+    all_proxy: SecretStr = Field(
+        SecretStr(""), validation_alias=asked("ALL_PROXY"), description="The proxy where the other two are empty"
+    )
+    no_proxy: str = Field(
+        "",
+        validation_alias=asked("NO_PROXY"),
+        description="What is reached without a proxy: names with all below them, addresses, networks; a comma list",
+    )
+    ssl_cert_file: str = Field(
+        "",
+        validation_alias=AliasChoices("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        description="The CAs that are trusted instead of the system's, in a PEM file; or",
+    )
+    ssl_cert_dir: str = Field("", validation_alias=asked("SSL_CERT_DIR"), description="in a folder")
+
     market: Literal["auto", "live", "simulated"] = Field(
         "auto",
         description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), else simulated",
@@ -116,28 +148,36 @@ class Settings(BaseSettings):
         1000, ge=0, le=100_000, description="Closed candles of each timeframe that are loaded; of 1d all there are"
     )
     analysis_bars: int = Field(
-        1000, ge=0, description="Closed candles of each timeframe whose indicators and analysis are kept; 0: all"
+        1000,
+        ge=0,
+        le=100_000_000,
+        description="Closed candles of each timeframe whose indicators and analysis are kept; 0: all",
     )
-    fresh_seconds: float = Field(5, gt=0, allow_inf_nan=False, description="How old an exchange's own value may be")
+    fresh_seconds: float = Field(5, gt=0, le=MAX_SECONDS, description="How old an exchange's own value may be")
     reference_seconds: float = Field(
-        900, gt=0, allow_inf_nan=False, description="How old a fiat or peg value of the reference may be"
+        900, gt=0, le=MAX_SECONDS, description="How old a fiat or peg value of the reference may be"
     )
     reference_price_seconds: float = Field(
-        120, gt=0, allow_inf_nan=False, description="How old the reference's price of any other coin may be"
+        120, gt=0, le=MAX_SECONDS, description="How old the reference's price of any other coin may be"
     )
     steady_seconds: float = Field(
-        15, ge=0, allow_inf_nan=False, description="How long an exchange must be fresh before it is used again"
+        15, ge=0, le=MAX_SECONDS, description="How long an exchange must be fresh before it is used again"
     )
     outlier_bps: float = Field(
-        200, gt=0, allow_inf_nan=False, description="How far from the others' median a value may be, in basis points"
+        200, gt=0, le=1_000_000, description="How far from the others' median a value may be, in basis points"
     )
-    stream_address_connections: int = Field(100, ge=1, description="Live connections per client address and replica")
+    stream_address_connections: int = Field(
+        100, ge=1, le=1_000_000, description="Live connections per client address and replica"
+    )
     journal_bytes: int = Field(
         JOURNAL_BYTES,
         ge=1_000_000,
+        le=1_000_000_000_000,
         description="Bytes kept for live streams to be resumed, all of them together; Redis needs half as much beside",
     )
-    conflate_ms: int = Field(100, ge=0, description="Quotes of one instrument are published at most this often")
+    conflate_ms: int = Field(
+        100, ge=0, le=60_000, description="Quotes of one instrument are published at most this often"
+    )
 
     coingecko_key: SecretStr = Field(SecretStr(""), description="A CoinGecko key; empty: keyless")
     coingecko_plan: Literal["keyless", "demo", "pro"] = Field("keyless", description="What the CoinGecko key is")
@@ -145,15 +185,15 @@ class Settings(BaseSettings):
         {}, description="CoinGecko's ids of further assets: SOL=solana"
     )
     coingecko_poll_seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Between two calls; empty: what the plan's monthly budget allows"
+        None, gt=0, le=MAX_SECONDS, description="Between two calls; empty: what the plan's monthly budget allows"
     )
 
     simulator_url: str = Field("", description="The simulator's root; empty: one in this process")
-    simulator_seed: int = Field(1, description="The same seed gives the same market")
+    simulator_seed: int = Field(1, ge=-(2**63), le=2**63 - 1, description="The same seed gives the same market")
     simulator_replay: Path | None = Field(
         None, description="A file of real trades to replay instead of the random market"
     )
-    simulator_speed: float = Field(1, gt=0, allow_inf_nan=False, description="How fast the replay runs")
+    simulator_speed: float = Field(1, ge=0.001, le=1_000_000, description="How fast the replay runs")
 
     @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
@@ -223,6 +263,17 @@ class Settings(BaseSettings):
             raise ValueError("write a URL, for example http://simulator:8000/simulator")
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _unbracketed(cls, value: str) -> str:
+        return value.strip("[]")
+
+    @field_validator("https_proxy", "http_proxy", "all_proxy")
+    @classmethod
+    def _proxy(cls, value: SecretStr) -> SecretStr:
+        parse_proxy(value.get_secret_value())
+        return value
+
     @field_validator("assets", "coingecko_ids")
     @classmethod
     def _upper(cls, value: dict[str, str]) -> dict[str, str]:
@@ -256,6 +307,28 @@ class Settings(BaseSettings):
         name = "kurs.db" if market == LIVE else f"kurs-{market}.db"
         return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / name}"
 
+    def own_url(self, port: int) -> str:
+        """Where this machine reaches what listens on `host` at that port."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies to other machines: what listens on `host` is reached directly."""
+        http, https, other = (
+            parse_proxy(value.get_secret_value()) for value in (self.http_proxy, self.https_proxy, self.all_proxy)
+        )
+        return Proxies(http or other, https or other, parse_exemptions(f"{self.no_proxy},{self.host}"))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: keys and passwords, as they are written in URLs and as they are meant."""
+        urls = (self.database_url, self.redis_url, self.rabbitmq_url, self.https_proxy, self.http_proxy, self.all_proxy)
+        texts = (url.get_secret_value() for url in urls)
+        written = [urlsplit(text if "://" in text else f"//{text}").password or "" for text in texts]
+        meant = [unquote(password) for password in written]
+        return (*written, *meant, *(quote(each, safe="") for each in meant), self.coingecko_key.get_secret_value())
+
     @property
     def in_memory(self) -> bool:
         """Whether the bus ends with this process: then it is alone."""
@@ -272,7 +345,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         named = {**told(dotenv_settings), **told(env_settings)}
         refuse_misspelt(named, settings_cls)
-        return init_settings, SecretFiles(settings_cls, named), env_settings, dotenv_settings
+        files, lower_case = SecretFiles(settings_cls, named), LowerCaseProxies(settings_cls)
+        return init_settings, files, lower_case, env_settings, dotenv_settings
 
 
 def _as_sent(parts: SplitResult) -> str:
@@ -288,6 +362,9 @@ def load(**changes: Any) -> Settings:
     """Settings from the environment. Raises Misconfigured with a line per wrong value, but never the value."""
     try:
         return Settings(**changes)
+    except (OSError, UnicodeDecodeError) as error:
+        why = "it is not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise Misconfigured(f".env cannot be read: {why}") from None
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):

@@ -28,15 +28,16 @@ QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what
 def kurs(folder: Path, *words: str, **env: str) -> Server:
     """One process of Kurs (`kurs collector binance`) on a free port, not started yet. It reads no .env."""
     port = int(env.get("KURS_PORT", free_port()))
+    url = f"http://{env.get('KURS_HOST', '127.0.0.1')}:{port}"
     room = folder / "-".join(["kurs", *words, str(port)])
     room.mkdir()
     inherited = [name for name in os.environ if name.startswith("KURS_")]
     return Server(
         " ".join(["kurs", *words]),
-        f"http://127.0.0.1:{port}",
+        url,
         room,
         [sys.executable, "-m", "services", *words],
-        ready=lambda: answers(f"http://127.0.0.1:{port}/livez"),
+        ready=lambda: answers(f"{url}/livez"),
         env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **env},
     )
 

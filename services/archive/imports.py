@@ -45,7 +45,7 @@ async def imported(files: Sequence[Path], stated: Sequence[Instrument], deps: De
     Answers 1 when something was left out. Raises BadFile, before anything is read, for a name that says too little.
     """
     exchange = next((each for each in deps.exchanges if each.name == dumps.EXCHANGE), None)
-    found = await dumps.named(files, Pairs(exchange, stated, await _known(deps)))
+    found = await dumps.named(files, Pairs(exchange, stated, await _known(deps), deps.settings))
     minutes, left_out = dict[tuple[Series, Kind], Minutes](), 0
     for dump, following in zip(found, (*found[1:], None), strict=True):
         series = dump.series, dump.kind

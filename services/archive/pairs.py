@@ -8,6 +8,8 @@ from services.core.errors import BadFile
 from services.core.exchange import Exchange, Presence
 from services.core.model import Instrument
 from services.core.symbols import bare
+from services.outbound import http_client
+from services.settings import Settings
 
 # All that Binance's spot ever quoted in, as far as is known. Where two of them fit, the exchange is asked.
 QUOTES = frozenset(
@@ -24,8 +26,10 @@ ASK_SECONDS = 3
 class Pairs:
     """Symbols of one exchange: as the user stated them, as settings and the store know them, else as it lists them."""
 
-    def __init__(self, exchange: Exchange | None, stated: Iterable[Instrument], known: Iterable[Instrument]) -> None:
-        self._exchange = exchange
+    def __init__(
+        self, exchange: Exchange | None, stated: Iterable[Instrument], known: Iterable[Instrument], settings: Settings
+    ) -> None:
+        self._exchange, self._settings = exchange, settings
         self._known = {bare(str(instrument)): instrument for instrument in (*known, *stated)}
 
     async def of(self, symbol: str) -> Instrument:
@@ -39,7 +43,7 @@ class Pairs:
         ask = self._exchange and self._exchange.lookup and self._exchange.lookup(symbol)
         try:
             if ask and self._exchange:
-                async with httpx.AsyncClient(timeout=ASK_SECONDS) as client:
+                async with http_client(self._settings, timeout=ASK_SECONDS) as client:
                     answer = await client.get(self._exchange.rests[0] + ask.path)
                 for event in ask.read(answer.content, 0):
                     if isinstance(event, Presence):

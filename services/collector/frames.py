@@ -50,7 +50,8 @@ class Frames(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No more will come."""
-        super().connection_lost(exc)
+        if hasattr(self, "recv_messages"):  # else TLS through a proxy failed before `connection_made`
+            super().connection_lost(exc)
         self._some.set()
 
     def _arrived(self, message: bytes) -> None:

@@ -18,6 +18,7 @@ from services.collector.rest import Rest
 from services.collector.session import AGENT
 from services.collector.sockets import stay_connected
 from services.core.backoff import delays
+from services.outbound import http_client
 from services.ports import Deps
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 async def collect(deps: Deps) -> None:
     """Everything at every exchange of `deps`. One that goes wrong takes nothing else with it."""
-    client = httpx.AsyncClient(timeout=httpx.Timeout(5, connect=3), headers={"user-agent": AGENT})
+    client = http_client(deps.settings, timeout=httpx.Timeout(5, connect=3), headers={"user-agent": AGENT})
     async with client, asyncio.TaskGroup() as group:
         lines = [Line(exchange, deps) for exchange in deps.exchanges]
         group.create_task(show_progress(lines, deps.clock))

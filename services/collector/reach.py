@@ -5,29 +5,38 @@ from collections.abc import Iterable
 
 import httpx
 
+from services import outbound
 from services.core.exchange import Exchange
+from services.settings import Settings
 
 
-async def reachable(exchanges: Iterable[Exchange], seconds: float) -> bool:
-    """Whether any host of any exchange answers a ping well within `seconds`."""
-    async with httpx.AsyncClient(timeout=seconds) as client:
-        urls = [origin + exchange.ping for exchange in exchanges for origin in exchange.rests]
-        pings = {asyncio.create_task(_answers(client, url)) for url in urls}
+async def unreachable(exchanges: Iterable[Exchange], settings: Settings, seconds: float) -> str | None:
+    """Why no host of any exchange answers a ping well within `seconds`; None: one does. Raises Misconfigured."""
+    hosts = [(exchange, origin) for exchange in exchanges for origin in exchange.rests]
+    reasons = {exchange.name: f"no answer within {seconds:g} s" for exchange, _ in hosts}
+    async with outbound.http_client(settings, timeout=seconds) as client:
+        pings = {asyncio.create_task(_ping(client, settings, *host)) for host in hosts}
         try:
             for first in asyncio.as_completed(pings, timeout=seconds):
-                if await first:
-                    return True
+                name, reason = await first
+                if reason is None:
+                    return None
+                reasons[name] = reason
         except TimeoutError:
             pass
         finally:
             for ping in pings:
                 ping.cancel()
             await asyncio.gather(*pings, return_exceptions=True)
-    return False
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+async def _ping(
+    client: httpx.AsyncClient, settings: Settings, exchange: Exchange, origin: str
+) -> tuple[str, str | None]:
+    """The exchange, and why this host of it does not serve us."""
     try:
-        return (await client.get(url)).status_code == 200
-    except httpx.HTTPError:
-        return False
+        answer = await client.get(origin + exchange.ping)
+    except httpx.HTTPError as error:
+        return exchange.name, outbound.failure(error, outbound.proxy_for(settings, origin))
+    return exchange.name, None if answer.status_code == 200 else f"answer {answer.status_code}"

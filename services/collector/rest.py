@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from services import outbound
 from services.collector.line import Line
 from services.core.exchange import Answer, Ask, Event
 
@@ -53,7 +54,7 @@ class Rest:
             try:
                 answer = await self._fetch(ask)
             except httpx.HTTPError as error:
-                failure = NoAnswer(f"{self.host} does not answer: {type(error).__name__} {error}".strip())
+                failure = NoAnswer(f"{self.host} does not answer: {self._explain(error)}")
             else:
                 if answer.status == 200:
                     return self._read(ask, answer)
@@ -93,6 +94,9 @@ class Rest:
             self._line.garbage(error)
             reason = f"{self.host} answers what cannot be understood: {error!s:.100}"
             raise NoAnswer(reason, about_request=True) from error
+
+    def _explain(self, error: Exception) -> str:
+        return outbound.failure(error, outbound.proxy_for(self._line.deps.settings, self._origin))
 
     def _failure(self, answer: Answer) -> NoAnswer:
         reason = f"{self.host} answers {answer.status} {self._line.complaint(answer.body)}".strip()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from services import __version__
+from services import __version__, outbound
 from services.collector.frames import Frames
 from services.collector.line import Line
 from services.core.exchange import Answer, Event, Heard, Refused, Rejected, Renew, Send, Stream
@@ -76,7 +76,8 @@ class Session:
         except InvalidStatus as error:
             reason = self._refusal(error)
         except (WebSocketException, OSError) as error:
-            reason = f"{self.host}: {error or type(error).__name__}"
+            settings = self.line.deps.settings
+            reason = f"{self.host}: {outbound.failure(error, outbound.proxy_for(settings, self.origin))}"
         finally:
             self._socket = None
             self.line.link.closed(self, reason and (self._reason or reason))
@@ -113,6 +114,7 @@ class Session:
             close_timeout=1,
             ping_interval=None,  # pings of ours count against the limit, and prices prove more
             logger=wire,
+            **outbound.websocket_options(self.line.deps.settings, self.origin),
         ) as socket:
             self._socket, self._heard = cast("Frames", socket), self.line.clock.monotonic()
             for frame in self.stream.greeting:

@@ -8,9 +8,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-import httpx
 from rich.console import Console
 
+from services.outbound import http_client
 from services.settings import Settings
 from services.watch.events import Stream, followed
 from services.watch.screen import screen
@@ -35,8 +35,8 @@ def command(words: Sequence[str]) -> Command:
 
 async def watched(stream: Stream, settings: Settings) -> int:
     """Show a stream until cancelled, or until nobody reads what is written. Raises BadRequest."""
-    url = stream.url or f"http://127.0.0.1:{settings.port or PORT}"
-    async with httpx.AsyncClient() as client:
+    url = stream.url or settings.own_url(settings.port or PORT)
+    async with http_client(settings) as client:
         with screen(Console(), Console(stderr=True)) as shown:
             broken: Callable[[str], None] = lambda why: shown.note(f"{url}: {why}; trying again")  # noqa: E731
             try:

@@ -95,6 +95,27 @@ def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live
         live.stop()
 
 
+def test_it_meets_itself_at_any_address_and_beside_proxies_that_lead_nowhere(
+    tmp_path: Path, data: dict[str, str]
+) -> None:
+    nowhere = f"socks5://kurs:a-secret@127.0.0.1:{free_port()}"
+    proxies = dict.fromkeys(("HTTP_PROXY", "https_proxy", "ALL_PROXY"), nowhere)
+    there = {"KURS_HOST": "127.0.0.2", "NO_PROXY": "[::1], 10.0.0.0/8, ,bücher.example", **proxies}
+    process = kurs(tmp_path, **data, **there)
+    watching = kurs(tmp_path, "watch", "btc_usd", **there, KURS_PORT=process.url.rpartition(":")[2])
+    try:
+        first_answer(process.start().url, 200)
+        watching.launch()
+        deadline = time.monotonic() + 30
+        while "BTC-USD" not in watching.log():
+            assert time.monotonic() < deadline, watching.log()
+            time.sleep(0.1)
+        assert "a-secret" not in process.log() + watching.log()
+    finally:
+        watching.stop()
+        process.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_soon_and_in_peace(process: Server, number: signal.Signals) -> None:
     first_answer(process.url, 200)
@@ -114,6 +135,8 @@ def test_a_taken_port_and_wrong_settings_are_refused_in_one_line(tmp_path: Path)
             ({"KURS_PORT": port}, "Address already in use"),
             ({"KURS_FRESH_SECONDS": "soon"}, "KURS_FRESH_SECONDS"),
             ({"KURS_EXCHANGES": "binance,kraken"}, "KURS_EXCHANGES: 'kraken'"),
+            ({"ALL_PROXY": "ftp://kurs:a-secret@127.0.0.1"}, "ALL_PROXY: a proxy's URL must start with one of http://"),
+            ({"KURS_DIRECTIONS": "BTC-USD,BTC-XYZ"}, "KURS_DIRECTIONS: BTC-XYZ: XYZ is neither"),
             ({"KURS_SIMULATOR_REPLAY": "nowhere.csv"}, "KURS_SIMULATOR_REPLAY: the name of nowhere.csv"),
         ):
             run = subprocess.run(
@@ -128,3 +151,4 @@ def test_a_taken_port_and_wrong_settings_are_refused_in_one_line(tmp_path: Path)
             assert run.returncode == 2
             assert part in run.stderr
             assert "Traceback" not in run.stderr
+            assert "a-secret" not in run.stderr

@@ -15,13 +15,13 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from services.adapters.memory import MemoryBus
 from services.collector.line import Line
-from services.collector.reach import reachable
+from services.collector.reach import unreachable
 from services.collector.rest import NoAnswer, Rest
 from services.core.errors import Unavailable
 from services.core.exchange import Ask
 from services.core.model import Feed, Instrument, Message, State, Tick, Trade
 from services.exchanges import chosen
-from services.settings import load
+from services.settings import Settings, load
 from tests.market import Collected, Market, collecting, deps_for, gapless, playing, until
 
 PAIRS = ("BTC-USDT", "ETH-USDT", "USDC-USDT")
@@ -348,9 +348,11 @@ async def test_reading_waits_for_a_bus_that_takes_something_and_for_no_other(mar
 async def test_reach(market: Market) -> None:
     here = [market.exchange("binance"), market.exchange("coingecko")]
     nowhere = [exchange._replace(rests=("http://127.0.0.1:9",)) for exchange in here]
-    assert await reachable(here, 3)
-    assert await reachable([nowhere[0], here[1]], 3)
-    assert not await reachable(nowhere, 1)
+    assert await unreachable(here, Settings(), 3) is None
+    assert await unreachable([nowhere[0], here[1]], Settings(), 3) is None
+    why = await unreachable(nowhere, Settings(), 1)
+    assert why
+    assert why.startswith("binance: ConnectError All connection attempts failed; coingecko: ConnectError")
 
 
 class Failing(MemoryBus):

@@ -11,6 +11,7 @@ from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {environment_name(field, Settings): field for field in Settings.model_fields}
+OTHER_NAMES = ("PORT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 IN_CONTAINERS = {
     "KURS_MARKET",
     "KURS_SIMULATOR_URL",
@@ -48,11 +49,17 @@ def test_the_names_are_those_of_the_settings_and_of_the_compose_files() -> None:
     assert entries().keys() == FIELDS.keys() | of_compose().keys()
 
 
+def test_names_of_compose_are_known_as_such(tmp_path: Path) -> None:
+    names = of_compose().keys() - FIELDS.keys()
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names if name.startswith("KURS_")))
+    Settings(_env_file=tmp_path / ".env")
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_setting_is_told_with_its_meaning_and_default(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for known in FIELDS:
+    for known in (*FIELDS, *OTHER_NAMES):
         monkeypatch.delenv(known, raising=False)
     field, entry = Settings.model_fields[FIELDS[name]], entries()[name]
     assert field.description

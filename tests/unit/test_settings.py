@@ -2,14 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
+from services.environment import environment_name
 from services.runtime import understood
-from services.settings import load
+from services.settings import Settings, load
 
 PASSWORD = "hunter2-very-secret"
 
@@ -62,11 +64,86 @@ def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch,
         "CORS_ALLOW_ORIGINS",
         "RABBITMQ_USER",
         "KURS_BIND",
+        "KURS_SERVICE_HOST",
+        "KURS_SERVICE_PORT_HTTP",
+        "KURS_API_PORT",
+        "KURS_PORT_8000_TCP_ADDR",
+        "KURS_API_PORT_8000_TCP",
+        "FTP_PROXY",
+        "GO_PROXY",
+        "NIX_SSL_CERT_FILE",
     ],
 )
 def test_other_programs_names_are_theirs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "whatever")
     load()
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_an_empty_value_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
+    name = environment_name(field, Settings)
+    for other in ("PORT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(other, raising=False)
+    for where in ("environment", ".env"):
+        monkeypatch.delenv(name, raising=False)
+        if where == "environment":
+            monkeypatch.setenv(name, "")
+        else:
+            (tmp_path / ".env").write_text(f"{name}=\n")
+        assert getattr(load(), field) == Settings.model_fields[field].default
+
+
+NUMBERS = {
+    field for field, info in Settings.model_fields.items() if info.annotation in (int, float, int | None, float | None)
+}
+
+
+@pytest.mark.parametrize("field", sorted(NUMBERS))
+def test_numbers_have_two_bounds(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    name, limits = environment_name(field, Settings), dict[str, Any]()
+    for limit in Settings.model_fields[field].metadata:
+        limits |= {key: getattr(limit, key) for key in ("ge", "gt", "le") if hasattr(limit, key)}
+    least, most = limits["ge"] if "ge" in limits else limits["gt"], limits["le"]
+    for value in (most, *([least] if "ge" in limits else [])):
+        monkeypatch.setenv(name, str(value))
+        assert getattr(load(), field) == value
+    for value in (most * 2, least - 1, "1e999", "9" * 400, "one"):
+        monkeypatch.setenv(name, str(value))
+        with pytest.raises(Misconfigured, match=f"^{name}: "):
+            load()
+
+
+def test_lists_have_spaces_and_say_things_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURS_EXCHANGES", " deribit , binance,, deribit,")
+    monkeypatch.setenv("KURS_SYMBOLS", "btc-usdt , BTC-USDT")
+    monkeypatch.setenv("KURS_COINGECKO_IDS", " sol = solana , SOL=solana ")
+    monkeypatch.setenv("CORS_ALLOWED_ORIGINS", "https://a.example , https://a.example")
+    settings = load()
+    assert settings.exchanges == ("deribit", "binance")
+    assert settings.symbols == (Instrument("BTC", "USDT"),)
+    assert settings.coingecko_ids == {"SOL": "solana"}
+    assert settings.cors_allowed_origins == ("https://a.example",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfLOG_LEVEL=DEBUG\nKURS_FRESH_SECONDS=7\n",
+        b"LOG_LEVEL=DEBUG\r\nKURS_FRESH_SECONDS=7\r\n",
+        b"LOG_LEVEL=\"DEBUG\"\nKURS_FRESH_SECONDS='7'",
+        b"export LOG_LEVEL=DEBUG\n  export KURS_FRESH_SECONDS = 7  # seconds\n",
+        b"log_level=debug\nkurs_fresh_seconds=7\n",
+    ],
+)
+def test_an_env_file_as_editors_and_shells_write_it(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / ".env").write_bytes(text)
+    assert (load().log_level, load().fresh_seconds) == ("DEBUG", 7)
+
+
+def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\n", encoding="utf-16")
+    with pytest.raises(Misconfigured, match=r"^\.env cannot be read: it is not a text in UTF-8$"):
+        load()
 
 
 def test_who_has_the_right_name_too_may_have_one_that_is_nearly_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +183,7 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_TRUSTED_PROXIES", "the-proxy", "KURS_TRUSTED_PROXIES"),
         ("KURS_DIRECTIONS", ",", "at least 1"),
         ("KURS_DIRECTIONS", "BTC-USD-PERPETUAL", "BASE-QUOTE"),
-        ("KURS_FRESH_SECONDS", "inf", "finite"),
+        ("KURS_FRESH_SECONDS", "inf", "less than or equal to 31536000"),
         ("REDIS_URL", f"redis://:{PASSWORD}@host:port/0", "no URL"),
         ("RABBITMQ_URL", f"amqp://kurs:{PASSWORD}#1@host/", "no URL"),
         ("KURS_COINGECKO_KEY_FILE", sys.executable, "not a text"),
@@ -135,6 +212,14 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CORS_ALLOWED_ORIGIN", "https://page.example", "did you mean CORS_ALLOWED_ORIGINS"),
         ("WEBSOCKET_MAX_CONNECTIOSN", "10", "did you mean WEBSOCKET_MAX_CONNECTIONS"),
         ("API_RATELIMIT", "60", "did you mean API_RATE_LIMIT"),
+        ("KURS_API_RATE_LIMIT", "60", "did you mean API_RATE_LIMIT"),
+        ("KURS_HISTORY_BAR", "60", "did you mean KURS_HISTORY_BARS"),
+        ("KURS_HISTORY", "60", "did you mean KURS_HISTORY_BARS"),
+        ("KURS_STEADY_SECS", "60", "did you mean KURS_STEADY_SECONDS"),
+        ("KURS_ZZZ", "60", ".env.example lists"),
+        ("KURS_HTTPS_PROXY", "http://proxy.example", "did you mean HTTPS_PROXY"),
+        ("HTPS_PROXY", "http://proxy.example", "did you mean HTTP"),
+        ("KURS_PORT", "tcp://10.0.0.1:80", "KURS_PORT: Input should be a valid integer"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(

@@ -1,0 +1,137 @@
+"""Through which proxy a connection goes, if through any: one decision for HTTP and WebSocket."""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+TARGET_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+SUPPORTED = ", ".join(f"{scheme}://" for scheme in PORTS)
+ALIASES = {"socks": "socks5"}  # as desktops write it
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where a proxy is. Neither its text nor its repr shows the password."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """With the password, for the libraries that connect."""
+        user = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user or self.password else ""
+        return f"{self.scheme}://{user}{_bracketed(self.host)}:{self.port}"
+
+
+class Exemption(NamedTuple):
+    """One entry of NO_PROXY: an address, a network or a name, perhaps with a port."""
+
+    network: IPv4Network | IPv6Network | None
+    name: str
+    port: int | None
+
+    def covers(self, host: str, address: Address | None, port: int) -> bool:
+        """Whether it is about this host. A name covers what ends with it too, at a dot."""
+        if self.port not in (None, port):
+            return False
+        if address:
+            return address in self.network if self.network else fnmatchcase(str(address), self.name)
+        return bool(self.name) and (host.endswith(f".{self.name}") or fnmatchcase(host, self.name))
+
+
+class Proxies(NamedTuple):
+    """What the environment says of proxies."""
+
+    http: Proxy | None = None  # for http:// and ws://
+    https: Proxy | None = None  # for https:// and wss://
+    exempt: tuple[Exemption, ...] = ()
+
+    def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
+        """The proxy to a host; None: connect directly, as to this machine and to names without a dot always."""
+        proxy = self.https if scheme in ("https", "wss") else self.http
+        host, port = _plain(host), port or TARGET_PORTS.get(scheme, 0)
+        address = _address(host)
+        if proxy is None or _is_near(host, address) or any(each.covers(host, address, port) for each in self.exempt):
+            return None
+        return proxy
+
+
+EXAMPLE = "http://user:password@proxy.example:3128, with special characters of a password as %2F for / and %23 for #"
+
+
+def parse_proxy(text: str) -> Proxy | None:
+    """A proxy as environments write it; None for an empty text. Raises ValueError, which does not show it."""
+    if not (text := text.strip()):
+        return None
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"this is no URL: write {EXAMPLE}") from None
+    scheme = ALIASES.get(parts.scheme, parts.scheme)
+    if scheme not in PORTS:
+        raise ValueError(f"a proxy's URL must start with one of {SUPPORTED}")
+    if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"this is no proxy's URL: write {EXAMPLE}")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return Proxy(scheme, _plain(parts.hostname), port or PORTS[scheme], user, password)
+
+
+def parse_exemptions(text: str) -> tuple[Exemption, ...]:
+    """The entries of NO_PROXY, between commas or spaces. Nothing is refused: other programs read it too."""
+    return tuple(filter(None, map(_exemption, text.replace(",", " ").split())))
+
+
+def _exemption(entry: str) -> Exemption | None:
+    name, port = _without_port(entry.rpartition("://")[2].rstrip("/"))
+    try:
+        return Exemption(ip_network(name.replace("[", "").replace("]", ""), strict=False), "", port)
+    except ValueError:
+        name = _plain(name).removeprefix("*.").lstrip(".")
+    return Exemption(None, name, port) if name else None
+
+
+def _without_port(entry: str) -> tuple[str, int | None]:
+    """The colons of an IPv6 address without brackets are no port's."""
+    name, _, port = entry.rpartition(":")
+    if port.isascii() and port.isdigit() and (":" not in name or name.endswith("]")):
+        return name, int(port[:6])
+    return entry, None
+
+
+def _is_near(host: str, address: Address | None) -> bool:
+    if address:
+        return address.is_loopback or address.is_unspecified
+    return "." not in host or host.endswith(".localhost")
+
+
+def _address(host: str) -> Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _plain(host: str) -> str:
+    """A name as it goes over the wire: lower-case, ASCII, without a last dot."""
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        return host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return host
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,144 @@
+"""Connections to other hosts: through which proxy, whose certificates are trusted, and why one could not be made."""
+
+import os
+import ssl
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from websockets.exceptions import ProxyError
+
+from services.core.errors import Misconfigured
+from services.core.proxies import Proxies, Proxy
+from services.settings import Settings
+
+# What OpenSSL says of a certificate that no CA in the world would change.
+CLOCK = frozenset({9, 10})  # not yet valid, expired
+ANOTHER_HOST = frozenset({62, 64})  # another name, another address
+
+
+def http_client(settings: Settings, **options: Any) -> httpx.AsyncClient:
+    """A client that goes through the configured proxies. Raises Misconfigured."""
+    transport = ProxyingTransport(settings.proxies, tls_context(settings))
+    return httpx.AsyncClient(transport=transport, trust_env=False, **options)
+
+
+def websocket_options(settings: Settings, url: str) -> dict[str, Any]:
+    """What `websockets.connect` needs to reach a URL the same way. Raises Misconfigured."""
+    proxy, context = proxy_for(settings, url), tls_context(settings)
+    options: dict[str, Any] = {"proxy": proxy.url if proxy else None}
+    if url.startswith("wss:"):
+        options["ssl"] = context
+    if proxy and proxy.scheme == "https":
+        options["proxy_ssl"] = context
+    return options
+
+
+def proxy_for(settings: Settings, url: str) -> Proxy | None:
+    """The proxy that a URL is reached through."""
+    parts = urlsplit(url)
+    return settings.proxies.choose(parts.scheme, parts.hostname or "", parts.port)
+
+
+def failure(error: Exception, proxy: Proxy | None) -> str:
+    """Why a host was not reached, for an operator: what to set where a setting would help."""
+    if refused := _certificate_error(error):
+        text = f"its certificate cannot be verified: {refused.verify_message}: {_remedy(refused.verify_code)}"
+    else:
+        text = f"{type(error).__name__} {error}".strip()
+        text = f"{text}: {error.__cause__}" if isinstance(error, ProxyError) and error.__cause__ else text
+    return f"{text} (through the proxy {proxy})" if proxy else text
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """What is trusted: SSL_CERT_FILE and SSL_CERT_DIR alone, else the system's certificates and those of httpx.
+
+    Raises Misconfigured.
+    """
+    return _context(settings.ssl_cert_file, settings.ssl_cert_dir)
+
+
+@cache  # reading the system's takes tens of milliseconds
+def _context(file: str, folders: str) -> ssl.SSLContext:
+    if not file and not folders:
+        context = httpx.create_ssl_context(trust_env=False)
+        context.load_default_certs()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if file:
+            _load(context, "SSL_CERT_FILE", file)
+        for folder in filter(None, folders.split(os.pathsep)):
+            _load(context, "SSL_CERT_DIR", folder)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which CAs of TLS inspection fail, and only Python asks for
+    return context
+
+
+def _load(context: ssl.SSLContext, name: str, path: str) -> None:
+    try:
+        context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
+    except ssl.SSLError:
+        raise Misconfigured(f"{name}: {path} holds no certificates: it needs to be a PEM file") from None
+    except OSError as error:
+        raise Misconfigured(f"{name}: {path}: {error.strerror}") from None
+
+
+class ProxyingTransport(httpx.AsyncBaseTransport):
+    """One transport for each way; the way is decided for each request, as redirects may lead elsewhere."""
+
+    def __init__(self, proxies: Proxies, context: ssl.SSLContext) -> None:
+        self._proxies, self._context = proxies, context
+        self._transports = dict[Proxy | None, httpx.AsyncBaseTransport]()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises httpx.TransportError."""
+        url = request.url
+        proxy = self._proxies.choose(url.scheme, url.host, url.port)
+        if proxy not in self._transports:
+            self._transports[proxy] = self._transport(proxy)
+        try:
+            return await self._transports[proxy].handle_async_request(request)
+        except httpx.TransportError:
+            raise
+        except Exception as error:  # the SOCKS transport has errors of its own
+            raise httpx.ProxyError(str(error), request=request) from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    def _transport(self, proxy: Proxy | None) -> httpx.AsyncBaseTransport:
+        if proxy is None or not proxy.scheme.startswith("socks"):
+            ssl_context = self._context if proxy and proxy.scheme == "https" else None
+            through = httpx.Proxy(proxy.url, ssl_context=ssl_context) if proxy else None
+            return httpx.AsyncHTTPTransport(verify=self._context, proxy=through)
+        from httpx_socks import AsyncProxyTransport  # noqa: PLC0415  only for those who have such a proxy
+        from python_socks import ProxyType  # noqa: PLC0415
+
+        return AsyncProxyTransport(
+            proxy_type=ProxyType[proxy.scheme[:6].upper()],
+            proxy_host=proxy.host,
+            proxy_port=proxy.port,
+            username=proxy.user or None,
+            password=proxy.password or None,
+            rdns=proxy.scheme in ("socks4a", "socks5h"),
+            verify=self._context,
+        )
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _remedy(code: int) -> str:
+    if code in CLOCK:
+        return "is this machine's clock right?"
+    if code in ANOTHER_HOST:
+        return "something else answers in its place"
+    return "where TLS is inspected, name the file with the inspector's CA in SSL_CERT_FILE"

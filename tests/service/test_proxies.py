@@ -1,0 +1,167 @@
+"""The collector behind proxies and TLS inspection: an exchange that nothing but the proxy can find."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from services.collector.reach import unreachable
+from services.core.exchange import Exchange
+from services.core.model import Feed
+from services.exchanges import EXCHANGES
+from services.outbound import http_client
+from services.settings import Settings
+from tests.market import Market, collecting, playing, until
+from tests.proxy import proxying
+from tests.tls import LOOPBACK, PEM, secured
+
+HOST, ADDRESS = "exchange.example", "198.51.100.7"  # a name and an address that are nobody's
+PASSWORD = "hunter2-very-secret"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def market() -> AsyncIterator[Market]:
+    async with playing() as played:
+        yield played
+
+
+@pytest_asyncio.fixture(scope="module")
+async def tls_port(market: Market, trusted: Path) -> AsyncIterator[int]:
+    async with secured(urlsplit(market.root).port or 0, trusted.parent, HOST, ADDRESS) as (port, _):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls") / PEM
+
+
+def far(name: str, host: str = HOST) -> Exchange:
+    """The simulated exchange, under an address that only a proxy can reach."""
+    return EXCHANGES[name].at(f"https://{host}/simulator")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "kind"),
+    [
+        ("http", HOST, "CONNECT"),
+        ("https", HOST, "CONNECT"),
+        ("socks5h", HOST, "SOCKS5"),
+        ("socks5", ADDRESS, "SOCKS5"),
+        ("socks4a", HOST, "SOCKS4"),
+    ],
+)
+async def test_requests_and_sockets_go_through_the_proxy(
+    tls_port: int, trusted: Path, scheme: str, host: str, kind: str
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(trusted)
+    async with proxying(tls_port, tls if scheme == "https" else None) as proxy:
+        names: dict[str, Any] = {
+            "HTTPS_PROXY": f"{scheme}://kurs:{PASSWORD}@{LOOPBACK}:{proxy.port}",
+            "SSL_CERT_FILE": str(trusted),
+        }
+        async with collecting(far("binance", host), **names) as heard:
+            await until(lambda: heard.feed("binance", "BTC-USDT") is Feed.LIVE)
+        state = heard.state("binance")
+    assert state
+    assert (state.transport, state.host) == ("socket", host)
+    assert set(proxy.targets) == {f"{kind} {host}:443"}
+    assert proxy.users == {"kurs" if kind == "SOCKS4" else f"kurs:{PASSWORD}"}
+
+
+async def test_this_machine_is_reached_without_a_proxy(market: Market) -> None:
+    names: dict[str, Any] = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"socks5h://{LOOPBACK}:9")
+    async with collecting(market.exchange("binance"), **names) as heard:
+        await until(lambda: heard.feed("binance", "BTC-USDT") is Feed.LIVE)
+
+
+async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_set(
+    tls_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = (
+        f"{HOST}: its certificate cannot be verified: self-signed certificate: where TLS is inspected, name the file"
+        " with the inspector's CA in SSL_CERT_FILE (through the proxy http://127.0.0.1:"
+    )
+    async with proxying(tls_port) as proxy:
+        names: dict[str, Any] = {
+            "HTTPS_PROXY": f"http://kurs:{PASSWORD}@{LOOPBACK}:{proxy.port}",
+            "SSL_CERT_FILE": "",
+            "SSL_CERT_DIR": "",
+        }
+        with caplog.at_level(logging.WARNING, "services.collector"):
+            async with collecting(far("deribit"), far("binance"), **names) as heard:
+                for name, text in (("deribit", said), ("binance", said.replace(": its", " does not answer: its"))):
+                    await until(lambda: text in getattr(heard.state(name), "reason", ""))  # noqa: B023  in this turn
+                await until(lambda: len(proxy.targets) >= 6)  # it is tried again
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(record.getMessage().split(":")[0] for record in lines) == ["binance", "deribit"]
+    assert not any(record.exc_info for record in lines)
+    assert PASSWORD not in caplog.text
+
+
+@asynccontextmanager
+async def a_proxy_that_answers(answer: bytes | None) -> AsyncIterator[int]:
+    """Something on a port that gives one answer and closes, or none and waits."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read(1)
+            if answer is None:
+                await reader.read()
+            writer.write(answer or b"")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer"),
+    [
+        ("http", b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"),
+        ("http", b"SSH-2.0-OpenSSH_9.2\r\n"),
+        ("socks5", b"\x05\xff"),
+        ("socks5", b"\x05"),
+        ("socks5h", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ("socks4", b"\x00\x5b\0\0\0\0\0\0"),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ],
+)
+async def test_a_proxy_that_refuses_is_named_in_the_reason(
+    caplog: pytest.LogCaptureFixture, scheme: str, answer: bytes
+) -> None:
+    async with a_proxy_that_answers(answer) as port:
+        names: dict[str, Any] = {"HTTPS_PROXY": f"{scheme}://kurs:{PASSWORD}@{LOOPBACK}:{port}"}
+        with caplog.at_level(logging.DEBUG):
+            why = await unreachable([far("deribit", ADDRESS)], Settings(_env_file=None, **names), 5)
+            async with collecting(far("deribit", ADDRESS), **names) as heard:
+                through = f"(through the proxy {scheme}://{LOOPBACK}:{port})"
+                await until(lambda: through in getattr(heard.state("deribit"), "reason", ""))
+    assert why
+    assert why.endswith(through)
+    assert not any(record.exc_info for record in caplog.records)
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks4"])
+async def test_a_proxy_that_says_nothing_is_not_waited_for(scheme: str) -> None:
+    async with a_proxy_that_answers(None) as port:
+        names: dict[str, Any] = {"HTTPS_PROXY": f"{scheme}://{LOOPBACK}:{port}"}
+        settings = Settings(_env_file=None, **names)
+        async with http_client(settings, timeout=0.5) as client:
+            begun = time.monotonic()
+            with pytest.raises(httpx.TransportError):
+                await client.get(f"https://{ADDRESS}/")
+    assert time.monotonic() - begun < 5

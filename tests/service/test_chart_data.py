@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.core.candles import empty
 from services.core.history import BEGINNING
@@ -22,8 +23,11 @@ from services.core.model import (
     Hole,
     HoleState,
     Instrument,
+    Leg,
+    Offer,
     Origin,
     Progress,
+    Rate,
     Series,
     SeriesProgress,
     Source,
@@ -426,6 +430,57 @@ async def test_scrolling_back_brings_everything_once_and_ends(world: World, coun
     assert times == [each.bar.timestamp // 1000 for each in kept]
 
 
+async def test_quotes_are_what_is_known_now_and_nothing_else(world: World) -> None:
+    """As TradingView's watch lists ask for them."""
+    day = LAST - LAST % 86_400_000
+    days, eth = BTC._replace(timeframe="1d"), DAYS._replace(timeframe="1m")
+    await world.keep(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
+    await world.keep(candle(LAST, price="97200.10"), candle(LAST - 5 * MINUTE, eth, "3000"))
+    replica = world.replica()
+    value, expires = Decimal("97200.2"), NOW + 5_000
+    leg = Leg("binance", BTC.instrument, value, NOW, NOW, expires, True, bid=value - Decimal("0.15"), ask=value)
+    cheap = Leg("coingecko", Instrument("BTC", "USD"), Decimal(97_111), NOW, NOW, expires, True)
+    offers = (Offer("binance", (leg,), value), Offer("coingecko", (cheap,), cheap.value))
+    replica.deps.hub.put(Rate(Instrument("BTC", "USD"), NOW, offers))
+    names = ["BINANCE:BTCUSDT", "btc-usdt", "BINANCE:ETHUSDT", "COINGECKO:BTCUSD", "NOSUCH"]
+    answer = await replica.get(f"/udf/quotes?symbols={'%2C'.join(names)}")
+    quotes = json.loads(answer.text, parse_float=str, parse_int=str)
+    assert (quotes["s"], [each["n"] for each in quotes["d"]]) == ("ok", names)
+    btc, again, quiet, price, wrong = quotes["d"]
+    assert btc["v"] == again["v"]
+    assert btc["v"] == {
+        **{"short_name": "BTC-USDT", "exchange": "BINANCE", "original_name": "BINANCE:BTC-USDT"},
+        **{"description": "BTC in USDT", "lp": "97200.1", "ch": "1200.1", "chp": "1.2501"},
+        **{"open_price": "97000.5", "high_price": "97001.5", "low_price": "96999.5", "prev_close_price": "96000"},
+        **{"volume": "0.1", "bid": "97200.05", "ask": "97200.2", "spread": "0.15"},
+    }
+    words = {"short_name", "exchange", "original_name", "description"}
+    assert (quiet["v"].keys(), price["v"].keys()) == (words, words | {"lp"})  # five minutes ago is not now
+    assert price["v"]["lp"] == "97111"
+    assert (wrong["s"], wrong["v"], "does not exist" in wrong["errmsg"]) == ("error", {}, True)
+    world.clock.time += 6_000
+    (later,) = (await replica.get("/udf/quotes?symbols=BINANCE:BTCUSDT")).json()["d"]
+    assert not {"bid", "ask", "spread"} & later["v"].keys()
+    world.clock.time += 2 * 86_400_000
+    (much_later,) = (await replica.get("/udf/quotes?symbols=BINANCE:BTCUSDT")).json()["d"]
+    assert much_later["v"].keys() == words
+
+
+async def test_charts_are_understood_as_they_and_their_users_write(world: World) -> None:
+    await world.keep(*minutes(5, 0), *(replace(each, series=BTC._replace(timeframe="1M")) for each in minutes(0, 0)))
+    replica = world.replica()
+    for query in ("BINANCE:BTCUSDT", "binance:btc-usdt", "BTC/USDT&exchange=binance"):
+        assert [each["ticker"] for each in (await replica.get(f"/udf/search?query={query}")).json()] == [
+            "BINANCE:BTC-USDT"
+        ]
+    assert (await replica.get("/udf/search?query=DERIBIT:BTCUSDT")).json() == []
+    for resolution, bars in {"1": 6, "1m": 6, "1M": 1, "M": 1, "1H": 0, "60": 0, "1h": 0, "d": 0}.items():
+        query = f"symbol=BTCUSDT&resolution={resolution}&from={at(10) // 1000}&to={NOW // 1000}&countback=0"
+        answer = (await replica.get(f"/udf/history?{query}")).json()
+        assert (resolution, len(answer.get("t", ()))) == (resolution, bars)
+        assert answer["s"] == ("ok" if bars else "no_data")
+
+
 async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
     days = [
         candle(opening, DAYS, "3290.125")
@@ -463,6 +518,8 @@ async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
         "history?symbol=BTCUSDT&resolution=1&from=x&to=1": "not a time",
         "history?symbol=COINGECKO:BTCUSD&resolution=1&from=0&to=1": "there are: 30m, 1h",
         "history?resolution=1": "symbol is missing",
+        "quotes": "symbols is missing",
+        f"quotes?symbols={','.join(map(str, range(51)))}": "at most 50",
     }.items():
         answer = await replica.get(f"/udf/{query}")
         assert (answer.json()["s"], answer.headers["cache-control"]) == ("error", "no-store")

@@ -22,7 +22,7 @@ from services.web import Brief, Front, front_answer
 router = APIRouter(tags=["candles"])
 UNCHANGED = {"description": "The client has it already"}
 SECOND = 1_000
-COSTS = {"/api/candles/coverage": 10, "/v1/candles/coverage": 10}
+COSTS = {"/api/candles/coverage": 10, "/v1/candles/coverage": 10, "/udf/quotes": 5}
 """As how many requests those count that look at more than they answer."""
 
 

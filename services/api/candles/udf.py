@@ -10,16 +10,19 @@ import msgspec
 from services.api.candles import asked
 from services.api.candles.listing import Listing, Symbol
 from services.api.candles.pages import Pages
+from services.api.candles.quotes import Quotes
 from services.api.loading import Backfill, Loading
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
 from services.core.model import Bar, Candle, Hole, Series
 from services.core.numbers import number
+from services.core.symbols import bare, split
 from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
 from services.ports import Deps
 from services.web import Brief, Front, Headers, Kept
 
 MOST = 2000  # bars in one answer; who wants more asks again further back
 FOUND = 30  # search results
+QUOTED = 50  # symbols in one answer
 MARKS = 1000  # in one answer: the newest
 RECENT = 100  # candles that tell how many digits a price has
 UNKNOWN_DIGITS = 8
@@ -29,9 +32,12 @@ POLLS, SOME_POLLS = 80, 20  # looks before the answer is given without them: whe
 MAX_WAITING = 100  # questions that wait at once
 LOADING = "history is being loaded, {1} of {0} candles are there: {2}"
 COLORS = {"open": "red", "repaired": "green", "absent": "yellow"}
-CALLS = ("config", "symbols", "search", "history", "marks", "time")
+CALLS = ("config", "symbols", "search", "history", "quotes", "marks", "time")
 INTRADAY = {str(t.length // MINUTE): t for t in TIMEFRAMES.values() if t.name[-1] in "mh"}
 RESOLUTIONS = INTRADAY | {t.name[:-1] + t.name[-1].upper(): t for t in TIMEFRAMES.values() if t.name[-1] in "dwM"}
+# As users write them, too: 1m and 1h as everywhere else in Kurs, 1H, d, W. Only of m and M the case counts.
+SPELLINGS = {name.upper(): t for name, t in TIMEFRAMES.items() if name[-1] in "hdw"} | RESOLUTIONS | TIMEFRAMES
+SPELLINGS |= {name.removeprefix("1"): t for name, t in SPELLINGS.items() if name[0] == "1" and name[1:].isalpha()}
 Make = Callable[[bytes], Coroutine[Any, Any, Kept]]
 
 
@@ -40,7 +46,7 @@ class Udf:
 
     def __init__(self, deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> None:
         self._listing, self._pages, self._backfill = listing, pages, backfill
-        self._store, self._clock = deps.store, deps.clock
+        self._store, self._clock, self._quotes = deps.store, deps.clock, Quotes(deps, listing)
         self._now, self._monotonic = deps.clock.now, deps.clock.monotonic
         self._waiting = 0  # questions that wait for history
 
@@ -97,18 +103,17 @@ class Udf:
         )
 
     async def search(self, query: bytes) -> Kept:
-        """Symbols whose name holds the words."""
+        """Symbols whose name holds the words, at one exchange where its name stands before them."""
         words = asked.words(query)
-        part = "".join(filter(str.isalnum, asked.one(words, "query"))).upper()
-        exchange, kind = asked.one(words, "exchange").lower(), asked.one(words, "type")
+        prefix, name = split(asked.one(words, "query"))
+        part, kind = bare(name), asked.one(words, "type")
+        exchange = asked.one(words, "exchange").lower() or prefix
         found = [
             _found(symbol)
             for symbol in await self._listing.symbols()
-            if part in str(symbol.instrument).replace("-", "")
-            and exchange in ("", symbol.exchange)
-            and kind in ("", "crypto")
+            if part in bare(str(symbol.instrument)) and exchange in ("", symbol.exchange) and kind in ("", "crypto")
         ]
-        return _json(found[: asked.whole(words, "limit", 1000) or FOUND])
+        return _json(found[: count_of(words, "limit", 1000) or FOUND])
 
     async def history(self, query: bytes) -> Kept:
         """Bars in [from, to), or the `countback` last ones before `to`. `no_data` without `nextTime`: none is older.
@@ -117,7 +122,7 @@ class Udf:
         """
         words, now = asked.words(query), self._now()
         name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
-        series, most = await self._listing.series(name, "", timeframe.name), asked.whole(words, "countback", 10**6)
+        series, most = await self._listing.series(name, "", timeframe.name), count_of(words, "countback", 10**6)
         since, end = time(words, "from", 0), time(words, "to", now + 1)
         until = min(end - 1, now)
         if most or timeframe.expected(since, until) > asked.MOST:
@@ -162,6 +167,15 @@ class Udf:
             series, span, lambda first: sum(candle.closed and candle.bar.timestamp >= first for candle in candles)
         )
 
+    async def quotes(self, query: bytes) -> Kept:
+        """What symbols cost now, each as far as it is known."""
+        names = asked.words(query).get("symbols", ())
+        if not names:
+            raise BadRequest("symbols is missing: write symbols=BINANCE:BTCUSDT,BINANCE:ETHUSDT")
+        if len(names) > QUOTED:
+            raise BadRange(f"{len(names)} symbols are too many: at most {QUOTED}")
+        return _json({"s": "ok", "d": [await self._quotes.quote(name) for name in names]})
+
     async def marks(self, query: bytes) -> Kept:
         """The holes in a range."""
         words, now = asked.words(query), self._now()
@@ -174,12 +188,20 @@ class Udf:
 
 
 def resolution(words: asked.Words) -> Timeframe:
-    """The timeframe of `resolution`: minutes, or days, weeks, months as `1D` or `D`. Raises BadRequest, UnknownName."""
-    name = asked.one(words, "resolution", "60").upper()
-    found = RESOLUTIONS.get(f"1{name}" if name in ("D", "W", "M") else name)
+    """The timeframe of `resolution`: minutes, or days, weeks, months as `1D` or `D`. Raises BadRequest, UnknownName.
+
+    `1m` is a minute, `1M` a month.
+    """
+    name = asked.one(words, "resolution", "60")
+    found = SPELLINGS.get(name)
     if found is None:
         raise unknown_name("resolution", name, list(RESOLUTIONS))
     return found
+
+
+def count_of(words: asked.Words, name: str, most: int) -> int | None:
+    """A whole number up to `most`; 0 is as good as none. Raises BadRequest, BadRange."""
+    return None if asked.one(words, name) == "0" else asked.whole(words, name, most)
 
 
 def time(words: asked.Words, name: str, otherwise: int) -> int:

@@ -23,6 +23,8 @@ from services.core.model import (
     Reading,
     Series,
     State,
+    StoreQuery,
+    StoreReply,
     Tick,
     Trade,
     Wish,
@@ -38,7 +40,7 @@ Kinds = tuple[type[Message], ...]
 # its worker's first start would have lost what was sent before.
 QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
 # Said again within seconds: that one arrived need not be confirmed.
-REPEATED: Kinds = (Tick, Rate, State, Choice, Wish, HistoryRequest)
+REPEATED: Kinds = (Tick, Rate, State, Choice, Wish, HistoryRequest, StoreQuery, StoreReply)
 DELIVERIES = 20  # how often one message is tried before it is given up as dead
 
 
@@ -160,7 +162,23 @@ class Journal(Protocol):
         """End what is open."""
 
 
-class Store(Protocol):
+class CandleReader(Protocol):
+    """What a collector reads of the store, so as to know what to fetch."""
+
+    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
+        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
+
+    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+
+    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+
+    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
+        """All holes in that state, or those of one series."""
+
+
+class Store(CandleReader, Protocol):
     """What is kept for good."""
 
     async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter) -> None:
@@ -172,29 +190,17 @@ class Store(Protocol):
         raised is about these items.
         """
 
-    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
-
     async def last(self, series: Series, until: int, count: int) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first."""
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""
 
-    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
-
-    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
-        """Openings of closed candles that no word of the exchange has confirmed: built from ticks."""
-
     async def coverage(self, series: Series, since: int, until: int) -> Coverage:
         """What is kept of the closed openings in [since, until]."""
 
     async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
         """Holes of a series that touch [since, until], oldest first."""
-
-    async def holes(self, state: HoleState) -> list[Hole]:
-        """All holes in that state."""
 
     async def cursors(self) -> list[Cursor]:
         """How far the trades of each series are built in."""

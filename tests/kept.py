@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.core import runs
 from services.core.analysis import Analysis
 from services.core.dead_letters import DeadLetter
 from services.core.errors import Unavailable
@@ -72,8 +73,9 @@ class Kept:
             previous = opening
         return runs
 
-    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
-        return [c.bar.timestamp for c in await self.candles(series, since, until) if c.closed and c.source == "ticks"]
+    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        found = [c for c in await self.candles(series, since, until) if c.closed and c.source == "ticks"]
+        return runs.of(TIMEFRAMES[series.timeframe], (candle.bar.timestamp for candle in found))
 
     async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
         return [letter for letter in self.dead.values() if letter.replay or not replay]
@@ -84,8 +86,8 @@ class Kept:
     async def cursors(self) -> list[Cursor]:
         return list(self.progress.values())
 
-    async def holes(self, state: HoleState) -> list[Hole]:
-        return [hole for hole in self.noticed.values() if hole.state is state]
+    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
+        return [h for h in self.noticed.values() if h.state is state and series in (None, h.series)]
 
     async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
         rows = self.said.get(series, {})

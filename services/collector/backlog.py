@@ -11,7 +11,7 @@ from services.core.exchange import Exchange
 from services.core.model import Hole, HoleState, Series
 from services.core.runs import Run
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Store
+from services.ports import CandleReader
 
 SETTLING = 10_000  # ms after a bar's close in which it may still come by itself
 LATER = 3  # times as long for bars that are rolled up from others
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 class Backlog:
     """One series of an exchange that has candles of the `given` timeframes."""
 
-    def __init__(self, series: Series, store: Store, exchange: Exchange, given: frozenset[str]) -> None:
+    def __init__(self, series: Series, store: CandleReader, exchange: Exchange, given: frozenset[str]) -> None:
         self.series, self.timeframe = series, TIMEFRAMES[series.timeframe]
         self.due = 0  # when to look next
         self._store, self._exchange, self._given = store, exchange, given
@@ -105,10 +105,10 @@ class Backlog:
         """Minutes that no word of the exchange has confirmed."""
         if self.timeframe.child:
             return []
-        return runs.of(self.timeframe, await self._store.unverified(self.series, since, until))
+        return await self._store.unverified(self.series, since, until)
 
     async def _holes(self, state: HoleState) -> list[Hole]:
-        return [hole for hole in await self._store.holes(state) if hole.series == self.series]
+        return await self._store.holes(state, self.series)
 
     async def _unnoticed(self, missing: Sequence[Run], first: int | None, now: int) -> list[Hole]:
         """What is missing between candles that are kept, and should not be."""

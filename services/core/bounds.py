@@ -19,6 +19,7 @@ from services.core.model import (
     Reading,
     Series,
     State,
+    StoreQuery,
     Tick,
     Trade,
     Wish,
@@ -89,6 +90,8 @@ def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # no
             return _series_fault(message.series) or _values_fault(message.bar)
         case Reading() | Wish():
             return _series_fault(message.series) or _text_fault(message.indicator)
+        case StoreQuery():
+            return _series_fault(message.series) or _query_fault(message)
         case Hole():
             return _hole_fault(message, now + ahead)
         case Gap():
@@ -181,6 +184,12 @@ def _hole_fault(hole: Hole, latest: int) -> Fault | None:
         return Fault("range", f"a hole from {hole.since} to {hole.until}")
     times = hole.noticed, hole.noticed if hole.settled is None else hole.settled
     return None if all(EARLIEST <= time <= latest for time in times) else Fault("time", f"the times {shown(times)}")
+
+
+def _query_fault(query: StoreQuery) -> Fault | None:
+    if not 0 <= query.since <= LATEST or not 0 <= query.until <= LATEST:
+        return Fault("time", f"the times {shown(query.since)} and {shown(query.until)}")
+    return None if 0 < query.limit <= MEMBERS else Fault("count", f"the limit {shown(query.limit)}")
 
 
 def _gap_fault(gap: Gap, latest: int) -> Fault | None:

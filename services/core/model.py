@@ -183,6 +183,37 @@ class Hole(Struct, frozen=True, tag="hole", omit_defaults=True):
     origin: Origin | None = None  # where the repair came from
 
 
+class Lookup(StrEnum):
+    """What can be looked up in the store by a process that has none."""
+
+    CANDLES = "candles"
+    MISSING = "missing"
+    UNVERIFIED = "unverified"
+    OPEN_HOLES = "open_holes"
+    ABSENT_HOLES = "absent_holes"
+
+
+class StoreQuery(Struct, frozen=True, tag="store_query"):
+    """A collector looks up openings in [since, until] of a series. The writer answers with a reply of the same id."""
+
+    id: str
+    lookup: Lookup
+    series: Series
+    since: int
+    until: int
+    limit: int  # candles, holes or ranges
+
+
+class StoreReply(Struct, frozen=True, tag="store_reply", omit_defaults=True):
+    """The rows of one query, or the error that it ended with."""
+
+    id: str
+    candles: tuple[Candle, ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
+    holes: tuple[Hole, ...] = ()
+    error: str = ""
+
+
 class Gap(Struct, frozen=True, tag="gap", omit_defaults=True):
     """Messages were, or may have been, lost: everything of `instrument` (None: of the exchange) in [since, until]."""
 
@@ -328,7 +359,7 @@ class Choice(Struct, frozen=True, tag="choice"):
 
 Placed = Candle | Reading | State | Rate | Choice
 """What has a log. Without a place a message is news to those who keep the newest, but not to those who follow."""
-Message = Tick | Trade | Kline | Wish | HistoryRequest | Hole | Gap | Placed
+Message = Tick | Trade | Kline | Wish | HistoryRequest | StoreQuery | StoreReply | Hole | Gap | Placed
 
 
 def key(message: Message) -> str:
@@ -338,9 +369,11 @@ def key(message: Message) -> str:
             return str(message.instrument)
         case Rate():
             return str(message.direction)
-        case Kline() | Candle() | Reading() | Wish() | HistoryRequest() | Hole():
+        case Kline() | Candle() | Reading() | Wish() | HistoryRequest() | StoreQuery() | Hole():
             return str(message.series.instrument)
         case Gap() | State():
             return message.exchange
+        case StoreReply():
+            return message.id
         case Choice():
             return "choice"

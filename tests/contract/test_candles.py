@@ -115,9 +115,8 @@ async def test_it_answers_as_a_dictionary_would(
     closed = [candle for candle in here if candle.closed]
     missing = runs_of(timeframe, set(due) - {candle.bar.timestamp for candle in closed})
     assert await store.missing(series, since, until) == missing
-    assert await store.unverified(series, since, until) == [
-        candle.bar.timestamp for candle in closed if candle.source is Origin.TICKS
-    ]
+    built = (candle.bar.timestamp for candle in closed if candle.source is Origin.TICKS)
+    assert await store.unverified(series, since, until) == runs_of(timeframe, built)
     assert await store.coverage(series, since, until) == Coverage(
         series=series,
         since=since,

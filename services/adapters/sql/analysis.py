@@ -51,6 +51,11 @@ async def forget(connection: AsyncConnection, series: Series, since: int, until:
     await connection.execute(delete(analysis).where(names.of(analysis, series), here))
 
 
+async def touch(connection: AsyncConnection) -> None:
+    """Change nothing, in a way that needs the right and the room to change something. Writer and analyst have both."""
+    await connection.execute(delete(analysis).where(analysis.c.exchange == ""))
+
+
 def _row(item: Analysis) -> dict[str, str | int]:
     if item.timestamp is None or item.close is None:
         raise ValueError(f"an analysis of no candle is not kept: {item.series}")

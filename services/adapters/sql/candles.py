@@ -18,6 +18,9 @@ from services.adapters.sql import bulk
 from services.adapters.sql import series as names
 from services.adapters.sql.tables import candles
 from services.core.model import Bar, Candle, Origin, Series
+from services.core.runs import Run
+from services.core.runs import of as runs_of
+from services.core.timeframes import TIMEFRAMES
 
 # timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
 Row = tuple[int, str, str, str, str, str, str, int, bool, str, int]
@@ -103,11 +106,11 @@ async def _fetched(
     return found
 
 
-async def unverified(connection: AsyncConnection, series: Series, since: int, until: int) -> list[int]:
-    """Openings of closed candles that were built from ticks."""
+async def unverified(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Run]:
+    """Runs of openings of closed candles that were built from ticks."""
     question = _of(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
     ticks = question.where(candles.c.closed, candles.c.source == Origin.TICKS.value)
-    return list(await connection.scalars(ticks))
+    return runs_of(TIMEFRAMES[series.timeframe], await connection.scalars(ticks))
 
 
 async def delete(connection: AsyncConnection, series: Series, since: int) -> int:

@@ -18,9 +18,10 @@ async def save(connection: AsyncConnection, items: Sequence[Hole]) -> None:
     await upsert(connection, holes, [_row(hole) for hole in items])
 
 
-async def load(connection: AsyncConnection, state: HoleState) -> list[Hole]:
-    """All holes in that state."""
-    return await _found(connection, select(holes).where(holes.c.state == state.value))
+async def load(connection: AsyncConnection, state: HoleState, series: Series | None = None) -> list[Hole]:
+    """All holes in that state, or those of one series."""
+    found = select(holes).where(holes.c.state == state.value)
+    return await _found(connection, found if series is None else found.where(names.of(holes, series)))
 
 
 async def touching(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Hole]:

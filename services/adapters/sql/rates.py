@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.dialect import insert
@@ -43,8 +43,3 @@ async def load(connection: AsyncConnection) -> list[Rate]:
         except msgspec.MsgspecError as error:
             log.warning("the stored rate of %s cannot be read and is passed over: %s", row.direction, error)
     return found
-
-
-async def touch(connection: AsyncConnection) -> None:
-    """Change nothing, in a way that needs the right and the room to change something."""
-    await connection.execute(delete(rates).where(rates.c.direction == ""))

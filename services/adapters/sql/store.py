@@ -110,8 +110,8 @@ class SqlStore:
         async with self._connection() as connection:
             return await coverage.missing(connection, series, since, until)
 
-    async def unverified(self, series: Series, since: int, until: int) -> list[int]:
-        """Openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
         async with self._connection() as connection:
             return await candles.unverified(connection, series, since, until)
 
@@ -125,10 +125,10 @@ class SqlStore:
         async with self._connection() as connection:
             return await holes.touching(connection, series, since, until)
 
-    async def holes(self, state: HoleState) -> list[Hole]:
-        """All holes in that state."""
+    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
+        """All holes in that state, or those of one series."""
         async with self._connection() as connection:
-            return await holes.load(connection, state)
+            return await holes.load(connection, state, series)
 
     async def cursors(self) -> list[Cursor]:
         """How far the trades of each series are built in."""
@@ -213,7 +213,7 @@ class SqlStore:
         """Prove that something can be saved: by the last save, else by one that changes nothing. Raises Unavailable."""
         if not self._outcomes.proven():
             async with engines.reaching(self._engine), self._transaction() as connection:
-                await rates.touch(connection)
+                await analysis.touch(connection)
 
     async def close(self) -> None:
         """Close the pool's connections."""

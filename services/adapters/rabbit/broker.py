@@ -18,6 +18,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.exceptions import (
     AuthenticationError,
     ChannelAccessRefused,
+    ChannelNotFoundEntity,
     InvalidFrameError,
     ProbableAuthenticationError,
 )
@@ -62,22 +63,39 @@ class Broker:
         return name if self.market == LIVE else f"{name}-{self.market}"
 
     @asynccontextmanager
-    async def line(self, heartbeat: int = HEARTBEAT) -> AsyncIterator[Line]:
-        """A new line, with everything declared. Raises Unavailable."""
+    async def line(self, heartbeat: int = HEARTBEAT, declare: bool = False) -> AsyncIterator[Line]:
+        """A new line, when exchange and queues are there. `declare`: bring them up to date. Raises Unavailable."""
         with reaching():
             connection = await aio_pika.connect(make_url(self.url, heartbeat=heartbeat), timeout=SECONDS)
         try:
             with reaching():
                 async with asyncio.timeout(SECONDS):
-                    channel = await connection.channel()
-                    await self._declare(channel)
+                    channel = await (self._declared(connection) if declare else self._found(connection))
             yield Line(connection, channel)
         finally:
             with suppress(Unavailable), reaching():
                 async with asyncio.timeout(SECONDS):
                     await connection.close()
 
-    async def _declare(self, channel: AbstractChannel) -> None:
+    async def _found(self, connection: AbstractConnection) -> AbstractChannel:
+        """A channel, when all is there. An account that may not declare it waits for the writer, which does."""
+        channel = await connection.channel()
+        try:
+            await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, passive=True)
+            for name in self.queues:
+                await channel.declare_queue(self.named(name), passive=True)
+                await channel.declare_queue(self.named(f"{name}.dead"), passive=True)
+        except ChannelNotFoundEntity:
+            try:
+                return await self._declared(connection)
+            except ChannelAccessRefused:
+                raise Unavailable(
+                    f"the bus (RabbitMQ) has no {self.exchange} yet, and only a writer may declare it: start one"
+                ) from None
+        return channel
+
+    async def _declared(self, connection: AbstractConnection) -> AbstractChannel:
+        channel = await connection.channel()
         exchange = await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, durable=True)
         for name, kinds in self.queues.items():
             dead = await channel.declare_queue(
@@ -94,6 +112,7 @@ class Broker:
             queue = await channel.declare_queue(self.named(name), durable=True, arguments=arguments)
             for kind in kinds:
                 await queue.bind(exchange, f"{tag(kind)}.#")
+        return channel
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from services.ports import DELIVERIES, QUEUES, Kinds
 LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
 LIVE_BYTES = 64_000_000  # of such letters
 LETTERS = 1_000  # at a worker, or on their way to it; each may hold many messages
+PING = "ping"  # first word of a routing key
 DEAD_LETTERS = 10  # letters that are taken at once from those that were given up
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
@@ -140,7 +141,7 @@ class RabbitBus:
     async def _sit_down(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> Desk:
         """A place at the queue on a new line."""
         await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.line(roles.HEARTBEAT))
+        _, channel = await line.enter_async_context(self._broker.line(roles.HEARTBEAT, declare=True))
         with reaching():
             if alone and not await roles.lock(channel, self._broker.named(f"worker.{queue}")):
                 raise Unavailable(f"the queue {queue} is another worker's still")
@@ -189,13 +190,15 @@ class RabbitBus:
         return roles.hold(self._broker, role, waits)
 
     async def ping(self) -> None:
-        """Send a message through the broker and take it back. Raises Unavailable."""
+        """Send a message through the exchange and take it back. Raises Unavailable."""
         with reaching():
             async with asyncio.timeout(SECONDS):
                 connection = await self._publisher.connection()
                 async with connection.channel() as channel:
                     queue = await channel.declare_queue(exclusive=True)
-                    await channel.default_exchange.publish(aio_pika.Message(b"ping"), queue.name)
+                    exchange = await channel.get_exchange(self._broker.exchange, ensure=False)
+                    await queue.bind(exchange, f"{PING}.{queue.name}")
+                    await exchange.publish(aio_pika.Message(b"ping"), f"{PING}.{queue.name}")
                     await queue.get(no_ack=True)
                     await queue.delete()
 

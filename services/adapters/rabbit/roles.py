@@ -23,6 +23,7 @@ SURE_SECONDS = 5  # after a proof; the broker would wait for longer before it gi
 PROOF_SECONDS = 1  # between two proofs
 AGAIN_SECONDS = 0.5  # between two tries
 ANSWER_SECONDS = 2  # in which the holder says who it is
+ROLE, ANSWER = "role", "answer"  # first words of routing keys
 NAME = f"process {os.getpid()} on {socket.gethostname()}"
 
 
@@ -30,7 +31,7 @@ NAME = f"process {os.getpid()} on {socket.gethostname()}"
 async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[Lease]:
     """Have a role, from when nobody else has it."""
     async with AsyncExitStack() as line:
-        yield await until_up(partial(_taken, broker, broker.named(f"role.{role}"), waits, line))
+        yield await until_up(partial(_taken, broker, broker.named(f"{ROLE}.{role}"), waits, line))
 
 
 async def lock(channel: AbstractChannel, name: str) -> bool:
@@ -50,14 +51,16 @@ async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: 
         while not await lock(channel, name):
             if not told:
                 told = True
-                waits(await _holder(connection, name))
+                waits(await _holder(broker, connection, name))
             await asyncio.sleep(AGAIN_SECONDS)
             channel = await connection.channel()
         await on_loss(channel, lease.lost.set)
         wire = await channel.get_underlay_channel()
+        await wire.queue_bind(name, broker.exchange, name)
 
         async def answer(question: DeliveredMessage) -> None:
-            await wire.basic_publish(NAME.encode(), routing_key=question.header.properties.reply_to or "")
+            to = question.header.properties.reply_to or ""
+            await wire.basic_publish(NAME.encode(), exchange=broker.exchange, routing_key=to)
 
         await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
     proving = asyncio.create_task(_prove(channel, name, lease), name="role")
@@ -77,11 +80,13 @@ async def _prove(channel: AbstractChannel, name: str, lease: Lease) -> None:
         lease.lost.set()
 
 
-async def _holder(connection: AbstractConnection, name: str) -> str:
-    """Who has it, if that one answers."""
+async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> str:
+    """Who has it, if that one answers. Not by the default exchange, which leads into every queue."""
     async with connection.channel() as channel:
         mine = await channel.declare_queue(exclusive=True)
-        await channel.default_exchange.publish(aio_pika.Message(b"who?", reply_to=mine.name), name)
+        await mine.bind(broker.exchange, f"{ANSWER}.{mine.name}")
+        exchange = await channel.get_exchange(broker.exchange, ensure=False)
+        await exchange.publish(aio_pika.Message(b"who?", reply_to=f"{ANSWER}.{mine.name}"), name)
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS), mine.iterator(no_ack=True) as answers:
                 async for each in answers:

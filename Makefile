@@ -1,5 +1,5 @@
 # The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: run test unit check bench load faults hostile soak up lock openapi servers
+.PHONY: run test unit check bench load faults hostile strangers soak up lock openapi servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -35,6 +35,10 @@ faults: .venv/ready servers ## SEED=1 FAULTS=100: everything is killed, stopped,
 hostile: .venv/ready servers ## SEED=1 MINUTES=10: clients, messages, exchanges and clocks mean harm, beside an honest client
 	@tests/install-servers faketime
 	$(BIN)/python -m loadtest.hostile --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --page $(or $(PAGE),build/hostile.md)
+
+strangers: .venv/ready ## other people's clients and generators, unchanged; ONLY=sse: some; UDF=…/datafeeds/udf: TradingView's adapter
+	@tests/install-servers chromium npm
+	$(BIN)/python -m tests.strangers --only "$(ONLY)" --page $(or $(PAGE),build/clients.md) $(if $(UDF),--udf $(UDF))
 
 soak: .venv/ready ## MINUTES=30: clients come and go on one process, no two questions alike; memory is to stay flat
 	$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),30)

@@ -1,0 +1,1 @@
+"""Clients and generators of other people, unchanged, against Kurs and its simulator."""

@@ -1,0 +1,99 @@
+"""Clients and generators of other people, unchanged, against a fresh Kurs and its simulator: `make strangers`.
+
+Exits with 1 when a client does not work, and says of each that could not be run here why.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests import servers
+from tests.strangers import packages
+from tests.strangers.clients import CLIENTS, Client
+from tests.strangers.page import Outcome, page, row
+from tests.strangers.place import Place
+from tests.strangers.running import printed
+from tests.system import QUICK, System, whole
+from tests.tls import secured
+
+READY_SECONDS = 300  # until all history that the clients ask for is there
+WANTED = (
+    "/api/chart-data?symbol=BTCUSDT&timeframe=1m&limit=1000",
+    "/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit=1000",
+)
+NO_UDF = "it comes with TradingView's library and is in no registry; UDF=…/datafeeds/udf names its folder"
+
+
+def main() -> int:
+    """Run them all."""
+    parser = argparse.ArgumentParser(prog="make strangers", description=__doc__)
+    parser.add_argument("--page", type=Path, default=Path("build/clients.md"), help="where the table is written")
+    parser.add_argument("--only", default="", help="a part of the names of the programs to run")
+    parser.add_argument("--udf", type=Path, help="the folder datafeeds/udf of TradingView's library")
+    asked = parser.parse_args()
+    chosen = [client for client in CLIENTS if asked.only in client.program]
+    with tempfile.TemporaryDirectory(prefix="kurs-") as folder, servers.terminated_as_interrupted():
+        outcomes = asyncio.run(run(chosen, Path(folder), asked.udf.resolve() if asked.udf else None))
+    asked.page.parent.mkdir(parents=True, exist_ok=True)
+    asked.page.write_text(page(outcomes))
+    return int(any(outcome.passed is False for outcome in outcomes))
+
+
+async def run(clients: list[Client], folder: Path, udf: Path | None) -> list[Outcome]:
+    """How each of them does, one after the other."""
+    with whole(folder, QUICK) as system:
+        async with placed(system, folder) as place:
+            outcomes = []
+            for client in clients:
+                outcomes.append(await tried(client, place, udf))
+                print(row(outcomes[-1]), flush=True)
+    return outcomes
+
+
+@asynccontextmanager
+async def placed(system: System, folder: Path) -> AsyncIterator[Place]:
+    """Where that Kurs and its simulator are, once there is history."""
+    port = int(system.url.rpartition(":")[2])
+    async with secured(port, folder) as (tls, _):
+        secure = f"wss://127.0.0.1:{tls}{urlsplit(system.simulator).path}"
+        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(base_url=system.url, timeout=30) as http:
+            for path in WANTED:
+                while not _whole(await http.get(path)):
+                    await asyncio.sleep(0.5)
+        yield Place(system.url, system.simulator, secure, folder / "tls.pem")
+
+
+def _whole(answer: httpx.Response) -> bool:
+    return answer.status_code == httpx.codes.OK and "loading" not in answer.json()
+
+
+async def tried(client: Client, place: Place, udf: Path | None) -> Outcome:
+    """How it went with one."""
+    if client.program == "udf.mjs" and not udf:
+        return Outcome(client, None, NO_UDF)
+    try:
+        folder = await packages.installed(client)
+    except (packages.Failed, servers.Missing) as error:
+        return Outcome(client, None, _last(error))
+    try:
+        return Outcome(client, True, await client.judge(place, await printed(client, folder, place, udf)))
+    except servers.Missing as error:
+        return Outcome(client, None, _last(error))
+    except Exception as error:  # noqa: BLE001  whatever a stranger does is an outcome
+        print(error, file=sys.stderr)
+        return Outcome(client, False, f"{type(error).__name__}: {_last(error)}")
+
+
+def _last(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[-1][:300]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The clients, their versions, what is done with each of them, and what has to be set."""
+
+import re
+from typing import Literal, NamedTuple
+
+from tests.strangers import judging
+from tests.strangers.judging import Judge
+
+Language = Literal["python", "node", "page"]
+FOLLOWED = "two channels followed over a line that breaks twice"
+RESUMES = "nothing: it sends `Last-Event-ID` and comes back by itself"
+LOOP = "a loop that gives the last `id` back as `Last-Event-ID`"
+AFTER = "after a broken line `resume` with the last `seq` of each channel"
+ORIGIN = "the page's origin in `CORS_ALLOWED_ORIGINS`"
+CALLED = "client generated from `/openapi.json`, three answers called and parsed"
+BINANCE = "bars, trades, quotes, depth by request, trades by socket"
+
+
+class Client(NamedTuple):
+    """One client. Its program is `programs/<program>`; the first of its packages is the client itself."""
+
+    section: str
+    program: str
+    packages: tuple[str, ...]
+    done: str
+    settings: str
+    judge: Judge
+    name: str = ""  # where it is not the package's
+
+    @property
+    def language(self) -> Language:
+        """What its program runs in."""
+        languages: dict[str, Language] = {"py": "python", "mjs": "node", "html": "page"}
+        return languages[self.program.rpartition(".")[2]]
+
+    @property
+    def streams(self) -> bool:
+        """Whether it follows channels, over a line that breaks."""
+        return self.judge in (judging.events, judging.messages)
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return self.name or self._split()[0]
+
+    @property
+    def version(self) -> str:
+        """The client's version; empty where it has none."""
+        return self._split()[1]
+
+    def _split(self) -> tuple[str, str]:
+        if not self.packages:
+            return "", ""
+        name, _, version = self.packages[0].replace("==", "@").rpartition("@")
+        return name, version
+
+    @property
+    def folder(self) -> str:
+        """Where its packages are: the name of a folder, which clients with the same ones share."""
+        return re.sub("[^a-z0-9.]+", "-", self.packages[0] if self.packages else self.program).strip("-")
+
+
+SSE, SOCKET, CHART, EXCHANGE, GENERATOR = (
+    "Server-sent events",
+    "WebSocket",
+    "Charts and tables",
+    "Clients of exchanges, at the simulator",
+    "Generators",
+)
+
+CLIENTS = (
+    Client(SSE, "httpx_sse.py", ("httpx-sse==0.4.3", "httpx==0.28.1"), FOLLOWED, LOOP, judging.events),
+    Client(SSE, "aiosseclient.py", ("aiosseclient==0.1.8",), FOLLOWED, LOOP, judging.events),
+    Client(SSE, "sseclient_py.py", ("sseclient-py==1.9.0", "requests==2.34.2"), FOLLOWED, LOOP, judging.events),
+    Client(SSE, "eventsource.mjs", ("eventsource@4.1.1",), f"{FOLLOWED}, in Node", RESUMES, judging.events),
+    Client(
+        SSE,
+        "eventsource.html",
+        ("eventsource@4.1.1",),
+        f"{FOLLOWED}, in Chromium, by a page of another origin, with a header of its own",
+        ORIGIN,
+        judging.events,
+    ),
+    Client(
+        SSE,
+        "fetch_event_source.html",
+        ("@microsoft/fetch-event-source@2.0.1",),
+        f"{FOLLOWED}, in Chromium, by a page of another origin",
+        f"{ORIGIN}; `openWhenHidden`, `onclose`: see below",
+        judging.events,
+    ),
+    Client(
+        SSE,
+        "native.html",
+        (),
+        f"{FOLLOWED}, in Chromium, by a page of another origin",
+        ORIGIN,
+        judging.events,
+        "the browser's `EventSource`",
+    ),
+    Client(SOCKET, "websockets.py", ("websockets==17.4",), FOLLOWED, AFTER, judging.messages),
+    Client(SOCKET, "websocket_client.py", ("websocket-client==1.9.2",), FOLLOWED, AFTER, judging.messages),
+    Client(SOCKET, "aiohttp.py", ("aiohttp==3.14.5",), FOLLOWED, AFTER, judging.messages),
+    Client(SOCKET, "ws.mjs", ("ws@8.23.0",), FOLLOWED, AFTER, judging.messages),
+    Client(
+        CHART,
+        "udf.mjs",
+        (),
+        "configuration, search, a symbol, bars to the end of history, live bars, quotes, marks",
+        "the address `/udf`",
+        judging.udf,
+        "TradingView's `UDFCompatibleDatafeed`",
+    ),
+    Client(
+        CHART,
+        "lightweight_charts.html",
+        ("lightweight-charts@5.2.1",),
+        "500 minutes drawn in Chromium by a page of another origin, then live",
+        f"{ORIGIN}; its times are seconds",
+        judging.chart,
+    ),
+    Client(
+        CHART, "pandas.py", ("pandas==3.1.1",), "500 hours as a frame, summed up in days", "times are ms", judging.frame
+    ),
+    Client(
+        EXCHANGE,
+        "ccxt_binance.py",
+        ("ccxt==4.5.90",),
+        f"{BINANCE}, tickers",
+        "`urls`; `fetchMarkets`: spot, `fetchCurrencies`: off",
+        judging.binance,
+        "ccxt, Binance",
+    ),
+    Client(EXCHANGE, "ccxt_deribit.py", ("ccxt==4.5.90",), BINANCE, "`urls`", judging.deribit, "ccxt, Deribit"),
+    Client(
+        EXCHANGE,
+        "python_binance.py",
+        ("python-binance==1.0.37",),
+        BINANCE,
+        "`API_URL`, `STREAM_URL`",
+        judging.binance,
+    ),
+    Client(
+        EXCHANGE,
+        "binance_connector.py",
+        ("binance-connector==3.13.0",),
+        f"{BINANCE}, tickers of a day, of a trading day and of a window",
+        "`base_url`, `stream_url`",
+        judging.binance,
+    ),
+    Client(
+        EXCHANGE,
+        "binance_sdk_spot.py",
+        ("binance-sdk-spot==13.3.0",),
+        BINANCE,
+        "`base_path`, `stream_url`; any key",
+        judging.binance,
+    ),
+    Client(
+        EXCHANGE,
+        "cryptofeed_binance.py",
+        ("cryptofeed==2.4.1",),
+        "trades and quotes by socket",
+        "endpoints; `wss://` only, so TLS and a certificate that is trusted",
+        judging.binance,
+        "cryptofeed, Binance",
+    ),
+    Client(
+        EXCHANGE,
+        "cryptofeed_deribit.py",
+        ("cryptofeed==2.4.1",),
+        "trades and the best prices by socket",
+        "endpoints; `wss://` only; any key",
+        judging.deribit,
+        "cryptofeed, Deribit",
+    ),
+    Client(
+        EXCHANGE,
+        "pycoingecko.py",
+        ("pycoingecko==3.2.0",),
+        "prices, bars, a chart",
+        "`api_base_url`",
+        judging.coingecko,
+    ),
+    Client(
+        GENERATOR,
+        "openapi_generator.py",
+        (
+            "openapi-generator-cli==7.26.0",
+            "pydantic==2.14.3",
+            "python-dateutil==4.0.0",
+            "typing-extensions==4.16.0",
+            "urllib3==2.8.0",
+        ),
+        f"Python {CALLED}",
+        "`Configuration(host=…)`; needs Java 11",
+        judging.generated,
+        "openapi-generator",
+    ),
+    Client(
+        GENERATOR,
+        "openapi_python_client.py",
+        ("openapi-python-client==0.29.1",),
+        f"Python {CALLED}",
+        "`base_url`",
+        judging.generated,
+    ),
+    Client(
+        GENERATOR,
+        "orval.mjs",
+        ("orval@8.38.0", "typescript@5.9.3"),
+        f"TypeScript {CALLED}, compiled with `tsc --strict`",
+        "`baseUrl`",
+        judging.generated,
+    ),
+    Client(
+        GENERATOR,
+        "openapi_typescript.mjs",
+        ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"),
+        f"TypeScript types {CALLED.removeprefix('client ')}, compiled with `tsc --strict`",
+        "`baseUrl`",
+        judging.generated,
+    ),
+)

@@ -24,7 +24,7 @@ class News:
         return found
 
     def event(self, channel: Channel) -> bytes:
-        """As an event, but for its id."""
+        """As an event, but for its id and its end."""
         found = self._events.get(channel)
         if found is None:
             found = self._events[channel] = event(channel, self.entry)
@@ -47,10 +47,10 @@ def _entry(words: Mapping[str, str], entry: Entry) -> bytes:
 
 
 def event(channel: Channel, entry: Entry, standing: bool = False) -> bytes:
-    """The event of an entry without its id; `standing`: it tells how things stand."""
+    """The event of an entry but for its id and its end; `standing`: it tells how things stand."""
     more = ',"snapshot":true' if standing else ""
     data = f'{entry.data[:-1]},"seq":{entry.number},"time":{entry.time}{more}}}'
-    return f"event: {channel.name}\ndata: {data}\n\n".encode()
+    return f"event: {channel.name}\ndata: {data}\n".encode()
 
 
 def framed(payload: bytes, opcode: int = 0x1) -> bytes:

@@ -8,9 +8,9 @@ from services.api.schemas import example
 
 EVENTS = {
     "schema": {"type": "string"},
-    "example": "id: 1795733334123000\nevent: btc_usd\n"
+    "example": "event: btc_usd\n"
     'data: {"direction":"BTC-USD","value":"97595.412013","bid":"97595.41","ask":"97595.42","exchange":"binance",'
-    '"simulated":false,"seq":1795733334123000,"time":1795733334123}\n\n',
+    '"simulated":false,"seq":1795733334123000,"time":1795733334123}\nid: 1795733334123000\n\n',
 }
 
 

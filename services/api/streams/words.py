@@ -62,11 +62,11 @@ class Events:
 
     def update(self, client: Client, slot: Slot, news: News) -> bytes:
         """Something changed."""
-        return self._part(b"id: %b\n%b" % (client.cursor.encode(), news.event(slot.channel)))
+        return self._event(news.event(slot.channel), client)
 
     def standing(self, client: Client, slot: Slot, entry: Entry) -> bytes:
         """How something stands."""
-        return self._part(b"id: %b\n%b" % (client.cursor.encode(), event(slot.channel, entry, standing=True)))
+        return self._event(event(slot.channel, entry, standing=True), client)
 
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
         """What was left out."""
@@ -85,6 +85,10 @@ class Events:
     def closing(self, slow: bool) -> bytes:
         """A last event, and the end of the answer."""
         return self._told("closing", {"reason": SLOW if slow else STOPS}) + self._part(b"")
+
+    def _event(self, said: bytes, client: Client) -> bytes:
+        """The id comes last: some clients take it before the event is whole, and never ask again for one cut off."""
+        return self._part(b"%bid: %b\n\n" % (said, client.cursor.encode()))
 
     def _told(self, kind: str, words: Mapping[str, object]) -> bytes:
         return self._part(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))

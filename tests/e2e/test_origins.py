@@ -1,0 +1,46 @@
+"""What a real browser lets pages do with Kurs: frames without a name of their own, and pages whose name leads here."""
+
+import html
+import json
+
+from starlette.responses import HTMLResponse
+
+from tests import browser
+from tests.live import replica
+from tests.market import served
+
+TRIES = """
+<script>
+const url = "http://ADDRESS";
+const opened = (kind, path) => new Promise((resolve) => {
+  const source = new kind(path);
+  source.onopen = () => { source.close(); resolve("open"); };
+  source.onerror = () => resolve("refused");
+});
+Promise.all([
+  fetch(`${url}/v1/timeframes`).then((answer) => answer.status, () => "refused"),
+  opened(EventSource, `${url}/v1/stream?channels=btc_usd`),
+  opened(WebSocket, `${url.replace("http", "ws")}/ws/chart-data`),
+]).then((told) => top.postMessage(JSON.stringify(told), "*"));
+</script>
+"""
+LISTENS = "<title>loading</title><script>onmessage = ({ data }) => { document.title = data; };</script>"
+
+
+async def test_frames_without_a_name_are_let_in_where_null_is_allowed() -> None:
+    async with replica(cors_allowed_origins=("null",)) as here:
+        tries = html.escape(TRIES.replace("ADDRESS", here.address))
+        frame = HTMLResponse(f'{LISTENS}<iframe sandbox="allow-scripts" srcdoc="{tries}"></iframe>')
+        async with served(frame) as address, browser.page() as page:
+            await page.goto(f"http://{address}")
+            assert json.loads(await browser.said(page)) == [200, "open", "open"]
+
+
+async def test_a_page_whose_name_was_led_here_can_read_nothing() -> None:
+    async with replica() as here, browser.page("--host-resolver-rules=MAP evil.example 127.0.0.1") as page:
+        address = f"evil.example:{here.address.rpartition(':')[2]}"
+        answer = await page.goto(f"http://{address}/livez")
+        assert answer
+        assert answer.status == 421
+        await page.set_content(LISTENS + TRIES.replace("ADDRESS", address))
+        assert json.loads(await browser.said(page)) == [421, "refused", "refused"]

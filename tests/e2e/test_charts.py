@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.market import served
 from tests.replicas import heard
 from tests.servers import program
 
+GUIDE = (Path(__file__).parents[2] / "docs/candles.md").read_text()
 LIBRARY = "lightweight-charts@5.2.1"
 BARS = 777
 
@@ -101,7 +103,14 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
         told = json.loads(await browser.said(page), parse_float=Decimal)
         shot = await page.screenshot()
+        (guide,) = re.findall("```js\n(.*?)```", GUIDE.replace("http://localhost:8080", ""), re.DOTALL)
+        drawn = await page.evaluate(f"async () => {{ const series = candles; {guide}; return [rows, series.data()]; }}")
     await store.close()
+    assert [row["timestamp"] for row in drawn[0]] == list(
+        range(kept[0].bar.timestamp, kept[-1].bar.timestamp + MINUTE, MINUTE)
+    )
+    assert [row["time"] * 1000 for row in drawn[1] if "open" in row] == [each.bar.timestamp for each in kept]
+    assert {len(row) for row in drawn[1] if "open" not in row} <= {1}
     assert told["error"] == ""
     assert told["ended"]
     assert told["bars"] == len(kept)

@@ -219,7 +219,7 @@ class History:
             except Unavailable as error:
                 self._pause(str(error), 0)
             else:
-                self._pauses, self._reason = delays(1, 60), ""
+                self._pauses = delays(1, 60)
                 self._failures.pop(series, None)
             finally:
                 self._busy.discard(series)

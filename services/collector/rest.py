@@ -9,6 +9,7 @@ import httpx
 
 from services import outbound
 from services.collector.line import Line
+from services.core import times
 from services.core.exchange import Answer, Ask, Event
 
 NOT_HERE = (403, 451)  # this host will not serve us, another one may
@@ -30,6 +31,7 @@ class Rest:
         self._line, self._client = line, client
         self._turn = 0
         self._closed_until = 0.0  # by the loop's clock, which nobody turns; all its hosts count together
+        self._closed_by = self._again = ""  # why, and when it is asked again
 
     @property
     def host(self) -> str:
@@ -50,7 +52,7 @@ class Rest:
         failure = NoAnswer("no host to ask")
         for _ in self._line.exchange.rests:
             if (wait := self._wait()) > 0:
-                raise NoAnswer(f"{self._line.exchange.name} asked to be left alone for {wait:.0f} s", wait)
+                raise NoAnswer(f"{self._closed_by}{self._again}", wait)
             try:
                 answer = await self._fetch(ask)
             except httpx.HTTPError as error:
@@ -59,7 +61,7 @@ class Rest:
                 if answer.status == 200:
                     return self._read(ask, answer)
                 failure = self._failure(answer)
-                if not self._another_may(answer):
+                if self._wait() > 0 or not self._another_may(answer):
                     raise failure
             self._turn += 1
         raise failure
@@ -80,10 +82,18 @@ class Rest:
         answer = Answer(response.status_code, response.headers, response.content)
         if date := _date(answer):
             self._line.exchange_clock.answered(*date, asked, self._line.clock.monotonic())
-        if not self._another_may(answer):
-            wait = exchange.wait(answer, self._line.exchange_now())
-            self._closed_until = max(self._closed_until, asyncio.get_running_loop().time() + wait)
+        if answer.status < 500:
+            self._close(answer, exchange.wait(answer, self._line.exchange_now()))
         return answer
+
+    def _close(self, answer: Answer, seconds: float) -> None:
+        """Ask none of its hosts for so long."""
+        until = asyncio.get_running_loop().time() + seconds
+        if seconds and until > self._closed_until:
+            self._closed_until = until
+            why = "says that its limit is nearly reached" if answer.status == 200 else self._said(answer)
+            self._closed_by = f"{self.host} {why}"
+            self._again = f"; it is asked again at {times.written(self._line.stamp() + round(seconds * 1000))}"
 
     def _read(self, ask: Ask, answer: Answer) -> Sequence[Event]:
         try:
@@ -99,8 +109,12 @@ class Rest:
         return outbound.failure(error, outbound.proxy_for(self._line.deps.settings, self._origin))
 
     def _failure(self, answer: Answer) -> NoAnswer:
-        reason = f"{self.host} answers {answer.status} {self._line.complaint(answer.body)}".strip()
-        return NoAnswer(reason, self._wait(), answer.status, about_request=answer.status in WRONG)
+        wait, reason = self._wait(), f"{self.host} {self._said(answer)}"
+        reason = f"{reason}{self._again}" if wait else reason
+        return NoAnswer(reason, wait, answer.status, about_request=answer.status in WRONG)
+
+    def _said(self, answer: Answer) -> str:
+        return f"answers {answer.status} {self._line.complaint(answer.body)}".strip()
 
 
 def _date(answer: Answer) -> tuple[int, int] | None:

@@ -1,9 +1,10 @@
 """An exchange as a value: where it is, and pure functions between its wire and our words."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache
-from math import inf, isfinite
+from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,8 @@ from services.core.model import Instrument, Kline, Tick, Trade
 from services.core.timeframes import TIMEFRAMES
 
 Instruments = Sequence[Instrument]
+BANNED = re.compile(rb"banned until (\d{13})\b")  # ms
+BODY_READ = 2_000  # bytes of a bad answer
 LONGEST_WAIT = 259_200  # seconds; no exchange bans for longer than three days
 T = TypeVar("T")
 
@@ -196,12 +199,23 @@ def sifted(events: Sequence[Event], latest: int) -> Sequence[Event]:
     return [wrong.get(place, event) for place, event in enumerate(events)] if wrong else events
 
 
-def retry_after(answer: Answer, default: float = 60) -> float:
-    """Seconds to wait after an answer: what `Retry-After` says; without it `default` when we asked too often."""
+def retry_after(answer: Answer, now: int, default: float = 60) -> float:
+    """Seconds to wait after an answer: what `Retry-After` or the text of a ban says, whichever is longer; without
+    either `default` when we asked too often. `now`: by the exchange's clock.
+    """
+    waits = [min(seconds, LONGEST_WAIT) for seconds in (_header(answer), _ban(answer, now)) if seconds is not None]
+    return max(waits, default=default if answer.status in (418, 429) else 0)
+
+
+def _header(answer: Answer) -> float | None:
     try:
-        said = float(answer.headers["retry-after"])
+        seconds = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
-        said = inf
-    if isfinite(said):
-        return min(max(0.0, said), LONGEST_WAIT)
-    return default if answer.status in (418, 429) else 0
+        return None
+    return max(0.0, seconds) if isfinite(seconds) else None
+
+
+def _ban(answer: Answer, now: int) -> float | None:
+    """`Way too much request weight used; IP banned until 1700000000000. …`: sometimes nothing else tells the end."""
+    found = BANNED.search(answer.body[:BODY_READ]) if answer.status in (403, 418, 429) else None
+    return (int(found[1]) - now) / 1000 if found and int(found[1]) > now else None

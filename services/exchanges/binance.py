@@ -255,11 +255,11 @@ def _bar(row: _Row) -> Bar:
 
 
 def wait(answer: Answer, now: int) -> float:
-    """What `Retry-After` says; the rest of the minute when two thirds of the address's weight are used."""
+    """What `Retry-After` or a ban says; the rest of the minute when two thirds of the address's weight are used."""
     used = answer.headers.get(WEIGHT_USED, "0")
     if used.isascii() and used.isdigit() and int(used[:9]) > WEIGHT * 2 // 3:
-        return max(retry_after(answer), 60 - now / 1000 % 60)
-    return retry_after(answer)
+        return max(retry_after(answer, now), 60 - now / 1000 % 60)
+    return retry_after(answer, now)
 
 
 def complaint(body: bytes) -> str:

@@ -205,7 +205,7 @@ def wait(answer: Answer, now: int) -> float:
             return min(max(1.0, until), LONGEST_WAIT)
         except ValueError:
             return CACHE
-    return retry_after(answer)
+    return retry_after(answer, now)
 
 
 def complaint(body: bytes) -> str:

@@ -273,7 +273,7 @@ def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:
 
 def wait(answer: Answer, now: int) -> float:
     """A refused upgrade: 429 when there are too many connections."""
-    return retry_after(answer)
+    return retry_after(answer, now)
 
 
 def complaint(body: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -271,6 +272,19 @@ async def test_who_asks_to_be_left_alone_is_left_alone(market: Market) -> None:
     assert asked[4] - asked[3] < 2
     assert live(heard, "coingecko", "BTC-USD")
     assert heard.feed("coingecko", "ETH-USD") is Feed.ABSENT
+
+
+async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(market: Market) -> None:
+    end, end_ms = asyncio.get_running_loop().time() + 5, round(time.time() * 1000) + 5000
+    text = f"Way too much request weight used; IP banned until {end_ms}."
+    async with answering(f'418 \n\n{{"code":-1003,"msg":"{text}"}}') as (host, asked):
+        there = market.exchange("binance", rests=(f"http://{host}",) * 2, sockets=())
+        async with collecting(there, market.exchange("coingecko", poll_seconds=0.5)) as heard:
+            told = f"answers 418 {text}; it is asked again at 20"
+            await until(lambda: told in getattr(heard.state("binance"), "reason", ""))
+            await until(lambda: live(heard, "coingecko", "BTC-USD"))
+            await until(lambda: len(asked) > 1)
+    assert asked[1] >= end - 0.1
 
 
 async def test_one_who_is_told_to_wait_speaks_for_all_who_ask(market: Market) -> None:

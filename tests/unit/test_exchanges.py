@@ -9,7 +9,7 @@ import pytest
 
 from services.core.bounds import AHEAD
 from services.core.errors import Misconfigured
-from services.core.exchange import Answer, Event, Exchange, Rejected, sifted
+from services.core.exchange import LONGEST_WAIT, Answer, Event, Exchange, Rejected, sifted
 from services.core.model import Bar, Instrument, Kline, Tick, Trade
 from services.exchanges import EXCHANGES, chosen
 from services.settings import load
@@ -161,6 +161,32 @@ def test_an_exchange_is_left_alone_for_as_long_as_it_says(
     name: str, status: int, headers: dict[str, str], seconds: float
 ) -> None:
     assert EXCHANGES[name].wait(Answer(status, headers), NOW) == seconds
+
+
+BAN = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %s. Please use WebSocket Streams."}'
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "until", "seconds"),
+    [
+        (418, {}, NOW + 3_600_000, 3600),
+        (429, {}, NOW + 3_600_000, 3600),
+        (403, {}, NOW + 3_600_000, 3600),
+        (418, {"retry-after": "7"}, NOW + 3_600_000, 3600),
+        (418, {"retry-after": "7200"}, NOW + 3_600_000, 7200),
+        (418, {}, NOW + 999 * 86_400_000, LONGEST_WAIT),
+        (418, {}, 9_999_999_999_999, LONGEST_WAIT),
+        (418, {}, 99_999_999_999_999_999_999, 60),
+        (418, {}, NOW - 1, 60),
+        (403, {}, "tomorrow", 0),
+        (200, {}, NOW + 3_600_000, 0),
+    ],
+)
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
+    name: str, status: int, headers: dict[str, str], until: object, seconds: float
+) -> None:
+    assert EXCHANGES[name].wait(Answer(status, headers, (BAN % until).encode()), NOW) == seconds
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
+from ssl import SSLContext
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
 from services.watchdog import watching
-from services.web import Front, Site, Stream, create_app, describe
+from services.web import Front, Site, Stream, certificates, create_app, describe
 from services.web.connections import connection_limit
 from services.web.health import Check
 from services.web.quota import PerClient
@@ -100,10 +101,12 @@ async def run(settings: Settings, process: Process) -> int:
         exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
     for name in process.services:
         part(name)  # which takes half a second, and is over before there is anything to wait for it
+    secured = _secured(settings) if "simulator" in process.services else {}
+    listeners = {**secured, listener: None}  # in this order: who finds the last one open finds all
     async with AsyncExitStack() as stack:
         deps = await connected(settings, market, exchanges, stack, owns="writer" in process.services)
         stack.enter_context(watching())
-        return await _served(deps, process, listener)
+        return await _served(deps, process, listeners)
 
 
 async def carried_out(settings: Settings, command: archive.Command) -> int:
@@ -128,18 +131,42 @@ def bind(settings: Settings) -> socket.socket:
 
     It does not listen yet: a replica that is not ready must refuse, so that nginx asks the other one at once.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    if settings.port is not None:
+        return _bound(settings.host, settings.port, "KURS_PORT")
+    try:
+        return _bound(settings.host, FIRST_PORT, "KURS_PORT")
+    except Misconfigured:
+        return _bound(settings.host, 0, "KURS_PORT")
+
+
+def _bound(host: str, port: int, setting: str) -> socket.socket:
+    """Take a port. Raises Misconfigured."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    ports = [FIRST_PORT, 0] if settings.port is None else [settings.port]
-    for port in ports:
-        try:
-            listener.bind((settings.host, port))
-        except OSError as error:
-            if port == ports[-1]:
-                raise Misconfigured(f"KURS_HOST, KURS_PORT: {settings.host}:{port}: {error.strerror}") from None
-        else:
-            break
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Misconfigured(f"KURS_HOST, {setting}: {host}:{port}: {error.strerror}") from None
     return listener
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _secured(settings: Settings) -> dict[socket.socket, SSLContext]:
+    """The port for clients that insist on TLS, if there is to be one. Raises Misconfigured."""
+    if settings.simulator_tls_port is None:
+        return {}
+    chain = settings.simulator_tls_cert
+    shown = chain or certificates.self_signed(settings.data_dir, certificates.own_hosts(settings.host))
+    context = certificates.server_context(shown, settings.simulator_tls_key)
+    listener = _bound(settings.host, settings.simulator_tls_port, "KURS_SIMULATOR_TLS_PORT")
+    host, port = listener.getsockname()[:2]
+    trusted = chain or settings.data_dir / certificates.PUBLIC
+    logger.info("the simulator by TLS on wss://%s:%d/simulator; clients trust %s", _in_url(host), port, trusted)
+    return {listener: context}
 
 
 async def _market(settings: Settings, process: Process) -> Market:
@@ -161,14 +188,15 @@ def _with_simulator(services: tuple[str, ...], settings: Settings, market: Marke
     return (*services, "simulator") if needed and "simulator" not in services else services
 
 
-async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
+async def _served(deps: Deps, process: Process, listeners: dict[socket.socket, SSLContext | None]) -> int:
     """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
     modules = [part(name) for name in process.services]
     roles = _roles(deps, modules)
     quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
     limit = connection_limit(deps.settings.websocket_max_connections)
-    server = Server(server_config(create_app(deps, _site(deps, modules, roles, quota)), limit))
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    app = create_app(deps, _site(deps, modules, roles, quota))
+    servers = {listener: Server(server_config(app, limit, tls)) for listener, tls in listeners.items()}
+    serving = [asyncio.create_task(each.serve(sockets=[listener]), name="server") for listener, each in servers.items()]
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
@@ -178,18 +206,20 @@ async def _served(deps: Deps, process: Process, listener: socket.socket) -> int:
     if quota:
         jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
     stop = asyncio.create_task(_signalled(), name="signal")
-    host, port = listener.getsockname()[:2]
-    logger.info("%s on http://%s:%d", " ".join(process.services), host, port)
+    host, port = next(reversed(listeners)).getsockname()[:2]
+    logger.info("%s on http://%s:%d", " ".join(process.services), _in_url(host), port)
     if "api" in process.services:
         logger.info(
-            "current rates: http://%s:%d/v1/courses, all that can be asked: http://%s:%d/docs", *(host, port) * 2
+            "current rates: http://%s:%d/v1/courses, all that can be asked: http://%s:%d/docs",
+            *(_in_url(host), port) * 2,
         )
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # rarely: what is long-lived is frozen, and a pause is a late answer
-    done, _ = await asyncio.wait([stop, serving, *jobs], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([stop, *serving, *jobs], return_when=asyncio.FIRST_COMPLETED)
     deps.hub.close()
-    server.should_exit = True
-    await asyncio.wait([serving])
+    for server in servers.values():
+        server.should_exit = True
+    await asyncio.wait(serving)
     for task in (stop, *jobs):
         task.cancel()
     await asyncio.gather(stop, *jobs, return_exceptions=True)

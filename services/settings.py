@@ -194,6 +194,16 @@ class Settings(BaseSettings):
         None, description="A file of real trades to replay instead of the random market"
     )
     simulator_speed: float = Field(1, ge=0.001, le=1_000_000, description="How fast the replay runs")
+    simulator_control: Literal["local", "all"] = Field(
+        "local", description="Who may start the simulator's faults and read its ledger: this machine, or all"
+    )
+    simulator_tls_port: int | None = Field(
+        None, ge=0, le=65535, description="A second port of the simulator's process, for clients that insist on TLS"
+    )
+    simulator_tls_cert: Path | None = Field(
+        None, description="The certificate to show there, in PEM; empty: one is made in KURS_DATA_DIR"
+    )
+    simulator_tls_key: Path | None = Field(None, description="Its key; empty: it is in the certificate's file")
 
     @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
@@ -300,6 +310,8 @@ class Settings(BaseSettings):
             raise ValueError("KURS_COINGECKO_PLAN needs KURS_COINGECKO_KEY")
         if self.coingecko_plan == "keyless" and self.coingecko_key.get_secret_value():
             raise ValueError("KURS_COINGECKO_KEY needs KURS_COINGECKO_PLAN (demo or pro): host and key must match")
+        if self.simulator_tls_key and not self.simulator_tls_cert:
+            raise ValueError("KURS_SIMULATOR_TLS_KEY needs KURS_SIMULATOR_TLS_CERT, the certificate that it belongs to")
         return self
 
     def database(self, market: Market) -> str:

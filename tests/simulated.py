@@ -40,9 +40,8 @@ class Hurried:
         await asyncio.sleep(seconds / self._speed)
 
 
-@asynccontextmanager
-async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> AsyncIterator[Market]:
-    """A market on a free port."""
+def played(start: int = MONDAY, speed: float = 1, **settings: Any) -> FastAPI:
+    """The simulator as an app."""
     app, clock = FastAPI(), Hurried(start, speed)
     app.state.deps = Deps(
         Settings(_env_file=None, **settings),
@@ -56,7 +55,13 @@ async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> A
     )
     for router in ROUTERS:
         app.include_router(router)
-    async with served(app) as address:
+    return app
+
+
+@asynccontextmanager
+async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> AsyncIterator[Market]:
+    """A market on a free port."""
+    async with served(played(start, speed, **settings)) as address:
         root = f"http://{address}/simulator"
         transport = httpx.AsyncHTTPTransport(retries=10)  # until it listens
         async with httpx.AsyncClient(base_url=root, timeout=20, transport=transport) as client:

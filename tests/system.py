@@ -28,7 +28,8 @@ QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what
 def kurs(folder: Path, *words: str, **env: str) -> Server:
     """One process of Kurs (`kurs collector binance`) on a free port, not started yet. It reads no .env."""
     port = int(env.get("KURS_PORT", free_port()))
-    url = f"http://{env.get('KURS_HOST', '127.0.0.1')}:{port}"
+    host = env.get("KURS_HOST", "127.0.0.1")
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     room = folder / "-".join(["kurs", *words, str(port)])
     room.mkdir()
     inherited = [name for name in os.environ if name.startswith("KURS_")]

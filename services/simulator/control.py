@@ -3,17 +3,38 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 
 from services.core.model import Instrument
+from services.settings import Settings
 from services.simulator.dialect import ENCODER
 from services.simulator.faults import KINDS, Fault
 from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, Listing
 from services.simulator.market.quotes import quote
 from services.simulator.service import Simulation, simulation
+from services.web.addresses import is_loopback
 
 LAST = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
-router = APIRouter(prefix="/simulator", tags=["simulator"])
+PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is another's: they close, but never open
+
+
+async def local(request: Request) -> None:
+    """Let in whoever is on this machine, and others where the operator opened it. Raises HTTPException."""
+    peer = request.client.host if request.client else "an unknown address"
+    settings: Settings = request.app.state.deps.settings
+    if settings.simulator_control == "all":
+        return
+    passed_on = any(name in request.headers for name in PASSED_ON)
+    if passed_on or not is_loopback(peer):
+        whose = f"comes through a proxy at {peer}" if passed_on else f"comes from {peer}"
+        raise HTTPException(
+            403,
+            f"the simulator's control is open to its own machine alone, and this request {whose}; "
+            "KURS_SIMULATOR_CONTROL=all opens it to whoever reaches this port",
+        )
+
+
+router = APIRouter(prefix="/simulator", tags=["simulator"], dependencies=[Depends(local)])
 
 INSTRUMENTS = {
     "binance": [str(listing.instrument) for listing in BINANCE.values()],

@@ -39,6 +39,12 @@ def customer(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether it is this machine's own."""
+    parsed = _parsed(address)
+    return parsed is not None and parsed.is_loopback
+
+
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An IPv4 address that is written as one of IPv6, as sockets for both do, is one of IPv4."""
     try:

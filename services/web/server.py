@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from ssl import SSLContext
 
 import uvicorn
 
@@ -15,7 +16,9 @@ KEEP_ALIVE_SECONDS = 65
 LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 
 
-def server_config(app: object, max_connections: int = PLAIN_CONNECTIONS) -> uvicorn.Config:
+def server_config(
+    app: object, max_connections: int = PLAIN_CONNECTIONS, tls: SSLContext | None = None
+) -> uvicorn.Config:
     """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
@@ -31,6 +34,7 @@ def server_config(app: object, max_connections: int = PLAIN_CONNECTIONS) -> uvic
         backlog=4096,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
     )
 
 

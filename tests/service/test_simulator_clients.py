@@ -1,20 +1,21 @@
 """Unchanged clients of other people, pointed at the simulator: they take it for the exchanges."""
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
 from tests.market import Market, gapless, until
+from tests.servers import free_port
 from tests.simulated import simulated
-from tests.tls import secured
+from tests.system import kurs
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -107,22 +108,27 @@ async def heard(feed: Any, enough: Callable[[], object]) -> None:
     await handler.stop_async(loop=asyncio.get_running_loop())
 
 
-Stream = tuple[str, dict[str, Any]]
+Stream = tuple[str, str, dict[str, Any]]
 
 
-@pytest_asyncio.fixture(scope="module")
-async def stream(market: Market, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stream]:
-    """The market's sockets by TLS, and what trusts them: cryptofeed talks to nothing less."""
-    address = urlsplit(market.root)
-    async with secured(address.port or 0, tmp_path_factory.mktemp("tls")) as (port, context):
-        yield f"wss://127.0.0.1:{port}{address.path}", {"ssl": context}
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    """A simulator that speaks TLS, and what trusts it: cryptofeed talks to nothing less."""
+    folder, port = tmp_path_factory.mktemp("tls"), free_port()
+    process = kurs(folder, "simulator", KURS_SIMULATOR_TLS_PORT=str(port), KURS_DATA_DIR=str(folder))
+    try:
+        process.start()
+        trust = ssl.create_default_context(cafile=folder / "simulator-cert.pem")
+        yield f"{process.url}/simulator", f"wss://127.0.0.1:{port}/simulator", {"ssl": trust}
+    finally:
+        process.stop()
 
 
-async def test_cryptofeed_takes_it_for_binance(market: Market, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_takes_it_for_binance(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
     routes = at.Routes("/api/v3/exchangeInfo", l2book="/api/v3/depth?symbol={}&limit={}")
-    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{market.root}/binance", routes=routes)])
-    endpoint = at.WebsocketEndpoint(f"{stream[0]}/binance", options=stream[1])
+    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/binance", routes=routes)])
+    endpoint = at.WebsocketEndpoint(f"{stream[1]}/binance", options=stream[2])
     monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
     trades: list[Any] = []
     quotes: list[Any] = []
@@ -136,11 +142,11 @@ async def test_cryptofeed_takes_it_for_binance(market: Market, stream: Stream, m
     assert all(quote.bid < quote.ask for quote in quotes)
 
 
-async def test_cryptofeed_takes_it_for_deribit(market: Market, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_takes_it_for_deribit(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     client, at = import_module("cryptofeed.exchanges").Deribit, import_module("cryptofeed.connection")
     routes = at.Routes([f"/api/v2/public/get_instruments?currency={currency}" for currency in ("BTC", "ETH", "USDC")])
-    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{market.root}/deribit", routes=routes)])
-    endpoint = at.WebsocketEndpoint(f"{stream[0]}/deribit/ws/api/v2", options=stream[1])
+    monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/deribit", routes=routes)])
+    endpoint = at.WebsocketEndpoint(f"{stream[1]}/deribit/ws/api/v2", options=stream[2])
     monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
     trades: list[Any] = []
     quotes: list[Any] = []

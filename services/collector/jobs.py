@@ -18,7 +18,7 @@ from services.collector.rest import Rest
 from services.collector.session import AGENT
 from services.collector.sockets import stay_connected
 from services.core.backoff import delays
-from services.outbound import http_client
+from services.outbound import http_client, proxy_for
 from services.ports import Deps
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ async def collect(deps: Deps) -> None:
         lines = [Line(exchange, deps) for exchange in deps.exchanges]
         group.create_task(show_progress(lines, deps.clock))
         for line in lines:
+            if proxy := proxy_for(deps.settings, line.exchange.rests[0]):
+                log.info("%s is reached through the proxy %s", line.exchange.name, proxy)
             rest = Rest(line, client)
             for work in (stay_connected, publish_ticks, repeat_quotes, publish_state):
                 group.create_task(_kept_up(line, partial(work, line)))

@@ -48,6 +48,7 @@ class Line:
         self.listed = asyncio.Event()  # it is known which instruments trade
         self.link, self.validator = Link(exchange, deps.clock), Validator(exchange.name, deps.clock)
         self.received: int | None = None
+        self.requests_wait, self.requests_wait_until = "", 0  # why none is made, and until when
         self.history: Progress | None = None
         self._garbage, self._complained = 0, -COMPLAINTS
         self._skewed = False  # whether a warning said that the exchange's clock is not ours
@@ -205,13 +206,14 @@ class Line:
     def state(self) -> State:
         """What is known now."""
         now, link, wall = self.clock.monotonic(), self.link, self.stamps.wall
+        waits = link.connected and now < self.requests_wait_until
         return State(
             exchange=self.exchange.name,
             time=wall(now),
             connected=link.connected,
             transport=link.transport,
             host=link.host,
-            reason=link.reason,
+            reason=clean(f"{link.reason}; requests wait: {self.requests_wait}") if waits else link.reason,
             since=wall(link.since),
             received=None if self.received is None else wall(self.received),
             reconnects=link.reconnects,

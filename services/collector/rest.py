@@ -31,7 +31,7 @@ class Rest:
         self._line, self._client = line, client
         self._turn = 0
         self._closed_until = 0.0  # by the loop's clock, which nobody turns; all its hosts count together
-        self._closed_by = self._again = ""  # why, and when it is asked again
+        self._again = ""  # when it is asked again
 
     @property
     def host(self) -> str:
@@ -52,7 +52,7 @@ class Rest:
         failure = NoAnswer("no host to ask")
         for _ in self._line.exchange.rests:
             if (wait := self._wait()) > 0:
-                raise NoAnswer(f"{self._closed_by}{self._again}", wait)
+                raise NoAnswer(self._line.requests_wait, wait)
             try:
                 answer = await self._fetch(ask)
             except httpx.HTTPError as error:
@@ -92,8 +92,10 @@ class Rest:
         if seconds and until > self._closed_until:
             self._closed_until = until
             why = "says that its limit is nearly reached" if answer.status == 200 else self._said(answer)
-            self._closed_by = f"{self.host} {why}"
-            self._again = f"; it is asked again at {times.written(self._line.stamp() + round(seconds * 1000))}"
+            ms = round(seconds * 1000)
+            self._again = f"; it is asked again at {times.written(self._line.stamp() + ms)}"
+            self._line.requests_wait = f"{self.host} {why}{self._again}"
+            self._line.requests_wait_until = self._line.clock.monotonic() + ms
 
     def _read(self, ask: Ask, answer: Answer) -> Sequence[Event]:
         try:

@@ -280,8 +280,8 @@ async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(mark
     async with answering(f'418 \n\n{{"code":-1003,"msg":"{text}"}}') as (host, asked):
         there = market.exchange("binance", rests=(f"http://{host}",) * 2, sockets=())
         async with collecting(there, market.exchange("coingecko", poll_seconds=0.5)) as heard:
-            told = f"answers 418 {text}; it is asked again at 20"
-            await until(lambda: told in getattr(heard.state("binance"), "reason", ""))
+            told = f"127.0.0.1 answers 418 {text}; it is asked again at 20"
+            await until(lambda: getattr(heard.state("binance"), "reason", "").startswith(told))
             await until(lambda: live(heard, "coingecko", "BTC-USD"))
             await until(lambda: len(asked) > 1)
     assert asked[1] >= end - 0.1
@@ -290,15 +290,20 @@ async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(mark
 async def test_one_who_is_told_to_wait_speaks_for_all_who_ask(market: Market) -> None:
     async with answering(TOO_OFTEN, PRICES) as (host, asked), httpx.AsyncClient() as client:
         there = market.exchange("binance", rests=(f"http://{host}", f"http://{host}"))
-        rest = Rest(Line(there, deps_for()), client)
+        line = Line(there, deps_for())
+        rest = Rest(line, client)
+        line.opened("a connection", "stream.test", line.clock.monotonic())
         ask = Ask("/api/v3/ping", lambda body, now: [])
         for _ in range(3):
             with pytest.raises(NoAnswer) as refused:
                 await rest.get(ask)
             assert 0 < refused.value.wait <= 2
+            assert refused.value.reason.startswith("127.0.0.1 answers 429; it is asked again at 20")
+            assert line.state().reason == f"connected; requests wait: {refused.value.reason}"
         assert len(asked) == 1
         await until(lambda: asyncio.get_running_loop().time() > asked[0] + 2.1)
         await rest.get(ask)
+        assert line.state().reason == "connected"
 
 
 async def test_a_host_in_trouble_does_not_speak_for_the_others(market: Market) -> None:

@@ -1,12 +1,14 @@
 """Which connections go through a proxy: the forms in which environments say it."""
 
+import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
-from services.outbound import proxy_for, tls_context, websocket_options
+from services.outbound import failure, proxy_for, tls_context, websocket_options
 from services.settings import load
 
 PROXY = "http://proxy.example:3128"
@@ -188,3 +190,30 @@ def test_certificates_that_cannot_be_read_are_refused(
     monkeypatch.setenv(name, path)
     with pytest.raises(Misconfigured, match=rf"SSL_CERT_(FILE|DIR): {path}.*{part}"):
         tls_context(load())
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "remedy"),
+    [
+        (19, "self-signed certificate in certificate chain", "SSL_CERT_FILE"),
+        (20, "unable to get local issuer certificate", "SSL_CERT_FILE"),
+        (10, "certificate has expired", "is this machine's clock right?"),
+        (62, "Hostname mismatch", "something else answers in its place"),
+    ],
+)
+def test_a_certificate_that_is_not_accepted_says_what_to_do(code: int, message: str, remedy: str) -> None:
+    refused = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:1006)")
+    refused.verify_code, refused.verify_message = code, message
+    error = httpx.ConnectError("a text that says little")
+    error.__cause__ = refused
+    assert failure(error, None) == failure(refused, None)
+    assert failure(error, None).startswith(f"its certificate cannot be verified: {message}: ")
+    assert remedy in failure(error, None)
+    assert failure(error, parse_proxy(PROXY)).endswith(f" (through the proxy {PROXY})")
+
+
+def test_proxies_stand_in_the_env_file_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"https_proxy=socks5h://kurs:{PASSWORD}@proxy.example\nNO_PROXY=.near.example\n")
+    settings = load()
+    assert str(proxy_for(settings, "https://exchange.example")) == "socks5h://proxy.example:1080"
+    assert proxy_for(settings, "https://a.near.example") is None

@@ -203,6 +203,7 @@ CONTROL = [
     ({"method": "SUBSCRIBE", "params": "btcusdt@trade", "id": 5}, 2),
     ({"method": "SUBSCRIBE", "params": ["btcusdt"], "id": 5}, 2),
     ({"method": "DANCE", "id": 5}, 2),
+    ({"method": "LIST_SUBSCRIPTIONS", "params": ["btcusdt@trade"], "id": 5}, 2),
     ({"id": 5}, 2),
 ]
 

@@ -150,14 +150,15 @@ async def test_cryptofeed_takes_it_for_deribit(stream: Stream, monkeypatch: pyte
     monkeypatch.setattr(client, "websocket_endpoints", [endpoint])
     trades: list[Any] = []
     quotes: list[Any] = []
+    books: list[Any] = []
     await asyncio.to_thread(client.symbol_mapping, refresh=True)
     feed = client(
         symbols=["BTC-USD-PERP"],
-        channels=["trades", "l1_book"],
-        callbacks={"trades": keep(trades), "l1_book": keep(quotes)},
+        channels=["trades", "l1_book", "l2_book"],
+        callbacks={"trades": keep(trades), "l1_book": keep(quotes), "l2_book": keep(books)},
         config={"deribit": {"key_id": "any", "key_secret": "any"}},
     )
-    await heard(feed, lambda: trades and quotes)
+    await heard(feed, lambda: trades and quotes and len(books) > 5)
     assert trades[0].symbol == quotes[0].symbol == "BTC-USD-PERP"
 
 

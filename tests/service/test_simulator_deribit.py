@@ -21,9 +21,17 @@ CHANNELS = [
     "deribit_price_index.btc_usd",
     "deribit_price_index.usdc_usdt",
     "chart.trades.BTC-PERPETUAL.1",
+    "book.BTC-PERPETUAL.100ms",
+    "book.BTC-PERPETUAL.none.10.100ms",
     "platform_state",
 ]
-UNKNOWN = ["deribit_price_index.usdt_usd", "quote.BTC-NEVER", "ticker.BTC-PERPETUAL.7ms", "nonsense"]
+UNKNOWN = [
+    "deribit_price_index.usdt_usd",
+    "quote.BTC-NEVER",
+    "ticker.BTC-PERPETUAL.7ms",
+    "book.BTC-NEVER.100ms",
+    "nonsense",
+]
 Told = tuple[Market, dict[str, list[Any]]]
 
 
@@ -116,6 +124,31 @@ async def test_the_present_comes_first_and_then_every_change(told: Told) -> None
     assert quotes == sorted(set(quotes))
 
 
+async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(told: Told) -> None:
+    _, frames = told
+    snapshot, *changes = frames["book.BTC-PERPETUAL.100ms"]
+    assert snapshot["type"] == "snapshot"
+    number, kept = snapshot["change_id"], dict[int, Any]()
+    sides: dict[str, dict[float, float]] = {"bids": {}, "asks": {}}
+    for change in (snapshot, *changes):
+        assert change.get("prev_change_id", number) == number
+        number = change["change_id"]
+        for name, levels in sides.items():
+            for action, price, amount in change[name]:
+                assert (price in levels) == (action != "new")
+                if action == "delete":
+                    del levels[price]
+                else:
+                    levels[price] = amount
+        kept[number] = {
+            name: sorted(map(list, levels.items()), reverse=name == "bids")[:10] for name, levels in sides.items()
+        }
+    whole = [frame for frame in frames["book.BTC-PERPETUAL.none.10.100ms"] if frame["change_id"] in kept]
+    assert len(whole) > 20
+    for frame in whole:
+        assert {name: frame[name] for name in sides} == kept[frame["change_id"]]
+
+
 async def test_frames_look_like_recorded_ones(told: Told) -> None:
     _, frames = told
     seen = set()
@@ -124,9 +157,9 @@ async def test_frames_look_like_recorded_ones(told: Told) -> None:
         if channel and channel.replace("eth_usd", "btc_usd") in frames:
             ours = frames[channel.replace("eth_usd", "btc_usd")]
             if ours and channel != "platform_state":
-                assert alike(ours[-1], frame["params"]["data"])
+                assert alike(ours[0 if channel.startswith("book") else -1], frame["params"]["data"])
                 seen.add(channel.partition(".")[0])
-    assert {"deribit_price_index", "ticker", "trades", "quote", "chart"} <= seen
+    assert {"deribit_price_index", "ticker", "trades", "quote", "chart", "book"} <= seen
 
 
 async def test_raw_needs_a_login_and_fails_the_whole_call(market: Market) -> None:
@@ -157,6 +190,13 @@ async def test_who_does_not_is_cut(hurried: Market) -> None:
         await call(client, "public/set_heartbeat", interval=10)
         await client.until(lambda frame: frame.get("params", {}).get("type") == "test_request")
         assert (await client.closing())[0] == 1000
+
+
+async def test_a_login_by_request_gives_a_token(market: Market) -> None:
+    asked = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "x"}
+    assert (await get(market, "public/auth", **asked))["token_type"] == "bearer"
+    refused = await market.client.get("/deribit/api/v2/public/auth", params=asked | {"grant_type": "password"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, 13004)
 
 
 async def test_too_many_calls_end_the_session(market: Market) -> None:

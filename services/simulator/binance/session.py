@@ -13,6 +13,7 @@ from services.simulator.market.listings import DAY
 
 STREAMS, MESSAGES = 1024, 5  # per connection; per second
 MICROSECONDS = ("E", "T", "t", "O", "C")
+VARIANTS = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
 BAD_ID = "Invalid request: request ID must be an unsigned integer"  # the words name less than what is taken
 TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # a UUID is one
 
@@ -88,10 +89,12 @@ class StreamSession:
                     self._streams.pop(stream.name, None)
                 return None
             case "LIST_SUBSCRIPTIONS":
+                if asked.get("params"):
+                    raise Wrong(2, "Invalid request: too many parameters")
                 return list(self._streams)
             case "GET_PROPERTY" | "SET_PROPERTY" as method:
                 return self._property(method, asked.get("params"))
-        raise Wrong(2, f"Invalid request: unknown variant `{asked['method']}`")
+        raise Wrong(2, f"Invalid request: unknown variant `{asked['method']}`, expected one of {VARIANTS}")
 
     def _subscribe(self, streams: list[Stream]) -> None:
         wanted = self._streams | {stream.name: stream for stream in streams}

@@ -117,7 +117,7 @@ def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, un
 def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
     """The levels that changed in each stretch of time that ended."""
     listing = tape.listing
-    for at in range(since // every * every + every, until + 1, every):
+    for at in order_book.ends(tape, since, until, every):
         if change := order_book.update(tape, at - every, at):
             body = {"e": "depthUpdate", "E": at, "s": listing.symbol, "U": change.first, "u": change.last}
             body |= {"b": levels(listing, change.bids), "a": levels(listing, change.asks)}
@@ -126,9 +126,8 @@ def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
 
 def _partial_depth(limit: int, every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
     """The best levels at the end of each stretch of time in which some changed."""
-    for at in range(since // every * every + every, until + 1, every):
-        book = order_book.order_book(tape, at)
-        if book and book.top.time > at - every:
+    for at in order_book.ends(tape, since, until, every):
+        if book := order_book.order_book(tape, at):
             yield Frame(book_levels(book, limit), tape.listing.instrument, "depth", str(book.top.time))
 
 

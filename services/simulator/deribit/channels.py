@@ -1,5 +1,6 @@
 """Deribit's channels: which notifications each gives between two moments."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from services.core.model import Instrument
 from services.simulator.deribit import payloads
 from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
 from services.simulator.line import Frame
+from services.simulator.market import order_book
 from services.simulator.market.bars import Bars
 from services.simulator.market.candles import LENGTHS, candles, opening
 from services.simulator.market.listings import DERIBIT, INDICES, MINUTE, SECOND, Listing
@@ -19,6 +21,7 @@ SLOW_MS = {"raw": 1, "100ms": 100, "agg2": 1000}
 RESOLUTIONS = {"1": "1m", "3": "3m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "120": "2h", "360": "6h"}
 RESOLUTIONS |= {"720": "12h", "1D": "1d"}
 LENGTH = {name: LENGTHS[interval] for name, interval in RESOLUTIONS.items()} | {"10": 10 * MINUTE, "180": 180 * MINUTE}
+TOP = re.compile(r"([^.]+)\.none\.(1|10|20)")  # levels are told as they are, not in groups
 SILENT = ("platform_state", "announcements", "instrument")
 
 Source = Callable[["Channel", Market, int, int], Iterable[Frame]]
@@ -33,6 +36,7 @@ class Channel(NamedTuple):
     every: int = 1  # ms: changes of so long a time come together; of charts: the bars' length
     state: Source | None = None  # what is pushed at once; None: nothing
     raw: bool = False  # only for who has logged in
+    depth: int = 0  # levels on a side, of books that are told whole each time
 
     @property
     def topic(self) -> str:
@@ -49,14 +53,26 @@ def parse(name: str) -> Channel | None:
             return Channel(name, _index, state=_index_now)
         case "quote" if rest in DERIBIT:
             return Channel(name, _quotes, (DERIBIT[rest],), state=_quote_now)
-        case "ticker" if topic in DERIBIT and interval in SLOW_MS:
-            every, raw = SLOW_MS[interval], interval == "raw"
-            return Channel(name, _tickers, (DERIBIT[topic],), every, _ticker_now, raw)
-        case "trades" if interval in SLOW_MS and (listings := _traded(topic)):
-            return Channel(name, _trades, listings, SLOW_MS[interval], raw=interval == "raw")
+        case "ticker" | "book" | "trades" if interval in SLOW_MS:
+            return _timed(name, kind, topic, interval)
         case "chart" if (symbol := topic.removeprefix("trades.")) in DERIBIT and interval in LENGTH:
             return Channel(name, _bars, (DERIBIT[symbol],), LENGTH[interval])
     return Channel(name, lambda *_: ()) if kind in SILENT else None
+
+
+def _timed(name: str, kind: str, topic: str, interval: str) -> Channel | None:
+    """A channel whose changes of each `interval` come together."""
+    symbol, depth = topic, 0
+    if kind == "book" and (found := TOP.fullmatch(topic)):
+        symbol, depth = found[1], int(found[2])
+    listings = _traded(topic) if kind == "trades" else (DERIBIT[symbol],) if symbol in DERIBIT else ()
+    source, state = {
+        "ticker": (_tickers, _ticker_now),
+        "book": (_top, _top_now) if depth else (_book, _book_now),
+        "trades": (_trades, None),
+    }[kind]
+    channel = Channel(name, source, listings, SLOW_MS[interval], state, interval == "raw", depth)
+    return channel if listings else None
 
 
 def _traded(topic: str) -> tuple[Listing, ...]:
@@ -114,6 +130,39 @@ def _ticker_now(channel: Channel, market: Market, since: int, at: int) -> Iterat
         body = payloads.ticker(market, tape, standing, at)
         note = ("quote", str(at), f"{body['best_bid_price']}/{body['best_ask_price']}")
         yield _frame(channel, body, listing.instrument, note)
+
+
+def _book(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+    """What changed in each stretch of time that ended."""
+    tape = market.tape(channel.listings[0])
+    for at in order_book.ends(tape, since, until, channel.every):
+        change, before = (
+            order_book.update(tape, at - channel.every, at),
+            order_book.order_book(tape, at - channel.every),
+        )
+        if change and before:
+            yield _book_frame(channel, payloads.book_change(before, change, at))
+
+
+def _book_now(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+    """All of it as it stood when the last stretch ended: the next change follows on that."""
+    at = until // channel.every * channel.every
+    if book := order_book.order_book(market.tape(channel.listings[0]), at):
+        yield _book_frame(channel, payloads.book_snapshot(book, at))
+
+
+def _top(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+    for at in order_book.ends(market.tape(channel.listings[0]), since, until, channel.every):
+        yield from _top_now(channel, market, since, at)
+
+
+def _top_now(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+    if book := order_book.order_book(market.tape(channel.listings[0]), until):
+        yield _book_frame(channel, payloads.top_levels(book, channel.depth, until))
+
+
+def _book_frame(channel: Channel, body: dict[str, Any]) -> Frame:
+    return _frame(channel, body, channel.listings[0].instrument, ("depth", str(body["change_id"]), ""))
 
 
 def _trades(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:

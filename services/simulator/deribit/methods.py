@@ -1,7 +1,6 @@
 """Deribit's methods that need no connection: a table from name to function of the parameters."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from services.core.model import Instrument
@@ -10,12 +9,13 @@ from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
 from services.simulator.deribit.parameters import Parameters, Refused, flag, invalid, number, seen, text
 from services.simulator.dialect import About
 from services.simulator.market.listings import INDICES
-from services.simulator.market.order_book import Level, OrderBook
+from services.simulator.market.order_book import OrderBook
 from services.simulator.market.quotes import Quote, quote
 from services.simulator.market.tape import Tape
 from services.simulator.service import Simulation
 
 VERSION = {"version": "1.2.26"}
+LOGIN_SECONDS = 31_536_000
 DEEPEST = 10_000  # levels on a side
 COINS = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
@@ -32,6 +32,15 @@ def hello(sim: Simulation, given: Parameters) -> Any:
     text(given, "client_name")
     text(given, "client_version")
     return VERSION
+
+
+def auth(sim: Simulation, given: Parameters) -> Any:
+    """Anyone may log in: the simulator has no accounts, only what a login opens."""
+    if text(given, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
+        raise Refused(13004, "invalid_credentials")
+    token = f"{sim.now() + LOGIN_SECONDS * 1000}.simulated"
+    login = {"token_type": "bearer", "expires_in": LOGIN_SECONDS, "scope": "connection mainaccount"}
+    return {"access_token": token, "refresh_token": token, **login, "enabled_features": []}
 
 
 def get_time(sim: Simulation, given: Parameters) -> Any:
@@ -88,14 +97,9 @@ def ticker(sim: Simulation, given: Parameters) -> Any:
 def get_order_book(sim: Simulation, given: Parameters) -> Any:
     """The same with a book about the quote."""
     tape, now = seen(sim, given)
-    listing, top, depth = tape.listing, _quote(tape, now), min(max(number(given, "depth", 5), 1), DEEPEST)
-    book = OrderBook(tape, top)
-
-    def side(levels: list[Level]) -> list[list[Decimal]]:
-        return [[listing.price(level.price), listing.amount(level.size)] for level in levels]
-
-    sides = {"bids": side(book.bids(depth)), "asks": side(book.asks(depth)), "change_id": top.time}
-    return About(listing.instrument, payloads.ticker(sim.market, tape, top, now) | sides)
+    top, depth = _quote(tape, now), min(max(number(given, "depth", 5), 1), DEEPEST)
+    book = payloads.top_levels(OrderBook(tape, top), depth, now)
+    return About(tape.listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
 
 
 def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
@@ -118,6 +122,7 @@ def get_book_summary_by_instrument(sim: Simulation, given: Parameters) -> Any:
 METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/test": test,
     "public/hello": hello,
+    "public/auth": auth,
     "public/get_time": get_time,
     "public/status": lambda sim, given: {"locked": "false"},  # a word, beside "true" and "partial"
     "public/get_index_price": get_index_price,

@@ -1,6 +1,6 @@
 """Deribit's payloads: decimals as JSON numbers, times in ms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,7 @@ from services.simulator.market.bars import Bars, Trade
 from services.simulator.market.candles import summary
 from services.simulator.market.listings import DAY, INDICES, Listing
 from services.simulator.market.market import Market
+from services.simulator.market.order_book import Level, OrderBook, Update
 from services.simulator.market.quotes import Quote
 from services.simulator.market.tape import Tape
 
@@ -24,6 +25,7 @@ DIALECT = Dialect(
     prices=frozenset(PRICES.split()),
     states=frozenset({"state", "direction", "type", "kind"}),
 )
+WHOLE = 1000  # levels on a side of a snapshot
 STATS_MS = 10_000  # how long a day's statistics are kept
 
 
@@ -96,6 +98,47 @@ def book_summary(market: Market, tape: Tape, standing: Quote, at: int) -> dict[s
         "quote_currency": listing.instrument.quote,
         "creation_timestamp": at,
     }
+
+
+def levels(listing: Listing, side: Iterable[Level]) -> list[list[Decimal]]:
+    """Price and size of each."""
+    return [[listing.price(level.price), listing.amount(level.size)] for level in side]
+
+
+def top_levels(book: OrderBook, depth: int, at: int) -> dict[str, Any]:
+    """The best levels of a book."""
+    listing = book.tape.listing
+    sides = {"bids": levels(listing, book.bids(depth)), "asks": levels(listing, book.asks(depth))}
+    return {"timestamp": at, "instrument_name": listing.symbol, "change_id": book.top.time, **sides}
+
+
+def book_snapshot(book: OrderBook, at: int) -> dict[str, Any]:
+    """A whole book, for changes to follow."""
+    body = top_levels(book, WHOLE, at)
+    return {"type": "snapshot"} | body | {name: [["new", *level] for level in body[name]] for name in ("bids", "asks")}
+
+
+def book_change(before: OrderBook, change: Update, at: int) -> dict[str, Any]:
+    """What became of levels since `before`."""
+    listing = before.tape.listing
+    bids = [(before.bid(level.price), level) for level in change.bids]
+    asks = [(before.ask(level.price), level) for level in change.asks]
+    return {
+        "type": "change",
+        "timestamp": at,
+        "instrument_name": listing.symbol,
+        "change_id": change.last,
+        "prev_change_id": before.top.time,
+        "bids": _actions(listing, bids),
+        "asks": _actions(listing, asks),
+    }
+
+
+def _actions(listing: Listing, side: Iterable[tuple[Level, Level]]) -> list[list[Any]]:
+    """What was done to each level, and what it is now. One that neither was there nor is, is left out."""
+    moved = [(old, new) for old, new in side if old.size or new.size]
+    words = ["delete" if not new.size else "change" if old.size else "new" for old, new in moved]
+    return [[word, *level] for word, level in zip(words, levels(listing, [new for _, new in moved]), strict=True)]
 
 
 def volume_and_cost(listing: Listing, bars: Bars, row: int) -> tuple[Decimal, Decimal]:

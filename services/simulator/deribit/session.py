@@ -7,8 +7,8 @@ import msgspec
 
 from services.simulator.deribit import rpc
 from services.simulator.deribit.channels import Channel, parse
-from services.simulator.deribit.methods import test
-from services.simulator.deribit.parameters import Parameters, Refused, invalid, number, text
+from services.simulator.deribit.methods import auth, test
+from services.simulator.deribit.parameters import Parameters, Refused, invalid, number
 from services.simulator.deribit.payloads import DIALECT
 from services.simulator.limits import Credits
 from services.simulator.line import Frame, Line
@@ -17,7 +17,6 @@ LONGEST_CALL = 32 * 1024
 MOST_CHANNELS = 500
 SHORTEST_HEARTBEAT = 10  # seconds
 EXHAUSTED: dict[str, Any] = {"code": 10028, "message": "too_many_requests"}
-LOGIN = {"token_type": "bearer", "expires_in": 31_536_000, "scope": "connection mainaccount", "enabled_features": []}
 
 
 class RpcSession:
@@ -128,12 +127,9 @@ class RpcSession:
         return test(self._line.simulation, given)
 
     def _auth(self, given: Parameters) -> Any:
-        """Anyone may log in: the simulator has no accounts, only what a login opens."""
-        if text(given, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
-            raise Refused(13004, "invalid_credentials")
+        answer = auth(self._line.simulation, given)
         self._logged_in = True
-        token = f"{self._line.simulation.now() + 31_536_000_000}.simulated"
-        return {"access_token": token, "refresh_token": token, **LOGIN}
+        return answer
 
 
 def _names(given: Parameters) -> list[str]:

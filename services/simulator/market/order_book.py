@@ -86,6 +86,12 @@ def update(tape: Tape, since: int, until: int) -> Update | None:
     return Update(first, changes[-1].time, *levels)
 
 
+def ends(tape: Tape, since: int, until: int, every: int) -> list[int]:
+    """When those stretches of `every` ms ended within (since, until] in which the book changed."""
+    start, end = since // every * every, until // every * every
+    return sorted({-(-change.time // every) * every for change in quotes(tape, start, end)})
+
+
 def grid(listing: Listing) -> int:
     """Ticks between two levels: a book of a few thousand levels reaches a few percent, as real ones do."""
     base, counter = (ASSETS[asset].last or ASSETS[asset].first for asset in listing.instrument[:2])

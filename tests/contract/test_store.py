@@ -1,6 +1,7 @@
 """What the store promises, on either database, and how its tables come to be."""
 
 import asyncio
+import itertools
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -18,8 +19,10 @@ from services.core.dead_letters import KEPT, Cause, DeadLetter
 from services.core.errors import Unavailable
 from services.core.minutes import Cursor
 from services.core.model import Bar, Candle, Gap, Hole, Instrument, Leg, Offer, Origin, Rate, Series
+from services.core.timeframes import MINUTE
 from services.ports import Store
 from tests import servers
+from tests.replicas import candle
 
 BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB")
 
@@ -268,3 +271,27 @@ async def test_dead_letters_are_listed_replaced_marked_and_dropped_and_the_oldes
     await store.save(letter(9_999))
     ids = [each.id for each in await store.dead_letters()]
     assert (len(ids), ids[0], ids[-1]) == (KEPT, "0021", "9999")
+
+
+async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
+    """Two that wait for each other's transactions and are cancelled together end at once, not after a timeout."""
+    series = candle(0).series
+
+    async def save() -> None:
+        while True:
+            first = next(minutes)
+            await store.save(*(candle((first + number) * MINUTE) for number in range(50)))
+
+    async def forget() -> None:
+        while True:
+            await store.forget(series, 0, 10)
+
+    minutes = itertools.count(28_000_000, 50)
+    for wait in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3):
+        tasks = [asyncio.create_task(save()), asyncio.create_task(forget())]
+        await asyncio.sleep(wait)
+        for task in tasks:
+            task.cancel()
+        async with asyncio.timeout(5):
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended

@@ -85,6 +85,7 @@ def _sqlite(url: URL, seconds: float) -> AsyncEngine:
         make_folder(Path(url.database).parent)
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": seconds})
     event.listen(engine.sync_engine, "connect", _tune)
+    event.listen(engine.sync_engine, "invalidate", _roll_back)
     return engine
 
 
@@ -102,6 +103,15 @@ def _tune(connection: DBAPIConnection, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a power cut may take the last commits, never the file
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _roll_back(connection: DBAPIConnection, _record: object, _error: object) -> None:
+    """Roll back before a connection is closed because its task was cancelled.
+
+    SQLite releases the locks of a closed connection only with its last statement, and the traceback of the cancelled
+    task holds one. Other writers would wait for the lock until their timeout.
+    """
+    connection.rollback()
 
 
 @asynccontextmanager

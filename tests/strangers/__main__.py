@@ -5,10 +5,10 @@ Exits with 1 when a client does not work, and says of each that could not be run
 
 import argparse
 import asyncio
+import hashlib
+import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +21,6 @@ from tests.strangers.page import Outcome, page, row
 from tests.strangers.place import Place
 from tests.strangers.running import printed
 from tests.system import QUICK, System, whole
-from tests.tls import secured
 
 READY_SECONDS = 300  # until all history that the clients ask for is there
 WANTED = (
@@ -48,26 +47,27 @@ def main() -> int:
 
 async def run(clients: list[Client], folder: Path, udf: Path | None) -> list[Outcome]:
     """How each of them does, one after the other."""
-    with whole(folder, QUICK) as system:
-        async with placed(system, folder) as place:
-            outcomes = []
-            for client in clients:
-                outcomes.append(await tried(client, place, udf))
-                print(row(outcomes[-1]), flush=True)
+    outcomes = []
+    with whole(folder, {**QUICK, "KURS_SIMULATOR_TLS_PORT": str(tls := servers.free_port())}) as system:
+        place = Place(
+            system.url,
+            system.simulator,
+            f"wss://127.0.0.1:{tls}{urlsplit(system.simulator).path}",
+            folder / "data/simulator-cert.pem",
+        )
+        await history(system)
+        for client in clients:
+            outcomes.append(await tried(client, place, udf))
+            print(row(outcomes[-1]), flush=True)
     return outcomes
 
 
-@asynccontextmanager
-async def placed(system: System, folder: Path) -> AsyncIterator[Place]:
-    """Where that Kurs and its simulator are, once there is history."""
-    port = int(system.url.rpartition(":")[2])
-    async with secured(port, folder) as (tls, _):
-        secure = f"wss://127.0.0.1:{tls}{urlsplit(system.simulator).path}"
-        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(base_url=system.url, timeout=30) as http:
-            for path in WANTED:
-                while not _whole(await http.get(path)):
-                    await asyncio.sleep(0.5)
-        yield Place(system.url, system.simulator, secure, folder / "tls.pem")
+async def history(system: System) -> None:
+    """Wait for all that the clients ask for. Raises TimeoutError."""
+    async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(base_url=system.url, timeout=30) as http:
+        for path in WANTED:
+            while not _whole(await http.get(path)):
+                await asyncio.sleep(0.5)
 
 
 def _whole(answer: httpx.Response) -> bool:
@@ -83,7 +83,8 @@ async def tried(client: Client, place: Place, udf: Path | None) -> Outcome:
     except (packages.Failed, servers.Missing) as error:
         return Outcome(client, None, _last(error))
     try:
-        return Outcome(client, True, await client.judge(place, await printed(client, folder, place, udf)))
+        words = await client.judge(place, await printed(client, folder, place, udf))
+        return Outcome(client, True, f"{words}; {_bundle(udf)}" if udf and client.program == "udf.mjs" else words)
     except servers.Missing as error:
         return Outcome(client, None, _last(error))
     except Exception as error:  # noqa: BLE001  whatever a stranger does is an outcome
@@ -91,8 +92,17 @@ async def tried(client: Client, place: Place, udf: Path | None) -> Outcome:
         return Outcome(client, False, f"{type(error).__name__}: {_last(error)}")
 
 
+def _bundle(udf: Path) -> str:
+    """Which adapter it was: it names no version."""
+    return f"`bundle.js` with SHA-256 {hashlib.sha256((udf / 'dist/bundle.js').read_bytes()).hexdigest()[:12]}…"
+
+
 def _last(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[-1][:300]
+    """The line that says most: the last one that names an error."""
+    lines = str(error).strip().splitlines() or [""]
+    return next((line for line in reversed(lines) if re.match(r"\S*(Error|Exception)\b|\S*: error", line)), lines[-1])[
+        :300
+    ]
 
 
 if __name__ == "__main__":

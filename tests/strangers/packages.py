@@ -1,8 +1,11 @@
 """The clients' packages, each client's in a folder of its own: what one wants of a dependency, another does not."""
 
 import asyncio
+import os
 import shutil
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.servers import program
@@ -43,7 +46,12 @@ def _command(language: Language, folder: Path) -> list[str]:
 async def run(folder: Path, seconds: float, *command: str, env: dict[str, str] | None = None) -> str:
     """What a program prints. Raises Failed."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        cwd=folder,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(seconds):
@@ -51,9 +59,9 @@ async def run(folder: Path, seconds: float, *command: str, env: dict[str, str] |
     except TimeoutError:
         raise Failed(f"not done within {seconds:.0f} s") from None
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+        await process.wait()
     if process.returncode:
         written = (complaint or output).decode(errors="replace").strip()
         raise Failed(written)

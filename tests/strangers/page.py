@@ -20,8 +20,11 @@ compares what they give with what Kurs or the simulator answers itself. It write
 - {moment} UTC, {machine}
 - {passed} of {all} pass{rest}
 
-In the snippets `KURS` is `http://localhost:8000`, or `http://localhost:8080` with containers, and `SIMULATOR` is
-`http://localhost:8000/simulator`.
+The snippets are parts of the programs that were run (`tests/strangers/programs/`). In them `KURS` is
+`http://localhost:8000`, with containers `http://localhost:8080`, and `SIMULATOR` is `http://localhost:8000/simulator`.
+`SECURE` is `wss://localhost:8443/simulator` where `KURS_SIMULATOR_TLS_PORT=8443` is set, and `CERTIFICATE` then is the
+file `data/simulator-cert.pem`. [simulator.md](simulator.md) has the simulator's other addresses. `UDF` is the folder
+`datafeeds/udf` of TradingView's library, which has to be had from TradingView.
 
 {sections}
 """

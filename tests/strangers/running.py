@@ -55,8 +55,9 @@ async def _printed(client: Client, folder: Path, place: Place, kurs: str, udf: P
     env["PATH"] = os.pathsep.join([str(folder / "bin"), str(folder / "node_modules/.bin"), os.environ["PATH"]])
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
     with tempfile.TemporaryDirectory(dir=folder) as room:  # Node looks for packages above its program
-        copied = shutil.copy(PROGRAMS / client.program, room)
-        return await run(Path(room), PATIENCE_SECONDS, *command, copied, env={**known, **env})
+        # under a name that hides no package from what the program starts
+        copied = shutil.copy(PROGRAMS / client.program, Path(room, "program").with_suffix(Path(client.program).suffix))
+        return await run(Path(room), PATIENCE_SECONDS, *command, str(copied), env={**known, **env})
 
 
 async def _shown(client: Client, folder: Path, env: dict[str, str]) -> str:

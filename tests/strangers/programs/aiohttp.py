@@ -1,13 +1,15 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
-from typing import Any
+from contextlib import aclosing
 
 KURS = os.environ["KURS"]
 
 # page
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
 import aiohttp
 
 CHANNELS = ("btc_usd", "candles:BTCUSDT:1m")
@@ -20,16 +22,14 @@ async def messages(url: str) -> AsyncIterator[dict[str, Any]]:
             with suppress(aiohttp.ClientError):
                 async with session.ws_connect(url, heartbeat=20) as socket:
                     for channel in CHANNELS:
-                        place = (
-                            {"action": "resume", "after": last[channel]} if channel in last else {"action": "subscribe"}
-                        )
-                        await socket.send_json({**place, "channels": [channel]})
+                        known = channel in last
+                        how = {"action": "resume", "after": last[channel]} if known else {"action": "subscribe"}
+                        await socket.send_json({**how, "channels": [channel]})
                     async for frame in socket:
                         message = frame.json()
                         if "seq" in message:
-                            last[message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"] = (
-                                message["seq"]
-                            )
+                            channel = message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"
+                            last[channel] = message["seq"]
                             yield message
 
 

@@ -1,12 +1,14 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 KURS = os.environ["KURS"]
 
 # page
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
 import aiohttp
 from aiosseclient import Event, aiosseclient
 

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import os
-import ssl
 from itertools import islice
 
 SIMULATOR, SECURE, CERTIFICATE = os.environ["SIMULATOR"], os.environ["SECURE"], os.environ["CERTIFICATE"]
@@ -14,10 +13,12 @@ async def seen_trade(trade: object, _received: float) -> None:
 
 
 async def seen_book(book: object, _received: float) -> None:
-    quotes.append([float(book.book.bids.index(0)[0]), float(book.book.asks.index(0)[0])])  # type: ignore[attr-defined]
+    quotes.append([float(book.bid_price), float(book.ask_price)])  # type: ignore[attr-defined]
 
 
 # page
+import ssl
+
 from cryptofeed import FeedHandler
 from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint
 from cryptofeed.exchanges import Deribit

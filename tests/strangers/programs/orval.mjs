@@ -26,6 +26,6 @@ console.log(JSON.stringify({ courses: courses.data, chart_data: candles.data, in
 `);
 const options = { stdio: ["ignore", process.stderr, "inherit"] };
 execFileSync("orval", ["--config", "orval.config.mjs"], options);
-execFileSync("tsc", ["--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom",
+execFileSync("tsc", ["--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom,dom.iterable",
   "--rewriteRelativeImportExtensions", "--outDir", "built", "call.mts"], options);
 console.log(execFileSync(process.execPath, ["built/call.mjs"], { encoding: "utf8" }));

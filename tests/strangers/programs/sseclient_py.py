@@ -1,12 +1,13 @@
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 
 KURS = os.environ["KURS"]
 
 # page
+from collections.abc import Iterator
+from contextlib import suppress
+
 import requests
 import sseclient
 

@@ -1,4 +1,3 @@
-import json
 import os
 import sys
 
@@ -16,6 +15,8 @@ def seen(message: dict[str, object]) -> None:
 
 
 # page
+import json
+
 import websocket
 
 CHANNELS = ("btc_usd", "candles:BTCUSDT:1m")
@@ -31,13 +32,13 @@ def on_open(app: websocket.WebSocketApp) -> None:
 def on_message(app: websocket.WebSocketApp, text: str) -> None:
     message = json.loads(text)
     if "seq" in message:
-        last[message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"] = message["seq"]
+        channel = message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"
+        last[channel] = message["seq"]
         seen(message)
 
 
 app = websocket.WebSocketApp(f"{KURS.replace('http', 'ws', 1)}/ws/chart-data", on_open=on_open, on_message=on_message)
-while left:  # `run_forever(reconnect=…)` wants a dispatcher
-    app.run_forever(ping_interval=20)
+app.run_forever(ping_interval=20, reconnect=1)
 # end
 
 sys.stdout.flush()

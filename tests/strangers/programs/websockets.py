@@ -1,13 +1,14 @@
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 KURS = os.environ["KURS"]
 
 # page
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
 import websockets
 
 CHANNELS = ("btc_usd", "candles:BTCUSDT:1m")
@@ -23,9 +24,8 @@ async def messages(url: str) -> AsyncIterator[dict[str, Any]]:
             async for text in socket:
                 message = json.loads(text)
                 if "seq" in message:
-                    last[message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"] = message[
-                        "seq"
-                    ]
+                    channel = message.get("channel") or f"candles:{message['symbol']}:{message['timeframe']}"
+                    last[channel] = message["seq"]
                     yield message
         except websockets.ConnectionClosed:
             pass

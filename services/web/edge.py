@@ -172,10 +172,10 @@ class Edge:
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
         """The app's answer, with our headers added; answers the status. To HEAD it is that to GET, without its body."""
-        status, head, ended = 500, scope["method"] == "HEAD", False
+        status, head, ended, answered = 500, scope["method"] == "HEAD", False, False
 
         async def add(message: Message) -> None:
-            nonlocal status, ended
+            nonlocal status, ended, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*_varying(message.get("headers", ())), *ours]
@@ -184,10 +184,14 @@ class Edge:
             elif head:
                 message, ended = {"type": "http.response.body"}, True
             await send(message)
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         token, asked = request_id.set(_identifier(ours)), {**scope, "method": "GET"} if head else scope
         try:
             await self._app(asked, receive, add)
+        except Exception:
+            if not answered or status != HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # else the framework has answered and logged it, and raises it all the same
         finally:
             request_id.reset(token)
             scope["route"] = asked.get("route")

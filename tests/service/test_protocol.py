@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from starlette.types import Receive, Scope, Send
 
 from services import api
-from services.web import Site
+from services.web import Site, create_app
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.metrics import Requests
@@ -117,6 +118,23 @@ async def test_uvicorn_still_asks_us_first(world: World) -> None:
     edge = Deaf(world.app, site, world.deps.hub, Pages(()), Requests())
     async with served(edge, server_config) as address, httpx.AsyncClient() as client:
         assert (await client.get(f"http://{address}/v1/courses")).status_code == 200
+
+
+async def test_a_fault_of_ours_in_a_route_is_logged_once_and_counted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = APIRouter()
+
+    @routes.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    app = create_app(world.deps, Site([routes], {}, {}, frozenset()))
+    async with served(app, server_config) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+        answer = await client.get("/broken", headers={"X-Request-ID": "broken-1"})
+        assert (answer.status_code, answer.json()["request_id"]) == (500, "broken-1")
+        assert 'route="/broken",status="500"} 1.0' in (await client.get("/metrics")).text
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
 async def test_a_fault_of_ours_is_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:

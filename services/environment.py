@@ -25,6 +25,16 @@ def environment_name(field: str, settings: type[BaseSettings]) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"KURS_{field.upper()}"
 
 
+def given_name(name: str, settings: type[BaseSettings]) -> str:
+    """How the environment names what pydantic calls by its field or first alias: PORT where KURS_PORT is not set."""
+    for field, info in settings.model_fields.items():
+        first, alias = environment_name(field, settings), info.validation_alias
+        if name in (field, first):
+            names = map(str, alias.choices if isinstance(alias, AliasChoices) else ())
+            return next(filter(os.environ.get, names), first)
+    return name
+
+
 class SecretFiles(PydanticBaseSettingsSource):
     """`NAME_FILE=/path` gives NAME its value."""
 

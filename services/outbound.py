@@ -12,6 +12,7 @@ from websockets.exceptions import ProxyError
 
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, Proxy
+from services.environment import given_name
 from services.settings import Settings
 
 # What OpenSSL says of a certificate that no CA in the world would change.
@@ -68,20 +69,19 @@ def _context(file: str, folders: str) -> ssl.SSLContext:
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if file:
-            _load(context, "SSL_CERT_FILE", file)
+            _load(context, "ssl_cert_file", file)
         for folder in filter(None, folders.split(os.pathsep)):
-            _load(context, "SSL_CERT_DIR", folder)
+            _load(context, "ssl_cert_dir", folder)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which CAs of TLS inspection fail, and only Python asks for
     return context
 
 
-def _load(context: ssl.SSLContext, name: str, path: str) -> None:
+def _load(context: ssl.SSLContext, setting: str, path: str) -> None:
     try:
         context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
-    except ssl.SSLError:
-        raise Misconfigured(f"{name}: {path} holds no certificates: it needs to be a PEM file") from None
     except OSError as error:
-        raise Misconfigured(f"{name}: {path}: {error.strerror}") from None
+        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise Misconfigured(f"{given_name(setting, Settings)}: {path}: {why}") from None
 
 
 class ProxyingTransport(httpx.AsyncBaseTransport):

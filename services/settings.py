@@ -17,7 +17,7 @@ from services.core.journal import JOURNAL_BYTES
 from services.core.markets import LIVE, Market
 from services.core.model import Instrument
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
-from services.environment import LowerCaseProxies, SecretFiles, environment_name, refuse_misspelt, told
+from services.environment import LowerCaseProxies, SecretFiles, given_name, refuse_misspelt, told
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -381,8 +381,8 @@ def load(**changes: Any) -> Settings:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
             field = str(problem["loc"][0]) if problem["loc"] else ""
-            known = environment_name(field, Settings) if field in Settings.model_fields else field
-            lines.append(": ".join(filter(None, [known, problem["msg"].removeprefix("Value error, ")])))
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(": ".join(filter(None, [given_name(field, Settings), text])))
         raise Misconfigured("\n".join(lines)) from None
 
 

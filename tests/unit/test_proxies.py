@@ -182,13 +182,13 @@ def test_a_password_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
-@pytest.mark.parametrize(("path", "part"), [("nowhere.pem", "No such file"), ("empty.pem", "no certificates")])
+@pytest.mark.parametrize(("path", "part"), [("nowhere.pem", "No such file"), ("empty.pem", "no certificate")])
 def test_certificates_that_cannot_be_read_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, path: str, part: str
 ) -> None:
     (tmp_path / "empty.pem").write_text("nothing\n")
     monkeypatch.setenv(name, path)
-    with pytest.raises(Misconfigured, match=rf"SSL_CERT_(FILE|DIR): {path}.*{part}"):
+    with pytest.raises(Misconfigured, match=rf"^{name}: {path}: .*{part}"):
         tls_context(load())
 
 

@@ -16,7 +16,7 @@ from tests.simulated import MONDAY, alike, recorded, simulated, socket
 
 API = "/binance/api/v3"
 KLINES = ("kline_1s", "kline_1m", "kline_1d", "kline_1w")
-STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "depth@100ms", *KLINES)
+STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "depth@100ms", "ticker_1h", "avgPrice", *KLINES)
 COMBINED = "/binance/stream?streams=" + "/".join(f"btcusdt@{kind}" for kind in STREAMS)
 SPEED = 40
 
@@ -105,6 +105,20 @@ async def test_the_last_quote_is_about_the_last_trade(told: Told) -> None:
         if before:
             assert Decimal(before[-1]["p"]) in (Decimal(quote["b"]), Decimal(quote["a"]))
         assert Decimal(quote["a"]) > Decimal(quote["b"])
+
+
+async def test_windows_and_means_are_what_requests_said(told: Told) -> None:
+    _, frames = told
+    for window, day in zip(frames["ticker_1h"], frames["ticker"], strict=False):
+        assert (window["e"], window["O"] % 60_000) == ("1hTicker", 0)
+        assert 3_600_000 <= window["C"] - window["O"] < 3_660_000
+        assert (window["C"], window["c"], window["L"]) == (day["C"], day["c"], day["L"])
+        assert Decimal(window["l"]) <= Decimal(window["w"]) <= Decimal(window["h"])
+    assert len(frames["ticker"]) - 1 <= len(frames["ticker_1h"]) <= len(frames["ticker"])
+    assert len(frames["ticker_1h"]) > 50
+    means = frames["avgPrice"]
+    assert {mean["i"] for mean in means} == {"5m"}
+    assert all(mean["T"] <= mean["E"] < mean["T"] + 1000 for mean in means)
 
 
 async def test_depth_updates_follow_one_another_and_end_with_the_quote(told: Told) -> None:

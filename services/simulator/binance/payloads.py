@@ -32,6 +32,7 @@ NAMES = (
 )
 TICKER_LETTERS = dict(zip(LETTERS.split(), NAMES.split(), strict=True))
 MINI_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "scohlvq"}
+WINDOW_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "spPohlcwvqOCFLn"}
 MINI = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # what is left of a day when little is asked
 
 
@@ -84,6 +85,13 @@ def book_levels(book: OrderBook, limit: int) -> dict[str, Any]:
 def levels(listing: Listing, side: Iterable[Level]) -> list[list[str]]:
     """Price and size of each."""
     return [[fixed(listing.price(each.price)), fixed(listing.amount(each.size))] for each in side]
+
+
+def average_price(listing: Listing, minutes: Bars, last: Trade) -> str:
+    """The mean of what was traded, weighted by volume; none: the last price."""
+    if not len(minutes.time):
+        return fixed(listing.price(last.price))
+    return fixed(listing.turnover(int(minutes.quote[0])) / listing.amount(int(minutes.volume[0])))
 
 
 def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool) -> dict[str, Any]:

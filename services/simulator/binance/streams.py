@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from services.simulator.binance.payloads import (
     MINI_LETTERS,
     TICKER_LETTERS,
+    WINDOW_LETTERS,
     agg_trade,
+    average_price,
     book_levels,
     book_ticker,
     day_ticker,
@@ -21,8 +23,9 @@ from services.simulator.binance.payloads import (
 )
 from services.simulator.line import Frame
 from services.simulator.market import order_book
+from services.simulator.market.bars import Trade
 from services.simulator.market.candles import LENGTHS, candles, closing, opening, summary
-from services.simulator.market.listings import BINANCE, DAY, SECOND, Listing
+from services.simulator.market.listings import BINANCE, DAY, MINUTE, SECOND, Listing
 from services.simulator.market.market import Market
 from services.simulator.market.quotes import quote, quotes
 from services.simulator.market.tape import Tape
@@ -105,13 +108,39 @@ def _kline(interval: str, tape: Tape, opened: int, at: int, *, final: bool) -> I
 
 def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, until: int) -> Iterator[Frame]:
     """The rolling day, each second in which there was a trade."""
+    for at, last in _traded(tape, since, until):
+        if standing := quote(tape, at):
+            span = span_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, at - DAY, at)
+            yield _ticker(event, letters, tape.listing, day_ticker(span, tape.listing, last, standing))
+
+
+def _window_tickers(window: str, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """A shorter window, which opens with a minute."""
+    for at, last in _traded(tape, since, until):
+        opens = (at - LENGTHS[window]) // MINUTE * MINUTE
+        span = span_ticker(tape.listing, summary(tape, opens, at + 1), last, opens, at)
+        yield _ticker(f"{window}Ticker", WINDOW_LETTERS, tape.listing, span)
+
+
+def _averages(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+    """The mean price of five minutes."""
+    for at, last in _traded(tape, since, until):
+        mean = average_price(tape.listing, summary(tape, at - 5 * MINUTE, at + 1), last)
+        body = {"e": "avgPrice", "E": at, "s": tape.listing.symbol, "i": "5m", "w": mean, "T": last.time}
+        yield Frame(body, tape.listing.instrument, "ticker", str(at), mean)
+
+
+def _traded(tape: Tape, since: int, until: int) -> Iterator[tuple[int, Trade]]:
+    """The second that ended, if there was a trade in it, with its last one."""
     at = until // SECOND * SECOND
-    last, standing = tape.before(at + 1), quote(tape, at)
-    if at > since and last and standing and last.time > at - SECOND:
-        span = span_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, at - DAY, at)
-        day = day_ticker(span, tape.listing, last, standing)
-        body = {"e": event, "E": at, **{letter: day[name] for letter, name in letters.items()}}
-        yield Frame(body, tape.listing.instrument, "ticker", str(at), body["c"])
+    last = tape.before(at + 1)
+    if at > since and last and last.time > at - SECOND:
+        yield at, last
+
+
+def _ticker(event: str, letters: dict[str, str], listing: Listing, values: dict[str, Any]) -> Frame:
+    body = {"e": event, "E": values["closeTime"], **{letter: values[name] for letter, name in letters.items()}}
+    return Frame(body, listing.instrument, "ticker", str(body["E"]), body["c"])
 
 
 def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
@@ -139,6 +168,8 @@ SOURCES: dict[str, Source] = {
     "bookTicker": _book_tickers,
     "miniTicker": partial(_day_tickers, "24hrMiniTicker", MINI_LETTERS),
     "ticker": partial(_day_tickers, "24hrTicker", TICKER_LETTERS),
+    **{f"ticker_{window}": partial(_window_tickers, window) for window in ("1h", "4h", "1d")},
+    "avgPrice": _averages,
     **{f"depth{suffix}": partial(_depth, every) for suffix, every in SPEEDS.items()},
     **{
         f"depth{limit}{suffix}": partial(_partial_depth, limit, every)

@@ -6,7 +6,15 @@ from typing import Any
 
 from services.simulator.binance import query as asked
 from services.simulator.binance.history import seen
-from services.simulator.binance.payloads import MINI, book_levels, book_ticker, day_ticker, fixed, span_ticker
+from services.simulator.binance.payloads import (
+    MINI,
+    average_price,
+    book_levels,
+    book_ticker,
+    day_ticker,
+    fixed,
+    span_ticker,
+)
 from services.simulator.binance.query import Query
 from services.simulator.dialect import About
 from services.simulator.market.bars import Trade
@@ -88,11 +96,9 @@ def average(sim: Simulation, query: Query) -> Any:
     if name in FROZEN:
         return {"mins": 5, "price": FROZEN[name][1], "closeTime": DELISTED}
     tape, now = seen(sim, name)
-    listing, last, minutes = tape.listing, _last(tape, now), summary(tape, now - 5 * MINUTE, now + 1)
-    mean = listing.price(last.price)
-    if len(minutes.time):
-        mean = listing.turnover(int(minutes.quote[0])) / listing.amount(int(minutes.volume[0]))
-    return About(listing.instrument, {"mins": 5, "price": fixed(mean), "closeTime": last.time})
+    last, minutes = _last(tape, now), summary(tape, now - 5 * MINUTE, now + 1)
+    mean = average_price(tape.listing, minutes, last)
+    return About(tape.listing.instrument, {"mins": 5, "price": mean, "closeTime": last.time})
 
 
 def depth(sim: Simulation, query: Query) -> Any:

@@ -1,9 +1,12 @@
 # The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: run test unit check bench load faults hostile strangers soak up lock openapi servers
+.PHONY: help run test unit fix check bench load faults hostile strangers soak up lock openapi servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
 BIN := .venv/bin
+
+help: ## these commands
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: .venv/ready ## current rates at http://localhost:8000/v1/courses, in one process
 	@$(BIN)/python -m services
@@ -14,6 +17,10 @@ test: .venv/ready servers ## everything that can be proven, on real servers; ARG
 
 unit: .venv/ready ## what needs no server, in less than a minute
 	@$(BIN)/python -m pytest tests/unit -n 3
+
+fix: .venv/ready ## format, and repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 check: .venv/ready ## style, types, import contracts
 	$(BIN)/ruff check .

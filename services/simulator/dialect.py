@@ -10,6 +10,7 @@ from services.core.model import Instrument
 from services.simulator.faults import Fault, Faults
 
 UNHEARD = "SOMETHING_NEW"
+PRICE = ""  # the key of what is a price by its place
 
 
 class About:
@@ -29,6 +30,7 @@ class Dialect(NamedTuple):
     times: Mapping[str, int]  # key → its units in a millisecond; 0: seconds
     prices: frozenset[str]
     states: frozenset[str]
+    books: frozenset[str] = frozenset()  # lists of levels, each of which ends with its price and its size
     whole: frozenset[str] = frozenset()  # under these keys times stay: a bar's edges are not a clock
 
     def distort(self, body: Any, faults: Faults, instrument: Instrument | None) -> tuple[Any, list[Fault]]:
@@ -51,20 +53,21 @@ class Dialect(NamedTuple):
     def _value(self, key: str, value: Any, active: list[Fault], hit: list[Fault]) -> Any:
         if key in self.whole:
             hit = [fault for fault in hit if fault.fault != "clock"]
+        if key in self.books and isinstance(value, list):
+            return [[*level[:-2], self._bent(PRICE, level[-2], hit), level[-1]] for level in value]
         if isinstance(value, dict | list | About):
             return self._walk(value, active, hit)
-        for fault in hit:
-            value = self._bent(key, value, fault)
-        return value
+        return self._bent(key, value, hit)
 
-    def _bent(self, key: str, value: Any, fault: Fault) -> Any:
-        """One value under one fault."""
-        if fault.fault == "price" and key in self.prices:
-            return scaled(value, 1 + Decimal(str(fault.parameters["percent"])) / 100)
-        if fault.fault == "clock" and key in self.times:
-            return _later(value, int(fault.parameters["ms"]), self.times[key])
-        if fault.fault == "unknown_enum" and key in self.states and isinstance(value, str):
-            return UNHEARD
+    def _bent(self, key: str, value: Any, hit: list[Fault]) -> Any:
+        """One value under the faults."""
+        for fault in hit:
+            if fault.fault == "price" and (key == PRICE or key in self.prices):
+                value = scaled(value, 1 + Decimal(str(fault.parameters["percent"])) / 100)
+            elif fault.fault == "clock" and key in self.times:
+                value = _later(value, int(fault.parameters["ms"]), self.times[key])
+            elif fault.fault == "unknown_enum" and key in self.states and isinstance(value, str):
+                value = UNHEARD
         return value
 
 

@@ -216,6 +216,12 @@ async def test_a_wrong_price_everywhere_and_of_one_instrument(market: Market) ->
     prices = [Decimal(frame.get("p") or frame.get("b") or frame["k"]["c"]) for frame in frames]
     assert all(price / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01")) for price in prices)
     assert all(price.as_tuple().exponent == -8 for price in prices)
+    async with socket(market, "/binance/ws/btcusdt@depth@100ms") as client:
+        [update] = await some(client, 1)
+    book = (await market.client.get("/binance/api/v3/depth?symbol=BTCUSDT&limit=5")).json()
+    assert update["b"]
+    for price, _ in (*update["b"], *update["a"], *book["bids"], *book["asks"]):
+        assert Decimal(price) / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01"))
     async with socket(market, "/binance/ws/btcusdt@aggTrade") as client:
         trades = await some(client, 5)
     assert gapless([trade["a"] for trade in trades])

@@ -23,6 +23,7 @@ DIALECT = Dialect(
     times=dict.fromkeys(("E", "T", "O", "C", "serverTime", "openTime", "closeTime", "time"), 1),
     prices=frozenset(PRICES.split()),
     states=frozenset({"e", "status"}),
+    books=frozenset({"b", "a", "bids", "asks"}),
     whole=frozenset({"k"}),
 )
 LETTERS = "s p P w x c Q b B a A o h l v q O C F L n"

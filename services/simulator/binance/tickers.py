@@ -107,7 +107,7 @@ def depth(sim: Simulation, query: Query) -> Any:
     if name in FROZEN:
         return {"lastUpdateId": 0, "bids": [], "asks": []}
     tape, now = seen(sim, name)
-    return book_levels(OrderBook(tape, _quote(tape, now)), limit)
+    return About(tape.listing.instrument, book_levels(OrderBook(tape, _quote(tape, now)), limit))
 
 
 def _last(tape: Tape, now: int) -> Trade:

@@ -24,6 +24,7 @@ DIALECT = Dialect(
     times={"timestamp": 1, "usIn": 1000, "usOut": 1000},
     prices=frozenset(PRICES.split()),
     states=frozenset({"state", "direction", "type", "kind"}),
+    books=frozenset({"bids", "asks"}),
 )
 WHOLE = 1000  # levels on a side of a snapshot
 STATS_MS = 10_000  # how long a day's statistics are kept

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from services.core.candles import of_kline
 from services.core.dead_letters import DeadLetter
 from services.core.minutes import Cursor, Minutes
-from services.core.model import Candle, Feed, Gap, Hole, Kline, Message, Series, State, Trade
+from services.core.model import Candle, Feed, Gap, Hole, HoleState, Kline, Message, Series, State, Trade
 from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
@@ -77,6 +77,7 @@ class Book:
         known = (kline for kline in klines if (kline.series, kline.bar.timestamp) not in self._shelf.changed)
         self.repeated = {key for kline in known for key in _around(kline.series, kline.bar.timestamp)}
         holes = self._holes.heard(message for message in messages if isinstance(message, Hole))
+        self._sealing.lacking(hole for hole in holes if hole.state is HoleState.ABSENT)
         gaps = [message for message in messages if isinstance(message, Gap)]
         cursors = [cursor for series in traded if (cursor := self._minutes[series].cursor)]
         return [*gaps, *cursors, *await self._changes(holes, now)]
@@ -91,9 +92,9 @@ class Book:
         await rollup.keep(self._shelf, built, now)
         return await self._changes((), now)
 
-    async def days(self, series: Series, first: int, now: int) -> list[Item]:
-        """Seals of the days of a series that have become complete. `first` is the first opening that is kept."""
-        return [*await self._sealing.due(series, first, now)]
+    async def days(self, series: Series, first: int, last: int, now: int) -> list[Item]:
+        """Seals of the days of a series that have become complete. `first` and `last` are the ends of what is kept."""
+        return [*await self._sealing.due(series, first, last, now)]
 
     async def delete_future(self, series: Series, since: int) -> None:
         """Delete candles that open when it is not yet time for them: some clock, or a message, was wrong once."""

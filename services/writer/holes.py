@@ -50,8 +50,15 @@ class Holes:
         return [hole, *self._news(_after(before, hole))]
 
     def absent(self, series: Series, opening: int) -> bool:
-        """Whether the exchange itself has nothing there."""
-        return any(hole.since <= opening <= hole.until for hole in self._absent[series].values())
+        """Whether the exchange itself has nothing there, or lacks what this would be rolled up from."""
+        last = TIMEFRAMES[series.timeframe].closing(opening) - 1
+        name: str | None = series.timeframe
+        while name:
+            frame, shorter = TIMEFRAMES[name], self._absent.get(series._replace(timeframe=name), {})
+            if any(hole.since <= last and opening < frame.closing(hole.until) for hole in shorter.values()):
+                return True
+            name = frame.child
+        return False
 
     async def settled(self, shelf: Shelf, noticed: Iterable[Hole], now: int) -> list[Hole]:
         """What the shelf's changes, and holes that were just noticed, make of the others."""

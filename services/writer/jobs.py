@@ -70,7 +70,7 @@ async def _seal_days(keeping: Keeping) -> None:
             exchange_now = keeping.exchange_now(series.exchange)
             if exchange_now and last > (limit := max(exchange_now, keeping.deps.clock.now()) + AHEAD):
                 await _attempted(keeping, partial(_future_deleted, series, limit))
-            await _attempted(keeping, partial(_sealed, series, first, exchange_now))
+            await _attempted(keeping, partial(_sealed, series, first, last, exchange_now))
 
 
 async def _attempted(keeping: Keeping, step: Step) -> None:
@@ -85,8 +85,10 @@ async def _silent(keeping: Keeping, book: Book, now: int) -> Sequence[Item]:
     return await book.quiet(keeping.states, keeping.drained, now)
 
 
-async def _sealed(series: Series, first: int, exchange_now: int | None, book: Book, now: int) -> Sequence[Item]:
-    return await book.days(series, first, exchange_now or now)
+async def _sealed(  # the last two are the step's own
+    series: Series, first: int, last: int, exchange_now: int | None, book: Book, now: int
+) -> Sequence[Item]:
+    return await book.days(series, first, last, exchange_now or now)
 
 
 async def _future_deleted(series: Series, since: int, book: Book, now: int) -> Sequence[Item]:

@@ -1,18 +1,23 @@
-"""Days are sealed when they are complete; a later correction renews its seal and all that follow."""
+"""Days are sealed when they are complete; a later correction renews its seal and all that follow.
+
+A day of which candles are missing that nobody brings is passed over after a while, and sealed once it is complete.
+"""
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
-from services.core.model import Candle, Origin, Series
+from services.core.model import Candle, Hole, Origin, Series
 from services.core.seals import GENESIS, Seal, digest, renewed, sealed
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.ports import Store
 from services.writer.holes import Holes
 from services.writer.shelf import FOREVER, Shelf
 
-SEALS_AT_ONCE = 400
 CANDLES_AT_ONCE = 3_000  # that are loaded for it
 PATIENCE = 3_600_000  # ms after a day's end in which the exchange's own word on it is waited for
+GIVEN_UP = DAY + PATIENCE  # ms after a day's end; for a day the exchange is asked again for what it did not have
+DAYS_AT_ONCE = 400  # that are looked at in one step: the writer does nothing else meanwhile
+PASSED_AT_ONCE = 50  # of those that were passed over
 log = logging.getLogger(__name__)
 
 
@@ -22,43 +27,87 @@ class Sealing:
     def __init__(self, store: Store, shelf: Shelf, holes: Holes) -> None:
         self._store, self._shelf, self._holes = store, shelf, holes
         self._chains: dict[Series, list[Seal]] = {}  # oldest first
-        self._first: dict[Series, int] = {}  # the first opening that was kept at the last look
+        self._looked: dict[Series, int] = {}  # the first day that was not looked at yet
+        self._passed: dict[Series, set[int]] = {}  # days without a seal that are to be looked at again
+        self._changing: set[Series] = set()  # of which such days have changed since the last look
 
     async def corrected(self, now: int) -> list[Seal]:
-        """The seals that the shelf's changes make anew."""
+        """The seals that the shelf's changes make anew. Days that were passed over wait until no more changes come."""
         made = []
         for series, openings in self._shelf.revalued.items():
             chain = await self._chain(series)
-            if chain and min(openings) < chain[-1].day + DAY and max(openings) >= chain[0].day:
-                day = max(chain[0].day, min(openings) // DAY * DAY)
-                made += await self._chained_again(series, day, now)
+            end = max(chain[-1].day + DAY if chain else 0, self._looked.get(series, 0))
+            if min(openings) >= end:  # nearly all
+                continue
+            sealed_days = {seal.day for seal in chain}
+            days = {opening // DAY * DAY for opening in openings}
+            if corrected := days & sealed_days:
+                made += await self._chained_again(series, min(corrected), now)
+            if passed := {day for day in days - sealed_days if day < end}:
+                self._changing.add(series)
+                self._note(series, passed)
         return made
 
-    async def due(self, series: Series, first: int, now: int) -> list[Seal]:
-        """Seals of complete days after the last sealed one. `first` is the first opening that is kept."""
-        chain, beginning = await self._chain(series), _first_whole_day(series, first)
-        if chain and beginning < chain[0].day and self._first.get(series) == first:
-            return await self._chained_again(series, beginning, now)  # older candles came, and that has ended
-        self._first[series] = first
-        day, made = chain[-1].day + DAY if chain else beginning, list[Seal]()
+    async def due(self, series: Series, first: int, last: int, now: int) -> list[Seal]:
+        """Seals of complete days after the last sealed one. `first` and `last` are the ends of what is kept."""
+        chain, made = await self._chain(series), await self._completed(series, first, now)
+        if made:
+            return made
+        day = max(chain[-1].day + DAY if chain else first // DAY * DAY, self._looked.get(series, 0))
         previous = chain[-1].digest if chain else GENESIS
-        async for each, candles in self._days(series, day, now - DAY):
-            if len(made) == SEALS_AT_ONCE or not self._complete(series, each, candles, now):
-                break
-            if candles:
+        until = min(now - DAY, last, day + (DAYS_AT_ONCE - 1) * DAY)
+        async for each, candles in self._days(series, day, until):
+            if not self._complete(series, each, candles, now):
+                if now < each + DAY + GIVEN_UP:
+                    break
+            elif candles:
                 made.append(sealed(series, each, candles, previous, now))
                 previous = made[-1].digest
+            self._looked[series] = each + DAY
         return made
 
     def forget(self, series: Series) -> None:
         """Its seals are read again."""
         self._chains.pop(series, None)
+        self._looked.pop(series, None)
+        self._passed.pop(series, None)
+
+    def lacking(self, holes: Iterable[Hole]) -> None:
+        """The exchange has nothing there: days that were passed over may be complete without."""
+        for hole in holes:
+            for series in [each for each in self._looked if each[:2] == hole.series[:2]]:
+                first = TIMEFRAMES[series.timeframe].opening(hole.since) // DAY * DAY
+                until = min(hole.until + 1, self._looked[series])
+                self._note(series, range(first, until, DAY))
 
     def kept(self, seals: Iterable[Seal]) -> None:
         """They are saved."""
         for seal in seals:
             chain = {known.day: known for known in self._chains.get(seal.series, [])} | {seal.day: seal}
             self._chains[seal.series] = [chain[day] for day in sorted(chain)]
+
+    def _note(self, series: Series, days: Iterable[int]) -> None:
+        """Look at these again. Before the first look it is not known which others there are."""
+        if series in self._passed:
+            self._passed[series].update(days)
+
+    async def _completed(self, series: Series, first: int, now: int) -> list[Seal]:
+        """New seals from the first day on that was passed over, and has become complete since."""
+        chain = await self._chain(series)
+        if series not in self._passed:
+            self._passed[series] = set(_unsealed(series, first, chain))  # each may have changed since
+        if series in self._changing:
+            self._changing.discard(series)
+            return []
+        waiting = self._passed[series]
+        waiting.difference_update(seal.day for seal in chain)
+        for day in sorted(waiting)[:PASSED_AT_ONCE]:
+            waiting.discard(day)
+            async for each, candles in self._days(series, day, day):
+                if candles and self._complete(series, each, candles, now):
+                    self._looked[series] = min(day, self._looked.get(series, day))
+                    return await self._chained_again(series, day, now) if chain else []
+        return []
 
     async def _chain(self, series: Series) -> list[Seal]:
         if series not in self._chains:
@@ -106,7 +155,11 @@ class Sealing:
         return now >= day + DAY + PATIENCE or all(candle.source is not Origin.TICKS for candle in candles)
 
 
-def _first_whole_day(series: Series, first: int) -> int:
-    """The first day of which no candle can be missing before `first`."""
-    day = first // DAY * DAY
-    return day + DAY if any(TIMEFRAMES[series.timeframe].openings(day, first - 1)) else day
+def _unsealed(series: Series, first: int, chain: Sequence[Seal]) -> Iterator[int]:
+    """The days from the first that is kept to the last that is sealed that have candles and no seal."""
+    timeframe, expected = TIMEFRAMES[series.timeframe], first // DAY * DAY
+    for seal in chain:
+        for day in range(expected, seal.day, DAY):
+            if any(timeframe.openings(day, day + DAY - 1)):
+                yield day
+        expected = seal.day + DAY

@@ -3,7 +3,7 @@
 import asyncio
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -11,7 +11,7 @@ from services.core.candles import empty, of_kline
 from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.timeframes import DAY, TIMEFRAMES
-from services.writer.book import Book
+from services.writer.book import Book, Item
 from tests.kept import Kept, as_store
 
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
@@ -41,7 +41,7 @@ def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[De
 async def sealed(store: Kept, now: int) -> None:
     book = Book(as_store(store))
     await book.load()
-    items = await book.days(HOURS, min(store.rows[HOURS]), now)
+    items = await book.days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)
     await store.save(*items)
     book.saved(items)
 
@@ -130,9 +130,78 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
         check(store, [2, 3])
         book = Book(as_store(store))
         for _ in range(2):
-            items = await book.days(HOURS, FIRST, FIRST + 4 * DAY)
+            items = await book.days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY)
             await store.save(*items)
             book.saved(items)
         assert [seal.revision for seal in check(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+
+    asyncio.run(play())
+
+
+def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_it_is_complete() -> None:
+    halt = day(1)[:12] + day(1)[18:]
+
+    async def play(restarts: bool) -> None:
+        store = Kept()
+        await written(store, *day(0), *halt, *day(2), *day(3))
+        book = Book(as_store(store))
+        await book.load()
+
+        async def look(days: int) -> None:
+            items = await book.days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY)
+            await store.save(*items)
+            book.saved(items)
+
+        await look(3)
+        check(store, [0])
+        await look(5)
+        before = check(store, [0, 2, 3])
+        for missing in day(1)[12:18]:
+            await look(5)
+            items = await book.take([missing], FIRST + 5 * DAY)
+            await store.save(*items)
+            book.saved(items)
+            assert check(store, [0, 2, 3]) == before, "one at a time would have made all later seals anew each time"
+        if restarts:
+            book = Book(as_store(store))
+            await book.load()
+        for _ in range(2):
+            await look(5)
+        assert [seal.revision for seal in check(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+
+    for restarts in (False, True):
+        asyncio.run(play(restarts))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data: st.DataObject) -> None:
+    """Hours come in any order, some never, and of some the exchange says that it has none."""
+    hours = [kline for number in range(5) for kline in day(number)]
+    places = st.integers(1, len(hours) - 1)  # what is kept begins with a whole day
+    never, lacking = data.draw(st.sets(places, max_size=3)), data.draw(st.sets(places, max_size=3))
+    late = data.draw(st.lists(places, max_size=8, unique=True))
+    never -= {*late}
+    first = [hour for place, hour in enumerate(hours) if place not in {*never, *lacking, *late}]
+    holes = [Hole(HOURS, o, o, 1, HoleState.ABSENT, 1) for o in (hours[place].bar.timestamp for place in lacking)]
+    batches: list[list[Kline | Hole]] = [[*first[::2]], [*first[1::2]], *([hours[place]] for place in late)]
+    batches.insert(data.draw(st.integers(0, len(batches))), [*holes])
+
+    async def play() -> None:
+        store, now = Kept(), FIRST + 9 * DAY
+        book = Book(as_store(store))
+        for batch in [*batches, [], [], []]:
+            if batch and data.draw(st.integers(0, 4)) == 0:
+                book = Book(as_store(store))
+                await book.load()
+            await keep(store, book, await book.take(batch, now))
+            if kept := store.rows.get(HOURS):
+                await keep(store, book, await book.days(HOURS, min(kept), max(kept), now))
+        whole = set(range(5)) - {place // 24 for place in never - lacking}
+        check(store, sorted(whole & {(o - FIRST) // DAY for o in store.rows[HOURS]}))
+
+    async def keep(store: Kept, book: Book, items: list[Item]) -> None:
+        await store.save(*items)
+        book.saved(items)
 
     asyncio.run(play())

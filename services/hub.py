@@ -38,6 +38,7 @@ class Hub:
         self._senders = SenderClocks()
         self._offset: int | None = None  # of wall to monotonic time, when the pricer's clock and ours agreed last
         self._sent: dict[str, dict[str, Rate | State | Choice]] = {}  # as they came, by log and key
+        self._clocks: dict[str, int] = {}  # what makes an exchange's time of monotonic time
         self._listeners: list[Callable[[Candle], None]] = []
         self._followers: list[Callable[[Placed], None]] = []
         self._closers: list[Callable[[], None]] = []
@@ -88,6 +89,11 @@ class Hub:
         """What makes wall times of monotonic ones. It holds while our clock is not the pricer's, as after a step."""
         return self._clock.now() - self._clock.monotonic() if self._offset is None else self._offset
 
+    def exchange_now(self, exchange: str) -> int:
+        """The exchange's time, as its collector knows it; ours while that is unknown."""
+        offset = self._clocks.get(exchange)
+        return self._clock.now() if offset is None else self._clock.monotonic() + offset
+
     def clock_fault(self, sender: str) -> str:
         """What is wrong with the clock of an exchange's collector, or of the `PRICER`; empty when nothing is known."""
         return self._senders.fault(sender, self._clock.monotonic())
@@ -118,6 +124,8 @@ class Hub:
                 self.rates[str(message.direction)] = shifted(message, by)
             case State():
                 self.states[message.exchange] = shifted(message, by)
+                if message.clock_offset is not None:
+                    self._clocks[message.exchange] = message.clock_offset - by
             case Choice():
                 self.choice = shifted(message, by)
         self.version += 1

@@ -190,8 +190,16 @@ class Store(CandleReader, Protocol):
         raised is about these items.
         """
 
-    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
-        """The newest `count` candles with openings up to `until`, oldest first."""
+    async def candles(
+        self, series: Series, since: int, until: int, limit: int | None = None, *, forming_since: int | None = None
+    ) -> list[Candle]:
+        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them.
+
+        Of those that are not closed only such as opened at `forming_since` or later.
+        """
+
+    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+        """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""

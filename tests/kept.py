@@ -53,12 +53,16 @@ class Kept:
         if self.failures >= 0:
             raise Unavailable("committed, but nobody heard")
 
-    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
+    async def candles(
+        self, series: Series, since: int, until: int, limit: int | None = None, *, forming_since: int | None = None
+    ) -> list[Candle]:
         rows = self.rows.get(series, {})
-        return [rows[opening] for opening in sorted(rows) if since <= opening <= until][:limit]
+        found = (rows[opening] for opening in sorted(rows) if since <= opening <= until)
+        bound = -(2**62) if forming_since is None else forming_since
+        return [row for row in found if row.closed or row.bar.timestamp >= bound][:limit]
 
-    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
-        return (await self.candles(series, 0, until))[-count:]
+    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+        return (await self.candles(series, 0, until, forming_since=forming_since))[-count:]
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         return {series: (min(rows), max(rows)) for series, rows in self.rows.items()}

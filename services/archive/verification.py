@@ -1,11 +1,12 @@
 """`kurs verify [SYMBOL]`: does every closed day still hash to its seal? The first one that does not is named."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from services.archive.command import Command
 from services.core import times
+from services.core.coverage import Coverage
 from services.core.model import Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.symbols import find, split
@@ -15,6 +16,7 @@ from services.ports import Deps, Store
 
 FOREVER = 2**62
 ORDER = list(TIMEFRAMES)
+SHOWN = 5  # days with holes that are named one by one
 
 
 def command(words: Sequence[str]) -> Command:
@@ -31,15 +33,53 @@ async def verified(name: str | None, deps: Deps) -> int:
         exchange, symbol = split(name)
         place = find(symbol, exchange, ((series.exchange, series.instrument) for series in kept))
         kept = [series for series in kept if series[:2] == place]
-    days = broken = 0
+    days = broken = missing = 0
     for series in kept:
         seals = await deps.store.seals(series, 0, FOREVER)
-        fault = await fault_in(deps.store, series, seals)
-        days, broken = days + len(seals), broken + bool(fault)
-        well = f"{len(seals)} days as sealed" if seals else "no day is sealed, none was looked at"
-        print(f"{_titled(series)}: {fault or well}")  # noqa: T201  this is the answer
-    print(f"{deps.hub.market} market: {len(kept)} series, {days} days, {broken} broken")  # noqa: T201
+        fault, found = await fault_in(deps.store, series, seals), await _coverage(deps.store, series)
+        days, broken, missing = days + len(seals), broken + bool(fault), missing + found.expected - found.present
+        well = f"{_days(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
+        print(f"{_titled(series)}: {fault or well}; {found.present} of {found.expected} candles")  # noqa: T201
+        lacking = _lacking(found, {seal.day: seal.candles for seal in seals})
+        for line in lacking[:SHOWN]:
+            print(f"  {line}")  # noqa: T201
+        if len(lacking) > SHOWN:
+            print(f"  and {_days(len(lacking) - SHOWN)} more like these")  # noqa: T201
+    print(  # noqa: T201  this is the answer
+        f"{deps.hub.market} market: {len(kept)} series, {_days(days)}, {broken} broken, {missing} candles missing"
+    )
     return 1 if broken else 0
+
+
+async def _coverage(store: Store, series: Series) -> Coverage:
+    """From the first to the last closed candle, as the API counts it."""
+    first, last = await _ends(store, series)
+    return await store.coverage(series, first, last)
+
+
+async def _ends(store: Store, series: Series) -> tuple[int, int]:
+    oldest = await store.candles(series, 0, FOREVER, 1, forming_since=FOREVER)
+    newest = await store.last(series, FOREVER, 1, forming_since=FOREVER)
+    return (oldest[0].bar.timestamp, newest[-1].bar.timestamp) if oldest else (0, -1)
+
+
+def _lacking(found: Coverage, sealed: Mapping[int, int]) -> list[str]:
+    """The days of which candles are missing, and whether they are sealed; `sealed`: how many candles with."""
+    timeframe, missing = TIMEFRAMES[found.series.timeframe], dict[int, int]()
+    for since, until in found.missing:
+        for day in range(since // DAY * DAY, until + 1, DAY):
+            count = timeframe.expected(max(day, since), min(day + DAY - 1, until))
+            missing[day] = missing.get(day, 0) + count
+    lines = list[str]()
+    for day, count in missing.items():
+        if expected := timeframe.expected(day, day + DAY - 1) if count else 0:
+            state = "sealed so: the exchange has no others" if sealed.get(day) == expected - count else "not sealed"
+            lines.append(f"{times.written(day)[:10]}: {expected - count} of {expected} candles, {state}")
+    return lines
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'}"
 
 
 async def fault_in(store: Store, series: Series, seals: Sequence[Seal]) -> str:

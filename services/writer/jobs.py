@@ -66,11 +66,11 @@ async def _seal_days(keeping: Keeping) -> None:
         except Unavailable as error:
             log.warning("days are sealed later: %s", error)
             continue
-        for series, (first, last) in kept.items():
+        for series, ends in kept.items():
             exchange_now = keeping.exchange_now(series.exchange)
-            if exchange_now and last > (limit := max(exchange_now, keeping.deps.clock.now()) + AHEAD):
+            if exchange_now and ends[1] > (limit := max(exchange_now, keeping.deps.clock.now()) + AHEAD):
                 await _attempted(keeping, partial(_future_deleted, series, limit))
-            await _attempted(keeping, partial(_sealed, series, first, last, exchange_now))
+            await _attempted(keeping, partial(_sealed, series, ends, exchange_now))
 
 
 async def _attempted(keeping: Keeping, step: Step) -> None:
@@ -85,10 +85,10 @@ async def _silent(keeping: Keeping, book: Book, now: int) -> Sequence[Item]:
     return await book.quiet(keeping.states, keeping.drained, now)
 
 
-async def _sealed(  # the last two are the step's own
-    series: Series, first: int, last: int, exchange_now: int | None, book: Book, now: int
+async def _sealed(
+    series: Series, ends: tuple[int, int], exchange_now: int | None, book: Book, now: int
 ) -> Sequence[Item]:
-    return await book.days(series, first, last, exchange_now or now)
+    return await book.days(series, *ends, exchange_now or now)
 
 
 async def _future_deleted(series: Series, since: int, book: Book, now: int) -> Sequence[Item]:

@@ -110,6 +110,11 @@ async def test_it_answers_as_a_dictionary_would(
     assert await store.candles(series, since, until, limit) == here[:limit]
     older = [kept[opening] for opening in openings if opening in kept and opening <= until]
     assert await store.last(series, until, limit) == older[-limit:]
+    forming_since = data.draw(st.sampled_from(openings))
+    some = [candle for candle in here if candle.closed or candle.bar.timestamp >= forming_since]
+    assert await store.candles(series, since, until, limit, forming_since=forming_since) == some[:limit]
+    some = [candle for candle in older if candle.closed or candle.bar.timestamp >= forming_since]
+    assert await store.last(series, until, limit, forming_since=forming_since) == some[-limit:]
 
     due = list(timeframe.openings(since, until))
     closed = [candle for candle in here if candle.closed]

@@ -20,6 +20,8 @@ from services.core.seals import GENESIS, sealed
 from services.core.timeframes import DAY, MINUTE
 from services.meter import Meter
 from services.settings import Settings
+from services.writer.book import Book
+from tests.replicas import World
 
 START = 1_704_067_200_000  # 2024-01-01
 HEADER = (
@@ -334,6 +336,95 @@ async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: py
     with pytest.raises(UnknownName, match="did you mean PEPE-USDT"):
         await kurs(tmp_path, "verify", "PEPE-USDC")
     await store.close()
+
+
+def hours(day: int, *those: int) -> list[str]:
+    """Lines of a file of hours: each has another price."""
+    opened = [START + (24 * day + hour) * 60 * MINUTE for hour in those]
+    return [
+        f"{o},{p},{p}.5,{p - 1}.5,{p}.2,100.0,{o + 60 * MINUTE - 1},1000.0,7,50,500,0"
+        for o, p in ((o, 10 + (o - START) // 3_600_000) for o in opened)
+    ]
+
+
+async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second day has no hours from noon to six. What is told of it is told alike by all that count."""
+    lines = [*hours(0, *range(24)), *hours(1, *range(12), *range(18, 24)), *hours(2, *range(24)), *hours(3, 0, 1)]
+    await kurs(tmp_path, "import", dump(tmp_path, "HALTUSDT-1h-2024-01.csv", lines))
+    assert [int(each["timestamp"]) for each in await exported(tmp_path, "HALTUSDT", "1d")] == [START, START + 2 * DAY]
+    store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
+    await written_by_the_writer(store)
+    assert await kurs(tmp_path, "verify") == 0
+    told = capsys.readouterr().out
+    assert "HALT-USDT 1h: 2 days as sealed; 68 of 74 candles\n  2024-01-02: 18 of 24 candles, not sealed\n" in told
+    assert "HALT-USDT 1d: 2 days as sealed; 2 of 3 candles\n  2024-01-02: 0 of 1 candles, not sealed\n" in told
+
+    replica = World(store).replica()
+    chart, span = "/api/chart-data?symbol=HALTUSDT&timeframe=1d", f"&from={START}&to={START + 4 * DAY}"
+    for more in ("", "&limit=9", "&fill=none"):
+        rows = await replica.candles(f"{chart}{span}{more}")
+        assert [(each["timestamp"], each["kind"]) for each in rows] == [(START, "traded"), (START + 2 * DAY, "traded")]
+    part = {
+        "timestamp": START + DAY,
+        "open": Decimal(34),
+        "high": Decimal("57.5"),
+        "low": Decimal("33.5"),
+        "close": Decimal("57.2"),
+        "volume": Decimal(1800),
+        "closed": True,
+        "kind": "partial",
+        "source": "rollup",
+        "revision": 0,
+    }
+    for more in (span, "", f"{span}&fill=prev"):
+        rows = [each for each in await replica.candles(f"{chart}{more}&partial=true") if each["kind"] != "missing"]
+        assert rows[1] == part
+        assert [each["kind"] for each in rows] == ["traded", "partial", "traded", "partial"], "and two hours of a day"
+    assert (await replica.candles(f"{chart}&limit=2&partial=true"))[0]["timestamp"] == START + 2 * DAY
+    assert (await replica.candles(f"{chart}&from={START}&limit=2&partial=true"))[1] == part
+    for name in ("indicators", "analysis"):
+        url = f"{chart}&partial=true".replace("chart-data", name) + "&indicators=sma:2" * (name == "indicators")
+        assert (await replica.get(url)).status_code == 400, "a part is nothing to compute with"
+    bars = (await replica.get(f"/udf/history?symbol=HALTUSDT&resolution=1D&from=0&to={START // 1000 + 400_000}")).json()
+    assert bars["t"] == [START // 1000, (START + 2 * DAY) // 1000]
+    for name, candles in (("1h", (74, 68)), ("1d", (3, 2)), ("12h", (6, 5))):
+        last = START + 3 * DAY + 60 * MINUTE if name == "1h" else START + 3 * DAY - 1
+        url = f"/api/candles/coverage?symbol=HALTUSDT&timeframe={name}&from={START}&to={last}"
+        found = (await replica.get(url)).json()
+        assert (found["expected"], found["present"]) == candles
+        assert found["missing"] == sum(gap["candles"] for gap in found["gaps"]) == candles[0] - candles[1]
+        assert f"HALT-USDT {name}: 2 days as sealed; {candles[1]} of {candles[0]} candles" in told
+    await store.close()
+
+
+async def written_by_the_writer(store: sql.SqlStore) -> None:
+    """All days that are over long ago, as the writer seals them."""
+    book = Book(store)
+    await book.load()
+    for series, ends in (await store.series()).items():
+        items = await book.days(series, *ends, START + 9 * DAY)
+        await store.save(*items)
+        book.saved(items)
+
+
+@pytest.mark.parametrize("runs", [[[0, 1]], [[0], [1]], [[1], [0]]])
+async def test_what_a_candle_holds_depends_on_no_order_and_no_batch(tmp_path: Path, runs: list[list[int]]) -> None:
+    """The third of five minutes is in no file."""
+    files = [
+        dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [row(0), row(1)]),
+        dump(tmp_path, "PEPEUSDT-1m-2024-01-02.csv", [row(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
+    ]
+    for numbers in runs:
+        await kurs(tmp_path, "import", *(files[number] for number in numbers))
+    store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
+    kept = {series.timeframe: await store.candles(series, 0, START + DAY) for series in await store.series()}
+    await store.close()
+    minutes = {name: [(c.bar.timestamp - START) // MINUTE for c in candles] for name, candles in kept.items()}
+    assert minutes == {"1m": [0, 1, 3, 4, 5, 6, 7, 8, 9, 10], "3m": [3, 6], "5m": [5]}
+    assert all(candle.closed for candles in kept.values() for candle in candles)
+    assert kept["5m"][0].bar.volume == 5000
 
 
 def _edited(candle: Candle, volume: Decimal) -> Candle:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
@@ -34,7 +35,7 @@ from services.core.model import (
     State,
 )
 from services.core.timeframes import MINUTE, TIMEFRAMES
-from tests.replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, until
+from tests.replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, heard, until
 
 DAYS = Series("binance", Instrument("ETH", "USDT"), "1d")
 CHART = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
@@ -260,6 +261,33 @@ async def test_the_forming_candle_is_a_second_old_at_most(world: World) -> None:
     assert (await replica.candles(CHART))[-1]["close"] == 2
 
 
+async def test_a_candle_that_was_never_closed_is_none(world: World) -> None:
+    """Its last parts were lost. What forms now is told by the exchange's clock, which may be behind ours."""
+    hours = BTC._replace(timeframe="1h")
+    hour = LAST - LAST % 3_600_000
+    stale = [candle(hour - 3_600_000 * back, hours, closed=False) for back in (5, 2)]
+    closed = [candle(hour - 3_600_000 * back, hours) for back in (6, 4, 3)]
+    await world.keep(*stale, *closed, candle(at(5), price="1"), candle(at(4), price="9", closed=False))
+    replica = world.replica()
+    span = f"&from={at(600)}&to={NOW}"
+    for more in ("", "&limit=3", span, f"{span}&limit=9"):
+        rows = await replica.candles(f"/api/chart-data?symbol=BTCUSDT&timeframe=1h{more}")
+        assert [each["timestamp"] for each in rows] == [each.bar.timestamp for each in closed]
+        assert [each["timestamp"] for each in await replica.candles(f"{CHART}{more}")] == [at(5)]
+    for more in (f"from={at(600) // 1000}&to={NOW // 1000}", f"countback=3&to={NOW // 1000}"):
+        bars = (await replica.get(f"/udf/history?symbol=BTCUSDT&resolution=60&{more}")).json()
+        assert bars["t"] == [each.bar.timestamp // 1000 for each in closed]
+    values = (await replica.get("/api/indicators?symbol=BTCUSDT&timeframe=1h&indicators=sma:2")).json()
+    assert values["timestamps"] == [each.bar.timestamp for each in closed]
+    filled = await replica.candles(f"{CHART}&from={at(5)}&fill=prev")
+    assert [(each["kind"], each["close"]) for each in filled] == [("traded", 1)] + [("missing", 1)] * 4
+
+    behind = heard("binance", NOW)
+    replica.deps.hub.put(msgspec.structs.replace(behind, clock_offset=-4 * MINUTE))
+    (first, forming) = await replica.candles(f"{CHART}&limit=2")
+    assert (first["closed"], forming["closed"], forming["timestamp"]) == (True, False, at(4))
+
+
 async def test_symbols_and_timeframes(world: World) -> None:
     replica = world.replica()
     async with following(replica):
@@ -362,6 +390,33 @@ async def test_coverage_names_every_hole_and_why(world: World) -> None:
     assert {(r["exchange"], r["timeframe"]) for r in only} == {("deribit", "1m")}
     none = await replica.get("/api/candles/coverage?exchange=coingecko&symbol=BTCUSD&timeframe=1m")
     assert "timeframe of coingecko BTC-USD '1m' does not exist; there are: 30m, 1h" in none.json()["detail"]
+
+
+@hypothesis(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sets(st.integers(1, 60)),
+    st.lists(st.tuples(st.integers(1, 70), st.integers(0, 20), st.sampled_from(HoleState)), max_size=6),
+    st.tuples(st.integers(1, 60), st.integers(0, 60)),
+)
+async def test_each_candle_is_counted_once_whatever_holes_were_noticed(
+    empty_store: Stores, gone: set[int], noticed: list[tuple[int, int, HoleState]], span: tuple[int, int]
+) -> None:
+    """Holes may overlap, reach out of the range, and have candles by now."""
+    world = World(await empty_store())
+    kept = [each for each in minutes(60, 0) if (LAST - each.bar.timestamp) // MINUTE not in gone]
+    holes = [Hole(BTC, at(back), at(max(1, back - more)), NOW, state) for back, more, state in noticed]
+    await world.keep(*kept, *holes)
+    since, until = at(span[0]), at(max(0, span[0] - span[1]))
+    url = f"/api/candles/coverage?symbol=BTCUSDT&timeframe=1m&from={since}&to={until}"
+    answer = (await world.replica().get(url)).json()
+    missing = {opening for gap in answer["gaps"] if gap["state"] != "repaired" for opening in openings(gap)}
+    assert answer["expected"] == answer["present"] + answer["missing"]
+    assert answer["missing"] == sum(gap["candles"] for gap in answer["gaps"] if gap["state"] != "repaired")
+    assert missing == {at(back) for back in gone if since <= at(back) <= until}
+
+
+def openings(gap: dict[str, int]) -> range:
+    return range(gap["from"], gap["to"] + 1, MINUTE)
 
 
 async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_not_there_yet(world: World) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryJournal
+from services.api.streams import fan
 from services.api.streams.channels import Channels
 from services.core.model import (
     Bar,
@@ -259,6 +260,19 @@ async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
         await Teller(here.deps).tell(candle(0, 102))
         heard = await one.next()
         assert (heard["type"], heard["data"]["close"]) == ("price_update", 102)
+
+
+async def test_a_candle_that_was_never_closed_is_no_snapshot(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over, and nothing was heard of it for a while."""
+    await here.tell(candle(0, 100))
+    async with client(here) as one:
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        assert (await one.next("snapshot"))["data"]["closed"] is False
+        monkeypatch.setattr(fan, "LATE", 0)
+        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.ask(action="ping")
+        assert [(await one.next())["type"] for _ in range(3)] == ["unsubscribed", "subscribed", "pong"]
 
 
 async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: Replica) -> None:

@@ -47,9 +47,9 @@ class SlowStore(Listing):
         super().__init__()
         self.may = asyncio.Event()
 
-    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
         await self.may.wait()
-        return await super().last(series, until, count)
+        return await super().last(series, until, count, forming_since=forming_since)
 
 
 def mute(here: Replica) -> Teller:

@@ -184,7 +184,8 @@ def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data:
     never -= {*late}
     first = [hour for place, hour in enumerate(hours) if place not in {*never, *lacking, *late}]
     holes = [Hole(HOURS, o, o, 1, HoleState.ABSENT, 1) for o in (hours[place].bar.timestamp for place in lacking)]
-    batches: list[list[Kline | Hole]] = [[*first[::2]], [*first[1::2]], *([hours[place]] for place in late)]
+    batches = list[list[Kline | Hole]]([[*first[::2]], [*first[1::2]]])
+    batches += [[hours[place]] for place in late]
     batches.insert(data.draw(st.integers(0, len(batches))), [*holes])
 
     async def play() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
@@ -39,6 +39,7 @@ _ROW = (
 _KEPT = select(*_ROW).where(
     *(candles.c[name] == bindparam(name) for name in KEY[:3]),
     candles.c.timestamp.between(bindparam("since"), bindparam("until")),
+    or_(candles.c.closed, candles.c.timestamp >= bindparam("forming_since")),
 )
 _OLDEST = _KEPT.order_by(candles.c.timestamp).limit(bindparam("limit"))
 _NEWEST = _KEPT.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
@@ -81,21 +82,33 @@ def _upsert() -> str:
 _SQLITE = _upsert()
 
 
-async def rows(connection: AsyncConnection, series: Series, since: int, until: int, limit: int = ALL) -> Sequence[Row]:
-    """Candles with openings in [since, until], oldest first; the oldest `limit` of them."""
-    return await _fetched(connection, _OLDEST, series, (since, until, limit))
+class Span(NamedTuple):
+    """At most `limit` openings in [since, until]; of candles that are not closed those from `forming_since` on."""
+
+    since: int
+    until: int
+    limit: int
+    forming_since: int
 
 
-async def last(connection: AsyncConnection, series: Series, until: int, count: int) -> Sequence[Row]:
-    """The newest `count` with openings up to `until`, oldest first."""
-    return (await _fetched(connection, _NEWEST, series, (-ALL, until, count)))[::-1]
+def span(since: int, until: int, limit: int | None, forming_since: int | None) -> Span:
+    """A span; None: without that bound."""
+    return Span(since, until, limit or ALL, -ALL if forming_since is None else forming_since)
 
 
-async def _fetched(
-    connection: AsyncConnection, question: Select[Any], series: Series, bounds: tuple[int, int, int]
-) -> Sequence[Row]:
+async def oldest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+    """The oldest candles of a span, oldest first."""
+    return await _fetched(connection, _OLDEST, series, span)
+
+
+async def newest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+    """The newest candles of a span, oldest first."""
+    return (await _fetched(connection, _NEWEST, series, span))[::-1]
+
+
+async def _fetched(connection: AsyncConnection, question: Select[Any], series: Series, span: Span) -> Sequence[Row]:
     """On PostgreSQL past SQLAlchemy, which would take longer to wrap the rows than the database to find them."""
-    values = dict(zip((*KEY[:3], "since", "until", "limit"), (*names.key(series), *bounds), strict=True))
+    values = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
     found: Sequence[Row]
     if connection.dialect.name != "postgresql":
         found = (await connection.execute(question, values)).all()

@@ -90,15 +90,22 @@ class SqlStore:
                 if kind in kinds:
                     await save(connection, kinds[kind])
 
-    async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
-        async with self._connection() as connection:
-            return candles.read(series, await candles.rows(connection, series, since, until, limit or candles.ALL))
+    async def candles(
+        self, series: Series, since: int, until: int, limit: int | None = None, *, forming_since: int | None = None
+    ) -> list[Candle]:
+        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them.
 
-    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
-        """The newest `count` candles with openings up to `until`, oldest first."""
+        Of those that are not closed only such as opened at `forming_since` or later.
+        """
+        span = candles.span(since, until, limit, forming_since)
         async with self._connection() as connection:
-            return candles.read(series, await candles.last(connection, series, until, count))
+            return candles.read(series, await candles.oldest(connection, series, span))
+
+    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+        """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
+        span = candles.span(-candles.ALL, until, count, forming_since)
+        async with self._connection() as connection:
+            return candles.read(series, await candles.newest(connection, series, span))
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from msgspec.structs import replace
+
 from services.api.candles import asked, reasons, schemas
 from services.api.candles.listing import Listing, Symbol, configured
 from services.api.loading import Backfill
@@ -167,12 +169,18 @@ def counted(coverage: Coverage, loading: bool) -> schemas.Counts:
 
 
 def holes(coverage: Coverage) -> Iterator[tuple[Hole, str]]:
-    """The holes of a series with their states, and what is missing without having been noticed."""
-    timeframe = TIMEFRAMES[coverage.series.timeframe]
+    """The holes of a series with their states: those that were repaired, and what is missing, each opening once."""
+    timeframe, left = TIMEFRAMES[coverage.series.timeframe], coverage.missing
     for hole in coverage.holes:
-        yield hole, hole.state
-    noticed = [(hole.since, hole.until) for hole in coverage.holes if hole.state is not HoleState.REPAIRED]
-    for since, until in runs.without(timeframe, coverage.missing, noticed):
+        if hole.state is HoleState.REPAIRED:
+            yield hole, hole.state
+    for state in (HoleState.ABSENT, HoleState.OPEN):
+        for hole in (each for each in coverage.holes if each.state is state):
+            rest = tuple(runs.without(timeframe, left, [(hole.since, hole.until)]))
+            for since, until in runs.without(timeframe, left, rest):
+                yield replace(hole, since=since, until=until), state
+            left = rest
+    for since, until in left:
         yield Hole(coverage.series, since, until, 0), "unnoticed"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.api.candles.reading import Reader
 from services.core.errors import Unavailable
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
@@ -21,7 +22,7 @@ class Pages:
     """The candles of every series. What a candle that changed makes of a kept page is heard through the hub."""
 
     def __init__(self, deps: Deps) -> None:
-        self._cache, self._store, self._now = deps.cache, deps.store, deps.clock.now
+        self._cache, self._now, self.reader = deps.cache, deps.clock.now, Reader(deps)
         self._doubtful: set[str] = set()  # pages in the shared cache that may be older than what we heard
         self.changes: Counter[Series] = Counter()
         deps.hub.on_candle(self._heard)
@@ -35,10 +36,11 @@ class Pages:
         spans += [(tail, until)] if tail <= until else []
         if spans:
             changes = self.changes[series]
-            fresh = await self._store.candles(series, spans[0][0], spans[-1][1])
+            fresh = await self.reader.between(series, spans[0][0], spans[-1][1])
             for start, end in spans:
                 found[start] = _within(fresh, start, end)
                 if start in starts and changes == self.changes[series]:  # else what was read may be old already
+                    found[start] = [candle for candle in found[start] if candle.closed]
                     await self._keep(key(series, start), found[start])
         return _within([candle for start in sorted(found) for candle in found[start]], since, until)
 

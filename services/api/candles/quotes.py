@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from services.api.candles.listing import Listing, Symbol
+from services.api.candles.reading import Reader
 from services.core.errors import UnknownName
 from services.core.model import Bar, Candle, Leg
 from services.core.numbers import number
@@ -20,7 +21,7 @@ class Quotes:
     """Quotes by name."""
 
     def __init__(self, deps: Deps, listing: Listing) -> None:
-        self._listing, self._store, self._hub, self._clock = listing, deps.store, deps.hub, deps.clock
+        self._listing, self._reader, self._hub, self._clock = listing, Reader(deps), deps.hub, deps.clock
 
     async def quote(self, name: str) -> dict[str, Any]:
         """One symbol; of one that does not exist the error. Raises Unavailable."""
@@ -65,7 +66,7 @@ class Quotes:
         return bars.get(TIMEFRAMES[DAY].back(today, 1)), bars.get(today)
 
     async def _candles(self, symbol: Symbol, timeframe: str, count: int) -> list[Candle]:
-        return await self._store.last(symbol.series(timeframe), self._clock.now(), count)
+        return await self._reader.last(symbol.series(timeframe), self._clock.now(), count)
 
 
 def _numbers(

@@ -25,6 +25,7 @@ class ChartQuestion(Period):
     timeframe: str = Field(description="1m to 1M: see /api/timeframes")
     limit: int | None = Field(None, ge=1, le=1000, description="The oldest so many; without `from` the newest")
     fill: Literal["none", "prev", "null"] = Field("none", description="What stands for candles that are missing")
+    partial: bool = Field(False, description="With what is known of candles of which a part is missing")
 
 
 class CoverageQuestion(Period):
@@ -44,8 +45,9 @@ class Candle(BaseModel):
     close: float | None
     volume: float | None = Field(description="Of the base")
     closed: bool = Field(description="Nothing more will be traded in it")
-    kind: Literal["traded", "empty", "missing"] = Field(
-        description="empty: nothing was traded; missing: not kept, its values come from `fill`"
+    kind: Literal["traded", "empty", "missing", "partial"] = Field(
+        description="empty: nothing was traded; missing: not kept, its values come from `fill`; "
+        "partial: a part of it is missing, it is made of the rest, and there only with `partial=true`"
     )
     source: Literal["ticks", "exchange", "rollup", "import"] | None = Field(
         description="ticks: of trades; exchange: its own closed candle; rollup: of shorter ones; import: its files"

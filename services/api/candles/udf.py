@@ -47,6 +47,7 @@ class Udf:
     def __init__(self, deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> None:
         self._listing, self._pages, self._backfill = listing, pages, backfill
         self._store, self._clock, self._quotes = deps.store, deps.clock, Quotes(deps, listing)
+        self._reader = pages.reader
         self._now, self._monotonic = deps.clock.now, deps.clock.monotonic
         self._waiting = 0  # questions that wait for history
 
@@ -78,7 +79,7 @@ class Udf:
     async def symbols(self, query: bytes) -> Kept:
         """One symbol."""
         symbol = await self._listing.find(asked.one(asked.words(query), "symbol", "BTCUSDT"))
-        candles = await self._store.last(symbol.series(symbol.timeframes[0]), self._now(), RECENT)
+        candles = await self._reader.last(symbol.series(symbol.timeframes[0]), self._now(), RECENT)
         own = [name for name, timeframe in RESOLUTIONS.items() if timeframe.name in symbol.timeframes]
         return _json(
             {
@@ -135,7 +136,7 @@ class Udf:
             return Kept(_columns(bars), _headers(b"application/json"), packs=True)
         if loading:
             return _error(LOADING.format(*loading[:2], loading.reason or "ask again"))
-        older = [] if most else await self._store.last(series, min(since, until + 1) - 1, 1)
+        older = [] if most else await self._reader.last(series, min(since, until + 1) - 1, 1)
         return _json({"s": "no_data", **({"nextTime": older[0].bar.timestamp // 1000} if older else {})})
 
     async def _whole(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
@@ -158,7 +159,7 @@ class Udf:
 
     async def _read(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
         if period.limit:
-            candles = await self._store.last(series, period.until, period.limit)
+            candles = await self._reader.last(series, period.until, period.limit)
         else:
             candles = await self._pages.candles(series, period.since or 0, period.until)
         forming = sum(not candle.closed for candle in candles)

@@ -44,7 +44,7 @@ class History:
     """The candles of every series."""
 
     def __init__(self, deps: Deps, pages: Pages) -> None:
-        self.pages, self._store, self._now, self._monotonic = pages, deps.store, deps.clock.now, deps.clock.monotonic
+        self.pages, self._now, self._monotonic = pages, deps.clock.now, deps.clock.monotonic
         self._shelf: Shelf[str, tuple[int, Past]] = Shelf(KEPT)
         deps.hub.on_candle(self._heard)
 
@@ -66,7 +66,7 @@ class History:
         since = min(_back(timeframe, opening, count) for opening, count in counts.items())
         past = await self.between(series, since, until)
         lack = lacking(past.columns, counts)
-        return past if lack <= 0 else joined([_past(await self._store.last(series, since - 1, lack)), past])
+        return past if lack <= 0 else joined([_past(await self.pages.reader.last(series, since - 1, lack)), past])
 
     async def after(self, series: Series, opening: int, count: int) -> Past:
         """The oldest `count` candles that opened after `opening`. Raises Unavailable."""
@@ -75,7 +75,7 @@ class History:
         past = await self.between(series, opening + 1, until)
         if len(past.closed) >= count:
             return Past(past.columns.between(0, count), past.closed[:count])
-        return past if until >= now else _past(await self._store.candles(series, opening + 1, now, count))
+        return past if until >= now else _past(await self.pages.reader.between(series, opening + 1, now, count))
 
     async def daily(self, series: Series, need: Need, last: int) -> Columns | None:
         """The candles of 1d that levels as of the candle at `last` are made of, all of them closed; None: they need

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from services.api.candles.reading import LATE, Reader
 from services.api.loading import Backfill
 from services.api.streams.channels import Channel
 from services.api.streams.frames import News
@@ -54,7 +55,7 @@ class Fan:
         self._remembered: set[Log] = set()  # heard of, whoever follows them
         self._once: Once[tuple[str, int], list[Entry] | None] = Once()
         self._last: Once[Series, list[Candle]] = Once()
-        self._backfill = Backfill(deps)
+        self._backfill, self._reader = Backfill(deps), Reader(deps)
         self._progress: dict[Series, SeriesProgress | None] = {}  # as it was in this second
         self._tending: asyncio.Task[None] | None = None
         self.closed = False
@@ -120,8 +121,14 @@ class Fan:
 
     def _newest(self, channel: Channel, log: Log) -> list[Placed]:
         if channel.series:
-            return [log.newest] if log.newest else []
+            return [log.newest] if log.newest and not self._over(log.newest, log) else []
         return [*self._hub.sent(log.name, channel.key)]
+
+    def _over(self, message: Candle | Reading, log: Log) -> bool:
+        """Whether its candle ended without being closed, and nothing was heard since: it has a part of its values."""
+        if message.closed or self._deps.clock.monotonic() - log.heard_at < LATE:
+            return False
+        return _opening(message) < self._reader.forming_since(message.series)
 
     def _heard(self, message: Placed) -> None:
         place, log = message.place or Place(0, 0), self.log(log_of(message))
@@ -138,7 +145,7 @@ class Fan:
             slot.hear(news)
 
     async def _kept(self, series: Series) -> list[Candle]:
-        return await self._deps.store.last(series, self._deps.clock.now(), 1)
+        return await self._reader.last(series, self._deps.clock.now(), 1)
 
     async def _read(self, place: tuple[str, int]) -> list[Entry] | None:
         log, number = place

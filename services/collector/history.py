@@ -21,7 +21,7 @@ from services.core.bounds import OPENINGS
 from services.core.errors import Unavailable
 from services.core.model import HistoryRequest, Hole, HoleState, Kline, Progress, Series, SeriesProgress
 from services.core.runs import Run
-from services.core.timeframes import MINUTE, TIMEFRAMES
+from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.ports import Deps
 
 URGENT = 1_800_000  # ms; what is missing since then goes before what is older
@@ -70,6 +70,7 @@ class History:
         self._missing: dict[Series, list[Run]] = {}
         self._expected: dict[Series, tuple[int, int]] = {}  # the first opening, and how many candles
         self._scanned: dict[Series, int] = {}  # when each was looked at
+        self._halted: set[Series] = set()  # that are looked at seldom, as long as they are not traded
         self._failures: dict[Series, _Failure] = {}
         self._paused_until, self._reason = 0.0, ""  # by the loop's clock; why nothing is asked
         self._pauses = delays(1, 60)  # of the whole exchange
@@ -167,7 +168,7 @@ class History:
         due = [
             ((not self._requests.wants_forming(series, clock), series in self._scanned, backlog.due), backlog)
             for series, backlog in self._backlogs.items()
-            if backlog.is_due(now)
+            if (backlog.is_due(now) or (series in self._halted and series.instrument in self._line.sources))
             and series not in self._busy
             and not (self._pages.get(series) and now - self._scanned[series] < RESCAN)
         ]
@@ -178,12 +179,19 @@ class History:
 
     async def _look(self, backlog: Backlog) -> None:
         now, series = self._now(), backlog.series
-        if series.instrument not in self._line.sources:
+        if traded := series.instrument in self._line.sources:
+            self._halted.discard(series)
+        elif series.instrument in self._line.halted:
+            self._halted.add(series)
+            now -= DOUBT  # what it does not have by then it will not have
+        else:
             backlog.due = now + MINUTE
             return
         link = self._line.link
         streaming = self._line.exchange_clock.now(link.streaming) if link.sockets else now
-        found = await backlog.look(now, self._deps.settings.history_bars, streaming)
+        found = await backlog.look(now, self._deps.settings.history_bars, streaming if traded else 0)
+        if not traded:
+            backlog.due = now + DAY
         await self._line.bus.publish(*found.holes)
         self._pages[series] = self._cut(backlog, found.asked, now)
         self._missing[series], self._expected[series] = list(found.missing), (found.since, found.expected)

@@ -45,6 +45,7 @@ class Line:
         lead = LEAD if exchange.missed else 0
         self.sequences: defaultdict[Instrument, Sequence] = defaultdict(partial(Sequence, lead))
         self.outbox, self.some = Outbox(settings.conflate_ms), asyncio.Event()
+        self.halted: set[Instrument] = set()  # listed, but not traded: they have history
         self.listed = asyncio.Event()  # it is known which instruments trade
         self.link, self.validator = Link(exchange, deps.clock), Validator(exchange.name, deps.clock)
         self.received: int | None = None

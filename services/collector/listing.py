@@ -1,4 +1,4 @@
-"""Which instruments trade: those that do not are not collected, whatever is said of their price."""
+"""Which instruments trade: of those that do not only the history is collected, whatever is said of their price."""
 
 from services.collector.line import Line
 from services.collector.rest import NoAnswer, Rest
@@ -7,6 +7,7 @@ from services.core.exchange import Ask, Presence
 from services.core.model import Instrument
 
 SECONDS = 30.0  # between two looks
+UNKNOWN = (400, 404)  # what is said of an instrument that is not listed
 WEIGHT = 600  # a minute at most; whoever has many instruments looks less often
 
 
@@ -20,7 +21,7 @@ async def watch_listing(line: Line, rest: Rest) -> None:
     while True:
         try:
             for instrument in line.wanted:
-                line.take([await _presence(rest, line.exchange.listing(instrument), instrument)])
+                await _look(line, rest, line.exchange.listing(instrument), instrument)
         except NoAnswer as error:
             if not line.listed.is_set():
                 line.link.down(error.reason)
@@ -31,11 +32,18 @@ async def watch_listing(line: Line, rest: Rest) -> None:
             await line.clock.sleep(max(SECONDS, minutes * 60))
 
 
-async def _presence(rest: Rest, ask: Ask, instrument: Instrument) -> Presence:
+async def _look(line: Line, rest: Rest, ask: Ask, instrument: Instrument) -> None:
+    """Raises NoAnswer for what is no matter of this instrument alone."""
     try:
         events = await rest.get(ask)
     except NoAnswer as error:
-        if error.status not in (400, 404):
+        if not error.about_request or error.wait:
             raise
-        return Presence(instrument, False, error.reason)
-    return next(event for event in events if isinstance(event, Presence))
+        if error.status in UNKNOWN:
+            line.halted.discard(instrument)
+            line.take([Presence(instrument, False, error.reason)])
+        return
+    for event in events:
+        if isinstance(event, Presence):
+            (line.halted.discard if event.present else line.halted.add)(instrument)
+            line.take([event])

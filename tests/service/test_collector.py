@@ -322,6 +322,19 @@ async def test_what_does_not_trade_is_absent(market: Market) -> None:
     assert not heard.ticks
 
 
+async def test_a_listing_that_cannot_be_read_costs_its_symbol_alone(market: Market) -> None:
+    """It is collected as if nothing were known of it, and the others do not wait."""
+    there = market.exchange("binance")
+
+    def listing(instrument: Instrument) -> Ask:
+        assert there.listing
+        ask = there.listing(instrument)
+        return ask._replace(read=lambda body, now: 1 / 0) if instrument.base == "BTC" else ask  # type: ignore[arg-type, return-value]
+
+    async with collecting(there._replace(listing=listing)) as heard:
+        await until(lambda: all(heard.feed("binance", pair) is Feed.LIVE for pair in PAIRS))
+
+
 class Balking(MemoryBus):
     """A bus that does not take ticks while told so."""
 

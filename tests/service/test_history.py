@@ -13,7 +13,7 @@ from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS as COLLECTOR
-from services.core.exchange import Ask, Event, Exchange
+from services.core.exchange import Ask, Event, Exchange, Presence
 from services.core.model import Candle, HistoryRequest, HoleState, Instrument, Kline, Origin, Series, State
 from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.hub import Hub
@@ -184,6 +184,44 @@ async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
     assert "cannot be understood" in reasons(states)[PAIR, "2h"]
     assert max(asked.values()) <= 3, "it is asked for again and again"
     assert "no candles of ETH-USDT" in caplog.text
+
+
+async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: Market, store: Store) -> None:
+    """The exchange lists ETH still, and has candles of it up to a day; a third symbol it does not list at all."""
+    exchange, asked, gone = market.exchange("binance"), Counter[tuple[Instrument, str]](), Instrument("GONE", "USDT")
+    end = TIMEFRAMES["1d"].opening(SystemClock().now()) - 10 * DAY
+    assert exchange.listing
+
+    def listing(instrument: Instrument) -> Ask:
+        ask = exchange.listing and exchange.listing(instrument)
+        assert ask
+        ended = [Presence(instrument, False, "BREAK")]
+        return ask._replace(read=lambda body, now: ended) if instrument == ETH else ask
+
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+        assert ask
+        asked[instrument, timeframe] += since > 0
+        if instrument != ETH:
+            return ask
+
+        def read(body: bytes, now: int) -> list[Event]:
+            return [e for e in ask.read(body, now) if not (isinstance(e, Kline) and e.bar.timestamp >= end)]
+
+        return ask._replace(read=read)
+
+    days, weeks = (Series("binance", ETH, name) for name in ("1d", "1w"))
+    async with kurs(store, exchange._replace(history=history, listing=listing), symbols=(PAIR, ETH, gone)):
+        await all_complete(store, ("binance", PAIR))
+        async with asyncio.timeout(60):
+            while not [hole for hole in await store.holes(HoleState.ABSENT) if hole.series == days]:
+                await asyncio.sleep(0.2)
+    rows = await store.candles(days, 0, SystemClock().now())
+    assert rows[-1].bar.timestamp == end - DAY
+    assert len(rows) >= 50
+    assert await store.candles(weeks, 0, SystemClock().now())
+    assert max(count for (instrument, _), count in asked.items() if instrument == ETH) <= 2
+    assert not any(instrument == gone and count for (instrument, _), count in asked.items())
 
 
 async def test_what_somebody_asks_for_goes_before_all_else(market: Market, store: Store) -> None:

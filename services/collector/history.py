@@ -321,7 +321,8 @@ class History:
         """What is wrong with one series stops that one; what is wrong with the exchange stops all of it for a while."""
         series, loop = page.backlog.series, asyncio.get_running_loop()
         before = self._failures.get(series)
-        first = 15 if error.about_request else 1  # an exchange that does not answer may do so soon
+        # An exchange that does not answer may do so soon; where calls are dear, a refusal is believed for longer.
+        first = max(15, self._exchange.history_seconds / 100) if error.about_request else 1
         pauses = before.pauses if before else delays(first, max(LAST_TRY, self._exchange.history_seconds))
         self._failures[series] = _Failure(error.reason, loop.time() + next(pauses), pauses)
         self._changed = True

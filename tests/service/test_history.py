@@ -23,6 +23,7 @@ from services.writer import JOBS as WRITER
 from tests.market import Market, playing, until
 
 BARS = 20
+NAMES = ("30m", "4h")  # that CoinGecko has
 ETH = Instrument("ETH", "USDT")
 PAIR, PERPETUAL = Instrument("BTC", "USDT"), Instrument("BTC", "USD", "PERPETUAL")
 
@@ -50,10 +51,13 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def kurs(
-    store: Store, *exchanges: Exchange, symbols: tuple[Instrument, ...] = (PAIR,)
+    store: Store,
+    *exchanges: Exchange,
+    symbols: tuple[Instrument, ...] = (PAIR,),
+    directions: tuple[Instrument, ...] = (PAIR,),
 ) -> AsyncIterator[MemoryBus]:
     """Collector and writer at work."""
-    settings = Settings(_env_file=None, directions=(PAIR,), symbols=symbols, history_bars=BARS)
+    settings = Settings(_env_file=None, directions=directions, symbols=symbols, history_bars=BARS)
     bus = MemoryBus()
     deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), exchanges, MemoryJournal())
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
@@ -184,6 +188,37 @@ async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
     assert "cannot be understood" in reasons(states)[PAIR, "2h"]
     assert max(asked.values()) <= 3, "it is asked for again and again"
     assert "no candles of ETH-USDT" in caplog.text
+
+
+async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_again_at_once(
+    market: Market, store: Store
+) -> None:
+    """CoinGecko answers null for one coin, 404 for another, and the candles of the third come."""
+    exchange, asked = market.exchange("coingecko"), Counter[tuple[str, str]]()
+    coins = {base: Instrument(base, "USD") for base in ("BTC", "SOL", "ETH")}
+    paths = {"BTC": "/api/v3/ping", "SOL": "/api/v3/coins/no-such-coin/ohlc?vs_currency=usd&days=1"}
+
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+        if ask and since:
+            asked[instrument.base, timeframe] += 1
+        if ask and instrument.base == "BTC":
+            return ask._replace(read=lambda body, now: ask.read(b"null", now))
+        return ask and ask._replace(path=paths.get(instrument.base, ask.path))
+
+    states, there = list[State](), exchange._replace(history=history, history_budget=60)
+    async with kurs(store, there, directions=tuple(coins.values())) as bus:
+        listening = asyncio.create_task(_listen(bus, states))
+        async with asyncio.timeout(60):
+            while not reasons(states).keys() >= {(coins[base], name) for base in ("BTC", "SOL") for name in NAMES}:
+                await asyncio.sleep(0.2)
+            for name in NAMES:
+                while not await store.candles(Series("coingecko", coins["ETH"], name), 0, SystemClock().now()):
+                    await asyncio.sleep(0.2)
+        listening.cancel()
+    assert max(asked.values()) == 1
+    assert "answers 404" in reasons(states)[coins["SOL"], "4h"]
+    assert "cannot be understood" in reasons(states)[coins["BTC"], "30m"]
 
 
 async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: Market, store: Store) -> None:

@@ -16,6 +16,7 @@ kurs dead [list]          messages that could not be kept; show ID, replay ID…
 kurs watch [CHANNEL …]    rates and candles live, of the API on this machine or at --url; --help tells more
 kurs migrate              bring the database to the newest schema, and end
 kurs openapi              print the API's description, and end
+kurs passwords FOLDER     accounts for each container at the servers, as files; --rotate: with new passwords
 
 Settings come from the environment and .env; .env.example describes each."""
 

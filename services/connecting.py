@@ -3,18 +3,22 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from typing import cast
 from urllib.parse import urlsplit
 
 from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.remote import RemoteStore
 from services.adapters.startup import until_up
+from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import LIVE, SIMULATED, Market
 from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings
 
+REMOTE = "bus"  # the scheme of a DATABASE_URL that names no database: the writer looks things up
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +73,8 @@ async def connected(
     `owns`: this process is to be the only one that writes to the files of SQLite. They are migrated here: nobody else
     would do it. Raises Misconfigured.
     """
-    market, store = await _store(settings, market, stack, owns)
+    remote = _is_remote(settings)
+    market, store = (market or LIVE, None) if remote else await _store(settings, market, stack, owns)
     bus_url, cache_url = settings.rabbitmq_url.get_secret_value(), settings.redis_url.get_secret_value()
     cache = CACHES[urlsplit(cache_url).scheme](cache_url, market)
     stack.push_async_callback(cache.close)
@@ -77,15 +82,25 @@ async def connected(
     stack.push_async_callback(journal.close)
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url, market)
     stack.push_async_callback(bus.close)
+    if store is None:
+        store = cast("Store", RemoteStore(bus))
+        stack.push_async_callback(store.close)
     clock = SystemClock()
     return Deps(settings, clock, bus, cache, store, Hub(clock, market), exchanges, journal)
 
 
 async def migrate(settings: Settings, market: Market) -> None:
     """Bring a market's database up to date. Raises Misconfigured."""
+    if _is_remote(settings):
+        raise Misconfigured("DATABASE_URL: bus:// is for collectors alone; name the database that is to be migrated")
     with ExitStack() as stack:
         _own(settings, stack)
-        await sql.migrate(_address(settings, market), market)
+        roles = {name: password.get_secret_value() for name, password in settings.database_roles.items()}
+        await sql.migrate(_address(settings, market), market, roles)
+
+
+def _is_remote(settings: Settings) -> bool:
+    return urlsplit(settings.database_url.get_secret_value()).scheme == REMOTE
 
 
 async def _store(settings: Settings, market: Market | None, stack: AsyncExitStack, owns: bool) -> tuple[Market, Store]:

@@ -57,6 +57,9 @@ def main(words: Sequence[str]) -> int:
     """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
     settings = load()
     log.setup(settings.log_level, settings.log_levels, settings.secrets)
+    if words and words[0] == "passwords":
+        part("passwords").run(words[1:])
+        return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if list(words) == ["migrate"]:
             runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
@@ -76,7 +79,7 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
     """Which services and exchanges the words name; none: all. Raises Misconfigured."""
     for word in words:
         if word not in SERVICES and word not in EXCHANGES:
-            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi"]
+            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
             near = get_close_matches(word, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise Misconfigured(f"nothing is called {word!r}; {hint}")
@@ -87,7 +90,14 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
     if exchanges and "collector" not in services:
         raise Misconfigured(f"{exchanges[0]} is an exchange: write kurs collector {exchanges[0]}")
     everything = tuple(name for name in SERVICES if name != "simulator")
+    _refuse_without_database(settings, services or everything)
     return Process(services or everything, exchanges or settings.exchanges)
+
+
+def _refuse_without_database(settings: Settings, services: Sequence[str]) -> None:
+    needing = [name for name in services if name not in ("collector", "simulator")]
+    if settings.database_url.get_secret_value().startswith("bus:") and needing:
+        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors alone, and {needing[0]} needs a database")
 
 
 async def run(settings: Settings, process: Process) -> int:

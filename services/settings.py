@@ -24,7 +24,7 @@ Level = Annotated[
     BeforeValidator(lambda word: word.upper() if isinstance(word, str) else word),
 ]
 SCHEMES = {
-    "database_url": ("sqlite+aiosqlite", "postgresql+asyncpg"),
+    "database_url": ("sqlite+aiosqlite", "postgresql+asyncpg", "bus"),
     "redis_url": ("memory", "redis", "rediss"),
     "rabbitmq_url": ("memory", "amqp", "amqps"),
 }
@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr(""),
         validation_alias=asked("DATABASE_URL"),
-        description="Where candles and last known rates are kept; empty: SQLite in KURS_DATA_DIR",
+        description="Where candles and last known rates are kept; empty: SQLite in KURS_DATA_DIR; bus://: a collector "
+        "has no database, the writer looks things up for it",
     )
     redis_url: SecretStr = Field(
         SecretStr("memory://"), validation_alias=asked("REDIS_URL"), description="The cache of current rates"
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
         description="Web pages that may read the API from a browser; null: those without a name; a comma list",
     )
 
+    database_roles: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        {},
+        description="Services that `kurs migrate` gives a role of their own in PostgreSQL, and its password: "
+        "api=…,writer=…",
+    )
     data_dir: Path = Field(Path("data"), description="What one process keeps")
     host: str = Field("127.0.0.1", description="The address to listen on")
     port: int | None = Field(
@@ -232,6 +238,14 @@ class Settings(BaseSettings):
             raise ValueError(f"{wrong[0]!r} needs a value: write NAME=VALUE,NAME=VALUE")
         return {name.strip(): meaning.strip() for name, _, meaning in rows}
 
+    @field_validator("database_roles", mode="before")
+    @classmethod
+    def _roles(cls, value: Any) -> Any:
+        rows = [word.partition("=") for word in _split(value)] if isinstance(value, str) else []
+        if not all(name and password for name, _, password in rows):  # what is wrong may be a part of a password
+            raise ValueError("write SERVICE=PASSWORD,SERVICE=PASSWORD")
+        return {name: password for name, _, password in rows} if isinstance(value, str) else value
+
     @field_validator("cors_allowed_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -339,7 +353,9 @@ class Settings(BaseSettings):
         texts = (url.get_secret_value() for url in urls)
         written = [urlsplit(text if "://" in text else f"//{text}").password or "" for text in texts]
         meant = [unquote(password) for password in written]
-        return (*written, *meant, *(quote(each, safe="") for each in meant), self.coingecko_key.get_secret_value())
+        others = (self.coingecko_key, *self.database_roles.values())
+        hidden = [each.get_secret_value() for each in others]
+        return (*written, *meant, *(quote(each, safe="") for each in meant), *hidden)
 
     @property
     def in_memory(self) -> bool:

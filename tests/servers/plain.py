@@ -16,11 +16,11 @@ class Redis(Server):
         return self.url.removesuffix("0") + str(next(self.databases))
 
 
-def redis(folder: Path) -> Redis:
+def redis(folder: Path, *options: str) -> Redis:
     """A Redis that keeps what it holds."""
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "yes", "--databases", "1000"]
+    command += ["--save", "", "--appendonly", "yes", "--databases", "1000", *options]
     return Redis(
         "Redis",
         f"redis://127.0.0.1:{port}/0",

@@ -80,7 +80,7 @@ class RedisCache:
         """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
         words = [word for name, number in counts.items() for word in (name, number)]
         with reaching():
-            place = f"{self._prefix}count:{{counts}}"
+            place = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # what is counted: rights differ by it
             totals = await self._redis.eval(COUNT, 2, place, f"{place}:{window}", window, seconds, *words)
         return dict(zip(counts, totals, strict=True))
 

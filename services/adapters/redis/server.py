@@ -44,7 +44,9 @@ def reaching() -> Iterator[None]:
     """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
     try:
         yield
-    except (AuthenticationError, NoPermissionError) as error:
+    except NoPermissionError as error:
+        raise Refused(f"Redis gives this user too few rights: grant them with ACL SETUSER ({error})") from None
+    except AuthenticationError as error:
         raise Refused(f"Redis refuses the user or the password: correct REDIS_URL ({error})") from None
     except (RedisError, OSError) as error:
         if isinstance(error, ResponseError) and "maxmemory" in str(error):

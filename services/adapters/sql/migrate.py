@@ -1,5 +1,6 @@
 """Bringing a database up to date. Many may do it at once: one does, the others wait and find it done."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from alembic import command
@@ -11,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.adapters.sql import markets, years
+from services.adapters.sql import markets, rights, years
 from services.adapters.sql.engine import make_engine, ping, reaching
 from services.adapters.startup import until_up
 from services.core.errors import Misconfigured, Refused, Unavailable
@@ -22,8 +23,10 @@ SECONDS = 600  # how long another one's migration is waited for
 LOCK = 7_461_225  # any number that nothing else in the database locks
 
 
-async def migrate(url: str, market: Market = LIVE) -> None:
+async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | None = None) -> None:
     """Apply what of the history is missing, all or nothing; waits until the database answers.
+
+    `roles`: passwords of the services that are to have a role of their own on PostgreSQL.
 
     Raises Misconfigured where the history was not installed beside the code, for a database that is newer than the code
     or holds the other market, and where the database refuses us.
@@ -46,6 +49,7 @@ async def migrate(url: str, market: Market = LIVE) -> None:
             await connection.run_sync(markets.record, market)
             if engine.dialect.name == "postgresql":
                 await connection.run_sync(years.extend)
+                await connection.run_sync(rights.grant, roles or {})
     except Refused as error:
         raise Misconfigured(str(error)) from None
     finally:

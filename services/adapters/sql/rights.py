@@ -1,0 +1,74 @@
+"""What each service may do in PostgreSQL: a role per service, with the rights on tables that it needs.
+
+`migrate` makes the roles and grants the rights, as the owner of the schema. Partitions need none of their own: only
+migrations name them.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import pbkdf2_hmac, sha256
+from hmac import digest
+
+from sqlalchemy import Connection, text
+
+from services.core.errors import Misconfigured
+
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+READ = "SELECT"
+EVERYBODY = {"alembic_version": READ, "market": READ}
+RIGHTS: Mapping[str, Mapping[str, str]] = {
+    "pricer": {"rates": READ},
+    "writer": {
+        **dict.fromkeys(("candles", "holes", "seals", "cursors", "dead_letters"), ALL),
+        "rates": "SELECT, INSERT, UPDATE",
+        "gaps": "SELECT, INSERT",
+        **dict.fromkeys(("indicators", "analysis"), "SELECT, DELETE"),  # those of candles that it deletes
+    },
+    "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), ALL)},
+    "api": {
+        **dict.fromkeys(("candles", "holes", "gaps", "rates", "indicators", "analysis"), READ),
+        "dead_letters": "SELECT (id)",  # how many there are
+    },
+}
+ITERATIONS = 4096  # PostgreSQL's own
+
+
+def role(service: str) -> str:
+    """The name of a service's role."""
+    return f"kurs_{service}"
+
+
+def verifier(password: str, salt: bytes) -> str:
+    """What PostgreSQL keeps of an ASCII password (RFC 5802), so that the password itself is never sent."""
+    salted = pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
+    stored = sha256(digest(salted, b"Client Key", "sha256")).digest()
+    encoded = (b64encode(each).decode() for each in (salt, stored, digest(salted, b"Server Key", "sha256")))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(ITERATIONS, *encoded)
+
+
+def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
+    """Have a role for each of these services, with its password (or verifier) and its rights in this schema.
+
+    Rights that an earlier version granted go. Raises Misconfigured for a name that is no service with a role.
+    """
+    if unknown := passwords.keys() - RIGHTS.keys():
+        raise Misconfigured(f"KURS_DATABASE_ROLES: {min(unknown)} has no role; there are {', '.join(RIGHTS)}")
+    if not passwords:
+        return
+    quote = connection.dialect.identifier_preparer.quote
+    schema = quote(connection.dialect.default_schema_name or "public")
+    for statement in (
+        f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+        f"REVOKE TEMPORARY ON DATABASE {quote(str(connection.engine.url.database))} FROM PUBLIC",
+    ):
+        connection.execute(text(statement))
+    for service, password in passwords.items():
+        name = role(service)
+        if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": name}).first() is None:
+            connection.execute(text(f"CREATE ROLE {name}"))
+        words = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": password})
+        connection.exec_driver_sql(f"ALTER ROLE {name} LOGIN PASSWORD {words}")
+        connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}"))
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {name}"))
+        for table, rights in {**EVERYBODY, **RIGHTS[service]}.items():
+            connection.execute(text(f"GRANT {rights} ON {table} TO {name}"))

@@ -1,0 +1,98 @@
+"""`kurs passwords FOLDER`: accounts of the services at PostgreSQL, Redis and RabbitMQ, as files for containers.
+
+Each container has a folder of its own in FOLDER and sees no other. A service finds its URLs there, a server what it
+has to know of the accounts. The URLs are what lasts: all else is made of them each time.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from services.adapters.rabbit import rights as rabbit
+from services.adapters.redis import rights as redis
+from services.adapters.sql import rights as sql
+from services.core.errors import Misconfigured
+
+USAGE = "kurs passwords FOLDER [--rotate]"
+OWNER = "kurs"  # the superuser, who owns the schema
+DATABASE = "postgresql+asyncpg://{user}:{password}@postgres/kurs"
+REDIS, RABBITMQ = "redis://{user}:{password}@redis/0", "amqp://{user}:{password}@rabbitmq/"
+FORMER = ("postgres/url", "redis/url", "redis/password", "redis/redis.conf", "rabbitmq/url", "rabbitmq/password")
+RABBITMQ_CONF = """load_definitions = /run/secrets/rabbitmq/definitions.json
+log.connection.level = error
+vm_memory_high_watermark.absolute = 384MB
+disk_free_limit.absolute = 512MB
+"""
+Passwords = Mapping[str, str]
+
+
+def run(words: Sequence[str]) -> None:
+    """The command. Raises Misconfigured."""
+    folders = [word for word in words if word != "--rotate"]
+    if len(folders) != 1 or folders[0].startswith("-"):
+        raise Misconfigured(USAGE)
+    try:
+        make(Path(folders[0]), rotate="--rotate" in words)
+    except OSError as error:
+        raise Misconfigured(f"the accounts cannot be written: {error}") from None
+
+
+def make(folder: Path, rotate: bool = False) -> None:
+    """Have all files in FOLDER; new passwords for accounts that have none, or, with `rotate`, for all.
+
+    Of Redis the passwords before the last rotation are good until this runs again.
+    """
+    former = _kept(folder, "redis", redis.RIGHTS)
+    owner = _owner(folder, rotate)
+    database = _urls(folder, "database", DATABASE, {name: sql.role(name) for name in sql.RIGHTS}, rotate)
+    cache = _urls(folder, "redis", REDIS, {name: name for name in redis.RIGHTS}, rotate)
+    bus = _urls(folder, "rabbitmq", RABBITMQ, {name: name for name in rabbit.RIGHTS}, rotate)
+    verifiers = {name: _verifier(password) for name, password in database.items()}
+    roles = {OWNER: _verifier(owner)} | {sql.role(name): verifier for name, verifier in verifiers.items()}
+    _write(folder / "migrate/database", DATABASE.format(user=OWNER, password=owner))
+    _write(folder / "migrate/roles", ",".join(f"{name}={verifier}" for name, verifier in verifiers.items()))
+    statements = [f"ALTER ROLE {role} PASSWORD '{verifier}';" for role, verifier in roles.items()]
+    _write(folder / "postgres/passwords.sql", "\n".join(statements))
+    old = former if rotate else {}
+    _write(folder / "redis/users.acl", redis.users({name: {word, old.get(name, word)} for name, word in cache.items()}))
+    _write(folder / "rabbitmq/definitions.json", json.dumps(rabbit.definitions(bus), indent=1))
+    _write(folder / "rabbitmq/rabbitmq.conf", RABBITMQ_CONF)
+    for name in FORMER:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _owner(folder: Path, rotate: bool) -> str:
+    path = folder / "postgres/password"
+    if rotate or not (path.exists() and path.read_text().strip()):
+        _write(path, secrets.token_hex(24))
+    return path.read_text().strip()
+
+
+def _urls(folder: Path, server: str, form: str, users: Mapping[str, str], rotate: bool) -> Passwords:
+    """Write the URLs of accounts at a server that are not there; answers all passwords."""
+    kept = {} if rotate else _kept(folder, server, users)
+    for service in users.keys() - kept.keys():
+        _write(folder / service / server, form.format(user=users[service], password=secrets.token_hex(24)))
+    return _kept(folder, server, users)
+
+
+def _kept(folder: Path, server: str, services: Mapping[str, object]) -> Passwords:
+    """The passwords in the URLs that are there, by service."""
+    urls = {name: path.read_text() for name in services if (path := folder / name / server).exists()}
+    return {name: password for name, url in urls.items() if (password := urlsplit(url).password)}
+
+
+def _verifier(password: str) -> str:
+    return sql.verifier(password, secrets.token_bytes(16))
+
+
+def _write(path: Path, text: str) -> None:
+    """In one step, so that nobody reads a part. The file can be read by who has the folder: one container."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.write_text(f"{text.strip()}\n")
+    new.chmod(0o444)
+    new.replace(path)

@@ -1,0 +1,372 @@
+"""Each service works with the account that `kurs passwords` makes for it, and can do nothing else with it."""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aio_pika
+import asyncpg  # type: ignore[import-untyped]
+import httpx
+import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from services import api, connecting
+from services.adapters import sql
+from services.adapters.clock import SystemClock
+from services.core.exchange import Exchange
+from services.core.markets import SIMULATED
+from services.core.model import Bar, Candle, HistoryRequest, Instrument, Origin, Series
+from services.core.timeframes import DAY, MINUTE
+from services.ports import Deps, Store
+from services.roles import Role
+from services.settings import Settings
+from services.web import Site, create_app
+from services.web.quota import PerClient
+from services.web.server import server_config
+from tests import servers
+from tests.market import playing, served
+from tests.servers.plain import redis as redis_server
+from tests.system import command
+
+PAIR, ONE = Instrument("BTC", "USDT"), Decimal(1)
+MINUTES = Series("binance", PAIR, "1m")
+OLD = Candle(
+    Series("binance", PAIR, "1d"),
+    Bar(1_600_000_000_000 // DAY * DAY, ONE, ONE, ONE, ONE, ONE, ONE, 1),
+    True,
+    Origin.EXCHANGE,
+)
+
+
+@dataclass
+class Accounts:
+    """What `kurs passwords` wrote, and where the servers are that know of it."""
+
+    folder: Path
+    places: dict[str, str]  # host and port, by the host that stands in the URLs
+    database: str
+
+    def url(self, service: str, server: str) -> str:
+        """The URL in the service's folder, but for the server's place."""
+        parts = urlsplit((self.folder / service / server).read_text().strip())
+        path = self.database if server == "database" else parts.path
+        return f"{parts.scheme}://{parts.username}:{parts.password}@{self.places[parts.hostname or '']}{path}"
+
+
+@pytest.fixture(scope="module")
+def accounts(
+    tmp_path_factory: pytest.TempPathFactory, postgres: servers.Postgres, rabbit: servers.Rabbit
+) -> Iterator[Accounts]:
+    folder = tmp_path_factory.mktemp("accounts")
+    made = command(folder, "passwords", str(folder / "made"))
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+    rabbit.control("import_definitions", str(folder / "made/rabbitmq/definitions.json"))
+    url = postgres.create_database()
+    asyncio.run(one_user_before_there_were_roles(url))
+    roles = {"KURS_DATABASE_ROLES_FILE": str(folder / "made/migrate/roles"), "KURS_MARKET": SIMULATED}
+    for _ in range(2):
+        migrated = command(folder, "migrate", DATABASE_URL=url, **roles)
+        assert migrated.returncode == 0, migrated.stderr
+    cache = redis_server(folder, "--aclfile", str(folder / "made/redis/users.acl"))
+    cache.start()
+    places = {
+        "postgres": urlsplit(url).netloc.rpartition("@")[2],
+        "redis": urlsplit(cache.url).netloc,
+        "rabbitmq": urlsplit(rabbit.url).netloc.rpartition("@")[2],
+    }
+    yield Accounts(folder / "made", places, urlsplit(url).path)
+    cache.stop()
+
+
+async def one_user_before_there_were_roles(url: str) -> None:
+    """A database that one user made and wrote to."""
+    address = sql.address(url, SIMULATED)
+    await sql.migrate(address, SIMULATED)
+    store = await sql.connect(address, SIMULATED)
+    await store.save(OLD)
+    await store.close()
+
+
+@asynccontextmanager
+async def at_work(accounts: Accounts, exchange: Exchange, *names: str) -> AsyncIterator[dict[str, Deps]]:
+    """Each service with its own account."""
+    async with AsyncExitStack() as stack:
+        deps: dict[str, Deps] = {}
+        tasks: list[asyncio.Task[None]] = []
+        for name in names:
+            urls: dict[str, Any] = {
+                "DATABASE_URL": "bus://" if name == "collector" else accounts.url(name, "database"),
+                "REDIS_URL": accounts.url(name, "redis"),
+                "RABBITMQ_URL": accounts.url(name, "rabbitmq"),
+                "API_RATE_LIMIT": 1000,
+            }
+            known = Settings(
+                _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
+            )
+            deps[name] = await connecting.connected(known, SIMULATED, (exchange,), stack, owns=False)
+            tasks += [asyncio.create_task(job) for job in jobs(name, deps[name])]
+        try:
+            yield deps
+            assert not [task for task in tasks if task.done()], "a job ended"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
+    service = importlib.import_module(f"services.{name}")
+    if name == "api":
+        quota = PerClient(deps)
+        quota.admit({"type": "http", "client": ("203.0.113.7", 1), "headers": []})
+        yield quota.agree(deps)
+    if hasattr(service, "ROLE"):
+        yield Role(service.ROLE, service.JOBS, deps, writes="store" in getattr(service, "NEEDS", ())).run()
+    else:
+        yield from (job(deps) for job in service.JOBS)
+
+
+async def until(found: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
+    """Wait for an answer that is not empty."""
+    async with asyncio.timeout(seconds):
+        while not await found():
+            await asyncio.sleep(0.1)
+
+
+async def test_each_service_does_its_work_with_its_own_account(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = SystemClock().now()
+    monkeypatch.setattr("services.core.history.BEGINNING", now - 70 * DAY)
+    async with (
+        playing() as market,
+        at_work(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
+    ):
+        reader: Store = deps["api"].store
+        await until(lambda: reader.readings(MINUTES, 0, now + DAY))
+        await until(lambda: reader.analyses(MINUTES, 0, now + DAY))
+        await until(reader.rates)
+        await until(deps["api"].cache.choice)
+
+        async def told() -> bool:
+            logs = ("rates", "choice", "state:binance", "candle:binance:BTC-USDT:1m")
+            return all(await deps["api"].journal.newest(*logs))
+
+        async def loaded() -> bool:
+            state = deps["api"].hub.states.get("binance")
+            return bool(state and state.history and not state.history.missing)
+
+        await until(told)
+        await until(loaded)
+        await deps["api"].bus.publish(HistoryRequest(MINUTES, now - 90 * MINUTE, now - 80 * MINUTE, 60))
+        assert OLD in await reader.candles(OLD.series, OLD.bar.timestamp, OLD.bar.timestamp)
+        assert await reader.count_dead_letters() == 0
+        for name, each in deps.items():
+            for part in (each.bus, each.cache, each.journal):
+                await part.ping()
+            await each.store.check()
+            if name in ("writer", "analyst"):
+                await each.store.check_saving()
+        assert not await deps["writer"].store.delete_candles(MINUTES, now + DAY)
+        await all_is_answered(deps["api"])
+        async with deps["writer"].bus.take_dead("writer", now) as dead:
+            assert not dead
+        await standbys_learn_who_works(accounts, market.exchange("binance"))
+    refused = [record.getMessage() for record in caplog.records if "rights" in record.getMessage()]
+    assert not refused
+
+
+QUESTIONS = (
+    *("v1/courses", "v2/courses", "v1/directions", "v1/exchanges", "udf/config", "udf/symbols?symbol=BTCUSDT"),
+    *("api/chart-data?symbol=BTCUSDT&timeframe=1m", "api/candles/coverage?symbol=BTCUSDT&timeframe=1m"),
+    *("api/candles/coverage", "api/indicators?symbol=BTCUSDT&timeframe=1m&indicators=sma:5", "udf/search?query=BTC"),
+    *("api/analysis?symbol=BTCUSDT&timeframe=1m", "api/analysis/BTCUSDT/multi"),
+    f"udf/history?symbol=BTCUSDT&resolution=1&to={2**31}&countback=10",
+    "v1/stream/history?channels=btc_usdt",
+)
+
+
+async def all_is_answered(deps: Deps) -> None:
+    """Twice: answers are kept in the cache."""
+    site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
+    async with served(create_app(deps, site), server_config) as address, httpx.AsyncClient(timeout=30) as client:
+        for question in QUESTIONS * 2:
+            answer = await client.get(f"http://{address}/{question}")
+            assert answer.status_code == 200, (question, answer.text)
+
+
+async def standbys_learn_who_works(accounts: Accounts, exchange: Exchange) -> None:
+    """They ask the holder over the bus."""
+    holder: list[str] = []
+    async with AsyncExitStack() as stack:
+        urls: dict[str, Any] = {"DATABASE_URL": "bus://", "RABBITMQ_URL": accounts.url("pricer", "rabbitmq")}
+        known = Settings(_env_file=None, **urls)
+        second = await connecting.connected(known, SIMULATED, (exchange,), stack, owns=False)
+
+        async def wait_for_it() -> None:
+            async with second.bus.hold("pricer", holder.append):
+                raise AssertionError("two have the role")
+
+        waiting = asyncio.create_task(wait_for_it())
+        async with asyncio.timeout(20):
+            while not holder:
+                await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert holder[0].startswith("process ")
+
+
+STATEMENTS = [
+    *("INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", "UPDATE candles SET open = 1", "DELETE FROM indicators"),
+    *("DELETE FROM candles", "TRUNCATE candles", "DROP TABLE candles", "CREATE TABLE mine (x int)"),
+    *("CREATE TEMPORARY TABLE mine (x int)", "SELECT body FROM dead_letters", "SELECT FROM candles_2026"),
+    *("DELETE FROM market", "UPDATE alembic_version SET version_num = ''", "SELECT pg_read_file('/etc/passwd')"),
+    *("SELECT rolpassword FROM pg_authid", "CREATE ROLE mine", "SELECT FROM seals", "SELECT FROM cursors"),
+]
+MORE = {
+    "pricer": ["SELECT FROM gaps", "SELECT FROM candles", "SELECT FROM indicators", "SELECT FROM holes"],
+    "analyst": ["INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", "INSERT INTO dead_letters DEFAULT VALUES"],
+    "writer": ["INSERT INTO analysis DEFAULT VALUES", "UPDATE indicators SET value = '{}'", "DELETE FROM gaps"],
+}
+MAY = {
+    "writer": {"INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", *STATEMENTS[1:4], *STATEMENTS[8:9], *STATEMENTS[15:]},
+    "analyst": {"DELETE FROM indicators"},
+}
+
+
+@pytest.mark.parametrize("service", ["pricer", "writer", "analyst", "api"])
+async def test_postgresql_refuses_all_else(accounts: Accounts, service: str) -> None:
+    url = accounts.url(service, "database").replace("+asyncpg", "")
+    connection = await asyncpg.connect(url, server_settings={"search_path": SIMULATED})
+    try:
+        for statement in [*STATEMENTS, *MORE.get(service, ())]:
+            if statement not in MAY.get(service, ()):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def refused(accounts: Accounts, service: str, attempt: Callable[[AbstractChannel], Awaitable[object]]) -> None:
+    """On a connection of its own: what is refused ends the channel."""
+    connection = await aio_pika.connect(accounts.url(service, "rabbitmq"))
+    async with connection:
+        channel = await connection.channel()
+        with pytest.raises(ChannelAccessRefused):
+            await attempt(channel)
+
+
+@pytest.mark.parametrize(
+    ("service", "published", "bound"),
+    [
+        ("collector", ("candle", "rate", "choice", "reading", "store_reply", "role.pricer"), ("tick", "trade", "#")),
+        ("pricer", ("tick", "kline", "candle", "state", "store_query"), ("trade", "candle", "#")),
+        ("writer", ("tick", "rate", "state", "reading"), ("tick", "#")),
+        ("analyst", ("candle", "kline", "rate"), ("trade", "rate", "#")),
+        ("api", ("rate", "candle", "kline", "state", "store_query"), ("trade", "store_reply", "#")),
+    ],
+)
+async def test_rabbitmq_refuses_all_else(
+    accounts: Accounts, service: str, published: tuple[str, ...], bound: tuple[str, ...]
+) -> None:
+    owner = await aio_pika.connect(accounts.url("writer", "rabbitmq"))
+    async with owner:
+        channel = await owner.channel()
+        await channel.declare_exchange("kurs", aio_pika.ExchangeType.TOPIC, durable=True)
+        await channel.declare_queue("writer-simulated", passive=True)
+    for kind in published:
+        await refused(accounts, service, partial(publish, "kurs", f"{kind}.all"))
+    for kind in bound:
+        await refused(accounts, service, partial(bind, "#" if kind == "#" else f"{kind}.#"))
+    others = "role.analyst" if service != "analyst" else "role.pricer"
+    await refused(accounts, service, lambda channel: channel.declare_queue(others, exclusive=True))
+    await refused(accounts, service, lambda channel: channel.declare_exchange("mine", aio_pika.ExchangeType.FANOUT))
+    if service != "writer":
+        await refused(accounts, service, partial(publish, "", "writer-simulated"))
+        await refused(accounts, service, partial(take, "writer-simulated"))
+        await refused(accounts, service, lambda channel: channel.queue_delete("writer-simulated"))
+
+
+async def publish(exchange: str, key: str, channel: AbstractChannel) -> None:
+    to = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+    await to.publish(aio_pika.Message(b"[]"), key)
+
+
+async def bind(key: str, channel: AbstractChannel) -> None:
+    queue = await channel.declare_queue(exclusive=True)
+    await queue.bind("kurs", key)
+
+
+async def take(name: str, channel: AbstractChannel) -> None:
+    await (await channel.get_queue(name, ensure=False)).get(fail=False)
+
+
+@pytest.mark.parametrize(
+    ("service", "commands"),
+    [
+        (
+            "collector",
+            ("HGET rate:{BTC-USD} body", "DEL count:{quota}:1", "SET candles:x 1", "XTRIM journal:{rates} MAXLEN 0"),
+        ),
+        ("pricer", ("DEL count:{history}", "XADD journal:{state:binance} * a b", "GET candles:x")),
+        ("writer", ("HSET rate:{BTC-USD} body 1", "DEL journal:{rates}", "EVAL return 0")),
+        ("analyst", ("DEL journal:{candle:binance:BTC-USDT:1m}", "SMEMBERS rates")),
+        ("api", ("SET rate:{BTC-USD} 1", "DEL states", "XADD journal:{rates} * a b", "DEL count:{history}")),
+        ("", ("GET rates", "SET probe 1", "SCAN 0", "PUBLISH a b")),
+    ],
+)
+async def test_redis_refuses_all_else(accounts: Accounts, service: str, commands: tuple[str, ...]) -> None:
+    url = accounts.url(service or "api", "redis")
+    if not service:
+        url = f"redis://{url.rpartition('@')[2]}"
+    redis: Any = Redis.from_url(url)
+    assert await redis.ping()
+    for each in (*commands, "KEYS *", "FLUSHALL", "CONFIG GET *", "ACL LIST", "SHUTDOWN", "MONITOR"):
+        with pytest.raises(NoPermissionError):
+            await redis.execute_command(*each.split())
+    await redis.aclose()
+
+
+def test_new_passwords_replace_all_and_redis_takes_the_former_until_the_next_start(tmp_path: Path) -> None:
+    def files() -> dict[str, str]:
+        return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def hashes() -> dict[str, set[str]]:
+        lines = [line.split() for line in files()["redis/users.acl"].splitlines()]
+        return {line[1]: {word for word in line if word.startswith("#")} for line in lines}
+
+    urls = [
+        f"{name}/{server}"
+        for name in ("pricer", "writer", "analyst", "api")
+        for server in ("database", "redis", "rabbitmq")
+    ]
+    urls += ["collector/redis", "collector/rabbitmq", "migrate/database", "postgres/password"]
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres/password").write_text("of an earlier version\n")
+    (tmp_path / "postgres/url").write_text("postgresql+asyncpg://kurs:of an earlier version@postgres/kurs\n")
+    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    first, taken = files(), hashes()
+    assert "postgres/url" not in first
+    assert first["postgres/password"] == "of an earlier version\n"
+    assert not [name for name in first if name.startswith("collector/") and "database" in name]
+
+    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    assert {name: files()[name] for name in urls} == {name: first[name] for name in urls}
+
+    assert command(tmp_path, "passwords", str(tmp_path), "--rotate").returncode == 0
+    assert not [name for name in urls if files()[name] == first[name]]
+    assert all(taken[name] < hashes()[name] for name in taken if name != "default")
+    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    assert not any(taken[name] & hashes()[name] for name in taken if name != "default")

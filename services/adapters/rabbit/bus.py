@@ -194,7 +194,7 @@ class RabbitBus:
         with reaching():
             async with asyncio.timeout(SECONDS):
                 connection = await self._publisher.connection()
-                async with connection.channel() as channel:
+                async with connection.channel(publisher_confirms=False) as channel:  # to get it is proof enough
                     queue = await channel.declare_queue(exclusive=True)
                     exchange = await channel.get_exchange(self._broker.exchange, ensure=False)
                     await queue.bind(exchange, f"{PING}.{queue.name}")

@@ -22,7 +22,7 @@ from services.core.errors import Unavailable
 from services.core.model import HistoryRequest, Hole, HoleState, Kline, Progress, Series, SeriesProgress
 from services.core.runs import Run
 from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
-from services.ports import Deps
+from services.ports import CandleReader, Deps
 
 URGENT = 1_800_000  # ms; what is missing since then goes before what is older
 IN_FLIGHT = 3  # requests at once; their answers go to the store one after the other
@@ -55,10 +55,13 @@ class History:
     def __init__(self, line: Line, rest: Rest, deps: Deps) -> None:
         self._line, self._rest, self._deps = line, rest, deps
         self._exchange = line.exchange
+        self._store: CandleReader = deps.store  # all that a collector without a database can read
         self._budget = Budget(line.exchange, deps.cache, line.exchange_now, line.clock)
         given = {instrument: line.exchange.timeframes(instrument) for instrument in line.wanted}
         self._backlogs = {
-            (series := Series(line.exchange.name, instrument, name)): Backlog(series, deps.store, line.exchange, frames)
+            (series := Series(line.exchange.name, instrument, name)): Backlog(
+                series, self._store, line.exchange, frames
+            )
             for name in reversed(TIMEFRAMES)  # so that nothing rolled up precedes the exchange's own word
             for instrument, frames in given.items()
             if name in frames
@@ -302,7 +305,7 @@ class History:
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 for pause in delays(0.02, 0.2):
-                    found = await self._deps.store.candles(newest.series, opening, opening)
+                    found = await self._store.candles(newest.series, opening, opening)
                     # one that was rolled up may have been there before: only what this page brought is of its source
                     if found and found[0].closed and found[0].source is newest.source:
                         return

@@ -1,0 +1,44 @@
+"""What docker-compose.yml gives each container: its own secrets, and bounds."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SERVERS = ("postgres", "redis", "rabbitmq")
+SERVICES = ("pricer", "writer", "analyst", "api", "migrate")
+NONE = ("simulator", "nginx")
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return found
+
+
+def secrets(container: dict[str, Any]) -> dict[str, str]:
+    """The secret volumes that it mounts, and where."""
+    mounts = [volume.split(":") for volume in container.get("volumes", ()) if "-secret:" in volume]
+    return {name.removesuffix("-secret"): ":".join(place) for name, *place in mounts}
+
+
+def test_a_container_sees_its_own_secrets_alone_and_those_on_the_internet_none_of_the_database() -> None:
+    known = containers()
+    expected = {name: {name: f"/run/secrets/{name}:ro"} for name in SERVERS}
+    expected |= {name: {name: "/run/secrets/kurs:ro"} for name in SERVICES}
+    collectors = [name for name in known if name.startswith("collector-")]
+    expected |= {name: {"collector": "/run/secrets/kurs:ro"} for name in collectors}
+    expected |= {name: {} for name in NONE}
+    every = (*SERVERS, *SERVICES, "collector")
+    expected["passwords"] = {name: f"/accounts/{name}" for name in every}
+    assert {name: secrets(container) for name, container in known.items()} == expected
+    for name in (*collectors, "simulator"):
+        environment = known[name]["environment"]
+        assert (environment["DATABASE_URL"], environment["DATABASE_URL_FILE"]) == ("bus://", "")
+
+
+def test_every_container_is_bounded_and_can_gain_no_right() -> None:
+    for name, container in containers().items():
+        assert container["pids_limit"] >= 256, name
+        assert (container["cap_drop"], container["read_only"]) == (["ALL"], True), name
+        assert container["security_opt"] == ["no-new-privileges:true"], name

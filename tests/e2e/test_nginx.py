@@ -275,6 +275,8 @@ async def test_what_is_closed_cannot_be_reached_under_another_spelling() -> None
                 kurs.address, b"GET /%6detrics HTTP/1.1\r\nHost: a.localhost\r\nConnection: close\r\n\r\n"
             )
             old = await exchanged(f"127.0.0.1:{port}", b"GET /v1/symbols HTTP/1.0\r\n\r\n")
+            async with websockets.connect(f"ws://127.0.0.1:{port}/ws/chart-data", proxy=None) as socket:
+                assert b'"welcome"' in await socket.recv(decode=False)
     assert b"kurs_" in direct
     assert old.startswith(b"HTTP/1.1 200"), old
 

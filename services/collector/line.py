@@ -49,7 +49,7 @@ class Line:
         self.listed = asyncio.Event()  # it is known which instruments trade
         self.link, self.validator = Link(exchange, deps.clock), Validator(exchange.name, deps.clock)
         self.received: int | None = None
-        self.requests_wait, self.requests_wait_until = "", 0  # why none is made, and until when
+        self.requests_wait, self.requests_wait_until = "", 0  # why none is made, and until when by the monotonic clock
         self.history: Progress | None = None
         self._garbage, self._complained = 0, -COMPLAINTS
         self._skewed = False  # whether a warning said that the exchange's clock is not ours

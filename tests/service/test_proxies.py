@@ -46,6 +46,12 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tls") / PEM
 
 
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def far(name: str, host: str = HOST) -> Exchange:
     """The simulated exchange, under an address that only a proxy can reach."""
     return EXCHANGES[name].at(f"https://{host}/simulator")

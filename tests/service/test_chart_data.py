@@ -459,6 +459,15 @@ async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_n
     assert hole["candles"] == 6
 
 
+async def test_coverage_says_of_what_is_rolled_up_why_it_is_not(world: World) -> None:
+    perpetual = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have
+    last = TIMEFRAMES["4h"].opening(LAST)
+    await world.keep(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
+    words = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
+    (gap,) = (await world.replica().get(f"/api/candles/coverage?{words}")).json()["gaps"]
+    assert gap["reasons"] == ["deribit has no 4h: it is made of 2h, of which some are missing"]
+
+
 async def scroll(replica: Replica, symbol: str, resolution: str, countback: int | None) -> list[int]:
     """Back to the beginning, as a chart does it: the openings that came, oldest first. Fails if it never ends."""
     step, end, times = 50 * 60, NOW // 1000 + 60, list[int]()

@@ -17,6 +17,7 @@ from tests.kept import Kept, as_store
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
 FIRST = 19_723 * DAY
 FRAME = TIMEFRAMES["1h"]
+HOUR = FRAME.length
 FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "timestamp")
 
 
@@ -50,6 +51,11 @@ async def written(store: Kept, *klines: Kline | Hole) -> None:
     book = Book(as_store(store))
     await book.load()
     items = await book.take(klines, FIRST + 9 * DAY)
+    await store.save(*items)
+    book.saved(items)
+
+
+async def keep(store: Kept, book: Book, items: list[Item]) -> None:
     await store.save(*items)
     book.saved(items)
 
@@ -138,6 +144,28 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
     asyncio.run(play())
 
 
+def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -> None:
+    """While nothing is said of them they are waited for."""
+    two_hours = HOURS._replace(timeframe="2h")
+
+    async def play() -> None:
+        store = Kept()
+        await written(store, *day(0)[:12], *day(0)[18:])
+
+        async def look() -> int:
+            book = Book(as_store(store))
+            await book.load()
+            await keep(store, book, await book.days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR))
+            return sum(seal.candles for (series, _), seal in store.chain.items() if series == two_hours)
+
+        assert await look() == 0
+        lacking = day(0)[12].bar.timestamp, day(0)[17].bar.timestamp
+        await written(store, Hole(HOURS, *lacking, 1, HoleState.ABSENT, 1))
+        assert await look() == 9
+
+    asyncio.run(play())
+
+
 def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_it_is_complete() -> None:
     halt = day(1)[:12] + day(1)[18:]
 
@@ -200,9 +228,5 @@ def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data:
                 await keep(store, book, await book.days(HOURS, min(kept), max(kept), now))
         whole = set(range(5)) - {place // 24 for place in never - lacking}
         check(store, sorted(whole & {(o - FIRST) // DAY for o in store.rows[HOURS]}))
-
-    async def keep(store: Kept, book: Book, items: list[Item]) -> None:
-        await store.save(*items)
-        book.saved(items)
 
     asyncio.run(play())

@@ -28,11 +28,14 @@ def delayed(
     if exchange is None:
         yield "nobody collects it: name it in KURS_SYMBOLS, or import it"
         return
+    timeframe, given = TIMEFRAMES[hole.series.timeframe], exchange.timeframes(hole.series.instrument)
+    if timeframe.child and timeframe.name not in given:
+        yield f"{exchange.name} has no {timeframe.name}: it is made of {timeframe.child}, of which some are missing"
     if not state.connected:
         yield f"{state.exchange}: {state.reason}"
     if any(source.instrument == hole.series.instrument and source.feed is Feed.ABSENT for source in state.sources):
         yield f"{state.exchange} does not trade it"
-    if (over := TIMEFRAMES[hole.series.timeframe].closing(hole.until)) + exchange.history_seconds * 1000 > now:
+    if (over := timeframe.closing(hole.until)) + exchange.history_seconds * 1000 > now:
         yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.history_seconds:g} s"
     elif loading and loading.missing:
         yield f"history is being loaded: {loading.missing} candles to go"

@@ -10,11 +10,10 @@ async def main() -> None:
     from binance_common.configuration import ConfigurationRestAPI, ConfigurationWebSocketStreams
     from binance_sdk_spot.spot import Spot
 
+    sockets = f"{SIMULATOR.replace('http', 'ws', 1)}/binance/stream"
     client = Spot(
         config_rest_api=ConfigurationRestAPI(api_key="any", api_secret="any", base_path=f"{SIMULATOR}/binance"),
-        config_ws_streams=ConfigurationWebSocketStreams(
-            stream_url=f"{SIMULATOR.replace('http', 'ws', 1)}/binance/stream"
-        ),
+        config_ws_streams=ConfigurationWebSocketStreams(stream_url=sockets),
     )
     # end
     bars = client.rest_api.klines(symbol="BTCUSDT", interval="1h", limit=50).data()

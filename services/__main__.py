@@ -1,5 +1,6 @@
 """`kurs [SERVICE | EXCHANGE] …`: run these services in one process; with no name, all of them."""
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -22,7 +23,9 @@ Settings come from the environment and .env; .env.example describes each."""
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 stopped, 1 a job failed, 2 wrong configuration, words or files."""
+    """The console script. Exit codes: 0 stopped, 1 a job failed, 2 wrong configuration, words or files,
+    130 interrupted, 141 nobody reads the output.
+    """
     words = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -31,12 +34,17 @@ def main() -> None:
         print(USAGE)  # noqa: T201  this is the answer
         return
     try:
-        sys.exit(runtime.main(words))
+        code = runtime.main(words)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `kurs verify | head`: the reader has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails to flush at its end
+        sys.exit(141)
     except (BadFile, BadRange, BadRequest, Misconfigured, UnknownName) as error:
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
         sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

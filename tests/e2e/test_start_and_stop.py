@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.servers import Server, free_port
-from tests.system import QUICK, kurs
+from tests.system import QUICK, ROOT, kurs
 
 STOP_SECONDS = 5
 AT_ONCE_OLD = {"KURS_REFERENCE_SECONDS": "0.001", "KURS_REFERENCE_PRICE_SECONDS": "0.001"}
@@ -152,3 +152,14 @@ def test_a_taken_port_and_wrong_settings_are_refused_in_one_line(tmp_path: Path)
             assert part in run.stderr
             assert "Traceback" not in run.stderr
             assert "a-secret" not in run.stderr
+
+
+def test_a_reader_that_has_enough_ends_a_command_in_peace() -> None:
+    line = [sys.executable, "-m", "services", "openapi"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

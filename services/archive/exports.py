@@ -2,12 +2,14 @@
 
 import argparse
 import csv
+import io
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from services.archive.command import Command
 from services.core import times
@@ -36,6 +38,7 @@ COLUMNS = (
 )
 AMOUNTS = COLUMNS[1:7]
 DIGITS, PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
+STDOUT = Path("-")
 Write = Callable[[Sequence[Candle]], None]
 
 
@@ -70,24 +73,25 @@ async def exported(asked: _Asked, deps: Deps) -> int:
     until = last if asked.until is None else asked.until
     if since > until:
         raise BadRange(f"from, {times.written(since)}, is after to, {times.written(until)}")
-    count, expected = 0, TIMEFRAMES[series.timeframe].expected(max(since, first), min(until, last))
+    expected = TIMEFRAMES[series.timeframe].expected(max(since, first), min(until, last))
+    pages, count = _pages(deps.store, series, since, until), 0
+    candles = await anext(pages, None)
+    if candles is None:
+        spans = [f"{times.written(start)} to {times.written(end)}" for start, end in ((since, until), (first, last))]
+        what = f"closed candle of {series.instrument} {series.timeframe}"
+        raise BadRange(f"no {what} opens from {spans[0]}; there are candles from {spans[1]}")
     with (
-        _whole(asked.file) as part,
-        FORMATS[asked.format](part, deps.hub.market) as write,
+        _whole(asked.file) as file,
+        FORMATS[asked.format](file, deps.hub.market) as write,
         Meter(asked.file.name, expected) as meter,
     ):
-        async for candles in _pages(deps.store, series, since, until):
+        while candles:
             write(candles)
             count += len(candles)
             meter.at(count, f"{count} candles")
-        if not count:
-            spans = [
-                f"{times.written(start)} to {times.written(end)}" for start, end in ((since, until), (first, last))
-            ]
-            what = f"closed candle of {series.instrument} {series.timeframe}"
-            raise BadRange(f"no {what} opens from {spans[0]}; there are candles from {spans[1]}")
+            candles = await anext(pages, None)
     told = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
-    print(f"{asked.file}: {told}")  # noqa: T201  this is the answer
+    print(f"{asked.file}: {told}", file=sys.stderr if asked.file == STDOUT else sys.stdout)
     return 0
 
 
@@ -95,7 +99,7 @@ def _understood(words: Sequence[str]) -> _Asked:
     parser = argparse.ArgumentParser("kurs export", description=__doc__)
     parser.add_argument("symbol", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT")
     parser.add_argument("timeframe", choices=TIMEFRAMES, metavar="timeframe", help=" ".join(TIMEFRAMES))
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="-: standard output")
     parser.add_argument("--exchange", default="", type=str.lower)
     parser.add_argument("--from", dest="since", type=_time, metavar="TIME", help="UNIX time or RFC 3339")
     parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
@@ -114,39 +118,53 @@ def _time(text: str) -> int:
 
 
 async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncIterator[list[Candle]]:
+    """Closed candles, some at a time and never none."""
     while candles := await store.candles(series, since, until, PAGE):
-        yield [candle for candle in candles if candle.closed]
+        if closed := [candle for candle in candles if candle.closed]:
+            yield closed
         since = candles[-1].bar.timestamp + 1
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file beside it, which takes its place when all went well."""
     part = path.with_name(f".{path.name}.part")
     try:
-        yield part
+        if path == STDOUT:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        with part.open("wb") as file:
+            yield file
         part.replace(path)
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if path != STDOUT:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
-def _csv(path: Path, market: Market) -> Iterator[Write]:
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
+def _csv(file: BinaryIO, market: Market) -> Iterator[Write]:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    try:
         yield lambda candles: rows.writerows((*_row(candle, _plain), market) for candle in candles)
+    finally:
+        text.detach()
 
 
 @contextmanager
-def _parquet(path: Path, market: Market) -> Iterator[Write]:
+def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
     try:
         import pyarrow as arrow  # noqa: PLC0415  large, and only this needs it
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        raise Misconfigured("Parquet needs pyarrow: install kurs[parquet], or write --format csv") from None
+        raise Misconfigured(
+            "Parquet needs pyarrow, which is not installed: install kurs[parquet], in containers set "
+            "KURS_EXTRAS=parquet and build the image again; or write --format csv"
+        ) from None
     amount, number, text = arrow.decimal128(DIGITS, PLACES), arrow.int64(), arrow.string()
     kinds = {"timestamp": arrow.timestamp("ms", "UTC"), "trades": number, "revision": number}
     schema = arrow.schema([(name, amount if name in AMOUNTS else kinds.get(name, text)) for name in COLUMNS])
@@ -157,10 +175,9 @@ def _parquet(path: Path, market: Market) -> Iterator[Write]:
             arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
         except arrow.ArrowInvalid as error:
             raise BadFile(f"Parquet holds {PLACES} places: {error}; write --format csv") from None
-        if arrays:
-            file.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+        writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
-    with parquet.ParquetWriter(path, schema) as file:
+    with parquet.ParquetWriter(file, schema) as writer:
         yield write
 
 
@@ -174,4 +191,4 @@ def _plain(value: Decimal) -> str:
     return f"{value:f}"
 
 
-FORMATS: Mapping[str, Callable[[Path, Market], Any]] = {"csv": _csv, "parquet": _parquet}
+FORMATS: Mapping[str, Callable[[BinaryIO, Market], Any]] = {"csv": _csv, "parquet": _parquet}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -14,7 +15,7 @@ from services import runtime
 from services.adapters import sql
 from services.archive import COMMANDS
 from services.core.candles import traded
-from services.core.errors import BadFile, BadRange, KursError, UnknownName
+from services.core.errors import BadFile, BadRange, KursError, Misconfigured, UnknownName
 from services.core.model import Candle, Instrument, Origin, Series, Trade
 from services.core.seals import GENESIS, sealed
 from services.core.timeframes import DAY, MINUTE
@@ -305,6 +306,30 @@ async def test_parquet_holds_the_same(tmp_path: Path) -> None:
     assert table.column_names == list(rows[0])
     assert [Decimal(each["close"]) for each in rows] == table["close"].to_pylist()
     assert [int(each["timestamp"]) for each in rows] == table["timestamp"].cast("int64").to_pylist()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+async def test_standard_output_is_the_file(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], ending: str
+) -> None:
+    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(minute) for minute in range(10)]))
+    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / f"out.{ending}") == 0
+    capsysbinary.readouterr()
+    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--format", ending) == 0
+    printed = capsysbinary.readouterr()
+    assert printed.out == (tmp_path / f"out.{ending}").read_bytes()
+    assert b"10 candles of binance PEPE-USDT 1m" in printed.err
+    with pytest.raises(BadRange):
+        await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--from", "2023-01-01", "--to", "2023-02-01")
+    assert capsysbinary.readouterr().out == b""
+
+
+async def test_without_pyarrow_it_is_told_how_to_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)]))
+    with pytest.raises(Misconfigured, match=r"install kurs\[parquet\], in containers set KURS_EXTRAS=parquet"):
+        await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.parquet")
+    assert left_over(tmp_path) == []
 
 
 async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

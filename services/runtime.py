@@ -6,6 +6,7 @@ import importlib
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
@@ -56,7 +57,9 @@ def part(name: str) -> ModuleType:
 def main(words: Sequence[str]) -> int:
     """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
     settings = load()
-    log.setup(settings.log_level, settings.log_levels, settings.secrets)
+    answers = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # whose standard output is for their answer
+    stream = sys.stderr if answers & set(words[:1]) else sys.stdout
+    log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
     if words and words[0] == "passwords":
         part("passwords").run(words[1:])
         return 0
@@ -103,7 +106,9 @@ def _refuse_without_database(settings: Settings, services: Sequence[str]) -> Non
 async def run(settings: Settings, process: Process) -> int:
     """Run the process until SIGINT or SIGTERM (0), or until a job fails (1)."""
     listener = bind(settings)
-    root = settings.own_url(listener.getsockname()[1]) + "/simulator"
+    own = settings.own_url(listener.getsockname()[1])
+    root = own + "/simulator"
+    settings = settings.model_copy(update={"public_url": settings.public_url or own})
     market = await _market(settings, process)
     process = process._replace(services=_with_simulator(process.services, settings, market))
     exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
@@ -216,13 +221,11 @@ async def _served(deps: Deps, process: Process, listeners: dict[socket.socket, S
     if quota:
         jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
     stop = asyncio.create_task(_signalled(), name="signal")
-    host, port = next(reversed(listeners)).getsockname()[:2]
-    logger.info("%s on http://%s:%d", " ".join(process.services), _in_url(host), port)
+    port = next(reversed(listeners)).getsockname()[1]
+    logger.info("%s: on port %d", " ".join(process.services), port)
     if "api" in process.services:
-        logger.info(
-            "current rates: http://%s:%d/v1/courses, all that can be asked: http://%s:%d/docs",
-            *(_in_url(host), port) * 2,
-        )
+        url = deps.settings.public_url
+        logger.info("current rates: %s/v1/courses, all that can be asked: %s/docs", url, url)
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # rarely: what is long-lived is frozen, and a pause is a late answer
     done, _ = await asyncio.wait([stop, *serving, *jobs], return_when=asyncio.FIRST_COMPLETED)

@@ -96,6 +96,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("KURS_PORT", "PORT"),
         description="The port, where only PORT is set that one; empty: 8000, or the next free one",
     )
+    public_url: str = Field("", description="Where clients reach the API, for the log; empty: where it listens")
     log_levels: Annotated[dict[str, Level], NoDecode] = Field(
         {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
     )
@@ -297,6 +298,14 @@ class Settings(BaseSettings):
     def _proxy(cls, value: SecretStr) -> SecretStr:
         parse_proxy(value.get_secret_value())
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        parts = _url(value)
+        if value and not (parts.scheme in ("http", "https") and parts.hostname):
+            raise ValueError("write a URL, for example https://rates.example")
+        return value.rstrip("/")
 
     @field_validator("assets", "coingecko_ids")
     @classmethod

@@ -1,13 +1,17 @@
 """Waiting for a server that is not there: it may be starting beside us, or coming back."""
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from services.core.backoff import delays
 from services.core.errors import Misconfigured, Refused, Unavailable
 
+NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+CONTAINERS = "containers need docker-compose.servers.yml for a server outside"
 REFUSALS = 3  # then it is no server that only just starts or ends
 T = TypeVar("T")
 log = logging.getLogger("kurs.startup")
@@ -27,9 +31,21 @@ async def until_up(attempt: Callable[[], Awaitable[T]]) -> T:
             if refusals == REFUSALS:
                 raise Misconfigured(str(error)) from None
             if tries.bit_count() == 1:
-                log.warning("%s; trying again until it does", error)
+                log.warning("%s; trying again until it does%s", error, _hint(error))
             await asyncio.sleep(next(waits))
         else:
             if tries:
                 log.info("it answers after %d tries", tries + 1)
             return result
+
+
+def _hint(error: BaseException) -> str:
+    """What to look at when no connection is made because of where this process is; "" for everything else."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, socket.gaierror):
+            return f". Its name is not known here: correct the URL; {CONTAINERS}"
+        if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno in NO_WAY):
+            return f". Where no network leads there, correct the URL; {CONTAINERS}"
+        cause = cause.__cause__ or cause.__context__
+    return ""

@@ -4,11 +4,14 @@ import logging
 from contextlib import suppress
 
 from services import listening
-from services.core.errors import Unavailable
+from services.api.selection import select
+from services.core.errors import NothingFresh, Unavailable
 from services.core.model import Choice, Rate, State
 from services.ports import Deps
 
 LOOK_SECONDS = 10
+FRESH_SECONDS = 1  # between two looks at whether rates are fresh
+PATIENCE = 30  # such looks without a fresh rate after which the log says why
 log = logging.getLogger(__name__)
 
 
@@ -26,6 +29,29 @@ async def count_dead_letters(deps: Deps) -> None:
         with suppress(Unavailable):  # then it is as it was
             deps.hub.dead_letters = await deps.store.count_dead_letters()
         await deps.clock.sleep(LOOK_SECONDS)
+
+
+async def report_freshness(deps: Deps) -> None:
+    """Log when there are fresh rates, with the address to ask for them, and when there are none for a while."""
+    url, fresh, looks = deps.settings.public_url, False, 0
+    while True:
+        try:
+            refuse_stale(deps)
+            if not fresh:
+                log.info("rates are fresh: %s/v1/courses", url)
+            fresh, looks = True, 0
+        except NothingFresh as nothing:
+            looks += 1
+            if looks == PATIENCE:
+                log.warning("no rate is fresh: %s; see %s/v1/exchanges", nothing, url)
+                fresh = False
+        await deps.clock.sleep(FRESH_SECONDS)
+
+
+def refuse_stale(deps: Deps) -> None:
+    """Raises NothingFresh while no exchange is fresh enough to answer with."""
+    settings = deps.settings
+    select(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
 
 
 async def _restore(deps: Deps) -> None:

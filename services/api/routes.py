@@ -14,9 +14,9 @@ from services.api.candles.listing import Listing
 from services.api.candles.pages import Pages
 from services.api.courses import Courses
 from services.api.indicators import routes as indicators
+from services.api.jobs import refuse_stale
 from services.api.loading import Backfill
 from services.api.overview import routes as overview
-from services.api.selection import select
 from services.api.streams import routes as streams
 from services.ports import Deps
 from services.web import Check, Front, front_answer
@@ -90,7 +90,6 @@ def checks(deps: Deps) -> Mapping[str, Check]:
     """A replica is ready while some exchange is fresh enough to answer with."""
 
     async def rates() -> None:
-        settings = deps.settings
-        select(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
+        refuse_stale(deps)
 
     return {"rates": rates}

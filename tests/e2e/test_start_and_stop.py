@@ -46,6 +46,7 @@ def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
     tmp_path: Path, process: Server, data: dict[str, str]
 ) -> None:
     first_answer(process.url, 200)
+    until_logged(process, f"rates are fresh: {process.url}/v1/courses")
     deadline = time.monotonic() + 30
     while not rates_kept(tmp_path / "data" / "kurs-simulated.db"):
         assert time.monotonic() < deadline, "no rate was saved"
@@ -62,6 +63,51 @@ def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
         assert httpx.get(f"{again.url}/livez").status_code == 200
     finally:
         again.stop()
+
+
+def until_logged(process: Server, text: str) -> str:
+    deadline = time.monotonic() + 30
+    while text not in process.log():
+        assert time.monotonic() < deadline, process.log()
+        time.sleep(0.05)
+    return process.log()
+
+
+def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_not_in_it(
+    tmp_path: Path, data: dict[str, str]
+) -> None:
+    served = kurs(tmp_path, **data, KURS_HOST="0.0.0.0", KURS_PUBLIC_URL="https://rates.example/")
+    bare = kurs(tmp_path, "api", KURS_HOST="0.0.0.0")
+    try:
+        served.launch()
+        bare.launch()
+        log = until_logged(served, "rates are fresh: https://rates.example/v1/courses")
+        assert "0.0.0.0" not in log
+        port = bare.env["KURS_PORT"]
+        assert "0.0.0.0" not in until_logged(bare, f"current rates: http://127.0.0.1:{port}/v1/courses")
+    finally:
+        served.stop()
+        bare.stop()
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "hint"),
+    [
+        ("DATABASE_URL", "postgresql+asyncpg://kurs@no-such-host.invalid/kurs", "Its name is not known here"),
+        ("REDIS_URL", "redis://no-such-host.invalid/0", "Its name is not known here"),
+        ("RABBITMQ_URL", "amqp://kurs@no-such-host.invalid/", "Its name is not known here"),
+    ],
+)
+def test_a_server_that_no_name_or_network_leads_to_is_waited_for_with_a_hint(
+    tmp_path: Path, setting: str, url: str, hint: str
+) -> None:
+    words = ["migrate"] if setting == "DATABASE_URL" else ["pricer"]
+    waiting = kurs(tmp_path, *words, **{"KURS_DATA_DIR": str(tmp_path / "data"), setting: url})
+    try:
+        waiting.launch()
+        assert "docker-compose.servers.yml" in until_logged(waiting, hint)
+    finally:
+        waiting.stop()
 
 
 def rates_kept(database: Path) -> bool:

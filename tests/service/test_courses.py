@@ -214,7 +214,9 @@ async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None
     assert (others["deribit"]["value"], others["deribit"]["set_aside"]) == (None, "missing")
 
 
-async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refusal(world: World) -> None:
+async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refusal(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.clock.time += 6_000
     assert (await world.get("/v1/courses")).json()["exchanger"] == "coingecko"
     world.clock.time += 1_000_000
@@ -227,6 +229,8 @@ async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refu
         {"direction": "BTC-USD", "value": "97595.412013", "exchange": "binance", "age_ms": 1_006_000}
     ]
     assert (await world.get("/readyz")).status_code == 503
+    assert "/v1/courses 503" in caplog.text
+    assert "/readyz" not in caplog.text  # a supervisor asks every few seconds
 
 
 async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:

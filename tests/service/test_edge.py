@@ -13,7 +13,7 @@ import websockets
 from starlette.types import Receive, Scope, Send
 
 from services.core.errors import Overloaded, QuotaExceeded
-from services.web import protocol
+from services.web import edge, protocol
 from services.web import quota as quotas
 from services.web.addresses import Addresses
 from services.web.concurrency import ConcurrencyLimiter
@@ -353,6 +353,18 @@ async def test_a_websocket_that_is_none_is_refused_as_a_request_is(
         ("INFO", f"WebSocket {path} {status}", "mine")
     ]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_supervisor_that_waits_for_servers_is_no_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The health check of each container would write one every ten seconds."""
+    caplog.set_level(logging.INFO, "services")
+    monkeypatch.setattr(edge, "SLOW_SECONDS", 0.0)
+    async with replica() as stale, httpx.AsyncClient(base_url=f"http://{stale.address}") as http:
+        assert [(await http.get(path)).status_code for path in ("/readyz", "/livez", "/v1/courses")] == [200, 200, 503]
+    lines = [record.getMessage() for record in caplog.records if record.name == "services.web.edge"]
+    assert lines == ["GET /v1/courses 503"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

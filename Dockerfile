@@ -1,19 +1,21 @@
-# One image, N containers: the command says which services run (`collector binance`, `api`; none: all of them).
+# One image, N containers: the command says which services run (`kurs collector binance`, `kurs api`; `kurs`: all of them).
 
 FROM python:3.13-slim AS build
 COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /bin/
-ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
+ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN uv venv /opt/kurs --python /usr/local/bin/python
 WORKDIR /app
 COPY pyproject.toml requirements.txt ./
+# `parquet`: what `kurs export --format parquet` needs, 150 MB.
+ARG EXTRAS=""
 # pyproject.toml names what runs, without `dev`; requirements.txt pins it, and refuses a file whose hash it does not hold.
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --python /opt/kurs --only-binary :all: --require-hashes -c requirements.txt -r pyproject.toml \
-    && rm pyproject.toml requirements.txt
+    ${EXTRAS:+--extra "$EXTRAS"} && rm pyproject.toml requirements.txt
+RUN printf '#!/bin/sh\nPYTHONPATH=/app exec /opt/kurs/bin/python -P -m services "$@"\n' >/opt/kurs/bin/kurs \
+    && chmod 755 /opt/kurs/bin/kurs
 COPY migrations migrations
 COPY services services
-# Where it runs nothing can be written: what can be compiled is compiled now.
-RUN /opt/kurs/bin/python -m compileall -q services migrations
 
 FROM python:3.13-slim
 RUN groupadd --gid 10001 kurs \
@@ -24,8 +26,14 @@ COPY --from=build /app /app
 ENV PATH=/opt/kurs/bin:$PATH PYTHONUNBUFFERED=1 \
     KURS_HOST=0.0.0.0 KURS_PORT=8000 KURS_DATA_DIR=/data KURS_MARKET=live
 WORKDIR /app
+# Where Kurs runs nothing can be written, so each start would compile what it imports. That is compiled now, in Python's own
+# library too, which its image has without bytecode. To compile all that is installed would take ten times as long.
+RUN python -m compileall -q migrations services && python -c "import pkgutil, importlib, services; \
+    import aiosqlite, httpcore, sqlalchemy.dialects.postgresql.asyncpg, uvicorn.lifespan.off; \
+    [importlib.import_module(each.name) for each in pkgutil.walk_packages(services.__path__, 'services.')]"
 USER kurs
 EXPOSE 8000
 # /readyz over a bare socket: an HTTP library would make each check cost five times as much. Who answers nothing is ended.
-HEALTHCHECK --interval=5s --timeout=30s --retries=3 --start-period=120s CMD ["python", "-IS", "services/healthcheck.py"]
-ENTRYPOINT ["python", "-m", "services"]
+# A busy machine takes minutes to start everything, and an exchange may be silent for half a minute: that is not unhealthy.
+HEALTHCHECK --interval=10s --timeout=30s --retries=6 --start-period=300s CMD ["python", "-IS", "services/healthcheck.py"]
+CMD ["kurs"]

@@ -14,7 +14,9 @@ from services.core.errors import Misconfigured
 
 PREFIX = "kurs_"
 FOREIGN = frozenset({"loglevel", "go_proxy"})  # names that other programs have, although they are nearly ours
-COMPOSE = frozenset({"kurs_bind", "kurs_http_port", "kurs_https_port", "kurs_tls_dir", "kurs_api_replicas"})
+COMPOSE = frozenset(
+    {"kurs_bind", "kurs_extras", "kurs_http_port", "kurs_https_port", "kurs_tls_dir", "kurs_api_replicas"}
+)
 # What Kubernetes sets of services whose names begin with "kurs".
 KUBERNETES = re.compile(r"kurs_(\w+_)?(service_host|service_port(_\w+)?|\w+_port|port_\d+_(tcp|udp|sctp)(_\w+)?)")
 

@@ -13,10 +13,11 @@ def start(folder: Path, port: int, replicas: Sequence[int]) -> Server:
     return nginx(folder, configuration(folder, port, replicas), port).start()
 
 
-def configuration(folder: Path, port: int, replicas: Sequence[int]) -> str:
+def configuration(folder: Path, port: int, replicas: Sequence[int], https: int = 0, more: str = "") -> str:
     """The whole of it in one text; what the container keeps under /tmp goes to `folder`.
 
-    The replicas are listed, where a container looks them up; nginx makes the same of both.
+    The replicas are listed, where a container looks them up; nginx makes the same of both. `https`: a second port, with
+    the certificate in `folder`. `more`: what an operator has in a file of their own in conf.d.
     """
     servers = "\n".join(f"server 127.0.0.1:{replica} max_fails=0;" for replica in replicas)
     changes = {
@@ -24,10 +25,16 @@ def configuration(folder: Path, port: int, replicas: Sequence[int]) -> str:
         "resolver 127.0.0.11 valid=1s ipv6=off;": "",
         "set $replicas api:8000;": "set $replicas replicas;",
     }
+    if https:
+        of_newer = {"http2 on;": ""}  # a word of nginx 1.25 and newer
+        changes |= {"include tls/*.conf;": replaced((FOLDER / "tls.conf").read_text(), of_newer)}
     site = replaced((FOLDER / "conf.d/kurs.conf").read_text(), changes)
-    site = f"upstream replicas {{\n{servers}\n}}\n{site}"
+    if https:
+        site = replaced(site, {"listen 8443 ": f"listen 127.0.0.1:{https} "})
+    site = f"upstream replicas {{\n{servers}\n}}\n{more}\n{site}"
     process = (FOLDER / "nginx.conf").read_text()
-    return replaced(process, {"include conf.d/*.conf;": site}).replace(" /tmp/", f" {folder}/")
+    whole = replaced(process, {"include conf.d/*.conf;": site}).replace(" /tmp/", f" {folder}/")
+    return whole.replace("/etc/nginx/certificates", str(folder))
 
 
 def replaced(text: str, changes: Mapping[str, str]) -> str:

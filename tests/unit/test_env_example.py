@@ -8,12 +8,15 @@ import pytest
 
 from services.environment import environment_name
 from services.settings import Settings
+from tests.compose import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {environment_name(field, Settings): field for field in Settings.model_fields}
 OTHER_NAMES = ("PORT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 IN_CONTAINERS = {
+    "COMPOSE_PROFILES",
     "KURS_MARKET",
+    "KURS_PUBLIC_URL",
     "KURS_SIMULATOR_URL",
     "KURS_TRUSTED_PROXIES",
 }  # other defaults there, as the example says
@@ -42,7 +45,8 @@ def entries() -> dict[str, Entry]:
 def of_compose() -> dict[str, str]:
     """What the compose files ask the environment for, with their defaults."""
     text = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
-    return dict(re.findall(r"\$\{([A-Z0-9_]+)(?::?-([^}]*)|:\?[^}]*)?\}", text))
+    asked = dict(VARIABLE.findall(text))
+    return {**dict(VARIABLE.findall(" ".join(asked.values()))), **asked}  # a default may ask for another one
 
 
 def test_the_names_are_those_of_the_settings_and_of_the_compose_files() -> None:

@@ -1,0 +1,112 @@
+"""Names that others depend on do not change: messages in queues, topics in Redis, tables, metrics, commands, settings.
+
+`python -m tests.unit.test_frozen > tests/frozen.json` records what was added on purpose. Before a name is removed,
+one release has to understand the old and the new name, or a migration has to rename it.
+"""
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import inspect
+from prometheus_client import REGISTRY
+
+import services
+from services import archive, watch
+from services.adapters.sql.tables import metadata
+from services.core import journal
+from services.core.journal import Entry
+from services.core.model import Instrument, Message, Series
+from services.environment import environment_name
+from services.exchanges import EXCHANGES
+from services.runtime import SERVICES
+from services.settings import Settings
+
+FROZEN = Path(__file__).parents[1] / "frozen.json"
+PROGRAMS = ("services.__main__", "services.healthcheck")  # they run when they are imported
+ONE_SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
+
+
+def wire(type_: inspect.Type) -> Any:  # noqa: PLR0911  one for each kind
+    """The JSON of a type: names and kinds of its fields, without the names of our classes."""
+    match type_:
+        case inspect.StructType(fields=fields, tag_field=tag_field, tag=tag):
+            tagged = {tag_field: tag} if tag_field else {}
+            return tagged | {each.encode_name: wire(each.type) for each in fields}
+        case inspect.NamedTupleType(fields=fields):
+            return [wire(each.type) for each in fields]
+        case inspect.UnionType(types=types):
+            return {"any of": sorted((wire(each) for each in types), key=json.dumps)}
+        case inspect.ListType(item_type=item) | inspect.VarTupleType(item_type=item):
+            return {"list of": wire(item)}
+        case inspect.TupleType(item_types=items):
+            return [wire(each) for each in items]
+        case inspect.DictType(key_type=key, value_type=value):
+            return {"by": wire(key), "of": wire(value)}
+        case inspect.EnumType(cls=cls):
+            return {"one of": sorted(str(each.value) for each in cls)}
+        case inspect.LiteralType(values=values):
+            return {"one of": sorted(map(str, values))}
+        case _:
+            return type(type_).__name__.removesuffix("Type").lower()
+
+
+def messages() -> Mapping[str, Any]:
+    """Every message of the bus, by its tag."""
+    found: dict[str, Any] = {}
+    for type_ in inspect.multi_type_info(kinds(Message)):
+        assert isinstance(type_, inspect.StructType)
+        found[str(type_.tag)] = wire(type_)
+    return found
+
+
+def kinds(union: Any) -> Iterator[type]:
+    """The classes of a union of unions."""
+    for each in getattr(union, "__args__", ()):
+        yield from kinds(each) if hasattr(each, "__args__") else (each,)
+
+
+def topics() -> Mapping[str, str]:
+    """Names of topics, as Redis and the cursors of clients have them."""
+    return {
+        "rates": journal.RATES,
+        "choice": journal.CHOICE,
+        "state": journal.state_log("binance"),
+        "candle": journal.candle_log(ONE_SERIES),
+        "reading": journal.reading_log(ONE_SERIES, "sma:20"),
+    }
+
+
+def metrics() -> Mapping[str, str]:
+    """Every metric and its kind."""
+    for module in pkgutil.walk_packages(services.__path__, "services."):
+        if (
+            not module.name.endswith("__main__") and module.name != "services.healthcheck"
+        ):  # these do as they are loaded
+            importlib.import_module(module.name)
+    return {each.name: each.type for each in REGISTRY.collect() if each.name.startswith("kurs_")}
+
+
+def names() -> Mapping[str, Any]:
+    """Everything that others refer to by its name."""
+    return {
+        "messages": messages(),
+        "journal entry": wire(inspect.type_info(Entry)),
+        "topics": topics(),
+        "metrics": metrics(),
+        "commands": sorted({*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi"}),
+        "settings": sorted(environment_name(field, Settings) for field in Settings.model_fields),
+        "tables": {name: sorted(column.name for column in table.columns) for name, table in metadata.tables.items()},
+    }
+
+
+def test_names_that_others_depend_on_have_not_changed() -> None:
+    frozen = json.loads(FROZEN.read_text())
+    assert json.loads(json.dumps(names())) == frozen
+
+
+if __name__ == "__main__":
+    print(json.dumps(names(), indent=1, sort_keys=True))  # noqa: T201

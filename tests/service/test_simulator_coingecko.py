@@ -1,6 +1,7 @@
 """CoinGecko as the simulator plays it: a view renewed once a minute, keys that fit hosts, errors of three shapes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -35,14 +36,15 @@ async def test_prices_are_a_view_renewed_once_a_minute() -> None:
     """One simulated minute is one second here."""
     async with simulated(NOON, SPEED) as market:
         path = "simple/price?ids=bitcoin,tether&vs_currencies=usd,rub&include_last_updated_at=true&precision=full"
-        views = []
+        views, began = [], time.monotonic()
         for _ in range(30):
             views.append(await pro(market, path))
             await asyncio.sleep(0.1)
+        took = time.monotonic() - began  # 3 s, or more on a busy machine
     bodies = {view["bitcoin"]["last_updated_at"]: view for view in views}
-    assert 3 <= len(bodies) <= 5
+    assert 3 <= len(bodies) <= took + 2
     assert all(bodies[view["bitcoin"]["last_updated_at"]] == view for view in views)
-    assert all(time % 60 == 0 for time in bodies)
+    assert all(each % 60 == 0 for each in bodies)
     for view in views:
         rub = view["tether"]["rub"] / view["tether"]["usd"]
         assert view["bitcoin"]["rub"] == pytest.approx(view["bitcoin"]["usd"] * rub)

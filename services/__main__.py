@@ -30,11 +30,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a console of ASCII cannot show ends no command
-    if {"-h", "--help", "help"} & set(words[:1]):
-        print(USAGE)  # noqa: T201  this is the answer
-        return
     try:
-        code = runtime.main(words)
+        if {"-h", "--help", "help"} & set(words[:1]) or (words and words[0] in runtime.SERVICES and "--help" in words):
+            print(USAGE)  # noqa: T201  this is the answer
+            code = 0
+        else:
+            code = runtime.main(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)

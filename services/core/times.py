@@ -36,6 +36,8 @@ def parse(text: str) -> int:
         ) from None
     if time < 0:
         raise ValueError(f"{text[:40]!r} is before 1970")
+    if time >= MILLISECONDS_BELOW:  # the end of what a number can say, too
+        raise ValueError(f"{text[:40]!r} is after the year 5138")
     return time
 
 

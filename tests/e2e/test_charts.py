@@ -103,7 +103,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
         told = json.loads(await browser.said(page), parse_float=Decimal)
         shot = await page.screenshot()
-        (guide,) = re.findall("```js\n(.*?)```", GUIDE.replace("http://localhost:8080", ""), re.DOTALL)
+        (guide,) = re.findall("```js\n(.*?)```", GUIDE.replace("http://localhost:8000", ""), re.DOTALL)
         drawn = await page.evaluate(f"async () => {{ const series = candles; {guide}; return [rows, series.data()]; }}")
     await store.close()
     assert [row["timestamp"] for row in drawn[0]] == list(

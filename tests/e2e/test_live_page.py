@@ -46,7 +46,7 @@ async def test_the_guides_clients_outlive_each_replica_and_miss_nothing(shared: 
 @asynccontextmanager
 async def watching(shared: System, printed: Path) -> AsyncIterator[tuple[Page, Path]]:
     """The clients of the guide, word for word but for the address."""
-    guide = GUIDE.replace("localhost:8080", urlsplit(shared.url).netloc)
+    guide = GUIDE.replace("localhost:8000", urlsplit(shared.url).netloc)
     scripts = [RECORDER, *re.findall("```js\n(.*?)```", guide, re.DOTALL)]
     html = "".join(f"<script>{script}</script>" for script in scripts)
     (program,) = re.findall("```python\n(.*?)```", guide, re.DOTALL)

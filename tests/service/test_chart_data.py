@@ -117,6 +117,8 @@ async def test_times_and_names_in_every_spelling(world: World, words: str) -> No
         ("symbol=BTCUSDT&timeframe=1m&limit=1001", 422, "limit: 1001 is not from 1 to 1000"),
         ("symbol=BTCUSDT&timeframe=1m&limit=-1", 400, "'-1' is not a whole number"),
         ("symbol=BTCUSDT&timeframe=1m&limit=" + "9" * 500, 422, "is not from 1 to 1000"),
+        ("symbol=BTCUSDT&timeframe=1m&limit=" + "0" * 20 + "1999999", 422, "is not from 1 to 1000"),
+        ("symbol=BTCUSDT&timeframe=1m&from=9999-12-31T23:59:59-23:59", 400, "is after the year 5138"),
         ("symbol=BTCUSDT&timeframe=1m&from=yesterday", 400, "'yesterday' is not a time"),
         ("symbol=BTCUSDT&interval=1m", 400, "there is no parameter 'interval'; there are: from, to, exchange, symbol"),
         ("symbol=BTCUSDT&timeframe=1m&form=0", 400, "did you mean from?"),

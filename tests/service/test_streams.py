@@ -164,8 +164,11 @@ async def test_what_is_wrong_is_said_and_the_socket_stays(here: Replica, said: s
         await one.next("welcome")
         await one.connection.send(said)
         error = await one.next()
-        assert (error["type"], error["code"]) == ("error", code)
+        assert (error["type"], error["code"], "id" in error) == ("error", code, False)
         assert part in error["message"]
+        if said.startswith('{"'):
+            await one.connection.send(said.replace("{", '{"id":8,', 1))
+            assert await one.next() == {**error, "id": 8}
         await one.ask(action="ping")
         assert await one.next() == {"type": "pong"}
 

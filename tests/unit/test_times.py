@@ -48,3 +48,11 @@ def test_the_time_that_python_gives_is_one() -> None:
 def test_what_is_no_time_is_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ValueError, match="write UNIX seconds, milliseconds, or 2026-01-31T12:00:00Z"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"), [("1969-12-31", "before 1970"), ("9999-12-31T23:59:59-23:59", "after the year 5138")]
+)
+def test_times_that_no_candle_has_are_refused(text: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        parse(text)

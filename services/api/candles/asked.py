@@ -81,7 +81,7 @@ def whole(asked: Words, name: str, most: int) -> int | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise BadRequest(f"{name}: {text[:40]!r} is not a whole number: write 1 to {most}")
-    if not 1 <= int(text[:20]) <= most:
+    if len(text) > 20 or not 1 <= int(text) <= most:
         raise BadRange(f"{name}: {text[:20]} is not from 1 to {most}; ask for more with several requests")
     return int(text)
 

@@ -52,7 +52,19 @@ class Request(Struct, frozen=True):
         return [*of, *self.channels]
 
 
-_decoder = msgspec.json.Decoder(Request)
+class _Named(Struct):
+    id: Id = None
+
+
+_decoder, _named = msgspec.json.Decoder(Request), msgspec.json.Decoder(_Named)
+
+
+def request_id(text: str | bytes) -> Id:
+    """The id of a message, also of one that is no request; None where it has none."""
+    try:
+        return _named.decode(text).id
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def understood(text: str | bytes) -> Request:

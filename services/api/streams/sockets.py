@@ -51,13 +51,11 @@ class Sockets:
 
     async def _answer(self, client: Client, message: Any, names: Budget) -> None:
         """What a client asked for, or what is wrong with it: its connection stays."""
-        asked: Id = None
+        text = message.get("text") or message.get("bytes") or b""
         try:
-            request = requests.understood(message.get("text") or message.get("bytes") or b"")
-            asked = request.id
-            await self._done(client, request, names)
+            await self._done(client, requests.understood(text), names)
         except KursError as error:
-            _say(client, asked, type="error", code=code(error), message=str(error))
+            _say(client, requests.request_id(text), type="error", code=code(error), message=str(error))
 
     async def _done(self, client: Client, request: Request, names: Budget) -> None:
         if request.action == "ping":

@@ -9,7 +9,7 @@ async def main() -> None:
     # page
     from binance import AsyncClient, BinanceSocketManager
 
-    client = AsyncClient()
+    client = AsyncClient()  # inside a coroutine: it belongs to the running loop
     client.API_URL = f"{SIMULATOR}/binance/api"
     sockets = BinanceSocketManager(client)
     sockets.STREAM_URL = f"{SIMULATOR.replace('http', 'ws', 1)}/binance/"

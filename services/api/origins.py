@@ -43,7 +43,7 @@ def quality(offer: Offer) -> schemas.Quality:
     """How a value came about."""
     if offer.exchange == REFERENCE:
         return "reference"
-    return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "crossed"
+    return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "derived"
 
 
 def _leg(leg: Leg, now: int, by: int) -> schemas.Leg:

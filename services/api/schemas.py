@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Quality = Literal["direct", "crossed", "reference"]
+Quality = Literal["direct", "derived", "reference"]
 
 
 def example(**members: Any) -> ConfigDict:
@@ -62,7 +62,7 @@ class Course(BaseModel):
     ask: str | None
     exchange: str
     quality: Quality = Field(
-        description="direct: one price in the very currency; crossed: a product of legs; reference: an aggregator's"
+        description="direct: one price in the very currency; derived: a product of legs; reference: an aggregator's"
     )
     age_ms: int | None = Field(description="Of its oldest leg")
     deviation_bps: str | None
@@ -91,7 +91,7 @@ class Courses(BaseModel):
                 "bid": "97595.407014",
                 "ask": "97595.417012",
                 "exchange": "binance",
-                "quality": "crossed",
+                "quality": "derived",
                 "age_ms": 31002,
                 "deviation_bps": "-0.27",
                 "legs": [

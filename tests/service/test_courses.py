@@ -198,7 +198,7 @@ async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None
     (course,) = answer["courses"]
     assert answer["missing"] == [{"direction": "NO-SUCH", "reason": "no such direction"}]
     assert (answer["exchanger"], answer["simulated"], answer["time"]) == ("binance", False, NOW + 1_500)
-    assert (course["value"], course["quality"], course["age_ms"]) == ("97595.412013", "crossed", 1_500)
+    assert (course["value"], course["quality"], course["age_ms"]) == ("97595.412013", "derived", 1_500)
     assert Decimal(course["bid"]) < Decimal(course["value"]) < Decimal(course["ask"])
     own, peg = course["legs"]
     assert (own["exchange"], own["instrument"], own["value"], own["age_ms"]) == (

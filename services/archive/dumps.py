@@ -101,7 +101,7 @@ def _kind(path: Path, word: str) -> tuple[Kind, str]:
 def _period(path: Path, month: str, day: str | None) -> tuple[int, int]:
     try:
         since = datetime.fromisoformat(f"{month}-{day or '01'}").replace(tzinfo=UTC)
-    except ValueError:
+        until = since + timedelta(days=1) if day else (since + timedelta(days=31)).replace(day=1)
+    except (ValueError, OverflowError):
         raise BadFile(f"{path.name}: there is no such date; {EXAMPLE}") from None
-    until = since + timedelta(days=1) if day else (since + timedelta(days=31)).replace(day=1)
     return int(since.timestamp() * 1000), int(until.timestamp() * 1000)

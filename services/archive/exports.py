@@ -3,9 +3,10 @@
 import argparse
 import csv
 import io
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,9 @@ def _understood(words: Sequence[str]) -> _Asked:
     parser.add_argument("timeframe", choices=TIMEFRAMES, metavar="timeframe", help=" ".join(TIMEFRAMES))
     parser.add_argument("file", type=Path, help="-: standard output")
     parser.add_argument("--exchange", default="", type=str.lower)
-    parser.add_argument("--from", dest="since", type=_time, metavar="TIME", help="UNIX time or RFC 3339")
+    parser.add_argument(
+        "--from", dest="since", type=_time, metavar="TIME", help="UNIX time, RFC 3339, or a day: when it begins"
+    )
     parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
     parser.add_argument("--format", choices=FORMATS, help="else what the file's name ends with, or csv")
     asked = parser.parse_args(words)
@@ -127,21 +130,32 @@ async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncI
 
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file beside it, which takes its place when all went well."""
-    part = path.with_name(f".{path.name}.part")
+    """A file beside it, which takes its place when all went well. Raises BadFile."""
     try:
         if path == STDOUT:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
-        with part.open("wb") as file:
+        _refuse_all_but_files(path)
+        part = path.with_name(f".{secrets.token_hex(8)}.part")  # short, and nobody can put a link there beforehand
+        with ExitStack() as stack:
+            file = stack.enter_context(part.open("xb"))
+            stack.callback(part.unlink, missing_ok=True)
             yield file
-        part.replace(path)
+            file.close()
+            part.replace(path)
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from None
-    finally:
-        if path != STDOUT:
-            part.unlink(missing_ok=True)
+
+
+def _refuse_all_but_files(path: Path) -> None:
+    """The new file would take the place of a device, a pipe or a link, and not be written to it. Raises BadFile."""
+    if path.is_dir():
+        raise BadFile(f"{path} is a folder: add the name of a file")
+    if path.is_symlink():
+        raise BadFile(f"{path} is a link: name the file that it leads to")
+    if path.exists() and not path.is_file():
+        raise BadFile(f"{path} is no regular file: name another one, or write to standard output (-)")
 
 
 @contextmanager

@@ -73,8 +73,10 @@ async def _imported(deps: Deps, dump: Dump, minutes: Minutes, ends: bool) -> int
         report.add("no row is in it")
     await _taken(deps)
     told = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
-    if report.count:
-        told += f", {report.count} left out:" if not trouble else ", the rest left out:"
+    if trouble:
+        told = f"{told}, the rest left out:" if count else "refused:"
+    elif report.count:
+        told += f", {report.count} left out:"
     print(f"{dump.path.name}: {told}")  # noqa: T201
     for line in report.lines:
         print(f"  {line}")  # noqa: T201

@@ -22,6 +22,7 @@ from services.core.times import milliseconds, written
 # What reading a damaged, encrypted or odd archive raises, beside what reading any file does.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError)
 LONGEST = 4_096  # bytes of a row; a row has 150
+EMPTY = 1_000  # lines without anything that may follow each other
 SHOWN = 5  # rows left out that are named one by one
 COLUMNS = {Kind.KLINES: 12, Kind.TRADES: 7, Kind.AGGREGATE_TRADES: 8}
 FUTURES_COLUMNS = {Kind.TRADES: 6, Kind.AGGREGATE_TRADES: 7}  # klines have as many
@@ -66,6 +67,8 @@ def bars(dump: Dump, report: Report, now: int) -> Iterator[Bar]:
             continue
         if wrong := bounds.bar_fault(bar, timeframe, now):
             report.leave_out(line, wrong.detail)
+        elif bar.timestamp >= dump.until or timeframe.closing(bar.timestamp) <= dump.since:  # a week may overlap
+            report.leave_out(line, _elsewhere(bar.timestamp))
         else:
             yield bar
 
@@ -82,9 +85,13 @@ def trades(dump: Dump, report: Report) -> Iterator[tuple[int, Trade]]:
         if wrong:
             report.leave_out(line, wrong.detail)
         elif not dump.since <= trade.time < dump.until:
-            report.leave_out(line, f"{written(trade.time)} is not in the period of the file's name")
+            report.leave_out(line, _elsewhere(trade.time))
         else:
             yield line, trade
+
+
+def _elsewhere(time: int) -> str:
+    return f"{written(time)} is not in the period of the file's name"
 
 
 def _bar(fields: list[str]) -> Bar:
@@ -123,7 +130,7 @@ def _integer(text: str) -> int:
 
 def _amount(text: str) -> Decimal:
     try:
-        amount = Decimal(text)
+        amount = Decimal(text.replace("_", "?"))  # Decimal takes 1_0 for 10
     except InvalidOperation:
         raise ValueError(f"{bounds.shown(text)!r} is not a number") from None
     if not bounds.is_amount(amount):
@@ -133,12 +140,15 @@ def _amount(text: str) -> Decimal:
 
 def _rows(dump: Dump, report: Report) -> Iterator[tuple[int, list[str]]]:
     """The file's rows with their numbers, without a header. Raises BadFile."""
-    columns = COLUMNS[dump.kind]
+    columns, empty = COLUMNS[dump.kind], 0
     with _opened(dump.path) as (file, _):
         for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
             report.read += len(line)
             fields = line.removeprefix(BYTE_ORDER_MARK).decode("ascii", "replace").strip().split(",")
-            if fields == [""] or (number == 1 and _is_header(fields)):
+            empty = empty + 1 if fields == [""] else 0
+            if empty > EMPTY:
+                raise BadFile(f"line {number}: more than {EMPTY:,} empty lines in a row; load the file again")
+            if empty or (number == 1 and _is_header(fields)):
                 continue
             if len(fields) == FUTURES_COLUMNS.get(dump.kind):
                 raise BadFile(f"these are the columns of a futures file; {SPOT_ONLY}")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ async def test_a_dump_in_any_form_comes_in_and_goes_out_with_every_digit(
 
 
 async def test_a_file_may_come_twice_and_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = [row(minute) for minute in range(120)]
+    both = [row(minute) for minute in range(1380, 1500)]
     files = [dump(tmp_path, f"PEPEUSDT-1m-2024-01-0{day}.csv", both[60 * (day - 1) : 60 * day]) for day in (1, 2)]
     assert await kurs(tmp_path, "import", files[1], files[0], files[1]) == 0
     assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 120
@@ -148,6 +149,7 @@ def trade(number: int, second: float, price: str = "1") -> str:
     [
         ("btc.csv", "the name must be as Binance writes it"),
         ("PEPEUSDT-1m-2024-13.csv", "there is no such date"),
+        ("PEPEUSDT-1m-9999-12.csv", "there is no such date"),
         ("PEPEUSDT-1s-2024-01.csv", "the shortest candles of Kurs are of a minute"),
         ("PEPEUSDT-7m-2024-01.csv", "7m is not a timeframe"),
         ("PEPEUSDT-bookTicker-2024-01.csv", "bookTicker are no candles"),
@@ -176,6 +178,7 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
         ("PEPEUSDT-1m-2024-01.csv", [row(0), "x" + row(1), row(2)], 2, "line 2: 'x170"),
         ("PEPEUSDT-1m-2024-01.csv", [HEADER, row(0).replace("1000.00", "NaN"), row(1)], 1, "line 2: 'NaN' is not an"),
         ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("1000.00", "1e400000000")], 0, "line 1: "),
+        ("PEPEUSDT-1m-2024-01.csv", [row(0), row(1).replace("1000.00", "1_000")], 1, "line 2: '1_000' is not a number"),
         ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("0.00000001", "1")], 0, "line 1: a bar whose prices leave its"),
         ("PEPEUSDT-1m-2024-01.csv", ["1.70407E+12" + row(0)[13:]], 0, "line 1: a spreadsheet has rounded the time"),
         ("PEPEUSDT-1m-2024-01.csv", ["Name" + row(0)[13:]], 0, "line 1: 'Name' is not a time"),
@@ -185,9 +188,14 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
         ("PEPEUSDT-1m-2024-01.csv", [HEADER], 0, "no row is in it"),
         ("PEPEUSDT-1m-2024-01.csv", [], 0, "no row is in it"),
         ("PEPEUSDT-1m-2024-01.csv", ["\ufeff" + row(0), "bad"], 1, "line 2: 1 columns"),
-        ("PEPEUSDT-1m-2024-01.csv", [FUTURES_HEADER, row(0)], 0, "the header is that of a futures file"),
+        ("PEPEUSDT-1m-2024-01-01.csv", [row(0), row(1440)], 1, "line 2: 2024-01-02T00:00:00Z is not in the period of"),
+        (
+            "PEPEUSDT-1m-2024-01.csv",
+            [*map(row, range(500)), *[""] * 1001],
+            500,
+            "line 1501: more than 1,000 empty lines in a row",
+        ),
         ("PEPEUSDT-1m-2100-01.csv", [row(0).replace(str(START), "4102444800000")], 0, "this candle is not over yet"),
-        ("PEPEUSDT-aggTrades-2024-01.csv", [trade(5, 0)[:-5]], 0, "these are the columns of a futures file"),
         ("PEPEUSDT-aggTrades-2024-01-01.csv", [trade(5, 86_390), trade(6, 86_400)], 1, "is not in the period of the"),
         (
             "PEPEUSDT-aggTrades-2024-01.csv",
@@ -212,17 +220,48 @@ async def test_what_is_wrong_is_named_and_left_out_and_all_else_comes_in(  # noq
     assert part in told
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "part"),
+    [
+        ("PEPEUSDT-1m-2024-01.csv", [FUTURES_HEADER, row(0)], "the header is that of a futures file"),
+        ("PEPEUSDT-aggTrades-2024-01.csv", [trade(5, 0)[:-5]], "these are the columns of a futures file"),
+        ("PEPEUSDT-1m-2024-01.zip", [""] * 1001, "line 1001: more than 1,000 empty lines in a row"),
+    ],
+)
+async def test_a_file_of_which_nothing_can_be_taken_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], part: str
+) -> None:
+    assert await kurs(tmp_path, "import", dump(tmp_path, name, lines)) == 1
+    assert f"{name}: refused:\n  {part}" in capsys.readouterr().out
+
+
+async def test_empty_lines_between_rows_are_passed_over(tmp_path: Path) -> None:
+    lines = [row(0), *[""] * 1000, row(1), *[" "] * 1000]
+    assert await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines)) == 0
+    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 2
+
+
+async def test_a_week_belongs_to_both_months(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of the 29th of January is in February too; one of the 22nd is not."""
+    lines = [row(day * 1440) for day in (21, 28, 35)]
+    assert await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1w-2024-02.csv", lines)) == 1
+    assert "2 candles of PEPE-USDT 1w, 1 left out:\n  line 1: 2024-01-22T00:00:00Z is not" in capsys.readouterr().out
+
+
 async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [row(minute) for minute in range(2_000)]
-    good, other = (dump(tmp_path, f"PEPEUSDT-1m-2024-0{month}.csv", lines[:1_000]) for month in (1, 3))
+    good, other = (
+        dump(tmp_path, f"PEPEUSDT-1m-2024-01{part}.csv", lines[since : since + 500])
+        for part, since in (("", 0), ("-02", 1_440))
+    )
     cut = dump(tmp_path, "PEPEUSDT-1m-2024-02.zip", lines)
     packed = cut.read_bytes()
     cut.write_bytes(packed[:200] + b"no zip" + packed[206:])
     (tmp_path / "PEPEUSDT-1m-2024-04.zip").write_bytes(b"PK no zip")
     assert await kurs(tmp_path, "import", good, cut, other, tmp_path / "PEPEUSDT-1m-2024-04.zip") == 1
     told = capsys.readouterr().out
-    assert "PEPEUSDT-1m-2024-02.zip: 0 candles of PEPE-USDT 1m, the rest left out:\n  it cannot be read" in told
-    assert "PEPEUSDT-1m-2024-04.zip: 0 candles of PEPE-USDT 1m, the rest left out:\n  it cannot be read" in told
+    assert "PEPEUSDT-1m-2024-02.zip: refused:\n  it cannot be read" in told
+    assert "PEPEUSDT-1m-2024-04.zip: refused:\n  it cannot be read" in told
     assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1_000
 
 
@@ -296,6 +335,31 @@ async def test_a_failed_export_leaves_the_file_as_it_was(tmp_path: Path) -> None
         await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no" / "such" / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "mine"
     assert left_over(tmp_path) == []
+
+
+async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
+    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)]))
+    (tmp_path / "mine").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.csv").symlink_to("mine")
+    (tmp_path / ".out.csv.part").symlink_to("mine")  # a name that an earlier version wrote to
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for name, part in (
+        (tmp_path / "pipe", "is no regular file: name another one, or write to standard output"),
+        (tmp_path / "link.csv", "is a link: name the file that it leads to"),
+        ("", "is a folder: add the name of a file"),
+        ("/", "is a folder: add the name of a file"),
+        (tmp_path / ("x" * 260), "File name too long"),
+        (tmp_path / "mine" / "out.csv", "Not a directory"),
+    ):
+        with pytest.raises(BadFile, match=part):
+            await kurs(tmp_path, "export", "PEPEUSDT", "1m", name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / ("x" * 255)) == 0
 
 
 async def test_parquet_holds_the_same(tmp_path: Path) -> None:
@@ -438,8 +502,8 @@ async def written_by_the_writer(store: sql.SqlStore) -> None:
 async def test_what_a_candle_holds_depends_on_no_order_and_no_batch(tmp_path: Path, runs: list[list[int]]) -> None:
     """The third of five minutes is in no file."""
     files = [
-        dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [row(0), row(1)]),
-        dump(tmp_path, "PEPEUSDT-1m-2024-01-02.csv", [row(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
+        dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0), row(1)]),
+        dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [row(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
     ]
     for numbers in runs:
         await kurs(tmp_path, "import", *(files[number] for number in numbers))

@@ -5,7 +5,7 @@ import sys
 from io import TextIOWrapper
 
 from services import runtime
-from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, UnknownName
+from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, Refused, Unavailable, UnknownName
 
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
 kurs SERVICE …            these services: collector pricer writer analyst api simulator
@@ -23,8 +23,8 @@ Settings come from the environment and .env; .env.example describes each."""
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 stopped, 1 a job failed, 2 wrong configuration, words or files,
-    130 interrupted, 141 nobody reads the output.
+    """The console script. Exit codes: 0 stopped, 1 a job failed or a command found a server away,
+    2 wrong configuration, words or files, 130 interrupted, 141 nobody reads the output.
     """
     words = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
@@ -42,9 +42,12 @@ def main() -> None:
     except BrokenPipeError:  # `kurs verify | head`: the reader has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails to flush at its end
         sys.exit(141)
-    except (BadFile, BadRange, BadRequest, Misconfigured, UnknownName) as error:
+    except (BadFile, BadRange, BadRequest, Misconfigured, Refused, UnknownName) as error:
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
         sys.exit(2)
+    except Unavailable as error:  # a service waits for its servers; a command may find one away
+        print(f"kurs: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     sys.exit(code)
 
 

@@ -106,6 +106,20 @@ def sql(server: servers.Postgres, statements: str) -> None:
     subprocess.run([program("psql"), "-q", server.url.replace("+asyncpg", ""), "-c", statements], check=True)  # noqa: S603
 
 
+def test_a_database_that_is_away_ends_a_command(tmp_path: Path) -> None:
+    url = f"postgresql+asyncpg://somebody:a-secret@127.0.0.1:{free_port()}/kurs"
+    ended = command(tmp_path, "verify", DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("kurs: the database (postgresql) does not answer: ")
+    assert ended.stderr.count("\n") == 1
+    assert "a-secret" not in ended.stderr
+
+
+def test_a_database_that_refuses_ends_a_command(tmp_path: Path, postgres: servers.Postgres) -> None:
+    url = postgres.create_database().replace("kurs@", "nobody@")
+    assert "refuses the user nobody" in refused(tmp_path, "verify", DATABASE_URL=url, KURS_MARKET="auto")
+
+
 def test_broker_and_cache_refuse(tmp_path: Path, rabbit: servers.Rabbit, redis: servers.Server) -> None:
     wrong = rabbit.url.replace("guest:guest", "guest:a-secret")
     line = refused(tmp_path, "pricer", RABBITMQ_URL=wrong, KURS_DATA_DIR=str(tmp_path / "data"))

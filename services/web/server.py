@@ -1,5 +1,8 @@
 """uvicorn, as Kurs runs it."""
 
+import asyncio
+import socket
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from ssl import SSLContext
@@ -13,6 +16,7 @@ STOP_SECONDS = 3  # for answers that are under way: most take milliseconds
 # Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,
 # a request is lost on its way.
 KEEP_ALIVE_SECONDS = 65
+HANDSHAKE_SECONDS = 10  # for TLS: until then a connection is nobody's, and no limit of ours counts it
 LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
 
 
@@ -39,7 +43,26 @@ def server_config(
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signals: ours end the jobs too."""
+    """uvicorn without its own signals: ours end the jobs too. It listens on sockets that are given."""
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn does but with a limit to TLS handshakes: uvicorn leaves them the event loop's 60 s."""
+        config, loop = self.config, asyncio.get_running_loop()
+        await self.lifespan.startup()
+        made = partial(  # type: ignore[call-arg]  # it is ours, and partial as well
+            config.http_protocol_class,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        limit = HANDSHAKE_SECONDS if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                made, sock=each, ssl=config.ssl, ssl_handshake_timeout=limit, backlog=config.backlog
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Capture nothing."""

@@ -1,7 +1,9 @@
 """Ready answers bypass uvicorn's tasks and messages: on the wire nobody may notice."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,13 +12,14 @@ from fastapi import APIRouter
 from starlette.types import Receive, Scope, Send
 
 from services import api
-from services.web import Site, create_app
+from services.web import Site, create_app, server
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.metrics import Requests
-from services.web.server import server_config
+from services.web.server import Server, server_config
 from tests.market import served
 from tests.service.test_courses import World
+from tests.tls import contexts
 
 PAGE = "http://localhost:5173"
 
@@ -147,3 +150,24 @@ async def test_a_fault_of_ours_is_an_answer_too(world: World, caplog: pytest.Log
         answer = await client.get(f"http://{address}/v1/courses")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_who_never_ends_a_tls_handshake_is_cut(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.2)
+    ours, theirs = contexts(tmp_path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    running = Server(server_config(world.app, tls=ours))
+    serving = asyncio.create_task(running.serve(sockets=[listener]))
+    try:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        async with asyncio.timeout(10):  # the event loop would wait for a minute
+            assert await reader.read() == b""
+        writer.close()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/livez"
+        async with httpx.AsyncClient(verify=theirs) as client:
+            assert (await client.get(url)).status_code == 200
+    finally:
+        running.should_exit = True
+        await serving

@@ -12,6 +12,7 @@ from services.simulator.faults import KINDS, Fault
 from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, Listing
 from services.simulator.market.quotes import quote
 from services.simulator.service import Simulation, simulation
+from services.web import Hosts
 from services.web.addresses import is_loopback
 
 LAST = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
@@ -19,7 +20,10 @@ PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is anot
 
 
 async def local(request: Request) -> None:
-    """Let in whoever is on this machine, and others where the operator opened it. Raises HTTPException."""
+    """Let in whoever is on this machine, and others where the operator opened it. Raises HTTPException.
+
+    A browser on this machine brings pages of others with it: the name that they ask for must be ours, and they too.
+    """
     peer = request.client.host if request.client else "an unknown address"
     settings: Settings = request.app.state.deps.settings
     if settings.simulator_control == "all":
@@ -32,6 +36,15 @@ async def local(request: Request) -> None:
             f"the simulator's control is open to its own machine alone, and this request {whose}; "
             "KURS_SIMULATOR_CONTROL=all opens it to whoever reaches this port",
         )
+    hosts = Hosts(settings.allowed_hosts, settings.host)
+    if not hosts.owns(request.headers.get("host", "")):
+        raise HTTPException(
+            403,
+            "the simulator's control answers to localhost, to addresses and to the names in KURS_ALLOWED_HOSTS, and "
+            "this request asks for another Host",
+        )
+    if not hosts.admits_page(dict(request.headers.raw)):
+        raise HTTPException(403, "the simulator's control is not open to pages of others: send no Origin")
 
 
 router = APIRouter(prefix="/simulator", tags=["simulator"], dependencies=[Depends(local)])
@@ -45,6 +58,7 @@ INSTRUMENTS = {
     "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in CURRENCIES],
 }
 OWN = ("exchange", "fault", "instrument", "seconds")
+LONGEST = 1_000_000_000  # seconds: three decades
 
 
 @router.post("/faults", status_code=201, summary="Start a fault", operation_id="startFault")
@@ -54,7 +68,8 @@ async def start(request: Request, asked: Annotated[dict[str, Any], Body()]) -> R
     try:
         fault = _add(sim, asked)
     except ValueError as error:
-        raise HTTPException(422, str(error)) from None
+        text = str(error).encode(errors="backslashreplace").decode()  # JSON may bring halves of a character
+        raise HTTPException(422, text) from None
     await _happen(sim, fault)
     return _json(fault, 201)
 
@@ -87,7 +102,7 @@ async def ledger(
     request: Request,
     exchange: str | None = None,
     instrument: str | None = None,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> Response:
     """Trades, quotes and other values that went out, oldest first, with totals since the start."""
@@ -117,17 +132,22 @@ def _market(sim: Simulation, at: int) -> dict[str, Any]:
 
 
 def _add(sim: Simulation, asked: dict[str, Any]) -> Fault:
+    for name in ("exchange", "fault", "instrument"):
+        if not isinstance(asked.get(name), str | None):
+            raise ValueError(f"{name} must be a text")
     exchange, seconds = asked.get("exchange"), asked.get("seconds")
     if exchange not in INSTRUMENTS:
         raise ValueError(f"exchange must be one of {', '.join(INSTRUMENTS)}, not {exchange!r}")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
-        raise ValueError("seconds must be a positive number, or left out")
+    if seconds is not None and (
+        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST
+    ):
+        raise ValueError(f"seconds must be a positive number up to {LONGEST}, or left out")
     pair = asked.get("instrument")
-    name = None if pair is None else str(Instrument.parse(str(pair)))
-    if name not in (None, *INSTRUMENTS[exchange]):
-        raise ValueError(f"{exchange} has no {name}: it has {', '.join(INSTRUMENTS[exchange])}")
+    instrument = None if pair is None else str(Instrument.parse(pair))
+    if instrument not in (None, *INSTRUMENTS[exchange]):
+        raise ValueError(f"{exchange} has no {instrument}: it has {', '.join(INSTRUMENTS[exchange])}")
     given = {key: value for key, value in asked.items() if key not in OWN}
-    return sim.faults.add(exchange, str(asked.get("fault")), name, seconds, given)
+    return sim.faults.add(exchange, str(asked.get("fault")), instrument, seconds, given)
 
 
 async def _happen(sim: Simulation, fault: Fault) -> None:

@@ -31,6 +31,16 @@ class Hosts:
         name = _name(host.encode("latin-1", "replace"))
         return name is not None and (name in self._names or name.endswith(self._endings) or _is_fixed(name))
 
+    def admits_page(self, headers: Mapping[bytes, bytes], origins: Collection[str] = ()) -> bool:
+        """Whether a page may connect that a browser has from this process, or from one of `origins`, `*` being any.
+
+        A client that names no origin is no page.
+        """
+        origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
+        if not origin or origin in origins or ANY in origins:
+            return True
+        return origin.partition("://")[2] == host and self.owns(host)
+
     def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises BadRequest for a request without one proper Host, Misdirected for a name that is not ours."""
         host = headers.get(b"host")

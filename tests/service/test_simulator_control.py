@@ -9,15 +9,15 @@ from tests.simulated import played
 
 ASKED = [("GET", "/faults"), ("POST", "/faults"), ("DELETE", "/faults"), ("DELETE", "/faults/1"), ("GET", "/ledger")]
 ASKED += [("GET", "/market")]
+MUTE = {"exchange": "binance", "fault": "mute"}
 
 
 async def answer(
     peer: str, method: str, path: str, headers: dict[str, str] | None = None, **settings: Any
 ) -> httpx.Response:
     transport = httpx.ASGITransport(played(**settings), client=(peer, 50_000))
-    async with httpx.AsyncClient(transport=transport, base_url="http://kurs/simulator") as client:
-        fault = {"exchange": "binance", "fault": "mute"} if method == "POST" else None
-        return await client.request(method, path, json=fault, headers=headers)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000/simulator") as client:
+        return await client.request(method, path, json=MUTE if method == "POST" else None, headers=headers)
 
 
 @pytest.mark.parametrize(("method", "path"), ASKED)
@@ -43,8 +43,48 @@ async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() ->
         assert "proxy" in refused.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("evil.example:8000", None, 403),  # its owner leads it here, after a browser has loaded a page under it
+        ("evil.example:8000", "http://evil.example:8000", 403),
+        ("localhost:8000", "http://evil.example:8000", 403),
+        ("localhost:8000", "http://localhost:5173", 403),
+        ("localhost:8000", "null", 403),
+        ("localhost:8000", "http://localhost:8000", 201),
+        ("127.0.0.1:8000", None, 201),
+        ("[::1]:8000", None, 201),
+        ("ours.example:8000", "http://ours.example:8000", 201),
+    ],
+)
+async def test_a_browser_on_this_machine_lets_no_page_of_others_in(host: str, origin: str | None, status: int) -> None:
+    headers = {"host": host} | ({"origin": origin} if origin else {})
+    settings = {"host": "0.0.0.0", "allowed_hosts": "ours.example"}
+    assert (await answer("127.0.0.1", "POST", "/faults", headers, **settings)).status_code == status
+
+
 async def test_the_operator_may_open_it() -> None:
-    assert (await answer("192.168.7.9", "GET", "/ledger", simulator_control="all")).status_code == 200
+    page = {"host": "evil.example", "origin": "http://evil.example"}
+    assert (await answer("192.168.7.9", "GET", "/ledger", page, simulator_control="all")).status_code == 200
+
+
+MANY = "[" * 900 + "]" * 900
+ODD = [
+    *(f'"seconds": {seconds}' for seconds in ("Infinity", "1e400", "1e300", "NaN", "0", "true")),
+    *(f'"{name}": {value}' for name in ("exchange", "fault", "instrument") for value in ("{}", "[]", MANY, "1")),
+    '"\\ud800": 1',
+    '"fault": "\\ud800"',
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda text: text[:25])
+async def test_odd_faults_are_refused(odd: str) -> None:
+    transport = httpx.ASGITransport(played(), client=("127.0.0.1", 50_000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/simulator") as client:
+        body = f'{{"exchange": "binance", "fault": "mute", {odd}}}'  # of two of a name the last counts
+        refused = await client.post("/faults", content=body, headers={"content-type": "application/json"})
+        assert (refused.status_code, (await client.get("/faults")).json()["active"]) == (422, [])
+        assert refused.json()["detail"]
 
 
 async def test_the_exchanges_are_open_to_everyone() -> None:

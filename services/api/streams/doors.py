@@ -41,11 +41,9 @@ class Doors:
 
     def known_page(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises Forbidden for a browser that shows a page of somebody else."""
-        origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
-        if not origin or origin in self._pages or "*" in self._pages:
-            return
-        if origin.partition("://")[2] != host or not self._hosts.owns(host):
+        if not self._hosts.admits_page(headers, self._pages):
             metrics.REFUSED.labels("origin").inc()
+            origin = headers[b"origin"].decode("latin-1").lower()
             raise Forbidden(
                 f"pages of {origin[:100]} may not connect to {scope['path']}: see CORS_ALLOWED_ORIGINS, or "
                 "KURS_ALLOWED_HOSTS for those of this server"

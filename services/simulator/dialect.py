@@ -10,6 +10,7 @@ from services.core.model import Instrument
 from services.simulator.faults import Fault, Faults
 
 UNHEARD = "SOMETHING_NEW"
+MOST_BRACKETS = 100  # in a client's message, which has a handful: the stack bears some hundreds of nested ones
 PRICE = ""  # the key of what is a price by its place
 
 
@@ -21,6 +22,13 @@ class About:
 
 
 ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=lambda about: about.body)
+
+
+def decode(text: str, kind: Any = Any) -> Any:
+    """A client's JSON. Raises msgspec.DecodeError, for what is nested too deeply as well."""
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise msgspec.DecodeError("JSON is nested too deeply")
+    return msgspec.json.decode(text, type=kind)
 
 
 class Dialect(NamedTuple):

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from services.simulator.service import Simulation
 
 NUMBERS = count(1)
+TURN_SECONDS = 0.005  # of the event loop, for one socket's frames
 
 
 class Frame(NamedTuple):
@@ -84,11 +86,15 @@ class Line:
         """Answer the client. Faults of data do not touch answers."""
         await self._send(ENCODER.encode(body).decode())
 
-    async def push(self, *frames: Frame) -> None:
-        """Send what the market gave, as the active faults let it."""
+    async def push(self, frames: Iterable[Frame]) -> None:
+        """Send what the market gives, as the active faults let it. `frames` are made as they go, others in between."""
         faults, now = self.simulation.faults, self.simulation.now()
         await self._release(now)
+        turn = time.monotonic()
         for frame in frames:
+            if time.monotonic() - turn > TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn = time.monotonic()
             if faults.find(self.exchange, "mute", frame.instrument):
                 continue
             body, hit = self.dialect.distort(frame.body, faults, frame.instrument)

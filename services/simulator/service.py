@@ -12,6 +12,7 @@ from services.simulator.limits import Budget
 from services.simulator.line import Line
 from services.simulator.market.market import Market
 from services.simulator.market.replay import ReplayTape, read
+from services.web import Hosts
 
 
 class Simulation:
@@ -23,6 +24,7 @@ class Simulation:
         replay = ReplayTape(read(file), clock.now(), settings.simulator_speed) if file else None
         self.market = Market(settings.simulator_seed, replay)
         self.faults = Faults(clock)
+        self.hosts, self.pages = Hosts(settings.allowed_hosts, settings.host), settings.cors_allowed_origins
         self.ledger = Ledger()
         self.lines: set[Line] = set()
         self.requests: Counter[str] = Counter()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from fastapi import WebSocket
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from services.simulator.dialect import Dialect
 from services.simulator.line import Frame, Line
@@ -15,6 +15,10 @@ from services.simulator.service import Simulation, simulation
 LOOK_SECONDS = 0.05
 LONGEST_MS = (
     120_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
+)
+STRANGE_PAGE = (
+    "pages of this Origin may not connect to the simulator: see CORS_ALLOWED_ORIGINS, or KURS_ALLOWED_HOSTS for those "
+    "of this server"
 )
 
 
@@ -35,8 +39,11 @@ class Session(Protocol):
 
 
 async def admit(socket: WebSocket, dialect: Dialect, refusals: Refusals) -> Line | None:
-    """A line for the socket; None if a fault or a limit refused it."""
+    """A line for the socket; None if a fault or a limit refused it, or it is for a page of others."""
     sim = simulation(socket)
+    if not sim.hosts.admits_page(dict(socket.headers.raw), sim.pages):
+        await socket.send_denial_response(PlainTextResponse(STRANGE_PAGE, 403))
+        return None
     if sim.faults.find(dialect.exchange, "kill"):
         await reset()
         return None
@@ -75,7 +82,7 @@ async def _feed(line: Line, session: Session) -> None:
     while not line.closed:
         await line.simulation.clock.sleep(LOOK_SECONDS)
         now = line.simulation.now()
-        await line.push(*session.frames(max(since, now - LONGEST_MS), now))
+        await line.push(session.frames(max(since, now - LONGEST_MS), now))
         await session.look(now)
         since = now
         if line.ends is not None and now >= line.ends:

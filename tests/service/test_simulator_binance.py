@@ -1,5 +1,8 @@
 """Binance as the simulator plays it: streams and requests tell one story, and limits bite."""
 
+import asyncio
+import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -11,6 +14,9 @@ import pytest
 import pytest_asyncio
 import websockets
 
+from services.simulator.binance import streams
+from services.simulator.market.candles import LENGTHS
+from services.simulator.market.listings import BINANCE
 from tests.market import Market, gapless
 from tests.simulated import MONDAY, alike, recorded, simulated, socket
 
@@ -237,6 +243,65 @@ async def test_other_ids_are_refused_and_not_echoed(market: Market, number: str)
     assert (refused["error"]["code"], refused["id"]) == (2, None)
 
 
+@pytest.mark.parametrize("text", ["[" * 30_000, '{"id":' * 5_000, f'{{"method":{"[" * 400}{"]" * 400}}}'])
+async def test_what_is_nested_too_deeply_is_no_json(market: Market, text: str) -> None:
+    async with socket(market, "/binance/ws") as stream:
+        await stream.connection.send(text)
+        assert (await stream.until(lambda frame: "error" in frame))["error"]["code"] == 3
+
+
+def test_a_symbol_in_other_letters_is_none() -> None:
+    names = ("btcusdt@trade", "btcu\u017fdt@trade", "l\u0131nkusdt@trade")  # in capitals the others are ours as well
+    found = [stream.listing is not None for name in names if (stream := streams.parse(name))]
+    assert found == [True, False, False]
+
+
+async def test_a_socket_with_all_streams_leaves_turns_to_others(market: Market) -> None:
+    kinds = [*streams.SOURCES, *(f"kline_{interval}" for interval in LENGTHS)]
+    names = [f"{symbol.lower()}@{kind}" for symbol in BINANCE for kind in kinds]
+    async with socket(market, "/binance/ws") as stream:
+        await stream.ask(method="SUBSCRIBE", params=names[::2], id=1)
+        await stream.ask(method="SUBSCRIBE", params=names[1::2], id=2)
+        await stream.until(lambda frame: frame.get("e") == "24hrTicker")  # what is made once is made
+        turns = asyncio.create_task(longest_turn())
+        await stream.until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "BTCUSDT")
+        await stream.until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "LTCUSDT")
+        turns.cancel()
+        assert await turns < 0.05
+
+
+async def longest_turn() -> float:
+    """Seconds of computing, other processes apart, between two turns of the event loop; until it is cancelled."""
+    longest, since = 0.0, time.thread_time()
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(0)
+            longest, since = max(longest, time.thread_time() - since), time.thread_time()
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (None, "https://evil.example", 403),
+        ("evil.example:8000", "http://evil.example:8000", 403),
+        (None, "null", 403),
+        ("localhost:8000", "http://localhost:8000", 101),
+        (None, "http://localhost:5173", 101),  # CORS_ALLOWED_ORIGINS has it
+        ("simulator:8000", None, 101),  # no page
+    ],
+)
+@pytest.mark.parametrize("path", ["/binance/ws", "/deribit/ws/api/v2", "/coingecko-pro/v1?x_cg_pro_api_key=a"])
+async def test_pages_of_others_may_not_connect(
+    market: Market, path: str, host: str | None, origin: str | None, status: int
+) -> None:
+    sent = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    sent |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} | ({"Host": host} if host else {})
+    sent |= {"Origin": origin} if origin else {}
+    async with market.client.stream("GET", path, headers=sent) as answer:
+        assert answer.status_code == status
+
+
 async def test_combined_can_be_switched_and_streams_ended(market: Market) -> None:
     async with socket(market, "/binance/ws/btcusdt@bookTicker") as stream:
         await stream.until(lambda frame: "b" in frame)
@@ -387,6 +452,12 @@ REFUSED = [
     ("ticker/tradingDay?symbol=BTCUSDT&type=TINY", 400, -1130),
     ("historicalTrades?symbol=BTCUSDT&fromId=x", 400, -1100),
 ]
+
+
+@pytest.mark.parametrize("number", [99_999_999_999_999_999_999, 2**63 - 1, 10**13])
+async def test_there_are_no_trades_from_an_id_that_will_never_be(market: Market, number: int) -> None:
+    for name in ("aggTrades", "historicalTrades"):
+        assert await get(market, name, symbol="BTCUSDT", fromId=number) == []
 
 
 @pytest.mark.parametrize(("path", "status", "code"), REFUSED)

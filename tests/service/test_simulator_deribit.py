@@ -228,11 +228,30 @@ async def test_errors(market: Market, message: dict[str, Any], code: int | None)
     assert answer.get("error", {}).get("code") == code
 
 
-@pytest.mark.parametrize(("text", "code"), [("{", -32700), ("[]", 11050), (f'{{"a":"{"x" * 33_000}"}}', -32600)])
+UNREADABLE = [
+    ("{", -32700),
+    ("[]", 11050),
+    (f'{{"a":"{"x" * 33_000}"}}', -32600),
+    ("[" * 30_000, -32700),
+    (f'{{"id":{"[" * 400}{"]" * 400}}}', -32700),
+]
+
+
+@pytest.mark.parametrize(("text", "code"), UNREADABLE, ids=lambda value: str(value)[:20])
 async def test_unreadable_calls(market: Market, text: str, code: int) -> None:
     async with socket(market, PATH) as client:
         await client.connection.send(text)
         assert (await client.until(lambda frame: "error" in frame))["error"]["code"] == code
+
+
+async def test_odd_requests_get_deribits_answers(market: Market) -> None:
+    nested = await market.client.post("/deribit/api/v2", content='{"a":' + "[" * 30_000)
+    assert (nested.status_code, nested.json()["error"]["code"]) == (400, -32700)
+    for number in (10**13, 2**63 - 1, 10**20):
+        found = await get(
+            market, "public/get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", start_seq=number
+        )
+        assert (found["trades"], found["has_more"]) == ([], False)
 
 
 async def test_other_methods_and_paths_are_refused_as_deribit_does(market: Market) -> None:

@@ -12,7 +12,7 @@ from services.simulator.binance.query import Query
 from services.simulator.market.bars import Trade
 from services.simulator.market.candles import LENGTHS, candles, closing, opening, openings
 from services.simulator.market.listings import BINANCE, FROZEN, Listing
-from services.simulator.market.tape import Tape, between, latest
+from services.simulator.market.tape import Tape, between, latest, since
 from services.simulator.service import Simulation
 
 
@@ -45,7 +45,7 @@ def agg_trades(sim: Simulation, query: Query) -> Any:
     tape, now = seen(sim, name)
     until = now if end is None else min(end, now)
     if first is not None:
-        found = tape.following(first, limit)
+        found = since(tape, first, now, limit)
     else:
         found = latest(tape, until, limit) if start is None else between(tape, start, until, limit)
     return [agg_trade(tape.listing, trade) for trade in found if trade.time <= now]

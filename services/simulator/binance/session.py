@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from services.simulator.binance.streams import Stream, parse
+from services.simulator.dialect import decode
 from services.simulator.line import Frame, Line
 from services.simulator.market.listings import DAY
 
@@ -62,7 +63,7 @@ class StreamSession:
 
     def _answer(self, text: str) -> dict[str, Any]:
         try:
-            asked = msgspec.json.decode(text)
+            asked = decode(text)
         except msgspec.DecodeError as error:
             return {"error": {"code": 3, "msg": f"Invalid JSON: {error}"}}
         given = asked.get("id") if isinstance(asked, dict) else None

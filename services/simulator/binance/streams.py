@@ -51,7 +51,7 @@ def parse(name: str) -> Stream | None:
     source = _source(kind)
     if not symbol or source is None:
         return None
-    listing = BINANCE.get(symbol.upper()) if symbol == symbol.lower() else None
+    listing = BINANCE.get(symbol.upper()) if symbol.isascii() and symbol == symbol.lower() else None
     return Stream(name, listing, source)
 
 

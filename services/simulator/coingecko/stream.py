@@ -7,6 +7,7 @@ import msgspec
 
 from services.simulator.coingecko.prices import TURNOVER, supply, worth
 from services.simulator.coingecko.query import about
+from services.simulator.dialect import decode
 from services.simulator.line import Frame, Line
 from services.simulator.market.listings import COINS, CURRENCIES, DAY
 from services.simulator.market.shapes import SLICE
@@ -28,7 +29,7 @@ class PriceSession:
         """Every ten seconds each coin; a new one at once."""
         new, self._new = self._new, []
         at = until // SLICE * SLICE
-        for coin, currencies in self._wanted.items():
+        for coin, currencies in tuple(self._wanted.items()):
             if at > since or coin in new:
                 for currency in currencies:
                     yield self._frame(coin, currency, at)
@@ -41,10 +42,10 @@ class PriceSession:
 
     async def hear(self, text: str) -> None:
         try:
-            command = msgspec.json.decode(text, type=dict[str, Any])
-            identifier = msgspec.json.decode(str(command.get("identifier")), type=dict[str, Any])
-            data = msgspec.json.decode(str(command.get("data", "{}")), type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+            command = decode(text, dict[str, Any])
+            identifier = decode(str(command.get("identifier")), dict[str, Any])
+            data = decode(str(command.get("data", "{}")), dict[str, Any])
+        except msgspec.DecodeError as error:
             await self._say(4000, f"Invalid message: {error}")
             return
         if identifier.get("channel") != "CGSimplePrice":
@@ -72,8 +73,9 @@ class PriceSession:
         elif coin not in COINS or len(self._wanted) >= MOST_COINS:
             await self._say(4000, f"Subscription failed for {coin}")
         else:
-            currencies = data.get("vs_currencies") or ["usd"]
-            self._wanted[coin] = [name for name in currencies if name in CURRENCIES]
+            given = data.get("vs_currencies")
+            currencies = given if given and isinstance(given, list) else ["usd"]
+            self._wanted[coin] = [name for name in currencies if isinstance(name, str) and name in CURRENCIES]
             self._new.append(coin)
             await self._say(2000, f"Subscription is successful for {coin}")
 

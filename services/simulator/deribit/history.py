@@ -9,7 +9,7 @@ from services.simulator.deribit.channels import LENGTH, bar
 from services.simulator.deribit.parameters import Parameters, invalid, number, optional, seen, text
 from services.simulator.market.bars import Trade
 from services.simulator.market.candles import candles, opening, openings
-from services.simulator.market.tape import Tape, between, latest
+from services.simulator.market.tape import Tape, between, latest, since
 from services.simulator.service import Simulation
 
 MOST_BARS, MOST_TRADES = 5000, 1000
@@ -49,11 +49,11 @@ def _asked(tape: Tape, given: Parameters, now: int, limit: int) -> list[Trade]:
     end = min(optional(given, "end_timestamp") or now, now)
     start = optional(given, "start_timestamp")
     if first is not None:
-        found = tape.following(max(first, 1), limit)
+        found = since(tape, first, now, limit)
     elif start is not None:
         found = between(tape, start, end, limit)
     elif last is not None:
-        found = tape.following(max(last - limit + 1, 1), min(limit, last))
+        found = since(tape, last - limit + 1, now, min(limit, last))
     else:
         found = latest(tape, end, limit)
     return [trade for trade in found if trade.time <= end and (last is None or trade.id <= last)]

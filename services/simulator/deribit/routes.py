@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response, WebSocket
 from services.simulator.deribit.payloads import DIALECT
 from services.simulator.deribit.rpc import Call, envelope, reply
 from services.simulator.deribit.session import RpcSession
-from services.simulator.dialect import ENCODER
+from services.simulator.dialect import ENCODER, decode
 from services.simulator.rest import METHODS, READ, Answer, gate, page, respond
 from services.simulator.service import Simulation, simulation
 from services.simulator.sockets import admit, serve
@@ -44,8 +44,8 @@ async def call(request: Request, method: str = "") -> Response:
     if request.method != "POST":
         return _error(405, 11050, "bad_request", {"allow": ", ".join((*READ, "POST"))})
     try:
-        body = msgspec.json.decode(await request.body(), type=dict[str, Any])
-    except msgspec.MsgspecError:
+        body = decode((await request.body()).decode(), dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return await _answer(request, None)
     return await _answer(request, {"method": method, **body} if method else body)
 

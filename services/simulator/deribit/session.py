@@ -10,6 +10,7 @@ from services.simulator.deribit.channels import Channel, parse
 from services.simulator.deribit.methods import auth, test
 from services.simulator.deribit.parameters import Parameters, Refused, invalid, number
 from services.simulator.deribit.payloads import DIALECT
+from services.simulator.dialect import decode
 from services.simulator.limits import Credits
 from services.simulator.line import Frame, Line
 
@@ -145,7 +146,7 @@ def _call(text: str) -> rpc.Call:
     if len(text) > LONGEST_CALL:
         raise Refused(-32600, "request entity too large")
     try:
-        call = msgspec.json.decode(text)
+        call = decode(text)
     except msgspec.DecodeError:
         raise Refused(-32700, "Parse error") from None
     if not isinstance(call, dict):

@@ -179,6 +179,12 @@ class RandomTape:
         return tuple(map(Trade._make, zip(*(column.tolist() for column in columns), strict=True)))
 
 
+def since(tape: Tape, first: int, at: int, limit: int) -> list[Trade]:
+    """The trades from the id `first` on, at most `limit`; none if there was none by `at`: none is made so early."""
+    last = tape.before(at + 1)
+    return tape.following(max(first, 1), limit) if last and first <= last.id else []
+
+
 def between(tape: Tape, start: int, end: int, limit: int) -> list[Trade]:
     """The first trades in [start, end], at most `limit`: looked for in ever longer stretches."""
     found: list[Trade] = []

@@ -42,8 +42,10 @@ def run(words: Sequence[str]) -> None:
 def make(folder: Path, rotate: bool = False) -> None:
     """Have all files in FOLDER; new passwords for accounts that have none, or, with `rotate`, for all.
 
+    A folder that is made here is its user's alone, since every user may read the files; one that exists stays as it is.
     Of Redis the passwords before the last rotation are good until this runs again.
     """
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     former = _kept(folder, "redis", redis.RIGHTS)
     owner = _owner(folder, rotate)
     database = _urls(folder, "database", DATABASE, {name: sql.role(name) for name in sql.RIGHTS}, rotate)

@@ -339,6 +339,16 @@ async def test_redis_refuses_all_else(accounts: Accounts, service: str, commands
     await redis.aclose()
 
 
+def test_a_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None:
+    """Its files are for the users of containers. A folder that exists has the rights that it was given."""
+    made, given = tmp_path / "made", tmp_path / "given"
+    given.mkdir()
+    given.chmod(0o755)
+    for folder in (made, given):
+        assert command(tmp_path, "passwords", str(folder)).returncode == 0
+    assert (made.stat().st_mode & 0o777, given.stat().st_mode & 0o777) == (0o700, 0o755)
+
+
 def test_new_passwords_replace_all_and_redis_takes_the_former_until_the_next_start(tmp_path: Path) -> None:
     def files() -> dict[str, str]:
         return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}

@@ -196,6 +196,9 @@ async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
         answer = await client.get("/v1/courses", headers={"Origin": origin})
         assert answer.headers["access-control-allow-origin"] == origin
     assert (await client.get("/v1/courses")).headers["access-control-allow-origin"] == "*"
+    for host in ("one.example", "two.example", "one.example:8000"):
+        for path in ("/v1/courses", "/api/chart-data", "/api/chart-data"):
+            assert (await client.get(path, headers={"Host": host})).json()["headers"]["host"] == host
     for arguments in ("direction=BTC-USD", "direction=ETH-USD", "direction=BTC-USD"):
         assert (await client.get(f"/v1/courses?{arguments}")).json()["arguments"] == arguments
     ids = [(await client.get("/courses", headers={"X-Request-ID": name})).headers for name in ("one", "two")]

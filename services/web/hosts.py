@@ -10,7 +10,8 @@ from starlette.types import Scope
 from services.core.errors import BadRequest, Misdirected
 
 ANY = "*"
-HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]+))(?::[0-9]{0,5})?", re.IGNORECASE)
+HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]+))(?::([0-9]{0,5}))?", re.IGNORECASE)
+LAST_PORT = 65_535
 
 
 class Hosts:
@@ -36,10 +37,10 @@ class Hosts:
 
         A client that names no origin is no page.
         """
-        origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
+        origin, host = (headers.get(name, b"").strip(b" \t").decode("latin-1").lower() for name in (b"origin", b"host"))
         if not origin or origin in origins or ANY in origins:
             return True
-        return origin.partition("://")[2] == host and self.owns(host)
+        return origin in (f"http://{host}", f"https://{host}") and self.owns(host)
 
     def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises BadRequest for a request without one proper Host, Misdirected for a name that is not ours."""
@@ -60,8 +61,11 @@ class Hosts:
 @lru_cache(1024)
 def _name(host: bytes) -> str | None:
     """A Host header without its port, in lower case; None: it is none."""
-    found = HOST.fullmatch(host)
-    return (found[1] or found[2]).decode().lower().removesuffix(".") if found else None
+    found = HOST.fullmatch(host.strip(b" \t"))  # RFC 9110, 5.5: white space around a value is no part of it
+    if not found or int(found[3] or 0) > LAST_PORT:
+        return None
+    name = (found[1] or found[2]).decode().lower().removesuffix(".")
+    return name if all(name.split(".")) else None
 
 
 @lru_cache(1024)

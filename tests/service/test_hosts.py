@@ -41,6 +41,12 @@ NAMES = [
     ("localhost:80:80", 400),
     ("a/b", 400),
     ("", 400),
+    ("\tlocalhost:8000\t", 200),  # white space around a value is no part of it
+    ("localhost:65535", 200),
+    ("localhost:65536", 400),
+    (".localhost", 400),
+    (".pages.example", 400),
+    ("a..pages.example", 400),
 ]
 
 
@@ -87,6 +93,8 @@ async def test_a_request_has_one_host() -> None:
         ({}, "http://192.0.2.7:8000", "192.0.2.7:8000", True),
         ({}, "http://[::1]:8000", "[::1]:8000", True),
         ({}, "null", "localhost", False),
+        ({}, "evil://localhost:8000", "localhost:8000", False),
+        ({}, "file://localhost", "localhost", False),
         ({"cors_allowed_origins": ("null",)}, "null", "localhost", True),
         ({"cors_allowed_origins": (f"http://{EVIL}",)}, f"http://{EVIL}", "localhost", True),
     ],

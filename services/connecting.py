@@ -82,10 +82,10 @@ async def connected(
     stack.push_async_callback(journal.close)
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url, market)
     stack.push_async_callback(bus.close)
-    if store is None:
-        store = cast("Store", RemoteStore(bus))
-        stack.push_async_callback(store.close)
     clock = SystemClock()
+    if store is None:
+        store = cast("Store", RemoteStore(bus, clock))
+        stack.push_async_callback(store.close)
     return Deps(settings, clock, bus, cache, store, Hub(clock, market), exchanges, journal)
 
 

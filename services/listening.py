@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from services.core.bounds import fault
 from services.core.model import Message
-from services.ports import Deps
+from services.ports import Clock, Deps
 
 REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of range, and why", ["kind", "reason"])
 
@@ -15,13 +15,14 @@ REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of rang
 @asynccontextmanager
 async def listen(deps: Deps, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
     """All messages of these kinds from now on, if they are in range."""
-
-    async def in_range() -> AsyncGenerator[Message, None]:
-        async for message in messages:
-            if wrong := fault(message, deps.clock.now()):
-                REJECTED.labels(str(message.__struct_config__.tag), wrong.reason).inc()
-            else:
-                yield message
-
-    async with deps.bus.live(*kinds) as messages, aclosing(in_range()) as checked:
+    async with deps.bus.live(*kinds) as messages, aclosing(in_range(messages, deps.clock)) as checked:
         yield checked
+
+
+async def in_range(messages: AsyncIterator[Message], clock: Clock) -> AsyncGenerator[Message, None]:
+    """Those of the messages that are in range."""
+    async for message in messages:
+        if wrong := fault(message, clock.now()):
+            REJECTED.labels(str(message.__struct_config__.tag), wrong.reason).inc()
+        else:
+            yield message

@@ -41,6 +41,7 @@ Kinds = tuple[type[Message], ...]
 QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
 # Said again within seconds: that one arrived need not be confirmed.
 REPEATED: Kinds = (Tick, Rate, State, Choice, Wish, HistoryRequest, StoreQuery, StoreReply)
+LOOKUP_SECONDS = 10  # how long one who sent a StoreQuery waits for the reply, also while the writer saves a long batch
 DELIVERIES = 20  # how often one message is tried before it is given up as dead
 
 
@@ -197,6 +198,9 @@ class Store(CandleReader, Protocol):
 
         Of those that are not closed only such as opened at `forming_since` or later.
         """
+
+    async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
+        """All holes in that state, or those of one series; the newest `limit` of them."""
 
     async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""

@@ -90,8 +90,8 @@ class Kept:
     async def cursors(self) -> list[Cursor]:
         return list(self.progress.values())
 
-    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
-        return [h for h in self.noticed.values() if h.state is state and series in (None, h.series)]
+    async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
+        return [h for h in self.noticed.values() if h.state is state and series in (None, h.series)][-(limit or 0) :]
 
     async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
         rows = self.said.get(series, {})

@@ -2,22 +2,26 @@
 
 import asyncio
 import secrets
+from contextlib import aclosing
 from typing import Any
 
-from services.core.bounds import MEMBERS
+from services.core import runs
+from services.core.bounds import MEMBERS, SPAN
 from services.core.errors import Misconfigured, Unavailable
 from services.core.model import Candle, Hole, HoleState, Lookup, Series, StoreQuery, StoreReply
-from services.ports import Bus
+from services.core.runs import Run
+from services.core.timeframes import TIMEFRAMES
+from services.listening import in_range
+from services.ports import LOOKUP_SECONDS, Bus, Clock
 
-SECONDS = 10  # in which the writer replies, also while it saves a long batch
 HOLES = {HoleState.OPEN: Lookup.OPEN_HOLES, HoleState.ABSENT: Lookup.ABSENT_HOLES}
 
 
 class RemoteStore:
     """A `CandleReader`. Every method raises Unavailable when no writer replies, or its database does not answer."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus, self._clock = bus, clock
         self._waiting: dict[str, asyncio.Future[StoreReply]] = {}
         self._listening: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -35,11 +39,11 @@ class RemoteStore:
 
     async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings in [since, until] without a closed candle; the newest of them where they are very many."""
-        return list((await self._ask(Lookup.MISSING, series, since, until)).ranges)
+        return await self._scan(Lookup.MISSING, series, since, until)
 
     async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings that no word of the exchange has confirmed; the newest of them where they are very many."""
-        return list((await self._ask(Lookup.UNVERIFIED, series, since, until)).ranges)
+        return await self._scan(Lookup.UNVERIFIED, series, since, until)
 
     async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
         """Open or absent holes of one series."""
@@ -59,18 +63,30 @@ class RemoteStore:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
 
+    async def _scan(self, lookup: Lookup, series: Series, since: int, until: int) -> list[Run]:
+        """One part of the range after the other, the newest first: the writer looks through no more at once."""
+        timeframe, found = TIMEFRAMES[series.timeframe], list[Run]()
+        first = next(timeframe.openings(since, until), None)
+        if first is None:
+            return found
+        for part in runs.pages(timeframe, [(first, timeframe.opening(until))], SPAN):
+            found = [*(await self._ask(lookup, series, *part)).ranges, *found]
+            if len(found) >= MEMBERS:
+                break
+        return runs.join(timeframe, found)
+
     async def _ask(self, lookup: Lookup, series: Series, since: int, until: int, limit: int = MEMBERS) -> StoreReply:
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen(), name="store replies")
         query = StoreQuery(secrets.token_hex(8), lookup, series, since, until, limit)
         reply = self._waiting[query.id] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(LOOKUP_SECONDS):
                 await self._ready.wait()
                 await self._bus.publish(query)
                 found: StoreReply = await reply
         except TimeoutError:
-            raise Unavailable(f"the writer does not reply within {SECONDS} s") from None
+            raise Unavailable(f"the writer does not reply within {LOOKUP_SECONDS} s") from None
         finally:
             del self._waiting[query.id]
         if found.error:
@@ -78,9 +94,15 @@ class RemoteStore:
         return found
 
     async def _listen(self) -> None:
-        async with self._bus.live(StoreReply) as messages:
-            self._ready.set()
-            async for message in messages:
-                waiting = self._waiting.get(message.id) if isinstance(message, StoreReply) else None
-                if waiting and not waiting.done() and isinstance(message, StoreReply):
-                    waiting.set_result(message)
+        try:
+            async with (
+                self._bus.live(StoreReply) as messages,
+                aclosing(in_range(messages, self._clock)) as replies,
+            ):
+                self._ready.set()
+                async for reply in replies:
+                    waiting = self._waiting.get(reply.id) if isinstance(reply, StoreReply) else None
+                    if waiting and not waiting.done() and isinstance(reply, StoreReply):
+                        waiting.set_result(reply)
+        finally:
+            self._ready.clear()

@@ -14,12 +14,14 @@ from services.core.model import (
     Hole,
     Instrument,
     Kline,
+    Lookup,
     Message,
     Rate,
     Reading,
     Series,
     State,
     StoreQuery,
+    StoreReply,
     Tick,
     Trade,
     Wish,
@@ -36,9 +38,11 @@ TRADES = 10**12  # of one candle; a store holds the sum of a month's minutes
 PRICE_SIZE, PRICE_DIGITS = 24, 40  # digits before the point, or zeros behind it; digits in all
 AMOUNT_SIZE, AMOUNT_DIGITS = 48, 60  # of a candle's volumes, which are sums of products
 OPENINGS = 100_000  # of one hole: 69 days of minutes
+SPAN = 600_000  # openings that one query looks through: a year of minutes
 NAME_LENGTH = 32  # characters of an exchange's name, and of each part of an instrument's
 TEXT_LENGTH = 300  # characters of a reason
 MEMBERS = 10_000  # of a list in a message: the instruments of an exchange, the offers of a rate
+SCANS = frozenset({Lookup.MISSING, Lookup.UNVERIFIED})  # lookups that read all of their range
 
 # As many digits come through, and no value outside the size. What is trapped is raised.
 _ZERO, _INFINITE = Decimal(0), Decimal("Infinity")
@@ -92,6 +96,8 @@ def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # no
             return _series_fault(message.series) or _text_fault(message.indicator)
         case StoreQuery():
             return _series_fault(message.series) or _query_fault(message)
+        case StoreReply():
+            return _reply_fault(message)
         case Hole():
             return _hole_fault(message, now + ahead)
         case Gap():
@@ -189,7 +195,22 @@ def _hole_fault(hole: Hole, latest: int) -> Fault | None:
 def _query_fault(query: StoreQuery) -> Fault | None:
     if not 0 <= query.since <= LATEST or not 0 <= query.until <= LATEST:
         return Fault("time", f"the times {shown(query.since)} and {shown(query.until)}")
-    return None if 0 < query.limit <= MEMBERS else Fault("count", f"the limit {shown(query.limit)}")
+    if query.lookup in SCANS and TIMEFRAMES[query.series.timeframe].expected(query.since, query.until) > SPAN:
+        return Fault("range", f"the openings from {query.since} to {query.until}")
+    return _text_fault(query.id) if 0 < query.limit <= MEMBERS else Fault("count", f"the limit {shown(query.limit)}")
+
+
+def _reply_fault(reply: StoreReply) -> Fault | None:
+    """What is kept is no news: how new it may be is not looked at."""
+    if (most := max(len(reply.candles), len(reply.ranges), len(reply.holes))) > MEMBERS:
+        return Fault("count", f"{most} members")
+    if not all(0 <= since <= until <= LATEST for since, until in reply.ranges):
+        return Fault("range", "a range of a reply")
+    for candle in reply.candles:
+        if wrong := _series_fault(candle.series) or bar_fault(candle.bar, TIMEFRAMES[candle.series.timeframe], LATEST):
+            return wrong
+    found = (wrong for hole in reply.holes if (wrong := _hole_fault(hole, LATEST)))
+    return _text_fault(reply.id, reply.error) or next(found, None)
 
 
 def _gap_fault(gap: Gap, latest: int) -> Fault | None:

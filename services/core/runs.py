@@ -9,13 +9,18 @@ Run = tuple[int, int]
 
 def of(timeframe: Timeframe, openings: Iterable[int]) -> list[Run]:
     """Openings as runs."""
-    runs: list[Run] = []
-    for opening in sorted(openings):
-        if runs and timeframe.closing(runs[-1][1]) == opening:
-            runs[-1] = runs[-1][0], opening
+    return join(timeframe, ((opening, opening) for opening in sorted(openings)))
+
+
+def join(timeframe: Timeframe, runs: Iterable[Run]) -> list[Run]:
+    """Runs that follow one another at once are one."""
+    joined: list[Run] = []
+    for since, until in runs:
+        if joined and timeframe.closing(joined[-1][1]) == since:
+            joined[-1] = joined[-1][0], until
         else:
-            runs.append((opening, opening))
-    return runs
+            joined.append((since, until))
+    return joined
 
 
 def without(timeframe: Timeframe, runs: Iterable[Run], known: Sequence[Run]) -> list[Run]:

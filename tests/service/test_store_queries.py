@@ -1,9 +1,11 @@
 """A collector without a database: the writer looks things up for it, over the bus."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,13 +13,27 @@ from services.adapters import remote, sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.remote import RemoteStore
+from services.core.bounds import LATEST
 from services.core.errors import Unavailable
-from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Series
+from services.core.model import (
+    Bar,
+    Candle,
+    Hole,
+    HoleState,
+    Instrument,
+    Lookup,
+    Message,
+    Origin,
+    Series,
+    StoreQuery,
+    StoreReply,
+)
 from services.core.timeframes import MINUTE
 from services.hub import Hub
-from services.ports import Deps
+from services.ports import LOOKUP_SECONDS, Bus, CandleReader, Clock, Deps, Store
 from services.settings import Settings
 from services.writer.lookups import answer_queries
+from tests.kept import Kept
 from tests.system import command
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -48,14 +64,152 @@ async def store(tmp_path: Path) -> AsyncIterator[sql.SqlStore]:
     await store.close()
 
 
+class TurnedClock(SystemClock):
+    """One whose time does not pass by itself."""
+
+    time = 0
+
+    def monotonic(self) -> int:
+        return self.time
+
+
+class SlowStore(Kept):
+    """One whose lookups end when they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.free = asyncio.Event()
+
+    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+        self.asked.append(series.exchange)
+        await self.free.wait()
+        return [(since, until)]
+
+
+class BreakingBus(MemoryBus):
+    """One on which who listens to replies loses the line after the first, and has none again until `back`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back, self.lines = asyncio.Event(), 0
+
+    @asynccontextmanager
+    async def live(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+        if StoreReply not in kinds:
+            async with super().live(*kinds) as messages:
+                yield messages
+            return
+        self.lines += 1
+        if self.lines > 1:
+            await self.back.wait()
+        async with super().live(*kinds) as messages, aclosing(self._some(messages)) as some:
+            yield some
+
+    async def _some(self, messages: AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
+        async for message in messages:
+            yield message
+            if self.lines == 1:
+                return
+
+
+def around(bus: Bus, clock: Clock, store: CandleReader) -> Deps:
+    kept = cast("Store", store)
+    return Deps(Settings(_env_file=None), clock, bus, MemoryCache(), kept, Hub(clock), (), MemoryJournal())
+
+
+async def settled() -> None:
+    """Until every task of this test has come as far as it can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def query(exchange: str, since: int = FIRST, until: int = FIRST) -> StoreQuery:
+    return StoreQuery(exchange, Lookup.MISSING, SERIES._replace(exchange=exchange), since, until, 1)
+
+
+async def test_a_query_whose_sender_has_given_up_is_not_looked_up() -> None:
+    bus, clock, store = MemoryBus(), TurnedClock(), SlowStore()
+    writer = asyncio.create_task(answer_queries(around(bus, clock, store)))
+    await settled()
+    await bus.publish(query("slow"), query("stale"))
+    await settled()
+    clock.time += LOOKUP_SECONDS * 1000
+    await bus.publish(query("fresh"))
+    await settled()
+    async with bus.live(StoreReply) as replies:
+        store.free.set()
+        ids = [(await anext(replies)).id for _ in range(2)]  # type: ignore[union-attr]
+    assert store.asked == ids == ["slow", "fresh"]
+    writer.cancel()
+
+
+async def test_more_than_a_year_of_minutes_is_looked_through_in_parts(
+    store: sql.SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, clock, slow = MemoryBus(), SystemClock(), SlowStore()
+    slow.free.set()
+    writer = asyncio.create_task(answer_queries(around(bus, clock, slow)))
+    await settled()
+    async with bus.live(StoreReply) as replies:
+        await bus.publish(query("long", 0, LATEST), query("short"))
+        reply = await anext(replies)
+    assert isinstance(reply, StoreReply)
+    assert (reply.id, slow.asked) == ("short", ["short"])
+    writer.cancel()
+    writer = asyncio.create_task(answer_queries(around(bus, clock, store)))
+    await settled()
+    far = RemoteStore(bus, clock)
+    for part in (1, 3, 7):
+        monkeypatch.setattr(remote, "SPAN", part)
+        for span in ((FIRST, OPENINGS[-1]), (FIRST + 1, OPENINGS[-1] - 1), (OPENINGS[6], OPENINGS[4])):
+            assert await far.missing(SERIES, *span) == await store.missing(SERIES, *span)
+            assert await far.unverified(SERIES, *span) == await store.unverified(SERIES, *span)
+    later = Hole(SERIES, OPENINGS[9], OPENINGS[9], FIRST)
+    await store.save(later)
+    assert await store.holes(HoleState.OPEN, SERIES, 1) == [later]
+    assert await store.holes(HoleState.OPEN, SERIES, 5) == await store.holes(HoleState.OPEN, SERIES)
+    writer.cancel()
+    await far.close()
+
+
+async def test_after_the_line_broke_nothing_is_asked_before_replies_can_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus, clock, store = BreakingBus(), SystemClock(), SlowStore()
+    store.free.set()
+    writer = asyncio.create_task(answer_queries(around(bus, clock, store)))
+    await settled()
+    far = RemoteStore(bus, clock)
+    monkeypatch.setattr(remote, "LOOKUP_SECONDS", 1)
+    assert await far.missing(SERIES, FIRST, FIRST) == [(FIRST, FIRST)]
+    await settled()  # the line is lost
+    again = asyncio.create_task(far.missing(SERIES, FIRST, FIRST))
+    await settled()
+    bus.back.set()
+    assert await again == [(FIRST, FIRST)]
+    assert bus.lines == 2
+    writer.cancel()
+    await far.close()
+
+
+async def test_a_reply_out_of_range_is_passed_over() -> None:
+    bus, clock = MemoryBus(), SystemClock()
+    far = RemoteStore(bus, clock)
+    async with bus.live(StoreQuery) as queries:
+        looking = asyncio.create_task(far.missing(SERIES, FIRST, FIRST))
+        asked = await anext(queries)
+        assert isinstance(asked, StoreQuery)
+        await bus.publish(*(StoreReply(asked.id, ranges=(run,)) for run in ((FIRST, -1), (FIRST, FIRST))))
+        assert await looking == [(FIRST, FIRST)]
+    await far.close()
+
+
 async def test_what_the_writer_looks_up_is_what_its_store_says(
     store: sql.SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus, clock = MemoryBus(), SystemClock()
-    settings = Settings(_env_file=None)
-    deps = Deps(settings, clock, bus, MemoryCache(), store, Hub(clock), (), MemoryJournal())
-    far = RemoteStore(bus)
-    monkeypatch.setattr(remote, "SECONDS", 0.2)
+    deps = around(bus, clock, store)
+    far = RemoteStore(bus, clock)
+    monkeypatch.setattr(remote, "LOOKUP_SECONDS", 0.2)
     with pytest.raises(Unavailable, match="the writer does not reply"):
         await far.missing(SERIES, FIRST, OPENINGS[-1])
     monkeypatch.undo()

@@ -12,17 +12,22 @@ from services.core import bounds
 from services.core.exchange import Heard, Rejected, sifted
 from services.core.model import (
     Bar,
+    Candle,
     Feed,
     Gap,
     Hole,
     Instrument,
     Kline,
+    Lookup,
     Message,
     Offer,
+    Origin,
     Rate,
     Series,
     Source,
     State,
+    StoreQuery,
+    StoreReply,
     Tick,
     Trade,
 )
@@ -42,7 +47,9 @@ GAP = Gap("deribit", NOW - 5, NOW, "it was silent", PAIR)
 TICK = Tick("deribit", PAIR, NOW, NOW, bid=ONE, ask=Decimal(2))
 STATE = State("x", NOW, True, "socket", "h", "", NOW, None, 0, False, (Source(PAIR, Feed.LIVE, NOW, NOW),))
 RATE = Rate(PAIR, NOW, (Offer("x", (), ONE),))
-GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE)
+QUERY = StoreQuery("a", Lookup.MISSING, KLINE.series, NOW - bounds.SPAN * MINUTE, NOW - 1, 1)
+REPLY = StoreReply("a", (Candle(KLINE.series, BAR, False, Origin.TICKS),), ((0, 0), (NOW, NOW + DAY)), (HOLE,), "b")
+GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE, QUERY, REPLY)
 
 
 def bar(**changes: Any) -> Kline:
@@ -91,6 +98,15 @@ WRONG: list[tuple[str, Message]] = [
     ("text", replace(STATE, reason="\x1b[2J")),
     ("price", replace(RATE, offers=(Offer("x", (), Decimal("1e200000")),))),
     ("name", replace(RATE, direction=Instrument("B\0", "USD"))),
+    ("range", replace(QUERY, since=0, until=bounds.LATEST)),
+    ("range", replace(QUERY, lookup=Lookup.UNVERIFIED, since=QUERY.since - MINUTE)),
+    *(("count", replace(QUERY, limit=limit)) for limit in (0, bounds.MEMBERS + 1)),
+    *(("text", replace(message, id="x" * 301)) for message in (QUERY, REPLY)),
+    ("text", replace(REPLY, error="no\nline")),
+    *(("range", replace(REPLY, ranges=(each,))) for each in ((1, 0), (-1, 0), (0, 2**63))),
+    ("count", replace(REPLY, ranges=((0, 0),) * (bounds.MEMBERS + 1))),
+    ("range", replace(REPLY, holes=(replace(HOLE, since=HOLE.until + MINUTE),))),
+    ("grid", replace(REPLY, candles=(Candle(KLINE.series, bar(timestamp=BAR.timestamp + 1).bar, True, Origin.TICKS),))),
 ]
 
 

@@ -12,16 +12,25 @@ from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import holes
 from services.core.model import Hole, HoleState, Origin, Series
 
+ORDER = ("exchange", "symbol", "timeframe", "since", "until")
+
 
 async def save(connection: AsyncConnection, items: Sequence[Hole]) -> None:
     """Keep each hole in place of the one of the same run."""
     await upsert(connection, holes, [_row(hole) for hole in items])
 
 
-async def load(connection: AsyncConnection, state: HoleState, series: Series | None = None) -> list[Hole]:
-    """All holes in that state, or those of one series."""
+async def load(
+    connection: AsyncConnection, state: HoleState, series: Series | None = None, limit: int | None = None
+) -> list[Hole]:
+    """All holes in that state, or those of one series; the newest `limit` of them."""
     found = select(holes).where(holes.c.state == state.value)
-    return await _found(connection, found if series is None else found.where(names.of(holes, series)))
+    if series is not None:
+        found = found.where(names.of(holes, series))
+    if limit is not None:
+        newest = found.order_by(holes.c.since.desc(), holes.c.until.desc()).limit(limit).subquery()
+        found = select(newest)
+    return await _found(connection, found)
 
 
 async def touching(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Hole]:
@@ -36,7 +45,7 @@ async def delete(connection: AsyncConnection, series: Series, since: int) -> Non
 
 
 async def _found(connection: AsyncConnection, question: Select[Any]) -> list[Hole]:
-    ordered = question.order_by(*(holes.c[name] for name in ("exchange", "symbol", "timeframe", "since", "until")))
+    ordered = question.order_by(*(question.selected_columns[name] for name in ORDER))
     return [
         Hole(
             names.read(row.exchange, row.symbol, row.timeframe),

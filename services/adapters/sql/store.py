@@ -132,10 +132,10 @@ class SqlStore:
         async with self._connection() as connection:
             return await holes.touching(connection, series, since, until)
 
-    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
-        """All holes in that state, or those of one series."""
+    async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
+        """All holes in that state, or those of one series; the newest `limit` of them."""
         async with self._connection() as connection:
-            return await holes.load(connection, state, series)
+            return await holes.load(connection, state, series, limit)
 
     async def cursors(self) -> list[Cursor]:
         """How far the trades of each series are built in."""

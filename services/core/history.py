@@ -22,7 +22,8 @@ def depth(timeframe: str, until: int, bars: int, given: Collection[str]) -> int:
     back as far as the longer ones need.
     """
     frame = TIMEFRAMES[timeframe]
-    first = BEGINNING if timeframe == "1d" and bars > 1 else frame.back(frame.opening(until), max(0, bars - 1))
+    back = min(max(0, bars - 1), frame.expected(BEGINNING, until))  # 100,000 months ago there was no calendar
+    first = BEGINNING if timeframe == "1d" and bars > 1 else frame.back(frame.opening(until), back)
     first = min(first, forming_since(timeframe, frame.closing(frame.opening(until)), given))
     rolled = (parent.name for parent in parents(timeframe) if parent.name not in given)
     first = min([first, *(depth(name, until, bars + 1, given) for name in rolled)])  # of which the last is forming

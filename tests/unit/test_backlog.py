@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.collector.backlog import Backlog, Found
 from services.core import runs
 from services.core.candles import empty
+from services.core.history import BEGINNING
 from services.core.model import Candle, Hole, HoleState, Instrument, Origin, Series
 from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.exchanges import EXCHANGES
@@ -45,6 +46,17 @@ def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enou
             assert backlog.due > now
             now, looks = backlog.due, looks + 1
         assert looks <= DAY // FRAME.length + 1
+
+    asyncio.run(play())
+
+
+def test_as_many_bars_as_may_be_set_reach_back_to_the_beginning_and_no_further() -> None:
+    async def play() -> None:
+        for name in ("1d", "3d", "1w", "1M"):
+            series = SERIES._replace(timeframe=name)
+            backlog = Backlog(series, as_store(Kept()), EXCHANGES["binance"], GIVEN)
+            found = await backlog.look(START + DAY, 100_000)
+            assert found.since == next(TIMEFRAMES[name].openings(BEGINNING, START))
 
     asyncio.run(play())
 

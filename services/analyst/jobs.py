@@ -35,8 +35,9 @@ async def forget(deps: Deps) -> None:
     while True:
         try:
             for series in configured(deps) if count else ():
-                frame = TIMEFRAMES[series.timeframe]
-                await deps.store.forget(series, 0, frame.back(frame.opening(deps.clock.now()), count + 1))
+                frame, now = TIMEFRAMES[series.timeframe], deps.clock.now()
+                back = min(count + 1, frame.expected(0, now))  # no candle is older
+                await deps.store.forget(series, 0, frame.back(frame.opening(now), back))
         except Unavailable as error:
             log.warning("old rows are dropped later: %s", error)
         await deps.clock.sleep(FORGET_SECONDS)

@@ -14,7 +14,7 @@ from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.analyst import JOBS
 from services.analyst.arrivals import UNHEARD
 from services.analyst.desk import WHOLE
-from services.analyst.jobs import analyse
+from services.analyst.jobs import analyse, forget
 from services.analyst.window import KEPT, PATIENCE, QUIET
 from services.core.indicators import STANDARD, columns, compute, parse
 from services.core.model import (
@@ -331,6 +331,10 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: World) -> Non
     await world.keep(*walk(BTC, 200), *walk(unknown, 200), told=False)
     async with at_work(world.deps(analysis_bars=0)):
         await until(lambda: world.well(BTC))
+    many = asyncio.create_task(forget(world.deps(analysis_bars=100_000_000)))  # more months than a calendar has
+    assert not (await asyncio.wait([many], timeout=1))[0]
+    many.cancel()
+    assert await world.kept.analyses(BTC, 0, LAST - 31 * MINUTE)
     async with at_work(world.deps(analysis_bars=30), *JOBS):
 
         async def dropped() -> bool:

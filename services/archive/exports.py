@@ -144,6 +144,8 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.close()
             part.replace(path)
+    except BrokenPipeError:
+        raise  # `kurs export … - | head`: nothing is wrong with the file
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from None
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -386,6 +387,18 @@ async def test_standard_output_is_the_file(
     with pytest.raises(BadRange):
         await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--from", "2023-01-01", "--to", "2023-02-01")
     assert capsysbinary.readouterr().out == b""
+
+
+async def test_a_reader_that_has_enough_of_an_export_is_no_fault_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(minute) for minute in range(10)]))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb", buffering=0) as raw, TextIOWrapper(raw, write_through=True) as out:  # noqa: ASYNC230, PTH123
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(BrokenPipeError):
+            await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-")
 
 
 async def test_without_pyarrow_it_is_told_how_to_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from services.core.errors import BadRequest, Misdirected
 ANY = "*"
 HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]+))(?::([0-9]{0,5}))?", re.IGNORECASE)
 LAST_PORT = 65_535
+MAX_ADMITTED = 1024
 
 
 class Hosts:
@@ -26,6 +27,7 @@ class Hosts:
         self._names = {name for name in names if not name.startswith(ANY)}
         self._endings = tuple(name.removeprefix(ANY) for name in names if name.startswith(ANY))
         self._all = not allowed and not _is_local(bound.lower())
+        self._admitted: set[bytes] = set()  # Host headers that passed: most clients send the same one every time
 
     def owns(self, host: str) -> bool:
         """Whether a Host header names this process for certain."""
@@ -45,6 +47,8 @@ class Hosts:
     def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises BadRequest for a request without one proper Host, Misdirected for a name that is not ours."""
         host = headers.get(b"host")
+        if host in self._admitted and len(headers) == len(scope["headers"]):
+            return
         if host is None:
             if scope.get("http_version") == "1.0":
                 return
@@ -56,6 +60,9 @@ class Hosts:
             raise BadRequest("the header Host is no host's name with an optional port")
         if not (self._all or self.owns(host.decode())):
             raise Misdirected(f"{name[:100]} is no name of this server: list it in KURS_ALLOWED_HOSTS")
+        if len(self._admitted) == MAX_ADMITTED:
+            self._admitted.clear()
+        self._admitted.add(host)
 
 
 @lru_cache(1024)

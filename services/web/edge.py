@@ -209,6 +209,8 @@ class Edge:
         path, method, seconds = scope["path"], scope.get("method", "GET"), time.perf_counter() - started
         route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
         self._requests.observe((method if method in METHODS else "other", route, status), seconds)
+        if status < HTTPStatus.BAD_REQUEST and seconds <= SLOW_SECONDS:
+            return
         if path in FREE_PATHS and status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
             return  # /readyz waits for servers, and 503 is what it has to say
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):

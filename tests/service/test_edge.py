@@ -13,7 +13,7 @@ import websockets
 from starlette.types import Receive, Scope, Send
 
 from services.core.errors import Overloaded, QuotaExceeded
-from services.web import edge, protocol
+from services.web import edge, protocol, unread
 from services.web import quota as quotas
 from services.web.addresses import Addresses
 from services.web.concurrency import ConcurrencyLimiter
@@ -327,7 +327,7 @@ async def test_the_description_is_written_out_once(here: Replica) -> None:
 
 
 async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(unread, "UNREAD_SECONDS", 0.3)
     async with line(here, request("GET /openapi.json HTTP/1.1") * 1_000):
         await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
         await until(lambda: not any(each.transport and not each.transport.is_closing() for each in alive(Protocol)), 20)

@@ -7,7 +7,8 @@ from collections import Counter
 import httpx
 from websockets.server import ServerProtocol
 
-from services.web.protocol import Protocol, SocketProtocol
+from services.web.protocol import Protocol
+from services.web.socket_protocol import SocketProtocol
 from tests import live
 
 OURS = (Protocol, SocketProtocol, ServerProtocol)

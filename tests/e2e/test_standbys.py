@@ -1,7 +1,7 @@
 """A second pricer, writer and analyst stand by and take over, again and again; who follows a stream does not notice."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 
@@ -72,6 +72,16 @@ def followed(url: str) -> Iterator[list[str]]:
     thread.join(30)
 
 
+def taken_over(pair: Pair, fail: Callable[[Server], object], recover: Callable[[Server], object]) -> float:
+    """Seconds from the holder's failure to the standby's work; then the holder is back, and stands by."""
+    holder, standby = pair.settled()
+    fail(holder)
+    seconds = seconds_until(pair, standby)
+    recover(holder)
+    pair.settled()
+    return seconds
+
+
 def seconds_until(pair: Pair, taker: Server) -> float:
     begun = time.monotonic()
     while pair.holders() != [taker]:
@@ -85,27 +95,17 @@ MOST_RESETS = 10  # the channels that are followed, twice: more would be a storm
 
 def test_the_other_one_takes_over(shared: System) -> None:
     eventually(lambda: all(charted(shared, series) for series in SERIES), "a first candle")
-    began, killed, hung = now(), dict[str, float](), dict[str, float]()
+    began = now()
     with ExitStack() as stack:
         pairs = [Pair(role, shared.processes[role], twin(shared.processes[role])) for role in ROLES]
         for pair in pairs:
             stack.callback(pair.processes[1].stop)
             pair.processes[1].start()
         with followed(shared.url) as events:
-            for pair in pairs:
-                holder, standby = pair.settled()
-                holder.kill()
-                killed[pair.role] = seconds_until(pair, standby)
-                holder.start()
-                pair.settled()
+            killed = {pair.role: taken_over(pair, Server.kill, Server.start) for pair in pairs}
             goes_on(events)
             assert "reset" not in events
-            for pair in pairs:
-                holder, standby = pair.settled()
-                holder.pause()
-                hung[pair.role] = seconds_until(pair, standby)
-                holder.resume()
-                pair.settled()
+            hung = {pair.role: taken_over(pair, Server.pause, Server.resume) for pair in pairs}
             goes_on(events)
             # one that hung may have given out numbers that nobody heard: its successor says so, once for each log
             assert events.count("reset") <= MOST_RESETS

@@ -44,6 +44,11 @@ class Line(NamedTuple):
     channel: AbstractChannel
 
 
+def named(name: str, market: Market) -> str:
+    """What is called so in a market: a name of its own for each."""
+    return name if market == LIVE else f"{name}-{market}"
+
+
 @dataclass(frozen=True)
 class Broker:
     """A RabbitMQ, the work queues that must be there, and how often each letter is tried."""
@@ -60,7 +65,7 @@ class Broker:
 
     def named(self, name: str) -> str:
         """What is called so in this market: a name of its own for each."""
-        return name if self.market == LIVE else f"{name}-{self.market}"
+        return named(name, self.market)
 
     @asynccontextmanager
     async def line(self, heartbeat: int = HEARTBEAT, declare: bool = False) -> AsyncIterator[Line]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from services.adapters.rabbit.broker import named
 from services.adapters.rabbit.bus import PING
 from services.adapters.rabbit.roles import ANSWER, ROLE
 from services.adapters.wire import tag
@@ -62,9 +63,8 @@ def definitions(passwords: Mapping[str, str]) -> dict[str, object]:
         users.append({"name": name, "password": password, "tags": []})
         permissions.append(_permission(name, *patterns(RIGHTS[name])))
         for market in (LIVE, SIMULATED):
-            exchange = "kurs" if market == LIVE else f"kurs-{market}"
             write, read = topic_patterns(RIGHTS[name])
-            topics.append({"user": name, "vhost": "/", "exchange": exchange, "write": write, "read": read})
+            topics.append({"user": name, "vhost": "/", "exchange": named("kurs", market), "write": write, "read": read})
     return {"vhosts": [{"name": "/"}], "users": users, "permissions": permissions, "topic_permissions": topics}
 
 

@@ -5,13 +5,14 @@ COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /bin/
 ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN uv venv /opt/kurs --python /usr/local/bin/python
 WORKDIR /app
-COPY pyproject.toml requirements.txt ./
+COPY pyproject.toml requirements.txt requirements-dev.txt ./
 # `parquet`: what `kurs export --format parquet` needs, 150 MB.
 ARG EXTRAS=""
-# pyproject.toml names what runs, without `dev`; requirements.txt pins it, and refuses a file whose hash it does not hold.
+# pyproject.toml names what runs; requirements.txt pins it (requirements-dev.txt: and the extras, in the same versions), and a
+# file without one of its hashes is refused.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv pip install --python /opt/kurs --only-binary :all: --require-hashes -c requirements.txt -r pyproject.toml \
-    ${EXTRAS:+--extra "$EXTRAS"} && rm pyproject.toml requirements.txt
+    uv pip install --python /opt/kurs --only-binary :all: --require-hashes -r pyproject.toml \
+    -c "requirements${EXTRAS:+-dev}.txt" ${EXTRAS:+--extra "$EXTRAS"} && rm pyproject.toml requirements*.txt
 RUN printf '#!/bin/sh\nPYTHONPATH=/app exec /opt/kurs/bin/python -P -m services "$@"\n' >/opt/kurs/bin/kurs \
     && chmod 755 /opt/kurs/bin/kurs
 COPY migrations migrations

@@ -139,7 +139,7 @@ async def by_events(url: str, told: Told, chance: random.Random) -> None:
                 )
                 async with asyncio.timeout(chance.uniform(0.02, 0.6)):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    if b" 503 " in head:  # one replica is dead, the other too busy for now: come again, as over a WebSocket
+                    if b" 503 " in head:  # no replica is ready: retry, as over a WebSocket
                         assert b"\r\nRetry-After: 1\r\n" in head
                         continue
                     assert b" 200 " in head

@@ -27,14 +27,14 @@ COPY --from=build /app /app
 ENV PATH=/opt/kurs/bin:$PATH PYTHONUNBUFFERED=1 \
     KURS_HOST=0.0.0.0 KURS_PORT=8000 KURS_DATA_DIR=/data KURS_MARKET=live
 WORKDIR /app
-# Where Kurs runs nothing can be written, so each start would compile what it imports. That is compiled now, in Python's own
-# library too, which its image has without bytecode. To compile all that is installed would take ten times as long.
+# Containers have a read-only disk, so each start would compile all imported modules again. They are compiled now, those of
+# Python's library too, which its image has without bytecode. Compiling everything installed would take ten times as long.
 RUN python -m compileall -q migrations services && python -c "import pkgutil, importlib, services; \
     import aiosqlite, httpcore, sqlalchemy.dialects.postgresql.asyncpg, uvicorn.lifespan.off; \
     [importlib.import_module(each.name) for each in pkgutil.walk_packages(services.__path__, 'services.')]"
 USER kurs
 EXPOSE 8000
-# /readyz over a bare socket: an HTTP library would make each check cost five times as much. Who answers nothing is ended.
+# /readyz over a bare socket: with an HTTP library each check would cost five times as much. It ends a process that does not respond.
 # A busy machine takes minutes to start everything, and an exchange may be silent for half a minute: that is not unhealthy.
 HEALTHCHECK --interval=10s --timeout=30s --retries=6 --start-period=300s CMD ["python", "-IS", "services/healthcheck.py"]
 CMD ["kurs"]

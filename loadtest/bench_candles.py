@@ -21,8 +21,8 @@ import asyncpg  # type: ignore[import-untyped]
 import uvloop
 from sqlalchemy.schema import AddConstraint
 
-from loadtest import outcome
-from loadtest.outcome import Figures, Target
+from loadtest import results
+from loadtest.results import Figures, Target
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
 from services.adapters.sql.tables import candles
@@ -53,7 +53,7 @@ def main() -> int:
         print(f"{name:46} {value:10,.2f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return outcome.told("candles", Figures(outcome.machine(), found, reached))
+    return results.told("candles", Figures(results.machine(), found, reached))
 
 
 def targets(found: dict[str, float]) -> list[Target]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from loadtest import outcome
-from loadtest.outcome import Bench, Row, Target
+from loadtest import results
 from loadtest.peers import Peer
+from loadtest.results import Bench, Row, Target
 from loadtest.rounds import check, measured, ratio, table
 from services.adapters import sql
 from services.core.model import Bar, Candle, Instrument, Origin, Series
@@ -48,9 +48,9 @@ def main() -> int:
     except servers.Missing as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    found = Bench(outcome.machine(), rows, judged(rows))
+    found = Bench(results.machine(), rows, judged(rows))
     print(table(found))
-    return outcome.told("charts", found)
+    return results.told("charts", found)
 
 
 def judged(rows: Sequence[Row]) -> list[Target]:

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from loadtest import outcome
-from loadtest.outcome import Bench, Row, Target
+from loadtest import results
 from loadtest.peers import BARE, DIRECT, OURS_STATIC, THROUGH, peers
+from loadtest.rate_probe import Watch
+from loadtest.results import Bench, Row, Target
 from loadtest.rounds import check, measured, ratio, table
-from loadtest.watch import Watch
 from tests import servers
 
 ROUNDS = 11
@@ -26,9 +26,9 @@ def main() -> int:
     except servers.Missing as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    found = Bench(outcome.machine(), rows, judged(rows) + watch.targets())
+    found = Bench(results.machine(), rows, judged(rows) + watch.targets())
     print(table(found))
-    return outcome.told("courses", found)
+    return results.told("courses", found)
 
 
 def judged(rows: Sequence[Row]) -> list[Target]:

@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from loadtest import outcome
-from loadtest.outcome import Figures, Target
+from loadtest import results
+from loadtest.results import Figures, Target
 from tests.servers import Server
 from tests.system import kurs
 
@@ -50,7 +50,7 @@ def main() -> int:
         print(f"{name:60} {value:10,.2f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return outcome.told("first", Figures(outcome.machine(), found, reached))
+    return results.told("first", Figures(results.machine(), found, reached))
 
 
 def targets(found: dict[str, float]) -> list[Target]:

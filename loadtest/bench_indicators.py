@@ -23,14 +23,14 @@ import pandas as pd  # type: ignore[import-untyped]  # first: TA-Lib takes its s
 import pandas_ta_classic as ta  # type: ignore[import-untyped]
 import talib
 
-from loadtest import outcome
-from loadtest.outcome import Figures, Target
+from loadtest import results
+from loadtest.results import Figures, Target
 from services import api
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core import indicators
 from services.core.indicators import Columns
-from services.core.indicators.library import SIMPLE
+from services.core.indicators.talib_import import SIMPLE
 from services.core.model import Bar, Candle, Instrument, Origin, Series
 from services.core.timeframes import MINUTE, TIMEFRAMES
 from services.exchanges import chosen
@@ -59,7 +59,7 @@ def main() -> int:
         print(f"{name:56} {value:10,.3f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return outcome.told("indicators", Figures(outcome.machine(), found, reached))
+    return results.told("indicators", Figures(results.machine(), found, reached))
 
 
 def targets(found: Mapping[str, float]) -> list[Target]:

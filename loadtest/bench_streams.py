@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from loadtest import outcome
-from loadtest.fanout import cast, journey
-from loadtest.fanout.audience import Heard
-from loadtest.fanout.stage import Peer, Run, Show, performed
-from loadtest.outcome import Fanned, Streams, Target
+from loadtest import results
+from loadtest.fanout import end_to_end, fanout_peers
+from loadtest.fanout.load_client import Heard
+from loadtest.fanout.runner import Peer, Run, Show, performed
+from loadtest.results import Fanned, Streams, Target
 from tests import servers
 
 ROUNDS = 3
@@ -29,19 +29,21 @@ Figure = Callable[[Run], float]
 def main() -> int:
     """Run it all; 1 when a target is missed."""
     try:
-        everyone = cast.cast()
+        everyone = fanout_peers.cast()
         found = {show: taken(everyone, show, ROUNDS) for show in (THOUSAND, MANY)}
-        readers = [peer for peer in everyone if peer.name in (cast.NODE, cast.BROADCAST, cast.KURS)]
+        readers = [
+            peer for peer in everyone if peer.name in (fanout_peers.NODE, fanout_peers.BROADCAST, fanout_peers.KURS)
+        ]
         found |= {show: taken(readers, show, ROUNDS) for show in (CALM, STALLED)}
         with servers.private() as here:
-            rates, candles = (journey.travelled(here, kind) for kind in (journey.RATES, journey.CANDLES))
+            rates, candles = (end_to_end.travelled(here, kind) for kind in (end_to_end.RATES, end_to_end.CANDLES))
     except servers.Missing as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
     rows = [row(name, show, runs) for show, some in found.items() for name, runs in some.items()]
     reached, wished = [*targets(found), *arrived(rates)], [*aims(found), *arrived_as_candles(candles)]
     print(table(rows), *reached, *(f"aim: {aim}" for aim in wished), sep="\n")
-    return outcome.told("streams", Streams(outcome.machine(), rows, reached, wished))
+    return results.told("streams", Streams(results.machine(), rows, reached, wished))
 
 
 def taken(everyone: Sequence[Peer], show: Show, rounds: int) -> Runs:
@@ -73,10 +75,10 @@ def row(name: str, show: Show, runs: Sequence[Run]) -> Fanned:
 
 def targets(found: Mapping[Show, Runs]) -> list[Target]:
     """What Kurs promises."""
-    ours, theirs = found[MANY][cast.KURS], found[MANY][cast.NODE]
-    calm, stalled = found[CALM][cast.KURS], found[STALLED][cast.KURS]
+    ours, theirs = found[MANY][fanout_peers.KURS], found[MANY][fanout_peers.NODE]
+    calm, stalled = found[CALM][fanout_peers.KURS], found[STALLED][fanout_peers.KURS]
     return [
-        Target(f"p99 at {MANY.sockets:,}, of {cast.NODE}", ratio(ours, theirs, p99), most=1),
+        Target(f"p99 at {MANY.sockets:,}, of {fanout_peers.NODE}", ratio(ours, theirs, p99), most=1),
         Target("kB per connection", middle(ours, lambda run: run.kb), most=30),
         Target("p99 beside one that never reads, of that without", ratio(stalled, calm, p99), most=1.25),
         Target("kB for the one that never reads", middle(stalled, grown) - middle(calm, grown), most=500),
@@ -85,7 +87,7 @@ def targets(found: Mapping[Show, Runs]) -> list[Target]:
 
 def arrived(heard: Heard) -> list[Target]:
     """A quote's way from the exchange's frame to a client, over RabbitMQ."""
-    deliveries = journey.PER_SECOND * journey.SOCKETS / journey.SYMBOLS * heard.seconds
+    deliveries = end_to_end.PER_SECOND * end_to_end.SOCKETS / end_to_end.SYMBOLS * heard.seconds
     return [
         Target("quotes that arrive as rates, of all", round(heard.messages / deliveries, 3), least=0.99),
         Target("from the exchange's frame to a client, p50 ms", heard.p50_ms, most=5),
@@ -103,8 +105,8 @@ def arrived_as_candles(heard: Heard) -> list[Target]:
 
 def aims(found: Mapping[Show, Runs]) -> list[Target]:
     """What Kurs would like to reach."""
-    ours, theirs = found[MANY][cast.KURS], found[MANY][cast.FLOOR]
-    return [Target(f"p99 at {MANY.sockets:,}, of {cast.FLOOR}", ratio(ours, theirs, p99), most=1.35)]
+    ours, theirs = found[MANY][fanout_peers.KURS], found[MANY][fanout_peers.FLOOR]
+    return [Target(f"p99 at {MANY.sockets:,}, of {fanout_peers.FLOOR}", ratio(ours, theirs, p99), most=1.35)]
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run], figure: Figure) -> float:

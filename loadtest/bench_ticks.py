@@ -22,8 +22,8 @@ import asyncpg  # type: ignore[import-untyped]
 import msgspec
 from sqlalchemy.engine import make_url
 
-from loadtest import outcome
-from loadtest.outcome import Figures, Target
+from loadtest import results
+from loadtest.results import Figures, Target
 from services.adapters import sql
 from services.core.markets import SIMULATED
 from services.core.model import Instrument, Series
@@ -209,7 +209,7 @@ def main() -> int:
     times = Target("trades a second, of cryptofeed's", round(found["Kurs"] / found["cryptofeed"], 2), least=1.5)
     wished = msgspec.structs.replace(times, least=5)
     print(times, f"aim: {wished}", sep="\n")
-    return outcome.told("ticks", Figures(outcome.machine(), found, [times], [wished]))
+    return results.told("ticks", Figures(results.machine(), found, [times], [wished]))
 
 
 if __name__ == "__main__":

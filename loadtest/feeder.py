@@ -10,11 +10,11 @@ from random import Random
 
 from services.adapters import rabbit
 from services.adapters.clock import SystemClock
-from services.core import routes
-from services.core.choice import chosen
+from services.core import conversion
 from services.core.markets import SIMULATED
 from services.core.model import Instrument, Tick
 from services.core.rates import Book, Limits
+from services.core.selection import chosen
 from services.settings import Settings
 
 SECONDS = 0.1
@@ -39,7 +39,7 @@ async def feed(url: str) -> None:
     """Publish until cancelled."""
     settings, clock, random = Settings(_env_file=None), SystemClock(), Random(1)
     bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs` runs the API
-    book = Book(routes.table(settings.exchanges, settings.directions, settings.assets), Limits())
+    book = Book(conversion.table(settings.exchanges, settings.directions, settings.assets), Limits())
     choice = None
     while True:
         now = clock.now()

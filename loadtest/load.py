@@ -14,9 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from loadtest import outcome
-from loadtest.outcome import Load, Question, Second, Target
-from loadtest.watch import Watch
+from loadtest import results
+from loadtest.rate_probe import Watch
+from loadtest.results import Load, Question, Second, Target
 from services.settings import Settings
 from tests import servers
 from tests.system import split
@@ -44,8 +44,8 @@ def main() -> int:
         return 2
     targets = judged(questions[-1]) + watch.targets()
     print(table(questions), *targets, sep="\n")
-    found = Load(outcome.machine(), questions, seconds, watch.moments, targets)
-    print(f"written to {outcome.write('load', found)}; python -m loadtest.report draws it")
+    found = Load(results.machine(), questions, seconds, watch.moments, targets)
+    print(f"written to {results.write('load', found)}; python -m loadtest.report draws it")
     return 0 if all(target.reached for target in targets) else 1
 
 

@@ -9,7 +9,7 @@ from locust import FastHttpUser, constant_throughput, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.exception import ResponseError
 
-from loadtest.outcome import OLDEST_MS
+from loadtest.results import OLDEST_MS
 
 EACH = 20  # requests a second of one user: an open model while answers are quick
 FILTERS = ("direction=BTC-USD", "direction=BTC-USD,ETH-RUB", "base=BTC", "quote=RUB", "exchanger=binance")

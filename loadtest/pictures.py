@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loadtest.outcome import Bench, Load, Row
+from loadtest.results import Bench, Load, Row
 
 OURS, PEER, LINES = "#1f6feb", "#c3c9d1", ("#1f6feb", "#e3872d", "#c93c37")
 mpl.rcParams.update(

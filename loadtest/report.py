@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from loadtest import pictures
-from loadtest.outcome import RESULTS, Bench, Figures, Load, Machine, Streams, Target
+from loadtest.results import RESULTS, Bench, Figures, Load, Machine, Streams, Target
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("performance.md")

@@ -7,8 +7,8 @@ from statistics import median
 import httpx
 
 from loadtest import wrk
-from loadtest.outcome import Bench, Row
 from loadtest.peers import Peer
+from loadtest.results import Bench, Row
 
 SECONDS = 1  # of a round, for each peer
 

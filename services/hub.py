@@ -6,7 +6,7 @@ from typing import Protocol
 from services.core.journal import log_of
 from services.core.markets import LIVE, Market
 from services.core.model import Candle, Choice, Message, Placed, Rate, State
-from services.core.stamps import JITTER, SenderClocks, shifted
+from services.core.sender_clocks import JITTER, SenderClocks, shifted
 
 PRICER = "the pricer"
 

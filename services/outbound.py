@@ -12,8 +12,8 @@ from websockets.exceptions import ProxyError
 
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, Proxy
-from services.environment import given_name
 from services.settings import Settings
+from services.settings_sources import given_name
 
 # What OpenSSL says of a certificate that no CA in the world would change.
 CLOCK = frozenset({9, 10})  # not yet valid, expired

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from services.adapters.rabbit import rights as rabbit
-from services.adapters.redis import rights as redis
-from services.adapters.sql import rights as sql
+from services.adapters.rabbit import permissions as rabbit
+from services.adapters.redis import acl as redis
+from services.adapters.sql import grants as sql
 from services.core.errors import Misconfigured
 
 USAGE = "kurs passwords FOLDER [--rotate]"

@@ -9,7 +9,7 @@ from services.core.coverage import Coverage
 from services.core.dead_letters import DeadLetter
 from services.core.exchange import Exchange
 from services.core.journal import Entry
-from services.core.minutes import Cursor
+from services.core.minute_builder import Cursor
 from services.core.model import (
     Candle,
     Choice,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from services.adapters.startup import until_up
+from services.adapters.retry import until_up
 from services.core.errors import Misconfigured
 from services.leases import Guarded, Lease
 from services.ports import Deps

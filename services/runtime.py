@@ -18,9 +18,9 @@ import msgspec
 import uvloop
 
 from services import archive, log, watch
-from services.adapters.startup import until_up
+from services.adapters.retry import until_up
+from services.bootstrap import connected, migrate
 from services.clock_steps import report_clock_steps
-from services.connecting import connected, migrate
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
 from services.exchanges import EXCHANGES, chosen, refuse_impossible
@@ -31,7 +31,7 @@ from services.watchdog import watching
 from services.web import Front, Site, Stream, certificates, create_app, describe
 from services.web.connections import connection_limit
 from services.web.health import Check
-from services.web.quota import PerClient
+from services.web.rate_limiter import PerClient
 from services.web.server import Server, server_config
 
 SERVICES = ("collector", "pricer", "writer", "analyst", "api", "simulator")

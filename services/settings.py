@@ -17,7 +17,7 @@ from services.core.journal import JOURNAL_BYTES
 from services.core.markets import LIVE, Market
 from services.core.model import Instrument
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
-from services.environment import LowerCaseProxies, SecretFiles, given_name, refuse_misspelt, told
+from services.settings_sources import LowerCaseProxies, SecretFiles, given_name, refuse_misspelt, told
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],

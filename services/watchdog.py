@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge
 
-from services.complaints import Complaints
+from services.log_throttle import Complaints
 
 BEAT_SECONDS = 0.025  # between two heartbeats of the loop: how exactly a stall is measured
 STALL_SECONDS = 0.1  # what is later than that counts as a stall

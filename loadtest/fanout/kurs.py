@@ -11,14 +11,14 @@ from decimal import Decimal
 import uvloop
 from fastapi import APIRouter
 
-from loadtest.fanout import turns
+from loadtest.fanout import pacing
 from services import runtime
 from services.core.model import Bar, Candle, Instrument, Origin, Series
 from services.core.timeframes import MINUTE
 from services.ports import Deps
 from services.runtime import Process
+from services.sequencing import Teller
 from services.settings import load
-from services.telling import Teller
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
 SIZE = Decimal("12.5")
@@ -33,7 +33,7 @@ def candle() -> Candle:
 async def tell(deps: Deps) -> None:
     """Tell of a candle at every turn."""
     teller = Teller(deps)
-    async for _ in turns.from_signal(float(sys.argv[2])):
+    async for _ in pacing.from_signal(float(sys.argv[2])):
         await teller.tell(candle())
 
 

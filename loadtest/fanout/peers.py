@@ -14,7 +14,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from loadtest import asgi
-from loadtest.fanout import turns
+from loadtest.fanout import pacing
 
 
 def message(size: int) -> str:
@@ -30,7 +30,7 @@ async def by_broadcast(port: int, size: int, per_second: float) -> None:
         await connection.wait_closed()
 
     async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
-        async for _ in turns.from_signal(per_second):
+        async for _ in pacing.from_signal(per_second):
             broadcast(server.connections, message(size))
 
 
@@ -52,7 +52,7 @@ async def by_queues(port: int, size: int, per_second: float) -> None:
             queues.discard(queue)
 
     async def publish() -> None:
-        async for _ in turns.from_signal(per_second):
+        async for _ in pacing.from_signal(per_second):
             made = message(size)
             for queue in queues:
                 queue.put_nowait(made)

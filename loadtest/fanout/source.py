@@ -16,7 +16,7 @@ import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from loadtest.fanout import turns
+from loadtest.fanout import pacing
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
@@ -53,7 +53,7 @@ async def main(port: int, kind: str, per_second: float) -> None:
 
     async with serve(join, "127.0.0.1", port, process_request=answer, compression=None):
         numbers = itertools.count(1)
-        async for _ in turns.from_signal(per_second):
+        async for _ in pacing.from_signal(per_second):
             number = next(numbers)
             for connection, symbols in list(streams.items()):
                 round_, place = divmod(number, len(symbols))

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import httpx
 
-from loadtest.faults import answers
+from loadtest.faults import rate_watch
 from loadtest.faults.disks import small_disks
-from loadtest.faults.happening import happen
+from loadtest.faults.fault_report import Found, page
+from loadtest.faults.injection import happen
 from loadtest.faults.kinds import CLOCK, KINDS, ONE, Scene
-from loadtest.faults.page import Found, page
-from loadtest.faults.plan import plan
+from loadtest.faults.schedule import plan
 from loadtest.faults.supervisor import Supervisor
 from services.adapters import sql
+from services.core.conversion import collected
 from services.core.model import Hole, HoleState
-from services.core.routes import collected
 from services.settings import Settings
-from tests import analysed, servers, truth
+from tests import expected_analysis, expected_candles, servers
 from tests.servers import Server
 from tests.shifted_clock import ShiftedClock
 from tests.system import QUICK, System, kurs, split
@@ -88,30 +88,30 @@ def run(scene: Scene, asked: argparse.Namespace) -> int:
     past(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
     until_complete(system)
     began = time.time()
-    with answers.Watch(system.url) as watch:
+    with rate_watch.Watch(system.url) as watch:
         happened = happen(scene, plan(asked.seed, asked.faults, scene.disks))
         over = time.time()
         true = past(system, over)
-        wrong = [*settled("candles", lambda: list(truth.differences(true, system.url, system.database)))]
+        wrong = [*settled("candles", lambda: list(expected_candles.differences(true, system.url, system.database)))]
         well = time.time()
         one = system.processes[ONE]
         (file,) = Path(one.env["KURS_DATA_DIR"]).glob("*.db")
         wrong += settled(
             "candles of one process",
-            lambda: list(truth.differences(true, one.url, f"sqlite+aiosqlite:///{file}")),
+            lambda: list(expected_candles.differences(true, one.url, f"sqlite+aiosqlite:///{file}")),
         )
         rows = 0
 
-        def look() -> list[truth.Difference]:
+        def look() -> list[expected_candles.Difference]:
             nonlocal rows
-            rows, found = analysed.compared(system.simulator, system.database, true)
+            rows, found = expected_analysis.compared(system.simulator, system.database, true)
             return found
 
         untrue = settled("rows of the analyst", look)
     sealed = verify(system)
     print(*islice(wrong, SHOWN), *islice(untrue, SHOWN), sep="\n")
-    off = max(answers.off(watch.looks, system.simulator, Settings(_env_file=None).assets))
-    old = answers.old(watch.looks)
+    off = max(rate_watch.off(watch.looks, system.simulator, Settings(_env_file=None).assets))
+    old = rate_watch.old(watch.looks)
     print(f"most off: {off}", *islice(old, SHOWN), sep="\n")
     found = Found(
         seed=asked.seed,
@@ -124,18 +124,18 @@ def run(scene: Scene, asked: argparse.Namespace) -> int:
         untrue=len(untrue),
         verified=sealed.stdout.splitlines()[-1] if sealed.stdout else sealed.stderr,
         looks=len(watch.looks),
-        availability=answers.availability(watch.looks),
+        availability=rate_watch.availability(watch.looks),
         off=off[0],
         old=len(old),
         starts=supervisor.starts,
         happened=happened,
-        spells=list(answers.spells(watch.looks)),
+        spells=list(rate_watch.spells(watch.looks)),
         holes=asyncio.run(holes(system.database)),
     )
     asked.page.parent.mkdir(parents=True, exist_ok=True)
     asked.page.write_text(page(found))
     print(page(found))
-    return int(bool(wrong or untrue or old or sealed.returncode or found.off > answers.WRONG))
+    return int(bool(wrong or untrue or old or sealed.returncode or found.off > rate_watch.WRONG))
 
 
 def until_complete(system: System) -> None:
@@ -153,14 +153,16 @@ def struck(system: System) -> dict[str, Server]:
     return {name: each for name, each in (system.processes | system.servers).items() if name not in others}
 
 
-def past(system: System, until: float) -> truth.Truth:
+def past(system: System, until: float) -> expected_candles.Truth:
     """Every candle of Binance that is closed then and ought to be kept."""
     settings = Settings(_env_file=None)
     instruments = collected("binance", settings.directions, settings.assets, settings.symbols)
-    return truth.truth(system.simulator, truth.history(instruments, settings.history_bars, int(until * 1000)))
+    return expected_candles.truth(
+        system.simulator, expected_candles.history(instruments, settings.history_bars, int(until * 1000))
+    )
 
 
-def settled(what: str, look: Callable[[], list[truth.Difference]]) -> Sequence[truth.Difference]:
+def settled(what: str, look: Callable[[], list[expected_candles.Difference]]) -> Sequence[expected_candles.Difference]:
     """What is still not as it ought to be when time is up."""
     deadline = time.monotonic() + SETTLING
     while True:

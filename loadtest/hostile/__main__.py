@@ -18,12 +18,12 @@ from statistics import median
 
 import httpx
 
-from loadtest.hostile import messages
-from loadtest.hostile.honest import Honest
-from loadtest.hostile.page import Found, Growth, page
+from loadtest.hostile import hostile_messages
+from loadtest.hostile.honest_client import Honest
+from loadtest.hostile.hostile_report import Found, Growth, page
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
-from tests import servers, truth
+from tests import expected_candles, servers
 from tests.servers.process import family
 from tests.shifted_clock import ShiftedClock
 from tests.system import QUICK, System, split
@@ -65,7 +65,7 @@ def run(system: System, clocks: Mapping[str, ShiftedClock], seed: int, seconds: 
     attackers = attack(system, seconds, seed)
     with Memory(system) as memory, Honest(system.url) as honest:
         broker = threading.Thread(
-            target=lambda: asyncio.run(messages.publish_until(deadline, system.broker, Random(seed)))
+            target=lambda: asyncio.run(hostile_messages.publish_until(deadline, system.broker, Random(seed)))
         )
         broker.start()
         steps = disturb(system, clocks, deadline, Random(seed))
@@ -167,15 +167,15 @@ def compared(system: System, began: int) -> list[str]:
     for series in SERIES:
         frame = TIMEFRAMES[series.timeframe]
         spans[series] = frame.opening(began), frame.back(frame.opening(over), 1)
-    true, deadline = truth.truth(system.simulator, spans), time.monotonic() + SETTLING
+    true, deadline = expected_candles.truth(system.simulator, spans), time.monotonic() + SETTLING
     while (wrong := _differences(true, system)) and time.monotonic() < deadline:
         time.sleep(2)
     return wrong
 
 
-def _differences(true: truth.Truth, system: System) -> list[str]:
+def _differences(true: expected_candles.Truth, system: System) -> list[str]:
     try:
-        return list(map(str, truth.differences(true, system.url, system.database)))
+        return list(map(str, expected_candles.differences(true, system.url, system.database)))
     except httpx.HTTPError as error:
         return [f"candles are not answered: {error!r}"]
 

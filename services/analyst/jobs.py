@@ -4,8 +4,8 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from services import listening
-from services.analyst.desk import Desk, configured
+from services import bus_input
+from services.analyst.analysis_scheduler import Desk, configured
 from services.core.errors import KursError, Unavailable
 from services.core.model import Candle, State, Wish
 from services.core.timeframes import TIMEFRAMES
@@ -44,7 +44,7 @@ async def forget(deps: Deps) -> None:
 
 
 async def _hear(deps: Deps, desk: Desk) -> None:
-    async with listening.listen(deps, Candle, Wish, State) as messages:
+    async with bus_input.listen(deps, Candle, Wish, State) as messages:
         async for message in messages:
             if isinstance(message, Candle):
                 desk.hear(message)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from services.api.asked import Asked, understood
-from services.api.origins import age_ms, text, v2
-from services.api.selection import select
-from services.core.choice import Pick
+from services.api.courses_query import Asked, understood
+from services.api.courses_v2 import age_ms, text, v2
+from services.api.current_selection import select
+from services.core.decimals import number
 from services.core.errors import NothingFresh
 from services.core.model import Rate
-from services.core.numbers import number
+from services.core.selection import Pick
 from services.ports import Deps
 from services.web import Answer, Kept, Shelf
 

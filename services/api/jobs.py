@@ -3,8 +3,8 @@
 import logging
 from contextlib import suppress
 
-from services import listening
-from services.api.selection import select
+from services import bus_input
+from services.api.current_selection import select
 from services.core.errors import NothingFresh, Unavailable
 from services.core.model import Choice, Rate, State
 from services.ports import Deps
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 async def listen(deps: Deps) -> None:
     """Keep this process's hub at the newest: first what cache or store remember, then the bus."""
-    async with listening.listen(deps, Rate, State, Choice) as messages:
+    async with bus_input.listen(deps, Rate, State, Choice) as messages:
         await _restore(deps)
         async for message in messages:
             deps.hub.put(message)

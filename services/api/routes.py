@@ -9,13 +9,13 @@ from starlette.responses import RedirectResponse
 
 from services.api import schemas
 from services.api.analysis import routes as analysis
+from services.api.backfill_status import Backfill
 from services.api.candles import routes as candles
-from services.api.candles.listing import Listing
-from services.api.candles.pages import Pages
+from services.api.candles.candle_page_cache import Pages
+from services.api.candles.symbol_catalog import Listing
 from services.api.courses import Courses
 from services.api.indicators import routes as indicators
 from services.api.jobs import refuse_stale
-from services.api.loading import Backfill
 from services.api.overview import routes as overview
 from services.api.streams import routes as streams
 from services.ports import Deps
@@ -77,7 +77,7 @@ def fronts(deps: Deps) -> Mapping[str, Front]:
 
 def _of_candles(deps: Deps) -> Mapping[str, Front]:
     """Candles, and what is computed from them. TA-Lib is loaded here: only who serves indicators needs it."""
-    from services.api.indicators.history import History  # noqa: PLC0415
+    from services.api.indicators.column_reader import History  # noqa: PLC0415
 
     listing, pages, backfill = Listing(deps), Pages(deps), Backfill(deps)
     history = History(deps, pages)

@@ -19,8 +19,8 @@ from services.core.markets import Market
 from services.core.model import Candle, Series
 from services.core.symbols import find, split
 from services.core.timeframes import TIMEFRAMES
-from services.meter import Meter
 from services.ports import Deps, Store
+from services.progress_bar import Meter
 
 PAGE = 5_000  # candles that are read together
 COLUMNS = (

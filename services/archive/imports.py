@@ -6,17 +6,17 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from services.archive import dumps, rows
+from services.archive import binance_files, binance_rows
+from services.archive.binance_files import Dump, Kind
+from services.archive.binance_rows import SHOWN, Report
 from services.archive.command import Command
-from services.archive.dumps import Dump, Kind
-from services.archive.minutes import Minutes
-from services.archive.pairs import Pairs
-from services.archive.rows import SHOWN, Report
+from services.archive.file_minutes import Minutes
+from services.archive.pair_resolver import Pairs
+from services.core.conversion import collected
 from services.core.errors import BadFile
 from services.core.model import Bar, Instrument, Kline, Origin, Series
-from services.core.routes import collected
-from services.meter import Meter
 from services.ports import Deps
+from services.progress_bar import Meter
 
 BATCH = 500  # candles that are handed over together
 QUEUE = "writer"
@@ -44,8 +44,8 @@ async def imported(files: Sequence[Path], stated: Sequence[Instrument], deps: De
 
     Answers 1 when something was left out. Raises BadFile, before anything is read, for a name that says too little.
     """
-    exchange = next((each for each in deps.exchanges if each.name == dumps.EXCHANGE), None)
-    found = await dumps.named(files, Pairs(exchange, stated, await _known(deps), deps.settings))
+    exchange = next((each for each in deps.exchanges if each.name == binance_files.EXCHANGE), None)
+    found = await binance_files.named(files, Pairs(exchange, stated, await _known(deps), deps.settings))
     minutes, left_out = dict[tuple[Series, Kind], Minutes](), 0
     for dump, following in zip(found, (*found[1:], None), strict=True):
         series = dump.series, dump.kind
@@ -60,7 +60,7 @@ async def _imported(deps: Deps, dump: Dump, minutes: Minutes, ends: bool) -> int
     """One file; answers how much of it was left out."""
     report, count, trouble = Report(), 0, ""
     try:
-        with Meter(dump.path.name, rows.size(dump.path)) as meter:
+        with Meter(dump.path.name, binance_rows.size(dump.path)) as meter:
             for batch in _batches(_klines(dump, minutes, report, deps.clock.now(), ends)):
                 await deps.bus.publish(*batch)
                 count += len(batch)
@@ -92,7 +92,7 @@ def _klines(dump: Dump, minutes: Minutes, report: Report, now: int, ends: bool) 
 
 def _bars(dump: Dump, minutes: Minutes, report: Report, now: int, ends: bool) -> Iterator[Bar]:
     if dump.kind is Kind.KLINES:
-        yield from rows.bars(dump, report, now)
+        yield from binance_rows.bars(dump, report, now)
         return
     yield from minutes.of(dump, report)
     if ends:
@@ -105,14 +105,17 @@ def _pair(text: str) -> Instrument:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if pair.contract:
-        raise argparse.ArgumentTypeError(f"{text}: {dumps.SPOT_ONLY}")
+        raise argparse.ArgumentTypeError(f"{text}: {binance_files.SPOT_ONLY}")
     return pair
 
 
 async def _known(deps: Deps) -> Iterable[Instrument]:
     settings = deps.settings
-    yours = [*settings.symbols, *collected(dumps.EXCHANGE, settings.directions, settings.assets, settings.symbols)]
-    kept = [series.instrument for series in await deps.store.series() if series.exchange == dumps.EXCHANGE]
+    yours = [
+        *settings.symbols,
+        *collected(binance_files.EXCHANGE, settings.directions, settings.assets, settings.symbols),
+    ]
+    kept = [series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE]
     return [pair for pair in (*kept, *yours) if not pair.contract]
 
 

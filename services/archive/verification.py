@@ -11,8 +11,8 @@ from services.core.model import Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.symbols import find, split
 from services.core.timeframes import DAY, TIMEFRAMES
-from services.meter import Meter
 from services.ports import Deps, Store
+from services.progress_bar import Meter
 
 FOREVER = 2**62
 ORDER = list(TIMEFRAMES)

@@ -7,16 +7,16 @@ from functools import partial
 
 import httpx
 
-from services.collector.history import History
-from services.collector.line import Line
-from services.collector.listing import watch_listing
-from services.collector.missed import refill
+from services.collector.backfill import History
+from services.collector.exchange_feed import Line
+from services.collector.instrument_status import watch_listing
 from services.collector.polling import poll
 from services.collector.progress import show_progress
 from services.collector.publishing import publish_state, publish_ticks, repeat_quotes
-from services.collector.rest import Rest
-from services.collector.session import AGENT
-from services.collector.sockets import stay_connected
+from services.collector.rest_client import Rest
+from services.collector.socket_loop import stay_connected
+from services.collector.socket_session import AGENT
+from services.collector.trade_gaps import refill
 from services.core.backoff import delays
 from services.outbound import http_client, proxy_for
 from services.ports import Deps

@@ -1,7 +1,7 @@
 """Prices by REST, where there is no socket or when a new one does not know everything yet."""
 
-from services.collector.line import Line
-from services.collector.rest import NoAnswer, Rest
+from services.collector.exchange_feed import Line
+from services.collector.rest_client import NoAnswer, Rest
 from services.core.backoff import delays
 
 SOCKETLESS = 2.0  # seconds without a socket after which polling begins

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from services.collector.line import Line
+from services.collector.exchange_feed import Line
 from services.core.model import Progress
-from services.meter import Meter
 from services.ports import Clock
+from services.progress_bar import Meter
 
 MUCH = 500  # candles; less is loaded before anybody has read of it
 LOOK = 0.3  # seconds between two looks

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from services.collector.line import Line
+from services.collector.exchange_feed import Line
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.core.model import State
-from services.telling import Teller
+from services.sequencing import Teller
 
 log = logging.getLogger(__name__)
 

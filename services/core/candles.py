@@ -6,8 +6,8 @@ from functools import reduce
 
 from msgspec.structs import replace
 
+from services.core.decimals import number
 from services.core.model import Bar, Candle, Kline, Origin, Series, Trade
-from services.core.numbers import number
 from services.core.timeframes import MINUTE, Timeframe
 
 EXACT = Context(prec=60)  # sums of products keep every digit

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from services.core.candles import row
+from services.core.decimals import number as digits
 from services.core.model import Candle, Choice, Place, Placed, Rate, Reading, Series, State
-from services.core.numbers import number as digits
 
 KEPT = {
     "rates": 20_000,

@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from services.core.conversion import PEGGED, REFERENCE, Hop, Route
 from services.core.model import Aside, Feed, Instrument, Leg, Offer, Rate, Source, State, Tick
-from services.core.routes import PEGGED, REFERENCE, Hop, Route
-from services.core.stamps import JITTER, shifted
+from services.core.sender_clocks import JITTER, shifted
 
 N = TypeVar("N", bound=Hashable)
 EXACT = Context(prec=34)

@@ -1,8 +1,8 @@
 """The exchanges: one file each, one value each."""
 
+from services.core.conversion import CONTRACTS, FIAT, table
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
-from services.core.routes import CONTRACTS, FIAT, table
 from services.exchanges import binance, coingecko, deribit
 from services.settings import Settings
 

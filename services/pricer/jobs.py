@@ -5,16 +5,16 @@ import logging
 from contextlib import suppress
 from decimal import Decimal
 
-from services.complaints import Complaints
-from services.core import routes
+from services.bus_input import listen
+from services.core import conversion
 from services.core.errors import Unavailable
 from services.core.model import Choice, Rate, State, Tick
 from services.core.rates import Book, Limits
-from services.listening import listen
+from services.log_throttle import Complaints
 from services.ports import Deps
-from services.pricer.pricing import Pricing
+from services.pricer.pricing_engine import Pricing
+from services.sequencing import Teller
 from services.settings import Settings
-from services.telling import Teller
 
 LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def limits(settings: Settings) -> Limits:
 async def price(deps: Deps) -> None:
     """Price until cancelled. A bus or cache that is away is passed over: what matters is the newest."""
     settings = deps.settings
-    table = routes.table(settings.exchanges, settings.directions, settings.assets)
+    table = conversion.table(settings.exchanges, settings.directions, settings.assets)
     book = Book(table, limits(settings), simulated=None)
     pricing, teller = Pricing(deps, book), Teller(deps)
     pricing.restore(await _kept_rates(deps), await _remembered(deps))
@@ -50,7 +50,7 @@ def _warn_of_pace(deps: Deps) -> None:
     """A price that is asked for more seldom than it stays fresh cannot be used most of the time."""
     limit = deps.settings.reference_price_seconds
     for exchange in deps.exchanges:
-        if exchange.name == routes.REFERENCE and not exchange.sockets and exchange.poll_seconds >= limit:
+        if exchange.name == conversion.REFERENCE and not exchange.sockets and exchange.poll_seconds >= limit:
             log.warning(
                 "%s is asked each %.0f s, but its own prices count as fresh for %.0f s: else they cannot be used; "
                 "raise KURS_REFERENCE_PRICE_SECONDS, or lower KURS_COINGECKO_POLL_SECONDS",

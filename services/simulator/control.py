@@ -7,13 +7,13 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Res
 
 from services.core.model import Instrument
 from services.settings import Settings
-from services.simulator.dialect import ENCODER
+from services.simulator.fault_injection import ENCODER
 from services.simulator.faults import KINDS, Fault
 from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, Listing
-from services.simulator.market.quotes import quote
-from services.simulator.service import Simulation, simulation
+from services.simulator.market.tape_quotes import quote
+from services.simulator.simulation import Simulation, simulation
 from services.web import Hosts
-from services.web.addresses import is_loopback
+from services.web.client_address import is_loopback
 
 LAST = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is another's: they close, but never open

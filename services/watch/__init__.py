@@ -1,5 +1,5 @@
 """Rates and candles live in a terminal: `kurs watch`."""
 
-from services.watch.command import COMMANDS
+from services.watch.cli import COMMANDS
 
 __all__ = ["COMMANDS"]

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from services.core import times
 from services.core.markets import LIVE
-from services.watch.events import Event
-from services.watch.words import Line, line, sentence
+from services.watch.formatting import Line, line, sentence
+from services.watch.sse_client import Event
 
 DRAWN_PER_SECOND = 5
 

@@ -9,14 +9,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
 from services.web import docs, problems
-from services.web.addresses import Addresses
+from services.web.app_spec import Later, Site, Stream
+from services.web.client_address import Addresses
 from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.health import router
 from services.web.hosts import Hosts
 from services.web.metrics import Requests
-from services.web.schema import description, framework
-from services.web.site import Later, Site, Stream
+from services.web.openapi import description, framework
 
 
 async def front_answer(connection: HTTPConnection) -> Response:

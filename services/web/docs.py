@@ -8,8 +8,8 @@ from importlib.resources import files
 
 from fastapi.openapi.docs import get_swagger_ui_html
 
-from services.web.kept import Kept
-from services.web.site import Front
+from services.web.app_spec import Front
+from services.web.caching import Kept
 
 PARTS = {"swagger-ui-bundle.js": b"text/javascript", "swagger-ui.css": b"text/css"}
 SECONDS = 3600

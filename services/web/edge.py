@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.errors import KursError, NotFound
 from services.hub import Hub
 from services.log import request_id
+from services.web.app_spec import Answer, Headers, Site, Stream
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.cors import Pages
+from services.web.direct_writer import WIRE
 from services.web.metrics import Requests
 from services.web.problems import problem, unreadable
-from services.web.site import Answer, Headers, Site, Stream
-from services.web.wire import WIRE
 
 ID_LENGTH = 128
 FREE_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor asks them

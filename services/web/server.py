@@ -10,8 +10,8 @@ from ssl import SSLContext
 import uvicorn
 
 from services.web.connections import PLAIN_CONNECTIONS
-from services.web.protocol import Protocol
-from services.web.socket_protocol import SocketProtocol
+from services.web.http_protocol import Protocol
+from services.web.websocket_protocol import SocketProtocol
 
 STOP_SECONDS = 3  # for answers that are under way: most take milliseconds
 # Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from services.bus_input import listen
 from services.core.bounds import AHEAD
 from services.core.errors import Unavailable
 from services.core.model import Gap, Hole, Kline, Rate, Series, State, Trade
-from services.listening import listen
 from services.ports import Deps
-from services.writer.book import Book, Item
-from services.writer.keeping import Keeping, Step
+from services.writer.batch_processor import Book, Item
+from services.writer.committer import Keeping, Step
 from services.writer.quarantine import look_after_dead_letters
 
 SAVE_SECONDS = 1

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from services.complaints import Complaints
 from services.core.bounds import clean, fault
 from services.core.dead_letters import Cause, DeadLetter, of_message, to_message
 from services.core.errors import SetAside, Unavailable
 from services.core.model import Message
+from services.log_throttle import Complaints
 from services.ports import Deps
 from services.web import Check
 from services.writer import metrics

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from services.core.candles import rolled
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, parents
-from services.writer.shelf import Shelf
+from services.writer.candle_cache import Shelf
 
 LATE = 120_000  # ms after a bar's close in which the first shorter candle of the next one may still be on its way
 

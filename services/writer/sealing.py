@@ -10,8 +10,8 @@ from services.core.model import Candle, Hole, Origin, Series
 from services.core.seals import GENESIS, Seal, digest, renewed, sealed
 from services.core.timeframes import DAY, TIMEFRAMES
 from services.ports import Store
-from services.writer.holes import Holes
-from services.writer.shelf import FOREVER, Shelf
+from services.writer.candle_cache import FOREVER, Shelf
+from services.writer.gap_registry import Holes
 
 CANDLES_AT_ONCE = 3_000  # that are loaded for it
 PATIENCE = 3_600_000  # ms after a day's end in which the exchange's own word on it is waited for

@@ -11,7 +11,7 @@ from services.core.dead_letters import Cause, to_message
 from services.core.model import Gap, Message, Tick
 from services.ports import Bus
 from tests import servers
-from tests.contract.traffic import (
+from tests.contract.bus_traffic import (
     LIVE_LIMIT,
     TRIES,
     flat,

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.adapters import sql
-from services.adapters.sql import years
+from services.adapters.sql import partitions
 from services.adapters.sql.engine import make_engine
 from services.core.coverage import Coverage
-from services.core.minutes import Cursor
+from services.core.minute_builder import Cursor
 from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
-from services.core.runs import of as runs_of
+from services.core.ranges import of as runs_of
 from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
@@ -259,12 +259,12 @@ async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(
     await store.save(*candles[::2])
     async with engine.begin() as connection:
         reading = await store.candles(series, 0, FOREVER)
-        await connection.run_sync(years.extend, 2060)
+        await connection.run_sync(partitions.extend, 2060)
         writing = asyncio.create_task(store.save(*candles[1::2]))
     await writing
     assert (reading, await store.candles(series, 0, FOREVER)) == (candles[::2], candles)
     async with engine.begin() as connection:
-        await connection.run_sync(years.extend, 2060)
+        await connection.run_sync(partitions.extend, 2060)
         places = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM candles GROUP BY 1"))
         assert {tuple(row) for row in places} == {("candles_2059", 3), ("candles_2060", 7)}
     await engine.dispose()

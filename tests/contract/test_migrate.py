@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
 from services.adapters.sql.migrate import HISTORY
+from services.adapters.sql.partitions import ours
 from services.adapters.sql.tables import metadata
-from services.adapters.sql.years import ours
 from services.core.analysis import Analysis, Direction, Trend
 from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
 from services.core.seals import Seal

@@ -12,7 +12,7 @@ from services.core.dead_letters import Cause
 from services.core.errors import Misconfigured, Refused, Unavailable
 from services.core.model import Gap
 from tests import servers
-from tests.contract.traffic import (
+from tests.contract.bus_traffic import (
     Traffic,
     flat,
     gaps,

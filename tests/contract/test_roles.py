@@ -15,7 +15,7 @@ from services.adapters.rabbit.bus import RabbitBus
 from services.core.markets import SIMULATED
 from services.core.model import Gap
 from tests import servers
-from tests.contract.traffic import gaps, rabbit_bus
+from tests.contract.bus_traffic import gaps, rabbit_bus
 from tests.servers import Server
 
 SECONDS = 15  # for a takeover, on a busy machine

@@ -17,12 +17,12 @@ from services.adapters import sql
 from services.adapters.sql.engine import make_engine
 from services.core.dead_letters import KEPT, Cause, DeadLetter
 from services.core.errors import Unavailable
-from services.core.minutes import Cursor
+from services.core.minute_builder import Cursor
 from services.core.model import Bar, Candle, Gap, Hole, Instrument, Leg, Offer, Origin, Rate, Series
 from services.core.timeframes import MINUTE
 from services.ports import Store
 from tests import servers
-from tests.replicas import candle
+from tests.api_replicas import candle
 
 BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB")
 

@@ -19,7 +19,7 @@ from services.adapters import sql
 from services.core.model import Candle, Hole, HoleState, Instrument, Series
 from services.core.seals import Seal
 from services.core.timeframes import DAY, TIMEFRAMES
-from tests import servers, truth
+from tests import expected_candles, servers
 from tests.conftest import installed
 from tests.shifted_clock import ShiftedClock
 from tests.system import QUICK, System, split, whole
@@ -84,7 +84,7 @@ def complete(system: System, minute: int | None = None) -> bool:
     settled = now() - 20_000
     last = {series: (frame := TIMEFRAMES[series.timeframe]).back(frame.opening(settled), 1) for series in SERIES}
     due = last if minute is None else {SERIES[0]: minute}
-    true = truth.truth(system.simulator, {series: (opening, opening) for series, opening in due.items()})
+    true = expected_candles.truth(system.simulator, {series: (opening, opening) for series, opening in due.items()})
     rows = {(row.series, row.bar.timestamp): row for row in asyncio.run(kept(system))[0]}
     known = ((bar, rows.get((series, opening))) for series, bars in true.items() for opening, bar in bars.items())
     return all(row is not None and row.closed and row.bar == bar for bar, row in known)

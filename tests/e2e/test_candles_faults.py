@@ -11,7 +11,7 @@ import httpx
 
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
-from tests import analysed, truth
+from tests import expected_analysis, expected_candles
 from tests.system import System
 
 SEED = 20
@@ -69,12 +69,12 @@ def test_every_candle_is_the_exchanges_own_after_all_faults(shared: System) -> N
         happen()
     over = TIMEFRAMES["1m"].closing(TIMEFRAMES["1m"].opening(now()))
     eventually(lambda: now() > over, "end of the last minute")
-    true = truth.truth(system.simulator, {series: span(series, began, over) for series in SERIES})
+    true = expected_candles.truth(system.simulator, {series: span(series, began, over) for series in SERIES})
     assert all(true[series] for series in SERIES if series.timeframe == "1m")
-    wrong = list[truth.Difference]()
+    wrong = list[expected_candles.Difference]()
 
     def well() -> bool:
-        wrong[:] = truth.differences(true, system.url, system.database)
+        wrong[:] = expected_candles.differences(true, system.url, system.database)
         return not wrong
 
     eventually(well, "candles as the exchange has them", wrong)
@@ -82,7 +82,7 @@ def test_every_candle_is_the_exchanges_own_after_all_faults(shared: System) -> N
 
     def told() -> bool:
         nonlocal looked
-        looked, wrong[:] = analysed.compared(system.simulator, system.database, SERIES)
+        looked, wrong[:] = expected_analysis.compared(system.simulator, system.database, SERIES)
         return not wrong
 
     eventually(told, "indicators and analyses as these candles come to", wrong)

@@ -22,10 +22,10 @@ from services.ports import Deps
 from services.settings import Settings
 from services.web import Site, create_app
 from tests import browser
+from tests.api_replicas import heard
 from tests.conftest import installed
-from tests.market import served
-from tests.replicas import heard
 from tests.servers import program
+from tests.simulator import served
 
 GUIDE = (Path(__file__).parents[2] / "docs/candles.md").read_text()
 LIBRARY = "lightweight-charts@5.2.1"

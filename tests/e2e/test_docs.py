@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services import api
 from services.web import Site, create_app
 from tests import browser
-from tests.market import served
 from tests.service.test_courses import World
+from tests.simulator import served
 
 PREFIX = "/prices/kurs"
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"

@@ -15,7 +15,7 @@ from playwright.async_api import Page
 from starlette.responses import HTMLResponse
 
 from tests import browser
-from tests.market import served
+from tests.simulator import served
 from tests.system import System
 
 GUIDE = (Path(__file__).parents[2] / "docs/streams.md").read_text()

@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 from tests import nginx, servers
-from tests.live import replica
+from tests.api import replica
 from tests.service.test_protocol import exchanged
 
 MARGIN = 0.25  # seconds that an answer may be under way on a busy machine

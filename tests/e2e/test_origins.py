@@ -6,8 +6,8 @@ import json
 from starlette.responses import HTMLResponse
 
 from tests import browser
-from tests.live import replica
-from tests.market import served
+from tests.api import replica
+from tests.simulator import served
 
 TRIES = """
 <script>

@@ -9,7 +9,7 @@ import httpx
 
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
-from tests import truth
+from tests import expected_candles
 from tests.e2e.test_candles_faults import charted, eventually, now, span
 from tests.servers import Server
 from tests.system import System, twin
@@ -114,11 +114,11 @@ def test_the_other_one_takes_over(shared: System) -> None:
     assert max(hung.values()) < HUNG_SECONDS
     over = TIMEFRAMES["1m"].closing(TIMEFRAMES["1m"].opening(now()))
     eventually(lambda: now() > over, "end of the last minute")
-    true = truth.truth(shared.simulator, {series: span(series, began, over) for series in SERIES})
-    wrong = list[truth.Difference]()
+    true = expected_candles.truth(shared.simulator, {series: span(series, began, over) for series in SERIES})
+    wrong = list[expected_candles.Difference]()
 
     def well() -> bool:
-        wrong[:] = truth.differences(true, shared.url, shared.database)
+        wrong[:] = expected_candles.differences(true, shared.url, shared.database)
         return not wrong
 
     eventually(well, "candles as the exchange has them", wrong)

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from services.api.analysis import schemas
 from services.core.analysis import DISCLAIMER, Analysis
 from services.core.analysis.analysing import analyse
-from services.core.analysis.several import together
+from services.core.analysis.multi_timeframe import together
 from services.core.indicators import REVISION, columns
 from services.core.model import Candle
 from services.core.timeframes import MINUTE, TIMEFRAMES
-from tests.replicas import BTC, LAST, Replica, Stores, World, candle, empty_stores, following, until
+from tests.api_replicas import BTC, LAST, Replica, Stores, World, candle, empty_stores, following, until
 
 ASKED = "/api/analysis?symbol=BTCUSDT&timeframe=1m"
 YEAR = 1_767_225_600_000  # 2026, the one before that of LAST

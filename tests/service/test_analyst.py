@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.analyst import JOBS
-from services.analyst.arrivals import UNHEARD
-from services.analyst.desk import WHOLE
+from services.analyst.analysis_scheduler import WHOLE
+from services.analyst.backfill_monitor import UNHEARD
 from services.analyst.jobs import analyse, forget
-from services.analyst.window import KEPT, PATIENCE, QUIET
+from services.analyst.series_window import KEPT, PATIENCE, QUIET
 from services.core.indicators import STANDARD, columns, compute, parse
 from services.core.model import (
     Bar,
@@ -35,9 +35,9 @@ from services.exchanges import chosen
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from tests.analysed import Row, against, true_rows
-from tests.kept import Kept, as_store
-from tests.replicas import BTC, LAST, Counting, Turning, until
+from tests.api_replicas import BTC, LAST, Counting, Turning, until
+from tests.expected_analysis import Row, against, true_rows
+from tests.memory_store import Kept, as_store
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")

@@ -21,10 +21,10 @@ from services.core.errors import BadFile, BadRange, KursError, Misconfigured, Un
 from services.core.model import Candle, Instrument, Origin, Series, Trade
 from services.core.seals import GENESIS, sealed
 from services.core.timeframes import DAY, MINUTE
-from services.meter import Meter
+from services.progress_bar import Meter
 from services.settings import Settings
-from services.writer.book import Book
-from tests.replicas import World
+from services.writer.batch_processor import Book
+from tests.api_replicas import World
 
 START = 1_704_067_200_000  # 2024-01-01
 HEADER = (

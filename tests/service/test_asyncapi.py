@@ -10,9 +10,9 @@ from jsonschema import Draft7Validator
 
 from services.api.streams.channels import Channel
 from services.api.streams.client import SLOW
-from services.api.streams.words import EVENTS, FRAMES, HEARTBEAT_SECONDS
+from services.api.streams.encoders import EVENTS, FRAMES, HEARTBEAT_SECONDS
 from services.core.model import Choice, Message, Reading, SeriesProgress, Switch
-from tests.live import Client, Event, client, events, replica
+from tests.api import Client, Event, client, events, replica
 from tests.service.test_streams import BTC, SERIES, candle, rate, state
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs/asyncapi.yaml").read_text())

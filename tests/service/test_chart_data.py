@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.core.candles import empty
-from services.core.history import BEGINNING
+from services.core.history_depth import BEGINNING
 from services.core.model import (
     Bar,
     Candle,
@@ -35,7 +35,7 @@ from services.core.model import (
     State,
 )
 from services.core.timeframes import MINUTE, TIMEFRAMES
-from tests.replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, heard, until
+from tests.api_replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, heard, until
 
 DAYS = Series("binance", Instrument("ETH", "USDT"), "1d")
 CHART = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import Replica, replica
 from tests.conftest import installed
-from tests.live import Replica, replica
 from tests.servers import program
 from tests.service.test_streams import BTC, candle, rate
 from tests.strangers import packages
+from tests.strangers.client_runner import printed
 from tests.strangers.clients import CLIENTS, Client
-from tests.strangers.place import Place
-from tests.strangers.running import printed
+from tests.strangers.deployment import Place
 
 STREAMS = [client for client in CLIENTS if client.streams and client.packages]
 

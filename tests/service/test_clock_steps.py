@@ -12,18 +12,18 @@ import pytest
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.choice import pick
+from services.core.conversion import collected, table
 from services.core.model import Choice, Feed, Rate, Source, State, Tick
 from services.core.rates import Book
-from services.core.routes import collected, table
+from services.core.selection import pick
 from services.hub import Hub
 from services.ports import Deps
 from services.pricer.jobs import limits
-from services.pricer.pricing import Pricing
+from services.pricer.pricing_engine import Pricing
+from services.sequencing import Teller
 from services.settings import Settings
-from services.telling import Teller
 from services.web import Site, create_app
-from services.web.quota import PerClient
+from services.web.rate_limiter import PerClient
 
 SETTINGS = Settings(_env_file=None)
 START = 1_800_000_000

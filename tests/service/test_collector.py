@@ -15,15 +15,15 @@ import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 
 from services.adapters.memory import MemoryBus
-from services.collector.line import Line
-from services.collector.reach import unreachable
-from services.collector.rest import NoAnswer, Rest
+from services.collector.exchange_feed import Line
+from services.collector.reachability import unreachable
+from services.collector.rest_client import NoAnswer, Rest
 from services.core.errors import Unavailable
 from services.core.exchange import Ask
 from services.core.model import Feed, Instrument, Message, State, Tick, Trade
 from services.exchanges import chosen
 from services.settings import Settings, load
-from tests.market import Collected, Market, collecting, deps_for, gapless, playing, until
+from tests.simulator import Collected, Market, collecting, deps_for, gapless, playing, until
 
 PAIRS = ("BTC-USDT", "ETH-USDT", "USDC-USDT")
 KNOWN = 5.5  # seconds after which the rhythm of an instrument is known
@@ -146,7 +146,7 @@ async def test_killed_and_back_with_every_trade(market: Market) -> None:
 
 
 async def test_trades_that_cannot_be_had_again_are_a_gap(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.collector.missed.PATIENCE", 1_000)
+    monkeypatch.setattr("services.collector.trade_gaps.PATIENCE", 1_000)
     deaf = market.exchange(
         "binance", poll=None, missed=lambda instrument, numbers: Ask("/api/v3/nothing", lambda body, now: [])
     )

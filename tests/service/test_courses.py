@@ -13,16 +13,16 @@ from starlette.responses import StreamingResponse
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.core.conversion import table
 from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import Instrument, State, Tick
 from services.core.rates import Book, Limits
-from services.core.routes import table
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.web import Site, create_app
-from services.web.quota import PerClient
-from tests.market import served
+from services.web.rate_limiter import PerClient
+from tests.simulator import served
 
 NOW = 1_800_000_000_000
 BINANCE = {

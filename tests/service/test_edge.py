@@ -13,24 +13,24 @@ import websockets
 from starlette.types import Receive, Scope, Send
 
 from services.core.errors import Overloaded, QuotaExceeded
-from services.web import edge, protocol, unread
-from services.web import quota as quotas
-from services.web.addresses import Addresses
+from services.web import edge, http_protocol, stalled_client
+from services.web import rate_limiter as quotas
+from services.web.app_spec import Site
+from services.web.client_address import Addresses
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.cors import Pages
 from services.web.edge import AT_ONCE, Edge
+from services.web.http_protocol import Protocol
 from services.web.metrics import Requests
-from services.web.protocol import Protocol
-from services.web.quota import PerClient
+from services.web.rate_limiter import PerClient
 from services.web.server import server_config
-from services.web.site import Site
-from tests.live import Replica, client, replica
-from tests.market import served, until
-from tests.replicas import Turning
+from tests.api import Replica, client, replica
+from tests.api_replicas import Turning
 from tests.service.test_courses import World
 from tests.service.test_protocol import exchanged, request
 from tests.service.test_streams import BTC, rate
 from tests.service.test_streams_faults import alive
+from tests.simulator import served, until
 
 UPGRADE = {
     "Upgrade": "websocket",
@@ -253,14 +253,14 @@ async def test_a_body_that_nobody_wants_ends_the_connection(here: Replica) -> No
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", request("POST / HTTP/1.1", Content_Length="10") + b"12345"])
 async def test_a_request_has_to_come_in_time(here: Replica, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.3)
     answer = await exchanged(here.address, sent)
     assert b"HTTP/1.1 408 " in answer or b"HTTP/1.1 405 " in answer
 
 
 @pytest.mark.parametrize("before", [b"", request("GET /v1/directions HTTP/1.1")])
 async def test_empty_lines_are_no_request(here: Replica, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.5)
     async with line(here, before) as (reader, writer), asyncio.timeout(10):
         while not reader.at_eof():
             writer.write(b"\r\n")
@@ -269,7 +269,7 @@ async def test_empty_lines_are_no_request(here: Replica, monkeypatch: pytest.Mon
 
 
 async def test_a_body_that_an_application_waits_for_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.3)
     heard = list[str]()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_the_description_is_written_out_once(here: Replica) -> None:
 
 
 async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unread, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(stalled_client, "UNREAD_SECONDS", 0.3)
     async with line(here, request("GET /openapi.json HTTP/1.1") * 1_000):
         await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
         await until(lambda: not any(each.transport and not each.transport.is_closing() for each in alive(Protocol)), 20)

@@ -8,7 +8,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedOK
 
-from services.collector.frames import FULL, Frames
+from services.collector.batch_connection import FULL, Frames
 
 MESSAGES = [f"{number} " + "x" * (number % 400) for number in range(20 * FULL)]
 PARTS = ["in ", "several ", "parts"]

@@ -20,7 +20,7 @@ from services.hub import Hub
 from services.ports import Deps, Store
 from services.settings import Settings
 from services.writer import JOBS as WRITER
-from tests.market import Market, playing, until
+from tests.simulator import Market, playing, until
 
 BARS = 20
 NAMES = ("30m", "4h")  # that CoinGecko has
@@ -37,7 +37,7 @@ async def market() -> AsyncIterator[Market]:
 @pytest.fixture(autouse=True)
 def a_young_market(monkeypatch: pytest.MonkeyPatch) -> None:
     """Years of days take the simulator long."""
-    monkeypatch.setattr("services.core.history.BEGINNING", SystemClock().now() - 70 * DAY)
+    monkeypatch.setattr("services.core.history_depth.BEGINNING", SystemClock().now() - 70 * DAY)
 
 
 @pytest_asyncio.fixture

@@ -11,10 +11,10 @@ import httpx
 
 from services.adapters import sql
 from services.core.timeframes import MINUTE
-from tests.live import Replica, client, replica
-from tests.market import until
-from tests.replicas import candle, empty_stores
+from tests.api import Replica, client, replica
+from tests.api_replicas import candle, empty_stores
 from tests.service.test_streams import BTC, rate
+from tests.simulator import until
 
 SECONDS = float(os.environ.get("KURS_HOSTILE_SECONDS", "15"))
 SEED = os.environ.get("KURS_HOSTILE_SEED", "5")

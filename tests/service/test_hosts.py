@@ -8,7 +8,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.live import client, replica
+from tests.api import client, replica
 from tests.service.test_edge import UPGRADE
 from tests.service.test_protocol import exchanged
 

@@ -11,11 +11,11 @@ import pytest
 
 from services.core import indicators
 from services.core.errors import Unavailable
-from services.core.history import BEGINNING
+from services.core.history_depth import BEGINNING
 from services.core.indicators import CATALOG
 from services.core.model import Bar, Candle, Origin, Series
 from services.core.timeframes import MINUTE, TIMEFRAMES
-from tests.replicas import BTC, LAST, Replica, Stores, World, empty_stores, following, until
+from tests.api_replicas import BTC, LAST, Replica, Stores, World, empty_stores, following, until
 
 DEEP = 12_000  # minutes: more than a week, since when OBV counts
 ALL = ",".join(CATALOG)

@@ -21,7 +21,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
-from services import api, connecting
+from services import api, bootstrap
 from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.core.exchange import Exchange
@@ -32,11 +32,11 @@ from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
 from services.web import Site, create_app
-from services.web.quota import PerClient
+from services.web.rate_limiter import PerClient
 from services.web.server import server_config
 from tests import servers
-from tests.market import playing, served
 from tests.servers.plain import redis as redis_server
+from tests.simulator import playing, served
 from tests.system import command
 
 PAIR, ONE = Instrument("BTC", "USDT"), Decimal(1)
@@ -114,7 +114,7 @@ async def at_work(accounts: Accounts, exchange: Exchange, *names: str) -> AsyncI
             known = Settings(
                 _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
             )
-            deps[name] = await connecting.connected(known, SIMULATED, (exchange,), stack, owns=False)
+            deps[name] = await bootstrap.connected(known, SIMULATED, (exchange,), stack, owns=False)
             tasks += [asyncio.create_task(job) for job in jobs(name, deps[name])]
         try:
             yield deps
@@ -149,7 +149,7 @@ async def test_each_service_does_its_work_with_its_own_account(
 ) -> None:
     caplog.set_level(logging.INFO)
     now = SystemClock().now()
-    monkeypatch.setattr("services.core.history.BEGINNING", now - 70 * DAY)
+    monkeypatch.setattr("services.core.history_depth.BEGINNING", now - 70 * DAY)
     async with (
         playing() as market,
         at_work(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
@@ -213,7 +213,7 @@ async def standbys_learn_who_works(accounts: Accounts, exchange: Exchange) -> No
     async with AsyncExitStack() as stack:
         urls: dict[str, Any] = {"DATABASE_URL": "bus://", "RABBITMQ_URL": accounts.url("pricer", "rabbitmq")}
         known = Settings(_env_file=None, **urls)
-        second = await connecting.connected(known, SIMULATED, (exchange,), stack, owns=False)
+        second = await bootstrap.connected(known, SIMULATED, (exchange,), stack, owns=False)
 
         async def wait_for_it() -> None:
             async with second.bus.hold("pricer", holder.append):

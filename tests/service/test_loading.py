@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from services.core.model import HistoryRequest, Instrument, Message, Series, SeriesProgress
 from services.core.timeframes import TIMEFRAMES
-from tests.live import client, events
-from tests.live import replica as live_replica
-from tests.replicas import NOW, Replica, World, candle, empty_stores, heard
+from tests.api import client, events
+from tests.api import replica as live_replica
+from tests.api_replicas import NOW, Replica, World, candle, empty_stores, heard
 
 ETH = Series("binance", Instrument("ETH", "USDT"), "1h")
 PERPETUAL = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have

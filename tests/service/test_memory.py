@@ -7,9 +7,9 @@ from collections import Counter
 import httpx
 from websockets.server import ServerProtocol
 
-from services.web.protocol import Protocol
-from services.web.socket_protocol import SocketProtocol
-from tests import live
+from services.web.http_protocol import Protocol
+from services.web.websocket_protocol import SocketProtocol
+from tests import api
 
 OURS = (Protocol, SocketProtocol, ServerProtocol)
 
@@ -19,7 +19,7 @@ def alive() -> Counter[str]:
 
 
 async def test_connections_that_are_over_are_not_left_to_the_garbage_collector() -> None:
-    async with live.replica() as running:
+    async with api.replica() as running:
         gc.collect()
         gc.disable()
         try:
@@ -28,9 +28,9 @@ async def test_connections_that_are_over_are_not_left_to_the_garbage_collector()
                 async with httpx.AsyncClient(base_url=f"http://{running.address}", trust_env=False) as client:
                     for path in ("/v1/directions", "/v1/nothing", "/livez"):
                         await client.get(path)
-                async with live.client(running) as socket:
+                async with api.client(running) as socket:
                     await socket.ask(action="subscribe", channels=["courses"])
-                async with live.events(running, "courses"):
+                async with api.events(running, "courses"):
                     pass
             async with asyncio.timeout(10):
                 while alive() != before:

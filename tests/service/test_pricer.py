@@ -13,7 +13,7 @@ from services.core.errors import Unavailable
 from services.core.model import Choice, Feed, Instrument, Rate, Source, State, Tick
 from services.ports import Deps
 from services.pricer import JOBS
-from tests.market import deps_for, until
+from tests.simulator import deps_for, until
 
 BTC_USD = Instrument("BTC", "USD")
 

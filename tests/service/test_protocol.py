@@ -17,8 +17,8 @@ from services.web.cors import Pages
 from services.web.edge import Edge
 from services.web.metrics import Requests
 from services.web.server import Server, server_config
-from tests.market import served
 from tests.service.test_courses import World
+from tests.simulator import served
 from tests.tls import contexts
 
 PAGE = "http://localhost:5173"

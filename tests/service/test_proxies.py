@@ -15,14 +15,14 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.collector.reach import unreachable
+from services.collector.reachability import unreachable
 from services.core.exchange import Exchange
 from services.core.model import Feed
 from services.exchanges import EXCHANGES
 from services.outbound import http_client
 from services.settings import Settings
-from tests.market import Market, collecting, playing, until
 from tests.proxy import proxying
+from tests.simulator import Market, collecting, playing, until
 from tests.tls import LOOPBACK, PEM, secured
 
 HOST, ADDRESS = "exchange.example", "198.51.100.7"  # a name and an address that are nobody's

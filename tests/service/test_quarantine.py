@@ -29,8 +29,8 @@ from services.settings import Settings
 from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
-from tests.kept import Kept, as_store
-from tests.market import until
+from tests.memory_store import Kept, as_store
+from tests.simulator import until
 
 SEED = 7
 PAIR, EVIL = Instrument("BTC", "USDT"), Instrument("EVIL", "USDT")

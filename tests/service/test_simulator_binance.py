@@ -15,10 +15,10 @@ import pytest_asyncio
 import websockets
 
 from services.simulator.binance import streams
-from services.simulator.market.candles import LENGTHS
 from services.simulator.market.listings import BINANCE
-from tests.market import Market, gapless
-from tests.simulated import MONDAY, alike, recorded, simulated, socket
+from services.simulator.market.tape_candles import LENGTHS
+from tests.fast_simulator import MONDAY, alike, recorded, simulated, socket
+from tests.simulator import Market, gapless
 
 API = "/binance/api/v3"
 KLINES = ("kline_1s", "kline_1m", "kline_1d", "kline_1w")

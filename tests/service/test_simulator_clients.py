@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.market import Market, gapless, until
+from tests.fast_simulator import simulated
 from tests.servers import free_port
-from tests.simulated import simulated
+from tests.simulator import Market, gapless, until
 from tests.system import kurs
 
 

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.market import Market
-from tests.simulated import MONDAY, simulated, socket
+from tests.fast_simulator import MONDAY, simulated, socket
+from tests.simulator import Market
 
 API, PRO = "/coingecko/api/v3", "/coingecko-pro/api/v3"
 NOON = MONDAY + 43_200_000

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulated import played
+from tests.fast_simulator import played
 
 ASKED = [("GET", "/faults"), ("POST", "/faults"), ("DELETE", "/faults"), ("DELETE", "/faults/1"), ("GET", "/ledger")]
 ASKED += [("GET", "/market")]

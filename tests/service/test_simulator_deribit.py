@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.market import Market, gapless
-from tests.simulated import MONDAY, Socket, alike, recorded, simulated, socket
+from tests.fast_simulator import MONDAY, Socket, alike, recorded, simulated, socket
+from tests.simulator import Market, gapless
 
 PATH = "/deribit/ws/api/v2"
 SPEED = 30

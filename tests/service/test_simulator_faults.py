@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.market import Market, gapless
-from tests.simulated import MONDAY, Socket, simulated, socket
+from tests.fast_simulator import MONDAY, Socket, simulated, socket
+from tests.simulator import Market, gapless
 
 PLACES = {
     "binance": ("/binance/ws", "/binance/api/v3/ticker/price?symbol=BTCUSDT"),

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.market import Market
-from tests.simulated import FRAMES, MONDAY, alike, simulated
+from tests.fast_simulator import FRAMES, MONDAY, alike, simulated
+from tests.simulator import Market
 
 EXCHANGES = ("binance", "deribit", "coingecko")
 VOLATILE = {"usIn", "usOut", "usDiff", "timestamp"}

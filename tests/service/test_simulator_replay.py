@@ -9,8 +9,8 @@ import pytest
 from services.core.errors import Misconfigured
 from services.settings import Settings
 from services.simulator import JOBS
-from tests.market import gapless
-from tests.simulated import MONDAY, simulated, socket
+from tests.fast_simulator import MONDAY, simulated, socket
+from tests.simulator import gapless
 
 HEADER = "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
 START = 1_633_998_523_963

@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from services.adapters import remote, sql
+from services.adapters import remote_store, sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.adapters.remote import RemoteStore
+from services.adapters.remote_store import RemoteStore
 from services.core.bounds import LATEST
 from services.core.errors import Unavailable
 from services.core.model import (
@@ -32,8 +32,8 @@ from services.core.timeframes import MINUTE
 from services.hub import Hub
 from services.ports import LOOKUP_SECONDS, Bus, CandleReader, Clock, Deps, Store
 from services.settings import Settings
-from services.writer.lookups import answer_queries
-from tests.kept import Kept
+from services.writer.store_queries import answer_queries
+from tests.memory_store import Kept
 from tests.system import command
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -161,7 +161,7 @@ async def test_more_than_a_year_of_minutes_is_looked_through_in_parts(
     await settled()
     far = RemoteStore(bus, clock)
     for part in (1, 3, 7):
-        monkeypatch.setattr(remote, "SPAN", part)
+        monkeypatch.setattr(remote_store, "SPAN", part)
         for span in ((FIRST, OPENINGS[-1]), (FIRST + 1, OPENINGS[-1] - 1), (OPENINGS[6], OPENINGS[4])):
             assert await far.missing(SERIES, *span) == await store.missing(SERIES, *span)
             assert await far.unverified(SERIES, *span) == await store.unverified(SERIES, *span)
@@ -179,7 +179,7 @@ async def test_after_the_line_broke_nothing_is_asked_before_replies_can_arrive(m
     writer = asyncio.create_task(answer_queries(around(bus, clock, store)))
     await settled()
     far = RemoteStore(bus, clock)
-    monkeypatch.setattr(remote, "LOOKUP_SECONDS", 1)
+    monkeypatch.setattr(remote_store, "LOOKUP_SECONDS", 1)
     assert await far.missing(SERIES, FIRST, FIRST) == [(FIRST, FIRST)]
     await settled()  # the line is lost
     again = asyncio.create_task(far.missing(SERIES, FIRST, FIRST))
@@ -209,7 +209,7 @@ async def test_what_the_writer_looks_up_is_what_its_store_says(
     bus, clock = MemoryBus(), SystemClock()
     deps = around(bus, clock, store)
     far = RemoteStore(bus, clock)
-    monkeypatch.setattr(remote, "LOOKUP_SECONDS", 0.2)
+    monkeypatch.setattr(remote_store, "LOOKUP_SECONDS", 0.2)
     with pytest.raises(Unavailable, match="the writer does not reply"):
         await far.missing(SERIES, FIRST, OPENINGS[-1])
     monkeypatch.undo()

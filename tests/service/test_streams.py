@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryJournal
-from services.api.streams import fan
+from services.api.streams import broadcaster
 from services.api.streams.channels import Channels
 from services.core.model import (
     Bar,
@@ -35,9 +35,9 @@ from services.core.model import (
     Wish,
 )
 from services.core.timeframes import MINUTE
-from services.telling import Teller
-from tests.live import Replica, client, events, replica
-from tests.market import until
+from services.sequencing import Teller
+from tests.api import Replica, client, events, replica
+from tests.simulator import until
 
 PAIR = Instrument("BTC", "USDT")
 SERIES = Series("binance", PAIR, "1m")
@@ -271,7 +271,7 @@ async def test_a_candle_that_was_never_closed_is_no_snapshot(here: Replica, monk
     async with client(here) as one:
         await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         assert (await one.next("snapshot"))["data"]["closed"] is False
-        monkeypatch.setattr(fan, "LATE", 0)
+        monkeypatch.setattr(broadcaster, "LATE", 0)
         await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
         await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.ask(action="ping")

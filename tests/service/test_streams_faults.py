@@ -11,14 +11,14 @@ import pytest
 from services.adapters.memory import MemoryBus, MemoryJournal
 from services.api.streams.channels import Channel
 from services.api.streams.client import Client as Served
-from services.api.streams.logs import FULL, Log
+from services.api.streams.topics import FULL, Log
 from services.core.journal import Entry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
-from services.telling import Teller
-from tests.live import Listing, Replica, client, replica
-from tests.market import until
+from services.sequencing import Teller
+from tests.api import Listing, Replica, client, replica
 from tests.service.test_streams import BTC, SERIES, candle, rate, stalled
+from tests.simulator import until
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from services.core.model import Bar, Candle, Instrument, Leg, Offer, Origin, Rate, Series
 from services.core.timeframes import MINUTE
-from services.watch.events import Event
 from services.watch.screen import screen
-from tests.live import Replica, replica
-from tests.market import until
+from services.watch.sse_client import Event
+from tests.api import Replica, replica
+from tests.simulator import until
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
 START = 1_795_392_000_000

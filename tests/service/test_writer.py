@@ -11,15 +11,15 @@ from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.minutes import Cursor
+from services.core.minute_builder import Cursor
 from services.core.model import Bar, Candle, Instrument, Kline, Origin, Series, State, Trade
 from services.core.timeframes import MINUTE
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.writer.jobs import keep_candles
-from tests.kept import Kept, as_store
-from tests.market import until
+from tests.memory_store import Kept, as_store
+from tests.simulator import until
 
 PAIR = Instrument("BTC", "USDT")
 SERIES = Series("x", PAIR, "1m")
@@ -122,7 +122,7 @@ async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.
 
 
 async def test_what_was_kept_but_not_told_is_told_by_the_next_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.writer.keeping.RETRY_SECONDS", 3_600)  # the first writer ends before it tries again
+    monkeypatch.setattr("services.writer.committer.RETRY_SECONDS", 3_600)  # the first writer ends before it tries again
     bus, store = MemoryBus(), Kept()
     async with writing(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))

@@ -16,10 +16,10 @@ import httpx
 
 from tests import servers
 from tests.strangers import packages
+from tests.strangers.client_report import Outcome, page, row
+from tests.strangers.client_runner import printed
 from tests.strangers.clients import CLIENTS, Client
-from tests.strangers.page import Outcome, page, row
-from tests.strangers.place import Place
-from tests.strangers.running import printed
+from tests.strangers.deployment import Place
 from tests.system import QUICK, System, whole
 
 READY_SECONDS = 300  # until all history that the clients ask for is there

@@ -3,8 +3,8 @@
 import re
 from typing import Literal, NamedTuple
 
-from tests.strangers import judging
-from tests.strangers.judging import Judge
+from tests.strangers import checks
+from tests.strangers.checks import Judge
 
 Language = Literal["python", "node", "page"]
 FOLLOWED = "two channels followed over a line that breaks twice"
@@ -36,7 +36,7 @@ class Client(NamedTuple):
     @property
     def streams(self) -> bool:
         """Whether it follows channels, over a line that breaks."""
-        return self.judge in (judging.events, judging.messages)
+        return self.judge in (checks.events, checks.messages)
 
     @property
     def title(self) -> str:
@@ -69,17 +69,17 @@ SSE, SOCKET, CHART, EXCHANGE, GENERATOR = (
 )
 
 CLIENTS = (
-    Client(SSE, "httpx_sse.py", ("httpx-sse==0.4.3", "httpx==0.28.1"), FOLLOWED, LOOP, judging.events),
-    Client(SSE, "aiosseclient.py", ("aiosseclient==0.1.8",), FOLLOWED, LOOP, judging.events),
-    Client(SSE, "sseclient_py.py", ("sseclient-py==1.9.0", "requests==2.34.2"), FOLLOWED, LOOP, judging.events),
-    Client(SSE, "eventsource.mjs", ("eventsource@4.1.1",), FOLLOWED, RESUMES, judging.events, "eventsource, in Node"),
+    Client(SSE, "httpx_sse.py", ("httpx-sse==0.4.3", "httpx==0.28.1"), FOLLOWED, LOOP, checks.events),
+    Client(SSE, "aiosseclient.py", ("aiosseclient==0.1.8",), FOLLOWED, LOOP, checks.events),
+    Client(SSE, "sseclient_py.py", ("sseclient-py==1.9.0", "requests==2.34.2"), FOLLOWED, LOOP, checks.events),
+    Client(SSE, "eventsource.mjs", ("eventsource@4.1.1",), FOLLOWED, RESUMES, checks.events, "eventsource, in Node"),
     Client(
         SSE,
         "eventsource.html",
         ("eventsource@4.1.1",),
         f"{FOLLOWED}, in Chromium, by a page of another origin, with a header of its own",
         ORIGIN,
-        judging.events,
+        checks.events,
         "eventsource, in a browser",
     ),
     Client(
@@ -88,7 +88,7 @@ CLIENTS = (
         ("@microsoft/fetch-event-source@2.0.1",),
         f"{FOLLOWED}, in Chromium, by a page of another origin",
         f"{ORIGIN}; `openWhenHidden`, `onclose`: see below",
-        judging.events,
+        checks.events,
     ),
     Client(
         SSE,
@@ -96,20 +96,20 @@ CLIENTS = (
         (),
         f"{FOLLOWED}, in Chromium, by a page of another origin",
         ORIGIN,
-        judging.events,
+        checks.events,
         "the browser's `EventSource`",
     ),
-    Client(SOCKET, "websockets.py", ("websockets==17.4",), FOLLOWED, AFTER, judging.messages),
-    Client(SOCKET, "websocket_client.py", ("websocket-client==1.9.2",), FOLLOWED, AFTER, judging.messages),
-    Client(SOCKET, "aiohttp.py", ("aiohttp==3.14.5",), FOLLOWED, AFTER, judging.messages),
-    Client(SOCKET, "ws.mjs", ("ws@8.23.0",), FOLLOWED, AFTER, judging.messages),
+    Client(SOCKET, "websockets.py", ("websockets==17.4",), FOLLOWED, AFTER, checks.messages),
+    Client(SOCKET, "websocket_client.py", ("websocket-client==1.9.2",), FOLLOWED, AFTER, checks.messages),
+    Client(SOCKET, "aiohttp.py", ("aiohttp==3.14.5",), FOLLOWED, AFTER, checks.messages),
+    Client(SOCKET, "ws.mjs", ("ws@8.23.0",), FOLLOWED, AFTER, checks.messages),
     Client(
         CHART,
         "udf.mjs",
         (),
         "configuration, search, a symbol, bars to the end of history, live bars, quotes, marks",
         "the address `/udf`",
-        judging.udf,
+        checks.udf,
         "TradingView's `UDFCompatibleDatafeed`",
     ),
     Client(
@@ -118,10 +118,10 @@ CLIENTS = (
         ("lightweight-charts@5.2.1",),
         "500 minutes drawn in Chromium by a page of another origin, then live",
         f"{ORIGIN}; its times are seconds",
-        judging.chart,
+        checks.chart,
     ),
     Client(
-        CHART, "pandas.py", ("pandas==3.1.1",), "500 hours as a frame, summed up in days", "times are ms", judging.frame
+        CHART, "pandas.py", ("pandas==3.1.1",), "500 hours as a frame, summed up in days", "times are ms", checks.frame
     ),
     Client(
         EXCHANGE,
@@ -129,17 +129,17 @@ CLIENTS = (
         ("ccxt==4.5.90",),
         f"{BINANCE}, tickers",
         "`urls`; `fetchMarkets`: spot, `fetchCurrencies`: off",
-        judging.binance,
+        checks.binance,
         "ccxt, Binance",
     ),
-    Client(EXCHANGE, "ccxt_deribit.py", ("ccxt==4.5.90",), BINANCE, "`urls`", judging.deribit, "ccxt, Deribit"),
+    Client(EXCHANGE, "ccxt_deribit.py", ("ccxt==4.5.90",), BINANCE, "`urls`", checks.deribit, "ccxt, Deribit"),
     Client(
         EXCHANGE,
         "python_binance.py",
         ("python-binance==1.0.37",),
         BINANCE,
         "`API_URL`, `STREAM_URL`",
-        judging.binance,
+        checks.binance,
     ),
     Client(
         EXCHANGE,
@@ -147,7 +147,7 @@ CLIENTS = (
         ("binance-connector==3.13.0",),
         f"{BINANCE}, tickers of a day, of a trading day and of a window",
         "`base_url`, `stream_url`",
-        judging.binance,
+        checks.binance,
     ),
     Client(
         EXCHANGE,
@@ -155,7 +155,7 @@ CLIENTS = (
         ("binance-sdk-spot==13.3.0",),
         BINANCE,
         "`base_path`, `stream_url`; any key",
-        judging.binance,
+        checks.binance,
     ),
     Client(
         EXCHANGE,
@@ -163,7 +163,7 @@ CLIENTS = (
         ("cryptofeed==2.4.1",),
         "trades, quotes and the book by socket",
         "endpoints; `wss://` only: `KURS_SIMULATOR_TLS_PORT`",
-        judging.binance,
+        checks.binance,
         "cryptofeed, Binance",
     ),
     Client(
@@ -172,7 +172,7 @@ CLIENTS = (
         ("cryptofeed==2.4.1",),
         "trades and the best prices by socket",
         "endpoints; `wss://` only: `KURS_SIMULATOR_TLS_PORT`; any key",
-        judging.deribit,
+        checks.deribit,
         "cryptofeed, Deribit",
     ),
     Client(
@@ -181,7 +181,7 @@ CLIENTS = (
         ("pycoingecko==3.2.0",),
         "prices, bars, a chart",
         "`api_base_url`",
-        judging.coingecko,
+        checks.coingecko,
     ),
     Client(
         GENERATOR,
@@ -195,7 +195,7 @@ CLIENTS = (
         ),
         f"Python {CALLED}",
         "`Configuration(host=…)`; needs Java 11",
-        judging.generated,
+        checks.generated,
         "openapi-generator",
     ),
     Client(
@@ -204,7 +204,7 @@ CLIENTS = (
         ("openapi-python-client==0.29.1",),
         f"Python {CALLED}",
         "`base_url`",
-        judging.generated,
+        checks.generated,
     ),
     Client(
         GENERATOR,
@@ -212,7 +212,7 @@ CLIENTS = (
         ("orval@8.38.0", "typescript@5.9.3"),
         f"TypeScript {CALLED}, compiled with `tsc --strict`",
         "`baseUrl`; tsc's `lib` with `dom.iterable`",
-        judging.generated,
+        checks.generated,
     ),
     Client(
         GENERATOR,
@@ -220,6 +220,6 @@ CLIENTS = (
         ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"),
         f"TypeScript types {CALLED.removeprefix('client ')}, compiled with `tsc --strict`",
         "`baseUrl`",
-        judging.generated,
+        checks.generated,
     ),
 )

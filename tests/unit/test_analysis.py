@@ -15,8 +15,8 @@ from services.core.analysis import notes as warnings
 from services.core.analysis import signals as seen
 from services.core.analysis import trend as votes
 from services.core.analysis.analysing import FEWEST, NEED, RECENT, analyse, analyses
-from services.core.analysis.parts import parts, reach
-from services.core.analysis.several import DEFAULT, WEIGHTS, together
+from services.core.analysis.blocks import parts, reach
+from services.core.analysis.multi_timeframe import DEFAULT, WEIGHTS, together
 from services.core.analysis.summary import summary
 from services.core.indicators import Columns, joined
 from services.core.model import Instrument, Series

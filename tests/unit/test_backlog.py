@@ -8,14 +8,14 @@ from itertools import islice, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.collector.backlog import Backlog, Found
-from services.core import runs
+from services.collector.gap_scanner import Backlog, Found
+from services.core import ranges
 from services.core.candles import empty
-from services.core.history import BEGINNING
+from services.core.history_depth import BEGINNING
 from services.core.model import Candle, Hole, HoleState, Instrument, Origin, Series
 from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
 from services.exchanges import EXCHANGES
-from tests.kept import Kept, as_store
+from tests.memory_store import Kept, as_store
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "15m")
 FRAME = TIMEFRAMES["15m"]
@@ -135,14 +135,14 @@ def test_runs_are_sets_of_openings(some: set[int], known: set[int], name: str, m
     openings = list(islice(frame.openings(START, START + DAY * 31 * 70), 61))
     chosen, excluded = ([openings[number] for number in sorted(numbers)] for numbers in (some, known))
 
-    def members(found: list[runs.Run]) -> list[int]:
+    def members(found: list[ranges.Run]) -> list[int]:
         return [opening for run in found for opening in frame.openings(*run)]
 
-    whole, hidden = runs.of(frame, chosen), runs.of(frame, excluded)
+    whole, hidden = ranges.of(frame, chosen), ranges.of(frame, excluded)
     assert members(whole) == chosen
     assert all(frame.closing(first[1]) < second[0] for first, second in pairwise(whole))
-    assert members(runs.without(frame, whole, hidden)) == [o for o in chosen if o not in set(excluded)]
-    pages = runs.pages(frame, whole, most)
+    assert members(ranges.without(frame, whole, hidden)) == [o for o in chosen if o not in set(excluded)]
+    pages = ranges.pages(frame, whole, most)
     assert sorted(members(pages)) == chosen
     assert pages == sorted(pages, reverse=True)
     assert all(frame.expected(*page) <= most for page in pages)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.adapters.memory import MemoryCache
-from services.collector.budget import Budget
+from services.collector.request_weight import Budget
 from services.core.errors import Unavailable
 from services.exchanges import EXCHANGES
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.core.candles import EXACT, empty, of_kline, settled
-from services.core.minutes import Minutes
+from services.core.minute_builder import Minutes
 from services.core.model import (
     Bar,
     Candle,
@@ -27,11 +27,11 @@ from services.core.model import (
     Trade,
 )
 from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
-from services.simulator.market.candles import LENGTHS, candles
 from services.simulator.market.listings import BINANCE
-from services.simulator.market.market import Market
-from services.writer.book import Book
-from tests.kept import Kept, as_store
+from services.simulator.market.simulated_market import Market
+from services.simulator.market.tape_candles import LENGTHS, candles
+from services.writer.batch_processor import Book
+from tests.memory_store import Kept, as_store
 
 PAIR = Instrument("BTC", "USDT")
 MONDAY_THE_FIRST = 1_704_067_200_000  # 2024-01-01, where days, weeks and months begin

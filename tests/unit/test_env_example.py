@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from services.environment import environment_name
 from services.settings import Settings
+from services.settings_sources import environment_name
 from tests.compose import VARIABLE
 
 ROOT = Path(__file__).parents[2]

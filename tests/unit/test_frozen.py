@@ -20,10 +20,10 @@ from services.adapters.sql.tables import metadata
 from services.core import journal
 from services.core.journal import Entry
 from services.core.model import Instrument, Message, Series
-from services.environment import environment_name
 from services.exchanges import EXCHANGES
 from services.runtime import SERVICES
 from services.settings import Settings
+from services.settings_sources import environment_name
 
 FROZEN = Path(__file__).parents[1] / "frozen.json"
 PROGRAMS = ("services.__main__", "services.healthcheck")  # they run when they are imported

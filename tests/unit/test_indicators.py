@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.core.errors import BadRange, BadRequest, KursError, UnknownName
-from services.core.history import BEGINNING
+from services.core.history_depth import BEGINNING
 from services.core.indicators import (
     CATALOG,
     STANDARD,

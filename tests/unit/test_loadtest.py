@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest import bench, bench_first, load, outcome, report, rounds, wrk
-from loadtest.outcome import Bench, Fanned, Figures, Load, Machine, Moment, Row, Streams, Target
-from loadtest.watch import spell
+from loadtest import bench, bench_first, load, report, results, rounds, wrk
+from loadtest.rate_probe import spell
+from loadtest.results import Bench, Fanned, Figures, Load, Machine, Moment, Row, Streams, Target
 
 STATS = """Type,Name,Request Count,Failure Count,Requests/s,50%,75%,90%,95%,99%,99.9%,100%
 GET,/v1/courses,600,2,300.04,3,4,6,9,21,33,40
@@ -59,14 +59,14 @@ def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
 
 def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.main(tmp_path, tmp_path / "none") == 2
-    monkeypatch.setattr(outcome, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
     for name in ("courses", "charts"):
-        assert outcome.told(name, asked_in_turn()) == 0
+        assert results.told(name, asked_in_turn()) == 0
     for name in ("candles", "ticks", "indicators", "first"):
-        assert outcome.told(name, Figures(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])) == 1
+        assert results.told(name, Figures(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])) == 1
     heard = Fanned("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
-    assert outcome.told("streams", Streams(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], [])) == 0
-    outcome.write("load", loaded(tmp_path))
+    assert results.told("streams", Streams(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], [])) == 0
+    results.write("load", loaded(tmp_path))
     docs = [tmp_path / "first", tmp_path / "second"]
     for folder in docs:
         assert report.main(tmp_path, folder) == 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.model import Gap, Instrument, Tick, Trade
-from services.core.outbox import News, Outbox
+from services.core.publish_queue import News, Outbox
 
 PAIRS = (Instrument("BTC", "USDT"), Instrument("ETH", "USDT"))
 

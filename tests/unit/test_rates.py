@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.bounds import PRICE_SIZE
-from services.core.choice import chosen, pick
+from services.core.conversion import table
 from services.core.errors import NothingFresh
 from services.core.model import Aside, Feed, Instrument, Leg, Rate, Source, State, Tick
 from services.core.rates import Book, Limits, multiplied, outliers
-from services.core.routes import table
+from services.core.selection import chosen, pick
 from services.settings import Settings
 
 SETTINGS = Settings(_env_file=None)

@@ -1,7 +1,7 @@
 """How much of each log is kept, as time goes by: what the journals' contract cannot wait for."""
 
 from services.core.journal import Entry
-from services.core.retention import FEW, FOLLOWED, FORGOTTEN, Costs, Retention
+from services.core.journal_retention import FEW, FOLLOWED, FORGOTTEN, Costs, Retention
 
 LASTING, PASSING, OTHER = (f"reading:binance:BTC-USDT:1m:{name}:20" for name in ("sma", "ema", "wma"))
 

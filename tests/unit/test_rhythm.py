@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.rhythm import LONGEST, PATIENCE, Rhythm
+from services.core.silence import LONGEST, PATIENCE, Rhythm
 
 
 def played(pauses: list[int], start: int = 0, rhythm: Rhythm | None = None) -> tuple[Rhythm, int, int]:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core.conversion import FIAT, REFERENCE, ROUTES, collected, route, table
 from services.core.model import Instrument
-from services.core.routes import FIAT, REFERENCE, ROUTES, collected, route, table
 from services.settings import Settings
 
 SETTINGS = Settings(_env_file=None)

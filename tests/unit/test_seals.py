@@ -11,8 +11,8 @@ from services.core.candles import empty, of_kline
 from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.timeframes import DAY, TIMEFRAMES
-from services.writer.book import Book, Item
-from tests.kept import Kept, as_store
+from services.writer.batch_processor import Book, Item
+from tests.memory_store import Kept, as_store
 
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
 FIRST = 19_723 * DAY

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.model import Instrument, Trade
-from services.core.sequence import REWIND, Sequence
+from services.core.trade_sequencer import REWIND, Sequence
 
 
 def trade(number: int, received: int = 0) -> Trade:

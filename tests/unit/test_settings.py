@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
-from services.environment import environment_name
 from services.runtime import understood
 from services.settings import Settings, load
+from services.settings_sources import environment_name
 
 PASSWORD = "hunter2-very-secret"
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core.model import Instrument
-from services.simulator.market.bars import Bars, Trade
-from services.simulator.market.candles import LENGTHS, candles, openings, summary
+from services.simulator.market.bar_columns import Bars, Trade
 from services.simulator.market.listings import BINANCE, DAY, DERIBIT, INDICES, MINUTE, SECOND, Listing
-from services.simulator.market.market import Market
 from services.simulator.market.order_book import OrderBook, order_book, update
-from services.simulator.market.quotes import quote, quotes
+from services.simulator.market.simulated_market import Market
 from services.simulator.market.tape import between
+from services.simulator.market.tape_candles import LENGTHS, candles, openings, summary
+from services.simulator.market.tape_quotes import quote, quotes
 
 MARKET = Market(1)
 LISTINGS = [*BINANCE.values(), *DERIBIT.values()]

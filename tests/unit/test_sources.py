@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from services.core.clocks import ExchangeClock, Stamps
 from services.core.exchange import Heard
+from services.core.feeds import STRAGGLING, Sources
 from services.core.model import Feed, Instrument, Source, Tick
-from services.core.sources import STRAGGLING, Sources
 
 NOW = 1_800_000_000_000
 BTC, PEG = Instrument("BTC", "USDT"), Instrument("USDC", "USDT")

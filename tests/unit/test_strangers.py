@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.strangers.client_report import snippet
 from tests.strangers.clients import CLIENTS
-from tests.strangers.page import snippet
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.core.timeframes import DAY, TIMEFRAMES
-from services.simulator.market.candles import LENGTHS, opening
+from services.simulator.market.tape_candles import LENGTHS, opening
 
 FIRST = 1_502_942_400_000  # 2017-08-17 04:00: BTCUSDT's first trade
 RECORDED = {  # openings of real candles

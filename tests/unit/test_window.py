@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.exchange import Limit
-from services.core.window import Window
+from services.core.rate_limit import Window
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 3), max_size=60))

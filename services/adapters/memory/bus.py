@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
-from services.adapters.tail import Tail
+from services.adapters.drop_oldest import Tail
 from services.core.dead_letters import Cause, DeadLetter, of_message
 from services.core.model import Message
 from services.leases import Lease

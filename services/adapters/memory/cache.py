@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from services.core.model import Choice, Rate, State, key
-from services.core.stamps import replaces
+from services.core.sender_clocks import replaces
 
 ANSWER_BYTES = 32_000_000
 ANSWER_OVERHEAD = 250  # bytes, of an answer beside its key and body

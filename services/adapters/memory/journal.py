@@ -6,7 +6,7 @@ from struct import Struct
 from time import monotonic_ns
 
 from services.core.journal import JOURNAL_BYTES, Entry, continued
-from services.core.retention import FEW, Costs, Retention
+from services.core.journal_retention import FEW, Costs, Retention
 
 RESUMED = 600_000  # ms in which who was away comes back: quiet logs need not fill up for hours
 COSTS = Costs(log=1_500, entry=96)

@@ -24,7 +24,7 @@ from aiormq.exceptions import (
 )
 from pamqp.common import FieldTable
 
-from services.adapters.wire import tag
+from services.adapters.codec import tag
 from services.core.errors import Refused, Unavailable
 from services.core.markets import LIVE, Market
 from services.ports import Kinds

@@ -13,13 +13,13 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
-from services.adapters.rabbit import roles
+from services.adapters.codec import dead_letters, pack, tag, unpack, unpack_each
+from services.adapters.drop_oldest import Tail
+from services.adapters.rabbit import role_queue
 from services.adapters.rabbit.broker import SECONDS, Broker, on_loss, reaching
-from services.adapters.rabbit.desk import Desk
+from services.adapters.rabbit.consumer import Desk
 from services.adapters.rabbit.publisher import Publisher
-from services.adapters.startup import until_up
-from services.adapters.tail import Tail
-from services.adapters.wire import dead_letters, pack, tag, unpack, unpack_each
+from services.adapters.retry import until_up
 from services.core.backoff import delays
 from services.core.bounds import clean
 from services.core.dead_letters import DeadLetter
@@ -141,9 +141,9 @@ class RabbitBus:
     async def _sit_down(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> Desk:
         """A place at the queue on a new line."""
         await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.line(roles.HEARTBEAT, declare=True))
+        _, channel = await line.enter_async_context(self._broker.line(role_queue.HEARTBEAT, declare=True))
         with reaching():
-            if alone and not await roles.lock(channel, self._broker.named(f"worker.{queue}")):
+            if alone and not await role_queue.lock(channel, self._broker.named(f"worker.{queue}")):
                 raise Unavailable(f"the queue {queue} is another worker's still")
             await channel.set_qos(prefetch_count=min(size, LETTERS))
             dead = self._broker.named(f"{queue}.dead")
@@ -187,7 +187,7 @@ class RabbitBus:
 
     def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it; `waits` is told which one has."""
-        return roles.hold(self._broker, role, waits)
+        return role_queue.hold(self._broker, role, waits)
 
     async def ping(self) -> None:
         """Send a message through the exchange and take it back. Raises Unavailable."""

@@ -9,8 +9,8 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.commands import Basic
 
+from services.adapters.codec import Letter, tag
 from services.adapters.rabbit.broker import SECONDS, Broker, reaching
-from services.adapters.wire import Letter, tag
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.ports import REPEATED

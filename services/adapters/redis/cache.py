@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
-from services.adapters.redis.server import client, prefix, reaching
-from services.adapters.wire import tag
+from services.adapters.codec import tag
+from services.adapters.redis.connection import client, prefix, reaching
 from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import Choice, Rate, State, key
-from services.core.stamps import MAX_SKEW
+from services.core.sender_clocks import MAX_SKEW
 
 KEPT = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
 # A writer that was paused may wake up with old news: the newer stays. But what is from the future, by this server's

@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from services.adapters.redis.server import client, prefix, reaching
+from services.adapters.redis.connection import client, prefix, reaching
 from services.core.journal import JOURNAL_BYTES, Entry, continued
+from services.core.journal_retention import FEW, FORGOTTEN, Costs, Retention
 from services.core.markets import LIVE, Market
-from services.core.retention import FEW, FORGOTTEN, Costs, Retention
 
 COSTS = Costs(log=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
 

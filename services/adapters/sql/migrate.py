@@ -12,9 +12,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.adapters.sql import markets, rights, years
+from services.adapters.retry import until_up
+from services.adapters.sql import grants, market_databases, partitions
 from services.adapters.sql.engine import make_engine, ping, reaching
-from services.adapters.startup import until_up
 from services.core.errors import Misconfigured, Refused, Unavailable
 from services.core.markets import LIVE, Market
 
@@ -46,10 +46,10 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
             else:
                 await connection.execute(text("PRAGMA user_version = 0"))  # as it is: a file that is read-only refuses
             await connection.run_sync(_upgrade)
-            await connection.run_sync(markets.record, market)
+            await connection.run_sync(market_databases.record, market)
             if engine.dialect.name == "postgresql":
-                await connection.run_sync(years.extend)
-                await connection.run_sync(rights.grant, roles or {})
+                await connection.run_sync(partitions.extend)
+                await connection.run_sync(grants.grant, roles or {})
     except Refused as error:
         raise Misconfigured(str(error)) from None
     finally:
@@ -59,8 +59,10 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
 def check(connection: Connection, market: Market) -> None:
     """Raises Refused for a newer version's database or the other market's, Unavailable for an older version's."""
     if _known(connection) != _history(connection).get_current_head():
-        raise Unavailable(f"{markets.where(connection)} is of an older version: `kurs migrate` has to be run on it")
-    markets.check(connection, market)
+        raise Unavailable(
+            f"{market_databases.where(connection)} is of an older version: `kurs migrate` has to be run on it"
+        )
+    market_databases.check(connection, market)
 
 
 async def _keep_apart(url: str) -> None:
@@ -71,9 +73,9 @@ async def _keep_apart(url: str) -> None:
         await until_up(lambda: ping(engine))
         async with reaching(engine), engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-            await connection.run_sync(markets.separate)
+            await connection.run_sync(market_databases.separate)
             if schema:
-                await connection.run_sync(markets.make_schema, schema)
+                await connection.run_sync(market_databases.make_schema, schema)
     finally:
         await engine.dispose()
 
@@ -93,7 +95,7 @@ def _known(connection: Connection) -> str | None:
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision not in (None, *(script.revision for script in _history(connection).walk_revisions())):
         raise Refused(
-            f"{markets.where(connection)} is of a newer version ({revision}) than this Kurs: "
+            f"{market_databases.where(connection)} is of a newer version ({revision}) than this Kurs: "
             "upgrade Kurs, or restore the backup that was made before the upgrade"
         )
     return revision

@@ -9,27 +9,27 @@ import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.adapters.sql import (
-    analysis,
+    analysis_table,
     bulk,
-    candles,
-    coverage,
-    cursors,
-    dead_letters,
-    gaps,
-    holes,
-    indicators,
-    rates,
-    roles,
-    seals,
+    candle_gaps_table,
+    candles_table,
+    coverage_queries,
+    cursors_table,
+    dead_letters_table,
+    feed_gaps_table,
+    indicators_table,
+    rates_table,
+    role_lock,
+    seals_table,
 )
 from services.adapters.sql import engine as engines
 from services.adapters.sql.migrate import check
-from services.adapters.sql.outcomes import Outcomes
+from services.adapters.sql.save_outcomes import Outcomes
 from services.core.analysis import Analysis
 from services.core.coverage import Coverage
 from services.core.dead_letters import DeadLetter
 from services.core.markets import LIVE, Market
-from services.core.minutes import Cursor
+from services.core.minute_builder import Cursor
 from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
 from services.core.seals import Seal
 from services.leases import Lease
@@ -40,14 +40,14 @@ BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
 Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter
 
 SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
-    Rate: rates.save,
-    Gap: gaps.save,
-    Hole: holes.save,
-    Seal: seals.save,
-    Cursor: cursors.save,
-    Reading: indicators.save,
-    Analysis: analysis.save,
-    DeadLetter: dead_letters.save,
+    Rate: rates_table.save,
+    Gap: feed_gaps_table.save,
+    Hole: candle_gaps_table.save,
+    Seal: seals_table.save,
+    Cursor: cursors_table.save,
+    Reading: indicators_table.save,
+    Analysis: analysis_table.save,
+    DeadLetter: dead_letters_table.save,
 }
 
 
@@ -76,7 +76,7 @@ class SqlStore:
             await self._save_kinds(kinds)
 
     async def _save_kinds(self, kinds: dict[type, list[Any]]) -> None:
-        runs = candles.runs(kinds.pop(Candle, ()))
+        runs = candles_table.runs(kinds.pop(Candle, ()))
         for _ in range(OVERTAKEN):
             with suppress(asyncpg.UniqueViolationError):
                 return await self._save(runs, kinds)
@@ -85,7 +85,7 @@ class SqlStore:
     async def _save(self, runs: Sequence[bulk.Run], kinds: Mapping[type, list[Any]]) -> None:
         async with engines.reaching(self._engine), self._transaction(bulk.locks(runs)) as connection:
             if runs:
-                await candles.save(connection, runs, self._frontier)
+                await candles_table.save(connection, runs, self._frontier)
             for kind, save in SAVES.items():
                 if kind in kinds:
                     await save(connection, kinds[kind])
@@ -97,95 +97,95 @@ class SqlStore:
 
         Of those that are not closed only such as opened at `forming_since` or later.
         """
-        span = candles.span(since, until, limit, forming_since)
+        span = candles_table.span(since, until, limit, forming_since)
         async with self._connection() as connection:
-            return candles.read(series, await candles.oldest(connection, series, span))
+            return candles_table.read(series, await candles_table.oldest(connection, series, span))
 
     async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
-        span = candles.span(-candles.ALL, until, count, forming_since)
+        span = candles_table.span(-candles_table.ALL, until, count, forming_since)
         async with self._connection() as connection:
-            return candles.read(series, await candles.newest(connection, series, span))
+            return candles_table.read(series, await candles_table.newest(connection, series, span))
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""
         async with self._connection() as connection:
-            return await candles.series(connection)
+            return await candles_table.series(connection)
 
     async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
         async with self._connection() as connection:
-            return await coverage.missing(connection, series, since, until)
+            return await coverage_queries.missing(connection, series, since, until)
 
     async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
         async with self._connection() as connection:
-            return await candles.unverified(connection, series, since, until)
+            return await candles_table.unverified(connection, series, since, until)
 
     async def coverage(self, series: Series, since: int, until: int) -> Coverage:
         """What is kept of the closed openings in [since, until]."""
         async with self._connection() as connection:
-            return await coverage.coverage(connection, series, since, until)
+            return await coverage_queries.coverage(connection, series, since, until)
 
     async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
         """Holes of a series that touch [since, until], oldest first."""
         async with self._connection() as connection:
-            return await holes.touching(connection, series, since, until)
+            return await candle_gaps_table.touching(connection, series, since, until)
 
     async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
         """All holes in that state, or those of one series; the newest `limit` of them."""
         async with self._connection() as connection:
-            return await holes.load(connection, state, series, limit)
+            return await candle_gaps_table.load(connection, state, series, limit)
 
     async def cursors(self) -> list[Cursor]:
         """How far the trades of each series are built in."""
         async with self._connection() as connection:
-            return await cursors.load(connection)
+            return await cursors_table.load(connection)
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         """The seals of days in [since, until], the newest revision of each, oldest first."""
         async with self._connection() as connection:
-            return await seals.load(connection, series, since, until)
+            return await seals_table.load(connection, series, since, until)
 
     async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
         """What indicators said at closed candles with openings in [since, until], oldest first."""
         async with self._connection() as connection:
-            return await indicators.load(connection, series, since, until)
+            return await indicators_table.load(connection, series, since, until)
 
     async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
         """The analyses of closed candles with openings in [since, until], oldest first."""
         async with self._connection() as connection:
-            return await analysis.load(connection, series, since, until)
+            return await analysis_table.load(connection, series, since, until)
 
     async def forget(self, series: Series, since: int, until: int) -> None:
         """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
         async with engines.reaching(self._engine), self._transaction() as connection:
-            await indicators.forget(connection, series, since, until)
-            await analysis.forget(connection, series, since, until)
+            await indicators_table.forget(connection, series, since, until)
+            await analysis_table.forget(connection, series, since, until)
 
     async def delete_candles(self, series: Series, since: int) -> int:
         """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
         async with engines.reaching(self._engine), self._transaction() as connection:
-            for forget in (indicators.forget, analysis.forget):
-                await forget(connection, series, since, candles.ALL)
-            await cursors.delete(connection, series, since)
-            await holes.delete(connection, series, since)
-            await seals.delete(connection, series, since)
-            return await candles.delete(connection, series, since)
+            for forget in (indicators_table.forget, analysis_table.forget):
+                await forget(connection, series, since, candles_table.ALL)
+            await cursors_table.delete(connection, series, since)
+            await candle_gaps_table.delete(connection, series, since)
+            await seals_table.delete(connection, series, since)
+            return await candles_table.delete(connection, series, since)
 
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""
         async with self._connection() as connection:
-            return await rates.load(connection)
+            return await rates_table.load(connection)
 
     async def gaps(self, since: int, until: int) -> list[Gap]:
         """Gaps that touch [since, until], oldest first."""
         async with self._connection() as connection:
-            return await gaps.load(connection, since, until)
+            return await feed_gaps_table.load(connection, since, until)
 
     def hold(self, role: str, waits: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it. A file of SQLite has one owner from the start."""
-        return roles.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(Lease())
+        return role_lock.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(Lease())
 
     async def check(self) -> None:
         """Whether the database is this version's and this market's. Raises Unavailable, Refused."""
@@ -195,22 +195,22 @@ class SqlStore:
     async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
         """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
         async with self._connection() as connection:
-            return await dead_letters.load(connection, replay)
+            return await dead_letters_table.load(connection, replay)
 
     async def count_dead_letters(self) -> int:
         """How many there are."""
         async with self._connection() as connection:
-            return await dead_letters.count(connection)
+            return await dead_letters_table.count(connection)
 
     async def request_replay(self, *ids: str) -> None:
         """Have the writer publish these dead letters again."""
         async with engines.reaching(self._engine), self._transaction() as connection:
-            await dead_letters.request_replay(connection, ids)
+            await dead_letters_table.request_replay(connection, ids)
 
     async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
         """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
         async with engines.reaching(self._engine), self._transaction() as connection:
-            await dead_letters.drop(connection, ids, replayed)
+            await dead_letters_table.drop(connection, ids, replayed)
 
     async def ping(self) -> None:
         """Raises Unavailable."""
@@ -220,7 +220,7 @@ class SqlStore:
         """Prove that something can be saved: by the last save, else by one that changes nothing. Raises Unavailable."""
         if not self._outcomes.proven():
             async with engines.reaching(self._engine), self._transaction() as connection:
-                await analysis.touch(connection)
+                await analysis_table.touch(connection)
 
     async def close(self) -> None:
         """Close the pool's connections."""

@@ -7,16 +7,16 @@ from fastapi import APIRouter, Path, Response
 from starlette.requests import HTTPConnection
 
 from services.api.analysis import schemas
-from services.api.candles.listing import Listing
-from services.api.candles.pages import Pages
+from services.api.backfill_status import Backfill
+from services.api.candles.candle_page_cache import Pages
 from services.api.candles.routes import SECOND, UNCHANGED, parameters
 from services.api.candles.schemas import NAMED
-from services.api.loading import Backfill
+from services.api.candles.symbol_catalog import Listing
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 
 if TYPE_CHECKING:
-    from services.api.indicators.history import History
+    from services.api.indicators.column_reader import History
 
 router = APIRouter(tags=["analysis"])
 CACHED = 128  # answers kept
@@ -52,8 +52,8 @@ async def multi(connection: HTTPConnection, symbol: Annotated[str, Path(descript
 
 def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
     """The analysis' addresses with what answers them. As with indicators, only who serves them loads TA-Lib."""
-    from services.api.analysis.answers import Answers  # noqa: PLC0415
-    from services.api.analysis.newest import Newest  # noqa: PLC0415
+    from services.api.analysis.analysis_handlers import Answers  # noqa: PLC0415
+    from services.api.analysis.latest_analysis import Newest  # noqa: PLC0415
 
     answers, now = Answers(listing, Newest(deps, pages, history), backfill, deps.clock), deps.clock.monotonic
     reads: Mapping[str, Front] = {

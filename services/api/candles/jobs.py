@@ -3,9 +3,9 @@
 import asyncio
 import logging
 
-from services import listening
-from services.api.analysis import cached as analysis
-from services.api.candles import listing, pages
+from services import bus_input
+from services.api.analysis import analysis_cache as analysis
+from services.api.candles import candle_page_cache, symbol_catalog
 from services.core.errors import Unavailable
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
@@ -31,23 +31,23 @@ async def follow(deps: Deps) -> None:
 
 async def _hear(deps: Deps, stale: set[str]) -> None:
     seen: set[Series] = set()
-    async with listening.listen(deps, Candle) as messages:
+    async with bus_input.listen(deps, Candle) as messages:
         async for candle in messages:
             if not isinstance(candle, Candle):
                 continue
             deps.hub.put(candle)
             if candle.series not in seen:  # it may be one that the list of symbols has not
                 seen.add(candle.series)
-                stale.add(listing.KEY)
+                stale.add(symbol_catalog.KEY)
             if candle.closed:
                 stale.add(analysis.key(candle.series))
             if _over(candle, deps.clock.now()):
-                stale.add(pages.key(candle.series, candle.bar.timestamp))
+                stale.add(candle_page_cache.key(candle.series, candle.bar.timestamp))
 
 
 def _over(candle: Candle, now: int) -> bool:
     opening = candle.bar.timestamp
-    return bool(pages.over(TIMEFRAMES[candle.series.timeframe], opening, opening, now))
+    return bool(candle_page_cache.over(TIMEFRAMES[candle.series.timeframe], opening, opening, now))
 
 
 async def _drop(deps: Deps, stale: set[str]) -> None:

@@ -7,15 +7,15 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
+from services.api.backfill_status import Backfill
 from services.api.candles import schemas
 from services.api.candles.answers import Answers
-from services.api.candles.charts import Charts
-from services.api.candles.coverage import Ledger
-from services.api.candles.listing import Listing
-from services.api.candles.pages import Pages
-from services.api.candles.symbols import Symbols
+from services.api.candles.candle_page_cache import Pages
+from services.api.candles.chart_data import Charts
+from services.api.candles.coverage_report import Ledger
+from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_handlers import Symbols
 from services.api.candles.udf import CALLS, Udf
-from services.api.loading import Backfill
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from services.api.candles import asked
-from services.api.candles.listing import Listing, Symbol
-from services.api.candles.pages import Pages
-from services.api.candles.quotes import Quotes
-from services.api.loading import Backfill, Loading
+from services.api.backfill_status import Backfill, Loading
+from services.api.candles import candle_query
+from services.api.candles.candle_page_cache import Pages
+from services.api.candles.symbol_catalog import Listing, Symbol
+from services.api.candles.udf_quotes import Quotes
+from services.core.decimals import number
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
 from services.core.model import Bar, Candle, Hole, Series
-from services.core.numbers import number
 from services.core.symbols import bare, split
 from services.core.timeframes import MINUTE, TIMEFRAMES, Timeframe
 from services.ports import Deps
@@ -78,7 +78,7 @@ class Udf:
 
     async def symbols(self, query: bytes) -> Kept:
         """One symbol."""
-        symbol = await self._listing.find(asked.one(asked.words(query), "symbol", "BTCUSDT"))
+        symbol = await self._listing.find(candle_query.one(candle_query.words(query), "symbol", "BTCUSDT"))
         candles = await self._reader.last(symbol.series(symbol.timeframes[0]), self._now(), RECENT)
         own = [name for name, timeframe in RESOLUTIONS.items() if timeframe.name in symbol.timeframes]
         return _json(
@@ -105,10 +105,10 @@ class Udf:
 
     async def search(self, query: bytes) -> Kept:
         """Symbols whose name holds the words, at one exchange where its name stands before them."""
-        words = asked.words(query)
-        prefix, name = split(asked.one(words, "query"))
-        part, kind = bare(name), asked.one(words, "type")
-        exchange = asked.one(words, "exchange").lower() or prefix
+        words = candle_query.words(query)
+        prefix, name = split(candle_query.one(words, "query"))
+        part, kind = bare(name), candle_query.one(words, "type")
+        exchange = candle_query.one(words, "exchange").lower() or prefix
         found = [
             _found(symbol)
             for symbol in await self._listing.symbols()
@@ -121,15 +121,15 @@ class Udf:
 
         The protocol knows no bars that are not there yet: they are waited for, and then it is an error to ask again.
         """
-        words, now = asked.words(query), self._now()
-        name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
+        words, now = candle_query.words(query), self._now()
+        name, timeframe = candle_query.one(words, "symbol", "BTCUSDT"), resolution(words)
         series, most = await self._listing.series(name, "", timeframe.name), count_of(words, "countback", 10**6)
         since, end = time(words, "from", 0), time(words, "to", now + 1)
         until = min(end - 1, now)
-        if most or timeframe.expected(since, until) > asked.MOST:
-            period = asked.Period(None if most else since, until, min(most or MOST, MOST))
+        if most or timeframe.expected(since, until) > candle_query.MOST:
+            period = candle_query.Period(None if most else since, until, min(most or MOST, MOST))
         else:
-            period = asked.Period(since, until)
+            period = candle_query.Period(since, until)
         candles, loading = await self._whole(series, period)
         bars = [candle.bar for candle in candles if most or candle.bar.timestamp >= since]
         if bars:
@@ -139,7 +139,7 @@ class Udf:
         older = [] if most else await self._reader.last(series, min(since, until + 1) - 1, 1)
         return _json({"s": "no_data", **({"nextTime": older[0].bar.timestamp // 1000} if older else {})})
 
-    async def _whole(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
+    async def _whole(self, series: Series, period: candle_query.Period) -> tuple[list[Candle], Loading | None]:
         """The candles of a period, waited for while they are loaded: a chart takes what is missing for never there."""
         known = None
         for polls in count():
@@ -157,7 +157,7 @@ class Udf:
                 self._waiting -= 1
         return candles, loading
 
-    async def _read(self, series: Series, period: asked.Period) -> tuple[list[Candle], Loading | None]:
+    async def _read(self, series: Series, period: candle_query.Period) -> tuple[list[Candle], Loading | None]:
         if period.limit:
             candles = await self._reader.last(series, period.until, period.limit)
         else:
@@ -170,7 +170,7 @@ class Udf:
 
     async def quotes(self, query: bytes) -> Kept:
         """What symbols cost now, each as far as it is known."""
-        names = asked.words(query).get("symbols", ())
+        names = candle_query.words(query).get("symbols", ())
         if not names:
             raise BadRequest("symbols is missing: write symbols=BINANCE:BTCUSDT,BINANCE:ETHUSDT")
         if len(names) > QUOTED:
@@ -179,8 +179,8 @@ class Udf:
 
     async def marks(self, query: bytes) -> Kept:
         """The holes in a range."""
-        words, now = asked.words(query), self._now()
-        name, timeframe = asked.one(words, "symbol", "BTCUSDT"), resolution(words)
+        words, now = candle_query.words(query), self._now()
+        name, timeframe = candle_query.one(words, "symbol", "BTCUSDT"), resolution(words)
         series = await self._listing.series(name, "", timeframe.name)
         since, until = time(words, "from", 0), time(words, "to", now)
         closed = min(until, timeframe.opening(now) - 1)
@@ -188,28 +188,28 @@ class Udf:
         return _json([_mark(number, hole) for number, hole in enumerate(holes[-MARKS:])])
 
 
-def resolution(words: asked.Words) -> Timeframe:
+def resolution(words: candle_query.Words) -> Timeframe:
     """The timeframe of `resolution`: minutes, or days, weeks, months as `1D` or `D`. Raises BadRequest, UnknownName.
 
     `1m` is a minute, `1M` a month.
     """
-    name = asked.one(words, "resolution", "60")
+    name = candle_query.one(words, "resolution", "60")
     found = SPELLINGS.get(name)
     if found is None:
         raise unknown_name("resolution", name, list(RESOLUTIONS))
     return found
 
 
-def count_of(words: asked.Words, name: str, most: int) -> int | None:
+def count_of(words: candle_query.Words, name: str, most: int) -> int | None:
     """A whole number up to `most`; 0 is as good as none. Raises BadRequest, BadRange."""
-    return None if asked.one(words, name) == "0" else asked.whole(words, name, most)
+    return None if candle_query.one(words, name) == "0" else candle_query.whole(words, name, most)
 
 
-def time(words: asked.Words, name: str, otherwise: int) -> int:
+def time(words: candle_query.Words, name: str, otherwise: int) -> int:
     """A time in ms; charts that are scrolled far back ask for years before 1970 too. Raises BadRequest."""
-    if (text := asked.one(words, name)).startswith("-") and text[1:].isdigit():
+    if (text := candle_query.one(words, name)).startswith("-") and text[1:].isdigit():
         return 0
-    found = asked.time(words, name)
+    found = candle_query.time(words, name)
     return otherwise if found is None else found
 
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
+from services.api.backfill_status import Backfill
 from services.api.candles.answers import Answers
-from services.api.candles.listing import Listing
-from services.api.candles.pages import Pages
+from services.api.candles.candle_page_cache import Pages
 from services.api.candles.routes import UNCHANGED, parameters
+from services.api.candles.symbol_catalog import Listing
 from services.api.indicators import schemas
-from services.api.loading import Backfill
 from services.ports import Deps
 from services.web import Brief, Front, front_answer
 
 if TYPE_CHECKING:
-    from services.api.indicators.history import History
+    from services.api.indicators.column_reader import History
 
 router = APIRouter(tags=["indicators"])
 HOUR = 3_600_000
@@ -53,10 +53,10 @@ async def catalog(connection: HTTPConnection) -> Response:
 
 def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
     """The indicators' addresses with what answers them. TA-Lib is loaded here: only who serves indicators needs it."""
-    from services.api.indicators.catalog import catalog as described  # noqa: PLC0415
-    from services.api.indicators.computed import Computed  # noqa: PLC0415
-    from services.api.indicators.readings import Readings  # noqa: PLC0415
-    from services.api.indicators.work import Work  # noqa: PLC0415
+    from services.api.indicators.catalog_handler import catalog as described  # noqa: PLC0415
+    from services.api.indicators.indicator_page_cache import Computed  # noqa: PLC0415
+    from services.api.indicators.indicator_service import Work  # noqa: PLC0415
+    from services.api.indicators.indicators_handler import Readings  # noqa: PLC0415
 
     readings = Readings(deps, listing, history, backfill, Work(deps, history, Computed(deps)))
     reads: Mapping[str, Front] = {

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Set
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
+from services.api.current_selection import select
+from services.api.exchange_status import standing
 from services.api.overview import schemas
-from services.api.selection import select
-from services.api.states import standing
-from services.core import routes
-from services.core.choice import chosen
+from services.core import conversion
 from services.core.errors import NothingFresh
 from services.core.markets import SIMULATED
 from services.core.model import Choice, Feed, Instrument, State
+from services.core.selection import chosen
 from services.hub import PRICER
 from services.ports import Deps
 from services.web import Front, Headers, Kept, front_answer
@@ -70,7 +70,7 @@ def _headers(cache_control: bytes) -> Headers:
 
 def _directions(deps: Deps) -> schemas.Directions:
     settings = deps.settings
-    table = routes.table(settings.exchanges, settings.directions, settings.assets)
+    table = conversion.table(settings.exchanges, settings.directions, settings.assets)
     absent = {
         (state.exchange, source.instrument)
         for state in deps.hub.states.values()
@@ -91,7 +91,7 @@ def _directions(deps: Deps) -> schemas.Directions:
     )
 
 
-def _route(exchange: str, legs: routes.Route, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
+def _route(exchange: str, legs: conversion.Route, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
     untraded = [str(hop.instrument) for hop in legs if (hop.exchange, hop.instrument) in absent]
     return schemas.Route(exchange=exchange, legs=_legs(legs), not_traded=untraded)
 
@@ -109,7 +109,7 @@ def _exchanges(deps: Deps) -> schemas.Exchanges:
     )
 
 
-def _legs(legs: routes.Route) -> list[schemas.RouteLeg]:
+def _legs(legs: conversion.Route) -> list[schemas.RouteLeg]:
     return [
         schemas.RouteLeg(exchange=hop.exchange, instrument=str(hop.instrument), inverted=hop.inverted) for hop in legs
     ]

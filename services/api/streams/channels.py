@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from services.api.candles.listing import Listing, Symbol
+from services.api.candles.symbol_catalog import Listing, Symbol
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
 from services.core.indicators import parse
 from services.core.journal import CHOICE, RATES, candle_log, reading_log, state_log

@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from services.api.streams import metrics
+from services.api.streams.broadcaster import Fan
 from services.api.streams.channels import Channel
-from services.api.streams.fan import Fan
-from services.api.streams.frames import News
-from services.api.streams.logs import FULL, Slot
+from services.api.streams.encoding import News
+from services.api.streams.topics import FULL, Slot
 from services.core.errors import Unavailable
 from services.core.journal import Entry
 from services.core.model import SeriesProgress

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
-from services.api.candles.listing import Listing
 from services.api.candles.routes import parameters
+from services.api.candles.symbol_catalog import Listing
 from services.api.streams import schemas
+from services.api.streams.admission import Doors
+from services.api.streams.broadcaster import Fan
 from services.api.streams.channels import Channels
-from services.api.streams.doors import Doors
-from services.api.streams.events import Streams
-from services.api.streams.fan import Fan
-from services.api.streams.history import History
-from services.api.streams.sockets import Sockets
+from services.api.streams.sse import Streams
+from services.api.streams.stream_history import History
+from services.api.streams.websocket import Sockets
 from services.ports import Deps
 from services.web import Front, Stream, front_answer, stream_answer
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Volatility
-from services.core.analysis.market import LOOKED, At, Market, rounded
+from services.core.analysis.blocks import Need, parts
+from services.core.analysis.candle_view import LOOKED, At, Market, rounded
 from services.core.analysis.notes import notes
-from services.core.analysis.parts import Need, parts
 from services.core.analysis.signals import signals
 from services.core.analysis.trend import trend
 from services.core.indicators import Columns, parse

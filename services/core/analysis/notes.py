@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.core.analysis.market import LOOKED, At, rounded
+from services.core.analysis.candle_view import LOOKED, At, rounded
 
 SPIKE = 4  # mean true ranges
 GAP = 2

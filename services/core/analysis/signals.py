@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from services.core.analysis import Side, Signal
-from services.core.analysis.market import EQUAL, At, rounded
+from services.core.analysis.candle_view import EQUAL, At, rounded
 
 OVERSOLD, OVERBOUGHT = 30, 70  # of the relative strength index
 LOW, HIGH = 20, 80  # of the stochastic

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from services.core.analysis import Analysis, Direction, Level, Side
-from services.core.analysis.several import Together
+from services.core.analysis.multi_timeframe import Together
 
 TREND = {
     Direction.UP: "The trend is up",

@@ -6,7 +6,7 @@ from math import isnan
 from typing import NamedTuple
 
 from services.core.analysis import Direction, Trend, Vote
-from services.core.analysis.market import REAL, At, rounded
+from services.core.analysis.candle_view import REAL, At, rounded
 
 SIDEWAYS = 25  # strength below which there is no direction
 SPAN = 20  # candles of which a trend should be seen

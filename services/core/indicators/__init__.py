@@ -3,11 +3,11 @@
 numpy and TA-Lib are loaded here, so only what needs indicators imports this.
 """
 
-from services.core.indicators import averages, bands, momentum, prices, stops, volumes  # noqa: F401  they fill the catalog
-from services.core.indicators.asked import Asked, parse
+from services.core.indicators import averages, bands, momentum, price_levels, stops, volumes  # noqa: F401  they fill the catalog
 from services.core.indicators.catalog import CATALOG, Indicator, Level, Parameter, indicator
 from services.core.indicators.columns import Columns, columns, joined
 from services.core.indicators.computing import ahead, compute, daily_since, future, levels, settled, warmup
+from services.core.indicators.spec import Asked, parse
 
 REVISION = 2
 """Of the formulas, and of the analysis' rules. A change of what one of them gives raises it, so that no cache serves

@@ -2,8 +2,8 @@
 
 from services.core.indicators.catalog import indicator, period
 from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.library import talib
-from services.core.indicators.memory import Bars, smoothed, windowed
+from services.core.indicators.lookback import Bars, smoothed, windowed
+from services.core.indicators.talib_import import talib
 
 
 @indicator(

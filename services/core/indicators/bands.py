@@ -6,8 +6,8 @@ import numpy as np
 
 from services.core.indicators.catalog import factor, indicator, period
 from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.library import talib
-from services.core.indicators.memory import FEW, Bars, Path, smoothed, wilder, windowed
+from services.core.indicators.lookback import FEW, Bars, Path, smoothed, wilder, windowed
+from services.core.indicators.talib_import import talib
 
 
 @indicator(

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from services.core.indicators.columns import Floats
-from services.core.indicators.memory import Memory
+from services.core.indicators.lookback import Memory
 
 MOST_PERIOD = 500
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from services.core.indicators.asked import Asked
 from services.core.indicators.catalog import CATALOG, Indicator, Level
 from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.prices import crosses, pivot_period
+from services.core.indicators.price_levels import crosses, pivot_period
+from services.core.indicators.spec import Asked
 from services.core.timeframes import DAY, Timeframe
 
 

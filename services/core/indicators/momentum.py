@@ -6,8 +6,8 @@ import numpy as np
 
 from services.core.indicators.catalog import indicator, period
 from services.core.indicators.columns import Bools, Columns, Floats
-from services.core.indicators.library import SIMPLE, talib
-from services.core.indicators.memory import Bars, smoothed, wilder, windowed
+from services.core.indicators.lookback import Bars, smoothed, wilder, windowed
+from services.core.indicators.talib_import import SIMPLE, talib
 
 
 @indicator(

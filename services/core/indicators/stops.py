@@ -4,8 +4,8 @@ import numpy as np
 
 from services.core.indicators.catalog import factor, indicator
 from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.library import talib
-from services.core.indicators.memory import FEW, Path
+from services.core.indicators.lookback import FEW, Path
+from services.core.indicators.talib_import import talib
 
 STEP, MAXIMUM = factor(0.02, "step", 0.005, 0.5), factor(0.2, "most", 0.05, 1)
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from services.core.indicators.catalog import Level, indicator, period
 from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.library import talib
-from services.core.indicators.memory import (
+from services.core.indicators.lookback import (
     ALWAYS,
     DAILY,
     MONTHLY,
@@ -20,6 +19,7 @@ from services.core.indicators.memory import (
     shorter,
     windowed,
 )
+from services.core.indicators.talib_import import talib
 from services.core.timeframes import Timeframe
 
 HOUR, DAY = 60, 1440  # minutes

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from services.simulator.dialect import Dialect
-from services.simulator.market.bars import Bars, Trade
+from services.simulator.fault_injection import Dialect
+from services.simulator.market.bar_columns import Bars, Trade
 from services.simulator.market.listings import Listing
 from services.simulator.market.order_book import Level, OrderBook
-from services.simulator.market.quotes import Quote
 from services.simulator.market.shapes import Ints
+from services.simulator.market.tape_quotes import Quote
 
 DECIMALS = 8
 PRICES = (

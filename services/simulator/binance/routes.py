@@ -7,14 +7,14 @@ from functools import partial
 from fastapi import APIRouter, Request, Response, WebSocket
 
 from services.simulator.binance.payloads import DIALECT
-from services.simulator.binance.query import Query
-from services.simulator.binance.rest import ENDPOINTS, RETIRED, SIGNED, Endpoint, allowed
+from services.simulator.binance.query_params import Query
+from services.simulator.binance.rest_endpoints import ENDPOINTS, RETIRED, SIGNED, Endpoint, allowed
 from services.simulator.binance.session import StreamSession
-from services.simulator.dialect import ENCODER
+from services.simulator.fault_injection import ENCODER
 from services.simulator.limits import Spent
-from services.simulator.rest import METHODS, Wrong, client, computed, gate, page, respond
-from services.simulator.service import Simulation, simulation
-from services.simulator.sockets import admit, serve
+from services.simulator.rest_server import METHODS, Wrong, client, computed, gate, page, respond
+from services.simulator.simulation import Simulation, simulation
+from services.simulator.socket_server import admit, serve
 
 router = APIRouter(prefix="/simulator/binance", include_in_schema=False)
 

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import msgspec
 
 from services.simulator.binance.streams import Stream, parse
-from services.simulator.dialect import decode
-from services.simulator.line import Frame, Line
+from services.simulator.fault_injection import decode
 from services.simulator.market.listings import DAY
+from services.simulator.simulated_socket import Frame, Line
 
 STREAMS, MESSAGES = 1024, 5  # per connection; per second
 MICROSECONDS = ("E", "T", "t", "O", "C")

@@ -21,14 +21,14 @@ from services.simulator.binance.payloads import (
     levels,
     span_ticker,
 )
-from services.simulator.line import Frame
 from services.simulator.market import order_book
-from services.simulator.market.bars import Trade
-from services.simulator.market.candles import LENGTHS, candles, closing, opening, summary
+from services.simulator.market.bar_columns import Trade
 from services.simulator.market.listings import BINANCE, DAY, MINUTE, SECOND, Listing
-from services.simulator.market.market import Market
-from services.simulator.market.quotes import quote, quotes
+from services.simulator.market.simulated_market import Market
 from services.simulator.market.tape import Tape
+from services.simulator.market.tape_candles import LENGTHS, candles, closing, opening, summary
+from services.simulator.market.tape_quotes import quote, quotes
+from services.simulator.simulated_socket import Frame
 
 Source = Callable[[Tape, int, int], Iterable[Frame]]
 

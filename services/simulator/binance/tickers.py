@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from services.simulator.binance import query as asked
-from services.simulator.binance.history import seen
+from services.simulator.binance import query_params as asked
 from services.simulator.binance.payloads import (
     MINI,
     average_price,
@@ -15,15 +14,16 @@ from services.simulator.binance.payloads import (
     fixed,
     span_ticker,
 )
-from services.simulator.binance.query import Query
-from services.simulator.dialect import About
-from services.simulator.market.bars import Trade
-from services.simulator.market.candles import summary
+from services.simulator.binance.query_params import Query
+from services.simulator.binance.rest_history import seen
+from services.simulator.fault_injection import About
+from services.simulator.market.bar_columns import Trade
 from services.simulator.market.listings import DAY, FROZEN, HOUR, MINUTE
 from services.simulator.market.order_book import OrderBook
-from services.simulator.market.quotes import Quote, quote
 from services.simulator.market.tape import Tape
-from services.simulator.service import Simulation
+from services.simulator.market.tape_candles import summary
+from services.simulator.market.tape_quotes import Quote, quote
+from services.simulator.simulation import Simulation
 
 ZERO = "0.00000000"
 DELISTED = 1_706_598_000_000  # 2024-01-30

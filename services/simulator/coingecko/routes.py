@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from services.simulator.coingecko.rest import DIALECT, answer
-from services.simulator.coingecko.stream import PriceSession
-from services.simulator.dialect import ENCODER
-from services.simulator.rest import METHODS, READ, client, computed, gate, page, respond
-from services.simulator.service import simulation
-from services.simulator.sockets import admit, serve
+from services.simulator.coingecko.rest_endpoints import DIALECT, answer
+from services.simulator.coingecko.session import PriceSession
+from services.simulator.fault_injection import ENCODER
+from services.simulator.rest_server import METHODS, READ, client, computed, gate, page, respond
+from services.simulator.simulation import simulation
+from services.simulator.socket_server import admit, serve
 
 router = APIRouter(prefix="/simulator", include_in_schema=False)
 

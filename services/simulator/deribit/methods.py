@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from services.core.model import Instrument
-from services.simulator.deribit import history, payloads
+from services.simulator.deribit import payloads, rest_history
 from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
-from services.simulator.deribit.parameters import Parameters, Refused, flag, invalid, number, seen, text
-from services.simulator.dialect import About
+from services.simulator.deribit.rpc_params import Parameters, Refused, flag, invalid, number, seen, text
+from services.simulator.fault_injection import About
 from services.simulator.market.listings import INDICES
 from services.simulator.market.order_book import OrderBook
-from services.simulator.market.quotes import Quote, quote
 from services.simulator.market.tape import Tape
-from services.simulator.service import Simulation
+from services.simulator.market.tape_quotes import Quote, quote
+from services.simulator.simulation import Simulation
 
 VERSION = {"version": "1.2.26"}
 LOGIN_SECONDS = 31_536_000
@@ -135,9 +135,9 @@ METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/get_order_book": get_order_book,
     "public/get_book_summary_by_currency": get_book_summary_by_currency,
     "public/get_book_summary_by_instrument": get_book_summary_by_instrument,
-    "public/get_last_trades_by_instrument": history.last_trades,
-    "public/get_last_trades_by_instrument_and_time": history.last_trades,
-    "public/get_tradingview_chart_data": history.chart,
+    "public/get_last_trades_by_instrument": rest_history.last_trades,
+    "public/get_last_trades_by_instrument_and_time": rest_history.last_trades,
+    "public/get_tradingview_chart_data": rest_history.chart,
 }
 
 

@@ -6,14 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 from services.simulator.deribit.instruments import index_of, inverse, perpetual
-from services.simulator.dialect import Dialect
-from services.simulator.market.bars import Bars, Trade
-from services.simulator.market.candles import summary
+from services.simulator.fault_injection import Dialect
+from services.simulator.market.bar_columns import Bars, Trade
 from services.simulator.market.listings import DAY, INDICES, Listing
-from services.simulator.market.market import Market
 from services.simulator.market.order_book import Level, OrderBook, Update
-from services.simulator.market.quotes import Quote
+from services.simulator.market.simulated_market import Market
 from services.simulator.market.tape import Tape
+from services.simulator.market.tape_candles import summary
+from services.simulator.market.tape_quotes import Quote
 
 PRICES = (
     "price index_price mark_price best_bid_price best_ask_price last_price estimated_delivery_price settlement_price "

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response, WebSocket
 from services.simulator.deribit.payloads import DIALECT
 from services.simulator.deribit.rpc import Call, envelope, reply
 from services.simulator.deribit.session import RpcSession
-from services.simulator.dialect import ENCODER, decode
-from services.simulator.rest import METHODS, READ, Answer, gate, page, respond
-from services.simulator.service import Simulation, simulation
-from services.simulator.sockets import admit, serve
+from services.simulator.fault_injection import ENCODER, decode
+from services.simulator.rest_server import METHODS, READ, Answer, gate, page, respond
+from services.simulator.simulation import Simulation, simulation
+from services.simulator.socket_server import admit, serve
 
 router = APIRouter(prefix="/simulator/deribit", include_in_schema=False)
 

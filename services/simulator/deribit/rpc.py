@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.simulator.deribit.methods import METHODS
-from services.simulator.deribit.parameters import Parameters, Refused
-from services.simulator.service import Simulation
+from services.simulator.deribit.rpc_params import Parameters, Refused
+from services.simulator.simulation import Simulation
 
 Call = Mapping[str, Any]
 SOCKET_ONLY = (

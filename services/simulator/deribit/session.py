@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from services.simulator.deribit import rpc
-from services.simulator.deribit.channels import Channel, parse
 from services.simulator.deribit.methods import auth, test
-from services.simulator.deribit.parameters import Parameters, Refused, invalid, number
+from services.simulator.deribit.notification_channels import Channel, parse
 from services.simulator.deribit.payloads import DIALECT
-from services.simulator.dialect import decode
+from services.simulator.deribit.rpc_params import Parameters, Refused, invalid, number
+from services.simulator.fault_injection import decode
 from services.simulator.limits import Credits
-from services.simulator.line import Frame, Line
+from services.simulator.simulated_socket import Frame, Line
 
 LONGEST_CALL = 32 * 1024
 MOST_CHANNELS = 500

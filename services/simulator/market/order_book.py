@@ -9,8 +9,8 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 from services.simulator.market.listings import ASSETS, Listing
-from services.simulator.market.quotes import Quote, mix, quote, quotes
 from services.simulator.market.tape import Tape
+from services.simulator.market.tape_quotes import Quote, mix, quote, quotes
 
 FINEST = 100_000  # the grid's step is a price divided by that, and a tick at least
 SIZE = 40  # times a typical trade: no level but the best ones is larger

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from services.core.errors import Misconfigured
-from services.simulator.market import bars
-from services.simulator.market.bars import Bars, Trade
+from services.simulator.market import bar_columns
+from services.simulator.market.bar_columns import Bars, Trade
 from services.simulator.market.listings import BINANCE, MINUTE, Listing
-from services.simulator.market.paths import Lead
+from services.simulator.market.price_model import Lead
 from services.simulator.market.shapes import Ints
 
 COLUMNS = 7  # id, price, quantity, first id, last id, time, buyer was maker; an eighth is allowed
@@ -61,8 +61,8 @@ class ReplayTape:
 
     def bars(self, length: int, start: int, end: int) -> Bars:
         first, last = np.searchsorted(self._times, (start, end))
-        trades = bars.of_rows(self._rows[first:last])
-        return bars.roll(trades, trades.time // length * length)
+        trades = bar_columns.of_rows(self._rows[first:last])
+        return bar_columns.roll(trades, trades.time // length * length)
 
 
 @lru_cache(1)

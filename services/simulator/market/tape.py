@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from services.simulator.market import patterns
-from services.simulator.market.bars import EMPTY, Bars, Trade
+from services.simulator.market.bar_columns import EMPTY, Bars, Trade
 from services.simulator.market.listings import ASSETS, DAY, HOUR, MINUTE, Listing
-from services.simulator.market.paths import Paths, deviation
 from services.simulator.market.patterns import Plan, Sums
+from services.simulator.market.price_model import Paths, deviation
 from services.simulator.market.shapes import ENDS, SLICE, VARIANTS, Ints, end, even, generator, shapes, variant
 
 PATTERNS = 40

@@ -1,0 +1,40 @@
+"""Who is measured: the floor, the ways that others go, and Kurs."""
+
+import sys
+from pathlib import Path
+
+from loadtest.fanout import programs
+from loadtest.fanout.runner import Peer
+
+SIZE = 200  # bytes of a message
+FLOOR, NODE, BROADCAST, QUEUES, KURS = (
+    "a C loop of send",
+    "node's ws",
+    "websockets' broadcast()",
+    "a FastAPI route, a queue per client",
+    "Kurs",
+)
+PATH = "/ws/chart-data"
+OPEN = {"WEBSOCKET_MAX_CONNECTIONS": "20000", "KURS_STREAM_ADDRESS_CONNECTIONS": "20000"}
+
+
+def cast() -> list[Peer]:
+    """All of them. Raises Missing without a C compiler or node."""
+    floor, node, script = str(programs.compiled("floor")), programs.node(), Path(__file__).with_name("ws.mjs")
+    return [
+        Peer(FLOOR, lambda port, often: [floor, str(port), str(SIZE), f"{often:g}"]),
+        Peer(NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, SIZE, often))]),
+        Peer(BROADCAST, lambda port, often: _python("peers", "broadcast", port, SIZE, often)),
+        Peer(QUEUES, lambda port, often: _python("peers", "queues", port, SIZE, often)),
+        Peer(
+            KURS,
+            lambda port, often: _python("kurs", port, often),
+            path=PATH,
+            requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
+            env=OPEN,
+        ),
+    ]
+
+
+def _python(module: str, *words: object) -> list[str]:
+    return [sys.executable, "-m", f"loadtest.fanout.{module}", *map(str, words)]

@@ -1,0 +1,85 @@
+"""One server and its audience: started, measured, ended."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from loadtest.fanout import load_client
+from loadtest.fanout.cores import SERVER, Taken, pinned, taken
+from loadtest.fanout.load_client import Heard, Seats
+from tests.servers import Server, answers, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+class Show(NamedTuple):
+    """How much is sent to how many, for how long."""
+
+    sockets: int
+    per_second: float
+    seconds: float
+    stalled: int = 0
+
+
+class Peer(NamedTuple):
+    """A server. `command` takes a port and how often a second it is to send, which it begins at SIGUSR2."""
+
+    name: str
+    command: Callable[[int, float], Sequence[str]]
+    path: str = "/"
+    requests: Sequence[str] = ()
+    env: Mapping[str, str] = {}
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What was heard, and what the server took for it."""
+
+    heard: Heard
+    cpu_us: float  # per message that a socket read
+    kb: float  # resident, per connection
+    grown_kb: float  # resident, from the first message to the end
+
+    @property
+    def server_load(self) -> float:
+        """The share of its core that the server took."""
+        return self.cpu_us * self.heard.messages / self.heard.seconds / 1e6
+
+
+def performed(peer: Peer, show: Show) -> Run:
+    """A fresh server before an audience. Raises RuntimeError when it cannot reach everyone in a minute."""
+    port, marks = free_port(), list[Taken]()
+    with tempfile.TemporaryDirectory(prefix="kurs-") as folder:
+        command = pinned(SERVER, *peer.command(port, show.per_second))
+        env = {"PYTHONPATH": str(ROOT), **peer.env}
+        server = Server(peer.name, "", Path(folder), command, ready=lambda: answers(port), env=env)
+        server.start()
+        try:
+            assert server.process
+            pid = server.process.pid
+            marks.append(taken(pid))
+            seats = Seats(show.sockets, port, peer.path, requests=peer.requests, stalled=show.stalled)
+            heard = load_client.listen(
+                seats,
+                show.seconds,
+                seated=lambda: os.kill(pid, signal.SIGUSR2),
+                ready=lambda: marks.append(taken(pid)),
+            )
+            marks.append(taken(pid))
+        finally:
+            server.stop()
+    return _run(heard, show, marks)
+
+
+def _run(heard: Heard, show: Show, marks: Sequence[Taken]) -> Run:
+    before, ready, after = marks
+    return Run(
+        heard,
+        cpu_us=(after.cpu_seconds - ready.cpu_seconds) / max(heard.messages, 1) * 1e6,
+        kb=(ready.resident_bytes - before.resident_bytes) / show.sockets / 1000,
+        grown_kb=(after.resident_bytes - ready.resident_bytes) / 1000,
+    )

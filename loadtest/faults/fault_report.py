@@ -1,0 +1,123 @@
+"""What a run found, as a page in Markdown."""
+
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from loadtest.faults.injection import Happened
+from loadtest.faults.kinds import KINDS
+from loadtest.faults.rate_watch import WRONG, Spell
+from services.core.model import Hole, HoleState
+from services.core.timeframes import TIMEFRAMES
+
+AFTERMATH = 10  # seconds after a fault in which what goes wrong is still counted as its doing
+
+
+PAGE = """\
+# Candles through faults
+
+`make faults` plays a market whose own candles are the truth. Two Kurs follow it: one split over RabbitMQ, Redis,
+PostgreSQL and nginx, one in a single process. Everything that they consist of is killed, stopped for 20 s, restarted,
+started twice, or has its wall clock set. Disks and Redis get full, the database becomes read-only or locked, the broker
+raises its alarms and loses its queues, and the exchanges' connections break. The run fails if in the end a single
+candle is missing, double, or other than the exchange's own in its last digit, if what is kept of indicators and
+analyses is other than what these candles come to, and if a rate was wrong or too old at any time.
+
+- {moment} UTC, {machine}, seed {found.seed}
+- {faults} faults within {found.seconds:.0f} s; {found.starts} times a process was started again, \
+{own} of them since it had ended by itself
+- {found.candles:,} candles of {found.series} series, in both, compared {found.settled:.0f} s after the last fault: \
+{found.differences} differences
+- {found.rows:,} rows of indicators and analyses, of the newest candles of each series: {found.untrue} differences
+- {repaired} candles of that time were in holes that were noticed and repaired
+- `kurs verify`: {found.verified}
+- {found.looks:,} looks at the rates; in {found.availability:.2%} of the seconds each was answered; the longest spell \
+without an answer: {longest:.1f} s
+- the rate that was most off: by {found.off:.3%} of the market's ({wrong:.1%} are allowed); {found.old} were too old
+
+What went wrong while faults overlapped is in the row of each of them.
+
+| target | fault | times | longest without an answer, s | repaired candles |
+| --- | --- | ---: | ---: | ---: |
+{rows}
+"""
+
+
+class Found(NamedTuple):
+    """What a run found. Times in seconds; `off`: the largest share by which a rate was off."""
+
+    seed: int
+    seconds: float
+    settled: float
+    candles: int
+    series: int
+    differences: int
+    rows: int  # of the analyst
+    untrue: int  # of them
+    verified: str  # the last line of `kurs verify`
+    looks: int
+    availability: float
+    off: float
+    old: int
+    starts: int
+    happened: Sequence[Happened]
+    spells: Sequence[Spell]
+    holes: Sequence[Hole]
+
+
+class Row(NamedTuple):
+    """All faults of one kind at one target."""
+
+    target: str
+    kind: str
+    times: int
+    longest: float  # seconds without an answer
+    repaired: int  # candles
+
+
+def rows(found: Found) -> Iterator[Row]:
+    """A row per target and kind. What went wrong while several faults overlapped is in the row of each."""
+    groups = defaultdict[tuple[str, str], list[Happened]](list)
+    for each in found.happened:
+        groups[_target(each.fault.target), each.fault.kind].append(each)
+    for (target, kind), some in sorted(groups.items()):
+        longest = max((s.seconds for s in found.spells if _meets(some, s.since, s.until)), default=0.0)
+        repaired = sum(1 for since, until in _repaired(found.holes) if _meets(some, since, until))
+        yield Row(target, kind, len(some), longest, repaired)
+
+
+def page(found: Found) -> str:
+    """The page."""
+    lines = (f"| {row.target} | {row.kind} | {row.times} | {row.longest:.1f} | {row.repaired} |" for row in rows(found))
+    return PAGE.format(
+        found=found,
+        moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        faults=len(found.happened),
+        own=found.starts - sum(1 for each in found.happened if KINDS[each.fault.target][each.fault.kind].restarts),
+        longest=max((spell.seconds for spell in found.spells), default=0.0),
+        repaired=sum(1 for since, until in _repaired(found.holes) if _meets(found.happened, since, until)),
+        wrong=WRONG,
+        rows="\n".join(lines),
+    )
+
+
+def _target(name: str) -> str:
+    names = {"rabbit": "RabbitMQ", "redis": "Redis", "postgres": "PostgreSQL"}
+    exchanges = {"binance": "Binance", "deribit": "Deribit", "coingecko": "CoinGecko"}
+    return (names | exchanges).get(name, "API replica" if name.startswith("api") else name)
+
+
+def _repaired(holes: Iterable[Hole]) -> Iterator[tuple[float, float]]:
+    """Begin and end of each candle that was missing and is repaired."""
+    for hole in holes:
+        frame = TIMEFRAMES[hole.series.timeframe]
+        if hole.state is HoleState.REPAIRED:
+            for opening in frame.openings(hole.since, hole.until):
+                yield opening / 1000, frame.closing(opening) / 1000
+
+
+def _meets(some: Iterable[Happened], since: float, until: float) -> bool:
+    return any(each.since <= until and since <= each.until + AFTERMATH for each in some)

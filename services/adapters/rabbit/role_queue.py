@@ -1,0 +1,94 @@
+"""Roles: what only one process may be at a time. Who has one owns an exclusive queue, gone with its connection."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelLockedResource
+
+from services.adapters.rabbit.broker import Broker, on_loss, reaching
+from services.adapters.retry import until_up
+from services.core.errors import Unavailable
+from services.leases import Lease
+
+HEARTBEAT = 3  # seconds; who misses two or three is taken for dead, and another one takes over
+SURE_SECONDS = 5  # after a proof; the broker would wait for longer before it gives the role away
+PROOF_SECONDS = 1  # between two proofs
+AGAIN_SECONDS = 0.5  # between two tries
+ANSWER_SECONDS = 2  # in which the holder says who it is
+ROLE, ANSWER = "role", "answer"  # first words of routing keys
+NAME = f"process {os.getpid()} on {socket.gethostname()}"
+
+
+@asynccontextmanager
+async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[Lease]:
+    """Have a role, from when nobody else has it."""
+    async with AsyncExitStack() as line:
+        yield await until_up(partial(_taken, broker, broker.named(f"{ROLE}.{role}"), waits, line))
+
+
+async def lock(channel: AbstractChannel, name: str) -> bool:
+    """Own a name for as long as the channel's connection lives; False, and the channel is closed: another one does."""
+    try:
+        await channel.declare_queue(name, exclusive=True)
+    except ChannelLockedResource:
+        return False
+    return True
+
+
+async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> Lease:
+    await line.aclose()
+    connection, channel = await line.enter_async_context(broker.line(HEARTBEAT))
+    lease, told = Lease(SURE_SECONDS), False
+    with reaching():
+        while not await lock(channel, name):
+            if not told:
+                told = True
+                waits(await _holder(broker, connection, name))
+            await asyncio.sleep(AGAIN_SECONDS)
+            channel = await connection.channel()
+        await on_loss(channel, lease.lost.set)
+        wire = await channel.get_underlay_channel()
+        await wire.queue_bind(name, broker.exchange, name)
+
+        async def answer(question: DeliveredMessage) -> None:
+            to = question.header.properties.reply_to or ""
+            await wire.basic_publish(NAME.encode(), exchange=broker.exchange, routing_key=to)
+
+        await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
+    proving = asyncio.create_task(_prove(channel, name, lease), name="role")
+    line.callback(proving.cancel)
+    return lease
+
+
+async def _prove(channel: AbstractChannel, name: str, lease: Lease) -> None:
+    try:
+        while True:
+            at = time.monotonic()
+            with reaching():
+                await channel.declare_queue(name, exclusive=True, passive=True)
+            lease.prove(at)
+            await asyncio.sleep(PROOF_SECONDS)
+    except Unavailable:
+        lease.lost.set()
+
+
+async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> str:
+    """Who has it, if that one answers. Not by the default exchange, which leads into every queue."""
+    async with connection.channel() as channel:
+        mine = await channel.declare_queue(exclusive=True)
+        await mine.bind(broker.exchange, f"{ANSWER}.{mine.name}")
+        exchange = await channel.get_exchange(broker.exchange, ensure=False)
+        await exchange.publish(aio_pika.Message(b"who?", reply_to=f"{ANSWER}.{mine.name}"), name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS), mine.iterator(no_ack=True) as answers:
+                async for each in answers:
+                    return each.body.decode(errors="replace")
+    return "a process that does not answer"

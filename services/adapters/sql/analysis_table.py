@@ -1,0 +1,78 @@
+"""What closed candles came to: an analysis of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, Text, cast, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql import series_columns as names
+from services.adapters.sql.dialect import merge
+from services.adapters.sql.tables import analysis
+from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Volatility, Vote
+from services.core.model import Series
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_TEXTS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(kind)
+    for name, kind in {
+        "votes": tuple[Vote, ...],
+        "signals": tuple[Signal, ...],
+        "support_levels": tuple[Level, ...],
+        "resistance_levels": tuple[Level, ...],
+        "fibonacci_levels": tuple[Line, ...],
+        "pivot_levels": tuple[Line, ...],
+        "volatility": Volatility | None,
+        "notes": tuple[str, ...],
+    }.items()
+}
+_COLUMNS = (
+    *(analysis.c[name] for name in ("timestamp", "candles", "trend", "strength")),
+    *(cast(analysis.c[name], Text).label(name) for name in ("close", *_TEXTS)),
+)
+
+
+async def save(connection: AsyncConnection, items: Sequence[Analysis]) -> None:
+    """Keep each in place of the one of its candle; those that say the same stay."""
+    await merge(connection, analysis, [_row(item) for item in items])
+
+
+async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Analysis]:
+    """Those of candles with openings in [since, until], oldest first."""
+    here = analysis.c.timestamp
+    mine = select(*_COLUMNS).where(names.of(analysis, series), here.between(since, until)).order_by(here)
+    return [_read(series, row) for row in (await connection.execute(mine)).mappings()]
+
+
+async def forget(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
+    """Keep those of candles with openings in [since, until] no longer."""
+    here = analysis.c.timestamp.between(since, until)
+    await connection.execute(delete(analysis).where(names.of(analysis, series), here))
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """Change nothing, in a way that needs the right and the room to change something. Writer and analyst have both."""
+    await connection.execute(delete(analysis).where(analysis.c.exchange == ""))
+
+
+def _row(item: Analysis) -> dict[str, str | int]:
+    if item.timestamp is None or item.close is None:
+        raise ValueError(f"an analysis of no candle is not kept: {item.series}")
+    texts = {name: _encode(getattr(item, name)).decode() for name in _TEXTS if name != "votes"}
+    return {
+        **names.columns(item.series),
+        "timestamp": item.timestamp,
+        "close": repr(item.close),
+        "candles": item.candles,
+        "trend": item.trend.direction.value,
+        "strength": item.trend.strength,
+        "votes": _encode(item.trend.votes).decode(),
+        **texts,
+    }
+
+
+def _read(series: Series, row: RowMapping) -> Analysis:
+    texts = {name: decoder.decode(row[name]) for name, decoder in _TEXTS.items()}
+    trend = Trend(Direction(row["trend"]), row["strength"], texts.pop("votes"))
+    return Analysis(series, row["timestamp"], float(row["close"]), row["candles"], trend, **texts)

@@ -1,0 +1,175 @@
+"""Candles: written in bulk, read in runs. Prices travel as text, which is exact and cheaper than Decimals."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from sqlalchemy import Select, Text, bindparam, cast, func, or_, select, tuple_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql import bulk
+from services.adapters.sql import series_columns as names
+from services.adapters.sql.tables import candles
+from services.core.model import Bar, Candle, Origin, Series
+from services.core.ranges import Run
+from services.core.ranges import of as runs_of
+from services.core.timeframes import TIMEFRAMES
+
+# timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
+Row = tuple[int, str, str, str, str, str, str, int, bool, str, int]
+
+ALL = 2**62
+CHUNK = 500  # rows that SQLite is given at once: others have their turn in between
+KEY = [column.name for column in candles.primary_key]
+PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
+ORIGINS = {origin.value: origin for origin in Origin}
+VALUES = [*PRICES, "trades", "closed", "source", "revision"]
+_ROW = (
+    candles.c.timestamp,
+    *(cast(candles.c[name], Text).label(name) for name in PRICES),
+    *(candles.c[name] for name in ("trades", "closed", "source", "revision")),
+)
+_KEPT = select(*_ROW).where(
+    *(candles.c[name] == bindparam(name) for name in KEY[:3]),
+    candles.c.timestamp.between(bindparam("since"), bindparam("until")),
+    or_(candles.c.closed, candles.c.timestamp >= bindparam("forming_since")),
+)
+_OLDEST = _KEPT.order_by(candles.c.timestamp).limit(bindparam("limit"))
+_NEWEST = _KEPT.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
+_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
+_COMPILED = {question: question.compile(dialect=_DIALECT) for question in (_OLDEST, _NEWEST)}
+_ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, compiled in _COMPILED.items()}
+
+
+def runs(items: Iterable[Candle]) -> list[bulk.Run]:
+    """One candle per key, the last of `items`, in the key's order, which is the same for all writers."""
+    newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
+    for series, together in groupby(items, attrgetter("series")):
+        newest[series].update({item.bar.timestamp: item for item in together})
+    found = [bulk.Run(names.key(series), [run[at] for at in sorted(run)]) for series, run in newest.items()]
+    return sorted(found, key=itemgetter(0))
+
+
+async def save(connection: AsyncConnection, runs: Sequence[bulk.Run], frontier: bulk.Frontier) -> None:
+    """Keep each candle in place of the one of its key."""
+    now = time.time_ns() // 1_000_000
+    if connection.dialect.name == "postgresql":
+        await bulk.save(connection, runs, frontier, now)
+        return
+    items = ((run.key, candle) for run in runs for candle in run.candles)
+    while part := list(islice(items, CHUNK)):
+        await connection.exec_driver_sql(_SQLITE, [_row(key, candle, now) for key, candle in part])
+
+
+def _upsert() -> str:
+    """The statement for SQLite, written out once: SQLAlchemy would go through each of its values again, row by row."""
+    new = sqlite.insert(candles)
+    statement = new.on_conflict_do_update(
+        index_elements=KEY,
+        set_={name: new.excluded[name] for name in VALUES},
+        where=or_(*(candles.c[name] != new.excluded[name] for name in VALUES)),
+    )
+    return str(statement.compile(dialect=sqlite.dialect()))
+
+
+_SQLITE = _upsert()
+
+
+class Span(NamedTuple):
+    """At most `limit` openings in [since, until]; of candles that are not closed those from `forming_since` on."""
+
+    since: int
+    until: int
+    limit: int
+    forming_since: int
+
+
+def span(since: int, until: int, limit: int | None, forming_since: int | None) -> Span:
+    """A span; None: without that bound."""
+    return Span(since, until, limit or ALL, -ALL if forming_since is None else forming_since)
+
+
+async def oldest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+    """The oldest candles of a span, oldest first."""
+    return await _fetched(connection, _OLDEST, series, span)
+
+
+async def newest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+    """The newest candles of a span, oldest first."""
+    return (await _fetched(connection, _NEWEST, series, span))[::-1]
+
+
+async def _fetched(connection: AsyncConnection, question: Select[Any], series: Series, span: Span) -> Sequence[Row]:
+    """On PostgreSQL past SQLAlchemy, which would take longer to wrap the rows than the database to find them."""
+    values = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
+    found: Sequence[Row]
+    if connection.dialect.name != "postgresql":
+        found = (await connection.execute(question, values)).all()
+        return found
+    text, order = _ASYNCPG[question]
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    found = await driver.fetch(text, *(values[name] for name in order))
+    return found
+
+
+async def unverified(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Run]:
+    """Runs of openings of closed candles that were built from ticks."""
+    question = _of(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
+    ticks = question.where(candles.c.closed, candles.c.source == Origin.TICKS.value)
+    return runs_of(TIMEFRAMES[series.timeframe], await connection.scalars(ticks))
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> int:
+    """Keep no candles with openings from `since` on; answers how many there were."""
+    mine = names.of(candles, series)
+    done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
+    return int(done.rowcount)
+
+
+async def series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
+    """Every series with its first and last opening. From one to the next through the index: there are few of them."""
+    found: dict[Series, tuple[int, int]] = {}
+    key = [candles.c[name] for name in KEY[:3]]
+    first = select(*key).order_by(*key).limit(1)
+    row = (await connection.execute(first)).first()
+    while row:
+        one = names.read(*row)
+        ends = _of(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), one, None, None)
+        found[one] = (await connection.execute(ends)).one()
+        row = (await connection.execute(first.where(tuple_(*key) > tuple_(*row)))).first()
+    return found
+
+
+def read(series: Series, rows: Iterable[Row]) -> list[Candle]:
+    """Rows as candles."""
+    return [
+        Candle(
+            series,
+            Bar(at, Decimal(o), Decimal(h), Decimal(low), Decimal(c), Decimal(volume), Decimal(quote), trades),
+            closed,
+            ORIGINS[source],
+            revision,
+        )
+        for at, o, h, low, c, volume, quote, trades, closed, source, revision in rows
+    ]
+
+
+def _of(question: Any, series: Series, since: int | None, until: int | None) -> Any:
+    question = question.where(names.of(candles, series))
+    if since is not None:
+        question = question.where(candles.c.timestamp >= since)
+    return question if until is None else question.where(candles.c.timestamp <= until)
+
+
+def _row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:
+    """All columns, in their order."""
+    bar = candle.bar
+    prices = (f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume))
+    return (*key, bar.timestamp, *prices, bar.trades, candle.closed, candle.source.value, candle.revision, now)

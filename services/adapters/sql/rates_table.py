@@ -1,0 +1,45 @@
+"""The last known rate of each direction."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql.dialect import insert
+from services.adapters.sql.tables import rates
+from services.core.model import Rate
+from services.core.sender_clocks import MAX_SKEW
+
+log = logging.getLogger("kurs.store")
+
+
+async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
+    """Keep each rate that is not older than the one that is kept: as `replaces` of core/stamps.py has it."""
+    latest = time.time_ns() // 1_000_000 + MAX_SKEW
+    newest = {str(rate.direction): rate for rate in sorted(items, key=lambda rate: rate.time)}
+    new = insert(connection, rates)
+    statement = new.on_conflict_do_update(
+        index_elements=[rates.c.direction],
+        set_={"time": new.excluded.time, "body": new.excluded.body},
+        where=or_(rates.c.time > latest, new.excluded.time.between(rates.c.time, latest)),
+    )
+    # in one order everywhere, so that two writers cannot lock each other out
+    rows = [
+        {"direction": direction, "time": rate.time, "body": msgspec.json.encode(rate).decode()}
+        for direction, rate in sorted(newest.items())
+    ]
+    await connection.execute(statement, rows)
+
+
+async def load(connection: AsyncConnection) -> list[Rate]:
+    """All that are kept. One that another version of Kurs wrote and this one cannot read is passed over."""
+    found = []
+    for row in await connection.execute(select(rates).order_by(rates.c.direction)):
+        try:
+            found.append(msgspec.json.decode(row.body, type=Rate))
+        except msgspec.MsgspecError as error:
+            log.warning("the stored rate of %s cannot be read and is passed over: %s", row.direction, error)
+    return found

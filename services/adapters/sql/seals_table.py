@@ -1,0 +1,45 @@
+"""Seals: the chain of hashes over closed days."""
+
+from collections.abc import Sequence
+
+import sqlalchemy
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.adapters.sql import series_columns as names
+from services.adapters.sql.dialect import upsert
+from services.adapters.sql.tables import seals
+from services.core.model import Series
+from services.core.seals import Seal
+from services.core.timeframes import DAY
+
+
+async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
+    """Keep each revision of a day's seal."""
+    await upsert(connection, seals, [_row(seal) for seal in items])
+
+
+async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Seal]:
+    """The newest revision of each day in [since, until], oldest first."""
+    mine = select(seals).where(names.of(seals, series), seals.c.day >= since, seals.c.day <= until)
+    newest = {row.day: row for row in await connection.execute(mine.order_by(seals.c.day, seals.c.revision))}
+    return [
+        Seal(series, row.day, row.candles, row.digest, row.previous, row.made, row.revision) for row in newest.values()
+    ]
+
+
+async def delete(connection: AsyncConnection, series: Series, since: int) -> None:
+    """Keep no seals of days that hold `since` or are later."""
+    await connection.execute(sqlalchemy.delete(seals).where(names.of(seals, series), seals.c.day > since - DAY))
+
+
+def _row(seal: Seal) -> dict[str, object]:
+    return {
+        **names.columns(seal.series),
+        "day": seal.day,
+        "revision": seal.revision,
+        "candles": seal.candles,
+        "digest": seal.digest,
+        "previous": seal.previous,
+        "made": seal.made,
+    }

@@ -1,0 +1,101 @@
+"""SQLite's files: one process owns them, whatever its market; others may read."""
+
+import fcntl
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from services.adapters.sql.engine import make_folder
+from services.adapters.sql.market_databases import LINE, log
+from services.core.errors import Misconfigured
+
+WAIT_SECONDS = 3  # for an owner that is just ending, or a command that only looks
+AGAIN_SECONDS = 0.1
+
+
+class Owned(Misconfigured):
+    """Another process owns the data folder."""
+
+
+def file(url: str) -> Path | None:
+    """The file of SQLite's database; None: it has none."""
+    parts = make_url(url)
+    named = parts.get_backend_name() == "sqlite" and parts.database and parts.database != ":memory:"
+    return Path(parts.database) if named and parts.database else None
+
+
+@contextmanager
+def owned(files: Iterable[Path], seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Be the one process that writes to these files, until the block ends. Raises Owned, which names the other one."""
+    with ExitStack() as stack:
+        for each in files:
+            stack.enter_context(_locked(each, time.monotonic() + seconds))
+        yield
+
+
+@contextmanager
+def _locked(database: Path, deadline: float) -> Iterator[None]:
+    """The lock is the kernel's, and ends with its holder however that ends; what stands in the file only names it."""
+    make_folder(database.parent)
+    path = Path(f"{database}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Misconfigured(
+            f"{path} cannot be written ({error.strerror}): give {path.parent} to the user that Kurs runs as, "
+            "or choose another KURS_DATA_DIR"
+        ) from None
+    try:
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                raise Owned(f"{path.parent} is in use by {holder}: stop that, or choose another KURS_DATA_DIR")
+            time.sleep(AGAIN_SECONDS)  # nothing else runs yet
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def separate(live: Path, simulated: Path) -> None:
+    """Have a file in which an older version simulated a market be the simulated market's. Raises Misconfigured."""
+    if not live.is_file() or not _is_simulated(live):
+        return
+    if simulated.exists():
+        raise Misconfigured(f"{live} holds a simulated market, and {simulated} is there already: move one of them away")
+    try:
+        with closing(sqlite3.connect(live, timeout=1)) as connection:
+            connection.execute(
+                "PRAGMA journal_mode = DELETE"
+            )  # all of it in one file; refused while others have it open
+    except sqlite3.Error as error:
+        raise Misconfigured(f"{live} holds a simulated market and cannot be moved to {simulated}: {error}") from None
+    live.rename(simulated)
+    log.warning("%s held a simulated market: it is %s now", live, simulated)
+
+
+def _is_simulated(file: Path) -> bool:
+    """Of a file that does not say so itself. What is wrong with a file is found when it is opened for good."""
+    try:
+        with closing(sqlite3.connect(file, timeout=1)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "market" in tables or "rates" not in tables:
+                return False
+            return connection.execute("SELECT 1 FROM rates WHERE body LIKE ? LIMIT 1", [LINE]).fetchone() is not None
+    except sqlite3.Error:
+        return False

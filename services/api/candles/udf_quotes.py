@@ -1,0 +1,86 @@
+"""What symbols cost now, as TradingView's watch lists ask for it. What Kurs does not know now is left out."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from services.api.candles.served_candles import Reader
+from services.api.candles.symbol_catalog import Listing, Symbol
+from services.core.decimals import number
+from services.core.errors import UnknownName
+from services.core.model import Bar, Candle, Leg
+from services.core.timeframes import TIMEFRAMES
+from services.ports import Deps
+
+DAY = "1d"
+PERCENT = Decimal("0.0001")
+
+
+class Quotes:
+    """Quotes by name."""
+
+    def __init__(self, deps: Deps, listing: Listing) -> None:
+        self._listing, self._reader, self._hub, self._clock = listing, Reader(deps), deps.hub, deps.clock
+
+    async def quote(self, name: str) -> dict[str, Any]:
+        """One symbol; of one that does not exist the error. Raises Unavailable."""
+        try:
+            symbol = await self._listing.find(name)
+        except UnknownName as error:
+            return {"s": "error", "n": name, "v": {}, "errmsg": str(error)}
+        leg = self._leg(symbol)
+        last = await self._last(symbol, leg)
+        yesterday, today = await self._days(symbol)
+        exchange = symbol.exchange.upper()
+        words = {
+            "short_name": str(symbol.instrument),
+            "exchange": exchange,
+            "original_name": f"{exchange}:{symbol.instrument}",
+            "description": f"{symbol.instrument.base} in {symbol.instrument.quote}",
+        }
+        known = _numbers(last, leg, yesterday, today)
+        numbers = {key: msgspec.Raw(number(value).encode()) for key, value in known.items() if value is not None}
+        return {"s": "ok", "n": name, "v": {**words, **numbers}}
+
+    def _leg(self, symbol: Symbol) -> Leg | None:
+        """What the exchange says of it, if a direction is made of it and it is fresh."""
+        legs = [leg for rate in self._hub.rates.values() for offer in rate.offers for leg in offer.legs]
+        asked, now = (symbol.exchange, symbol.instrument), self._clock.monotonic()
+        fresh = [leg for leg in legs if (leg.exchange, leg.instrument) == asked and leg.expires >= now]
+        return max(fresh, key=lambda leg: leg.confirmed, default=None)
+
+    async def _last(self, symbol: Symbol, leg: Leg | None) -> Decimal | None:
+        """The last price: of a candle that forms or has just closed, or the exchange's own where it tells only that."""
+        timeframe = TIMEFRAMES[symbol.timeframes[0]]
+        newest = await self._candles(symbol, timeframe.name, 1)
+        if newest and newest[0].bar.timestamp >= timeframe.back(timeframe.opening(self._clock.now()), 1):
+            return newest[0].bar.close
+        return leg.value if leg and leg.bid is None and leg.ask is None else None
+
+    async def _days(self, symbol: Symbol) -> tuple[Bar | None, Bar | None]:
+        """Yesterday and today, in UTC."""
+        candles = await self._candles(symbol, DAY, 2) if DAY in symbol.timeframes else []
+        today = TIMEFRAMES[DAY].opening(self._clock.now())
+        bars = {candle.bar.timestamp: candle.bar for candle in candles}
+        return bars.get(TIMEFRAMES[DAY].back(today, 1)), bars.get(today)
+
+    async def _candles(self, symbol: Symbol, timeframe: str, count: int) -> list[Candle]:
+        return await self._reader.last(symbol.series(timeframe), self._clock.now(), count)
+
+
+def _numbers(
+    last: Decimal | None, leg: Leg | None, yesterday: Bar | None, today: Bar | None
+) -> dict[str, Decimal | None]:
+    known: dict[str, Decimal | None] = {"lp": last}
+    if leg:
+        known |= {"bid": leg.bid, "ask": leg.ask, "spread": leg.ask - leg.bid if leg.bid and leg.ask else None}
+    if today:
+        known |= {"open_price": today.open, "high_price": today.high, "low_price": today.low}
+        known["volume"] = today.volume or None  # some exchanges tell none
+    if yesterday:
+        known["prev_close_price"] = yesterday.close
+    if yesterday and last is not None:
+        change = last - yesterday.close
+        known |= {"ch": change, "chp": (change * 100 / yesterday.close).quantize(PERCENT)}
+    return known

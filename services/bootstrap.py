@@ -1,0 +1,149 @@
+"""Which adapters a process has: URLs say which, and the market where in them."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
+from typing import cast
+from urllib.parse import urlsplit
+
+from services.adapters import sql
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.remote_store import RemoteStore
+from services.adapters.retry import until_up
+from services.core.errors import Misconfigured
+from services.core.exchange import Exchange
+from services.core.markets import LIVE, SIMULATED, Market
+from services.hub import Hub
+from services.ports import Bus, Cache, Deps, Journal, Store
+from services.settings import Settings
+
+REMOTE = "bus"  # the scheme of a DATABASE_URL that names no database: the writer looks things up
+log = logging.getLogger(__name__)
+
+
+async def _memory_bus(_url: str, _market: Market) -> Bus:
+    return MemoryBus()
+
+
+async def _rabbit_bus(url: str, market: Market) -> Bus:
+    from services.adapters import rabbit  # noqa: PLC0415  a tenth of a second that only who uses it should wait
+
+    return await rabbit.connect(url, market=market)
+
+
+def _redis_cache(url: str, market: Market) -> Cache:
+    from services.adapters.redis import RedisCache  # noqa: PLC0415
+
+    return RedisCache(url, market)
+
+
+def _redis_journal(url: str, most_bytes: int, market: Market) -> Journal:
+    from services.adapters.redis import RedisJournal  # noqa: PLC0415
+
+    return RedisJournal(url, most_bytes, market)
+
+
+BUSES: Mapping[str, Callable[[str, Market], Awaitable[Bus]]] = {
+    "memory": _memory_bus,
+    "amqp": _rabbit_bus,
+    "amqps": _rabbit_bus,
+}
+CACHES: Mapping[str, Callable[[str, Market], Cache]] = {
+    "memory": lambda _url, _market: MemoryCache(),
+    "redis": _redis_cache,
+    "rediss": _redis_cache,
+}
+JOURNALS: Mapping[str, Callable[[str, int, Market], Journal]] = {
+    "memory": lambda _url, most_bytes, _market: MemoryJournal(most_bytes),
+    "redis": _redis_journal,
+    "rediss": _redis_journal,
+}
+STORES: Mapping[str, Callable[[str, Market], Awaitable[Store]]] = {
+    "sqlite+aiosqlite": sql.connect,
+    "postgresql+asyncpg": sql.connect,
+}
+
+
+async def connected(
+    settings: Settings, market: Market | None, exchanges: tuple[Exchange, ...], stack: AsyncExitStack, owns: bool
+) -> Deps:
+    """The ports with their adapters, all in that market; None: the one that something is kept of, rather live.
+
+    `owns`: this process is to be the only one that writes to the files of SQLite. They are migrated here: nobody else
+    would do it. Raises Misconfigured.
+    """
+    remote = _is_remote(settings)
+    market, store = (market or LIVE, None) if remote else await _store(settings, market, stack, owns)
+    bus_url, cache_url = settings.rabbitmq_url.get_secret_value(), settings.redis_url.get_secret_value()
+    cache = CACHES[urlsplit(cache_url).scheme](cache_url, market)
+    stack.push_async_callback(cache.close)
+    journal = JOURNALS[urlsplit(cache_url).scheme](cache_url, settings.journal_bytes, market)
+    stack.push_async_callback(journal.close)
+    bus = await BUSES[urlsplit(bus_url).scheme](bus_url, market)
+    stack.push_async_callback(bus.close)
+    clock = SystemClock()
+    if store is None:
+        store = cast("Store", RemoteStore(bus, clock))
+        stack.push_async_callback(store.close)
+    return Deps(settings, clock, bus, cache, store, Hub(clock, market), exchanges, journal)
+
+
+async def migrate(settings: Settings, market: Market) -> None:
+    """Bring a market's database up to date. Raises Misconfigured."""
+    if _is_remote(settings):
+        raise Misconfigured("DATABASE_URL: bus:// is for collectors alone; name the database that is to be migrated")
+    with ExitStack() as stack:
+        _own(settings, stack)
+        roles = {name: password.get_secret_value() for name, password in settings.database_roles.items()}
+        await sql.migrate(_address(settings, market), market, roles)
+
+
+def _is_remote(settings: Settings) -> bool:
+    return urlsplit(settings.database_url.get_secret_value()).scheme == REMOTE
+
+
+async def _store(settings: Settings, market: Market | None, stack: AsyncExitStack, owns: bool) -> tuple[Market, Store]:
+    with ExitStack() as looking:
+        owned = urlsplit(settings.database(LIVE)).scheme.startswith("sqlite")
+        try:
+            _own(settings, stack if owns else looking)
+        except sql.Owned:
+            if owns:
+                raise
+            owned = False  # who owns it has migrated it
+        market = market or await _kept(settings)
+        address = _address(settings, market)
+        if owned:
+            await sql.migrate(address, market)
+        _tell_apart(settings, market)
+    store = await STORES[urlsplit(address).scheme](address, market)
+    stack.push_async_callback(store.close)
+    if address.startswith("sqlite") and not owned:
+        await until_up(store.check)
+    return market, store
+
+
+def _own(settings: Settings, stack: AsyncExitStack | ExitStack) -> None:
+    """Own the files of SQLite, those of both markets, and have nothing simulated in the live one's."""
+    files = dict.fromkeys(sql.file(settings.database(market)) for market in (LIVE, SIMULATED))
+    there = [file for file in files if file]
+    stack.enter_context(sql.owned(there))
+    if len(there) > 1:
+        sql.separate(*there)
+
+
+async def _kept(settings: Settings) -> Market:
+    live, simulated = (_address(settings, market) for market in (LIVE, SIMULATED))
+    return await sql.kept(live) or await sql.kept(simulated) or LIVE
+
+
+def _address(settings: Settings, market: Market) -> str:
+    return sql.address(settings.database(market), market)
+
+
+def _tell_apart(settings: Settings, market: Market) -> None:
+    other = SIMULATED if market == LIVE else LIVE
+    file = sql.file(settings.database(other))
+    if file and file != sql.file(settings.database(market)) and file.exists():
+        log.info("%s holds a %s market: it is kept apart from this one, which is %s", file, other, market)

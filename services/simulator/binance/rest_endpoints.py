@@ -1,0 +1,81 @@
+"""Binance's REST endpoints: what each costs and what it answers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from services.simulator.binance import query_params as asked
+from services.simulator.binance import rest_history, tickers
+from services.simulator.binance.exchange_info import exchange_info
+from services.simulator.binance.query_params import Query
+from services.simulator.rest_server import READ
+from services.simulator.simulation import Simulation
+
+
+class Endpoint(NamedTuple):
+    """One endpoint."""
+
+    weigh: Callable[[Query], int]
+    answer: Callable[[Simulation, Query], Any]
+
+
+def _info(sim: Simulation, query: Query) -> Any:
+    return exchange_info(sim.now(), asked.symbols(query), query.get("symbolStatus"))
+
+
+def _always(weight: int) -> Callable[[Query], int]:
+    return lambda query: weight
+
+
+def _one_or_more(query: Query) -> int:
+    return 2 if "symbol" in query else 4
+
+
+def _day_weight(query: Query) -> int:
+    count = len(asked.symbols(query)) if "symbol" in query or "symbols" in query else None
+    return _step(((20, 2), (100, 40)), count, 80)
+
+
+def _span_weight(query: Query) -> int:
+    return min(4 * len(asked.symbols(query)), 200) if "symbol" in query or "symbols" in query else 1
+
+
+def _depth_weight(query: Query) -> int:
+    return _step(((100, 5), (500, 25), (1000, 50)), asked.limit(query, 100, 5000), 250)
+
+
+def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> int:
+    """The weight of the first step that holds `count`."""
+    return next((weight for most, weight in steps if count is not None and count <= most), last)
+
+
+ENDPOINTS = {
+    "ping": Endpoint(_always(1), lambda sim, query: {}),
+    "time": Endpoint(_always(1), lambda sim, query: {"serverTime": sim.now()}),
+    "exchangeInfo": Endpoint(_always(20), _info),
+    "klines": Endpoint(_always(2), rest_history.klines),
+    "uiKlines": Endpoint(_always(2), rest_history.klines),
+    "aggTrades": Endpoint(_always(4), rest_history.agg_trades),
+    "trades": Endpoint(_always(25), rest_history.trades),
+    "historicalTrades": Endpoint(_always(25), rest_history.historical_trades),
+    "avgPrice": Endpoint(_always(2), tickers.average),
+    "depth": Endpoint(_depth_weight, tickers.depth),
+    "ticker/price": Endpoint(_one_or_more, tickers.price),
+    "ticker/bookTicker": Endpoint(_one_or_more, tickers.best),
+    "ticker/24hr": Endpoint(_day_weight, tickers.day),
+    "ticker/tradingDay": Endpoint(_span_weight, tickers.trading_day),
+    "ticker": Endpoint(_span_weight, tickers.rolling),
+}
+
+# What needs a key, with the methods of each.
+SIGNED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("account", "allOrders", "myTrades", "rateLimit/order", "account/commission"), READ),
+    "order": ("GET", "POST", "DELETE"),
+    "openOrders": ("GET", "DELETE"),
+    "order/test": ("POST",),
+}
+RETIRED = ("userDataStream",)  # since 2026-02-20
+
+
+def allowed(name: str) -> tuple[str, ...]:
+    """The methods of the endpoint; none if there is no such."""
+    return READ if name in ENDPOINTS else SIGNED.get(name, ())

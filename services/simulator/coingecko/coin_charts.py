@@ -1,0 +1,84 @@
+"""CoinGecko's charts: candles by the time of their end, and series of points."""
+
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import numpy as np
+
+from services.simulator.coingecko import query_params as asked
+from services.simulator.coingecko.coin_prices import TURNOVER, supply
+from services.simulator.coingecko.query_params import Query
+from services.simulator.market.listings import COINS, DAY, HOUR, MINUTE
+from services.simulator.market.shapes import SLICE, Ints
+from services.simulator.rest_server import Wrong
+from services.simulator.simulation import Simulation
+
+MOST_DAYS = 365  # of history, without a paid plan
+CANDLES = {1: HOUR // 2, 7: 4 * HOUR, 14: 4 * HOUR, 30: 4 * HOUR, 90: 4 * DAY, 180: 4 * DAY, 365: 4 * DAY}
+INTERVALS = {"hourly": HOUR, "daily": DAY}
+TOO_FAR = (
+    "Your request exceeds the allowed time range. Public API users are limited to querying historical data within the "
+    "past 365 days."
+)
+
+
+def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
+    """Candles without volume. The time is the END of each; they are renewed each quarter of an hour."""
+    currency, days = asked.currency(query), asked.whole(query, "days", 0)
+    if days not in CANDLES:
+        asked.refuse("Invalid days parameter")
+    length = CANDLES[days]
+    last = sim.now() // (15 * MINUTE) * (15 * MINUTE) // length * length
+    every = max(SLICE, length // 96)
+    rows = []
+    for end in range(last - days * DAY + length, last + 1, length):
+        prices = _prices(sim, coin, currency, np.arange(end - length, end, every))
+        rows.append([end, prices[0], max(prices), min(prices), prices[-1]])
+    return rows
+
+
+def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
+    """Prices, caps and volumes of the last days; the last point is now."""
+    currency, days = asked.currency(query), asked.whole(query, "days", 0)
+    if query.get("days") == "max" or days > MOST_DAYS:
+        _too_far(sim)
+    if not days:
+        asked.refuse("Missing parameter days")
+    now = sim.now() // (MINUTE // 2) * (MINUTE // 2)
+    step = INTERVALS.get(query.get("interval", "")) or _step(days)
+    return _chart(sim, coin, currency, np.append(np.arange((now - days * DAY) // step * step + step, now, step), now))
+
+
+def market_chart_range(sim: Simulation, query: Query, coin: str) -> Any:
+    """The same between two moments, given in seconds."""
+    currency = asked.currency(query)
+    start, end = (asked.whole(query, name, 0) * 1000 for name in ("from", "to"))
+    if not 0 < start <= end:
+        asked.refuse("Missing parameter from or to")
+    if start < sim.now() - (MOST_DAYS + 1) * DAY:
+        _too_far(sim)
+    step = _step(-(-(end - start) // DAY))
+    return _chart(sim, coin, currency, np.arange(-(-start // step) * step, min(end, sim.now()) + 1, step))
+
+
+def _chart(sim: Simulation, coin: str, currency: str, times: Ints) -> dict[str, Any]:
+    points = list(zip(times.tolist(), _prices(sim, coin, currency, times), strict=True))
+    return {
+        "prices": points,
+        "market_caps": [(at, price * supply(coin)) for at, price in points],
+        "total_volumes": [(at, price * supply(coin) * TURNOVER) for at, price in points],
+    }
+
+
+def _prices(sim: Simulation, coin: str, currency: str, times: Ints) -> list[float]:
+    return sim.market.worths(COINS[coin][0], currency.upper(), times).tolist() if len(times) else []
+
+
+def _step(days: int) -> int:
+    """The distance of a chart's points, as its length suggests."""
+    return 5 * MINUTE if days <= 1 else HOUR if days <= 90 else DAY
+
+
+def _too_far(sim: Simulation) -> NoReturn:
+    now = datetime.fromtimestamp(sim.now() / 1000, UTC).isoformat(timespec="milliseconds")
+    raise Wrong(401, {"error": {"status": {"timestamp": now, "error_code": 10012, "error_message": TOO_FAR}}})

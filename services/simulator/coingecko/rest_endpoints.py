@@ -1,0 +1,53 @@
+"""CoinGecko's endpoints."""
+
+from collections.abc import Callable
+from typing import Any
+
+from services.simulator.coingecko import coin_charts, coin_prices
+from services.simulator.coingecko import query_params as asked
+from services.simulator.coingecko.query_params import Query
+from services.simulator.fault_injection import Dialect
+from services.simulator.market.listings import COINS, CURRENCIES
+from services.simulator.rest_server import Wrong
+from services.simulator.simulation import Simulation
+
+DIALECT = Dialect(
+    "coingecko", times={"last_updated_at": 0, "t": 0}, prices=frozenset({"p"}), states=frozenset({"type", "c"})
+)
+
+
+def _coins_list(sim: Simulation, query: Query) -> Any:
+    platforms: dict[str, Any] = {"platforms": {}} if asked.flag(query, "include_platform") else {}
+    return [{"id": coin, "symbol": asset.lower(), "name": name, **platforms} for coin, (asset, name) in COINS.items()]
+
+
+ENDPOINTS: dict[str, Callable[[Simulation, Query], Any]] = {
+    "ping": lambda sim, query: {"gecko_says": "(V3) To the Moon!"},
+    "simple/price": coin_prices.simple_price,
+    "simple/supported_vs_currencies": lambda sim, query: list(CURRENCIES),
+    "exchange_rates": coin_prices.exchange_rates,
+    "coins/list": _coins_list,
+    "coins/markets": coin_prices.markets,
+}
+OF_COIN: dict[str, Callable[[Simulation, Query, str], Any]] = {
+    "ohlc": coin_charts.ohlc,
+    "market_chart": coin_charts.market_chart,
+    "market_chart/range": coin_charts.market_chart_range,
+}
+
+
+def answer(sim: Simulation, query: Query, path: str) -> Any:
+    """What the endpoint at `path` says."""
+    if path in ENDPOINTS:
+        return ENDPOINTS[path](sim, query)
+    return _of_coin(path)(sim, query)
+
+
+def _of_coin(path: str) -> Callable[[Simulation, Query], Any]:
+    """`coins/<id>/ohlc` and the like."""
+    coins, coin, what = (*path.split("/", 2), "", "")[:3]
+    if coins != "coins" or what not in OF_COIN:
+        raise Wrong(404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"})
+    if coin not in COINS:
+        raise Wrong(404, {"error": "coin not found"})
+    return lambda sim, query: OF_COIN[what](sim, query, coin)

@@ -1,0 +1,51 @@
+"""`kurs watch [CHANNEL …]`: rates and candles as they change, in a table or, where nobody looks, line by line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+
+from services.outbound import http_client
+from services.settings import Settings
+from services.watch.screen import screen
+from services.watch.sse_client import Stream, followed
+
+CHANNELS = ("courses", "connection", "source_changed")
+PORT = 8000  # where Kurs listens unless told otherwise
+Command = Callable[[Settings], Coroutine[Any, Any, int]]
+
+
+def command(words: Sequence[str]) -> Command:
+    """What `kurs watch` is to do. Wrong words end the program."""
+    parser = argparse.ArgumentParser("kurs watch", description=__doc__)
+    examples = "btc_usd, courses, connection, source_changed, candles:BTCUSDT:1m, indicators:BTCUSDT:1h:sma:20"
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help=f"{examples}; without any: {' '.join(CHANNELS)}")
+    parser.add_argument("--url", default="", help="the API's address; without it the one on this machine")
+    parser.add_argument(
+        "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values; 0: each change"
+    )
+    asked = parser.parse_args(words)
+    return partial(watched, Stream(asked.url, tuple(asked.channels or CHANNELS), asked.timer))
+
+
+async def watched(stream: Stream, settings: Settings) -> int:
+    """Show a stream until cancelled, or until nobody reads what is written. Raises BadRequest."""
+    url = stream.url or settings.own_url(settings.port or PORT)
+    async with http_client(settings) as client:
+        with screen(Console(), Console(stderr=True)) as shown:
+            broken: Callable[[str], None] = lambda why: shown.note(f"{url}: {why}; trying again")  # noqa: E731
+            try:
+                async with aclosing(followed(client, stream._replace(url=url), broken)) as events:
+                    async for event in events:
+                        shown.show(event)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is nobody's
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], Command]] = {"watch": command}

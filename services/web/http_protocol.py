@@ -1,0 +1,291 @@
+"""uvicorn's HTTP protocol, with a way around its messages where these cost too much, and bounds to what a client costs.
+
+What the edge has ready is written at once: no task, no messages, a single write.
+A request costs about 25 µs of a core on uvicorn, its task and messages included; this saves a quarter of that. Parsing
+and whatever has to wait remain uvicorn's.
+
+Nothing is read for a client faster than it reads its answers, no request is longer than what is good for any, and none
+takes longer to come than `REQUEST_SECONDS`. A client that goes ends all that was begun for it. Who opens more
+connections than a process can hold loses its oldest idle ones.
+"""
+
+import logging
+from asyncio import TimerHandle, Transport
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
+
+from services.web.app_spec import Answer
+from services.web.client_address import customer
+from services.web.connections import PLAIN_CONNECTIONS, surplus
+from services.web.direct_writer import WIRE
+from services.web.edge import Edge
+from services.web.stalled_client import Unread
+
+SLICE = 4096  # bytes that are parsed before it is looked at what they came to
+LONGEST_HEAD, LONGEST_BODY = 32 * 1024, 64 * 1024  # as nginx has it
+LONGEST_REST = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
+REQUEST_SECONDS = 10  # in which a request has to be whole
+log = logging.getLogger(__name__)
+
+
+class Protocol(HttpToolsProtocol):
+    """One HTTP connection. What it overrides is private in uvicorn: a test holds that it is still called."""
+
+    def __init__(self, *args: Any, max_connections: int = PLAIN_CONNECTIONS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_connections = max_connections
+        self._edge = self.app if isinstance(self.app, Edge) else None
+        self._rest = b""  # was read, but is not to be parsed yet
+        self._feeding = False
+        self._whole: object = None  # the scope of the newest request that came to its end
+        self._counted: object = None  # the scope of the newest one that did not come at once
+        self._size = 0  # of what has come of that
+        self._expecting = True  # what comes next has to become a request in time
+        self._deadline: TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
+        self._unread = Unread()
+        self.opened = self.loop.time()
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """A first request has to come."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+        if len(self.connections) > self._max_connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        going = surplus(each for each in self.connections if isinstance(each, Protocol)) or [self]
+        for each in going:
+            self.connections.discard(each)
+            each.transport.abort()
+        log.warning(
+            "more than %d connections: %d of %s are closed", self._max_connections, len(going), going[0].customer
+        )
+
+    @property
+    def customer(self) -> str:
+        """Whose connection it is."""
+        return customer(self.client[0] if self.client else "")
+
+    @property
+    def expendable(self) -> bool:
+        """Whether nothing is being answered, or what is answered is not read."""
+        return not self._answering() or self.flow.write_paused
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever is being answered hears of it, not only what came last."""
+        cycles = [self._running, *(cycle for cycle, _ in self.pipeline)]
+        self.pipeline.clear()
+        self._rest = b""
+        self._stop_timers()
+        super().connection_lost(exc)
+        for cycle in cycles:
+            if cycle and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._running = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it, as far as no answer has to be waited for."""
+        self._unset_keepalive_if_required()
+        if self._running is None and not self._rest and len(data) <= SLICE:  # a whole request, mostly
+            self._feed(data)
+            if self._running is None and self.scope is self._whole and not self._deadline:
+                if self.timeout_keep_alive_task or self.parser is None or self.transport.is_closing():
+                    return
+                self._expecting = True  # nothing but an empty line came
+        else:
+            self._rest = self._rest + data if self._rest else data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self._feeding = True
+        while self._rest and not self.pipeline and not self._streams() and not self.transport.is_closing():
+            piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+            self._feed(piece)
+        self._feeding = False
+        if self._streams():
+            if len(self._rest) > LONGEST_REST:
+                self._abort()
+            self.flow.resume_reading()  # else nobody would notice that the client goes
+        elif self._rest:
+            self.flow.pause_reading()
+        if self._incomplete() != bool(self._deadline):
+            self._watch()
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+        if self.scope is not self._whole:
+            self._count(len(piece))
+
+    def _count(self, size: int) -> None:
+        if self._counted is not self.scope:
+            self._counted, self._size = self.scope, 0
+        self._size += size
+        head = self.cycle is None or self.cycle.scope is not self.scope
+        if self._size > (LONGEST_HEAD if head else LONGEST_BODY):
+            self._too_long(head)
+
+    def _too_long(self, head: bool) -> None:
+        if head:
+            detail = f"path and headers are longer than {LONGEST_HEAD} bytes"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        else:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {LONGEST_BODY} bytes")
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._whole, self._expecting = self.scope, False
+        if self.cycle is None or not self.cycle.response_complete:
+            super().on_message_complete()
+
+    def _answered(self) -> None:
+        """What came behind the request is read next."""
+        self._running = None
+        self.on_response_complete()
+        if self._rest and not self._feeding and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.flow.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Only of what a WebSocket's handshake can hold, and not while an answer is under way."""
+        lines = [self.url, *(name + value for name, value in self.headers)]
+        if not self.url.isascii():
+            self._refuse(HTTPStatus.BAD_REQUEST, "a path is ASCII: write %xx for all else")
+        elif len(lines) > MAX_NUM_HEADERS or max(map(len, lines)) > MAX_LINE_LENGTH - 20:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
+        elif self._answering():
+            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
+        elif self.scope["method"] != "GET" or _has_body(self.headers):
+            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened by GET, without a body")
+        else:
+            self._whole, self._rest, self._expecting = self.scope, b"", False
+            self._stop_timers()
+            super().handle_websocket_upgrade()
+            self.parser = None  # type: ignore[assignment]  # it knows us: a circle, as at the end of any other connection
+
+    def pause_writing(self) -> None:
+        """It reads more slowly than it is answered."""
+        super().pause_writing()
+        self._unread.begin(self.transport, self.loop, self._abort)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._unread.end()
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer and close, as soon as what came before is answered."""
+        self._whole, self._rest, self._expecting = self.scope, b"", False
+        if self._answering():
+            (self.pipeline[0][0] if self.pipeline else self._running or self.cycle).keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self._edge:
+            answer = self._edge.unreadable(status, detail)
+            self.transport.write(rendered(answer, (*self.server_state.default_headers, CLOSE)))
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _streams(self) -> bool:
+        running = self._running
+        return running is not None and self._edge is not None and self._edge.is_stream(running.scope)  # type: ignore[arg-type]
+
+    def _incomplete(self) -> bool:
+        """Whether a request is to come: one has begun, none was there yet, or something came that is none."""
+        return self.scope is not self._whole or self._expecting
+
+    def _watch(self) -> None:
+        """What is to come has to come in time."""
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._incomplete():
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if not self._answering():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_SECONDS} s")
+        elif self.cycle.scope is self.scope and self.cycle.more_body and not self.flow.read_paused:
+            self._abort()  # whoever answers waits for its body
+        else:
+            self._watch()  # it may have come, but was not read
+
+    def _stop_timers(self) -> None:
+        self._unread.end()
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        answer = app.at_once(cycle.scope) if isinstance(app, Edge) and not self.flow.write_paused else None  # type: ignore[arg-type]
+        if answer is None:
+            self._running, cycle.on_response = cycle, self._answered
+            cycle.scope["extensions"] = {WIRE: self.transport}  # type: ignore[dict-item]
+            super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _unchunked(app, cycle))
+            return
+        closing = () if cycle.keep_alive else (CLOSE,)
+        self.transport.write(rendered(answer, (*cycle.default_headers, *closing)))
+        cycle.response_started = cycle.response_complete = True
+        if closing:
+            self.transport.close()
+        cycle.on_response()
+        cycle.on_response = _nothing  # as uvicorn does: no circle that only the garbage collector could open
+
+
+CLOSE = (b"connection", b"close")
+
+
+def _unchunked(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The app as a client of HTTP/1.0 understands it: what has no length ends with the connection, not with a chunk."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        async def plain(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                unknown = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+                cycle.chunked_encoding = False if unknown else None
+            elif cycle.chunked_encoding is False:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return answered
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers
+    )
+
+
+def _nothing() -> None:
+    """What follows an answer that is over."""
+
+
+def rendered(answer: Answer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """An answer as it goes over the wire."""
+    lines = [STATUS_LINE[answer.status]]
+    for name, value in (*more, *answer.headers):
+        lines += (name, b": ", value, b"\r\n")
+    lines += (b"\r\n", answer.body)
+    return b"".join(lines)

@@ -1,0 +1,98 @@
+"""The table of the clients, and how each of them is pointed, as a page in Markdown."""
+
+import platform
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tests.strangers.client_runner import PROGRAMS
+from tests.strangers.clients import CLIENTS, Client
+
+LANGUAGES = {"python": "python", "node": "js", "page": "js"}
+PAGE = """\
+# Clients
+
+Clients and generators of other people work with Kurs and with its simulator as they are. `make strangers` installs
+those below, each in a folder of its own, runs them against a fresh Kurs in one process on the simulated market, and
+compares what they give with what Kurs or the simulator answers itself. It writes this page.
+
+- {moment} UTC, {machine}
+- {passed} of {all} pass{rest}
+
+The snippets are parts of the programs that were run (`tests/strangers/programs/`). In them `KURS` is
+`http://localhost:8000`, with containers `http://localhost:8080`, and `SIMULATOR` is `http://localhost:8000/simulator`.
+`SECURE` is `wss://localhost:8443/simulator` where `KURS_SIMULATOR_TLS_PORT=8443` is set, and `CERTIFICATE` then is the
+file `data/simulator-cert.pem`. [simulator.md](simulator.md) has the simulator's other addresses. `UDF` is the folder
+`datafeeds/udf` of TradingView's library, which has to be had from TradingView.
+
+{sections}
+"""
+STREAMS = """\
+A stream begins with the current state, one event for each channel; each later event is a change. The line between a
+client and Kurs is cut in the middle of an answer, twice; then the client's events are compared with those of
+`/v1/stream/history`. [streams.md](streams.md) has the channels, the closing codes and the limits.
+"""
+NOTES = {"Server-sent events": STREAMS}
+
+
+class Outcome(NamedTuple):
+    """How it went with a client. `passed`: None when it could not be run."""
+
+    client: Client
+    passed: bool | None
+    words: str
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The page."""
+    failed = sum(outcome.passed is False for outcome in outcomes)
+    missed = sum(outcome.passed is None for outcome in outcomes)
+    rest = [f", {failed} fail"] if failed else []
+    rest += [f", {missed} could not be run here"] if missed else []
+    return PAGE.format(
+        moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        passed=sum(bool(outcome.passed) for outcome in outcomes),
+        all=len(outcomes),
+        rest="".join(rest),
+        sections="\n".join(_sections(outcomes)).rstrip(),
+    )
+
+
+def _sections(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    for section in dict.fromkeys(client.section for client in CLIENTS):
+        mine = [outcome for outcome in outcomes if outcome.client.section == section]
+        if not mine:
+            continue
+        yield f"## {section}\n"
+        if section in NOTES:
+            yield NOTES[section]
+        yield "| client | version | done with it | outcome | to be set |"
+        yield "| --- | --- | --- | --- | --- |"
+        yield from map(row, mine)
+        yield ""
+        for outcome in mine:
+            yield f"**{outcome.client.title}**\n"
+            yield f"```{LANGUAGES[outcome.client.language]}\n{snippet(outcome.client)}\n```\n"
+
+
+def row(outcome: Outcome) -> str:
+    """The client's row of the table."""
+    client, words = outcome.client, outcome.words.replace("|", "\\|")
+    told = {True: words, False: f"**fails**: {words}", None: f"**not run**: {words}"}[outcome.passed]
+    return f"| {client.title} | {client.version} | {client.done} | {told} | {client.settings} |"
+
+
+def snippet(client: Client) -> str:
+    """The part of the client's program that others need."""
+    parts: list[list[str]] = []
+    inside = False
+    for line in (PROGRAMS / client.program).read_text().splitlines():
+        mark = line.strip().lstrip("#/ ")
+        if mark in ("page", "end") and line.strip()[0] in "#/":
+            inside = mark == "page"
+            parts += [[]] if inside else []
+        elif inside:
+            parts[-1].append(line)
+    return "\n\n".join(textwrap.dedent("\n".join(part)).strip("\n") for part in parts)

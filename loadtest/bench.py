@@ -10,13 +10,13 @@ from functools import partial
 from importlib import import_module
 
 
-def run(name: str) -> int:
+def run_part(name: str) -> int:
     """One part. It is loaded only now: what a peer brings along is no burden to the others."""
     return int(import_module(f"loadtest.bench_{name}").main())
 
 
 NAMES = ("courses", "charts", "candles", "ticks", "indicators", "streams", "first")
-PARTS: Mapping[str, Callable[[], int]] = {name: partial(run, name) for name in NAMES}
+PARTS: Mapping[str, Callable[[], int]] = {name: partial(run_part, name) for name in NAMES}
 
 
 def main(names: Sequence[str], parts: Mapping[str, Callable[[], int]] = PARTS) -> int:

@@ -22,18 +22,18 @@ import uvloop
 from sqlalchemy.schema import AddConstraint
 
 from loadtest import results
-from loadtest.results import Figures, Target
+from loadtest.results import FigureBench, Target
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
 from services.adapters.sql.tables import candles
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import MINUTE
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import MINUTE_MS
 from tests import servers
 
-PAGE, PAGES, BATCHES, READS = 1_000, 5, 40, 400
+PAGE_CANDLES, PAGES, BATCHES, READS = 1_000, 5, 40, 400
 MILLION = 1_000_000
-MINUTES = 50_000  # per series, when reading
-START = 1_580_515_200_000  # 2020-02-01
+MINUTES_PER_SERIES = 50_000  # per series, when reading
+START_MS = 1_580_515_200_000  # 2020-02-01
 T = TypeVar("T")
 Timings = defaultdict[str, list[float]]
 
@@ -42,18 +42,18 @@ def main() -> int:
     """Run it all; 1 when a target is missed."""
     try:
         with (
-            servers.private() as here,
+            servers.private_servers() as here,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):  # the services' loop
-            found = runner.run(measured(here.postgres))
-    except servers.Missing as missing:
+            found = runner.run(measure(here.postgres))
+    except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
     for name, value in found.items():
         print(f"{name:46} {value:10,.2f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return results.told("candles", Figures(results.machine(), found, reached))
+    return results.save_and_exit_code("candles", FigureBench(results.machine_info(), found, reached))
 
 
 def targets(found: dict[str, float]) -> list[Target]:
@@ -66,21 +66,21 @@ def targets(found: dict[str, float]) -> list[Target]:
     ]
 
 
-async def measured(server: servers.Postgres) -> dict[str, float]:
+async def measure(server: servers.Postgres) -> dict[str, float]:
     """All figures by name: rows per second, ms, and ratios."""
-    return {**await writing(server), **await reading(server)}
+    return {**await measure_writing(server), **await measure_reading(server)}
 
 
-async def writing(server: servers.Postgres) -> dict[str, float]:
+async def measure_writing(server: servers.Postgres) -> dict[str, float]:
     """COPY and `save` in turn: history (a page each of several series), one page of it, and a minute of many series."""
     url = server.create_database()
     await sql.migrate(url)
-    store, bare = await sql.connect(url), await connection(url)
+    store, bare = await sql.connect(url), await connect(url)
     spent, sizes = Timings(list), dict[str, int]()
     for number in range(BATCHES):
         for shape in (history, page, live):
             name, rows = shape.__name__, shape("bare", number, "1")
-            sizes[name], body = len(rows), lines(rows)
+            sizes[name], body = len(rows), copy_lines(rows)
             await timed(spent, f"COPY, {name}", lambda: bare.copy_to_table("candles", source=io.BytesIO(body)))  # noqa: B023
             for state, price in (("new", "1"), ("same", "1"), ("changed", "2")):
                 batch = shape("ours", number, price)
@@ -96,23 +96,25 @@ async def writing(server: servers.Postgres) -> dict[str, float]:
     return speeds | ratios
 
 
-async def reading(server: servers.Postgres) -> dict[str, float]:
+async def measure_reading(server: servers.Postgres) -> dict[str, float]:
     """The same questions to a million and to ten million rows of `candles`, and to an index with ten million."""
-    sizes = {"1 M": MILLION // MINUTES, "10 M": 10 * MILLION // MINUTES}
-    stores = {name: await sql.connect(await filled(server, series)) for name, series in sizes.items()}
-    bare = await connection(await filled(server, sizes["10 M"], COVERING))
+    sizes = {"1 M": MILLION // MINUTES_PER_SERIES, "10 M": 10 * MILLION // MINUTES_PER_SERIES}
+    stores = {name: await sql.connect(await create_filled_database(server, series)) for name, series in sizes.items()}
+    bare = await connect(await create_filled_database(server, sizes["10 M"], COVERING))
     spent = Timings(list)
     for _ in range(READS):
         for name, count in sizes.items():
-            series, since, until = asked(count)
+            series, since, until = random_page(count)
             found = await timed(spent, f"candles, {name}", lambda: stores[name].candles(series, since, until))  # noqa: B023
-            assert len(found) == PAGE
-        series, since, until = asked(sizes["10 M"])
+            assert len(found) == PAGE_CANDLES
+        series, since, until = random_page(sizes["10 M"])
         key = series.exchange, str(series.instrument), series.timeframe, since, until
-        assert len(await timed(spent, "the index alone, 10 M", lambda: bare.fetch(SCAN, *key))) == PAGE  # noqa: B023
+        assert len(await timed(spent, "the index alone, 10 M", lambda: bare.fetch(SCAN, *key))) == PAGE_CANDLES  # noqa: B023
     for each in (*stores.values(), bare):
         await each.close()
-    figures = {f"read, {part} of {who}, ms": value for who, times in spent.items() for part, value in ends(times)}
+    figures = {
+        f"read, {part} of {who}, ms": value for who, times in spent.items() for part, value in p50_and_p99(times)
+    }
     ours, scan = "candles, 10 M, ms", "the index alone, 10 M, ms"
     return {
         **figures,
@@ -121,10 +123,10 @@ async def reading(server: servers.Postgres) -> dict[str, float]:
     }
 
 
-def asked(count: int) -> tuple[Series, int, int]:
+def random_page(count: int) -> tuple[Series, int, int]:
     """A thousand minutes of one of so many series."""
-    since = START + random.randrange(MINUTES - PAGE) * MINUTE
-    return named("ours", random.randrange(count)), since, since + (PAGE - 1) * MINUTE
+    since = START_MS + random.randrange(MINUTES_PER_SERIES - PAGE_CANDLES) * MINUTE_MS
+    return series_named("ours", random.randrange(count)), since, since + (PAGE_CANDLES - 1) * MINUTE_MS
 
 
 SCAN = """
@@ -144,13 +146,13 @@ FROM generate_series($1::bigint, $2::bigint, 60000) minute, generate_series(0, $
 """
 
 
-async def filled(server: servers.Postgres, series: int, index: str = "") -> str:
+async def create_filled_database(server: servers.Postgres, series: int, index: str = "") -> str:
     """A database with `MINUTES` of so many series in the order of arrival, as a writer leaves it; answers its URL."""
     url = server.create_database()
     await sql.migrate(url)
-    bare, engine = await connection(url), make_engine(url, 600)
+    bare, engine = await connect(url), make_engine(url, 600)
     await bare.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")  # an index that is made at once is made sooner
-    await bare.execute(FILL, START, START + (MINUTES - 1) * MINUTE, series)
+    await bare.execute(FILL, START_MS, START_MS + (MINUTES_PER_SERIES - 1) * MINUTE_MS, series)
     async with engine.begin() as each:
         await each.run_sync(lambda sync: sync.execute(AddConstraint(candles.primary_key)))
     if index:
@@ -161,7 +163,7 @@ async def filled(server: servers.Postgres, series: int, index: str = "") -> str:
     return url
 
 
-async def connection(url: str) -> asyncpg.Connection:
+async def connect(url: str) -> asyncpg.Connection:
     """A bare one."""
     return await asyncpg.connect(url.replace("+asyncpg", ""), command_timeout=600)
 
@@ -174,45 +176,45 @@ async def timed(spent: Timings, name: str, work: Callable[[], Awaitable[T]]) -> 
     return result
 
 
-def ends(seconds: Sequence[float]) -> list[tuple[str, float]]:
+def p50_and_p99(seconds: Sequence[float]) -> list[tuple[str, float]]:
     """Median and 99th percentile in ms."""
     cuts = quantiles(seconds, n=100)
     return [("p50", cuts[49] * 1000), ("p99", cuts[98] * 1000)]
 
 
-def named(exchange: str, number: int) -> Series:
+def series_named(exchange: str, number: int) -> Series:
     """One of many series."""
     return Series(exchange, Instrument(f"A{number}", "USDT"), "1m")
 
 
 def history(exchange: str, number: int, price: str) -> list[Candle]:
     """A thousand minutes of each of five series."""
-    return [row for series in range(PAGES) for row in _minutes(named(exchange, series), number, price)]
+    return [row for series in range(PAGES) for row in _minutes(series_named(exchange, series), number, price)]
 
 
 def page(exchange: str, number: int, price: str) -> list[Candle]:
     """A thousand minutes of one of ten series."""
-    return _minutes(named(exchange, PAGES + number % 10), number, price)
+    return _minutes(series_named(exchange, PAGES + number % 10), number, price)
 
 
 def live(exchange: str, number: int, price: str) -> list[Candle]:
     """One minute of a thousand series."""
-    return [candle(named(exchange, 100 + series), number, price) for series in range(PAGE)]
+    return [candle(series_named(exchange, 100 + series), number, price) for series in range(PAGE_CANDLES)]
 
 
 def _minutes(series: Series, number: int, price: str) -> list[Candle]:
-    return [candle(series, number * PAGE + minute, price) for minute in range(PAGE)]
+    return [candle(series, number * PAGE_CANDLES + minute, price) for minute in range(PAGE_CANDLES)]
 
 
 def candle(series: Series, minute: int, price: str) -> Candle:
     """Digits as Bitcoin has them."""
     value = Decimal(f"6{minute % 10_000:04}.{price}7")
     amount = Decimal(f"{minute % 89}.{minute % 99_991:05}")
-    bar = Bar(START + minute * MINUTE, value, value + 3, value - 3, value, amount, amount * value, minute % 5_000)
-    return Candle(series, bar, True, Origin.EXCHANGE)
+    bar = Bar(START_MS + minute * MINUTE_MS, value, value + 3, value - 3, value, amount, amount * value, minute % 5_000)
+    return Candle(series, bar, True, CandleSource.EXCHANGE)
 
 
-def lines(rows: Sequence[Candle]) -> bytes:
+def copy_lines(rows: Sequence[Candle]) -> bytes:
     """COPY's text format."""
     return "".join(
         "\t".join(map(str, (*_key(row), *_prices(row.bar), row.bar.trades, row.closed, row.source, row.revision, 1)))
@@ -222,7 +224,7 @@ def lines(rows: Sequence[Candle]) -> bytes:
 
 
 def _key(row: Candle) -> tuple[object, ...]:
-    return (*row.series, row.bar.timestamp)
+    return (*row.series, row.bar.open_time)
 
 
 def _prices(bar: Bar) -> tuple[Decimal, ...]:

@@ -14,19 +14,19 @@ from pathlib import Path
 import httpx
 
 from loadtest import results
-from loadtest.peers import Peer
-from loadtest.results import Bench, Row, Target
-from loadtest.rounds import check, measured, ratio, table
+from loadtest.peers import HttpPeer
+from loadtest.results import PeerBench, PeerResult, Target
+from loadtest.rounds import check, measure_rounds, ratio, table
 from services.adapters import sql
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import MINUTE
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import MINUTE_MS
 from tests import servers
-from tests.nginx import configuration, replaced
-from tests.system import kurs
+from tests.nginx import configuration, replace_once
+from tests.system import kurs_process
 
 ROUNDS, CONNECTIONS, CANDLES = 9, 64, 1_000
-START = 1_767_225_600_000  # 2026-01-01
-PATH = f"/api/chart-data?symbol=BTCUSDT&timeframe=1m&from={START}&to={START + (CANDLES - 1) * MINUTE}"
+START_MS = 1_767_225_600_000  # 2026-01-01
+PATH = f"/api/chart-data?symbol=BTCUSDT&timeframe=1m&from={START_MS}&to={START_MS + (CANDLES - 1) * MINUTE_MS}"
 STATIC, THROUGH, DIRECT = "nginx, static file", "candles through nginx", "candles"
 FILES = {"chart.json": "", "chart.json.gz": ", packed"}
 LOCATION = """location = /{name} {{
@@ -41,19 +41,19 @@ LOCATION = """location = /{name} {{
 def main() -> int:
     """Run it all; 1 when a target is missed."""
     try:
-        with servers.private() as here, peers(here) as everyone:
+        with servers.private_servers() as here, peers(here) as everyone:
             for peer in everyone:
                 check(peer)
-            rows = measured(everyone, CONNECTIONS, ROUNDS)
-    except servers.Missing as missing:
+            rows = measure_rounds(everyone, CONNECTIONS, ROUNDS)
+    except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    found = Bench(results.machine(), rows, judged(rows))
+    found = PeerBench(results.machine_info(), rows, targets(rows))
     print(table(found))
-    return results.told("charts", found)
+    return results.save_and_exit_code("charts", found)
 
 
-def judged(rows: Sequence[Row]) -> list[Target]:
+def targets(rows: Sequence[PeerResult]) -> list[Target]:
     """What Kurs promises."""
     failed = sum(row.failed for row in rows)
     ratios = [
@@ -64,12 +64,12 @@ def judged(rows: Sequence[Row]) -> list[Target]:
 
 
 @contextmanager
-def peers(here: servers.Private) -> Iterator[list[Peer]]:
+def peers(here: servers.PrivateServers) -> Iterator[list[HttpPeer]]:
     """A replica with candles, the project's nginx before it, and the same candles as files."""
     folder = here.folder / "charts"
     folder.mkdir()
-    asyncio.run(stored(f"sqlite+aiosqlite:///{folder}/kurs.db"))
-    api = kurs(folder, "api", KURS_DATA_DIR=str(folder))
+    asyncio.run(store_candles(f"sqlite+aiosqlite:///{folder}/kurs.db"))
+    api = kurs_process(folder, "api", KURS_DATA_DIR=str(folder))
     api.start()
     try:
         body = httpx.get(api.url + PATH).raise_for_status().content
@@ -80,34 +80,34 @@ def peers(here: servers.Private) -> Iterator[list[Peer]]:
             peer
             for name, form in FILES.items()
             for peer in (
-                Peer(STATIC + form, f"{front}/{name}"),
-                Peer(THROUGH + form, front + PATH, packed=bool(form)),
-                Peer(DIRECT + form, api.url + PATH, packed=bool(form)),
+                HttpPeer(STATIC + form, f"{front}/{name}"),
+                HttpPeer(THROUGH + form, front + PATH, packed=bool(form)),
+                HttpPeer(DIRECT + form, api.url + PATH, packed=bool(form)),
             )
         ]
     finally:
         api.stop()
 
 
-def _nginx(here: servers.Private, folder: Path, replica: int) -> str:
+def _nginx(here: servers.PrivateServers, folder: Path, replica: int) -> str:
     port = servers.free_port()
     files = "\n".join(LOCATION.format(name=name, folder=folder) for name in FILES)
     config = configuration(here.folder / f"nginx{port}", port, [replica])
-    return here.nginx(replaced(config, {"location / {": f"{files}\n\n    location / {{"}), port).url
+    return here.nginx(replace_once(config, {"location / {": f"{files}\n\n    location / {{"}), port).url
 
 
-async def stored(url: str) -> None:
+async def store_candles(url: str) -> None:
     """A thousand closed minutes, with digits as Bitcoin has them."""
     await sql.migrate(url)
     store = await sql.connect(url)
     series = Series("binance", Instrument("BTC", "USDT"), "1m")
-    await store.save(*(Candle(series, _bar(number), True, Origin.EXCHANGE) for number in range(CANDLES)))
+    await store.save(*(Candle(series, _bar(number), True, CandleSource.EXCHANGE) for number in range(CANDLES)))
     await store.close()
 
 
 def _bar(number: int) -> Bar:
     price, amount = Decimal(97_000) + Decimal(number * 7919 % 99_991) / 100, Decimal(number * 104_729 % 10**6) / 10**5
-    return Bar(START + number * MINUTE, price, price + 30, price - 30, price + 1, amount, amount * price, number)
+    return Bar(START_MS + number * MINUTE_MS, price, price + 30, price - 30, price + 1, amount, amount * price, number)
 
 
 if __name__ == "__main__":

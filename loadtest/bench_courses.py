@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from loadtest import results
-from loadtest.peers import BARE, DIRECT, OURS_STATIC, THROUGH, peers
-from loadtest.rate_probe import Watch
-from loadtest.results import Bench, Row, Target
-from loadtest.rounds import check, measured, ratio, table
+from loadtest.peers import BARE, DIRECT, OURS_STATIC, THROUGH, run_peers
+from loadtest.rate_probe import RateProbe
+from loadtest.results import PeerBench, PeerResult, Target
+from loadtest.rounds import check, measure_rounds, ratio, table
 from tests import servers
 
 ROUNDS = 11
@@ -17,21 +17,21 @@ CONNECTIONS, MANY = 64, 512
 def main() -> int:
     """Run it all."""
     try:
-        with servers.private() as here, peers(here) as everyone:
+        with servers.private_servers() as here, run_peers(here) as everyone:
             for peer in everyone:
                 check(peer)
             ours = [peer for peer in everyone if peer.name in (DIRECT, THROUGH)]
-            with Watch(ours[0].url) as watch:
-                rows = measured(everyone, CONNECTIONS, ROUNDS) + measured(ours, MANY, 1)
-    except servers.Missing as missing:
+            with RateProbe(ours[0].url) as watch:
+                rows = measure_rounds(everyone, CONNECTIONS, ROUNDS) + measure_rounds(ours, MANY, 1)
+    except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    found = Bench(results.machine(), rows, judged(rows) + watch.targets())
+    found = PeerBench(results.machine_info(), rows, rate_targets(rows) + watch.targets())
     print(table(found))
-    return results.told("courses", found)
+    return results.save_and_exit_code("courses", found)
 
 
-def judged(rows: Sequence[Row]) -> list[Target]:
+def rate_targets(rows: Sequence[PeerResult]) -> list[Target]:
     """The ratios that Kurs promises, each the median over the rounds, and that nobody was refused."""
     some, targets = [row for row in rows if row.connections == CONNECTIONS], list[Target]()
     for name, beside, least in ((DIRECT, BARE, 0.9), (THROUGH, OURS_STATIC, 0.8)):

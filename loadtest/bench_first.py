@@ -22,15 +22,15 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from loadtest import results
-from loadtest.results import Figures, Target
+from loadtest.results import FigureBench, Target
 from tests.servers import Server
-from tests.system import kurs
+from tests.system import kurs_process
 
-HOURS = 1000
-LOOK = 0.25  # seconds between two looks
-RIVALS = 4  # busy loops on the core that Kurs has: the scheduler gives each a fifth
-CHART = f"/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit={HOURS}"
-LIMITS = {"alone": 60, "beside busy loops": 180, "with a fifth of a core": 400}  # seconds until it is given up
+CHART_HOURS = 1000
+POLL_SECONDS = 0.25  # seconds between two looks
+BUSY_PROCESSES = 4  # busy loops on the core that Kurs has: the scheduler gives each a fifth
+CHART = f"/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit={CHART_HOURS}"
+MAX_SECONDS = {"alone": 60, "beside busy loops": 180, "with a fifth of a core": 400}  # seconds until it is given up
 
 
 def main() -> int:
@@ -40,17 +40,17 @@ def main() -> int:
     for name, loops, core in (
         ("alone", [], None),
         ("beside busy loops", cores, None),
-        ("with a fifth of a core", [cores[0]] * RIVALS, cores[0]),
+        ("with a fifth of a core", [cores[0]] * BUSY_PROCESSES, cores[0]),
     ):
         print(f"{name} …", file=sys.stderr)
-        with busy(loops):
-            figures = first_minute(LIMITS[name], core)
+        with keep_cores_busy(loops):
+            figures = first_minute(MAX_SECONDS[name], core)
         found |= {f"{what}, {name}": value for what, value in figures.items()}
     for name, value in found.items():
         print(f"{name:60} {value:10,.2f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return results.told("first", Figures(results.machine(), found, reached))
+    return results.save_and_exit_code("first", FigureBench(results.machine_info(), found, reached))
 
 
 def targets(found: dict[str, float]) -> list[Target]:
@@ -71,24 +71,24 @@ def targets(found: dict[str, float]) -> list[Target]:
 def first_minute(limit: float, core: int | None) -> dict[str, float]:
     """Start it, on one core or on any, and watch until everything is there, or for `limit` seconds."""
     with tempfile.TemporaryDirectory(prefix="kurs-first-") as folder:
-        process = kurs(Path(folder), KURS_DATA_DIR=f"{folder}/data")
+        process = kurs_process(Path(folder), KURS_DATA_DIR=f"{folder}/data")
         began = time.monotonic()
         process.launch()
         try:
             if core is not None and process.process:
                 psutil.Process(process.process.pid).cpu_affinity([core])  # its threads, later, inherit it
-            return watched(process, began, began + limit)
+            return watch_start(process, began, began + limit)
         finally:
             process.stop()
 
 
-def watched(process: Server, began: float, end: float) -> dict[str, float]:
+def watch_start(process: Server, began: float, end: float) -> dict[str, float]:
     """When what was there, in seconds since `began`."""
     left: dict[str, Callable[[], bool]] = {
-        "first answer, s": lambda: asked(process.url, "/livez") is not None,
-        "rates, s": lambda: asked(process.url, "/v1/courses") is not None,
-        "a thousand hours, s": lambda: len((asked(process.url, CHART) or {"candles": ()})["candles"]) >= HOURS,
-        "all history, s": lambda: complete(asked(process.url, "/v1/exchanges")),
+        "first answer, s": lambda: get_json(process.url, "/livez") is not None,
+        "rates, s": lambda: get_json(process.url, "/v1/courses") is not None,
+        "a thousand hours, s": lambda: len((get_json(process.url, CHART) or {"candles": ()})["candles"]) >= CHART_HOURS,
+        "all history, s": lambda: is_loaded(get_json(process.url, "/v1/exchanges")),
     }
     found = dict[str, float]()
     while left and time.monotonic() < end:
@@ -97,7 +97,7 @@ def watched(process: Server, began: float, end: float) -> dict[str, float]:
             found[name] = round(time.monotonic() - began, 2)
             del left[name]
         else:
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
     if process.process:
         used = psutil.Process(process.process.pid)
         found["CPU, s"] = round(sum(used.cpu_times()[:2]), 2)
@@ -105,7 +105,7 @@ def watched(process: Server, began: float, end: float) -> dict[str, float]:
     return {**found, "longest stall, ms": longest_stall(process.url)}
 
 
-def asked(url: str, path: str) -> Any:
+def get_json(url: str, path: str) -> Any:
     """The answer; None while there is none."""
     try:
         with urllib.request.urlopen(url + path, timeout=30) as answer:  # noqa: S310  our own http URL
@@ -114,7 +114,7 @@ def asked(url: str, path: str) -> Any:
         return None
 
 
-def complete(exchanges: Any) -> bool:
+def is_loaded(exchanges: Any) -> bool:
     """Whether every exchange says that nothing of its history is missing."""
     amounts = [each["history"] for each in exchanges["exchanges"]] if exchanges else []
     return bool(amounts) and all(each and each["missing"] == 0 for each in amounts)
@@ -130,7 +130,7 @@ def longest_stall(url: str) -> float:
 
 
 @contextmanager
-def busy(cores: Sequence[int]) -> Iterator[None]:
+def keep_cores_busy(cores: Sequence[int]) -> Iterator[None]:
     """A loop that never rests for each of these cores, each a session of its own, between which Linux shares a core."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in cores]
     try:

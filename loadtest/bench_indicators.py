@@ -24,28 +24,28 @@ import pandas_ta_classic as ta  # type: ignore[import-untyped]
 import talib
 
 from loadtest import results
-from loadtest.results import Figures, Target
+from loadtest.results import FigureBench, Target
 from services import api
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core import indicators
-from services.core.indicators import Columns
-from services.core.indicators.talib_import import SIMPLE
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import MINUTE, TIMEFRAMES
-from services.exchanges import chosen
+from services.core.indicators import OhlcvColumns
+from services.core.indicators.talib_import import MA_SIMPLE
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import MINUTE_MS, TIMEFRAMES
+from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from services.web import Front
+from services.web import FastHandler
 
 SMA, EMA, LINES = (10, 20, 50, 100, 200), (12, 26, 50, 100), (9, 26, 52)
 OTHERS = ("bbands", "ichimoku", "rsi", "macd", "stoch", "willr", "volume", "obv")
 NAMES = ",".join([*(f"sma:{period}" for period in SMA), *(f"ema:{period}" for period in EMA), *OTHERS])
-SET = indicators.parse(NAMES)
+SET = indicators.parse_specs(NAMES)
 COUNT, HISTORY, ROUNDS = 1_000, 16_000, 60
 NOW = 1_800_000_000_000
-AFTERWARDS = 0.02  # seconds in which is kept for others what was answered: it is no part of the next question
+MAX_OTHER_SHARE = 0.02  # seconds in which is kept for others what was answered: it is no part of the next question
 M1 = TIMEFRAMES["1m"]
 SERIES = Series("binance", Instrument("BTC", "USDT"), M1.name)
 LOADED = ("numpy", "services.core.indicators", "pandas_ta_classic")
@@ -54,12 +54,12 @@ Spent = dict[str, list[float]]
 
 def main() -> int:
     """Run it all; 1 when a target is missed."""
-    found = {**asyncio.run(measured()), **loading()}
+    found = {**asyncio.run(measure()), **measure_imports()}
     for name, value in found.items():
         print(f"{name:56} {value:10,.3f}")
     reached = targets(found)
     print(*reached, sep="\n")
-    return results.told("indicators", Figures(results.machine(), found, reached))
+    return results.save_and_exit_code("indicators", FigureBench(results.machine_info(), found, reached))
 
 
 def targets(found: Mapping[str, float]) -> list[Target]:
@@ -71,7 +71,7 @@ def targets(found: Mapping[str, float]) -> list[Target]:
     ]
 
 
-async def measured() -> dict[str, float]:
+async def measure() -> dict[str, float]:
     """Medians in ms, and ratios, each the median over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         url, rows = f"sqlite+aiosqlite:///{folder}/kurs.db", candles()
@@ -81,9 +81,16 @@ async def measured() -> dict[str, float]:
         settings = Settings(_env_file=None)
         cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
         deps = Deps(
-            settings, Clock(), MemoryBus(queues={}), cache, store, Hub(Clock()), chosen(settings), MemoryJournal()
+            settings,
+            FixedClock(),
+            MemoryBus(queues={}),
+            cache,
+            store,
+            Hub(FixedClock()),
+            configured_exchanges(settings),
+            MemoryJournal(),
         )
-        spent = await in_turn(indicators.columns(rows[-COUNT:]), api.FRONTS(deps))
+        spent = await measure_in_turn(indicators.to_columns(rows[-COUNT:]), api.FRONTS(deps))
         await store.close()
     ratios = {
         "ours / TA-Lib": ("ours", "TA-Lib on arrays"),
@@ -101,36 +108,36 @@ async def measured() -> dict[str, float]:
     }
 
 
-async def in_turn(columns: Columns, fronts: Mapping[str, Front]) -> Spent:
+async def measure_in_turn(columns: OhlcvColumns, fronts: Mapping[str, FastHandler]) -> Spent:
     """Seconds of each in each round. The first round, in which everything is loaded, does not count."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # as Kurs runs
     spent: Spent = defaultdict(list)
-    computing = computed(columns)
+    computing = compute_by_all(columns)
     asking = {"request": fronts["/api/indicators"], "chart data": fronts["/api/chart-data"]}
     for number in range(ROUNDS + 1):
         for name, compute in computing.items():
             timed(spent, name, compute)
-        until = NOW - (2_000 + number) * MINUTE
-        period = f"symbol=BTCUSDT&timeframe=1m&from={until - (COUNT - 1) * MINUTE}&to={until}&indicators={NAMES}"
+        until = NOW - (2_000 + number) * MINUTE_MS
+        period = f"symbol=BTCUSDT&timeframe=1m&from={until - (COUNT - 1) * MINUTE_MS}&to={until}&indicators={NAMES}"
         for name, front in asking.items():
-            await asked(spent, name, front, period.encode())
-            timed(spent, f"{name}, warm", lambda: warm(front, period.encode()))  # noqa: B023
+            await request_cold(spent, name, front, period.encode())
+            timed(spent, f"{name}, warm", lambda: request_warm(front, period.encode()))  # noqa: B023
     return {name: seconds[1:] for name, seconds in spent.items()}
 
 
-def computed(columns: Columns) -> dict[str, Callable[[], object]]:
+def compute_by_all(columns: OhlcvColumns) -> dict[str, Callable[[], object]]:
     """The set by everyone."""
-    alone, on_talib = (pandas_ta(columns, talib) for talib in (False, True))
+    alone, on_talib = (compute_by_pandas_ta(columns, talib) for talib in (False, True))
     return {
-        "TA-Lib on arrays": lambda: direct(columns),
+        "TA-Lib on arrays": lambda: compute_by_talib(columns),
         "ours": lambda: [indicators.compute(asked, columns, M1) for asked in SET],
         "pandas-ta-classic": alone,
         "pandas-ta-classic on TA-Lib": on_talib,
     }
 
 
-def direct(columns: Columns) -> None:
+def compute_by_talib(columns: OhlcvColumns) -> None:
     """As one who knows TA-Lib writes it down."""
     _, _, high, low, close, volume = columns
     for period in SMA:
@@ -142,15 +149,15 @@ def direct(columns: Columns) -> None:
     (short + middle) / 2
     talib.RSI(close, 14)
     talib.MACD(close, 12, 26, 9)
-    talib.STOCH(high, low, close, 14, 1, SIMPLE, 3, SIMPLE)
+    talib.STOCH(high, low, close, 14, 1, MA_SIMPLE, 3, MA_SIMPLE)
     talib.WILLR(high, low, close, 14)
     talib.SMA(volume, 20)
     talib.OBV(close, volume)
 
 
-def pandas_ta(columns: Columns, on_talib: bool) -> Callable[[], None]:
+def compute_by_pandas_ta(columns: OhlcvColumns, on_talib: bool) -> Callable[[], None]:
     """As its users call it, on series that are at hand."""
-    index = pd.to_datetime(columns.time, unit="ms")
+    index = pd.to_datetime(columns.open_times, unit="ms")
     high, low, close, volume = (pd.Series(column, index=index) for column in columns[2:])
 
     def run() -> None:
@@ -177,25 +184,25 @@ def timed(spent: Spent, name: str, work: Callable[[], object]) -> None:
     spent[name].append(time.perf_counter() - start)
 
 
-async def asked(spent: Spent, name: str, front: Front, query: bytes) -> None:
+async def request_cold(spent: Spent, name: str, front: FastHandler, query: bytes) -> None:
     """Ask a question for the first time, and note the seconds until its answer."""
     start = time.perf_counter()
     answer = await front.wait(query, {})  # type: ignore[attr-defined]
     spent[name].append(time.perf_counter() - start)
-    await asyncio.sleep(AFTERWARDS)
+    await asyncio.sleep(MAX_OTHER_SHARE)
     assert answer.status == 200
     assert len(answer.body) > 100_000
 
 
-def warm(front: Front, query: bytes) -> None:
+def request_warm(front: FastHandler, query: bytes) -> None:
     """Ask a thousand times what was asked before."""
     for _ in range(1_000):
         assert front(query, {})
 
 
-def loading() -> dict[str, float]:
+def measure_imports() -> dict[str, float]:
     """Seconds and MB that a fresh process pays to load a module, beyond those of a bare one."""
-    costs = {module: cost(module) for module in ("sys", *LOADED)}
+    costs = {module: import_cost(module) for module in ("sys", *LOADED)}
     seconds, size = costs.pop("sys")
     return {
         f"load {module}, {unit}": value
@@ -204,7 +211,7 @@ def loading() -> dict[str, float]:
     }
 
 
-def cost(module: str) -> tuple[float, float]:
+def import_cost(module: str) -> tuple[float, float]:
     """Seconds and MB of a process that imports it; the quickest of three."""
     program = f"import {module}; print(*open('/proc/self/status'))"
     runs = list[tuple[float, float]]()
@@ -216,7 +223,7 @@ def cost(module: str) -> tuple[float, float]:
     return min(runs)
 
 
-class Clock:
+class FixedClock:
     """A moment that stays."""
 
     def now(self) -> int:
@@ -238,14 +245,14 @@ def candles() -> list[Candle]:
     closes = 60_000 * np.exp(np.cumsum(rng.normal(0, 0.0005, HISTORY)))
     spreads, volumes = rng.exponential(15, HISTORY), rng.lognormal(0, 1, HISTORY)
     rows = zip(closes, np.r_[closes[:1], closes[:-1]], spreads, volumes, strict=True)
-    return [candle(NOW - (HISTORY - place) * MINUTE, *map(float, row)) for place, row in enumerate(rows)]
+    return [candle(NOW - (HISTORY - place) * MINUTE_MS, *map(float, row)) for place, row in enumerate(rows)]
 
 
 def candle(opening: int, close: float, before: float, spread: float, volume: float) -> Candle:
     """Digits as Bitcoin has them."""
     prices = before, max(before, close) + spread, min(before, close) - spread, close
     o, h, low, c = (Decimal(f"{price:.2f}") for price in prices)
-    return Candle(SERIES, Bar(opening, o, h, low, c, Decimal(f"{volume:.5f}"), c, 9), True, Origin.EXCHANGE)
+    return Candle(SERIES, Bar(opening, o, h, low, c, Decimal(f"{volume:.5f}"), c, 9), True, CandleSource.EXCHANGE)
 
 
 if __name__ == "__main__":

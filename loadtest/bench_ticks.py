@@ -23,18 +23,18 @@ import msgspec
 from sqlalchemy.engine import make_url
 
 from loadtest import results
-from loadtest.results import Figures, Target
+from loadtest.results import FigureBench, Target
 from services.adapters import sql
 from services.core.markets import SIMULATED
 from services.core.model import Instrument, Series
 from tests import servers
-from tests.system import kurs
-from tests.tls import PEM, secured
+from tests.system import kurs_process
+from tests.tls import PEM, tls_proxy
 
 TRADES, ROUNDS = 200_000, 3
-CHUNK = 500  # frames that are written together
-DEADLINE = 180  # seconds for one round
-ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
+TRADES_PER_CHUNK = 500  # frames that are written together
+DEADLINE_SECONDS = 180  # seconds for one round
+WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 LISTED = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
 FILTERS = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001"}]
 TABLE = """
@@ -45,7 +45,7 @@ CREATE TABLE trades (
 """  # as its documentation has it
 
 
-class Firehose:
+class TradeServer:
     """A Binance that has nothing but trades."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Firehose:
         self._chunks = list(_chunks())
 
     @asynccontextmanager
-    async def served(self) -> AsyncIterator[int]:
+    async def serve(self) -> AsyncIterator[int]:
         """On a free port."""
-        server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve_connection, "127.0.0.1", 0)
         async with server:
             yield server.sockets[0].getsockname()[1]
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -67,15 +67,15 @@ class Firehose:
                     name.lower(): value.strip() for name, _, value in (header.partition(":") for header in headers)
                 }
                 if key := named.get("sec-websocket-key"):
-                    await self._pour(writer, key)
+                    await self._send_trades(writer, key)
                     await reader.read()
                     return
                 _answer(writer, line.split()[1])
         except (asyncio.IncompleteReadError, OSError):
             writer.close()
 
-    async def _pour(self, writer: asyncio.StreamWriter, key: str) -> None:
-        accept = base64.b64encode(hashlib.sha1(f"{key}{ACCEPT}".encode()).digest()).decode()  # noqa: S324  the protocol's
+    async def _send_trades(self, writer: asyncio.StreamWriter, key: str) -> None:
+        accept = base64.b64encode(hashlib.sha1(f"{key}{WEBSOCKET_GUID}".encode()).digest()).decode()  # noqa: S324  the protocol's
         head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
         writer.write(f"{head}sec-websocket-accept: {accept}\r\n\r\n".encode())
         self.began = time.perf_counter()
@@ -94,8 +94,8 @@ def _answer(writer: asyncio.StreamWriter, path: str) -> None:
 def _chunks() -> Iterator[bytes]:
     """All trades as frames, within the last ten minutes."""
     begin = int(time.time() * 1000) - 600_000
-    for first in range(1, TRADES + 1, CHUNK):
-        yield b"".join(_frame(number, begin) for number in range(first, first + CHUNK))
+    for first in range(1, TRADES + 1, TRADES_PER_CHUNK):
+        yield b"".join(_frame(number, begin) for number in range(first, first + TRADES_PER_CHUNK))
 
 
 def _frame(number: int, begin: int) -> bytes:
@@ -108,18 +108,18 @@ def _frame(number: int, begin: int) -> bytes:
     return b"\x81\x7e" + len(text).to_bytes(2, "big") + text
 
 
-async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> float:
+async def kurs_round(here: servers.PrivateServers, firehose: TradeServer, url: str) -> float:
     """Seconds from the first trade on the socket to the commit of the last."""
     database = here.postgres.create_database()
     env = {"DATABASE_URL": database, "REDIS_URL": here.redis.url, "RABBITMQ_URL": here.rabbit.url}
     env |= {"KURS_SIMULATOR_URL": f"{url}/simulator", "SSL_CERT_FILE": str(here.folder / PEM), "KURS_HISTORY_BARS": "0"}
     env |= {"KURS_DIRECTIONS": "BTC-USDT", "KURS_SYMBOLS": "BTC-USDT", "KURS_EXCHANGES": "binance"}
-    await asyncio.to_thread(kurs(here.folder, "migrate", **env).run)
-    running = [kurs(here.folder, *words, **env) for words in (("writer",), ("collector", "binance"))]
+    await asyncio.to_thread(kurs_process(here.folder, "migrate", **env).run)
+    running = [kurs_process(here.folder, *words, **env) for words in (("writer",), ("collector", "binance"))]
     try:
         for process in running:
             await asyncio.to_thread(process.start)
-        store = await sql.connect(sql.address(database, SIMULATED))
+        store = await sql.connect(sql.market_url(database, SIMULATED))
         try:
             await _until(lambda: _built(store))
             seconds = time.perf_counter() - firehose.began
@@ -133,7 +133,7 @@ async def kurs_round(here: servers.Private, firehose: Firehose, url: str) -> flo
 
 
 async def _built(store: sql.SqlStore) -> bool:
-    return any(cursor.number >= TRADES for cursor in await store.cursors())
+    return any(cursor.trade_id >= TRADES for cursor in await store.cursors())
 
 
 async def _check(store: sql.SqlStore) -> None:
@@ -143,7 +143,7 @@ async def _check(store: sql.SqlStore) -> None:
         raise RuntimeError(f"{count} of {TRADES} trades are in the candles")
 
 
-async def cryptofeed_round(here: servers.Private, firehose: Firehose, urls: tuple[str, str]) -> float:
+async def cryptofeed_round(here: servers.PrivateServers, firehose: TradeServer, urls: tuple[str, str]) -> float:
     """The same of cryptofeed."""
     database = here.postgres.create_database().replace("+asyncpg", "")
     connection = await asyncpg.connect(database)
@@ -164,7 +164,7 @@ async def _rows(connection: Any) -> bool:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not await condition():  # noqa: ASYNC110  another process makes it true
             await asyncio.sleep(0.05)
 
@@ -185,10 +185,10 @@ def cryptofeed(url: str, plain: str, database: str, certificate: str) -> int:
     return 0
 
 
-async def measured(here: servers.Private) -> dict[str, float]:
+async def measure(here: servers.PrivateServers) -> dict[str, float]:
     """Trades a second of both, in turns; medians."""
-    firehose, seconds = Firehose(), dict[str, list[float]](Kurs=[], cryptofeed=[])
-    async with firehose.served() as plain, secured(plain, here.folder) as (port, _):
+    firehose, seconds = TradeServer(), dict[str, list[float]](Kurs=[], cryptofeed=[])
+    async with firehose.serve() as plain, tls_proxy(plain, here.folder) as (port, _):
         url = f"https://127.0.0.1:{port}"
         for _ in range(ROUNDS):
             seconds["Kurs"].append(await kurs_round(here, firehose, url))
@@ -199,9 +199,9 @@ async def measured(here: servers.Private) -> dict[str, float]:
 def main() -> int:
     """Run it all."""
     try:
-        with servers.private() as here:
-            found = asyncio.run(measured(here))
-    except servers.Missing as missing:
+        with servers.private_servers() as here:
+            found = asyncio.run(measure(here))
+    except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
     for name, rate in found.items():
@@ -209,7 +209,7 @@ def main() -> int:
     times = Target("trades a second, of cryptofeed's", round(found["Kurs"] / found["cryptofeed"], 2), least=1.5)
     wished = msgspec.structs.replace(times, least=5)
     print(times, f"aim: {wished}", sep="\n")
-    return results.told("ticks", Figures(results.machine(), found, [times], [wished]))
+    return results.save_and_exit_code("ticks", FigureBench(results.machine_info(), found, [times], [wished]))
 
 
 if __name__ == "__main__":

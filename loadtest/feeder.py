@@ -12,44 +12,46 @@ from services.adapters import rabbit
 from services.adapters.clock import SystemClock
 from services.core import conversion
 from services.core.markets import SIMULATED
-from services.core.model import Instrument, Tick
-from services.core.rates import Book, Limits
-from services.core.selection import chosen
+from services.core.model import Instrument, Quote
+from services.core.rates import RateCalculator, Thresholds
+from services.core.selection import update_active
 from services.settings import Settings
 
-SECONDS = 0.1
+PUBLISH_SECONDS = 0.1
 BINANCE = {"BTC-USDT": Decimal("97614.93"), "ETH-USDT": Decimal("3290.28"), "USDC-USDT": Decimal("1.0001")}
 COINGECKO = {"BTC": Decimal("97600.12"), "ETH": Decimal("3290.5"), "USDT": Decimal("0.9998"), "USDC": Decimal("0.9999")}
 STEP = Decimal("0.0001")
 
 
-def ticks(now: int, random: Random) -> list[Tick]:
+def quotes_at(now: int, random: Random) -> list[Quote]:
     """What two exchanges say at one moment."""
     quotes = []
     for name, price in BINANCE.items():
         bid = (price * (1 + STEP * random.randint(-9, 9) / 10)).quantize(Decimal("1e-8"))
-        quotes.append(Tick("binance", Instrument.parse(name), now, bid=bid, ask=bid + Decimal("1e-5")))
+        quotes.append(Quote("binance", Instrument.parse(name), now, bid=bid, ask=bid + Decimal("1e-5")))
     for base, price in COINGECKO.items():
-        quotes.append(Tick("coingecko", Instrument(base, "USD"), now, price=price))
-        quotes.append(Tick("coingecko", Instrument(base, "RUB"), now, price=price * 80))
+        quotes.append(Quote("coingecko", Instrument(base, "USD"), now, price=price))
+        quotes.append(Quote("coingecko", Instrument(base, "RUB"), now, price=price * 80))
     return quotes
 
 
-async def feed(url: str) -> None:
+async def publish_quotes(url: str) -> None:
     """Publish until cancelled."""
     settings, clock, random = Settings(_env_file=None), SystemClock(), Random(1)
-    bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs` runs the API
-    book = Book(conversion.table(settings.exchanges, settings.directions, settings.assets), Limits())
+    bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs_process` runs the API
+    book = RateCalculator(
+        conversion.route_table(settings.exchanges, settings.directions, settings.assets), Thresholds()
+    )
     choice = None
     while True:
         now = clock.now()
-        for tick in ticks(now, random):
-            book.see(tick)
+        for tick in quotes_at(now, random):
+            book.apply(tick)
         rates = {str(direction): book.rate(direction, now) for direction in settings.directions}
-        choice = chosen(choice, rates, settings.directions, settings.exchanges, now)
+        choice = update_active(choice, rates, settings.directions, settings.exchanges, now)
         await bus.publish(*rates.values(), choice)
-        await clock.sleep(SECONDS)
+        await clock.sleep(PUBLISH_SECONDS)
 
 
 if __name__ == "__main__":
-    asyncio.run(feed(sys.argv[1]))
+    asyncio.run(publish_quotes(sys.argv[1]))

@@ -15,16 +15,18 @@ from pathlib import Path
 import httpx
 
 from loadtest import results
-from loadtest.rate_probe import Watch
-from loadtest.results import Load, Question, Second, Target
+from loadtest.rate_probe import RateProbe
+from loadtest.results import LoadResult, LoadSecond, RequestKind, Target
 from services.settings import Settings
 from tests import servers
-from tests.system import split
+from tests.system import distributed
 
-SECONDS = 60
+LOAD_SECONDS = 60
 USERS = 80  # each asks 20 times a second: 1,600 together
 LEAST, MOST_MS = 1500, 50
-CALM = {"KURS_HISTORY_BARS": "0"}  # for the past, the simulator would make up years of trades, which no exchange has to
+LOAD_SETTINGS = {
+    "KURS_HISTORY_BARS": "0"
+}  # for the past, the simulator would make up years of trades, which no exchange has to
 ROOT = Path(__file__).parents[1]
 ALL = "Aggregated"  # locust's name for everything together
 PERCENTILES = ("50%", "75%", "90%", "95%", "99%", "99.9%", "100%")
@@ -33,19 +35,19 @@ PERCENTILES = ("50%", "75%", "90%", "95%", "99%", "99.9%", "100%")
 def main() -> int:
     """Run it all."""
     try:
-        with servers.private() as here, split(here.folder, here, CALM) as system:
+        with servers.private_servers() as here, distributed(here.folder, here, LOAD_SETTINGS) as system:
             url = f"{system.url}/v1/courses"
             until_complete(url, len(Settings(_env_file=None).directions))
-            with Watch(url) as watch:
+            with RateProbe(url) as watch:
                 output = locust(system.url, here.folder)
-            questions, seconds = list(asked(output)), list(passed(output))
-    except servers.Missing as missing:
+            questions, seconds = list(request_kinds(output)), list(load_seconds(output))
+    except servers.NotInstalled as missing:
         print(f"load: {missing}", file=sys.stderr)
         return 2
-    targets = judged(questions[-1]) + watch.targets()
+    targets = load_targets(questions[-1]) + watch.targets()
     print(table(questions), *targets, sep="\n")
-    found = Load(results.machine(), questions, seconds, watch.moments, targets)
-    print(f"written to {results.write('load', found)}; python -m loadtest.report draws it")
+    found = LoadResult(results.machine_info(), questions, seconds, watch.samples, targets)
+    print(f"written to {results.save_result('load', found)}; python -m loadtest.report draws it")
     return 0 if all(target.reached for target in targets) else 1
 
 
@@ -63,27 +65,28 @@ def locust(url: str, folder: Path) -> Path:
     prefix = folder / "locust"
     command = [sys.executable, "-m", "locust", "--locustfile", str(ROOT / "loadtest/locustfile.py"), "--host", url]
     command += ["--headless", "--only-summary", "--users", str(USERS), "--spawn-rate", str(USERS), "--reset-stats"]
-    command += ["--run-time", f"{SECONDS}s", "--stop-timeout", "5", "--csv", str(prefix), "--csv-full-history"]
-    print(f"{USERS} clients for {SECONDS} s", file=sys.stderr)
+    command += ["--run-time", f"{LOAD_SECONDS}s", "--stop-timeout", "5", "--csv", str(prefix), "--csv-full-history"]
+    print(f"{USERS} clients for {LOAD_SECONDS} s", file=sys.stderr)
     with (folder / "locust.log").open("wb") as log:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        ran = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=SECONDS + 60, check=False)  # noqa: S603
+        limit = LOAD_SECONDS + 60
+        ran = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=limit, check=False)  # noqa: S603
     if ran.returncode not in (0, 1):  # 1: some requests failed, and the figures say which
         raise RuntimeError((folder / "locust.log").read_text()[-2000:])
     return prefix
 
 
-def asked(prefix: Path) -> Iterator[Question]:
+def request_kinds(prefix: Path) -> Iterator[RequestKind]:
     """What was asked, one kind after the other, all together last."""
-    for line in lines(prefix.with_name(f"{prefix.name}_stats.csv")):
+    for line in read_csv(prefix.with_name(f"{prefix.name}_stats.csv")):
         shares = {name: float(line[name]) for name in PERCENTILES}
         rate = round(float(line["Requests/s"]), 1)
-        yield Question(line["Name"], int(line["Request Count"]), int(line["Failure Count"]), rate, shares)
+        yield RequestKind(line["Name"], int(line["Request Count"]), int(line["Failure Count"]), rate, shares)
 
 
-def passed(prefix: Path) -> Iterator[Second]:
+def load_seconds(prefix: Path) -> Iterator[LoadSecond]:
     """The seconds. How many requests each had follows from locust's totals, its percentiles are of the last ten."""
-    rows = [line for line in lines(prefix.with_name(f"{prefix.name}_stats_history.csv")) if line["Name"] == ALL]
+    rows = [line for line in read_csv(prefix.with_name(f"{prefix.name}_stats_history.csv")) if line["Name"] == ALL]
     rows = [row for row in rows if row["50%"] != "N/A"]
     for before, row in pairwise(rows):
         step, at = (float(row["Timestamp"]) - float(other["Timestamp"]) for other in (before, rows[0]))
@@ -91,16 +94,16 @@ def passed(prefix: Path) -> Iterator[Second]:
             (float(row[total]) - float(before[total])) / max(step, 1)
             for total in ("Total Request Count", "Total Failure Count")
         )
-        yield Second(at, round(rate), round(failures), float(row["50%"]), float(row["95%"]), float(row["99%"]))
+        yield LoadSecond(at, round(rate), round(failures), float(row["50%"]), float(row["95%"]), float(row["99%"]))
 
 
-def lines(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """A CSV file's rows."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def judged(everything: Question) -> list[Target]:
+def load_targets(everything: RequestKind) -> list[Target]:
     """The floor."""
     return [
         Target("requests a second", everything.rate, least=LEAST),
@@ -109,7 +112,7 @@ def judged(everything: Question) -> list[Target]:
     ]
 
 
-def table(questions: list[Question]) -> str:
+def table(questions: list[RequestKind]) -> str:
     """For a terminal."""
     head = f"{'':30}{'requests':>10}{'failed':>8}{'per s':>9}" + "".join(f"{name:>8}" for name in PERCENTILES)
     rows = [

@@ -9,55 +9,58 @@ from locust import FastHttpUser, constant_throughput, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.exception import ResponseError
 
-from loadtest.results import OLDEST_MS
+from loadtest.results import MAX_RATE_AGE_MS
 
-EACH = 20  # requests a second of one user: an open model while answers are quick
+REQUESTS_PER_SECOND = 20  # requests a second of one user: an open model while answers are quick
 FILTERS = ("direction=BTC-USD", "direction=BTC-USD,ETH-RUB", "base=BTC", "quote=RUB", "exchanger=binance")
 
 
-class Client(FastHttpUser):
+class RatesUser(FastHttpUser):
     """One who keeps a connection open and the last tag in mind."""
 
-    wait_time = constant_throughput(EACH)
+    wait_time = constant_throughput(REQUESTS_PER_SECOND)
     tag = ""
     turn = 0
 
     @task(4)
-    def fresh(self) -> None:
+    def rates(self) -> None:
         """The rates."""
         self._ask("/v1/courses", "/v1/courses", {})
 
     @task(4)
-    def conditional(self) -> None:
+    def rates_if_changed(self) -> None:
         """The rates if they are others than last time. What has changed and what has not are counted apart."""
         with self._asked("/v1/courses", {"If-None-Match": self.tag or '"none"'}) as answer:
             answer.request_meta["name"] = f"/v1/courses if changed: {answer.status_code}"
             self.tag = header(answer, "etag")
-            judge(answer)
+            fail_if_stale(answer)
 
     @task(1)
-    def filtered(self) -> None:
+    def some_rates(self) -> None:
         """Some of them."""
         self.turn = (self.turn + 1) % len(FILTERS)
         self._ask(f"/v1/courses?{FILTERS[self.turn]}", "/v1/courses?…", {})
 
     @task(1)
-    def richer(self) -> None:
+    def rates_v2(self) -> None:
         """With age and origin."""
         self._ask("/v2/courses", "/v2/courses", {})
 
     def _ask(self, url: str, name: str, headers: dict[str, str]) -> None:
         with self._asked(url, headers) as answer:
             answer.request_meta["name"] = name
-            judge(answer)
+            fail_if_stale(answer)
 
     def _asked(self, url: str, headers: dict[str, str]) -> ResponseContextManager:
         return self.client.get(url, headers=headers, catch_response=True)
 
 
-def judge(answer: ResponseContextManager) -> None:
+def fail_if_stale(answer: ResponseContextManager) -> None:
     """Fail what is old; locust itself fails what is an error. Raises ResponseError."""
-    if answer.status_code in (200, 304) and time.time() * 1000 - int(header(answer, "kurs-as-of") or 0) > OLDEST_MS:
+    if (
+        answer.status_code in (200, 304)
+        and time.time() * 1000 - int(header(answer, "kurs-as-of") or 0) > MAX_RATE_AGE_MS
+    ):
         raise ResponseError("rates older than 5 s")
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.nginx import configuration, replaced
-from tests.servers import Private, Server, answers, free_port
-from tests.system import kurs
+from tests.nginx import configuration, replace_once
+from tests.servers import PrivateServers, Server, free_port, is_listening
+from tests.system import kurs_process
 
 PATH = "/v1/courses"
 PLAIN = """worker_processes auto;
@@ -32,7 +32,7 @@ http {{
 """
 
 
-class Peer(NamedTuple):
+class HttpPeer(NamedTuple):
     """Who answers, where. With `unchanged`, the question is conditional and the answer 304; `packed`: by gzip."""
 
     name: str
@@ -51,50 +51,50 @@ DIRECT, OURS_STATIC, THROUGH = "/v1/courses", "Kurs' nginx, static file", "/v1/c
 
 
 @contextmanager
-def peers(here: Private) -> Iterator[list[Peer]]:
+def run_peers(here: PrivateServers) -> Iterator[list[HttpPeer]]:
     """All of them, rates moving, until the block ends."""
     folder = here.folder / "bench"
     folder.mkdir()
     with ExitStack() as stack:
-        feeder = command(folder, "loadtest.feeder", here.rabbit.url)
-        api = kurs(folder, "api", RABBITMQ_URL=here.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
+        feeder = module_process(folder, "loadtest.feeder", here.rabbit.url)
+        api = kurs_process(folder, "api", RABBITMQ_URL=here.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
         for server in (feeder, api):
             stack.callback(server.stop)
             server.start()
         file = folder / "courses.json"
-        file.write_text(heard(api))
+        file.write_text(wait_for_rates(api))
         pages = [("bare", free_port()), ("fastapi", free_port())]
         for name, port in pages:
-            server = command(folder, "loadtest.asgi", name, str(port), str(file), port=port)
+            server = module_process(folder, "loadtest.asgi", name, str(port), str(file), port=port)
             stack.callback(server.stop)
             server.start()
         static, ours = _nginx(here, folder, int(api.url.rpartition(":")[2]))
         bare, fastapi = (f"http://127.0.0.1:{port}/" for _, port in pages)
         yield [
-            Peer(STATIC, f"{static}/courses.json"),
-            Peer(FASTAPI, fastapi),
-            Peer(BARE, bare),
-            Peer(DIRECT, f"{api.url}{PATH}"),
-            Peer(BARE, f"{bare}unchanged", unchanged=True),
-            Peer(DIRECT, f"{api.url}{PATH}", unchanged=True),
-            Peer(OURS_STATIC, f"{ours}/courses.json"),
-            Peer(THROUGH, f"{ours}{PATH}"),
-            Peer(OURS_STATIC, f"{ours}/courses.json", unchanged=True),
-            Peer(THROUGH, f"{ours}{PATH}", unchanged=True),
+            HttpPeer(STATIC, f"{static}/courses.json"),
+            HttpPeer(FASTAPI, fastapi),
+            HttpPeer(BARE, bare),
+            HttpPeer(DIRECT, f"{api.url}{PATH}"),
+            HttpPeer(BARE, f"{bare}unchanged", unchanged=True),
+            HttpPeer(DIRECT, f"{api.url}{PATH}", unchanged=True),
+            HttpPeer(OURS_STATIC, f"{ours}/courses.json"),
+            HttpPeer(THROUGH, f"{ours}{PATH}"),
+            HttpPeer(OURS_STATIC, f"{ours}/courses.json", unchanged=True),
+            HttpPeer(THROUGH, f"{ours}{PATH}", unchanged=True),
         ]
 
 
-def command(folder: Path, module: str, *words: str, port: int = 0) -> Server:
+def module_process(folder: Path, module: str, *words: str, port: int = 0) -> Server:
     """A module of ours as a process, ready when its port answers."""
     room = folder / f"{module}{port}"
     room.mkdir()
     line = [sys.executable, "-m", module, *words]
     root = str(Path(__file__).parents[1])
-    ready = (lambda: answers(port)) if port else (lambda: True)
+    ready = (lambda: is_listening(port)) if port else (lambda: True)
     return Server(module, f"http://127.0.0.1:{port}", room, line, ready=ready, env={"PYTHONPATH": root})
 
 
-def heard(api: Server) -> str:
+def wait_for_rates(api: Server) -> str:
     """What the API answers, as soon as rates have reached it. Raises RuntimeError when that takes too long."""
     deadline = time.monotonic() + 30
     while (answer := httpx.get(f"{api.url}{PATH}")).status_code != 200:
@@ -104,11 +104,11 @@ def heard(api: Server) -> str:
     return answer.text
 
 
-def _nginx(here: Private, folder: Path, replica: int) -> tuple[str, str]:
+def _nginx(here: PrivateServers, folder: Path, replica: int) -> tuple[str, str]:
     """Where a plain nginx and the project's own serve the folder's file; the second also asks the replica."""
     port, ours = free_port(), free_port()
     plain = here.nginx(PLAIN.format(folder=folder, port=port), port)
     file = f"location = /courses.json {{ root {folder}; default_type application/json; }}"
     config = configuration(here.folder / f"nginx{ours}", ours, [replica])
-    config = replaced(config, {"location / {": f"{file}\n\n    location / {{"})
+    config = replace_once(config, {"location / {": f"{file}\n\n    location / {{"})
     return plain.url, here.nginx(config, ours).url

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loadtest.results import Bench, Load, Row
+from loadtest.results import LoadResult, PeerBench, PeerResult
 
 OURS, PEER, LINES = "#1f6feb", "#c3c9d1", ("#1f6feb", "#e3872d", "#c93c37")
 mpl.rcParams.update(
@@ -31,7 +31,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
-def bench(found: Bench, _load: Load, path: Path) -> None:
+def draw_bench(found: PeerBench, _load: LoadResult, path: Path) -> None:
     """How many answers a second, everyone beside everyone."""
     rows = [row for row in found.rows if row.connections == found.rows[0].connections]
     figure = Figure(figsize=(8, 4.2))
@@ -48,12 +48,12 @@ def bench(found: Bench, _load: Load, path: Path) -> None:
     save(figure, path)
 
 
-def _heights(rows: list[Row]) -> list[int]:
+def _heights(rows: list[PeerResult]) -> list[int]:
     unchanged = sum(row.unchanged for row in rows)
     return [len(rows) - unchanged, unchanged]
 
 
-def _bars(axes: Axes, rows: list[Row]) -> None:
+def _bars(axes: Axes, rows: list[PeerResult]) -> None:
     colours = [OURS if row.name.startswith("/v1") else PEER for row in rows]
     bars = axes.barh([row.name for row in rows], [row.rate for row in rows], color=colours)
     axes.bar_label(bars, labels=[f"{row.rate:,.0f}" for row in rows], padding=3, fontsize=9)
@@ -63,7 +63,7 @@ def _bars(axes: Axes, rows: list[Row]) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def load(_bench: Bench, found: Load, path: Path) -> None:
+def draw_load(_bench: PeerBench, found: LoadResult, path: Path) -> None:
     """The minute of load: how many answers, how late, and how old the rates in them."""
     figure = Figure(figsize=(8, 6))
     rate, late, old = figure.subplots(3, 1, sharex=True)
@@ -84,7 +84,7 @@ def load(_bench: Bench, found: Load, path: Path) -> None:
     save(figure, path)
 
 
-def latency(_bench: Bench, found: Load, path: Path) -> None:
+def draw_latency(_bench: PeerBench, found: LoadResult, path: Path) -> None:
     """Within what time which share of the answers came, per kind of question."""
     figure = Figure(figsize=(8, 3.4))
     axes = figure.subplots()
@@ -98,8 +98,8 @@ def latency(_bench: Bench, found: Load, path: Path) -> None:
     save(figure, path)
 
 
-DRAWN: Mapping[str, Callable[[Bench, Load, Path], None]] = {
-    "bench.svg": bench,
-    "load.svg": load,
-    "latency.svg": latency,
+DRAWN: Mapping[str, Callable[[PeerBench, LoadResult, Path], None]] = {
+    "bench.svg": draw_bench,
+    "load.svg": draw_load,
+    "latency.svg": draw_latency,
 }

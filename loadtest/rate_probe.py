@@ -8,19 +8,19 @@ from typing import Self
 
 import httpx
 
-from loadtest.results import OLDEST_MS, Moment, Target
+from loadtest.results import MAX_RATE_AGE_MS, RateProbeSample, Target
 
-SECONDS = 0.2
-QUIET_SECONDS = 3
+PROBE_SECONDS = 0.2
+MAX_UNCHANGED_SECONDS = 3
 
 
-class Watch(threading.Thread):
+class RateProbe(threading.Thread):
     """Asks now and then from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._url, self._over = url, threading.Event()
-        self.moments: list[Moment] = []
+        self._url, self._stop_requested = url, threading.Event()
+        self.samples: list[RateProbeSample] = []
         self.failed = 0
 
     def __enter__(self) -> Self:
@@ -28,33 +28,35 @@ class Watch(threading.Thread):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop_requested.set()
         self.join()
 
     def run(self) -> None:
         """Look until the end."""
         began = time.monotonic()
         with httpx.Client(timeout=5) as client:
-            while not self._over.wait(SECONDS):
+            while not self._stop_requested.wait(PROBE_SECONDS):
                 try:
                     answer = client.get(self._url).raise_for_status()
                 except httpx.HTTPError:
                     self.failed += 1
                     continue
                 age = time.time_ns() // 1_000_000 - int(answer.headers["kurs-as-of"])
-                self.moments.append(Moment(round(time.monotonic() - began, 1), age, answer.headers["etag"]))
+                self.samples.append(RateProbeSample(round(time.monotonic() - began, 1), age, answer.headers["etag"]))
 
     def targets(self) -> list[Target]:
         """Rates changed all the while, and none was too old."""
         return [
-            Target("looks at the rates", len(self.moments), least=10),
+            Target("looks at the rates", len(self.samples), least=10),
             Target("looks at the rates that failed", self.failed, most=0),
-            Target("longest spell without new rates, s", spell(self.moments), most=QUIET_SECONDS),
-            Target("oldest rate seen, ms", max((moment.age_ms for moment in self.moments), default=0), most=OLDEST_MS),
+            Target("longest spell without new rates, s", longest_unchanged(self.samples), most=MAX_UNCHANGED_SECONDS),
+            Target(
+                "oldest rate seen, ms", max((moment.age_ms for moment in self.samples), default=0), most=MAX_RATE_AGE_MS
+            ),
         ]
 
 
-def spell(moments: Sequence[Moment]) -> float:
+def longest_unchanged(moments: Sequence[RateProbeSample]) -> float:
     """The longest time in seconds for which the answer's tag was the same."""
     longest, since = 0.0, moments[0].at if moments else 0.0
     for before, moment in itertools.pairwise(moments):

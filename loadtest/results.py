@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from tests.servers import program
+from tests.servers import find_program
 
-OLDEST_MS = 5_000  # of what is served as fresh
-RESULTS = Path(__file__).parents[1] / "build/load"
+MAX_RATE_AGE_MS = 5_000  # of what is served as fresh
+RESULTS_FOLDER = Path(__file__).parents[1] / "build/load"
 
 
-class Machine(msgspec.Struct, frozen=True):
+class MachineInfo(msgspec.Struct, frozen=True):
     """Where and when."""
 
     date: str
@@ -24,7 +24,7 @@ class Machine(msgspec.Struct, frozen=True):
     versions: dict[str, str]
 
 
-class Row(msgspec.Struct, frozen=True):
+class PeerResult(msgspec.Struct, frozen=True):
     """One peer at a number of connections, the median of the rounds. `failed`: errors and answers of 400 and more."""
 
     name: str
@@ -55,7 +55,7 @@ class Target(msgspec.Struct, frozen=True):
         return f"{'reached' if self.reached else 'MISSED '}  {self.name}: {self.value:,.4g} ({wanted})"
 
 
-class Moment(msgspec.Struct, frozen=True):
+class RateProbeSample(msgspec.Struct, frozen=True):
     """One look at the rates: `at` seconds after the start, how old their oldest source was, and the answer's tag."""
 
     at: float
@@ -63,24 +63,24 @@ class Moment(msgspec.Struct, frozen=True):
     tag: str
 
 
-class Bench(msgspec.Struct, frozen=True):
+class PeerBench(msgspec.Struct, frozen=True):
     """A run of a part of `make bench` that asks peers in turn."""
 
-    machine: Machine
-    rows: list[Row]
+    machine: MachineInfo
+    rows: list[PeerResult]
     targets: list[Target]
 
 
-class Figures(msgspec.Struct, frozen=True):
+class FigureBench(msgspec.Struct, frozen=True):
     """A run of a part of `make bench` that is no row of peers: its figures by name. `aims` are wished for only."""
 
-    machine: Machine
+    machine: MachineInfo
     figures: dict[str, float]
     targets: list[Target]
     aims: list[Target] = []
 
 
-class Fanned(msgspec.Struct, frozen=True):
+class FanoutResult(msgspec.Struct, frozen=True):
     """One server and so many sockets, the median of the rounds.
 
     `cpu_us`: of the server, per message that a socket read; `kb`: that it holds per connection; `delivered`: the share
@@ -98,16 +98,16 @@ class Fanned(msgspec.Struct, frozen=True):
     delivered: float
 
 
-class Streams(msgspec.Struct, frozen=True):
+class StreamBench(msgspec.Struct, frozen=True):
     """A run of the part of `make bench` that counts how late live messages are read. `aims` are wished for only."""
 
-    machine: Machine
-    rows: list[Fanned]
+    machine: MachineInfo
+    rows: list[FanoutResult]
     targets: list[Target]
     aims: list[Target]
 
 
-class Question(msgspec.Struct, frozen=True):
+class RequestKind(msgspec.Struct, frozen=True):
     """One kind of question under load. `percentiles`: of which share (0.99) the answers took at most that many ms."""
 
     name: str
@@ -117,7 +117,7 @@ class Question(msgspec.Struct, frozen=True):
     percentiles: dict[str, float]
 
 
-class Second(msgspec.Struct, frozen=True):
+class LoadSecond(msgspec.Struct, frozen=True):
     """The load as of one second."""
 
     at: float
@@ -128,35 +128,35 @@ class Second(msgspec.Struct, frozen=True):
     p99_ms: float
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadResult(msgspec.Struct, frozen=True):
     """A run of `make load`."""
 
-    machine: Machine
-    questions: list[Question]
-    seconds: list[Second]
-    moments: list[Moment]
+    machine: MachineInfo
+    questions: list[RequestKind]
+    seconds: list[LoadSecond]
+    moments: list[RateProbeSample]
     targets: list[Target]
 
 
-def machine() -> Machine:
+def machine_info() -> MachineInfo:
     """This one, now."""
     names = ("fastapi", "uvicorn", "uvloop", "httptools", "locust")
     versions = {"Python": platform.python_version(), **{name: version(name) for name in names}}
-    nginx = subprocess.run([program("nginx"), "-v"], check=True, capture_output=True, text=True).stderr  # noqa: S603
+    nginx = subprocess.run([find_program("nginx"), "-v"], check=True, capture_output=True, text=True).stderr  # noqa: S603
     versions["nginx"] = nginx.strip().rpartition("/")[2]
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    return Machine(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
+    return MachineInfo(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
 
 
-def told(name: str, found: Bench | Figures | Streams) -> int:
+def save_and_exit_code(name: str, found: PeerBench | FigureBench | StreamBench) -> int:
     """Keep what a part of `make bench` found, for `python -m loadtest.report`; answers the part's exit code."""
-    print(f"written to {write(name, found)}")
+    print(f"written to {save_result(name, found)}")
     return 0 if all(target.reached for target in found.targets) else 1
 
 
-def write(name: str, found: Bench | Figures | Streams | Load) -> Path:
+def save_result(name: str, found: PeerBench | FigureBench | StreamBench | LoadResult) -> Path:
     """Keep it; answers where."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    path = RESULTS_FOLDER / f"{name}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     return path

@@ -7,32 +7,32 @@ from statistics import median
 import httpx
 
 from loadtest import wrk
-from loadtest.peers import Peer
-from loadtest.results import Bench, Row
+from loadtest.peers import HttpPeer
+from loadtest.results import PeerBench, PeerResult
 
-SECONDS = 1  # of a round, for each peer
+RUN_SECONDS = 1  # of a round, for each peer
 
 
-def check(peer: Peer) -> None:
+def check(peer: HttpPeer) -> None:
     """Whoever answers something else than what is measured has no figure. Raises RuntimeError."""
     answer = httpx.get(peer.url, headers=dict(header.split(": ") for header in peer.headers))
     if answer.status_code != (304 if peer.unchanged else 200):
         raise RuntimeError(f"{peer.name} answers {answer.status_code}: {answer.text}")
 
 
-def measured(everyone: Sequence[Peer], connections: int, rounds: int) -> list[Row]:
+def measure_rounds(everyone: Sequence[HttpPeer], connections: int, rounds: int) -> list[PeerResult]:
     """All peers in turn, several times."""
-    found: dict[Peer, list[wrk.Measured]] = {peer: [] for peer in everyone}
+    found: dict[HttpPeer, list[wrk.WrkResult]] = {peer: [] for peer in everyone}
     for number in range(rounds):
         print(f"{connections} connections, round {number + 1} of {rounds}", file=sys.stderr)
         for peer in everyone:
-            found[peer].append(wrk.measure(peer.url, SECONDS, connections, *peer.headers))
+            found[peer].append(wrk.measure(peer.url, RUN_SECONDS, connections, *peer.headers))
     return [row(peer, connections, runs) for peer, runs in found.items()]
 
 
-def row(peer: Peer, connections: int, runs: Sequence[wrk.Measured]) -> Row:
+def row(peer: HttpPeer, connections: int, runs: Sequence[wrk.WrkResult]) -> PeerResult:
     """The median of the runs."""
-    return Row(
+    return PeerResult(
         name=peer.name,
         unchanged=peer.unchanged,
         connections=connections,
@@ -44,13 +44,13 @@ def row(peer: Peer, connections: int, runs: Sequence[wrk.Measured]) -> Row:
     )
 
 
-def ratio(rows: Sequence[Row], name: str, beside: str, unchanged: bool = False) -> float:
+def ratio(rows: Sequence[PeerResult], name: str, beside: str, unchanged: bool = False) -> float:
     """The median over the rounds of how many times as often the one answers as the other."""
     ours, theirs = (next(r for r in rows if (r.name, r.unchanged) == (each, unchanged)) for each in (name, beside))
     return round(median(one / other for one, other in zip(ours.rates, theirs.rates, strict=True)), 3)
 
 
-def table(found: Bench) -> str:
+def table(found: PeerBench) -> str:
     """For a terminal."""
     lines = [f"{'':34}{'':8}{'connections':>11}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}"]
     lines += [

@@ -23,10 +23,10 @@ import websockets
 
 from services.core.indicators import CATALOG
 from services.core.timeframes import TIMEFRAMES
-from tests.system import QUICK, System, whole
+from tests.system import FAST_SETTINGS, System, single_process
 
-SETTLED = 10  # minutes after which memory is to be flat
-GROWTH = 0.05  # of the memory held then, that it may grow by until the end
+SETTLE_MINUTES = 10  # minutes after which memory is to be flat
+MAX_GROWTH_SHARE = 0.05  # of the memory held then, that it may grow by until the end
 SAMPLE_SECONDS = 5
 PAUSES = 0.5, 4.0  # seconds between a client's questions
 STAYS = 1.0, 20.0  # seconds that a client of a stream stays
@@ -35,14 +35,14 @@ DIRECTIONS = [f"{base}-{quote}" for base in ("BTC", "ETH", "USDTTRC", "USDTERC")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
-class Held(NamedTuple):
+class MemorySample(NamedTuple):
     """Megabytes in memory, minutes after the start."""
 
     minute: float
     megabytes: float
 
 
-class Questions:
+class RandomRequests:
     """Questions of which no two are alike."""
 
     def __init__(self, seed: int) -> None:
@@ -66,9 +66,9 @@ class Questions:
         """One with parameters that hardly anybody else has."""
         name = self.chance.choice([name for name, known in CATALOG.items() if known.parameters])
         values = [
-            self.chance.randint(int(each.least), min(int(each.most), 300))
-            if each.whole
-            else round(self.chance.uniform(each.least, each.most), 3)
+            self.chance.randint(int(each.minimum), min(int(each.maximum), 300))
+            if each.integer
+            else round(self.chance.uniform(each.minimum, each.maximum), 3)
             for each in CATALOG[name].parameters
         ]
         return ":".join(map(str, (name, *values)))
@@ -144,13 +144,16 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    with TemporaryDirectory(prefix="kurs-soak-") as folder, whole(Path(folder), {**QUICK, **BOUNDS}) as system:
-        held, statuses = asyncio.run(soak(system, asked.minutes, asked.clients, Questions(asked.seed)))
+    with (
+        TemporaryDirectory(prefix="kurs-soak-") as folder,
+        single_process(Path(folder), {**FAST_SETTINGS, **BOUNDS}) as system,
+    ):
+        held, statuses = asyncio.run(soak(system, asked.minutes, asked.clients, RandomRequests(asked.seed)))
     print(f"{sum(statuses.values())} answers and streams: {dict(sorted(statuses.items()))}")
-    return int(growth(held, min(SETTLED, asked.minutes / 3)) > GROWTH or "500" in statuses)
+    return int(growth(held, min(SETTLE_MINUTES, asked.minutes / 3)) > MAX_GROWTH_SHARE or "500" in statuses)
 
 
-def growth(held: list[Held], settled: float) -> float:
+def growth(held: list[MemorySample], settled: float) -> float:
     """By which part memory grew from the minute `settled` on."""
     later = [each for each in held if each.minute >= settled]
     slope = linear_regression([each.minute for each in later], [each.megabytes for each in later]).slope
@@ -160,18 +163,20 @@ def growth(held: list[Held], settled: float) -> float:
     return last / first - 1
 
 
-async def soak(system: System, minutes: float, clients: int, questions: Questions) -> tuple[list[Held], Counter[str]]:
+async def soak(
+    system: System, minutes: float, clients: int, questions: RandomRequests
+) -> tuple[list[MemorySample], Counter[str]]:
     """Let clients come and go for so long; answers the memory held on the way, and what they were answered."""
-    statuses, held, began = Counter[str](), list[Held](), time.monotonic()
-    kinds: Iterator[Callable[[str, Questions, Counter[str]], Awaitable[None]]] = itertools.cycle(
-        (ask, ask, ask, events, socket)
+    statuses, held, began = Counter[str](), list[MemorySample](), time.monotonic()
+    kinds: Iterator[Callable[[str, RandomRequests, Counter[str]], Awaitable[None]]] = itertools.cycle(
+        (request_client, request_client, request_client, event_client, socket_client)
     )
-    tasks = [asyncio.create_task(again(next(kinds), system.url, questions, statuses)) for _ in range(clients)]
+    tasks = [asyncio.create_task(keep_connecting(next(kinds), system.url, questions, statuses)) for _ in range(clients)]
     process = system.processes["kurs"].process
     assert process
     while (minute := (time.monotonic() - began) / 60) < minutes:
         await asyncio.sleep(SAMPLE_SECONDS)
-        held.append(Held(minute, resident(process.pid)))
+        held.append(MemorySample(minute, resident_megabytes(process.pid)))
         if len(held) % (60 // SAMPLE_SECONDS) == 0:
             print(f"minute {minute:4.1f}: {held[-1].megabytes:6.1f} MB, {sum(statuses.values())} answers", flush=True)
     for task in tasks:
@@ -180,10 +185,10 @@ async def soak(system: System, minutes: float, clients: int, questions: Question
     return held, statuses
 
 
-async def again(
-    work: Callable[[str, Questions, Counter[str]], Awaitable[None]],
+async def keep_connecting(
+    work: Callable[[str, RandomRequests, Counter[str]], Awaitable[None]],
     url: str,
-    questions: Questions,
+    questions: RandomRequests,
     statuses: Counter[str],
 ) -> None:
     """A client comes, and goes, and another comes."""
@@ -195,7 +200,7 @@ async def again(
             statuses[type(error).__name__] += 1
 
 
-async def ask(url: str, questions: Questions, statuses: Counter[str]) -> None:
+async def request_client(url: str, questions: RandomRequests, statuses: Counter[str]) -> None:
     """Some questions by one connection."""
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         for _ in range(questions.chance.randint(1, 10)):
@@ -204,7 +209,7 @@ async def ask(url: str, questions: Questions, statuses: Counter[str]) -> None:
             await asyncio.sleep(questions.chance.uniform(*PAUSES))
 
 
-async def events(url: str, questions: Questions, statuses: Counter[str]) -> None:
+async def event_client(url: str, questions: RandomRequests, statuses: Counter[str]) -> None:
     """An event stream, left without a word."""
     channels = ",".join({questions.channel() for _ in range(questions.chance.randint(1, 4))})
     path = f"{url}/v1/stream?channels={quote(channels, safe=',:')}&timer={questions.chance.uniform(0.1, 60):.3f}"
@@ -219,7 +224,7 @@ async def events(url: str, questions: Questions, statuses: Counter[str]) -> None
                 return
 
 
-async def socket(url: str, questions: Questions, statuses: Counter[str]) -> None:
+async def socket_client(url: str, questions: RandomRequests, statuses: Counter[str]) -> None:
     """A WebSocket that follows this and that."""
     address = url.replace("http", "ws", 1) + "/ws/chart-data"
     async with websockets.connect(address, proxy=None, additional_headers=questions.headers()) as client:
@@ -236,7 +241,7 @@ async def socket(url: str, questions: Questions, statuses: Counter[str]) -> None
                 pass
 
 
-def resident(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
     """Megabytes in memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4_096 / 1e6
 

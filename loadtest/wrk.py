@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tests.servers import program
+from tests.servers import find_program
 
 SCRIPT = Path(__file__).with_name("done.lua")
 
 
-class Measured(msgspec.Struct, frozen=True):
+class WrkResult(msgspec.Struct, frozen=True):
     """What wrk found. `statuses` counts answers of 400 and more, `sockets` connections that failed."""
 
     requests: int
@@ -27,17 +27,17 @@ class Measured(msgspec.Struct, frozen=True):
         return self.requests / self.seconds
 
 
-def measure(url: str, seconds: int, connections: int, *headers: str) -> Measured:
+def measure(url: str, seconds: int, connections: int, *headers: str) -> WrkResult:
     """Ask for a URL of the loopback as fast as it answers. Raises Missing without wrk, ValueError for other hosts."""
     if urlsplit(url).hostname != "127.0.0.1":
         raise ValueError(f"{url}: load goes to 127.0.0.1 only")
     named = [word for header in headers for word in ("--header", header)]
-    command = [program("wrk"), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+    command = [find_program("wrk"), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--timeout", "5s", "--script", str(SCRIPT), *named, url]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30)  # noqa: S603
-    return understood(ran.stdout)
+    return parse_output(ran.stdout)
 
 
-def understood(output: str) -> Measured:
+def parse_output(output: str) -> WrkResult:
     """The last line that wrk wrote. Raises msgspec.MsgspecError when it is not ours."""
-    return msgspec.json.decode(output.strip().splitlines()[-1], type=Measured)
+    return msgspec.json.decode(output.strip().splitlines()[-1], type=WrkResult)

@@ -9,15 +9,15 @@ from sqlalchemy import Connection
 
 from services import settings
 from services.adapters.sql.engine import make_engine
-from services.adapters.sql.markets import address
+from services.adapters.sql.market_databases import market_url
+from services.adapters.sql.partitions import include_name
 from services.adapters.sql.tables import metadata
-from services.adapters.sql.years import ours
 from services.core.markets import LIVE, SIMULATED
 
 
 def run(connection: Connection) -> None:
     """Apply what was asked for. SQLite changes a table by copying it, hence the batches."""
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=ours)
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=include_name)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -26,7 +26,7 @@ async def run_from_command_line() -> None:
     """`alembic revision --autogenerate -m …`, `alembic current`, `alembic upgrade head`."""
     known = settings.load()
     market = SIMULATED if known.market == SIMULATED else LIVE
-    engine = make_engine(address(known.database(market), market))
+    engine = make_engine(market_url(known.database_url_of(market), market))
     async with engine.begin() as connection:
         await connection.run_sync(run)
     await engine.dispose()

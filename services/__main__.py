@@ -5,7 +5,7 @@ import sys
 from io import TextIOWrapper
 
 from services import runtime
-from services.core.errors import BadFile, BadRange, BadRequest, Misconfigured, Refused, Unavailable, UnknownName
+from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
 
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
 kurs SERVICE …            these services: collector pricer writer analyst api simulator
@@ -42,7 +42,7 @@ def main() -> None:
     except BrokenPipeError:  # `kurs verify | head`: the reader has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails to flush at its end
         sys.exit(141)
-    except (BadFile, BadRange, BadRequest, Misconfigured, Refused, UnknownName) as error:
+    except (BadFile, BadRange, BadRequest, Misconfigured, AccessRefused, UnknownName) as error:
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
         sys.exit(2)
     except Unavailable as error:  # a service waits for its servers; a command may find one away

@@ -10,7 +10,7 @@ from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.remote_store import RemoteStore
-from services.adapters.retry import until_up
+from services.adapters.retry import retry_until_available
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import LIVE, SIMULATED, Market
@@ -18,7 +18,7 @@ from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings
 
-REMOTE = "bus"  # the scheme of a DATABASE_URL that names no database: the writer looks things up
+REMOTE_SCHEME = "bus"  # the scheme of a DATABASE_URL that names no database: the writer looks things up
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +65,7 @@ STORES: Mapping[str, Callable[[str, Market], Awaitable[Store]]] = {
 }
 
 
-async def connected(
+async def open_adapters(
     settings: Settings, market: Market | None, exchanges: tuple[Exchange, ...], stack: AsyncExitStack, owns: bool
 ) -> Deps:
     """The ports with their adapters, all in that market; None: the one that something is kept of, rather live.
@@ -74,7 +74,7 @@ async def connected(
     would do it. Raises Misconfigured.
     """
     remote = _is_remote(settings)
-    market, store = (market or LIVE, None) if remote else await _store(settings, market, stack, owns)
+    market, store = (market or LIVE, None) if remote else await _open_store(settings, market, stack, owns)
     bus_url, cache_url = settings.rabbitmq_url.get_secret_value(), settings.redis_url.get_secret_value()
     cache = CACHES[urlsplit(cache_url).scheme](cache_url, market)
     stack.push_async_callback(cache.close)
@@ -94,56 +94,58 @@ async def migrate(settings: Settings, market: Market) -> None:
     if _is_remote(settings):
         raise Misconfigured("DATABASE_URL: bus:// is for collectors alone; name the database that is to be migrated")
     with ExitStack() as stack:
-        _own(settings, stack)
+        _own_files(settings, stack)
         roles = {name: password.get_secret_value() for name, password in settings.database_roles.items()}
-        await sql.migrate(_address(settings, market), market, roles)
+        await sql.migrate(_market_url(settings, market), market, roles)
 
 
 def _is_remote(settings: Settings) -> bool:
-    return urlsplit(settings.database_url.get_secret_value()).scheme == REMOTE
+    return urlsplit(settings.database_url.get_secret_value()).scheme == REMOTE_SCHEME
 
 
-async def _store(settings: Settings, market: Market | None, stack: AsyncExitStack, owns: bool) -> tuple[Market, Store]:
+async def _open_store(
+    settings: Settings, market: Market | None, stack: AsyncExitStack, owns: bool
+) -> tuple[Market, Store]:
     with ExitStack() as looking:
-        owned = urlsplit(settings.database(LIVE)).scheme.startswith("sqlite")
+        owned = urlsplit(settings.database_url_of(LIVE)).scheme.startswith("sqlite")
         try:
-            _own(settings, stack if owns else looking)
-        except sql.Owned:
+            _own_files(settings, stack if owns else looking)
+        except sql.FilesInUse:
             if owns:
                 raise
             owned = False  # who owns it has migrated it
-        market = market or await _kept(settings)
-        address = _address(settings, market)
+        market = market or await _stored_market(settings)
+        address = _market_url(settings, market)
         if owned:
             await sql.migrate(address, market)
-        _tell_apart(settings, market)
+        _log_other_market(settings, market)
     store = await STORES[urlsplit(address).scheme](address, market)
     stack.push_async_callback(store.close)
     if address.startswith("sqlite") and not owned:
-        await until_up(store.check)
+        await retry_until_available(store.check)
     return market, store
 
 
-def _own(settings: Settings, stack: AsyncExitStack | ExitStack) -> None:
+def _own_files(settings: Settings, stack: AsyncExitStack | ExitStack) -> None:
     """Own the files of SQLite, those of both markets, and have nothing simulated in the live one's."""
-    files = dict.fromkeys(sql.file(settings.database(market)) for market in (LIVE, SIMULATED))
+    files = dict.fromkeys(sql.sqlite_file(settings.database_url_of(market)) for market in (LIVE, SIMULATED))
     there = [file for file in files if file]
-    stack.enter_context(sql.owned(there))
+    stack.enter_context(sql.own_files(there))
     if len(there) > 1:
-        sql.separate(*there)
+        sql.move_simulated_file(*there)
 
 
-async def _kept(settings: Settings) -> Market:
-    live, simulated = (_address(settings, market) for market in (LIVE, SIMULATED))
-    return await sql.kept(live) or await sql.kept(simulated) or LIVE
+async def _stored_market(settings: Settings) -> Market:
+    live, simulated = (_market_url(settings, market) for market in (LIVE, SIMULATED))
+    return await sql.stored_market(live) or await sql.stored_market(simulated) or LIVE
 
 
-def _address(settings: Settings, market: Market) -> str:
-    return sql.address(settings.database(market), market)
+def _market_url(settings: Settings, market: Market) -> str:
+    return sql.market_url(settings.database_url_of(market), market)
 
 
-def _tell_apart(settings: Settings, market: Market) -> None:
+def _log_other_market(settings: Settings, market: Market) -> None:
     other = SIMULATED if market == LIVE else LIVE
-    file = sql.file(settings.database(other))
-    if file and file != sql.file(settings.database(market)) and file.exists():
+    file = sql.sqlite_file(settings.database_url_of(other))
+    if file and file != sql.sqlite_file(settings.database_url_of(market)) and file.exists():
         log.info("%s holds a %s market: it is kept apart from this one, which is %s", file, other, market)

@@ -5,7 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from prometheus_client import Counter
 
-from services.core.bounds import fault
+from services.core.bounds import find_violation
 from services.core.model import Message
 from services.ports import Clock, Deps
 
@@ -13,16 +13,16 @@ REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of rang
 
 
 @asynccontextmanager
-async def listen(deps: Deps, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+async def subscribe(deps: Deps, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
     """All messages of these kinds from now on, if they are in range."""
-    async with deps.bus.live(*kinds) as messages, aclosing(in_range(messages, deps.clock)) as checked:
+    async with deps.bus.subscribe(*kinds) as messages, aclosing(drop_out_of_range(messages, deps.clock)) as checked:
         yield checked
 
 
-async def in_range(messages: AsyncIterator[Message], clock: Clock) -> AsyncGenerator[Message, None]:
+async def drop_out_of_range(messages: AsyncIterator[Message], clock: Clock) -> AsyncGenerator[Message, None]:
     """Those of the messages that are in range."""
     async for message in messages:
-        if wrong := fault(message, clock.now()):
+        if wrong := find_violation(message, clock.now()):
             REJECTED.labels(str(message.__struct_config__.tag), wrong.reason).inc()
         else:
             yield message

@@ -7,8 +7,8 @@ from prometheus_client import Counter, Gauge
 from services.core.clocks import StepDetector
 from services.ports import Clock
 
-SECONDS = 0.5  # between two looks
-APART = 50  # ms; both clocks are read within this time, or again
+CHECK_SECONDS = 0.5  # between two looks
+MAX_READ_MS = 50  # ms; both clocks are read within this time, or again
 STEPS = Counter("kurs_clock_steps_total", "How often the wall clock was set by a second or more, either way")
 OFFSET = Gauge("kurs_clock_offset_seconds", "How far the wall clock was set since the process started")
 log = logging.getLogger(__name__)
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 async def report_clock_steps(clock: Clock) -> None:
     """Compare the wall clock with the monotonic one, for ever."""
-    detector = StepDetector(*both(clock))
+    detector = StepDetector(*read_both(clock))
     while True:
-        await clock.sleep(SECONDS)
-        step = detector.look(*both(clock))
+        await clock.sleep(CHECK_SECONDS)
+        step = detector.update(*read_both(clock))
         OFFSET.set(detector.offset / 1000)
         if step:
             STEPS.inc()
@@ -27,9 +27,9 @@ async def report_clock_steps(clock: Clock) -> None:
             log.warning("this machine's clock was set %s by %.1f s; ages are counted without it", way, abs(step) / 1000)
 
 
-def both(clock: Clock) -> tuple[int, int]:
+def read_both(clock: Clock) -> tuple[int, int]:
     """Wall and monotonic time of one moment: a process may be stopped between the two readings."""
     while True:
         before, wall, after = clock.monotonic(), clock.now(), clock.monotonic()
-        if after - before < APART:
+        if after - before < MAX_READ_MS:
             return wall, after

@@ -10,32 +10,35 @@ import signal
 import socket
 import sys
 
-QUICK, PATIENT = 4, 16  # seconds that an answer is waited for; the second time it is the last chance
+FIRST_TIMEOUT_SECONDS, LAST_TIMEOUT_SECONDS = (
+    4,
+    16,
+)  # seconds that an answer is waited for; the second time it is the last chance
 
 
 def main() -> int:
     """0: healthy; 1: not."""
-    for seconds in (QUICK, PATIENT):
+    for seconds in (FIRST_TIMEOUT_SECONDS, LAST_TIMEOUT_SECONDS):
         try:
-            return int(b" 200 " not in answer(seconds))
+            return int(b" 200 " not in fetch_readyz(seconds))
         except TimeoutError:
             continue
         except OSError:
             return 1  # it does not listen yet, or any more
-    print(f"nothing was answered within {QUICK + PATIENT} s: the process is ended")  # noqa: T201
-    for pid in children():
+    print(f"nothing was answered within {FIRST_TIMEOUT_SECONDS + LAST_TIMEOUT_SECONDS} s: the process is ended")  # noqa: T201
+    for pid in container_processes():
         os.kill(pid, signal.SIGKILL)
     return 1
 
 
-def answer(seconds: float) -> bytes:
+def fetch_readyz(seconds: float) -> bytes:
     """The beginning of what /readyz answers. Raises OSError."""
     with socket.create_connection(("127.0.0.1", int(os.environ["KURS_PORT"])), seconds) as connection:
         connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
         return connection.recv(64)
 
 
-def children() -> list[int]:
+def container_processes() -> list[int]:
     """What the container's first process, a bare init, has started: Kurs, and not this check."""
     with open("/proc/1/task/1/children") as listed:  # noqa: PTH123  pathlib would take as long as the check
         return [int(pid) for pid in listed.read().split()]

@@ -12,17 +12,17 @@ from typing import TextIO
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 PACKAGE = __name__.partition(".")[0]
-HIDDEN = "***"
-NAMES = r"api[_-]?key|secret|passw(?:or)?d|token|signature|authorization|x-mbx-apikey"
-NAMED = re.compile(f"(?i)({NAMES})$")  # `access_token`, but not `tokens`
-SECRETS = (
+MASK = "***"
+SECRET_NAMES = r"api[_-]?key|secret|passw(?:or)?d|token|signature|authorization|x-mbx-apikey"  # noqa: S105
+SECRET_NAME = re.compile(f"(?i)({SECRET_NAMES})$")  # `access_token`, but not `tokens`
+SECRET_PATTERNS = (
     re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)"),  # the credentials of a URL
     re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]{8,}"),
     re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # a JSON web token
     re.compile(r"\bCG-\w{8,}"),  # a CoinGecko key
-    re.compile(rf"""(?i)(?:{NAMES})["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}}]+)"""),
+    re.compile(rf"""(?i)(?:{SECRET_NAMES})["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}}]+)"""),
 )
-KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class Redaction(logging.Filter):
@@ -38,26 +38,26 @@ class Redaction(logging.Filter):
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         record.exc_text = self.redact(record.exc_text) if record.exc_text else None
-        for name in vars(record).keys() - KNOWN:
+        for name in vars(record).keys() - STANDARD_FIELDS:
             value = getattr(record, name)
             plain = isinstance(value, int | float | None)
-            setattr(record, name, HIDDEN if NAMED.search(name) else value if plain else self.redact(str(value)))
+            setattr(record, name, MASK if SECRET_NAME.search(name) else value if plain else self.redact(str(value)))
         return True
 
     def redact(self, text: str) -> str:
         """The text without secrets."""
         for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        for pattern in SECRETS:
-            text = pattern.sub(_hide, text)
+            text = text.replace(secret, MASK)
+        for pattern in SECRET_PATTERNS:
+            text = pattern.sub(_mask, text)
         return text
 
 
-def _hide(match: re.Match[str]) -> str:
+def _mask(match: re.Match[str]) -> str:
     if "secret" not in match.groupdict():
-        return HIDDEN
+        return MASK
     start, end = match.start("secret") - match.start(), match.end("secret") - match.start()
-    return match.group()[:start] + HIDDEN + match.group()[end:]
+    return match.group()[:start] + MASK + match.group()[end:]
 
 
 class JsonLines(logging.Formatter):
@@ -71,7 +71,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: getattr(record, name) for name in vars(record).keys() - KNOWN},
+            **{name: getattr(record, name) for name in vars(record).keys() - STANDARD_FIELDS},
         }
         if identifier := request_id.get():
             line["request_id"] = identifier

@@ -3,21 +3,21 @@
 import asyncio
 import logging
 
-from services.core.exchange import Limit
-from services.core.rate_limit import Window
+from services.core.exchange import RateLimit
+from services.core.rate_limit import SlidingWindow
 
-LIMIT = Limit(2, 60)  # lines of the log
+LOG_RATE_LIMIT = RateLimit(2, 60)  # lines of the log
 
 
-class Complaints:
+class ThrottledLog:
     """Of one thing that may go on failing."""
 
     def __init__(self, log: logging.Logger) -> None:
-        self._log, self._window = log, Window(LIMIT)
+        self._log, self._window = log, SlidingWindow(LOG_RATE_LIMIT)
 
-    def say(self, text: str, *words: object, exc_info: Exception | None = None) -> None:
+    def warning(self, text: str, *words: object, exc_info: Exception | None = None) -> None:
         """Warn, unless it was said too often lately."""
         now = asyncio.get_running_loop().time()
-        if not self._window.wait(now):
-            self._window.note(now)
+        if not self._window.delay(now):
+            self._window.record(now)
             self._log.warning(text, *words, exc_info=exc_info)

@@ -13,11 +13,11 @@ from websockets.exceptions import ProxyError
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, Proxy
 from services.settings import Settings
-from services.settings_sources import given_name
+from services.settings_sources import variable_in_use
 
 # What OpenSSL says of a certificate that no CA in the world would change.
-CLOCK = frozenset({9, 10})  # not yet valid, expired
-ANOTHER_HOST = frozenset({62, 64})  # another name, another address
+CLOCK_ERROR_CODES = frozenset({9, 10})  # not yet valid, expired
+WRONG_HOST_CODES = frozenset({62, 64})  # another name, another address
 
 
 def http_client(settings: Settings, **options: Any) -> httpx.AsyncClient:
@@ -43,7 +43,7 @@ def proxy_for(settings: Settings, url: str) -> Proxy | None:
     return settings.proxies.choose(parts.scheme, parts.hostname or "", parts.port)
 
 
-def failure(error: Exception, proxy: Proxy | None) -> str:
+def failure_text(error: Exception, proxy: Proxy | None) -> str:
     """Why a host was not reached, for an operator: what to set where a setting would help."""
     if refused := _certificate_error(error):
         text = f"its certificate cannot be verified: {refused.verify_message}: {_remedy(refused.verify_code)}"
@@ -81,7 +81,7 @@ def _load(context: ssl.SSLContext, setting: str, path: str) -> None:
         context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
     except OSError as error:
         why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise Misconfigured(f"{given_name(setting, Settings)}: {path}: {why}") from None
+        raise Misconfigured(f"{variable_in_use(setting, Settings)}: {path}: {why}") from None
 
 
 class ProxyingTransport(httpx.AsyncBaseTransport):
@@ -137,8 +137,8 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
 
 
 def _remedy(code: int) -> str:
-    if code in CLOCK:
+    if code in CLOCK_ERROR_CODES:
         return "is this machine's clock right?"
-    if code in ANOTHER_HOST:
+    if code in WRONG_HOST_CODES:
         return "something else answers in its place"
     return "where TLS is inspected, name the file with the inspector's CA in SSL_CERT_FILE"

@@ -17,9 +17,16 @@ from services.core.errors import Misconfigured
 
 USAGE = "kurs passwords FOLDER [--rotate]"
 OWNER = "kurs"  # the superuser, who owns the schema
-DATABASE = "postgresql+asyncpg://{user}:{password}@postgres/kurs"
-REDIS, RABBITMQ = "redis://{user}:{password}@redis/0", "amqp://{user}:{password}@rabbitmq/"
-FORMER = ("postgres/url", "redis/url", "redis/password", "redis/redis.conf", "rabbitmq/url", "rabbitmq/password")
+DATABASE_URL = "postgresql+asyncpg://{user}:{password}@postgres/kurs"
+REDIS_URL, RABBITMQ_URL = "redis://{user}:{password}@redis/0", "amqp://{user}:{password}@rabbitmq/"
+OBSOLETE_FILES = (
+    "postgres/url",
+    "redis/url",
+    "redis/password",
+    "redis/redis.conf",
+    "rabbitmq/url",
+    "rabbitmq/password",
+)
 RABBITMQ_CONF = """load_definitions = /run/secrets/rabbitmq/definitions.json
 log.connection.level = error
 vm_memory_high_watermark.absolute = 384MB
@@ -34,26 +41,26 @@ def run(words: Sequence[str]) -> None:
     if len(folders) != 1 or folders[0].startswith("-"):
         raise Misconfigured(USAGE)
     try:
-        make(Path(folders[0]), rotate="--rotate" in words)
+        write_accounts(Path(folders[0]), rotate="--rotate" in words)
     except OSError as error:
         raise Misconfigured(f"the accounts cannot be written: {error}") from None
 
 
-def make(folder: Path, rotate: bool = False) -> None:
+def write_accounts(folder: Path, rotate: bool = False) -> None:
     """Have all files in FOLDER; new passwords for accounts that have none, or, with `rotate`, for all.
 
     A folder that is made here is its user's alone, since every user may read the files; one that exists stays as it is.
     Of Redis the passwords before the last rotation are good until this runs again.
     """
     folder.mkdir(0o700, parents=True, exist_ok=True)
-    former = _kept(folder, "redis", redis.RIGHTS)
-    owner = _owner(folder, rotate)
-    database = _urls(folder, "database", DATABASE, {name: sql.role(name) for name in sql.RIGHTS}, rotate)
-    cache = _urls(folder, "redis", REDIS, {name: name for name in redis.RIGHTS}, rotate)
-    bus = _urls(folder, "rabbitmq", RABBITMQ, {name: name for name in rabbit.RIGHTS}, rotate)
+    former = _passwords_in(folder, "redis", redis.ACL_RULES)
+    owner = _owner_password(folder, rotate)
+    database = _write_urls(folder, "database", DATABASE_URL, {name: sql.role_name(name) for name in sql.GRANTS}, rotate)
+    cache = _write_urls(folder, "redis", REDIS_URL, {name: name for name in redis.ACL_RULES}, rotate)
+    bus = _write_urls(folder, "rabbitmq", RABBITMQ_URL, {name: name for name in rabbit.PERMISSIONS}, rotate)
     verifiers = {name: _verifier(password) for name, password in database.items()}
-    roles = {OWNER: _verifier(owner)} | {sql.role(name): verifier for name, verifier in verifiers.items()}
-    _write(folder / "migrate/database", DATABASE.format(user=OWNER, password=owner))
+    roles = {OWNER: _verifier(owner)} | {sql.role_name(name): verifier for name, verifier in verifiers.items()}
+    _write(folder / "migrate/database", DATABASE_URL.format(user=OWNER, password=owner))
     _write(folder / "migrate/roles", ",".join(f"{name}={verifier}" for name, verifier in verifiers.items()))
     statements = [f"ALTER ROLE {role} PASSWORD '{verifier}';" for role, verifier in roles.items()]
     _write(folder / "postgres/passwords.sql", "\n".join(statements))
@@ -61,26 +68,26 @@ def make(folder: Path, rotate: bool = False) -> None:
     _write(folder / "redis/users.acl", redis.users({name: {word, old.get(name, word)} for name, word in cache.items()}))
     _write(folder / "rabbitmq/definitions.json", json.dumps(rabbit.definitions(bus), indent=1))
     _write(folder / "rabbitmq/rabbitmq.conf", RABBITMQ_CONF)
-    for name in FORMER:
+    for name in OBSOLETE_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
-def _owner(folder: Path, rotate: bool) -> str:
+def _owner_password(folder: Path, rotate: bool) -> str:
     path = folder / "postgres/password"
     if rotate or not (path.exists() and path.read_text().strip()):
         _write(path, secrets.token_hex(24))
     return path.read_text().strip()
 
 
-def _urls(folder: Path, server: str, form: str, users: Mapping[str, str], rotate: bool) -> Passwords:
+def _write_urls(folder: Path, server: str, form: str, users: Mapping[str, str], rotate: bool) -> Passwords:
     """Write the URLs of accounts at a server that are not there; answers all passwords."""
-    kept = {} if rotate else _kept(folder, server, users)
+    kept = {} if rotate else _passwords_in(folder, server, users)
     for service in users.keys() - kept.keys():
         _write(folder / service / server, form.format(user=users[service], password=secrets.token_hex(24)))
-    return _kept(folder, server, users)
+    return _passwords_in(folder, server, users)
 
 
-def _kept(folder: Path, server: str, services: Mapping[str, object]) -> Passwords:
+def _passwords_in(folder: Path, server: str, services: Mapping[str, object]) -> Passwords:
     """The passwords in the URLs that are there, by service."""
     urls = {name: path.read_text() for name in services if (path := folder / name / server).exists()}
     return {name: password for name, url in urls.items() if (password := urlsplit(url).password)}

@@ -5,29 +5,29 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from services.core.analysis import Analysis
-from services.core.coverage import Coverage
+from services.core.coverage import SeriesCoverage
 from services.core.dead_letters import DeadLetter
 from services.core.exchange import Exchange
-from services.core.journal import Entry
-from services.core.minute_builder import Cursor
+from services.core.journal import JournalEntry
+from services.core.minute_builder import TradeCursor
 from services.core.model import (
+    ActiveExchange,
     Candle,
-    Choice,
-    Gap,
+    CandleGap,
+    CandleGapState,
+    ExchangeStatus,
+    FeedGap,
     HistoryRequest,
-    Hole,
-    HoleState,
+    IndicatorRequest,
+    IndicatorValue,
     Kline,
     Message,
+    Quote,
     Rate,
-    Reading,
     Series,
-    State,
     StoreQuery,
     StoreReply,
-    Tick,
     Trade,
-    Wish,
 )
 from services.core.seals import Seal
 from services.hub import Hub
@@ -38,11 +38,22 @@ Kinds = tuple[type[Message], ...]
 
 # Every work queue and what it keeps. A bus makes them all before anybody publishes: a queue that came into being with
 # its worker's first start would have lost what was sent before.
-QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, Hole, Gap)}
+QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, CandleGap, FeedGap)}
 # Said again within seconds: that one arrived need not be confirmed.
-REPEATED: Kinds = (Tick, Rate, State, Choice, Wish, HistoryRequest, StoreQuery, StoreReply)
-LOOKUP_SECONDS = 10  # how long one who sent a StoreQuery waits for the reply, also while the writer saves a long batch
-DELIVERIES = 20  # how often one message is tried before it is given up as dead
+UNCONFIRMED_KINDS: Kinds = (
+    Quote,
+    Rate,
+    ExchangeStatus,
+    ActiveExchange,
+    IndicatorRequest,
+    HistoryRequest,
+    StoreQuery,
+    StoreReply,
+)
+LOOKUP_TIMEOUT_SECONDS = (
+    10  # how long one who sent a StoreQuery waits for the reply, also while the writer saves a long batch
+)
+MAX_DELIVERIES = 20  # how often one message is tried before it is given up as dead
 
 
 class Clock(Protocol):
@@ -68,11 +79,11 @@ class Bus(Protocol):
         Raises Unavailable when the bus does not take them.
         """
 
-    def live(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
+    def subscribe(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
         """All messages of these kinds from now on. Everyone sees them; who falls behind loses the oldest."""
 
-    def work(
-        self, queue: str, *kinds: type[Message], size: int = 500, alone: bool = False
+    def consume(
+        self, queue: str, *kinds: type[Message], size: int = 500, exclusive: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Message]]]:
         """Batches of up to `size` messages, each to one worker of `queue`; nothing is lost.
 
@@ -82,16 +93,16 @@ class Bus(Protocol):
         just these kinds. Who works `alone` begins when no other process works on the queue.
         """
 
-    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
+    def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process on this bus has it; `waits` is told which one has.
 
         Once the lease is lost, another process may have it.
         """
 
-    def take_dead(self, queue: str, now: int) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
+    def take_dead_letters(self, queue: str, now: int) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
         """Some of what the bus has set aside of `queue`; it forgets them when they are left in peace."""
 
-    async def waiting(self, queue: str) -> int:
+    async def queue_depth(self, queue: str) -> int:
         """About how many messages of a work queue wait for a worker."""
 
     async def ping(self) -> None:
@@ -104,28 +115,28 @@ class Bus(Protocol):
 class Cache(Protocol):
     """What is current, shared by all processes and rebuilt from the bus when lost."""
 
-    async def put(self, *items: Rate | State | Choice) -> None:
+    async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
         """Keep the newest of each: a rate per direction, a state per exchange, the one choice."""
 
     async def rates(self) -> list[Rate]:
         """The last rate of each direction."""
 
-    async def states(self) -> list[State]:
+    async def exchange_statuses(self) -> list[ExchangeStatus]:
         """The last state of each exchange."""
 
-    async def choice(self) -> Choice | None:
+    async def active_exchange(self) -> ActiveExchange | None:
         """The exchange in use."""
 
-    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+    async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the shared counters of `window`, forgotten after `seconds`; answers the totals."""
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Answers that were kept under these keys, None where there is none."""
 
-    async def set(self, key: str, body: bytes, seconds: int) -> None:
+    async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
         """Keep an answer (UTF-8) under a key for so long."""
 
-    async def drop(self, *keys: str) -> None:
+    async def delete(self, *keys: str) -> None:
         """Keep what is under these keys no longer."""
 
     async def ping(self) -> None:
@@ -138,22 +149,22 @@ class Cache(Protocol):
 class Journal(Protocol):
     """What was told of late, log by log, so that who missed some can read on."""
 
-    async def append(self, *entries: Entry) -> None:
+    async def append(self, *entries: JournalEntry) -> None:
         """Keep entries, the oldest of a log giving way; what is not newer than the last of its log is passed over.
 
         All logs together stay below a number of bytes.
         """
 
-    def follow(self, log: str) -> None:
+    def retain(self, topic: str) -> None:
         """Somebody follows this log: keep what a resume needs, for ten minutes."""
 
-    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+    async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
         """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.
 
         None: what came after that number is not known, or not all of it.
         """
 
-    async def newest(self, *logs: str) -> list[Entry | None]:
+    async def latest(self, *logs: str) -> list[JournalEntry | None]:
         """The last entry of each log."""
 
     async def ping(self) -> None:
@@ -169,20 +180,22 @@ class CandleReader(Protocol):
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
         """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
 
-    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
 
-    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
 
-    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
+    async def candle_gaps(self, state: CandleGapState, series: Series | None = None) -> list[CandleGap]:
         """All holes in that state, or those of one series."""
 
 
 class Store(CandleReader, Protocol):
     """What is kept for good."""
 
-    async def save(self, *items: Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter) -> None:
+    async def save(
+        self, *items: Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
+    ) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing.
 
         What has a key replaces the one of its key; the same again changes nothing.
@@ -199,34 +212,38 @@ class Store(CandleReader, Protocol):
         Of those that are not closed only such as opened at `forming_since` or later.
         """
 
-    async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
+    async def candle_gaps(
+        self, state: CandleGapState, series: Series | None = None, limit: int | None = None
+    ) -> list[CandleGap]:
         """All holes in that state, or those of one series; the newest `limit` of them."""
 
-    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+    async def latest_candles(
+        self, series: Series, until: int, count: int, *, forming_since: int | None = None
+    ) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""
 
-    async def coverage(self, series: Series, since: int, until: int) -> Coverage:
+    async def coverage(self, series: Series, since: int, until: int) -> SeriesCoverage:
         """What is kept of the closed openings in [since, until]."""
 
-    async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
+    async def candle_gaps_within(self, series: Series, since: int, until: int) -> list[CandleGap]:
         """Holes of a series that touch [since, until], oldest first."""
 
-    async def cursors(self) -> list[Cursor]:
+    async def cursors(self) -> list[TradeCursor]:
         """How far the trades of each series are built in."""
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         """The seals of days in [since, until], the newest revision of each, oldest first."""
 
-    async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
+    async def indicator_values(self, series: Series, since: int, until: int) -> list[IndicatorValue]:
         """What indicators said at closed candles with openings in [since, until], oldest first."""
 
     async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
         """The analyses of closed candles with openings in [since, until], oldest first."""
 
-    async def forget(self, series: Series, since: int, until: int) -> None:
+    async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
 
     async def delete_candles(self, series: Series, since: int) -> int:
@@ -235,13 +252,13 @@ class Store(CandleReader, Protocol):
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""
 
-    async def gaps(self, since: int, until: int) -> list[Gap]:
+    async def feed_gaps(self, since: int, until: int) -> list[FeedGap]:
         """Gaps that touch [since, until], oldest first."""
 
-    async def check_saving(self) -> None:
+    async def check_writable(self) -> None:
         """Prove that something can be saved: by how the last saves went, else by trying. Raises Unavailable."""
 
-    def hold(self, role: str, waits: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
+    def hold_role(self, role: str, on_wait: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process on this database has it, as `Bus.hold`.
 
         `elected`: this process has it on the bus, so that an earlier one on that bus which has it still only hangs.

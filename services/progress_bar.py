@@ -5,11 +5,11 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
-WIDTH = 30
+BAR_CHARACTERS = 30
 REDRAW_SECONDS = 0.1
 
 
-class Meter:
+class ProgressBar:
     """One line that is drawn again and again: `with Meter("history", 1000) as meter: meter.at(10, "10 candles")`."""
 
     def __init__(self, label: str, total: int, stream: TextIO = sys.stderr) -> None:
@@ -19,7 +19,7 @@ class Meter:
     def __enter__(self) -> Self:
         return self
 
-    def at(self, done: int, note: str = "") -> None:
+    def update(self, done: int, note: str = "") -> None:
         """So much of the total is done."""
         now = time.monotonic()
         if self._stream.isatty() and now - self._drawn >= REDRAW_SECONDS:
@@ -28,8 +28,8 @@ class Meter:
 
     def _draw(self, done: int, note: str) -> None:
         part = min(1.0, done / self._total)
-        bar = "█" * round(part * WIDTH)
-        self._stream.write(f"\r\x1b[K{self._label} {bar:░<{WIDTH}} {part:4.0%} {note}")
+        bar = "█" * round(part * BAR_CHARACTERS)
+        self._stream.write(f"\r\x1b[K{self._label} {bar:░<{BAR_CHARACTERS}} {part:4.0%} {note}")
         self._stream.flush()
 
     def __exit__(

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from services.adapters.retry import until_up
+from services.adapters.retry import retry_until_available
 from services.core.errors import Misconfigured
-from services.leases import Guarded, Lease
+from services.leases import Lease, LeaseGuard
 from services.ports import Deps
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
@@ -21,54 +21,54 @@ class Role:
     has the role, and is refused else.
     """
 
-    def __init__(self, name: str, jobs: Sequence[Job], deps: Deps, writes: bool, patient: bool = True) -> None:
-        self.name, self._jobs, self._deps, self._writes, self._patient = name, jobs, deps, writes, patient
-        self._standing = "has not begun yet"  # "": at work
+    def __init__(self, name: str, jobs: Sequence[Job], deps: Deps, writes: bool, may_wait: bool = True) -> None:
+        self.name, self._jobs, self._deps, self._writes, self._may_wait = name, jobs, deps, writes, may_wait
+        self._idle_reason = "has not begun yet"  # "": at work
         self._lease = Lease()
 
     async def run(self) -> None:
         """Have the jobs run whenever the role is ours. Ends when a job does, as that one did. Raises Misconfigured."""
         while True:
-            async with self._deps.bus.hold(self.name, self._wait) as lease:
+            async with self._deps.bus.hold_role(self.name, self._on_wait) as lease:
                 self._lease = lease
-                if await _unless(lease, self._with_store(_guarded(self._deps, lease))):
+                if await _run_while_held(lease, self._run_with_store(_guard_deps(self._deps, lease))):
                     return
-            self._lost()
+            self._on_lost()
 
     async def check(self) -> str:
         """What keeps it from work, for who asks whether this process is ready; a standby is."""
-        sure = self._standing or self._lease.is_sure()
-        return self._standing if sure else "does not know whether it still has its role"
+        sure = self._idle_reason or self._lease.is_valid()
+        return self._idle_reason if sure else "does not know whether it still has its role"
 
-    async def _with_store(self, deps: Deps) -> None:
+    async def _run_with_store(self, deps: Deps) -> None:
         if not self._writes:
-            return await self._work(deps)
-        await until_up(self._deps.store.check)
+            return await self._run_jobs(deps)
+        await retry_until_available(self._deps.store.check)
         while True:
             elected = not self._deps.settings.in_memory
-            async with self._deps.store.hold(self.name, self._wait, elected) as lease:
-                if await _unless(lease, self._work(deps)):
+            async with self._deps.store.hold_role(self.name, self._on_wait, elected) as lease:
+                if await _run_while_held(lease, self._run_jobs(deps)):
                     return None
-            self._lost()
+            self._on_lost()
 
-    async def _work(self, deps: Deps) -> None:
-        if self._standing.startswith("stands by"):
+    async def _run_jobs(self, deps: Deps) -> None:
+        if self._idle_reason.startswith("stands by"):
             log.warning("%s: takes over", self.name)
-        self._standing = ""
-        await ended_first([asyncio.create_task(job(deps), name=job.__qualname__) for job in self._jobs])
+        self._idle_reason = ""
+        await run_until_first_ends([asyncio.create_task(job(deps), name=job.__qualname__) for job in self._jobs])
 
-    def _wait(self, holder: str) -> None:
-        if not self._patient:
+    def _on_wait(self, holder: str) -> None:
+        if not self._may_wait:
             raise Misconfigured(f"{holder} is the {self.name} here: stop it, or hand over to it by its RABBITMQ_URL")
-        self._standing = f"stands by: {holder} is the {self.name}"
-        log.warning("%s: %s", self.name, self._standing)
+        self._idle_reason = f"stands by: {holder} is the {self.name}"
+        log.warning("%s: %s", self.name, self._idle_reason)
 
-    def _lost(self) -> None:
-        self._standing = "has lost its role, and begins again when it is back"
-        log.warning("%s: %s", self.name, self._standing)
+    def _on_lost(self) -> None:
+        self._idle_reason = "has lost its role, and begins again when it is back"
+        log.warning("%s: %s", self.name, self._idle_reason)
 
 
-async def ended_first(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait until one of them ends, and end as it did; the others are cancelled."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -80,14 +80,14 @@ async def ended_first(tasks: Sequence[asyncio.Task[None]]) -> None:
         task.result()
 
 
-def _guarded(deps: Deps, lease: Lease) -> Deps:
+def _guard_deps(deps: Deps, lease: Lease) -> Deps:
     """What others see of this process's work goes out only while the lease is sure."""
-    bus, journal = Guarded(deps.bus, lease, "publish"), Guarded(deps.journal, lease, "append")
-    cache, store = Guarded(deps.cache, lease, "put"), Guarded(deps.store, lease, "save", "forget")
+    bus, journal = LeaseGuard(deps.bus, lease, "publish"), LeaseGuard(deps.journal, lease, "append")
+    cache, store = LeaseGuard(deps.cache, lease, "put"), LeaseGuard(deps.store, lease, "save", "forget")
     return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
 
 
-async def _unless(lease: Lease, work: Coroutine[Any, Any, None]) -> bool:
+async def _run_while_held(lease: Lease, work: Coroutine[Any, Any, None]) -> bool:
     """Whether the work came to its own end, which is raised if it was an error. It is cancelled with the lease."""
     lost = lease.lost
     working, losing = asyncio.create_task(work), asyncio.create_task(lost.wait())

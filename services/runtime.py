@@ -18,38 +18,38 @@ import msgspec
 import uvloop
 
 from services import archive, log, watch
-from services.adapters.retry import until_up
-from services.bootstrap import connected, migrate
+from services.adapters.retry import retry_until_available
+from services.bootstrap import migrate, open_adapters
 from services.clock_steps import report_clock_steps
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
-from services.exchanges import EXCHANGES, chosen, refuse_impossible
+from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable
 from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
-from services.watchdog import watching
-from services.web import Front, Site, Stream, certificates, create_app, describe
+from services.watchdog import watch_event_loop
+from services.web import AppSpec, FastHandler, StreamApp, certificates, create_app, openapi_document
 from services.web.connections import connection_limit
 from services.web.health import Check
-from services.web.rate_limiter import PerClient
+from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import Server, server_config
 
 SERVICES = ("collector", "pricer", "writer", "analyst", "api", "simulator")
 
 
-REACH_SECONDS = 4
-FIRST_PORT = 8000
+REACHABILITY_TIMEOUT_SECONDS = 4
+DEFAULT_PORT = 8000
 logger = logging.getLogger(__name__)
 
 
-class Process(NamedTuple):
+class ProcessSpec(NamedTuple):
     """What one process is to run."""
 
     services: tuple[str, ...]
     exchanges: tuple[str, ...]
 
 
-def part(name: str) -> ModuleType:
+def import_service(name: str) -> ModuleType:
     """A service, or a module of one, imported now: a process loads only what it runs."""
     return importlib.import_module(f"services.{name}")
 
@@ -61,24 +61,24 @@ def main(words: Sequence[str]) -> int:
     stream = sys.stderr if answers & set(words[:1]) else sys.stdout
     log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
     if words and words[0] == "passwords":
-        part("passwords").run(words[1:])
+        import_service("passwords").run(words[1:])
         return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if list(words) == ["migrate"]:
             runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
             return 0
         if list(words) == ["openapi"]:
-            description = describe(part("api").ROUTERS)
+            description = openapi_document(import_service("api").ROUTERS)
             print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
             return 0
         if words and words[0] in archive.COMMANDS:
-            return runner.run(carried_out(settings, archive.COMMANDS[words[0]](words[1:])))
+            return runner.run(run_command(settings, archive.COMMANDS[words[0]](words[1:])))
         if words and words[0] in watch.COMMANDS:
             return runner.run(watch.COMMANDS[words[0]](words[1:])(settings))
-        return runner.run(run(settings, understood(words, settings)))
+        return runner.run(run(settings, parse_process(words, settings)))
 
 
-def understood(words: Sequence[str], settings: Settings) -> Process:
+def parse_process(words: Sequence[str], settings: Settings) -> ProcessSpec:
     """Which services and exchanges the words name; none: all. Raises Misconfigured."""
     for word in words:
         if word not in SERVICES and word not in EXCHANGES:
@@ -86,59 +86,59 @@ def understood(words: Sequence[str], settings: Settings) -> Process:
             near = get_close_matches(word, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise Misconfigured(f"nothing is called {word!r}; {hint}")
-    chosen(settings)
-    refuse_impossible(settings)
+    configured_exchanges(settings)
+    reject_unservable(settings)
     services = tuple(name for name in SERVICES if name in words)
     exchanges = tuple(name for name in EXCHANGES if name in words)
     if exchanges and "collector" not in services:
         raise Misconfigured(f"{exchanges[0]} is an exchange: write kurs collector {exchanges[0]}")
     everything = tuple(name for name in SERVICES if name != "simulator")
-    _refuse_without_database(settings, services or everything)
-    return Process(services or everything, exchanges or settings.exchanges)
+    _require_database(settings, services or everything)
+    return ProcessSpec(services or everything, exchanges or settings.exchanges)
 
 
-def _refuse_without_database(settings: Settings, services: Sequence[str]) -> None:
+def _require_database(settings: Settings, services: Sequence[str]) -> None:
     needing = [name for name in services if name not in ("collector", "simulator")]
     if settings.database_url.get_secret_value().startswith("bus:") and needing:
         raise Misconfigured(f"DATABASE_URL: bus:// is for collectors alone, and {needing[0]} needs a database")
 
 
-async def run(settings: Settings, process: Process) -> int:
+async def run(settings: Settings, process: ProcessSpec) -> int:
     """Run the process until SIGINT or SIGTERM (0), or until a job fails (1)."""
     listener = bind(settings)
     own = settings.own_url(listener.getsockname()[1])
     root = own + "/simulator"
     settings = settings.model_copy(update={"public_url": settings.public_url or own})
-    market = await _market(settings, process)
+    market = await _resolve_market(settings, process)
     process = process._replace(services=_with_simulator(process.services, settings, market))
-    exchanges = tuple(exchange for exchange in chosen(settings) if exchange.name in process.exchanges)
+    exchanges = tuple(exchange for exchange in configured_exchanges(settings) if exchange.name in process.exchanges)
     if market == SIMULATED:
-        exchanges = tuple(exchange.at(settings.simulator_url or root) for exchange in exchanges)
+        exchanges = tuple(exchange.simulated_at(settings.simulator_url or root) for exchange in exchanges)
     for name in process.services:
-        part(name)  # which takes half a second, and is over before there is anything to wait for it
-    secured = _secured(settings) if "simulator" in process.services else {}
+        import_service(name)  # which takes half a second, and is over before there is anything to wait for it
+    secured = _tls_listener(settings) if "simulator" in process.services else {}
     listeners = {**secured, listener: None}  # in this order: who finds the last one open finds all
     async with AsyncExitStack() as stack:
-        deps = await connected(settings, market, exchanges, stack, owns="writer" in process.services)
-        stack.enter_context(watching())
-        return await _served(deps, process, listeners)
+        deps = await open_adapters(settings, market, exchanges, stack, owns="writer" in process.services)
+        stack.enter_context(watch_event_loop())
+        return await _serve(deps, process, listeners)
 
 
-async def carried_out(settings: Settings, command: archive.Command) -> int:
+async def run_command(settings: Settings, command: archive.Command) -> int:
     """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
     async with AsyncExitStack() as stack:
         works = command.publishes and settings.in_memory
         market = settings.market if settings.market != "auto" else LIVE if command.publishes else None
-        deps = await connected(settings, market, chosen(settings), stack, owns=works)
-        writer = part("writer")
-        roles = [Role(writer.ROLE, writer.JOBS, deps, writes=True, patient=False)] if works else []
+        deps = await open_adapters(settings, market, configured_exchanges(settings), stack, owns=works)
+        writer = import_service("writer")
+        roles = [Role(writer.ROLE, writer.JOBS, deps, writes=True, may_wait=False)] if works else []
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(role.run(), name=role.name) for role in roles}
         asked = asyncio.create_task(command.run(deps), name="command")
         done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in (asked, *tasks):
             task.cancel()
         await asyncio.gather(asked, *tasks, return_exceptions=True)
-        return asked.result() if asked in done else _failed(done)
+        return asked.result() if asked in done else _exit_code(done)
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -147,14 +147,14 @@ def bind(settings: Settings) -> socket.socket:
     It does not listen yet: a replica that is not ready must refuse, so that nginx asks the other one at once.
     """
     if settings.port is not None:
-        return _bound(settings.host, settings.port, "KURS_PORT")
+        return _bind_socket(settings.host, settings.port, "KURS_PORT")
     try:
-        return _bound(settings.host, FIRST_PORT, "KURS_PORT")
+        return _bind_socket(settings.host, DEFAULT_PORT, "KURS_PORT")
     except Misconfigured:
-        return _bound(settings.host, 0, "KURS_PORT")
+        return _bind_socket(settings.host, 0, "KURS_PORT")
 
 
-def _bound(host: str, port: int, setting: str) -> socket.socket:
+def _bind_socket(host: str, port: int, setting: str) -> socket.socket:
     """Take a port. Raises Misconfigured."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -166,31 +166,33 @@ def _bound(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
-def _in_url(host: str) -> str:
+def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _secured(settings: Settings) -> dict[socket.socket, SSLContext]:
+def _tls_listener(settings: Settings) -> dict[socket.socket, SSLContext]:
     """The port for clients that insist on TLS, if there is to be one. Raises Misconfigured."""
     if settings.simulator_tls_port is None:
         return {}
     chain = settings.simulator_tls_cert
-    shown = chain or certificates.self_signed(settings.data_dir, certificates.own_hosts(settings.host))
+    shown = chain or certificates.self_signed(settings.data_dir, certificates.local_hosts(settings.host))
     context = certificates.server_context(shown, settings.simulator_tls_key)
-    listener = _bound(settings.host, settings.simulator_tls_port, "KURS_SIMULATOR_TLS_PORT")
+    listener = _bind_socket(settings.host, settings.simulator_tls_port, "KURS_SIMULATOR_TLS_PORT")
     host, port = listener.getsockname()[:2]
-    trusted = chain or settings.data_dir / certificates.PUBLIC
-    logger.info("the simulator by TLS on wss://%s:%d/simulator; clients trust %s", _in_url(host), port, trusted)
+    trusted = chain or settings.data_dir / certificates.CERT_FILE
+    logger.info("the simulator by TLS on wss://%s:%d/simulator; clients trust %s", _url_host(host), port, trusted)
     return {listener: context}
 
 
-async def _market(settings: Settings, process: Process) -> Market:
+async def _resolve_market(settings: Settings, process: ProcessSpec) -> Market:
     """What the settings say. To find out is only for a process that has nobody who could find otherwise."""
     if settings.market != "auto":
         return settings.market
     if "collector" not in process.services or not settings.in_memory:
         return LIVE
-    why = await part("collector.reach").unreachable(chosen(settings), settings, REACH_SECONDS)
+    why = await import_service("collector.reach").unreachable(
+        configured_exchanges(settings), settings, REACHABILITY_TIMEOUT_SECONDS
+    )
     if why is None:
         return LIVE
     logger.warning("no exchange can be reached: %s", why)
@@ -203,24 +205,24 @@ def _with_simulator(services: tuple[str, ...], settings: Settings, market: Marke
     return (*services, "simulator") if needed and "simulator" not in services else services
 
 
-async def _served(deps: Deps, process: Process, listeners: dict[socket.socket, SSLContext | None]) -> int:
+async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket, SSLContext | None]) -> int:
     """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
-    modules = [part(name) for name in process.services]
-    roles = _roles(deps, modules)
-    quota = PerClient(deps) if deps.settings.api_rate_limit and "api" in process.services else None
+    modules = [import_service(name) for name in process.services]
+    roles = _build_roles(deps, modules)
+    quota = ClientRateLimiter(deps) if deps.settings.api_rate_limit and "api" in process.services else None
     limit = connection_limit(deps.settings.websocket_max_connections)
-    app = create_app(deps, _site(deps, modules, roles, quota))
+    app = create_app(deps, _build_app_spec(deps, modules, roles, quota))
     servers = {listener: Server(server_config(app, limit, tls)) for listener, tls in listeners.items()}
     serving = [asyncio.create_task(each.serve(sockets=[listener]), name="server") for listener, each in servers.items()]
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
-    if any(_needs(module) for module in modules):
-        jobs.append(asyncio.create_task(_try_servers(deps), name="servers"))
+    if any(_required_components(module) for module in modules):
+        jobs.append(asyncio.create_task(_end_if_refused(deps), name="servers"))
     if quota:
-        jobs.append(asyncio.create_task(quota.agree(deps), name="quota"))
-    stop = asyncio.create_task(_signalled(), name="signal")
+        jobs.append(asyncio.create_task(quota.sync(deps), name="quota"))
+    stop = asyncio.create_task(_wait_for_signal(), name="signal")
     port = next(reversed(listeners)).getsockname()[1]
     logger.info("%s: on port %d", " ".join(process.services), port)
     if "api" in process.services:
@@ -236,29 +238,31 @@ async def _served(deps: Deps, process: Process, listeners: dict[socket.socket, S
     for task in (stop, *jobs):
         task.cancel()
     await asyncio.gather(stop, *jobs, return_exceptions=True)
-    return 0 if stop in done else _failed(done)
+    return 0 if stop in done else _exit_code(done)
 
 
-def _roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
+def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
     """What only one process may do. With a bus of its own a process does all of it or nothing: parts would not meet."""
     alone = [module for module in modules if hasattr(module, "ROLE")]
     if alone and deps.settings.in_memory:
-        return [Role(part("writer").ROLE, [job for module in alone for job in module.JOBS], deps, writes=True)]
-    return [Role(module.ROLE, module.JOBS, deps, writes="store" in _needs(module)) for module in alone]
+        return [
+            Role(import_service("writer").ROLE, [job for module in alone for job in module.JOBS], deps, writes=True)
+        ]
+    return [Role(module.ROLE, module.JOBS, deps, writes="store" in _required_components(module)) for module in alone]
 
 
-async def _try_servers(deps: Deps) -> None:
+async def _end_if_refused(deps: Deps) -> None:
     """End the process if one of its servers refuses it: waiting would not change that. Raises Misconfigured."""
-    await asyncio.gather(*map(until_up, (deps.bus.ping, deps.cache.ping, deps.store.check)))
+    await asyncio.gather(*map(retry_until_available, (deps.bus.ping, deps.cache.ping, deps.store.check)))
     await asyncio.Event().wait()
 
 
-def _needs(module: ModuleType) -> Sequence[str]:
+def _required_components(module: ModuleType) -> Sequence[str]:
     needs: Sequence[str] = getattr(module, "NEEDS", ("bus",))
     return needs
 
 
-def _failed(done: set[asyncio.Task[Any]]) -> int:
+def _exit_code(done: set[asyncio.Task[Any]]) -> int:
     """1, with the reason in the log. Raises what a job says of the configuration: a restart would not mend that."""
     for task in done:
         error = None if task.cancelled() else task.exception()
@@ -268,7 +272,7 @@ def _failed(done: set[asyncio.Task[Any]]) -> int:
     return 1
 
 
-async def _signalled() -> None:
+async def _wait_for_signal() -> None:
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
@@ -276,25 +280,27 @@ async def _signalled() -> None:
     logger.info("stopping")
 
 
-def _site(deps: Deps, modules: Sequence[ModuleType], roles: Sequence[Role], quota: PerClient | None) -> Site:
+def _build_app_spec(
+    deps: Deps, modules: Sequence[ModuleType], roles: Sequence[Role], quota: ClientRateLimiter | None
+) -> AppSpec:
     """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (parts it is unready
     without), ROLE (only one process may run its jobs).
     """
     checks: dict[str, Check] = {"bus": deps.bus.ping, "cache": deps.cache.ping}
     checks |= {"journal": deps.journal.ping, "store": deps.store.ping}
     checks |= {f"role {role.name}": role.check for role in roles}
-    fronts, streams, costs = dict[str, Front](), dict[str, Stream](), dict[str, int]()
+    fronts, streams, costs = dict[str, FastHandler](), dict[str, StreamApp](), dict[str, int]()
     for module in modules:
-        fronts |= getattr(module, "FRONTS", _none)(deps)
-        streams |= getattr(module, "STREAMS", _none)(deps)
-        checks |= getattr(module, "CHECKS", _none)(deps)
+        fronts |= getattr(module, "FRONTS", _no_endpoints)(deps)
+        streams |= getattr(module, "STREAMS", _no_endpoints)(deps)
+        checks |= getattr(module, "CHECKS", _no_endpoints)(deps)
         costs |= getattr(module, "COSTS", {})
-    needed = frozenset(part for module in modules for part in _needs(module))
+    needed = frozenset(part for module in modules for part in _required_components(module))
     if "saving" in needed:
-        checks["saving"] = deps.store.check_saving
+        checks["saving"] = deps.store.check_writable
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
-    return Site(routers, fronts, checks, needed, quota, streams, costs)
+    return AppSpec(routers, fronts, checks, needed, quota, streams, costs)
 
 
-def _none(_deps: Deps) -> dict[str, Any]:
+def _no_endpoints(_deps: Deps) -> dict[str, Any]:
     return {}

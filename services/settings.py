@@ -17,9 +17,15 @@ from services.core.journal import JOURNAL_BYTES
 from services.core.markets import LIVE, Market
 from services.core.model import Instrument
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
-from services.settings_sources import LowerCaseProxies, SecretFiles, given_name, refuse_misspelt, told
+from services.settings_sources import (
+    LowerCaseProxySource,
+    SecretFileSource,
+    raw_values,
+    reject_misspelled,
+    variable_in_use,
+)
 
-Level = Annotated[
+LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda word: word.upper() if isinstance(word, str) else word),
 ]
@@ -28,11 +34,11 @@ SCHEMES = {
     "redis_url": ("memory", "redis", "rediss"),
     "rabbitmq_url": ("memory", "amqp", "amqps"),
 }
-HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 MAX_SECONDS = 31_536_000  # a year
 
 
-def asked(name: str) -> Any:
+def unprefixed(name: str) -> Any:
     """A setting that keeps the name it was asked for under, without the KURS_ prefix."""
     return AliasChoices(name)
 
@@ -51,34 +57,34 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = Field(
         SecretStr(""),
-        validation_alias=asked("DATABASE_URL"),
+        validation_alias=unprefixed("DATABASE_URL"),
         description="Where candles and last known rates are kept; empty: SQLite in KURS_DATA_DIR; bus://: a collector "
         "has no database, the writer looks things up for it",
     )
     redis_url: SecretStr = Field(
-        SecretStr("memory://"), validation_alias=asked("REDIS_URL"), description="The cache of current rates"
+        SecretStr("memory://"), validation_alias=unprefixed("REDIS_URL"), description="The cache of current rates"
     )
     rabbitmq_url: SecretStr = Field(
-        SecretStr("memory://"), validation_alias=asked("RABBITMQ_URL"), description="The bus between services"
+        SecretStr("memory://"), validation_alias=unprefixed("RABBITMQ_URL"), description="The bus between services"
     )
     api_rate_limit: int = Field(
         0,
         ge=0,
         le=1_000_000_000,
-        validation_alias=asked("API_RATE_LIMIT"),
+        validation_alias=unprefixed("API_RATE_LIMIT"),
         description="Requests a minute per client address; 0: no limit",
     )
     websocket_max_connections: int = Field(
         1000,
         ge=1,
         le=1_000_000,
-        validation_alias=asked("WEBSOCKET_MAX_CONNECTIONS"),
+        validation_alias=unprefixed("WEBSOCKET_MAX_CONNECTIONS"),
         description="Live connections, WebSocket and SSE, per replica",
     )
-    log_level: Level = Field("INFO", validation_alias=asked("LOG_LEVEL"), description="What is logged")
+    log_level: LogLevel = Field("INFO", validation_alias=unprefixed("LOG_LEVEL"), description="What is logged")
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("http://localhost:5173", "http://localhost:4173"),
-        validation_alias=asked("CORS_ALLOWED_ORIGINS"),
+        validation_alias=unprefixed("CORS_ALLOWED_ORIGINS"),
         description="Web pages that may read the API from a browser; null: those without a name; a comma list",
     )
 
@@ -97,7 +103,7 @@ class Settings(BaseSettings):
         description="The port, where only PORT is set that one; empty: 8000, or the next free one",
     )
     public_url: str = Field("", description="Where clients reach the API, for the log; empty: where it listens")
-    log_levels: Annotated[dict[str, Level], NoDecode] = Field(
+    log_levels: Annotated[dict[str, LogLevel], NoDecode] = Field(
         {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -111,18 +117,18 @@ class Settings(BaseSettings):
 
     https_proxy: SecretStr = Field(
         SecretStr(""),
-        validation_alias=asked("HTTPS_PROXY"),
+        validation_alias=unprefixed("HTTPS_PROXY"),
         description="The proxy to the exchanges: http, https, socks4(a) or socks5(h)://user:password@host:port",
     )
     http_proxy: SecretStr = Field(
-        SecretStr(""), validation_alias=asked("HTTP_PROXY"), description="The proxy to addresses without TLS"
+        SecretStr(""), validation_alias=unprefixed("HTTP_PROXY"), description="The proxy to addresses without TLS"
     )
     all_proxy: SecretStr = Field(
-        SecretStr(""), validation_alias=asked("ALL_PROXY"), description="The proxy where the other two are empty"
+        SecretStr(""), validation_alias=unprefixed("ALL_PROXY"), description="The proxy where the other two are empty"
     )
     no_proxy: str = Field(
         "",
-        validation_alias=asked("NO_PROXY"),
+        validation_alias=unprefixed("NO_PROXY"),
         description="What is reached without a proxy: names with all below them, addresses, networks; a comma list",
     )
     ssl_cert_file: str = Field(
@@ -130,7 +136,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         description="The CAs that are trusted instead of the system's, in a PEM file; or",
     )
-    ssl_cert_dir: str = Field("", validation_alias=asked("SSL_CERT_DIR"), description="in a folder")
+    ssl_cert_dir: str = Field("", validation_alias=unprefixed("SSL_CERT_DIR"), description="in a folder")
 
     market: Literal["auto", "live", "simulated"] = Field(
         "auto",
@@ -214,44 +220,44 @@ class Settings(BaseSettings):
 
     @field_validator("cors_allowed_origins", "exchanges", "trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
-    def _words(cls, value: Any) -> Any:
-        return _split(value)
+    def _parse_lists(cls, value: Any) -> Any:
+        return _split_list(value)
 
     @field_validator("directions", "symbols", mode="before")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        return tuple(dict.fromkeys(map(Instrument.parse, _split(value)))) if isinstance(value, str) else value
+    def _parse_pairs(cls, value: Any) -> Any:
+        return tuple(dict.fromkeys(map(Instrument.parse, _split_list(value)))) if isinstance(value, str) else value
 
     @field_validator("directions")
     @classmethod
-    def _contractless(cls, value: tuple[Instrument, ...]) -> tuple[Instrument, ...]:
+    def _reject_contracts(cls, value: tuple[Instrument, ...]) -> tuple[Instrument, ...]:
         if wrong := [direction for direction in value if direction.contract]:
             raise ValueError(f"{wrong[0]} is not a direction: write BASE-QUOTE, for example BTC-USD")
         return value
 
     @field_validator("assets", "coingecko_ids", "log_levels", mode="before")
     @classmethod
-    def _table(cls, value: Any) -> Any:
+    def _parse_mapping(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        rows = [word.partition("=") for word in _split(value)]
+        rows = [word.partition("=") for word in _split_list(value)]
         if wrong := [name for name, sign, meaning in rows if not (name and sign and meaning)]:
             raise ValueError(f"{wrong[0]!r} needs a value: write NAME=VALUE,NAME=VALUE")
         return {name.strip(): meaning.strip() for name, _, meaning in rows}
 
     @field_validator("database_roles", mode="before")
     @classmethod
-    def _roles(cls, value: Any) -> Any:
-        rows = [word.partition("=") for word in _split(value)] if isinstance(value, str) else []
+    def _parse_roles(cls, value: Any) -> Any:
+        rows = [word.partition("=") for word in _split_list(value)] if isinstance(value, str) else []
         if not all(name and password for name, _, password in rows):  # what is wrong may be a part of a password
             raise ValueError("write SERVICE=PASSWORD,SERVICE=PASSWORD")
         return {name: password for name, _, password in rows} if isinstance(value, str) else value
 
     @field_validator("cors_allowed_origins")
     @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            parts = _url(origin)
+            parts = _parse_url(origin)
             if origin in ("*", "null"):
                 continue
             if not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
@@ -260,21 +266,21 @@ class Settings(BaseSettings):
                 )
             if "*" in origin:
                 raise ValueError(f"{origin!r} matches no page: name each origin, or write * alone for all")
-            if origin != (sent := _as_sent(parts)):
+            if origin != (sent := _browser_origin(parts)):
                 raise ValueError(f"{origin!r} is never what a browser sends: write {sent}")
         return value
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
-            if not HOST.fullmatch(host):
+            if not HOST_PATTERN.fullmatch(host):
                 raise ValueError(f"{host!r} is no host's name: write kurs.example, without scheme, port and path")
         return tuple(host.lower() for host in value)
 
     @field_validator("log_levels")
     @classmethod
-    def _subsystems(cls, value: dict[str, Level]) -> dict[str, Level]:
+    def _check_log_levels(cls, value: dict[str, LogLevel]) -> dict[str, LogLevel]:
         known = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*"))
         if wrong := [name for name in value if name.partition(".")[0] not in known]:
             raise ValueError(f"{wrong[0]!r} is no subsystem: there are {', '.join(known)}")
@@ -282,53 +288,53 @@ class Settings(BaseSettings):
 
     @field_validator("simulator_url")
     @classmethod
-    def _root(cls, value: str) -> str:
-        parts = _url(value)
+    def _check_simulator_url(cls, value: str) -> str:
+        parts = _parse_url(value)
         if value and not (parts.scheme in ("http", "https") and parts.hostname):
             raise ValueError("write a URL, for example http://simulator:8000/simulator")
         return value
 
     @field_validator("host")
     @classmethod
-    def _unbracketed(cls, value: str) -> str:
+    def _strip_brackets(cls, value: str) -> str:
         return value.strip("[]")
 
     @field_validator("https_proxy", "http_proxy", "all_proxy")
     @classmethod
-    def _proxy(cls, value: SecretStr) -> SecretStr:
+    def _check_proxy(cls, value: SecretStr) -> SecretStr:
         parse_proxy(value.get_secret_value())
         return value
 
     @field_validator("public_url")
     @classmethod
-    def _public(cls, value: str) -> str:
-        parts = _url(value)
+    def _check_public_url(cls, value: str) -> str:
+        parts = _parse_url(value)
         if value and not (parts.scheme in ("http", "https") and parts.hostname):
             raise ValueError("write a URL, for example https://rates.example")
         return value.rstrip("/")
 
     @field_validator("assets", "coingecko_ids")
     @classmethod
-    def _upper(cls, value: dict[str, str]) -> dict[str, str]:
+    def _upper_keys(cls, value: dict[str, str]) -> dict[str, str]:
         return {name.upper(): meaning for name, meaning in value.items()}
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in value:
             ip_network(proxy)
         return value
 
     @field_validator("database_url", "redis_url", "rabbitmq_url")
     @classmethod
-    def _scheme(cls, value: SecretStr, info: Any) -> SecretStr:
+    def _check_scheme(cls, value: SecretStr, info: Any) -> SecretStr:
         url, schemes = value.get_secret_value(), SCHEMES[info.field_name]
-        if url and _url(url).scheme not in schemes:
+        if url and _parse_url(url).scheme not in schemes:
             raise ValueError(f"the URL must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.coingecko_plan != "keyless" and not self.coingecko_key.get_secret_value():
             raise ValueError("KURS_COINGECKO_PLAN needs KURS_COINGECKO_KEY")
         if self.coingecko_plan == "keyless" and self.coingecko_key.get_secret_value():
@@ -337,7 +343,7 @@ class Settings(BaseSettings):
             raise ValueError("KURS_SIMULATOR_TLS_KEY needs KURS_SIMULATOR_TLS_CERT, the certificate that it belongs to")
         return self
 
-    def database(self, market: Market) -> str:
+    def database_url_of(self, market: Market) -> str:
         """The URL of a market's database, with the default filled in: a file for each."""
         name = "kurs.db" if market == LIVE else f"kurs-{market}.db"
         return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / name}"
@@ -380,13 +386,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named = {**told(dotenv_settings), **told(env_settings)}
-        refuse_misspelt(named, settings_cls)
-        files, lower_case = SecretFiles(settings_cls, named), LowerCaseProxies(settings_cls)
+        named = {**raw_values(dotenv_settings), **raw_values(env_settings)}
+        reject_misspelled(named, settings_cls)
+        files, lower_case = SecretFileSource(settings_cls, named), LowerCaseProxySource(settings_cls)
         return init_settings, files, lower_case, env_settings, dotenv_settings
 
 
-def _as_sent(parts: SplitResult) -> str:
+def _browser_origin(parts: SplitResult) -> str:
     """An origin as browsers send it: in lower case, without a port that is the scheme's own, a host's name in ASCII."""
     host = (
         (parts.hostname or "").encode("idna").decode() if ":" not in (parts.hostname or "") else f"[{parts.hostname}]"
@@ -407,11 +413,11 @@ def load(**changes: Any) -> Settings:
         for problem in error.errors(include_input=False, include_url=False):
             field = str(problem["loc"][0]) if problem["loc"] else ""
             text = problem["msg"].removeprefix("Value error, ")
-            lines.append(": ".join(filter(None, [given_name(field, Settings), text])))
+            lines.append(": ".join(filter(None, [variable_in_use(field, Settings), text])))
         raise Misconfigured("\n".join(lines)) from None
 
 
-def _url(text: str) -> SplitResult:
+def _parse_url(text: str) -> SplitResult:
     """A URL's parts. Raises ValueError, without the text: it may hold a password."""
     try:
         parts = urlsplit(text)
@@ -421,6 +427,6 @@ def _url(text: str) -> SplitResult:
     return parts
 
 
-def _split(value: Any) -> Any:
+def _split_list(value: Any) -> Any:
     """The words of a comma list, each once."""
     return tuple(dict.fromkeys(filter(None, map(str.strip, value.split(","))))) if isinstance(value, str) else value

@@ -13,12 +13,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from services.core.errors import Misconfigured
 
 PREFIX = "kurs_"
-FOREIGN = frozenset({"loglevel", "go_proxy"})  # names that other programs have, although they are nearly ours
-COMPOSE = frozenset(
+FOREIGN_NAMES = frozenset({"loglevel", "go_proxy"})  # names that other programs have, although they are nearly ours
+COMPOSE_NAMES = frozenset(
     {"kurs_bind", "kurs_extras", "kurs_http_port", "kurs_https_port", "kurs_tls_dir", "kurs_api_replicas"}
 )
 # What Kubernetes sets of services whose names begin with "kurs".
-KUBERNETES = re.compile(r"kurs_(\w+_)?(service_host|service_port(_\w+)?|\w+_port|port_\d+_(tcp|udp|sctp)(_\w+)?)")
+KUBERNETES_NAME = re.compile(r"kurs_(\w+_)?(service_host|service_port(_\w+)?|\w+_port|port_\d+_(tcp|udp|sctp)(_\w+)?)")
 
 
 def environment_name(field: str, settings: type[BaseSettings]) -> str:
@@ -27,7 +27,7 @@ def environment_name(field: str, settings: type[BaseSettings]) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"KURS_{field.upper()}"
 
 
-def given_name(name: str, settings: type[BaseSettings]) -> str:
+def variable_in_use(name: str, settings: type[BaseSettings]) -> str:
     """How the environment names what pydantic calls by its field or first alias: PORT where KURS_PORT is not set."""
     for field, info in settings.model_fields.items():
         first, alias = environment_name(field, settings), info.validation_alias
@@ -37,16 +37,16 @@ def given_name(name: str, settings: type[BaseSettings]) -> str:
     return name
 
 
-class SecretFiles(PydanticBaseSettingsSource):
+class SecretFileSource(PydanticBaseSettingsSource):
     """`NAME_FILE=/path` gives NAME its value."""
 
     def __init__(self, settings_cls: type[BaseSettings], named: Mapping[str, str | None]) -> None:
         super().__init__(settings_cls)
-        self._named = named
+        self._raw_values = named
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         name = environment_name(field_name, self.settings_cls)
-        path = self._named.get(f"{name}_FILE".lower())
+        path = self._raw_values.get(f"{name}_FILE".lower())
         try:
             return (Path(path).read_text().strip() if path else None), name, False
         except OSError as error:
@@ -63,7 +63,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         }
 
 
-class LowerCaseProxies(PydanticBaseSettingsSource):
+class LowerCaseProxySource(PydanticBaseSettingsSource):
     """`https_proxy` counts before `HTTPS_PROXY`, as for curl; an empty one is no proxy."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
@@ -75,12 +75,12 @@ class LowerCaseProxies(PydanticBaseSettingsSource):
         return {name: value for value, name in found if value is not None}
 
 
-def told(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
+def raw_values(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
     """What the environment or `.env` holds, by lower-case name."""
     return source.env_vars if isinstance(source, EnvSettingsSource) else {}
 
 
-def refuse_misspelt(names: Iterable[str], settings: type[BaseSettings]) -> None:
+def reject_misspelled(names: Iterable[str], settings: type[BaseSettings]) -> None:
     """Refuse names that would be passed over: all with our prefix, others that are nearly a setting's.
 
     Raises Misconfigured.
@@ -91,9 +91,9 @@ def refuse_misspelt(names: Iterable[str], settings: type[BaseSettings]) -> None:
         if plain in known:
             continue
         if plain.startswith(PREFIX):
-            if name not in COMPOSE and not KUBERNETES.fullmatch(name):
+            if name not in COMPOSE_NAMES and not KUBERNETES_NAME.fullmatch(name):
                 raise Misconfigured(f"{name.upper()} is no setting; {_hint(plain, known)}")
-        elif (meant := _other(plain, known)) and meant not in given:
+        elif (meant := _misspelled_setting(plain, known)) and meant not in given:
             raise Misconfigured(f"{name.upper()} is no setting; did you mean {meant.upper()}?")
 
 
@@ -104,18 +104,18 @@ def _hint(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0].upper()}?" if near else ".env.example lists all that there are"
 
 
-def _other(name: str, known: Iterable[str]) -> str | None:
+def _misspelled_setting(name: str, known: Iterable[str]) -> str | None:
     """The setting without our prefix that a name is one slip of the keyboard away from.
 
     The environment is full of other programs' names. What has more at its end, or another last letter, is another word:
     LOG_LEVEL2, REDIS_URI.
     """
-    if name in FOREIGN:
+    if name in FOREIGN_NAMES:
         return None
-    return next((each for each in known if not each.startswith(PREFIX) and _slip(name, each)), None)
+    return next((each for each in known if not each.startswith(PREFIX) and _is_one_typo(name, each)), None)
 
 
-def _slip(name: str, meant: str) -> bool:
+def _is_one_typo(name: str, meant: str) -> bool:
     """Whether a letter is missing, doubled, wrong or exchanged with the next one."""
     same = 0
     while name[same : same + 1] == meant[same : same + 1] != "":

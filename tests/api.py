@@ -16,22 +16,22 @@ from services import api
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.sql import SqlStore
-from services.core.model import Message, Rate, Wish
-from services.exchanges import chosen
+from services.core.model import IndicatorRequest, Message, Rate
+from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
-from services.sequencing import Teller
+from services.sequencing import SequencedPublisher
 from services.settings import Settings
-from services.web import Site, create_app
+from services.web import AppSpec, create_app
 from services.web.server import server_config
-from tests.api_replicas import heard
-from tests.memory_store import Kept, as_store
-from tests.simulator import served
+from tests.api_replicas import exchange_status
+from tests.memory_store import MemoryStore, as_store
+from tests.simulator import serve_app
 
 PROTOCOLS = ("websocket", "sse")
 
 
-class Listing(Kept):
+class ListingStore(MemoryStore):
     """A store with all that the listing of symbols wants."""
 
     async def rates(self) -> list[Rate]:
@@ -39,21 +39,21 @@ class Listing(Kept):
 
 
 @dataclass
-class Replica:
+class ServedReplica:
     """An API at work, and a voice that tells it things as the other services do."""
 
     deps: Deps
     address: str
-    wishes: list[Wish] = field(default_factory=list)
+    indicator_requests: list[IndicatorRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._teller = Teller(self.deps)
+        self._publisher = SequencedPublisher(self.deps)
 
-    async def tell(self, *messages: Message) -> None:
-        await self._teller.tell(*messages)
+    async def publish(self, *messages: Message) -> None:
+        await self._publisher.publish(*messages)
 
     @property
-    def members(self) -> int:
+    def stream_clients(self) -> int:
         """How many clients its streams have."""
         return int(sum(REGISTRY.get_sample_value("kurs_stream_clients", {"protocol": each}) or 0 for each in PROTOCOLS))
 
@@ -62,25 +62,32 @@ class Replica:
         return f"ws://{self.address}/ws/chart-data"
 
     @property
-    def http(self) -> str:
+    def stream_url(self) -> str:
         return f"http://{self.address}/v1/stream"
 
 
 @asynccontextmanager
-async def replica(
-    journal: MemoryJournal | None = None, kept: Listing | SqlStore | None = None, **settings: Any
-) -> AsyncIterator[Replica]:
+async def serve_replica(
+    journal: MemoryJournal | None = None, kept: ListingStore | SqlStore | None = None, **settings: Any
+) -> AsyncIterator[ServedReplica]:
     known = Settings(_env_file=None, **settings)
-    store, bus = kept if isinstance(kept, SqlStore) else as_store(kept or Listing()), MemoryBus()
+    store, bus = kept if isinstance(kept, SqlStore) else as_store(kept or ListingStore()), MemoryBus()
     deps = Deps(
-        known, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), chosen(known), journal or MemoryJournal()
+        known,
+        SystemClock(),
+        bus,
+        MemoryCache(),
+        store,
+        Hub(SystemClock()),
+        configured_exchanges(known),
+        journal or MemoryJournal(),
     )
-    deps.hub.states["binance"] = heard("binance", deps.clock.monotonic())
-    site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
+    deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
+    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
     tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]
-    async with served(create_app(deps, site), server_config) as address:
-        running = Replica(deps, address)
-        tasks.append(asyncio.create_task(_listen(running)))
+    async with serve_app(create_app(deps, site), server_config) as address:
+        running = ServedReplica(deps, address)
+        tasks.append(asyncio.create_task(_collect_indicator_requests(running)))
         await asyncio.sleep(0)
         try:
             yield running
@@ -92,20 +99,20 @@ async def replica(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(running: Replica) -> None:
-    async with running.deps.bus.live(Wish) as messages:
+async def _collect_indicator_requests(running: ServedReplica) -> None:
+    async with running.deps.bus.subscribe(IndicatorRequest) as messages:
         async for message in messages:
-            if isinstance(message, Wish):
-                running.wishes.append(message)
+            if isinstance(message, IndicatorRequest):
+                running.indicator_requests.append(message)
 
 
 @asynccontextmanager
-async def client(running: Replica, **options: Any) -> AsyncIterator["Client"]:
+async def connect_client(running: ServedReplica, **options: Any) -> AsyncIterator["StreamTestClient"]:
     async with websockets.connect(running.socket_url, compression=None, **options) as connection:
-        yield Client(connection)
+        yield StreamTestClient(connection)
 
 
-class Client:
+class StreamTestClient:
     """A WebSocket's client that looks at what comes, message by message."""
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -119,7 +126,7 @@ class Client:
                 if not kind or message["type"] == kind:
                     return message
 
-    async def closing(self) -> int | None:
+    async def close_code(self) -> int | None:
         """Read to the end; answers the closing code, None for a connection that broke."""
         try:
             while True:
@@ -127,12 +134,12 @@ class Client:
         except websockets.ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None
 
-    async def ask(self, **words: Any) -> None:
+    async def send(self, **words: Any) -> None:
         await self.connection.send(msgspec.json.encode(words).decode())
 
 
 @dataclass
-class Event:
+class ServerSentEvent:
     """One event of a stream."""
 
     id: str
@@ -140,14 +147,14 @@ class Event:
     data: Any
 
 
-class Stream:
+class EventStream:
     """The events of one answer."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self._lines = answer.aiter_lines()
         self.begun = True
 
-    async def next(self) -> Event:
+    async def next(self) -> ServerSentEvent:
         words = dict[str, str]()
         async with asyncio.timeout(20):
             async for line in self._lines:
@@ -155,17 +162,17 @@ class Stream:
                 if name in ("id", "event", "data"):
                     words[name] = value
                 elif not line and "event" in words:
-                    return Event(words.get("id", ""), words["event"], msgspec.json.decode(words["data"]))
+                    return ServerSentEvent(words.get("id", ""), words["event"], msgspec.json.decode(words["data"]))
         raise AssertionError("the stream is over")
 
 
 @asynccontextmanager
-async def events(
-    here: Replica, channels: str, headers: Mapping[str, str] | None = None, **query: str
-) -> AsyncIterator[Stream]:
+async def open_event_stream(
+    here: ServedReplica, channels: str, headers: Mapping[str, str] | None = None, **query: str
+) -> AsyncIterator[EventStream]:
     async with (
         httpx.AsyncClient(timeout=20) as http,
-        http.stream("GET", here.http, params={"channels": channels, **query}, headers=headers) as answer,
+        http.stream("GET", here.stream_url, params={"channels": channels, **query}, headers=headers) as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
-        yield Stream(answer)
+        yield EventStream(answer)

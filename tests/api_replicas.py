@@ -15,20 +15,31 @@ import httpx
 from services import api
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.model import Bar, Candle, Gap, Hole, Instrument, Origin, Progress, Series, SeriesProgress, State
-from services.exchanges import chosen
+from services.core.model import (
+    BackfillProgress,
+    Bar,
+    Candle,
+    CandleGap,
+    CandleSource,
+    ExchangeStatus,
+    FeedGap,
+    Instrument,
+    Series,
+    SeriesProgress,
+)
+from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from services.web import Site, create_app
+from services.web import AppSpec, create_app
 
-Stores = Callable[[], Awaitable[sql.SqlStore]]
+StoreFactory = Callable[[], Awaitable[sql.SqlStore]]
 NOW = 1_800_000_030_000  # half a minute into one
-LAST = 1_800_000_000_000  # the forming minute's opening
+FORMING_OPEN_TIME = 1_800_000_000_000  # the forming minute's opening
 BTC = Series("binance", Instrument("BTC", "USDT"), "1m")
 
 
-class Turning:
+class ManualClock:
     """A clock that tests turn. Sleeping takes no more than a moment."""
 
     time = NOW
@@ -43,7 +54,7 @@ class Turning:
         await asyncio.sleep(min(seconds, 0.01))
 
 
-class Counting:
+class CallCounter:
     """A store, and how often each of its methods was asked."""
 
     def __init__(self, store: Any) -> None:
@@ -54,35 +65,42 @@ class Counting:
         return getattr(self.store, name)
 
 
-class World:
+class ReplicaSet:
     """Replicas over one store, one bus and one cache."""
 
     def __init__(self, store: sql.SqlStore) -> None:
-        self.clock, self.store = Turning(), Counting(store)
+        self.clock, self.store = ManualClock(), CallCounter(store)
         self.bus, self.cache = MemoryBus(queues={}), MemoryCache()
 
-    def replica(self) -> "Replica":
+    def replica(self) -> "ApiReplica":
         settings = Settings(_env_file=None)
         deps = Deps(
-            settings, self.clock, self.bus, self.cache, self.store, Hub(self.clock), chosen(settings), MemoryJournal()
+            settings,
+            self.clock,
+            self.bus,
+            self.cache,
+            self.store,
+            Hub(self.clock),
+            configured_exchanges(settings),
+            MemoryJournal(),
         )
         for exchange in deps.exchanges:
-            deps.hub.states[exchange.name] = heard(exchange.name, self.clock.monotonic())
-        return Replica(deps)
+            deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, self.clock.monotonic())
+        return ApiReplica(deps)
 
-    async def keep(self, *items: Candle | Hole | Gap, told: bool = True) -> None:
+    async def save(self, *items: Candle | CandleGap | FeedGap, told: bool = True) -> None:
         """As the writer does it: kept, then told."""
         await self.store.store.save(*items)
         if told:
             await self.bus.publish(*(item for item in items if isinstance(item, Candle)))
 
 
-class Replica:
+class ApiReplica:
     """One replica of the API."""
 
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
-        site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+        site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
         transport = httpx.ASGITransport(create_app(deps, site))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
@@ -90,7 +108,7 @@ class Replica:
         named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
         return await self.client.get(url, headers=named)
 
-    async def candles(self, url: str) -> list[dict[str, Any]]:
+    async def get_candles(self, url: str) -> list[dict[str, Any]]:
         answer = await self.get(url)
         assert answer.status_code == 200, answer.text
         rows: list[dict[str, Any]] = json.loads(answer.text, parse_float=Decimal)["candles"]
@@ -98,7 +116,7 @@ class Replica:
 
 
 @asynccontextmanager
-async def empty_stores(folder: Path) -> AsyncIterator[Stores]:
+async def store_factory(folder: Path) -> AsyncIterator[StoreFactory]:
     """Makes stores, each on a database of its own: copies of one that is empty."""
     opened = list[sql.SqlStore]()
     await sql.migrate(f"sqlite+aiosqlite:///{folder}/empty.db")
@@ -114,7 +132,7 @@ async def empty_stores(folder: Path) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def following(replica: Replica) -> AsyncIterator[None]:
+async def run_replica(replica: ApiReplica) -> AsyncIterator[None]:
     """With its jobs at work."""
     tasks = [asyncio.create_task(job(replica.deps)) for job in api.JOBS]
     await asyncio.sleep(0)
@@ -130,17 +148,17 @@ async def following(replica: Replica) -> AsyncIterator[None]:
 def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
     value = Decimal(price)
     bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
-    fields: dict[str, Any] = {"closed": opening < LAST, "source": Origin.EXCHANGE} | more
+    fields: dict[str, Any] = {"closed": opening < FORMING_OPEN_TIME, "source": CandleSource.EXCHANGE} | more
     return Candle(series, bar, **fields)
 
 
-def heard(exchange: str, now: int, *loading: SeriesProgress) -> State:
+def exchange_status(exchange: str, now: int, *loading: SeriesProgress) -> ExchangeStatus:
     """What a collector says that loads these series still, and has loaded all others."""
-    progress = Progress(1000, sum(each.missing for each in loading), loading)
-    return State(exchange, now, True, "socket", "", "", 0, now, 0, False, history=progress)
+    progress = BackfillProgress(1000, sum(each.missing for each in loading), loading)
+    return ExchangeStatus(exchange, now, True, "socket", "", "", 0, now, 0, False, backfill=progress)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
     for _ in range(500):
         if await condition():
             return

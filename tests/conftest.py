@@ -15,35 +15,35 @@ settings.load_profile("busy")  # how long an example takes says more of the mach
 
 
 @pytest.fixture(scope="session")
-def private() -> Iterator[servers.Private]:
+def private() -> Iterator[servers.PrivateServers]:
     """Where the private servers live."""
-    with servers.private() as here:
+    with servers.private_servers() as here:
         yield here
 
 
 @pytest.fixture(scope="session")
-def postgres(private: servers.Private) -> servers.Postgres:
+def postgres(private: servers.PrivateServers) -> servers.Postgres:
     """A PostgreSQL of our own."""
-    return installed(lambda: private.postgres)
+    return require_installed(lambda: private.postgres)
 
 
 @pytest.fixture(scope="session")
-def redis(private: servers.Private) -> servers.Server:
+def redis(private: servers.PrivateServers) -> servers.Server:
     """A Redis of our own."""
-    return installed(lambda: private.redis)
+    return require_installed(lambda: private.redis)
 
 
 @pytest.fixture(scope="session")
-def rabbit(private: servers.Private) -> servers.Rabbit:
+def rabbit(private: servers.PrivateServers) -> servers.Rabbit:
     """A RabbitMQ of our own."""
-    return installed(lambda: private.rabbit)
+    return require_installed(lambda: private.rabbit)
 
 
-def installed(start: Callable[[], T]) -> T:
+def require_installed(start: Callable[[], T]) -> T:
     """The server; without its program the test is skipped, where all must be tested it fails."""
     try:
         return start()
-    except servers.Missing as missing:
+    except servers.NotInstalled as missing:
         if os.environ.get("CI"):
             pytest.fail(str(missing))
         pytest.skip(str(missing))

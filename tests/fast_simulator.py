@@ -18,13 +18,13 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.simulator import ROUTERS
-from tests.simulator import Market, served
+from tests.simulator import SimulatorServer, serve_app
 
-FRAMES = Path(__file__).parent / "frames"
-MONDAY = 1_795_392_000_000  # 2026-11-23, midnight
+FRAMES_FOLDER = Path(__file__).parent / "frames"
+MONDAY_MS = 1_795_392_000_000  # 2026-11-23, midnight
 
 
-class Hurried:
+class FastClock:
     """A clock that starts where we say and runs as fast as we say."""
 
     def __init__(self, start: int, speed: float) -> None:
@@ -40,9 +40,9 @@ class Hurried:
         await asyncio.sleep(seconds / self._speed)
 
 
-def played(start: int = MONDAY, speed: float = 1, **settings: Any) -> FastAPI:
+def simulator_app(start: int = MONDAY_MS, speed: float = 1, **settings: Any) -> FastAPI:
     """The simulator as an app."""
-    app, clock = FastAPI(), Hurried(start, speed)
+    app, clock = FastAPI(), FastClock(start, speed)
     app.state.deps = Deps(
         Settings(_env_file=None, **settings),
         clock,
@@ -59,25 +59,27 @@ def played(start: int = MONDAY, speed: float = 1, **settings: Any) -> FastAPI:
 
 
 @asynccontextmanager
-async def simulated(start: int = MONDAY, speed: float = 1, **settings: Any) -> AsyncIterator[Market]:
+async def run_fast_simulator(
+    start: int = MONDAY_MS, speed: float = 1, **settings: Any
+) -> AsyncIterator[SimulatorServer]:
     """A market on a free port."""
-    async with served(played(start, speed, **settings)) as address:
+    async with serve_app(simulator_app(start, speed, **settings)) as address:
         root = f"http://{address}/simulator"
         transport = httpx.AsyncHTTPTransport(retries=10)  # until it listens
         async with httpx.AsyncClient(base_url=root, timeout=20, transport=transport) as client:
             (await client.get("/faults")).raise_for_status()
-            yield Market(root, client)
+            yield SimulatorServer(root, client)
 
 
 @asynccontextmanager
-async def socket(market: Market, path: str, **options: Any) -> AsyncIterator["Socket"]:
+async def connect_socket(market: SimulatorServer, path: str, **options: Any) -> AsyncIterator["RecordingSocket"]:
     """A client of the socket at `path`."""
     url = market.root.replace("http", "ws", 1) + path
     async with websockets.connect(url, compression=None, max_queue=None, **options) as connection:
-        yield Socket(connection)
+        yield RecordingSocket(connection)
 
 
-class Socket:
+class RecordingSocket:
     """All that came on a socket, and a way to wait for more."""
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -92,14 +94,14 @@ class Socket:
     async def send(self, **message: Any) -> None:
         await self.connection.send(msgspec.json.encode(message).decode())
 
-    async def ask(self, **message: Any) -> Any:
+    async def request(self, **message: Any) -> Any:
         """Send, and wait for the answer with the same id."""
         await self.send(**message)
-        return await self.until(
+        return await self.read_until(
             lambda frame: isinstance(frame, dict) and "id" in frame and frame["id"] == message["id"]
         )
 
-    async def until(self, wanted: Callable[[Any], object], seconds: float = 15) -> Any:
+    async def read_until(self, wanted: Callable[[Any], object], seconds: float = 15) -> Any:
         """Read until a frame is as wanted; answers it."""
         async with asyncio.timeout(seconds):
             while True:
@@ -108,7 +110,7 @@ class Socket:
                 if wanted(frame := msgspec.json.decode(text)):
                     return frame
 
-    async def closing(self, seconds: float = 15) -> tuple[int | None, str]:
+    async def close_frame(self, seconds: float = 15) -> tuple[int | None, str]:
         """Read to the end; answers the closing code and reason, None for a connection that broke."""
         async with asyncio.timeout(seconds):
             try:
@@ -118,33 +120,33 @@ class Socket:
                 return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "")
 
 
-def recorded(exchange: str) -> Iterator[dict[str, Any]]:
+def recorded_frames(exchange: str) -> Iterator[dict[str, Any]]:
     """Frames that an exchange's socket really sent: those that have a meaning for us, and more for their shape."""
-    for row in map(msgspec.json.decode, (FRAMES / f"{exchange}.jsonl").read_bytes().splitlines()):
+    for row in map(msgspec.json.decode, (FRAMES_FOLDER / f"{exchange}.jsonl").read_bytes().splitlines()):
         if row["events"] and row["by"] == "socket":
             yield msgspec.json.decode(row["frame"])
-    yield from map(msgspec.json.decode, (FRAMES / f"{exchange}.shapes.jsonl").read_bytes().splitlines())
+    yield from map(msgspec.json.decode, (FRAMES_FOLDER / f"{exchange}.shapes.jsonl").read_bytes().splitlines())
 
 
-def alike(ours: Any, theirs: Any) -> bool:
+def same_shape(ours: Any, theirs: Any) -> bool:
     """The same keys and kinds of values. What was null in theirs may be anything."""
     match theirs:
         case None:
             return True
         case dict():
-            return ours.keys() == theirs.keys() and all(alike(ours[key], value) for key, value in theirs.items())
+            return ours.keys() == theirs.keys() and all(same_shape(ours[key], value) for key, value in theirs.items())
         case list():
             return isinstance(ours, list) and all(
-                alike(first, second) for first, second in zip(ours, theirs, strict=False)
+                same_shape(first, second) for first, second in zip(ours, theirs, strict=False)
             )
         case str():
-            return isinstance(ours, str) and decimals(ours) == decimals(theirs)
+            return isinstance(ours, str) and decimal_places(ours) == decimal_places(theirs)
         case bool():
             return isinstance(ours, bool)
     return isinstance(ours, int | float) and not isinstance(ours, bool)
 
 
-def decimals(text: str) -> int | None:
+def decimal_places(text: str) -> int | None:
     """How many digits a number in text has behind the point; None: it is none."""
     whole, _, part = text.removeprefix("-").partition(".")
     return len(part) if whole.isdigit() and part.isdigit() else None

@@ -8,7 +8,7 @@ from tests.servers import Server, nginx
 FOLDER = Path(__file__).parents[1] / "nginx"
 
 
-def start(folder: Path, port: int, replicas: Sequence[int]) -> Server:
+def start_nginx(folder: Path, port: int, replicas: Sequence[int]) -> Server:
     """An nginx on `port` of the loopback in front of replicas of the API at these ports."""
     return nginx(folder, configuration(folder, port, replicas), port).start()
 
@@ -27,17 +27,17 @@ def configuration(folder: Path, port: int, replicas: Sequence[int], https: int =
     }
     if https:
         of_newer = {"http2 on;": ""}  # a word of nginx 1.25 and newer
-        changes |= {"include tls/*.conf;": replaced((FOLDER / "tls.conf").read_text(), of_newer)}
-    site = replaced((FOLDER / "conf.d/kurs.conf").read_text(), changes)
+        changes |= {"include tls/*.conf;": replace_once((FOLDER / "tls.conf").read_text(), of_newer)}
+    site = replace_once((FOLDER / "conf.d/kurs.conf").read_text(), changes)
     if https:
-        site = replaced(site, {"listen 8443 ": f"listen 127.0.0.1:{https} "})
+        site = replace_once(site, {"listen 8443 ": f"listen 127.0.0.1:{https} "})
     site = f"upstream replicas {{\n{servers}\n}}\n{more}\n{site}"
     process = (FOLDER / "nginx.conf").read_text()
-    whole = replaced(process, {"include conf.d/*.conf;": site}).replace(" /tmp/", f" {folder}/")
+    whole = replace_once(process, {"include conf.d/*.conf;": site}).replace(" /tmp/", f" {folder}/")
     return whole.replace("/etc/nginx/certificates", str(folder))
 
 
-def replaced(text: str, changes: Mapping[str, str]) -> str:
+def replace_once(text: str, changes: Mapping[str, str]) -> str:
     """The text with each change made, each where it was expected once."""
     for old, new in changes.items():
         assert text.count(old) == 1, old

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.tls import LOOPBACK, pipe
+from tests.tls import LOOPBACK, copy_stream
 
 
 @dataclass
-class Seen:
+class ProxyLog:
     """What a proxy was asked for."""
 
     port: int
@@ -21,7 +21,7 @@ class Seen:
 
 
 @asynccontextmanager
-async def proxying(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Seen]:
+async def run_proxy(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[ProxyLog]:
     """A proxy on a free port that leads to `port` of this machine, whatever it is asked for."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,16 +30,16 @@ async def proxying(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterato
             kind = {b"\x05": _socks5, b"\x04": _socks4}.get(first, _connect)
             await kind(seen, reader, writer, first)
             there, back = await asyncio.open_connection(LOOPBACK, port)
-            await asyncio.gather(pipe(reader, back), pipe(there, writer))
+            await asyncio.gather(copy_stream(reader, back), copy_stream(there, writer))
         writer.close()
 
     server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=tls)
-    seen = Seen(server.sockets[0].getsockname()[1])
+    seen = ProxyLog(server.sockets[0].getsockname()[1])
     async with server:
         yield seen
 
 
-async def _connect(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
+async def _connect(seen: ProxyLog, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
     head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
     for line in head.splitlines():
         name, _, value = line.partition(": ")
@@ -49,21 +49,21 @@ async def _connect(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.Str
     writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
 
-async def _socks5(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> None:
+async def _socks5(seen: ProxyLog, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> None:
     methods = await reader.readexactly((await reader.readexactly(1))[0])
     writer.write(b"\x05\x02" if 2 in methods else b"\x05\x00")
     if 2 in methods:
         await reader.readexactly(1)
-        user, password = await _counted(reader), await _counted(reader)
+        user, password = await _read_prefixed(reader), await _read_prefixed(reader)
         seen.users.add(f"{user}:{password}")
         writer.write(b"\x01\x00")
     kind = (await reader.readexactly(4))[3]
-    host = await _counted(reader) if kind == 3 else ".".join(map(str, await reader.readexactly(4)))
+    host = await _read_prefixed(reader) if kind == 3 else ".".join(map(str, await reader.readexactly(4)))
     seen.targets.append(f"SOCKS5 {host}:{int.from_bytes(await reader.readexactly(2))}")
     writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
 
 
-async def _socks4(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> None:
+async def _socks4(seen: ProxyLog, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> None:
     _, port, address = await reader.readexactly(1), await reader.readexactly(2), await reader.readexactly(4)
     user = (await reader.readuntil(b"\0"))[:-1].decode()
     named = address[:3] == b"\0\0\0"
@@ -73,5 +73,5 @@ async def _socks4(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.Stre
     writer.write(b"\x00\x5a" + bytes(6))
 
 
-async def _counted(reader: asyncio.StreamReader) -> str:
+async def _read_prefixed(reader: asyncio.StreamReader) -> str:
     return (await reader.readexactly((await reader.readexactly(1))[0])).decode()

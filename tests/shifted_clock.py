@@ -10,9 +10,9 @@ By libfaketime, which breaks Python's `time.sleep`: Kurs never calls that, its p
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers import Missing
+from tests.servers import NotInstalled
 
-PLACES = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
+LIBRARY_PATTERNS = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
 
 
 class ShiftedClock:
@@ -47,7 +47,7 @@ class ShiftedClock:
 
 def _library() -> Path:
     """Where libfaketime is. Raises Missing."""
-    found = [path for place in PLACES for path in Path("/usr").glob(f"{place}/libfaketimeMT.so.1")]
+    found = [path for place in LIBRARY_PATTERNS for path in Path("/usr").glob(f"{place}/libfaketimeMT.so.1")]
     if not found:
-        raise Missing("faketime is not installed: run tests/install-servers faketime")
+        raise NotInstalled("faketime is not installed: run tests/install-servers faketime")
     return found[0]

@@ -17,7 +17,7 @@ from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS
 from services.core.exchange import Exchange
-from services.core.model import Feed, Gap, Instrument, Source, State, Tick, Trade
+from services.core.model import ExchangeStatus, FeedGap, FeedStatus, Instrument, InstrumentFeed, Quote, Trade
 from services.exchanges import EXCHANGES
 from services.hub import Hub
 from services.ports import Bus, Deps
@@ -27,7 +27,7 @@ from services.web.server import KEEP_ALIVE_SECONDS
 
 
 @dataclass
-class Market:
+class SimulatorServer:
     """Where it is played, and its controls."""
 
     root: str
@@ -38,7 +38,7 @@ class Market:
         asked = {"exchange": exchange, "fault": fault, "instrument": instrument, **more}
         (await self.client.post("/faults", json=asked)).raise_for_status()
 
-    async def heal(self) -> None:
+    async def clear_faults(self) -> None:
         """End all faults."""
         (await self.client.delete("/faults")).raise_for_status()
 
@@ -49,23 +49,23 @@ class Market:
 
     def exchange(self, name: str, **changes: Any) -> Exchange:
         """An exchange as it is played here."""
-        return EXCHANGES[name].at(self.root)._replace(**changes)
+        return EXCHANGES[name].simulated_at(self.root)._replace(**changes)
 
 
 @asynccontextmanager
-async def playing() -> AsyncIterator[Market]:
+async def run_simulator() -> AsyncIterator[SimulatorServer]:
     """A market on a free port."""
     app = FastAPI()
-    app.state.deps = deps_for()
+    app.state.deps = collector_deps()
     for router in ROUTERS:
         app.include_router(router)
-    async with served(app) as address:
+    async with serve_app(app) as address:
         root = f"http://{address}/simulator"
         async with httpx.AsyncClient(base_url=root) as client:
-            yield Market(root, client)
+            yield SimulatorServer(root, client)
 
 
-def plain(app: Any) -> uvicorn.Config:
+def plain_config(app: Any) -> uvicorn.Config:
     """As little as an app needs."""
     return uvicorn.Config(
         app,
@@ -78,7 +78,7 @@ def plain(app: Any) -> uvicorn.Config:
 
 
 @asynccontextmanager
-async def served(app: Any, config: Callable[[Any], uvicorn.Config] = plain) -> AsyncIterator[str]:
+async def serve_app(app: Any, config: Callable[[Any], uvicorn.Config] = plain_config) -> AsyncIterator[str]:
     """An ASGI app on a free port of this machine; yields `host:port`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -101,49 +101,51 @@ class _Server(uvicorn.Server):
 
 
 @dataclass
-class Collected:
+class CollectedMessages:
     """Everything a collector said."""
 
-    ticks: list[Tick] = field(default_factory=list)
-    traded: list[Trade] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
+    all_quotes: list[Quote] = field(default_factory=list)
+    all_trades: list[Trade] = field(default_factory=list)
+    feed_gaps: list[FeedGap] = field(default_factory=list)
+    statuses: list[ExchangeStatus] = field(default_factory=list)
 
-    def state(self, exchange: str) -> State | None:
+    def last_status(self, exchange: str) -> ExchangeStatus | None:
         """The last one."""
-        return next((state for state in reversed(self.states) if state.exchange == exchange), None)
+        return next((state for state in reversed(self.statuses) if state.exchange == exchange), None)
 
-    def source(self, exchange: str, instrument: str) -> Source | None:
+    def instrument_feed(self, exchange: str, instrument: str) -> InstrumentFeed | None:
         """How an instrument stands."""
-        state, name = self.state(exchange), Instrument.parse(instrument)
-        return next((source for source in state.sources if source.instrument == name), None) if state else None
+        state, name = self.last_status(exchange), Instrument.parse(instrument)
+        return next((source for source in state.feeds if source.instrument == name), None) if state else None
 
-    def feed(self, exchange: str, instrument: str) -> Feed | None:
+    def feed_status(self, exchange: str, instrument: str) -> FeedStatus | None:
         """How an instrument flows."""
-        source = self.source(exchange, instrument)
-        return source.feed if source else None
+        source = self.instrument_feed(exchange, instrument)
+        return source.status if source else None
 
-    def trades(self, instrument: str) -> list[int]:
+    def trade_ids(self, instrument: str) -> list[int]:
         """Numbers of an instrument's trades, as they came."""
         name = Instrument.parse(instrument)
-        return [trade.number for trade in self.traded if trade.instrument == name]
+        return [trade.trade_id for trade in self.all_trades if trade.instrument == name]
 
-    def quotes(self, exchange: str, since: int = 0) -> list[Tick]:
+    def quotes(self, exchange: str, since: int = 0) -> list[Quote]:
         """Quotes of an exchange, of ours from `since` on."""
-        return [tick for tick in self.ticks[since:] if tick.exchange == exchange]
+        return [tick for tick in self.all_quotes[since:] if tick.exchange == exchange]
 
 
-def gapless(numbers: list[int]) -> bool:
+def is_gapless(numbers: list[int]) -> bool:
     """Each once, in order, none missing."""
     return all(second == first + 1 for first, second in pairwise(numbers))
 
 
 @asynccontextmanager
-async def collecting(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> AsyncIterator[Collected]:
+async def run_collector(
+    *exchanges: Exchange, bus: Bus | None = None, **settings: Any
+) -> AsyncIterator[CollectedMessages]:
     """A collector of these exchanges, at work."""
-    deps = deps_for(*exchanges, bus=bus, **settings)
-    heard, ready = Collected(), asyncio.Event()
-    listening = asyncio.create_task(_listen(deps.bus, heard, ready))
+    deps = collector_deps(*exchanges, bus=bus, **settings)
+    heard, ready = CollectedMessages(), asyncio.Event()
+    listening = asyncio.create_task(_record_messages(deps.bus, heard, ready))
     await ready.wait()
     tasks = [listening, *(asyncio.create_task(job(deps)) for job in JOBS)]
     try:
@@ -155,28 +157,28 @@ async def collecting(*exchanges: Exchange, bus: Bus | None = None, **settings: A
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(bus: Bus, heard: Collected, ready: asyncio.Event) -> None:
-    async with bus.live(Tick, Trade, Gap, State) as messages:
+async def _record_messages(bus: Bus, heard: CollectedMessages, ready: asyncio.Event) -> None:
+    async with bus.subscribe(Quote, Trade, FeedGap, ExchangeStatus) as messages:
         ready.set()
         async for message in messages:
             match message:
-                case Tick():
-                    heard.ticks.append(message)
+                case Quote():
+                    heard.all_quotes.append(message)
                 case Trade():
-                    heard.traded.append(message)
-                case Gap():
-                    heard.gaps.append(message)
-                case State():
-                    heard.states.append(message)
+                    heard.all_trades.append(message)
+                case FeedGap():
+                    heard.feed_gaps.append(message)
+                case ExchangeStatus():
+                    heard.statuses.append(message)
 
 
-def deps_for(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
+def collector_deps(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
     """Neither the simulator nor the collector has anything to do with a store."""
     known, clock = Settings(_env_file=None, **settings), SystemClock()
     return Deps(known, clock, bus or MemoryBus(), MemoryCache(), None, Hub(clock), exchanges, MemoryJournal())  # type: ignore[arg-type]
 
 
-async def until(condition: Callable[[], object], seconds: float = 60) -> float:
+async def wait_until(condition: Callable[[], object], seconds: float = 60) -> float:
     """Wait until it is so; answers how many seconds that took. Fails after `seconds`."""
     start = time.monotonic()
     while not condition():

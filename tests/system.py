@@ -15,17 +15,17 @@ from types import MappingProxyType
 from services.adapters import sql
 from services.core.markets import SIMULATED
 from tests import nginx
-from tests.servers import Private, Server, free_port
+from tests.servers import PrivateServers, Server, free_port
 from tests.shifted_clock import ShiftedClock
 
 NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
 ROOT = Path(__file__).parents[1]
 # Root may write what is read-only, unless this is taken from it.
 UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override") if os.getuid() == 0 and shutil.which("setpriv") else ()
-QUICK = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
+FAST_SETTINGS = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
 
 
-def kurs(folder: Path, *words: str, **env: str) -> Server:
+def kurs_process(folder: Path, *words: str, **env: str) -> Server:
     """One process of Kurs (`kurs collector binance`) on a free port, not started yet. It reads no .env."""
     port = int(env.get("KURS_PORT", free_port()))
     host = env.get("KURS_HOST", "127.0.0.1")
@@ -38,18 +38,18 @@ def kurs(folder: Path, *words: str, **env: str) -> Server:
         url,
         room,
         [sys.executable, "-m", "services", *words],
-        ready=lambda: answers(f"{url}/livez"),
+        ready=lambda: responds_ok(f"{url}/livez"),
         env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **env},
     )
 
 
-def twin(process: Server) -> Server:
+def second_process(process: Server) -> Server:
     """Another process of the same words and settings, not started yet."""
     env = {name: value for name, value in process.env.items() if name != "KURS_PORT"}
-    return kurs(process.folder.parent, *process.name.split()[1:], **env)
+    return kurs_process(process.folder.parent, *process.name.split()[1:], **env)
 
 
-def command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """What `kurs …` says and how it ends. It reads no .env."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
     line = [*UNPRIVILEGED, sys.executable, "-m", "services", *words]
@@ -57,7 +57,7 @@ def command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
     return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
 
 
-def answers(url: str) -> bool:
+def responds_ok(url: str) -> bool:
     """Whether a GET is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  our own http URL
@@ -80,13 +80,15 @@ class System:
 
 
 @contextmanager
-def whole(folder: Path, env: Mapping[str, str] = QUICK, clock: ShiftedClock | None = None) -> Iterator[System]:
+def single_process(
+    folder: Path, env: Mapping[str, str] = FAST_SETTINGS, clock: ShiftedClock | None = None
+) -> Iterator[System]:
     """Every service in one process, on memory and SQLite. With a clock of its own the exchanges are another process."""
     processes = dict[str, Server]()
     if clock:
-        processes["simulator"] = kurs(folder, "simulator", **env)
+        processes["simulator"] = kurs_process(folder, "simulator", **env)
         env = {"KURS_SIMULATOR_URL": f"{processes['simulator'].url}/simulator", **env, **clock.env}
-    process = processes["kurs"] = kurs(folder, **{"KURS_DATA_DIR": str(folder / "data"), **env})
+    process = processes["kurs"] = kurs_process(folder, **{"KURS_DATA_DIR": str(folder / "data"), **env})
     simulator = env.get("KURS_SIMULATOR_URL", f"{process.url}/simulator")
     try:
         for each in processes.values():
@@ -99,22 +101,25 @@ def whole(folder: Path, env: Mapping[str, str] = QUICK, clock: ShiftedClock | No
 
 
 @contextmanager
-def split(
-    folder: Path, here: Private, env: Mapping[str, str] = QUICK, clocks: Mapping[str, ShiftedClock] = NO_CLOCKS
+def distributed(
+    folder: Path,
+    here: PrivateServers,
+    env: Mapping[str, str] = FAST_SETTINGS,
+    clocks: Mapping[str, ShiftedClock] = NO_CLOCKS,
 ) -> Iterator[System]:
     """Each service in its own process over RabbitMQ, Redis and PostgreSQL, two replicas of the API behind nginx.
 
     `clocks`: the wall clocks of processes, by their names in `System.processes`, where they are not the machine's.
     """
-    simulator = kurs(folder, "simulator", **env)
+    simulator = kurs_process(folder, "simulator", **env)
     urls = {
         "DATABASE_URL": here.postgres.create_database(),
         "REDIS_URL": here.redis.create_database(),
-        "RABBITMQ_URL": here.rabbit.create_host(),
+        "RABBITMQ_URL": here.rabbit.create_vhost(),
         "KURS_SIMULATOR_URL": f"{simulator.url}/simulator",
         **env,
     }
-    migration = kurs(folder, "migrate", **urls)
+    migration = kurs_process(folder, "migrate", **urls)
     words = {
         **{f"collector {name}": ("collector", name) for name in ("binance", "deribit", "coingecko")},
         "pricer": ("pricer",),
@@ -124,7 +129,7 @@ def split(
         "api 2": ("api",),
     }
     own = {name: clock.env for name, clock in clocks.items()}
-    processes = {name: kurs(folder, *line, **{**urls, **own.get(name, {})}) for name, line in words.items()}
+    processes = {name: kurs_process(folder, *line, **{**urls, **own.get(name, {})}) for name, line in words.items()}
     processes = {"simulator": simulator, **processes}
     balancer = None
     try:
@@ -136,8 +141,8 @@ def split(
         replicas = [int(processes[name].url.rpartition(":")[2]) for name in ("api 1", "api 2")]
         port = free_port()
         (room := here.folder / f"nginx{port}").mkdir()  # nginx may run as another user, to whom `folder` is closed
-        balancer = nginx.start(room, port, replicas)
-        database = sql.address(urls["DATABASE_URL"], SIMULATED)
+        balancer = nginx.start_nginx(room, port, replicas)
+        database = sql.market_url(urls["DATABASE_URL"], SIMULATED)
         servers = {"nginx": balancer, "postgres": here.postgres, "redis": here.redis, "rabbit": here.rabbit}
         kept = database, urls["REDIS_URL"], urls["RABBITMQ_URL"]
         yield System(balancer.url, f"{simulator.url}/simulator", *kept, processes, servers)

@@ -19,20 +19,20 @@ PEM = "tls.pem"
 
 
 @asynccontextmanager
-async def secured(port: int, folder: Path, *names: str) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+async def tls_proxy(port: int, folder: Path, *names: str) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     """A port that speaks TLS for `port`, under these names too, and what a client must trust: `folder / PEM`."""
-    ours, theirs = contexts(folder, *names)
+    ours, theirs = tls_contexts(folder, *names)
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, port)
-        await asyncio.gather(pipe(reader, inner_writer), pipe(inner_reader, writer))
+        await asyncio.gather(copy_stream(reader, inner_writer), copy_stream(inner_reader, writer))
 
     server = await asyncio.start_server(join, LOOPBACK, 0, ssl=ours)
     async with server:
         yield server.sockets[0].getsockname()[1], theirs
 
 
-def contexts(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def tls_contexts(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's on this machine, and that of a client that trusts it."""
     certificate = _certificate(folder, names)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -40,7 +40,7 @@ def contexts(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]
     return server, ssl.create_default_context(cafile=certificate)
 
 
-async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """All that is read is written."""
     with contextlib.suppress(OSError):
         while data := await reader.read(65_536):

@@ -5,24 +5,24 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-SERVER, CLIENT = 0, 1
+SERVER_CORE, CLIENT_CORE = 0, 1
 
 
-class Taken(NamedTuple):
+class ProcessUsage(NamedTuple):
     """What a process has used up, and holds."""
 
     cpu_seconds: float
     resident_bytes: int
 
 
-def pinned(core: int, *command: str) -> list[str]:
+def pin_command(core: int, *command: str) -> list[str]:
     """The command on one core, where the machine has another and can be told so."""
     taskset = shutil.which("taskset")
     return [taskset, "--cpu-list", str(core), *command] if taskset and (os.cpu_count() or 1) > 1 else list(command)
 
 
-def taken(pid: int) -> Taken:
+def process_usage(pid: int) -> ProcessUsage:
     """By a process until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
-    return Taken(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+    return ProcessUsage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))

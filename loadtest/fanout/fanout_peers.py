@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from loadtest.fanout import programs
-from loadtest.fanout.runner import Peer
+from loadtest.fanout.runner import FanoutPeer
 
-SIZE = 200  # bytes of a message
+MESSAGE_BYTES = 200  # bytes of a message
 FLOOR, NODE, BROADCAST, QUEUES, KURS = (
     "a C loop of send",
     "node's ws",
@@ -15,23 +15,25 @@ FLOOR, NODE, BROADCAST, QUEUES, KURS = (
     "Kurs",
 )
 PATH = "/ws/chart-data"
-OPEN = {"WEBSOCKET_MAX_CONNECTIONS": "20000", "KURS_STREAM_ADDRESS_CONNECTIONS": "20000"}
+UNLIMITED_CONNECTIONS = {"WEBSOCKET_MAX_CONNECTIONS": "20000", "KURS_STREAM_ADDRESS_CONNECTIONS": "20000"}
 
 
-def cast() -> list[Peer]:
+def fanout_peers() -> list[FanoutPeer]:
     """All of them. Raises Missing without a C compiler or node."""
-    floor, node, script = str(programs.compiled("floor")), programs.node(), Path(__file__).with_name("ws.mjs")
+    floor, node, script = str(programs.compile_program("floor")), programs.node(), Path(__file__).with_name("ws.mjs")
     return [
-        Peer(FLOOR, lambda port, often: [floor, str(port), str(SIZE), f"{often:g}"]),
-        Peer(NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, SIZE, often))]),
-        Peer(BROADCAST, lambda port, often: _python("peers", "broadcast", port, SIZE, often)),
-        Peer(QUEUES, lambda port, often: _python("peers", "queues", port, SIZE, often)),
-        Peer(
+        FanoutPeer(FLOOR, lambda port, often: [floor, str(port), str(MESSAGE_BYTES), f"{often:g}"]),
+        FanoutPeer(
+            NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, MESSAGE_BYTES, often))]
+        ),
+        FanoutPeer(BROADCAST, lambda port, often: _python("peers", "broadcast", port, MESSAGE_BYTES, often)),
+        FanoutPeer(QUEUES, lambda port, often: _python("peers", "queues", port, MESSAGE_BYTES, often)),
+        FanoutPeer(
             KURS,
             lambda port, often: _python("kurs", port, often),
             path=PATH,
             requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
-            env=OPEN,
+            env=UNLIMITED_CONNECTIONS,
         ),
     ]
 

@@ -13,11 +13,11 @@ from fastapi import APIRouter
 
 from loadtest.fanout import pacing
 from services import runtime
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import MINUTE
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import MINUTE_MS
 from services.ports import Deps
-from services.runtime import Process
-from services.sequencing import Teller
+from services.runtime import ProcessSpec
+from services.sequencing import SequencedPublisher
 from services.settings import load
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -26,19 +26,19 @@ SIZE = Decimal("12.5")
 
 def candle() -> Candle:
     """The running minute. Its close is when it was made, in seconds of the monotonic clock."""
-    now, opened = Decimal(f"{time.monotonic():.6f}"), int(time.time() * 1000) // MINUTE * MINUTE
-    return Candle(SERIES, Bar(opened, SIZE, now, SIZE, now, SIZE, SIZE, 7), False, Origin.TICKS)
+    now, opened = Decimal(f"{time.monotonic():.6f}"), int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
+    return Candle(SERIES, Bar(opened, SIZE, now, SIZE, now, SIZE, SIZE, 7), False, CandleSource.TRADES)
 
 
-async def tell(deps: Deps) -> None:
+async def publish_candles(deps: Deps) -> None:
     """Tell of a candle at every turn."""
-    teller = Teller(deps)
-    async for _ in pacing.from_signal(float(sys.argv[2])):
-        await teller.tell(candle())
+    teller = SequencedPublisher(deps)
+    async for _ in pacing.ticks_from_signal(float(sys.argv[2])):
+        await teller.publish(candle())
 
 
 ROUTERS: list[APIRouter] = []
-JOBS = [tell]
+JOBS = [publish_candles]
 NEEDS: tuple[str, ...] = ()
 
 
@@ -47,4 +47,4 @@ if __name__ == "__main__":
     sys.modules["services.teller"] = sys.modules[__name__]
     settings = load(port=int(sys.argv[1]), market="live", exchanges=("binance",), data_dir=".")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(runtime.run(settings, Process(("api", "teller"), ("binance",)))))
+        sys.exit(runner.run(runtime.run(settings, ProcessSpec(("api", "teller"), ("binance",)))))

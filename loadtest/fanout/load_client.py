@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 
 from loadtest.fanout import programs
-from loadtest.fanout.cores import CLIENT, pinned
+from loadtest.fanout.cores import CLIENT_CORE, pin_command
 
 
-class Heard(msgspec.Struct, frozen=True):
+class ReceivedStats(msgspec.Struct, frozen=True):
     """What was read within so many seconds. `lost` sockets were closed by the server; `size` is a message's mean."""
 
     messages: int
@@ -23,7 +23,7 @@ class Heard(msgspec.Struct, frozen=True):
     lost: int
 
 
-class Seats(NamedTuple):
+class LoadClients(NamedTuple):
     """Who listens, where. Each of the `requests` is sent by every so-manieth socket; the last `stalled` never read."""
 
     sockets: int
@@ -34,13 +34,15 @@ class Seats(NamedTuple):
     stalled: int = 0
 
 
-def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Callable[[], None]) -> Heard:
+def run_load_client(
+    seats: LoadClients, seconds: float, seated: Callable[[], None], ready: Callable[[], None]
+) -> ReceivedStats:
     """What the audience hears. Raises RuntimeError when not every socket hears something within a minute.
 
     Calls `seated` once all are connected, and `ready`, just before it is measured, once all have heard something.
     """
     words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
-    command = pinned(CLIENT, str(programs.compiled("audience")), *map(str, words))
+    command = pin_command(CLIENT_CORE, str(programs.compile_program("audience")), *map(str, words))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin
         assert process.stdout
@@ -49,4 +51,4 @@ def listen(seats: Seats, seconds: float, seated: Callable[[], None], ready: Call
                 raise RuntimeError(f"{seats.sockets} sockets on port {seats.port} are not {expected}")
             told()
         found, _ = process.communicate("now\n")
-        return msgspec.json.decode(found, type=Heard)
+        return msgspec.json.decode(found, type=ReceivedStats)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 
-async def from_signal(per_second: float) -> AsyncIterator[None]:
+async def ticks_from_signal(per_second: float) -> AsyncIterator[None]:
     """So often a second from SIGUSR2 on; what comes late does not put off the next."""
     begun = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begun.set)

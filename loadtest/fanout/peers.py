@@ -23,18 +23,18 @@ def message(size: int) -> str:
     return f'{head.ljust(size - 2, "x")}"}}'
 
 
-async def by_broadcast(port: int, size: int, per_second: float) -> None:
+async def serve_by_broadcast(port: int, size: int, per_second: float) -> None:
     """The way of websockets' documentation."""
 
     async def stay(connection: ServerConnection) -> None:
         await connection.wait_closed()
 
     async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
-        async for _ in pacing.from_signal(per_second):
+        async for _ in pacing.ticks_from_signal(per_second):
             broadcast(server.connections, message(size))
 
 
-async def by_queues(port: int, size: int, per_second: float) -> None:
+async def serve_by_queues(port: int, size: int, per_second: float) -> None:
     """A route as one would write it: every client has a queue, and a task that empties it."""
     app, queues = FastAPI(), set[asyncio.Queue[str]]()
 
@@ -52,7 +52,7 @@ async def by_queues(port: int, size: int, per_second: float) -> None:
             queues.discard(queue)
 
     async def publish() -> None:
-        async for _ in pacing.from_signal(per_second):
+        async for _ in pacing.ticks_from_signal(per_second):
             made = message(size)
             for queue in queues:
                 queue.put_nowait(made)
@@ -62,13 +62,13 @@ async def by_queues(port: int, size: int, per_second: float) -> None:
         group.create_task(asgi.serve(app, port))
 
 
-WAYS: dict[str, Callable[[int, int, float], Coroutine[Any, Any, None]]] = {
-    "broadcast": by_broadcast,
-    "queues": by_queues,
+SERVERS: dict[str, Callable[[int, int, float], Coroutine[Any, Any, None]]] = {
+    "broadcast": serve_by_broadcast,
+    "queues": serve_by_queues,
 }
 
 
 if __name__ == "__main__":
     way, port, size, per_second = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(WAYS[way](int(port), int(size), float(per_second)))
+        runner.run(SERVERS[way](int(port), int(size), float(per_second)))

@@ -4,17 +4,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.servers import Missing, program
+from tests.servers import NotInstalled, find_program
 
 FOLDER = Path(__file__).parents[2] / "build/bench"
 WS = "ws@8"
 
 
-def compiled(name: str) -> Path:
+def compile_program(name: str) -> Path:
     """A program of this folder. Raises Missing without a compiler, RuntimeError when it refuses: epoll is Linux'."""
     compiler = shutil.which("cc")
     if not compiler:
-        raise Missing("cc, a C compiler, is not installed: run tests/install-servers gcc")
+        raise NotInstalled("cc, a C compiler, is not installed: run tests/install-servers gcc")
     FOLDER.mkdir(parents=True, exist_ok=True)
     source = Path(__file__).with_name(f"{name}.c")
     _run(compiler, "-O2", "-Wall", "-Wextra", "-o", str(FOLDER / name), str(source))
@@ -23,7 +23,7 @@ def compiled(name: str) -> Path:
 
 def node() -> str:
     """Where node is, once `FOLDER` has ws for it. Raises Missing."""
-    found, npm = program("node"), program("npm")
+    found, npm = find_program("node"), find_program("npm")
     if not (FOLDER / "node_modules/ws").is_dir():
         FOLDER.mkdir(parents=True, exist_ok=True)
         quiet = ("--silent", "--no-save", "--no-package-lock", "--no-audit", "--no-fund")

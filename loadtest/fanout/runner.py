@@ -10,14 +10,14 @@ from typing import NamedTuple
 import msgspec
 
 from loadtest.fanout import load_client
-from loadtest.fanout.cores import SERVER, Taken, pinned, taken
-from loadtest.fanout.load_client import Heard, Seats
-from tests.servers import Server, answers, free_port
+from loadtest.fanout.cores import SERVER_CORE, ProcessUsage, pin_command, process_usage
+from loadtest.fanout.load_client import LoadClients, ReceivedStats
+from tests.servers import Server, free_port, is_listening
 
 ROOT = Path(__file__).parents[2]
 
 
-class Show(NamedTuple):
+class FanoutScenario(NamedTuple):
     """How much is sent to how many, for how long."""
 
     sockets: int
@@ -26,7 +26,7 @@ class Show(NamedTuple):
     stalled: int = 0
 
 
-class Peer(NamedTuple):
+class FanoutPeer(NamedTuple):
     """A server. `command` takes a port and how often a second it is to send, which it begins at SIGUSR2."""
 
     name: str
@@ -36,10 +36,10 @@ class Peer(NamedTuple):
     env: Mapping[str, str] = {}
 
 
-class Run(msgspec.Struct, frozen=True):
+class FanoutRun(msgspec.Struct, frozen=True):
     """What was heard, and what the server took for it."""
 
-    heard: Heard
+    received: ReceivedStats
     cpu_us: float  # per message that a socket read
     kb: float  # resident, per connection
     grown_kb: float  # resident, from the first message to the end
@@ -47,37 +47,37 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def server_load(self) -> float:
         """The share of its core that the server took."""
-        return self.cpu_us * self.heard.messages / self.heard.seconds / 1e6
+        return self.cpu_us * self.received.messages / self.received.seconds / 1e6
 
 
-def performed(peer: Peer, show: Show) -> Run:
+def run_scenario(peer: FanoutPeer, show: FanoutScenario) -> FanoutRun:
     """A fresh server before an audience. Raises RuntimeError when it cannot reach everyone in a minute."""
-    port, marks = free_port(), list[Taken]()
+    port, marks = free_port(), list[ProcessUsage]()
     with tempfile.TemporaryDirectory(prefix="kurs-") as folder:
-        command = pinned(SERVER, *peer.command(port, show.per_second))
+        command = pin_command(SERVER_CORE, *peer.command(port, show.per_second))
         env = {"PYTHONPATH": str(ROOT), **peer.env}
-        server = Server(peer.name, "", Path(folder), command, ready=lambda: answers(port), env=env)
+        server = Server(peer.name, "", Path(folder), command, ready=lambda: is_listening(port), env=env)
         server.start()
         try:
             assert server.process
             pid = server.process.pid
-            marks.append(taken(pid))
-            seats = Seats(show.sockets, port, peer.path, requests=peer.requests, stalled=show.stalled)
-            heard = load_client.listen(
+            marks.append(process_usage(pid))
+            seats = LoadClients(show.sockets, port, peer.path, requests=peer.requests, stalled=show.stalled)
+            heard = load_client.run_load_client(
                 seats,
                 show.seconds,
                 seated=lambda: os.kill(pid, signal.SIGUSR2),
-                ready=lambda: marks.append(taken(pid)),
+                ready=lambda: marks.append(process_usage(pid)),
             )
-            marks.append(taken(pid))
+            marks.append(process_usage(pid))
         finally:
             server.stop()
     return _run(heard, show, marks)
 
 
-def _run(heard: Heard, show: Show, marks: Sequence[Taken]) -> Run:
+def _run(heard: ReceivedStats, show: FanoutScenario, marks: Sequence[ProcessUsage]) -> FanoutRun:
     before, ready, after = marks
-    return Run(
+    return FanoutRun(
         heard,
         cpu_us=(after.cpu_seconds - ready.cpu_seconds) / max(heard.messages, 1) * 1e6,
         kb=(ready.resident_bytes - before.resident_bytes) / show.sockets / 1000,

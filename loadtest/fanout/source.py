@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from loadtest.fanout import pacing
 
 
-def answer(connection: ServerConnection, request: Request) -> Response | None:
+def respond_to_request(connection: ServerConnection, request: Request) -> Response | None:
     """Whatever is asked for trades, and has no past; a stream is a socket's matter."""
     path, _, query = request.path.partition("?")
     if path.endswith("/stream"):
@@ -51,9 +51,9 @@ async def main(port: int, kind: str, per_second: float) -> None:
         await connection.wait_closed()
         del streams[connection]
 
-    async with serve(join, "127.0.0.1", port, process_request=answer, compression=None):
+    async with serve(join, "127.0.0.1", port, process_request=respond_to_request, compression=None):
         numbers = itertools.count(1)
-        async for _ in pacing.from_signal(per_second):
+        async for _ in pacing.ticks_from_signal(per_second):
             number = next(numbers)
             for connection, symbols in list(streams.items()):
                 round_, place = divmod(number, len(symbols))

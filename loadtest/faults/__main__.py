@@ -19,22 +19,22 @@ import httpx
 
 from loadtest.faults import rate_watch
 from loadtest.faults.disks import small_disks
-from loadtest.faults.fault_report import Found, page
-from loadtest.faults.injection import happen
-from loadtest.faults.kinds import CLOCK, KINDS, ONE, Scene
-from loadtest.faults.schedule import plan
+from loadtest.faults.fault_report import FaultRunResult, render_report
+from loadtest.faults.injection import inject
+from loadtest.faults.kinds import CLOCK, KINDS, ONE_PROCESS, FaultTargets
+from loadtest.faults.schedule import schedule
 from loadtest.faults.supervisor import Supervisor
 from services.adapters import sql
-from services.core.conversion import collected
-from services.core.model import Hole, HoleState
+from services.core.conversion import instruments_to_collect
+from services.core.model import CandleGap, CandleGapState
 from services.settings import Settings
 from tests import expected_analysis, expected_candles, servers
 from tests.servers import Server
 from tests.shifted_clock import ShiftedClock
-from tests.system import QUICK, System, kurs, split
+from tests.system import FAST_SETTINGS, System, distributed, kurs_process
 
-SETTLING = 300  # seconds after the last fault in which all must be well
-SHOWN = 20  # differences
+SETTLE_SECONDS = 300  # seconds after the last fault in which all must be well
+MAX_SHOWN = 20  # differences
 
 
 def main() -> int:
@@ -46,57 +46,61 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         with (
-            small_disks({"postgres": 4_000, ONE: 1_000}) as disks,
-            servers.private() as here,
-            played(here, asked.seed, disks) as scene,
+            small_disks({"postgres": 4_000, ONE_PROCESS: 1_000}) as disks,
+            servers.private_servers() as here,
+            start_both(here, asked.seed, disks) as scene,
         ):
             try:
                 return run(scene, asked)
             finally:
                 keep_logs(here.folder, asked.page.parent / "faults")
-    except servers.Missing as missing:
+    except servers.NotInstalled as missing:
         print(f"faults: {missing}", file=sys.stderr)
         return 2
 
 
 @contextmanager
-def played(here: servers.Private, seed: int, disks: Mapping[str, Path]) -> Iterator[Scene]:
+def start_both(here: servers.PrivateServers, seed: int, disks: Mapping[str, Path]) -> Iterator[FaultTargets]:
     """Kurs split over real servers, and a Kurs in one process, on the same simulated market."""
     if "postgres" in disks:
         (here.folder / "postgres").symlink_to(disks["postgres"])
-    env = {**QUICK, "KURS_SIMULATOR_SEED": str(seed)}
+    env = {**FAST_SETTINGS, "KURS_SIMULATOR_SEED": str(seed)}
     clocks = {name: ShiftedClock(here.folder / "clocks" / name) for name in KINDS if CLOCK.keys() <= KINDS[name].keys()}
-    with split(here.folder, here, env, clocks) as system:
-        own = {"KURS_SIMULATOR_URL": system.simulator, "KURS_DATA_DIR": str(data(here.folder, disks)), **env}
-        one = kurs(here.folder, **own, **clocks[ONE].env)
+    with distributed(here.folder, here, env, clocks) as system:
+        own = {"KURS_SIMULATOR_URL": system.simulator, "KURS_DATA_DIR": str(data_settings(here.folder, disks)), **env}
+        one = kurs_process(here.folder, **own, **clocks[ONE_PROCESS].env)
         try:
-            system.processes[ONE] = one.start()
-            with Supervisor(struck(system)) as supervisor:
-                yield Scene(system, here.postgres, here.rabbit, supervisor, clocks, disks)
+            system.processes[ONE_PROCESS] = one.start()
+            with Supervisor(fault_targets(system)) as supervisor:
+                yield FaultTargets(system, here.postgres, here.rabbit, supervisor, clocks, disks)
         finally:
             one.stop()
 
 
-def data(folder: Path, disks: Mapping[str, Path]) -> Path:
+def data_settings(folder: Path, disks: Mapping[str, Path]) -> Path:
     """Where the one process keeps its data."""
-    return disks.get(ONE, folder) / "data"
+    return disks.get(ONE_PROCESS, folder) / "data"
 
 
-def run(scene: Scene, asked: argparse.Namespace) -> int:
+def run(scene: FaultTargets, asked: argparse.Namespace) -> int:
     """Let the faults happen, wait until all is well, judge."""
     system, supervisor = scene.system, scene.supervisor
-    past(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
+    expected_spans(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
     until_complete(system)
     began = time.time()
-    with rate_watch.Watch(system.url) as watch:
-        happened = happen(scene, plan(asked.seed, asked.faults, scene.disks))
+    with rate_watch.RateWatch(system.url) as watch:
+        happened = inject(scene, schedule(asked.seed, asked.faults, scene.disks))
         over = time.time()
-        true = past(system, over)
-        wrong = [*settled("candles", lambda: list(expected_candles.differences(true, system.url, system.database)))]
+        true = expected_spans(system, over)
+        wrong = [
+            *wait_for_no_differences(
+                "candles", lambda: list(expected_candles.differences(true, system.url, system.database))
+            )
+        ]
         well = time.time()
-        one = system.processes[ONE]
+        one = system.processes[ONE_PROCESS]
         (file,) = Path(one.env["KURS_DATA_DIR"]).glob("*.db")
-        wrong += settled(
+        wrong += wait_for_no_differences(
             "candles of one process",
             lambda: list(expected_candles.differences(true, one.url, f"sqlite+aiosqlite:///{file}")),
         )
@@ -104,16 +108,16 @@ def run(scene: Scene, asked: argparse.Namespace) -> int:
 
         def look() -> list[expected_candles.Difference]:
             nonlocal rows
-            rows, found = expected_analysis.compared(system.simulator, system.database, true)
+            rows, found = expected_analysis.compare(system.simulator, system.database, true)
             return found
 
-        untrue = settled("rows of the analyst", look)
+        untrue = wait_for_no_differences("rows of the analyst", look)
     sealed = verify(system)
-    print(*islice(wrong, SHOWN), *islice(untrue, SHOWN), sep="\n")
-    off = max(rate_watch.off(watch.looks, system.simulator, Settings(_env_file=None).assets))
-    old = rate_watch.old(watch.looks)
-    print(f"most off: {off}", *islice(old, SHOWN), sep="\n")
-    found = Found(
+    print(*islice(wrong, MAX_SHOWN), *islice(untrue, MAX_SHOWN), sep="\n")
+    off = max(rate_watch.max_deviation(watch.answers, system.simulator, Settings(_env_file=None).assets))
+    old = rate_watch.stale_answers(watch.answers)
+    print(f"most off: {off}", *islice(old, MAX_SHOWN), sep="\n")
+    found = FaultRunResult(
         seed=asked.seed,
         seconds=over - began,
         settled=well - over,
@@ -123,19 +127,19 @@ def run(scene: Scene, asked: argparse.Namespace) -> int:
         rows=rows,
         untrue=len(untrue),
         verified=sealed.stdout.splitlines()[-1] if sealed.stdout else sealed.stderr,
-        looks=len(watch.looks),
-        availability=rate_watch.availability(watch.looks),
+        looks=len(watch.answers),
+        availability=rate_watch.availability(watch.answers),
         off=off[0],
         old=len(old),
         starts=supervisor.starts,
-        happened=happened,
-        spells=list(rate_watch.spells(watch.looks)),
-        holes=asyncio.run(holes(system.database)),
+        injected=happened,
+        outages=list(rate_watch.outages(watch.answers)),
+        gaps=asyncio.run(repaired_gaps(system.database)),
     )
     asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(page(found))
-    print(page(found))
-    return int(bool(wrong or untrue or old or sealed.returncode or found.off > rate_watch.WRONG))
+    asked.page.write_text(render_report(found))
+    print(render_report(found))
+    return int(bool(wrong or untrue or old or sealed.returncode or found.off > rate_watch.MAX_DEVIATION_SHARE))
 
 
 def until_complete(system: System) -> None:
@@ -147,24 +151,26 @@ def until_complete(system: System) -> None:
         time.sleep(0.2)
 
 
-def struck(system: System) -> dict[str, Server]:
+def fault_targets(system: System) -> dict[str, Server]:
     """What the faults may hit: all but the market and nginx."""
     others = ("simulator", "nginx")
     return {name: each for name, each in (system.processes | system.servers).items() if name not in others}
 
 
-def past(system: System, until: float) -> expected_candles.Truth:
+def expected_spans(system: System, until: float) -> expected_candles.ExpectedCandles:
     """Every candle of Binance that is closed then and ought to be kept."""
     settings = Settings(_env_file=None)
-    instruments = collected("binance", settings.directions, settings.assets, settings.symbols)
-    return expected_candles.truth(
-        system.simulator, expected_candles.history(instruments, settings.history_bars, int(until * 1000))
+    instruments = instruments_to_collect("binance", settings.directions, settings.assets, settings.symbols)
+    return expected_candles.fetch_expected(
+        system.simulator, expected_candles.history_spans(instruments, settings.history_bars, int(until * 1000))
     )
 
 
-def settled(what: str, look: Callable[[], list[expected_candles.Difference]]) -> Sequence[expected_candles.Difference]:
+def wait_for_no_differences(
+    what: str, look: Callable[[], list[expected_candles.Difference]]
+) -> Sequence[expected_candles.Difference]:
     """What is still not as it ought to be when time is up."""
-    deadline = time.monotonic() + SETTLING
+    deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         wrong = look()
         if not wrong or time.monotonic() > deadline:
@@ -187,11 +193,11 @@ def keep_logs(folder: Path, to: Path) -> None:
         shutil.copy(log, to / f"{log.parent.name}.log")
 
 
-async def holes(database: str) -> list[Hole]:
+async def repaired_gaps(database: str) -> list[CandleGap]:
     """All that were repaired."""
     store = await sql.connect(database)
     try:
-        return await store.holes(HoleState.REPAIRED)
+        return await store.candle_gaps(CandleGapState.REPAIRED)
     finally:
         await store.close()
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.servers import program
+from tests.servers import find_program
 
 
 @contextmanager
@@ -20,10 +20,10 @@ def small_disks(sizes: Mapping[str, int]) -> Iterator[Mapping[str, Path]]:
         mounted = dict[str, Path]()
         for name, size in sizes.items():
             (folder := root / name).mkdir()
-            command = [program("mount"), "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
+            command = [find_program("mount"), "-t", "tmpfs", "-o", f"size={size}m", "none", str(folder)]
             if subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
                 print("faults: this user may not mount a file system, so that no disk gets full", file=sys.stderr)
                 break
-            stack.callback(partial(subprocess.run, [program("umount"), "-l", str(folder)], check=False))
+            stack.callback(partial(subprocess.run, [find_program("umount"), "-l", str(folder)], check=False))
             mounted[name] = folder
         yield mounted

@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from loadtest.faults.injection import Happened
+from loadtest.faults.injection import InjectedFault
 from loadtest.faults.kinds import KINDS
-from loadtest.faults.rate_watch import WRONG, Spell
-from services.core.model import Hole, HoleState
+from loadtest.faults.rate_watch import MAX_DEVIATION_SHARE, Outage
+from services.core.model import CandleGap, CandleGapState
 from services.core.timeframes import TIMEFRAMES
 
-AFTERMATH = 10  # seconds after a fault in which what goes wrong is still counted as its doing
+AFTERMATH_SECONDS = 10  # seconds after a fault in which what goes wrong is still counted as its doing
 
 
-PAGE = """\
+REPORT_TEMPLATE = """\
 # Candles through faults
 
 `make faults` plays a market whose own candles are the truth. Two Kurs follow it: one split over RabbitMQ, Redis,
@@ -45,7 +45,7 @@ What went wrong while faults overlapped is in the row of each of them.
 """
 
 
-class Found(NamedTuple):
+class FaultRunResult(NamedTuple):
     """What a run found. Times in seconds; `off`: the largest share by which a rate was off."""
 
     seed: int
@@ -62,12 +62,12 @@ class Found(NamedTuple):
     off: float
     old: int
     starts: int
-    happened: Sequence[Happened]
-    spells: Sequence[Spell]
-    holes: Sequence[Hole]
+    injected: Sequence[InjectedFault]
+    outages: Sequence[Outage]
+    gaps: Sequence[CandleGap]
 
 
-class Row(NamedTuple):
+class FaultSummary(NamedTuple):
     """All faults of one kind at one target."""
 
     target: str
@@ -77,47 +77,47 @@ class Row(NamedTuple):
     repaired: int  # candles
 
 
-def rows(found: Found) -> Iterator[Row]:
+def rows(found: FaultRunResult) -> Iterator[FaultSummary]:
     """A row per target and kind. What went wrong while several faults overlapped is in the row of each."""
-    groups = defaultdict[tuple[str, str], list[Happened]](list)
-    for each in found.happened:
-        groups[_target(each.fault.target), each.fault.kind].append(each)
+    groups = defaultdict[tuple[str, str], list[InjectedFault]](list)
+    for each in found.injected:
+        groups[_target_title(each.fault.target), each.fault.kind].append(each)
     for (target, kind), some in sorted(groups.items()):
-        longest = max((s.seconds for s in found.spells if _meets(some, s.since, s.until)), default=0.0)
-        repaired = sum(1 for since, until in _repaired(found.holes) if _meets(some, since, until))
-        yield Row(target, kind, len(some), longest, repaired)
+        longest = max((s.seconds for s in found.outages if _overlaps(some, s.since, s.until)), default=0.0)
+        repaired = sum(1 for since, until in _repaired_candles(found.gaps) if _overlaps(some, since, until))
+        yield FaultSummary(target, kind, len(some), longest, repaired)
 
 
-def page(found: Found) -> str:
+def render_report(found: FaultRunResult) -> str:
     """The page."""
     lines = (f"| {row.target} | {row.kind} | {row.times} | {row.longest:.1f} | {row.repaired} |" for row in rows(found))
-    return PAGE.format(
+    return REPORT_TEMPLATE.format(
         found=found,
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        faults=len(found.happened),
-        own=found.starts - sum(1 for each in found.happened if KINDS[each.fault.target][each.fault.kind].restarts),
-        longest=max((spell.seconds for spell in found.spells), default=0.0),
-        repaired=sum(1 for since, until in _repaired(found.holes) if _meets(found.happened, since, until)),
-        wrong=WRONG,
+        faults=len(found.injected),
+        own=found.starts - sum(1 for each in found.injected if KINDS[each.fault.target][each.fault.kind].restarts),
+        longest=max((spell.seconds for spell in found.outages), default=0.0),
+        repaired=sum(1 for since, until in _repaired_candles(found.gaps) if _overlaps(found.injected, since, until)),
+        wrong=MAX_DEVIATION_SHARE,
         rows="\n".join(lines),
     )
 
 
-def _target(name: str) -> str:
+def _target_title(name: str) -> str:
     names = {"rabbit": "RabbitMQ", "redis": "Redis", "postgres": "PostgreSQL"}
     exchanges = {"binance": "Binance", "deribit": "Deribit", "coingecko": "CoinGecko"}
     return (names | exchanges).get(name, "API replica" if name.startswith("api") else name)
 
 
-def _repaired(holes: Iterable[Hole]) -> Iterator[tuple[float, float]]:
+def _repaired_candles(holes: Iterable[CandleGap]) -> Iterator[tuple[float, float]]:
     """Begin and end of each candle that was missing and is repaired."""
     for hole in holes:
         frame = TIMEFRAMES[hole.series.timeframe]
-        if hole.state is HoleState.REPAIRED:
-            for opening in frame.openings(hole.since, hole.until):
-                yield opening / 1000, frame.closing(opening) / 1000
+        if hole.state is CandleGapState.REPAIRED:
+            for opening in frame.open_times(hole.since, hole.until):
+                yield opening / 1000, frame.close_time(opening) / 1000
 
 
-def _meets(some: Iterable[Happened], since: float, until: float) -> bool:
-    return any(each.since <= until and since <= each.until + AFTERMATH for each in some)
+def _overlaps(some: Iterable[InjectedFault], since: float, until: float) -> bool:
+    return any(each.since <= until and since <= each.until + AFTERMATH_SECONDS for each in some)

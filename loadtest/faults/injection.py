@@ -6,38 +6,38 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loadtest.faults.kinds import KINDS, Scene
-from loadtest.faults.schedule import Fault
+from loadtest.faults.kinds import KINDS, FaultTargets
+from loadtest.faults.schedule import ScheduledFault
 from tests.servers import Server
 
-LOOK = 0.2  # seconds
-BACK = 180  # seconds in which whatever was hit answers again
+POLL_SECONDS = 0.2  # seconds
+RECOVERY_SECONDS = 180  # seconds in which whatever was hit answers again
 
 
-class Happened(NamedTuple):
+class InjectedFault(NamedTuple):
     """A fault that is over, by the clock in seconds: from its beginning until its target answered again."""
 
-    fault: Fault
+    fault: ScheduledFault
     since: float
     until: float
 
 
-def happen(scene: Scene, faults: Sequence[Fault]) -> list[Happened]:
+def inject(scene: FaultTargets, faults: Sequence[ScheduledFault]) -> list[InjectedFault]:
     """Let them all happen, each at its moment. Those of one target wait for each other, others overlap."""
-    began, over, failed = time.time(), list[Happened](), list[Exception]()
+    began, over, failed = time.time(), list[InjectedFault](), list[Exception]()
     turns = {fault.target: threading.Lock() for fault in faults}
 
-    def one(fault: Fault) -> None:
+    def one(fault: ScheduledFault) -> None:
         try:
             time.sleep(max(0.0, began + fault.at - time.time()))
             with turns[fault.target]:
                 since = time.time()
                 print(f"{since - began:6.1f} s  {fault.target}: {fault.kind}", file=sys.stderr, flush=True)
-                with KINDS[fault.target][fault.kind].happening(scene, fault.target):
+                with KINDS[fault.target][fault.kind].block(scene, fault.target):
                     time.sleep(fault.seconds)
                 if server := scene.supervisor.servers.get(fault.target):
-                    _until_back(server)
-                over.append(Happened(fault, since, time.time()))
+                    _wait_until_ready(server)
+                over.append(InjectedFault(fault, since, time.time()))
         except Exception as error:  # noqa: BLE001  told by the main thread
             failed.append(error)
 
@@ -51,9 +51,9 @@ def happen(scene: Scene, faults: Sequence[Fault]) -> list[Happened]:
     return sorted(over, key=lambda each: each.since)
 
 
-def _until_back(server: Server) -> None:
-    deadline = time.monotonic() + BACK
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + RECOVERY_SECONDS
     while not (server.process and server.ready()):
         if time.monotonic() > deadline:
             raise RuntimeError(f"{server.name} does not come back:\n{server.log()}")
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)

@@ -15,16 +15,16 @@ import httpx
 from redis import Redis
 
 from loadtest.faults.supervisor import Supervisor
-from tests.servers import Postgres, Rabbit, program
+from tests.servers import Postgres, Rabbit, find_program
 from tests.shifted_clock import ShiftedClock
-from tests.system import System, twin
+from tests.system import System, second_process
 
 HOUR, DAY = 3_600, 86_400  # seconds
-ONE = "one process"  # a Kurs of its own, on memory and SQLite
+ONE_PROCESS = "one process"  # a Kurs of its own, on memory and SQLite
 
 
 @dataclass(frozen=True)
-class Scene:
+class FaultTargets:
     """What faults happen to. `disks`: where a file system of its own is mounted, by the name of what uses it."""
 
     system: System
@@ -35,16 +35,16 @@ class Scene:
     disks: Mapping[str, Path]
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """One kind of fault: how long it lasts, from and to, in seconds, and the block that it lasts for."""
 
     seconds: tuple[float, float]
-    happening: Callable[[Scene, str], AbstractContextManager[None]]
+    block: Callable[[FaultTargets, str], AbstractContextManager[None]]
     restarts: bool = False  # its target is started again
 
 
 @contextmanager
-def killed(scene: Scene, target: str) -> Iterator[None]:
+def killed(scene: FaultTargets, target: str) -> Iterator[None]:
     """SIGKILL."""
     with scene.supervisor.locks[target]:
         scene.supervisor.servers[target].kill()
@@ -52,7 +52,7 @@ def killed(scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(scene: Scene, target: str) -> Iterator[None]:
+def stopped(scene: FaultTargets, target: str) -> Iterator[None]:
     """SIGSTOP: it holds its connections and answers nothing."""
     with scene.supervisor.locks[target]:
         server = scene.supervisor.servers[target]
@@ -62,7 +62,7 @@ def stopped(scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def restarted(scene: Scene, target: str) -> Iterator[None]:
+def restarted(scene: FaultTargets, target: str) -> Iterator[None]:
     """SIGTERM, and another start."""
     with scene.supervisor.locks[target]:
         scene.supervisor.servers[target].stop()
@@ -70,7 +70,7 @@ def restarted(scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def clock_off(seconds: float, scene: Scene, target: str) -> Iterator[None]:
+def clock_off(seconds: float, scene: FaultTargets, target: str) -> Iterator[None]:
     """Its wall clock is set, and set right again."""
     scene.clocks[target].set(seconds)
     yield
@@ -78,9 +78,9 @@ def clock_off(seconds: float, scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def doubled(scene: Scene, target: str) -> Iterator[None]:
+def second_started(scene: FaultTargets, target: str) -> Iterator[None]:
     """Somebody starts a second one by mistake."""
-    second = twin(scene.supervisor.servers[target])
+    second = second_process(scene.supervisor.servers[target])
     second.launch()
     try:
         yield
@@ -89,7 +89,7 @@ def doubled(scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full(scene: Scene, target: str) -> Iterator[None]:
+def disk_full(scene: FaultTargets, target: str) -> Iterator[None]:
     """No byte is left on its file system."""
     filler = scene.disks[target] / "filler"
     try:
@@ -102,7 +102,7 @@ def disk_full(scene: Scene, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(scene: Scene, _target: str) -> Iterator[None]:
+def read_only(scene: FaultTargets, _target: str) -> Iterator[None]:
     """The database takes no writes."""
     name = urlsplit(scene.system.database).path.strip("/")
     leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
@@ -120,9 +120,9 @@ HELD = """SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted 
 
 
 @contextmanager
-def locked(scene: Scene, _target: str) -> Iterator[None]:
+def locked(scene: FaultTargets, _target: str) -> Iterator[None]:
     """Somebody holds a lock on the candles."""
-    command = [program("psql"), "-q", _plain(scene.system.database), "-c", LOCKED]
+    command = [find_program("psql"), "-q", _plain(scene.system.database), "-c", LOCKED]
     with (
         ExitStack() as stack,
         subprocess.Popen(command, stderr=subprocess.DEVNULL) as holder,  # noqa: S603
@@ -138,7 +138,7 @@ def locked(scene: Scene, _target: str) -> Iterator[None]:
 
 
 @contextmanager
-def redis_full(scene: Scene, _target: str) -> Iterator[None]:
+def redis_full(scene: FaultTargets, _target: str) -> Iterator[None]:
     """Redis takes nothing more."""
     with Redis.from_url(scene.system.servers["redis"].url) as redis:
         redis.config_set("maxmemory", "1mb")
@@ -147,7 +147,7 @@ def redis_full(scene: Scene, _target: str) -> Iterator[None]:
 
 
 @contextmanager
-def flushed(scene: Scene, _target: str) -> Iterator[None]:
+def flushed(scene: FaultTargets, _target: str) -> Iterator[None]:
     """Redis has forgotten everything."""
     with Redis.from_url(scene.system.cache) as redis:
         redis.flushdb()
@@ -155,33 +155,33 @@ def flushed(scene: Scene, _target: str) -> Iterator[None]:
 
 
 @contextmanager
-def memory_alarm(scene: Scene, _target: str) -> Iterator[None]:
+def memory_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
     """RabbitMQ has no memory left: who publishes is blocked."""
-    scene.rabbit.control("set_vm_memory_high_watermark", "0.00001")
+    scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
     yield
-    scene.rabbit.control("set_vm_memory_high_watermark", "0.6")
+    scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
 
 
 @contextmanager
-def disk_alarm(scene: Scene, _target: str) -> Iterator[None]:
+def disk_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
     """RabbitMQ has no disk left: who publishes is blocked."""
-    scene.rabbit.control("set_disk_free_limit", "1000000GB")
+    scene.rabbit.rabbitmqctl("set_disk_free_limit", "1000000GB")
     yield
-    scene.rabbit.control("set_disk_free_limit", "50MB")
+    scene.rabbit.rabbitmqctl("set_disk_free_limit", "50MB")
 
 
 @contextmanager
-def queue_lost(command: str, scene: Scene, _target: str) -> Iterator[None]:
+def queue_lost(command: str, scene: FaultTargets, _target: str) -> Iterator[None]:
     """An operator purges or deletes the queues that are worked on."""
     host = scene.system.broker.rpartition("/")[2]
-    for name in scene.rabbit.control("list_queues", "-p", host, "--no-table-headers", "name").split():
+    for name in scene.rabbit.rabbitmqctl("list_queues", "-p", host, "--no-table-headers", "name").split():
         if name.startswith("writer"):
-            scene.rabbit.control(command, "-p", host, name)
+            scene.rabbit.rabbitmqctl(command, "-p", host, name)
     yield
 
 
 @contextmanager
-def on_wire(kind: str, scene: Scene, target: str) -> Iterator[None]:
+def simulator_fault(kind: str, scene: FaultTargets, target: str) -> Iterator[None]:
     """The simulated exchange does it."""
     fault = {"exchange": target, "fault": kind}
     answer = httpx.post(f"{scene.system.simulator}/faults", json=fault, timeout=30).raise_for_status()
@@ -190,19 +190,19 @@ def on_wire(kind: str, scene: Scene, target: str) -> Iterator[None]:
 
 
 PROCESS = {
-    "SIGKILL": Kind((0, 0), killed, restarts=True),
-    "SIGSTOP": Kind((20, 20), stopped),
-    "restart": Kind((0, 0), restarted, restarts=True),
+    "SIGKILL": FaultKind((0, 0), killed, restarts=True),
+    "SIGSTOP": FaultKind((20, 20), stopped),
+    "restart": FaultKind((0, 0), restarted, restarts=True),
 }
 CLOCK = {
-    "clock an hour ahead": Kind((5, 15), partial(clock_off, HOUR)),
-    "clock an hour behind": Kind((5, 15), partial(clock_off, -HOUR)),
-    "clock a day ahead": Kind((5, 15), partial(clock_off, DAY)),
+    "clock an hour ahead": FaultKind((5, 15), partial(clock_off, HOUR)),
+    "clock an hour behind": FaultKind((5, 15), partial(clock_off, -HOUR)),
+    "clock a day ahead": FaultKind((5, 15), partial(clock_off, DAY)),
 }
-SECOND = {"a second one": Kind((15, 30), doubled)}
-DISK = {"disk full": Kind((10, 20), disk_full)}
-WIRE = {
-    name: Kind(seconds, partial(on_wire, name))
+SECOND_PROCESS = {"a second one": FaultKind((15, 30), second_started)}
+DISK = {"disk full": FaultKind((10, 20), disk_full)}
+CONNECTION = {
+    name: FaultKind(seconds, partial(simulator_fault, name))
     for name, seconds in {
         "drop": (0, 0),
         "kill": (2, 20),
@@ -213,24 +213,28 @@ WIRE = {
         "reorder": (5, 30),
     }.items()
 }
-POLLED = {name: WIRE[name] for name in ("kill", "mute", "garbage")}  # what can happen where there are no sockets
-KINDS: Mapping[str, Mapping[str, Kind]] = {
+POLLED_CONNECTION = {
+    name: CONNECTION[name] for name in ("kill", "mute", "garbage")
+}  # what can happen where there are no sockets
+KINDS: Mapping[str, Mapping[str, FaultKind]] = {
     **{f"collector {name}": PROCESS | CLOCK for name in ("binance", "deribit", "coingecko")},
-    **dict.fromkeys(("pricer", "writer", "analyst"), PROCESS | CLOCK | SECOND),
+    **dict.fromkeys(("pricer", "writer", "analyst"), PROCESS | CLOCK | SECOND_PROCESS),
     **dict.fromkeys(("api 1", "api 2"), PROCESS | CLOCK),
-    ONE: PROCESS | CLOCK | SECOND | DISK,
-    "postgres": PROCESS | DISK | {"read-only": Kind((10, 20), read_only), "candles locked": Kind((60, 60), locked)},
-    "redis": PROCESS | {"full": Kind((10, 20), redis_full), "flushed": Kind((0, 0), flushed)},
+    ONE_PROCESS: PROCESS | CLOCK | SECOND_PROCESS | DISK,
+    "postgres": PROCESS
+    | DISK
+    | {"read-only": FaultKind((10, 20), read_only), "candles locked": FaultKind((60, 60), locked)},
+    "redis": PROCESS | {"full": FaultKind((10, 20), redis_full), "flushed": FaultKind((0, 0), flushed)},
     "rabbit": PROCESS
     | {
-        "memory alarm": Kind((10, 20), memory_alarm),
-        "disk alarm": Kind((10, 20), disk_alarm),
-        "queue purged": Kind((0, 0), partial(queue_lost, "purge_queue")),
-        "queue deleted": Kind((0, 0), partial(queue_lost, "delete_queue")),
+        "memory alarm": FaultKind((10, 20), memory_alarm),
+        "disk alarm": FaultKind((10, 20), disk_alarm),
+        "queue purged": FaultKind((0, 0), partial(queue_lost, "purge_queue")),
+        "queue deleted": FaultKind((0, 0), partial(queue_lost, "delete_queue")),
     },
-    "binance": WIRE,
-    "deribit": WIRE,
-    "coingecko": POLLED,
+    "binance": CONNECTION,
+    "deribit": CONNECTION,
+    "coingecko": POLLED_CONNECTION,
 }
 
 
@@ -240,11 +244,11 @@ def _free(folder: Path) -> int:
     return state.f_bavail * state.f_frsize
 
 
-def _sql(scene: Scene, *statements: str) -> str:
+def _sql(scene: FaultTargets, *statements: str) -> str:
     """Run them in another database of the server; answers what the last one gives."""
     text = ""
     for statement in statements:
-        command = [program("psql"), "-qAt", _plain(scene.postgres.url), "-c", statement]
+        command = [find_program("psql"), "-qAt", _plain(scene.postgres.url), "-c", statement]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
     return text
 

@@ -9,14 +9,14 @@ from typing import NamedTuple, Self
 
 import httpx
 
-LOOK = 0.2  # seconds
+POLL_SECONDS = 0.2  # seconds
 FRESH_MS = 5_000
 SLACK_MS = 1_500  # between an answer's making, its caching by nginx and our look at it, on a busy machine
-WRONG = 0.005  # share by which a rate may be off: exchanges differ a little, and 5 s are allowed to it
+MAX_DEVIATION_SHARE = 0.005  # share by which a rate may be off: exchanges differ a little, and 5 s are allowed to it
 REFERENCE = "coingecko"  # gives what is minutes old, and says so
 
 
-class Look(NamedTuple):
+class RateAnswer(NamedTuple):
     """One answer, or none. Times in seconds, by the clock."""
 
     at: float
@@ -26,7 +26,7 @@ class Look(NamedTuple):
     values: Mapping[str, Decimal] = {}
 
 
-class Spell(NamedTuple):
+class Outage(NamedTuple):
     """A time without an answer, in seconds by the clock."""
 
     since: float
@@ -38,65 +38,67 @@ class Spell(NamedTuple):
         return self.until - self.since
 
 
-class Watch(threading.Thread):
+class RateWatch(threading.Thread):
     """Asks five times a second from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._url, self._over = f"{url}/v1/courses", threading.Event()
-        self.looks: list[Look] = []
+        self._url, self._stop_requested = f"{url}/v1/courses", threading.Event()
+        self.answers: list[RateAnswer] = []
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop_requested.set()
         self.join()
 
     def run(self) -> None:
         """Look until the end."""
         with httpx.Client(timeout=2) as client:
-            while not self._over.wait(LOOK):
-                self.looks.append(self._look(client))
+            while not self._stop_requested.wait(POLL_SECONDS):
+                self.answers.append(self._poll(client))
 
-    def _look(self, client: httpx.Client) -> Look:
+    def _poll(self, client: httpx.Client) -> RateAnswer:
         asked = time.time()
         try:
             answer = client.get(self._url).raise_for_status()
         except httpx.HTTPError:
-            return Look(asked)
+            return RateAnswer(asked)
         body = json.loads(answer.text, parse_float=Decimal, parse_int=Decimal)
         as_of, values = int(answer.headers["kurs-as-of"]), {row["direction"]: row["value"] for row in body["courses"]}
-        return Look(asked, body["exchanger"], as_of, round(time.time() * 1000) - as_of, values)
+        return RateAnswer(asked, body["exchanger"], as_of, round(time.time() * 1000) - as_of, values)
 
 
-def old(looks: Sequence[Look]) -> list[Look]:
+def stale_answers(looks: Sequence[RateAnswer]) -> list[RateAnswer]:
     """Answers that were older than what is fresh."""
     return [look for look in looks if look.exchanger not in ("", REFERENCE) and look.age > FRESH_MS + SLACK_MS]
 
 
-def spells(looks: Sequence[Look]) -> Iterator[Spell]:
+def outages(looks: Sequence[RateAnswer]) -> Iterator[Outage]:
     """The times without an answer, each until the first answer after it."""
     since: float | None = None
     for look in looks:
         if not look.exchanger:
             since = look.at if since is None else since
         elif since is not None:
-            yield Spell(since, look.at)
+            yield Outage(since, look.at)
             since = None
     if since is not None:
-        yield Spell(since, looks[-1].at)
+        yield Outage(since, looks[-1].at)
 
 
-def availability(looks: Sequence[Look]) -> float:
+def availability(looks: Sequence[RateAnswer]) -> float:
     """The share of the seconds in which every look was answered."""
     seconds = {int(look.at): True for look in looks}
     seconds |= {int(look.at): False for look in looks if not look.exchanger}
     return sum(seconds.values()) / len(seconds)
 
 
-def off(looks: Sequence[Look], simulator: str, assets: Mapping[str, str]) -> Iterator[tuple[float, Look, str]]:
+def max_deviation(
+    looks: Sequence[RateAnswer], simulator: str, assets: Mapping[str, str]
+) -> Iterator[tuple[float, RateAnswer, str]]:
     """By which share each rate was off the market behind all exchanges, at the time that it claims to be of."""
     dollars = dict[int, dict[str, Decimal]]()
     with httpx.Client(base_url=simulator, timeout=30) as client:

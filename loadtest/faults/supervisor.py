@@ -6,7 +6,7 @@ from typing import Self
 
 from tests.servers import Server
 
-LOOK = 0.2  # seconds
+POLL_SECONDS = 0.2  # seconds
 
 
 class Supervisor(threading.Thread):
@@ -16,27 +16,27 @@ class Supervisor(threading.Thread):
         super().__init__(daemon=True)
         self.servers, self.starts = servers, 0
         self.locks = {name: threading.Lock() for name in servers}  # whoever holds one is at work on that server
-        self._over = threading.Event()
+        self._stop_requested = threading.Event()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop_requested.set()
         self.join()
 
     def run(self) -> None:
         """Look until the end. What is being stopped just now is left alone."""
-        while not self._over.wait(LOOK):
+        while not self._stop_requested.wait(POLL_SECONDS):
             for name, server in self.servers.items():
                 if self.locks[name].acquire(blocking=False):
                     try:
-                        self._look(server)
+                        self._restart_if_ended(server)
                     finally:
                         self.locks[name].release()
 
-    def _look(self, server: Server) -> None:
+    def _restart_if_ended(self, server: Server) -> None:
         if server.process is None or server.process.poll() is not None:
             server.launch()
             self.starts += 1

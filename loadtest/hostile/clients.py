@@ -12,10 +12,10 @@ from contextlib import suppress
 from random import Random
 from urllib.parse import quote
 
-SECONDS = 5  # of one attack at the most
-PAUSE = 0.3  # seconds between two attacks of one attacker
+MAX_ATTACK_SECONDS = 5  # of one attack at the most
+PAUSE_SECONDS = 0.3  # seconds between two attacks of one attacker
 ATTACKERS = 3
-NASTY = (
+NASTY_VALUES = (
     *("", "0", "-1", "1e400", "NaN", "null", "true", "\x00", "'", '"', "%", "..", "{}", "[]", "💣", "á" * 50, "9" * 19),
     *("9" * 400, "0" * 17, "A" * 1_500, "BTCUSDT", "BTC-USDT," * 150, "sma:" + "9" * 300, "1970-01-01", "99999-01-01"),
 )
@@ -31,14 +31,14 @@ PARAMETERS = (
 TIMEFRAMES = ("1m", "5m", "1h", "1d", "1M", "7m")
 
 
-class Connection:
+class RawConnection:
     """A TCP connection to the API; whatever the other end does to it is fine."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
         self.host = f"{host}:{port}"
 
-    async def __aenter__(self) -> "Connection":
+    async def __aenter__(self) -> "RawConnection":
         self.reader, self.writer = await asyncio.open_connection(*self._address)
         return self
 
@@ -69,7 +69,7 @@ class Connection:
             pass
 
 
-Attack = Callable[[Connection, Random], Awaitable[None]]
+Attack = Callable[[RawConnection, Random], Awaitable[None]]
 
 
 def frame(opcode: int, payload: bytes, *, final: bool = True, masked: bool = True, length: int | None = None) -> bytes:
@@ -86,7 +86,7 @@ def frame(opcode: int, payload: bytes, *, final: bool = True, masked: bool = Tru
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
 
 
-async def names_by_names(connection: Connection, chance: Random) -> None:
+async def many_symbols_and_indicators(connection: RawConnection, chance: Random) -> None:
     """Thousands of symbols times thousands of indicators, in one message."""
     await connection.upgrade()
     symbols = ",".join(f'"S{number}"' for number in range(4_000))
@@ -97,7 +97,7 @@ async def names_by_names(connection: Connection, chance: Random) -> None:
     await connection.drain()
 
 
-async def pings_unread(connection: Connection, chance: Random) -> None:
+async def pings_unread(connection: RawConnection, chance: Random) -> None:
     """Pings whose pongs nobody reads."""
     await connection.upgrade()
     pings = frame(9, b"x" * 100) * 500
@@ -105,7 +105,7 @@ async def pings_unread(connection: Connection, chance: Random) -> None:
         await connection.send(pings)
 
 
-async def pages_unread(connection: Connection, chance: Random) -> None:
+async def pages_unread(connection: RawConnection, chance: Random) -> None:
     """Hundreds of large answers, asked for in one breath and not read."""
     request = f"GET /api/chart-data?symbol=BTCUSDT&timeframe=1m HTTP/1.1\r\nHost: {connection.host}\r\n\r\n"
     for _ in range(4):
@@ -113,7 +113,7 @@ async def pages_unread(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(1)
 
 
-async def stream_and_more(connection: Connection, chance: Random) -> None:
+async def stream_with_requests_behind(connection: RawConnection, chance: Random) -> None:
     """A stream with requests behind it on the same connection, which then breaks."""
     await connection.get("/v1/stream?channels=courses")
     await connection.get("/livez")
@@ -121,7 +121,7 @@ async def stream_and_more(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(chance.uniform(0, 0.5))
 
 
-async def places(connection: Connection, chance: Random) -> None:
+async def impossible_positions(connection: RawConnection, chance: Random) -> None:
     """Places to go on from that never were."""
     place = chance.choice(["0" * 17, "9" * 400, str(2**63), str(2**64 + 1), "-5", "١٢٣", "1,2,3", "1" * 19])
     await connection.get(f"/v1/stream?channels=btc_usd&after={quote(place)}", f"Last-Event-ID: {place}")
@@ -129,7 +129,7 @@ async def places(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(0.2)
 
 
-async def socket_places(connection: Connection, chance: Random) -> None:
+async def impossible_socket_positions(connection: RawConnection, chance: Random) -> None:
     """The same on a WebSocket, and messages that are none."""
     await connection.upgrade()
     for text in (
@@ -144,7 +144,7 @@ async def socket_places(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(0.5)
 
 
-async def frames_that_are_none(connection: Connection, chance: Random) -> None:
+async def broken_frames(connection: RawConnection, chance: Random) -> None:
     """Frames that break the protocol."""
     await connection.upgrade()
     await connection.send(
@@ -164,7 +164,7 @@ async def frames_that_are_none(connection: Connection, chance: Random) -> None:
     await connection.drain()
 
 
-async def garbage(connection: Connection, chance: Random) -> None:
+async def garbage(connection: RawConnection, chance: Random) -> None:
     """Bytes that are no HTTP, or half of it."""
     await connection.send(
         chance.choice(
@@ -183,7 +183,7 @@ async def garbage(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(chance.uniform(0, 2))
 
 
-async def bodies(connection: Connection, chance: Random) -> None:
+async def bodies(connection: RawConnection, chance: Random) -> None:
     """Bodies where none is expected, packed and unpacked."""
     body = gzip.compress(b"\x00" * 1_000_000)
     head = f"POST {chance.choice(PATHS)} HTTP/1.1\r\nHost: [::1]\r\n"
@@ -192,11 +192,11 @@ async def bodies(connection: Connection, chance: Random) -> None:
     await asyncio.sleep(0.2)
 
 
-async def questions(connection: Connection, chance: Random) -> None:
+async def random_requests(connection: RawConnection, chance: Random) -> None:
     """Any question with any words."""
     for _ in range(10):
         words = "&".join(
-            f"{chance.choice(PARAMETERS)}={quote(chance.choice(NASTY))}" for _ in range(chance.randint(0, 6))
+            f"{chance.choice(PARAMETERS)}={quote(chance.choice(NASTY_VALUES))}" for _ in range(chance.randint(0, 6))
         )
         await connection.get(f"{chance.choice(PATHS)}?{words}", "Accept-Encoding: gzip")
     with suppress(TimeoutError):
@@ -204,7 +204,7 @@ async def questions(connection: Connection, chance: Random) -> None:
             await connection.drain()
 
 
-async def dear_questions(connection: Connection, chance: Random) -> None:
+async def expensive_requests(connection: RawConnection, chance: Random) -> None:
     """Questions that are well-formed, each another one, and cost much."""
     since = chance.randint(1_502_942_400_000, time.time_ns() // 1_000_000)
     name, unknown = chance.choice(TIMEFRAMES), f"U{chance.randint(0, 10**9)}USDT"
@@ -225,15 +225,23 @@ async def dear_questions(connection: Connection, chance: Random) -> None:
 
 
 ATTACKS: tuple[Attack, ...] = (
-    *(names_by_names, pings_unread, pages_unread, stream_and_more, places, socket_places, frames_that_are_none),
-    *(garbage, bodies, questions, dear_questions),
+    *(
+        many_symbols_and_indicators,
+        pings_unread,
+        pages_unread,
+        stream_with_requests_behind,
+        impossible_positions,
+        impossible_socket_positions,
+        broken_frames,
+    ),
+    *(garbage, bodies, random_requests, expensive_requests),
 )
 
 
 async def attack(host: str, port: int, chance: Random) -> None:
     """One attack."""
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        async with asyncio.timeout(SECONDS), Connection(host, port) as connection:
+        async with asyncio.timeout(MAX_ATTACK_SECONDS), RawConnection(host, port) as connection:
             await chance.choice(ATTACKS)(connection, chance)
 
 
@@ -242,7 +250,7 @@ async def attack_until(deadline: float, addresses: list[tuple[str, int]], chance
     count = 0
     while time.monotonic() < deadline:
         await attack(*chance.choice(addresses), chance)
-        await asyncio.sleep(chance.uniform(0, PAUSE))
+        await asyncio.sleep(chance.uniform(0, PAUSE_SECONDS))
         count += 1
     return count
 

@@ -11,36 +11,40 @@ from typing import NamedTuple, Self
 import httpx
 import websockets
 
-ASKED = {"/v1/courses": 0.1, "/v2/courses": 0.3, "/api/chart-data?symbol=BTCUSDT&timeframe=1m": 0.5}  # seconds between
-TOLD = "nothing-fresh"  # the code of a refusal that says why there is no rate
-AGAIN_SECONDS = 0.5
-SUBSCRIBED = {"action": "subscribe", "channels": ["courses", "candles:BTCUSDT:1m"]}
+REQUEST_PAUSES = {
+    "/v1/courses": 0.1,
+    "/v2/courses": 0.3,
+    "/api/chart-data?symbol=BTCUSDT&timeframe=1m": 0.5,
+}  # seconds between
+STALE_CODE = "nothing-fresh"  # the code of a refusal that says why there is no rate
+RECONNECT_SECONDS = 0.5
+SUBSCRIBE_MESSAGE = {"action": "subscribe", "channels": ["courses", "candles:BTCUSDT:1m"]}
 
 
-class Look(NamedTuple):
+class ClientRequest(NamedTuple):
     """One answer. `problem`: why there was none."""
 
     path: str
     seconds: float
     problem: str = ""
-    told: bool = False
+    stale: bool = False
 
 
-class Honest(threading.Thread):
+class HonestClient(threading.Thread):
     """Asks and follows from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._url, self._over = url, threading.Event()
-        self.looks: list[Look] = []
-        self.heard: defaultdict[str, list[float]] = defaultdict(list)  # when each stream's messages came
+        self._url, self._stop_requested = url, threading.Event()
+        self.requests: list[ClientRequest] = []
+        self.received_at: defaultdict[str, list[float]] = defaultdict(list)  # when each stream's messages came
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop_requested.set()
         self.join()
 
     def run(self) -> None:
@@ -48,54 +52,54 @@ class Honest(threading.Thread):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        work = [self._ask(path, pause) for path, pause in ASKED.items()]
-        tasks = [asyncio.create_task(each) for each in (*work, self._socket(), self._events())]
-        await asyncio.to_thread(self._over.wait)
+        work = [self._poll(path, pause) for path, pause in REQUEST_PAUSES.items()]
+        tasks = [asyncio.create_task(each) for each in (*work, self._follow_socket(), self._follow_events())]
+        await asyncio.to_thread(self._stop_requested.wait)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, path: str, pause: float) -> None:
+    async def _poll(self, path: str, pause: float) -> None:
         async with httpx.AsyncClient(base_url=self._url, timeout=10) as client:
             while True:
                 began = time.monotonic()
                 try:
                     answer = await client.get(path)
                 except httpx.HTTPError as error:
-                    self.looks.append(Look(path, time.monotonic() - began, repr(error)))
+                    self.requests.append(ClientRequest(path, time.monotonic() - began, repr(error)))
                 else:
-                    self.looks.append(_look(path, time.monotonic() - began, answer))
+                    self.requests.append(_request_result(path, time.monotonic() - began, answer))
                 await asyncio.sleep(pause)
 
-    async def _socket(self) -> None:
+    async def _follow_socket(self) -> None:
         while True:
             try:
                 url = self._url.replace("http", "ws", 1) + "/ws/chart-data"
                 async with websockets.connect(url, proxy=None) as socket:
-                    await socket.send(json.dumps(SUBSCRIBED))
+                    await socket.send(json.dumps(SUBSCRIBE_MESSAGE))
                     async for _ in socket:
-                        self.heard["WebSocket"].append(time.monotonic())
+                        self.received_at["WebSocket"].append(time.monotonic())
             except (OSError, websockets.WebSocketException, TimeoutError):
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _events(self) -> None:
+    async def _follow_events(self) -> None:
         while True:
             try:
                 url = f"{self._url}/v1/stream?channels=courses"
                 async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url) as answer:
                     async for _ in answer.aiter_lines():
-                        self.heard["event stream"].append(time.monotonic())
+                        self.received_at["event stream"].append(time.monotonic())
             except httpx.HTTPError:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
-    def silence(self, stream: str) -> float:
+    def longest_silence(self, stream: str) -> float:
         """The longest time in seconds in which nothing came by a stream."""
-        moments = self.heard[stream]
+        moments = self.received_at[stream]
         return max((later - earlier for earlier, later in itertools.pairwise(moments)), default=float("inf"))
 
 
-def _look(path: str, seconds: float, answer: httpx.Response) -> Look:
+def _request_result(path: str, seconds: float, answer: httpx.Response) -> ClientRequest:
     if answer.status_code == 200:
-        return Look(path, seconds)
-    told = answer.status_code == 503 and f'"{TOLD}"' in answer.text
-    return Look(path, seconds, f"{answer.status_code} {answer.text[:300]}", told)
+        return ClientRequest(path, seconds)
+    told = answer.status_code == 503 and f'"{STALE_CODE}"' in answer.text
+    return ClientRequest(path, seconds, f"{answer.status_code} {answer.text[:300]}", told)

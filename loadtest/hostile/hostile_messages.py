@@ -12,9 +12,9 @@ import aio_pika
 from services.adapters.rabbit.broker import Broker
 from services.core.markets import SIMULATED
 
-PAUSE = 0.5  # seconds between two messages
+PAUSE_SECONDS = 0.5  # seconds between two messages
 YEAR = 365 * 86_400_000
-VALUES: tuple[Any, ...] = (
+HOSTILE_VALUES: tuple[Any, ...] = (
     *(
         2**63,
         -(2**63),
@@ -36,7 +36,7 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def sound() -> dict[str, dict[str, Any]]:
+def valid_messages() -> dict[str, dict[str, Any]]:
     """A message of each kind that would be well-formed, of a pair that nobody has; times are now."""
     now = time.time_ns() // 1_000_000
     minute = now // 60_000 * 60_000 - 600_000
@@ -63,9 +63,9 @@ def sound() -> dict[str, dict[str, Any]]:
     }
 
 
-def impossible(now: int) -> list[tuple[str, dict[str, Any]]]:
+def impossible_messages(now: int) -> list[tuple[str, dict[str, Any]]]:
     """Messages about a real pair that cannot be true."""
-    kinds = {name: json.loads(json.dumps(body).replace("EVIL", "BTC")) for name, body in sound().items()}
+    kinds = {name: json.loads(json.dumps(body).replace("EVIL", "BTC")) for name, body in valid_messages().items()}
     trade, kline, hole, gap = (kinds[name] for name in ("trade", "kline", "hole", "gap"))
     bar = kline["bar"]
     return [
@@ -84,22 +84,22 @@ def impossible(now: int) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def bodies(chance: Random) -> Iterator[tuple[str, bytes]]:
+def hostile_bodies(chance: Random) -> Iterator[tuple[str, bytes]]:
     """Tag and body of one message after the other, without end."""
     while True:
         now = time.time_ns() // 1_000_000
         if chance.random() < 0.3:
-            tag, body = chance.choice(impossible(now))
-            yield tag, _packed(tag, body)
+            tag, body = chance.choice(impossible_messages(now))
+            yield tag, _encode(tag, body)
         elif chance.random() < 0.2:
-            tag = chance.choice(list(sound()))
+            tag = chance.choice(list(valid_messages()))
             yield tag, chance.choice([b"", b"[]", b"null", b"[" * 10_000, chance.randbytes(500), b'[{"type":"evil"}]'])
         else:
-            tag, body = chance.choice(list(sound().items()))
-            yield tag, _packed(tag, {**body, chance.choice(list(body)): chance.choice(VALUES)})
+            tag, body = chance.choice(list(valid_messages().items()))
+            yield tag, _encode(tag, {**body, chance.choice(list(body)): chance.choice(HOSTILE_VALUES)})
 
 
-def _packed(tag: str, body: dict[str, Any]) -> bytes:
+def _encode(tag: str, body: dict[str, Any]) -> bytes:
     return json.dumps([{"type": tag, **body}]).encode()
 
 
@@ -109,10 +109,10 @@ async def publish_until(deadline: float, broker: str, chance: Random) -> int:
     async with connection:
         channel = await connection.channel()
         target = await channel.get_exchange(Broker(broker, {}, 1, SIMULATED).exchange)
-        for tag, body in bodies(chance):
+        for tag, body in hostile_bodies(chance):
             if time.monotonic() > deadline:
                 break
             await target.publish(aio_pika.Message(body), f"{tag}.{'EVIL-USDT'}")
             count += 1
-            await asyncio.sleep(chance.uniform(0, PAUSE))
+            await asyncio.sleep(chance.uniform(0, PAUSE_SECONDS))
     return count

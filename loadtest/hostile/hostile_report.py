@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from loadtest.hostile.honest_client import ASKED, Honest, Look
+from loadtest.hostile.honest_client import REQUEST_PAUSES, ClientRequest, HonestClient
 
-P99_MS = 250
-GROWTH_MB = 30  # of one service: more is no noise
-GROWTH_SHARE = 0.15
-SHOWN = 5
+MAX_P99_MS = 250
+MAX_GROWTH_MB = 30  # of one service: more is no noise
+MAX_GROWTH_SHARE = 0.15
+MAX_SHOWN = 5
 
-PAGE = """\
+REPORT_TEMPLATE = """\
 # Kurs among the hostile
 
 `make hostile` runs the whole of Kurs, split over RabbitMQ, Redis, PostgreSQL and nginx, for {seconds:.0f} s. Hostile
@@ -42,7 +42,7 @@ collector are set, one after the other. An honest client asks and follows all th
 {failures}"""
 
 
-class Growth(NamedTuple):
+class MemoryGrowth(NamedTuple):
     """What a service held in the second quarter of the time and in the last, in megabytes."""
 
     service: str
@@ -52,71 +52,75 @@ class Growth(NamedTuple):
     @property
     def flat(self) -> bool:
         """Whether it does not grow."""
-        return self.after - self.before <= max(GROWTH_MB, GROWTH_SHARE * self.before)
+        return self.after - self.before <= max(MAX_GROWTH_MB, MAX_GROWTH_SHARE * self.before)
 
 
-class Found(NamedTuple):
+class HostileRunResult(NamedTuple):
     """What a run found."""
 
     seed: int
     seconds: float
     attacks: int
     steps: int
-    honest: Honest
-    growth: Sequence[Growth]
+    honest: HonestClient
+    growth: Sequence[MemoryGrowth]
     ended: Sequence[str]
     wrong: Sequence[str]
 
     @property
     def slow(self) -> list[str]:
         """Questions that had to wait."""
-        looks = self.honest.looks
-        return [f"p99 of {path} is {p99:.0f} ms" for path in ASKED if (p99 := quantile(looks, path, 0.99)) > P99_MS]
+        looks = self.honest.requests
+        return [
+            f"p99 of {path} is {p99:.0f} ms"
+            for path in REQUEST_PAUSES
+            if (p99 := quantile(looks, path, 0.99)) > MAX_P99_MS
+        ]
 
     @property
     def failures(self) -> list[str]:
         """What is not as it ought to be, whatever the machine does beside it."""
-        untold = Counter(look.problem for look in self.honest.looks if look.problem and not look.told)
+        untold = Counter(look.problem for look in self.honest.requests if look.problem and not look.stale)
         grown = [
             f"{each.service} grew from {each.before:.0f} to {each.after:.0f} MB"
             for each in self.growth
             if not each.flat
         ]
-        refused = [f"refused {times} times: {problem}" for problem, times in untold.most_common(SHOWN)]
-        return [*refused, *grown, *(f"{name} ended" for name in self.ended), *self.wrong[:SHOWN]]
+        refused = [f"refused {times} times: {problem}" for problem, times in untold.most_common(MAX_SHOWN)]
+        return [*refused, *grown, *(f"{name} ended" for name in self.ended), *self.wrong[:MAX_SHOWN]]
 
 
-def quantile(looks: Sequence[Look], path: str, share: float) -> float:
+def quantile(looks: Sequence[ClientRequest], path: str, share: float) -> float:
     """A quantile of the milliseconds that good answers took."""
     times = sorted(look.seconds * 1000 for look in looks if look.path == path and not look.problem)
     return times[min(len(times) - 1, int(share * len(times)))] if times else float("inf")
 
 
-def page(found: Found) -> str:
+def render_report(found: HostileRunResult) -> str:
     """The page."""
-    looks, failures = found.honest.looks, [*found.failures, *found.slow]
-    return PAGE.format(
+    looks, failures = found.honest.requests, [*found.failures, *found.slow]
+    return REPORT_TEMPLATE.format(
         found=found,
         seconds=found.seconds,
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         asked=len(looks),
-        told=sum(look.told for look in looks),
-        untold=sum(bool(look.problem) and not look.told for look in looks),
+        told=sum(look.stale for look in looks),
+        untold=sum(bool(look.problem) and not look.stale for look in looks),
         wrong=len(found.wrong),
         ended=", ".join(found.ended) or "none",
-        looks="\n".join(_looks(looks)),
+        looks="\n".join(_request_rows(looks)),
         streams="\n".join(
-            f"| {name} | {len(moments):,} | {found.honest.silence(name):.1f} |"
-            for name, moments in sorted(found.honest.heard.items())
+            f"| {name} | {len(moments):,} | {found.honest.longest_silence(name):.1f} |"
+            for name, moments in sorted(found.honest.received_at.items())
         ),
         memory="\n".join(f"| {each.service} | {each.before:.0f} | {each.after:.0f} |" for each in found.growth),
         failures="".join(f"\n- FAILED: {failure}" for failure in failures),
     )
 
 
-def _looks(looks: Sequence[Look]) -> Iterator[str]:
-    for path in ASKED:
+def _request_rows(looks: Sequence[ClientRequest]) -> Iterator[str]:
+    for path in REQUEST_PAUSES:
         times = sum(look.path == path for look in looks)
         p50, p99, most = (quantile(looks, path, share) for share in (0.5, 0.99, 1))
         yield f"| `{path}` | {times:,} | {p50:.0f} | {p99:.0f} | {most:.0f} |"

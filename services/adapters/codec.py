@@ -5,17 +5,17 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from services.core.dead_letters import Cause, DeadLetter, of_bytes, of_message
-from services.core.model import Message, key
+from services.core.dead_letters import DeadLetter, DeadLetterCause, from_bytes, from_message
+from services.core.model import Message, partition_key
 
-MOST = 400  # messages in one letter: each letter costs the broker as much as a hundred messages do
-EVERYONE = "all"  # instead of a partition
+MAX_BATCH_MESSAGES = 400  # messages in one letter: each letter costs the broker as much as a hundred messages do
+BROADCAST = "all"  # instead of a partition
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Annotated[list[Message], msgspec.Meta(min_length=1)])
 _parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)])
 
 
-class Letter(NamedTuple):
+class Batch(NamedTuple):
     """What travels as one."""
 
     kind: type[Message]
@@ -23,14 +23,14 @@ class Letter(NamedTuple):
     body: bytes
 
 
-class Unreadable(NamedTuple):
+class UndecodableMessage(NamedTuple):
     """What is no message of ours, and why."""
 
     body: bytes
     reason: str
 
 
-def pack(messages: Sequence[Message], worked_on: Container[type[Message]]) -> list[Letter]:
+def pack(messages: Sequence[Message], queued_kinds: Container[type[Message]]) -> list[Batch]:
     """The messages in letters, in their order.
 
     Those of kinds that are `worked_on` travel by partition, so that workers can share the partitions. All others are
@@ -39,11 +39,11 @@ def pack(messages: Sequence[Message], worked_on: Container[type[Message]]) -> li
     groups: dict[tuple[type[Message], str], list[Message]] = {}
     for message in messages:
         kind = type(message)
-        groups.setdefault((kind, key(message) if kind in worked_on else EVERYONE), []).append(message)
+        groups.setdefault((kind, partition_key(message) if kind in queued_kinds else BROADCAST), []).append(message)
     return [
-        Letter(kind, partition, _encode(group[start : start + MOST]))
+        Batch(kind, partition, _encode(group[start : start + MAX_BATCH_MESSAGES]))
         for (kind, partition), group in groups.items()
-        for start in range(0, len(group), MOST)
+        for start in range(0, len(group), MAX_BATCH_MESSAGES)
     ]
 
 
@@ -56,30 +56,30 @@ def unpack(body: bytes) -> list[Message]:
     return messages
 
 
-def unpack_each(body: bytes) -> tuple[list[Message], list[Unreadable]]:
+def unpack_each(body: bytes) -> tuple[list[Message], list[UndecodableMessage]]:
     """The messages of a letter's body as far as they can be read, and the rest, one by one."""
-    messages, unreadable = list[Message](), list[Unreadable]()
+    messages, unreadable = list[Message](), list[UndecodableMessage]()
     try:
         parts = _parts.decode(body)
     except (ValueError, RecursionError) as error:
-        return [], [Unreadable(body, str(error))]
+        return [], [UndecodableMessage(body, str(error))]
     for part in parts:
         try:
             messages += unpack(b"[%s]" % bytes(part))
         except ValueError as error:
-            unreadable.append(Unreadable(bytes(part), str(error)))
+            unreadable.append(UndecodableMessage(bytes(part), str(error)))
     return messages, unreadable
 
 
-def dead_letters(body: bytes, queue: str, reason: str, now: int) -> list[DeadLetter]:
+def to_dead_letters(body: bytes, queue: str, reason: str, now: int) -> list[DeadLetter]:
     """What a letter that was given up holds, message by message."""
     messages, unreadable = unpack_each(body)
     return [
-        *(of_message(message, queue, Cause.DELIVERY, reason, now) for message in messages),
-        *(of_bytes(part, queue, Cause.SHAPE, why, now) for part, why in unreadable),
+        *(from_message(message, queue, DeadLetterCause.DELIVERY, reason, now) for message in messages),
+        *(from_bytes(part, queue, DeadLetterCause.SHAPE, why, now) for part, why in unreadable),
     ]
 
 
-def tag(kind: type[Message]) -> str:
+def kind_name(kind: type[Message]) -> str:
     """A kind's name on the wire."""
     return str(kind.__struct_config__.tag)

@@ -5,16 +5,16 @@ import secrets
 from contextlib import aclosing
 from typing import Any
 
-from services.bus_input import in_range
+from services.bus_input import drop_out_of_range
 from services.core import ranges
-from services.core.bounds import MEMBERS, SPAN
+from services.core.bounds import MAX_LIST_LENGTH, MAX_QUERY_CANDLES
 from services.core.errors import Misconfigured, Unavailable
-from services.core.model import Candle, Hole, HoleState, Lookup, Series, StoreQuery, StoreReply
-from services.core.ranges import Run
+from services.core.model import Candle, CandleGap, CandleGapState, Series, StoreLookup, StoreQuery, StoreReply
+from services.core.ranges import TimeRange
 from services.core.timeframes import TIMEFRAMES
-from services.ports import LOOKUP_SECONDS, Bus, Clock
+from services.ports import LOOKUP_TIMEOUT_SECONDS, Bus, Clock
 
-HOLES = {HoleState.OPEN: Lookup.OPEN_HOLES, HoleState.ABSENT: Lookup.ABSENT_HOLES}
+LOOKUP_BY_STATE = {CandleGapState.OPEN: StoreLookup.OPEN_GAPS, CandleGapState.ABSENT: StoreLookup.ABSENT_GAPS}
 
 
 class RemoteStore:
@@ -22,9 +22,9 @@ class RemoteStore:
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus, self._clock = bus, clock
-        self._waiting: dict[str, asyncio.Future[StoreReply]] = {}
-        self._listening: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self._pending: dict[str, asyncio.Future[StoreReply]] = {}
+        self._receiver: asyncio.Task[None] | None = None
+        self._subscribed = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -35,21 +35,21 @@ class RemoteStore:
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
         """Candles with openings in [since, until], oldest first; the oldest `limit` of them."""
-        return list((await self._ask(Lookup.CANDLES, series, since, until, limit or MEMBERS)).candles)
+        return list((await self._request(StoreLookup.CANDLES, series, since, until, limit or MAX_LIST_LENGTH)).candles)
 
-    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings in [since, until] without a closed candle; the newest of them where they are very many."""
-        return await self._scan(Lookup.MISSING, series, since, until)
+        return await self._scan(StoreLookup.MISSING, series, since, until)
 
-    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings that no word of the exchange has confirmed; the newest of them where they are very many."""
-        return await self._scan(Lookup.UNVERIFIED, series, since, until)
+        return await self._scan(StoreLookup.UNVERIFIED, series, since, until)
 
-    async def holes(self, state: HoleState, series: Series | None = None) -> list[Hole]:
+    async def candle_gaps(self, state: CandleGapState, series: Series | None = None) -> list[CandleGap]:
         """Open or absent holes of one series."""
         if series is None:
             raise ValueError("the holes of all series are not looked up over the bus")
-        return list((await self._ask(HOLES[state], series, 0, 0)).holes)
+        return list((await self._request(LOOKUP_BY_STATE[state], series, 0, 0)).gaps)
 
     async def check(self) -> None:
         """The writer checks its database itself."""
@@ -59,50 +59,52 @@ class RemoteStore:
 
     async def close(self) -> None:
         """Listen no more."""
-        if self._listening:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._receiver:
+            self._receiver.cancel()
+            await asyncio.gather(self._receiver, return_exceptions=True)
 
-    async def _scan(self, lookup: Lookup, series: Series, since: int, until: int) -> list[Run]:
+    async def _scan(self, lookup: StoreLookup, series: Series, since: int, until: int) -> list[TimeRange]:
         """One part of the range after the other, the newest first: the writer looks through no more at once."""
-        timeframe, found = TIMEFRAMES[series.timeframe], list[Run]()
-        first = next(timeframe.openings(since, until), None)
+        timeframe, found = TIMEFRAMES[series.timeframe], list[TimeRange]()
+        first = next(timeframe.open_times(since, until), None)
         if first is None:
             return found
-        for part in ranges.pages(timeframe, [(first, timeframe.opening(until))], SPAN):
-            found = [*(await self._ask(lookup, series, *part)).ranges, *found]
-            if len(found) >= MEMBERS:
+        for part in ranges.split(timeframe, [(first, timeframe.open_time(until))], MAX_QUERY_CANDLES):
+            found = [*(await self._request(lookup, series, *part)).ranges, *found]
+            if len(found) >= MAX_LIST_LENGTH:
                 break
-        return ranges.join(timeframe, found)
+        return ranges.merge_adjacent(timeframe, found)
 
-    async def _ask(self, lookup: Lookup, series: Series, since: int, until: int, limit: int = MEMBERS) -> StoreReply:
-        if self._listening is None or self._listening.done():
-            self._listening = asyncio.create_task(self._listen(), name="store replies")
+    async def _request(
+        self, lookup: StoreLookup, series: Series, since: int, until: int, limit: int = MAX_LIST_LENGTH
+    ) -> StoreReply:
+        if self._receiver is None or self._receiver.done():
+            self._receiver = asyncio.create_task(self._receive_replies(), name="store replies")
         query = StoreQuery(secrets.token_hex(8), lookup, series, since, until, limit)
-        reply = self._waiting[query.id] = asyncio.get_running_loop().create_future()
+        reply = self._pending[query.id] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                await self._ready.wait()
+            async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
+                await self._subscribed.wait()
                 await self._bus.publish(query)
                 found: StoreReply = await reply
         except TimeoutError:
-            raise Unavailable(f"the writer does not reply within {LOOKUP_SECONDS} s") from None
+            raise Unavailable(f"the writer does not reply within {LOOKUP_TIMEOUT_SECONDS} s") from None
         finally:
-            del self._waiting[query.id]
+            del self._pending[query.id]
         if found.error:
             raise Unavailable(found.error)
         return found
 
-    async def _listen(self) -> None:
+    async def _receive_replies(self) -> None:
         try:
             async with (
-                self._bus.live(StoreReply) as messages,
-                aclosing(in_range(messages, self._clock)) as replies,
+                self._bus.subscribe(StoreReply) as messages,
+                aclosing(drop_out_of_range(messages, self._clock)) as replies,
             ):
-                self._ready.set()
+                self._subscribed.set()
                 async for reply in replies:
-                    waiting = self._waiting.get(reply.id) if isinstance(reply, StoreReply) else None
+                    waiting = self._pending.get(reply.id) if isinstance(reply, StoreReply) else None
                     if waiting and not waiting.done() and isinstance(reply, StoreReply):
                         waiting.set_result(reply)
         finally:
-            self._ready.clear()
+            self._subscribed.clear()

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from services.core.backoff import delays
-from services.core.errors import Misconfigured, Refused, Unavailable
+from services.core.errors import AccessRefused, Misconfigured, Unavailable
 
-NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH)
-CONTAINERS = "containers need docker-compose.servers.yml for a server outside"
-REFUSALS = 3  # then it is no server that only just starts or ends
+UNREACHABLE_ERRNOS = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+CONTAINER_HINT = "containers need docker-compose.servers.yml for a server outside"
+MAX_REFUSALS = 3  # then it is no server that only just starts or ends
 T = TypeVar("T")
 log = logging.getLogger("kurs.startup")
 
 
-async def until_up(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_available(attempt: Callable[[], Awaitable[T]]) -> T:
     """Try until `attempt` no longer raises Unavailable. The log has a line whenever the number of tries has doubled.
 
     Raises Misconfigured when it is refused several times in a row: waiting would not change that.
@@ -27,8 +27,8 @@ async def until_up(attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             result = await attempt()
         except Unavailable as error:
-            tries, refusals = tries + 1, refusals + 1 if isinstance(error, Refused) else 0
-            if refusals == REFUSALS:
+            tries, refusals = tries + 1, refusals + 1 if isinstance(error, AccessRefused) else 0
+            if refusals == MAX_REFUSALS:
                 raise Misconfigured(str(error)) from None
             if tries.bit_count() == 1:
                 log.warning("%s; trying again until it does%s", error, _hint(error))
@@ -44,8 +44,8 @@ def _hint(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, socket.gaierror):
-            return f". Its name is not known here: correct the URL; {CONTAINERS}"
-        if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno in NO_WAY):
-            return f". Where no network leads there, correct the URL; {CONTAINERS}"
+            return f". Its name is not known here: correct the URL; {CONTAINER_HINT}"
+        if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno in UNREACHABLE_ERRNOS):
+            return f". Where no network leads there, correct the URL; {CONTAINER_HINT}"
         cause = cause.__cause__ or cause.__context__
     return ""

@@ -6,184 +6,197 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from services.analyst import metrics
-from services.analyst.backfill_monitor import Arrivals
-from services.analyst.computed_rows import asked_for, daily_since, formed, needed, rows
-from services.analyst.series_window import KEPT, Window
+from services.analyst.backfill_monitor import BackfillMonitor
+from services.analyst.computed_rows import compute_rows, daily_since, earliest_needed, forming_values, requested_values
+from services.analyst.series_window import VERIFIED_CANDLES, SeriesWindow
 from services.core.analysis import Analysis
-from services.core.conversion import collected
+from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable
-from services.core.history_depth import source
-from services.core.indicators import STANDARD, Asked, Columns, columns, parse
-from services.core.journal import reading_log
-from services.core.model import Candle, Reading, Series, State, Wish
-from services.core.timeframes import DAY, TIMEFRAMES
-from services.log_throttle import Complaints
+from services.core.history_depth import requested_timeframe
+from services.core.indicators import STANDARD, IndicatorSpec, OhlcvColumns, parse_specs, to_columns
+from services.core.journal import indicator_topic
+from services.core.model import Candle, ExchangeStatus, IndicatorRequest, IndicatorValue, Series
+from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.log_throttle import ThrottledLog
 from services.ports import Deps
-from services.sequencing import Teller
+from services.sequencing import SequencedPublisher
 
-FOREVER = 2**62
-WHOLE = 600_000  # ms after which all of a series is read again, whatever was heard
-TOLD = 3  # newest closed candles whose readings are told when they change
-WISHED = 30_000  # ms that a wish lasts from when it came: the clock of the replica that stamped it may be wrong
-DAILY = "1d"
-MADE_OF_DAYS = [name for name, frame in TIMEFRAMES.items() if daily_since(frame, frame.opening(DAY)) is not None]
-WISHES = 1_000  # indicators that are watched beside the standard set
+FAR_FUTURE = 2**62
+FULL_RELOAD_MS = 600_000  # ms after which all of a series is read again, whatever was heard
+PUBLISHED_CANDLES = 3  # newest closed candles whose readings are told when they change
+REQUEST_TTL_MS = 30_000  # ms that a wish lasts from when it came: the clock of the replica that stamped it may be wrong
+DAILY_TIMEFRAME = "1d"
+TIMEFRAMES_WITH_DAILY_LEVELS = [
+    name for name, frame in TIMEFRAMES.items() if daily_since(frame, frame.open_time(DAY_MS)) is not None
+]
+MAX_REQUESTED_INDICATORS = 1_000  # indicators that are watched beside the standard set
 log = logging.getLogger(__name__)
 
 
-class Desk:
+class AnalysisScheduler:
     """The windows of all series, and what is done with them."""
 
     def __init__(self, deps: Deps) -> None:
-        self._deps, self._teller, self._complaints = deps, Teller(deps), Complaints(log)
-        self.windows = {series: Window(series) for series in configured(deps)}
-        self._wishes: dict[tuple[Series, Asked], int] = {}  # what is watched beside the standard set, and until when
-        self._followed: dict[Series, int] = {}  # whose indicators somebody watches, and until when
-        given = {exchange.name: exchange.timeframes for exchange in deps.exchanges}
-        sources = {each: source(each.timeframe, given[each.exchange](each.instrument)) for each in self.windows}
-        self._arrivals = Arrivals(sources, deps.clock.monotonic())
+        self._deps, self._publisher, self._throttled_log = deps, SequencedPublisher(deps), ThrottledLog(log)
+        self.windows = {series: SeriesWindow(series) for series in series_to_analyse(deps)}
+        self._request_expiry: dict[
+            tuple[Series, IndicatorSpec], int
+        ] = {}  # what is watched beside the standard set, and until when
+        self._watched_until: dict[Series, int] = {}  # whose indicators somebody watches, and until when
+        given = {exchange.name: exchange.kline_timeframes for exchange in deps.exchanges}
+        sources = {
+            each: requested_timeframe(each.timeframe, given[each.exchange](each.instrument)) for each in self.windows
+        }
+        self._backfill = BackfillMonitor(sources, deps.clock.monotonic())
 
-    def hear(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
         """A candle is new or has changed."""
         now = self._deps.clock.monotonic()
         if window := self.windows.get(candle.series):
-            window.hear(candle, now)
-        if candle.closed and candle.series.timeframe == DAILY:
-            for name in MADE_OF_DAYS:
+            window.on_candle(candle, now)
+        if candle.closed and candle.series.timeframe == DAILY_TIMEFRAME:
+            for name in TIMEFRAMES_WITH_DAILY_LEVELS:
                 if window := self.windows.get(candle.series._replace(timeframe=name)):
-                    window.doubt(now)
+                    window.on_daily_changed(now)
 
-    def wish(self, wish: Wish) -> None:
+    def on_request(self, request: IndicatorRequest) -> None:
         """Somebody watches an indicator, just now. Raises KursError when there is no such one."""
-        (asked,), window = parse(wish.indicator), self.windows.get(wish.series)
+        (asked,), window = parse_specs(request.indicator), self.windows.get(request.series)
         if window is None:
             return
-        until = self._deps.clock.monotonic() + WISHED
-        self._followed[wish.series] = until
-        self._teller.follow(reading_log(wish.series, str(asked)))
+        until = self._deps.clock.monotonic() + REQUEST_TTL_MS
+        self._watched_until[request.series] = until
+        self._publisher.retain_topic(indicator_topic(request.series, str(asked)))
         if asked in STANDARD:
             return
-        if (wish.series, asked) not in self._wishes:
-            if len(self._wishes) >= WISHES:
+        if (request.series, asked) not in self._request_expiry:
+            if len(self._request_expiry) >= MAX_REQUESTED_INDICATORS:
                 return
-            window.stale = window.moved = True  # it may look further back than what is at hand
-        self._wishes[wish.series, asked] = until
+            window.needs_reload = window.forming_dirty = True  # it may look further back than what is at hand
+        self._request_expiry[request.series, asked] = until
 
-    def _wished(self, series: Series) -> list[Asked]:
+    def _requested_specs(self, series: Series) -> list[IndicatorSpec]:
         now = self._deps.clock.monotonic()
-        for over in [key for key, until in self._wishes.items() if until < now]:
-            del self._wishes[over]
-            self._teller.forget(reading_log(over[0], str(over[1])))
-        return [asked for each, asked in self._wishes if each == series]
+        for over in [key for key, until in self._request_expiry.items() if until < now]:
+            del self._request_expiry[over]
+            self._publisher.drop_topic(indicator_topic(over[0], str(over[1])))
+        return [asked for each, asked in self._request_expiry if each == series]
 
-    def stand(self, state: State) -> None:
+    def on_status(self, status: ExchangeStatus) -> None:
         """A collector says how it stands."""
-        self._arrivals.hear(state, self._deps.clock.monotonic())
+        self._backfill.on_status(status, self._deps.clock.monotonic())
 
     @property
-    def loading(self) -> bool:
+    def backfill_running(self) -> bool:
         """Whether history is being loaded: what is computed of it can wait."""
-        return self._arrivals.any(self._deps.clock.monotonic())
+        return self._backfill.any_running(self._deps.clock.monotonic())
 
-    def next(self) -> Window | None:
+    def next_window(self) -> SeriesWindow | None:
         """What is to be done now: first what is live, then what somebody follows, then all whose history is there."""
         now = self._deps.clock.monotonic()
-        live = next((window for window in self.windows.values() if window.due is not None and not window.stale), None)
+        live = next(
+            (window for window in self.windows.values() if window.dirty_from is not None and not window.needs_reload),
+            None,
+        )
         if live:
             return live
-        self._followed = {series: until for series, until in self._followed.items() if until >= now}
-        ripe = [window for window in self.windows.values() if window.ripe(now)]
-        followed = (window for window in ripe if window.series in self._followed)
-        arrived = (window for window in ripe if not self._arrivals.waits(window.series, now))
+        self._watched_until = {series: until for series, until in self._watched_until.items() if until >= now}
+        ripe = [window for window in self.windows.values() if window.should_reload(now)]
+        followed = (window for window in ripe if window.series in self._watched_until)
+        arrived = (window for window in ripe if not self._backfill.is_pending(window.series, now))
         return next(followed, None) or next(arrived, None)
 
-    async def settle(self, window: Window) -> None:
+    async def recompute(self, window: SeriesWindow) -> None:
         """Have the rows of a series say what its candles say. Raises Unavailable; then it is to be done still."""
-        with metrics.SECONDS.time():
-            if window.stale:
-                await self._read(window)
-            due, wrong, window.due, window.wrong = window.due, window.wrong, None, None
+        with metrics.RECOMPUTE_SECONDS.time():
+            if window.needs_reload:
+                await self._reload(window)
+            due, wrong, window.dirty_from, window.invalid_from = window.dirty_from, window.invalid_from, None, None
             if due is None:
                 return
-            items: Sequence[Reading | Analysis] = ()
-            newest = window.closed.time[-TOLD:].tolist()
+            items: Sequence[IndicatorValue | Analysis] = ()
+            newest = window.closed.open_times[-PUBLISHED_CANDLES:].tolist()
             told = max(due, newest[0]) if newest else due
-            closed, daily, also = window.closed, window.daily, self._wished(window.series)
-            wished = await asyncio.to_thread(asked_for, window.series, closed, told, also, daily)
+            closed, daily, also = window.closed, window.daily, self._requested_specs(window.series)
+            wished = await asyncio.to_thread(requested_values, window.series, closed, told, also, daily)
             try:
-                items = await asyncio.to_thread(rows, window.series, closed, due, daily)
+                items = await asyncio.to_thread(compute_rows, window.series, closed, due, daily)
                 await self._save(window.series, items, due, wrong)
             except BaseException:
-                window.again(due, wrong)
+                window.restore(due, wrong)
                 raise
-        standard = [item for item in items if isinstance(item, Reading) and item.timestamp >= told]
-        await self._tell([*standard, *wished])
+        standard = [item for item in items if isinstance(item, IndicatorValue) and item.open_time >= told]
+        await self._publish([*standard, *wished])
 
-    async def look(self) -> None:
+    async def verify(self) -> None:
         """Compare what is at hand with the store. Raises Unavailable."""
         now = self._deps.clock.monotonic()
         for window in self.windows.values():
-            if window.stale:
+            if window.needs_reload:
                 continue
-            newest = await self._deps.store.last(window.series, FOREVER, KEPT + 1)
-            window.stale |= now - window.read >= WHOLE or not window.agrees(newest)
+            newest = await self._deps.store.latest_candles(window.series, FAR_FUTURE, VERIFIED_CANDLES + 1)
+            window.needs_reload |= now - window.reloaded_at >= FULL_RELOAD_MS or not window.matches(newest)
 
-    async def follow(self) -> None:
+    async def publish_forming(self) -> None:
         """Tell what the standard indicators say at the forming candles that have moved."""
-        moved = [window for window in self.windows.values() if window.moved and window.follows]
+        moved = [window for window in self.windows.values() if window.forming_dirty and window.forming_follows]
         for window in moved:
-            window.moved = False
+            window.forming_dirty = False
 
-        def wanted(series: Series) -> list[Asked]:
-            return [*STANDARD, *self._wished(series)]
+        def wanted(series: Series) -> list[IndicatorSpec]:
+            return [*STANDARD, *self._requested_specs(series)]
 
         work = [
-            (window.series, window.closed, columns([window.forming]), wanted(window.series), window.daily)
+            (window.series, window.closed, to_columns([window.forming]), wanted(window.series), window.daily)
             for window in moved
             if window.forming
         ]
         if work:
-            await self._tell(await asyncio.to_thread(_formed, work))
+            await self._publish(await asyncio.to_thread(_forming_values, work))
 
-    async def _tell(self, readings: Sequence[Reading]) -> None:
+    async def _publish(self, values: Sequence[IndicatorValue]) -> None:
         """Tell what is news. A bus that is away misses it: what counts is the newest."""
         try:
-            await self._teller.tell(*readings)
+            await self._publisher.publish(*values)
         except Unavailable as error:
-            self._complaints.say("%d readings are not told: %s", len(readings), error)
+            self._throttled_log.warning("%d readings are not told: %s", len(values), error)
 
-    async def _read(self, window: Window) -> None:
-        heard, store, daily = window.reading(), self._deps.store, None
+    async def _reload(self, window: SeriesWindow) -> None:
+        heard, store, daily = window.begin_reload(), self._deps.store, None
         try:
-            newest = await store.last(window.series, FOREVER, KEPT + 1)
+            newest = await store.latest_candles(window.series, FAR_FUTURE, VERIFIED_CANDLES + 1)
             if newest:
-                opening = newest[0].bar.timestamp
-                since = needed(window.timeframe, opening, self._wished(window.series))
-                newest = await store.candles(window.series, since, FOREVER)
+                opening = newest[0].bar.open_time
+                since = earliest_needed(window.timeframe, opening, self._requested_specs(window.series))
+                newest = await store.candles(window.series, since, FAR_FUTURE)
                 if (days := daily_since(window.timeframe, opening)) is not None:
-                    daily = await store.candles(window.series._replace(timeframe=DAILY), days, FOREVER)
+                    daily = await store.candles(window.series._replace(timeframe=DAILY_TIMEFRAME), days, FAR_FUTURE)
         except BaseException:
-            window.stale = True
+            window.needs_reload = True
             raise
-        window.take(newest, heard, self._deps.clock.monotonic())
+        window.finish_reload(newest, heard, self._deps.clock.monotonic())
         if daily is not None:
-            window.take_daily(daily)
+            window.set_daily(daily)
 
-    async def _save(self, series: Series, items: Sequence[Reading | Analysis], due: int, wrong: int | None) -> None:
-        if wrong is not None and wrong < due:
-            await self._deps.store.forget(series, wrong, due - 1)
+    async def _save(
+        self, series: Series, items: Sequence[IndicatorValue | Analysis], dirty_from: int, invalid_from: int | None
+    ) -> None:
+        if invalid_from is not None and invalid_from < dirty_from:
+            await self._deps.store.delete_derived(series, invalid_from, dirty_from - 1)
         await self._deps.store.save(*items)
         metrics.ROWS.inc(len(items))
 
 
-def _formed(work: Iterable[tuple[Series, Columns, Columns, Sequence[Asked], Columns | None]]) -> list[Reading]:
-    return [reading for each in work for reading in formed(*each)]
+def _forming_values(
+    work: Iterable[tuple[Series, OhlcvColumns, OhlcvColumns, Sequence[IndicatorSpec], OhlcvColumns | None]],
+) -> list[IndicatorValue]:
+    return [reading for each in work for reading in forming_values(*each)]
 
 
-def configured(deps: Deps) -> Iterable[Series]:
+def series_to_analyse(deps: Deps) -> Iterable[Series]:
     """All timeframes of every symbol that the configured exchanges give candles of."""
     settings = deps.settings
     for exchange in deps.exchanges:
-        for instrument in collected(exchange.name, settings.directions, settings.assets, settings.symbols):
-            if exchange.timeframes(instrument):
+        for instrument in instruments_to_collect(exchange.name, settings.directions, settings.assets, settings.symbols):
+            if exchange.kline_timeframes(instrument):
                 yield from (Series(exchange.name, instrument, name) for name in TIMEFRAMES)

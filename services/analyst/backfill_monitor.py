@@ -3,52 +3,56 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from services.core.model import Progress, Series, State
+from services.core.model import BackfillProgress, ExchangeStatus, Series
 
-UNHEARD = 5_000  # ms without a word of a collector; then nobody loads anything
-PATIENCE = 30_000  # ms in which nothing more arrives; then it is computed without
-
-
-class _Known(NamedTuple):
-    history: Progress | None  # None: nobody has looked yet
-    changed: int  # when there was less or more of it last
-    heard: int
+COLLECTOR_SILENT_MS = 5_000  # ms without a word of a collector; then nobody loads anything
+BACKFILL_STALL_MS = 30_000  # ms in which nothing more arrives; then it is computed without
 
 
-class Arrivals:
+class _ExchangeBackfill(NamedTuple):
+    progress: BackfillProgress | None  # None: nobody has looked yet
+    changed_at: int  # when there was less or more of it last
+    received_at: int
+
+
+class BackfillMonitor:
     """What collectors say of the history they load. Times are of a clock that nobody sets.
 
     `sources`: the timeframe that is asked of the exchange so as to have a series.
     """
 
-    def __init__(self, sources: Mapping[Series, str | None], now: int) -> None:
-        self._sources, self._began = sources, now
-        self._known: dict[str, _Known] = {}
+    def __init__(self, source_timeframes: Mapping[Series, str | None], now: int) -> None:
+        self._source_timeframes, self._started_at = source_timeframes, now
+        self._by_exchange: dict[str, _ExchangeBackfill] = {}
 
-    def hear(self, state: State, now: int) -> None:
+    def on_status(self, state: ExchangeStatus, now: int) -> None:
         """A collector says how it stands."""
-        missing, before = state.history and state.history.missing, self._known.get(state.exchange)
-        same = before and missing == (before.history and before.history.missing)
-        self._known[state.exchange] = _Known(state.history, before.changed if before and same else now, now)
+        missing, before = state.backfill and state.backfill.missing, self._by_exchange.get(state.exchange)
+        same = before and missing == (before.progress and before.progress.missing)
+        self._by_exchange[state.exchange] = _ExchangeBackfill(
+            state.backfill, before.changed_at if before and same else now, now
+        )
 
-    def waits(self, series: Series, now: int) -> bool:
+    def is_pending(self, series: Series, now: int) -> bool:
         """Whether more of its history may arrive soon."""
-        known = self._known.get(series.exchange)
+        known = self._by_exchange.get(series.exchange)
         if known is None:
-            return now - self._began < UNHEARD
-        if not self._loading(known, now):
+            return now - self._started_at < COLLECTOR_SILENT_MS
+        if not self._is_running(known, now):
             return False
-        source, history = self._sources.get(series), known.history
+        source, history = self._source_timeframes.get(series), known.progress
         if history is None or history.unlisted:
             return True
-        of = (each for each in history.loading if (each.instrument, each.timeframe) == (series.instrument, source))
+        of = (each for each in history.incomplete if (each.instrument, each.timeframe) == (series.instrument, source))
         return any(not each.reason for each in of)
 
-    def any(self, now: int) -> bool:
+    def any_running(self, now: int) -> bool:
         """Whether any history is being loaded."""
-        return any(self._loading(known, now) for known in self._known.values())
+        return any(self._is_running(known, now) for known in self._by_exchange.values())
 
     @staticmethod
-    def _loading(known: _Known, now: int) -> bool:
-        rest = known.history is None or bool(known.history.missing or known.history.loading)
-        return rest and now - known.heard < UNHEARD and now - known.changed < PATIENCE
+    def _is_running(backfill: _ExchangeBackfill, now: int) -> bool:
+        rest = backfill.progress is None or bool(backfill.progress.missing or backfill.progress.incomplete)
+        return (
+            rest and now - backfill.received_at < COLLECTOR_SILENT_MS and now - backfill.changed_at < BACKFILL_STALL_MS
+        )

@@ -3,4 +3,4 @@
 from prometheus_client import Counter, Histogram
 
 ROWS = Counter("kurs_analyst_rows_total", "Readings and analyses that were computed and saved")
-SECONDS = Histogram("kurs_analyst_series_seconds", "From taking up what changed in a series to its commit")
+RECOMPUTE_SECONDS = Histogram("kurs_analyst_series_seconds", "From taking up what changed in a series to its commit")

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.core.indicators import Columns, columns, joined
+from services.core.indicators import OhlcvColumns, concat_columns, to_columns
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 
-QUIET = 2_000  # ms without another change
-PATIENCE = 30_000  # ms that changes are waited for at most
-KEPT = 100  # newest closed candles whose rows are put right whatever happened
+RELOAD_QUIET_MS = 2_000  # ms without another change
+RELOAD_MAX_DELAY_MS = 30_000  # ms that changes are waited for at most
+VERIFIED_CANDLES = 100  # newest closed candles whose rows are put right whatever happened
 
 
-class Window:
+class SeriesWindow:
     """What is known of a series, and what of it is to be done.
 
     A closed candle that follows on the last one is taken at once. Anything else that is new makes the window `stale`:
@@ -22,105 +22,111 @@ class Window:
 
     def __init__(self, series: Series) -> None:
         self.series, self.timeframe = series, TIMEFRAMES[series.timeframe]
-        self.closed: Columns = columns(())
-        self.daily: Columns | None = None  # closed candles of 1d, where levels are made of these
+        self.closed: OhlcvColumns = to_columns(())
+        self.daily: OhlcvColumns | None = None  # closed candles of 1d, where levels are made of these
         self.forming: Candle | None = None
-        self.moved = False  # the forming candle did, since it was last looked at
-        self.stale = True
-        self.due: int | None = None  # the first opening whose rows are to be computed
-        self.wrong: int | None = None  # the first opening whose kept rows may say something else now
-        self.read = 0  # when the store was read last
-        self.changed = 0  # when the last change was heard that the store has to be asked about
-        self._heard = 0
+        self.forming_dirty = False  # the forming candle did, since it was last looked at
+        self.needs_reload = True
+        self.dirty_from: int | None = None  # the first opening whose rows are to be computed
+        self.invalid_from: int | None = None  # the first opening whose kept rows may say something else now
+        self.reloaded_at = 0  # when the store was read last
+        self.changed_at = 0  # when the last change was heard that the store has to be asked about
+        self._version = 0
 
     @property
-    def follows(self) -> bool:
+    def forming_follows(self) -> bool:
         """Whether the forming candle follows on the last closed one, so that its values can be told."""
-        time, forming = self.closed.time, self.forming
-        return bool(forming and time.size and forming.bar.timestamp == self.timeframe.closing(int(time[-1])))
+        time, forming = self.closed.open_times, self.forming
+        return bool(forming and time.size and forming.bar.open_time == self.timeframe.close_time(int(time[-1])))
 
-    def hear(self, candle: Candle, now: int) -> None:
+    def on_candle(self, candle: Candle, now: int) -> None:
         """A candle is new or has changed."""
         if not candle.closed:
-            self.forming, self.moved = candle, True
+            self.forming, self.forming_dirty = candle, True
             return
-        if self.stale:  # it will be read with all the rest
-            self.changed = now
-            self._heard += 1
+        if self.needs_reload:  # it will be read with all the rest
+            self.changed_at = now
+            self._version += 1
             return
-        one, time = columns([candle]), self.closed.time
-        if time.size and candle.bar.timestamp == self.timeframe.closing(int(time[-1])):
-            self.closed = joined([self.closed, one])
-            self._affected(candle.bar.timestamp)
-        elif not self._holds(one):
-            self.stale, self.changed = True, now
-            self._heard += 1
+        one, time = to_columns([candle]), self.closed.open_times
+        if time.size and candle.bar.open_time == self.timeframe.close_time(int(time[-1])):
+            self.closed = concat_columns([self.closed, one])
+            self._mark_dirty(candle.bar.open_time)
+        elif not self._contains(one):
+            self.needs_reload, self.changed_at = True, now
+            self._version += 1
 
-    def ripe(self, now: int) -> bool:
+    def should_reload(self, now: int) -> bool:
         """Whether the store is to be asked now: what comes in numbers, as history does, is read once it has come."""
-        return self.stale and (now - self.changed >= QUIET or now - self.read >= PATIENCE)
-
-    def agrees(self, candles: Sequence[Candle]) -> bool:
-        """Whether these newest ones are as they are known here."""
-        known = columns([candle for candle in candles if candle.closed])
-        return not known.time.size or self._difference(known) is None
-
-    def reading(self) -> int:
-        """The store is going to be read; answers what `take` wants to know."""
-        self.stale = False
-        return self._heard
-
-    def doubt(self, now: int) -> None:
-        """Candles that this series is not made of, but its levels are, have changed."""
-        self.stale, self.changed = True, now
-        self._heard += 1
-
-    def take_daily(self, candles: Sequence[Candle]) -> None:
-        """The candles of 1d that the store has. When they are others, the levels of all rows may be."""
-        new, old = columns([candle for candle in candles if candle.closed]), self.daily
-        self.daily = new
-        if old is not None and self.closed.time.size and not _same(old, new):
-            self._affected(int(self.closed.time[-KEPT:][0]))
-
-    def take(self, candles: Sequence[Candle], heard: int, now: int) -> None:
-        """What the store has. If more was heard meanwhile, it is read again later."""
-        if heard != self._heard:
-            self.stale = True
-            return
-        first, new = not self.closed.time.size, columns([candle for candle in candles if candle.closed])
-        difference = self._difference(new) if new.time.size else None
-        self.closed, self.read = new, now
-        if difference is not None:
-            self._affected(min(max(difference, int(new.time[-KEPT:][0])), int(new.time[-1])))
-            if not first:
-                self.wrong = difference if self.wrong is None else min(self.wrong, difference)
-
-    def again(self, due: int, wrong: int | None) -> None:
-        """What was taken up is to be done still."""
-        self._affected(due)
-        self.wrong = wrong if self.wrong is None else min(self.wrong, wrong or self.wrong)
-
-    def _affected(self, opening: int) -> None:
-        self.due = opening if self.due is None else min(self.due, opening)
-        self._heard += 1
-
-    def _holds(self, one: Columns) -> bool:
-        place = int(np.searchsorted(self.closed.time, one.time[0]))
-        return place < len(self.closed.time) and all(
-            mine[place] == theirs[0] for mine, theirs in zip(self.closed, one, strict=True)
+        return self.needs_reload and (
+            now - self.changed_at >= RELOAD_QUIET_MS or now - self.reloaded_at >= RELOAD_MAX_DELAY_MS
         )
 
-    def _difference(self, new: Columns) -> int | None:
+    def matches(self, candles: Sequence[Candle]) -> bool:
+        """Whether these newest ones are as they are known here."""
+        known = to_columns([candle for candle in candles if candle.closed])
+        return not known.open_times.size or self._first_difference(known) is None
+
+    def begin_reload(self) -> int:
+        """The store is going to be read; answers what `take` wants to know."""
+        self.needs_reload = False
+        return self._version
+
+    def on_daily_changed(self, now: int) -> None:
+        """Candles that this series is not made of, but its levels are, have changed."""
+        self.needs_reload, self.changed_at = True, now
+        self._version += 1
+
+    def set_daily(self, candles: Sequence[Candle]) -> None:
+        """The candles of 1d that the store has. When they are others, the levels of all rows may be."""
+        new, old = to_columns([candle for candle in candles if candle.closed]), self.daily
+        self.daily = new
+        if old is not None and self.closed.open_times.size and not _columns_equal(old, new):
+            self._mark_dirty(int(self.closed.open_times[-VERIFIED_CANDLES:][0]))
+
+    def finish_reload(self, candles: Sequence[Candle], version: int, now: int) -> None:
+        """What the store has. If more was heard meanwhile, it is read again later."""
+        if version != self._version:
+            self.needs_reload = True
+            return
+        first, new = not self.closed.open_times.size, to_columns([candle for candle in candles if candle.closed])
+        difference = self._first_difference(new) if new.open_times.size else None
+        self.closed, self.reloaded_at = new, now
+        if difference is not None:
+            self._mark_dirty(min(max(difference, int(new.open_times[-VERIFIED_CANDLES:][0])), int(new.open_times[-1])))
+            if not first:
+                self.invalid_from = difference if self.invalid_from is None else min(self.invalid_from, difference)
+
+    def restore(self, dirty_from: int, invalid_from: int | None) -> None:
+        """What was taken up is to be done still."""
+        self._mark_dirty(dirty_from)
+        self.invalid_from = (
+            invalid_from if self.invalid_from is None else min(self.invalid_from, invalid_from or self.invalid_from)
+        )
+
+    def _mark_dirty(self, open_time: int) -> None:
+        self.dirty_from = open_time if self.dirty_from is None else min(self.dirty_from, open_time)
+        self._version += 1
+
+    def _contains(self, candle: OhlcvColumns) -> bool:
+        place = int(np.searchsorted(self.closed.open_times, candle.open_times[0]))
+        return place < len(self.closed.open_times) and all(
+            mine[place] == theirs[0] for mine, theirs in zip(self.closed, candle, strict=True)
+        )
+
+    def _first_difference(self, new: OhlcvColumns) -> int | None:
         """The first opening at which the closed candles here are not as the new ones, from where those begin."""
-        old = self.closed.between(int(np.searchsorted(self.closed.time, new.time[0])), len(self.closed.time))
-        both = min(len(old.time), len(new.time))
+        old = self.closed.slice(
+            int(np.searchsorted(self.closed.open_times, new.open_times[0])), len(self.closed.open_times)
+        )
+        both = min(len(old.open_times), len(new.open_times))
         same = [mine[:both] == theirs[:both] for mine, theirs in zip(old, new, strict=True)]
         apart = np.flatnonzero(~np.logical_and.reduce(same))
         if apart.size:
-            return int(min(old.time[apart[0]], new.time[apart[0]]))
-        rest = (new if len(new.time) > both else old).time[both:]
+            return int(min(old.open_times[apart[0]], new.open_times[apart[0]]))
+        rest = (new if len(new.open_times) > both else old).open_times[both:]
         return int(rest[0]) if rest.size else None
 
 
-def _same(one: Columns, other: Columns) -> bool:
+def _columns_equal(one: OhlcvColumns, other: OhlcvColumns) -> bool:
     return all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))

@@ -4,23 +4,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from services.api.exchange_status import UNHEARD as UNHEARD_MS
-from services.api.exchange_status import standing
+from services.api.exchange_status import COLLECTOR_TIMEOUT_MS as UNHEARD_MS
+from services.api.exchange_status import current_status
 from services.core import history_depth
-from services.core.conversion import collected
+from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable
 from services.core.exchange import Exchange
-from services.core.model import Feed, HistoryRequest, Instrument, Series, SeriesProgress, State
-from services.core.timeframes import DAY, TIMEFRAMES
+from services.core.model import ExchangeStatus, FeedStatus, HistoryRequest, Instrument, Series, SeriesProgress
+from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.ports import Deps
 
-REQUEST_SECONDS = 60  # how long what was asked for goes first
-REPEAT_MS = 5_000  # how often the same series is requested again
-UNHEARD = "its collector is not heard"
-MAX_REQUESTED = 1_000  # series that are remembered as requested; then they are forgotten
+PRIORITY_SECONDS = 60  # how long what was asked for goes first
+MIN_REQUEST_INTERVAL_MS = 5_000  # how often the same series is requested again
+COLLECTOR_SILENT = "its collector is not heard"
+MAX_REQUESTED_SERIES = 1_000  # series that are remembered as requested; then they are forgotten
 
 
-class Loading(NamedTuple):
+class LoadingStatus(NamedTuple):
     """How many closed candles there should be and are; `reason`: why no more come now."""
 
     expected: int
@@ -28,7 +28,7 @@ class Loading(NamedTuple):
     reason: str | None = None
 
 
-class Backfill:
+class BackfillStatus:
     """The history of all series, as their collectors report it."""
 
     def __init__(self, deps: Deps) -> None:
@@ -37,12 +37,14 @@ class Backfill:
         self._sources: dict[tuple[str, Instrument], tuple[Exchange, frozenset[str]]] = {}
         for exchange in deps.exchanges:
             settings = deps.settings
-            for instrument in collected(exchange.name, settings.directions, settings.assets, settings.symbols):
-                if given := exchange.timeframes(instrument):
+            for instrument in instruments_to_collect(
+                exchange.name, settings.directions, settings.assets, settings.symbols
+            ):
+                if given := exchange.kline_timeframes(instrument):
                     self._sources[exchange.name, instrument] = exchange, given
-        self._listed: dict[str, tuple[State, Mapping[tuple[Instrument, str], SeriesProgress]]] = {}
+        self._listed: dict[str, tuple[ExchangeStatus, Mapping[tuple[Instrument, str], SeriesProgress]]] = {}
         self._requested: dict[Series, int] = {}
-        self._began = deps.clock.monotonic()
+        self._started_at = deps.clock.monotonic()
 
     def progress(self, series: Series) -> SeriesProgress | None:
         """What its collector says of a series that is not complete; None: it is, or nobody is to load it.
@@ -50,32 +52,35 @@ class Backfill:
         Without an expected count nobody has looked yet.
         """
         exchange, given = self._sources.get(series[:2], (None, frozenset[str]()))
-        name = history_depth.source(series.timeframe, given)
+        name = history_depth.requested_timeframe(series.timeframe, given)
         if exchange is None or name is None:
             return None
-        state = standing(self._hub, exchange.name, self._clock.monotonic())
-        if any(source.instrument == series.instrument and source.feed is Feed.ABSENT for source in state.sources):
+        state = current_status(self._hub, exchange.name, self._clock.monotonic())
+        if any(source.instrument == series.instrument and source.status is FeedStatus.ABSENT for source in state.feeds):
             return None
-        heard = state is self._hub.states.get(exchange.name) or self._clock.monotonic() - self._began < UNHEARD_MS
-        trouble = UNHEARD if not heard else "" if state.connected else state.reason
-        if state.history is None:
-            return self._unknown(series, exchange, given, trouble)
-        found = self._of(state).get((series.instrument, name))
+        heard = (
+            state is self._hub.exchange_statuses.get(exchange.name)
+            or self._clock.monotonic() - self._started_at < UNHEARD_MS
+        )
+        trouble = COLLECTOR_SILENT if not heard else "" if state.connected else state.reason
+        if state.backfill is None:
+            return self._unknown_progress(series, exchange, given, trouble)
+        found = self._listed_series(state).get((series.instrument, name))
         if found is None:
-            return self._unknown(series, exchange, given, trouble) if state.history.unlisted else None
+            return self._unknown_progress(series, exchange, given, trouble) if state.backfill.unlisted else None
         if not found.expected:
-            return self._unknown(series, exchange, given, trouble or found.reason or state.history.reason)
+            return self._unknown_progress(series, exchange, given, trouble or found.reason or state.backfill.reason)
         return SeriesProgress(
             series.instrument,
             series.timeframe,
-            next(TIMEFRAMES[series.timeframe].openings(found.since, 2**62)),
-            *_converted(found, series.timeframe),
-            trouble or found.reason or state.history.reason,
+            next(TIMEFRAMES[series.timeframe].open_times(found.since, 2**62)),
+            *_scaled_counts(found, series.timeframe),
+            trouble or found.reason or state.backfill.reason,
         )
 
     async def check(
         self, series: Series, span: tuple[int | None, int, int | None], closed: Callable[[int], int]
-    ) -> Loading | None:
+    ) -> LoadingStatus | None:
         """What is to be said of an answer about `span`: since, until, and at most so many closed candles.
 
         `closed`: how many closed candles it has from an opening on. None: it is as whole as it will be. What is not
@@ -83,57 +88,61 @@ class Backfill:
         """
         known, (since, until, limit) = self.progress(series), span
         timeframe = TIMEFRAMES[series.timeframe]
-        until = min(until, timeframe.opening(self._clock.now()) - 1)
+        until = min(until, timeframe.open_time(self._clock.now()) - 1)
         if known is None:
             await self.request(series, until if since is None else since, until)
             return None
         first = known.since if since is None else max(known.since, since)
-        expected, available = timeframe.expected(first, until), closed(first)
+        expected, available = timeframe.count_between(first, until), closed(first)
         expected = expected if limit is None else min(expected, limit)
         if available >= expected:
             return None
         if since is None and limit is not None:
-            first = max(first, timeframe.back(timeframe.opening(until), limit))
+            first = max(first, timeframe.step_back(timeframe.open_time(until), limit))
         await self.request(series, first, until)
-        return Loading(expected, available, known.reason or None)
+        return LoadingStatus(expected, available, known.reason or None)
 
     async def request(self, series: Series, since: int, until: int) -> None:
         """Have what is missing fetched first; soon again, if the bus does not take it."""
         now = self._clock.monotonic()
-        if now - self._requested.get(series, -REPEAT_MS) < REPEAT_MS or not self._incomplete(series):
+        if now - self._requested.get(
+            series, -MIN_REQUEST_INTERVAL_MS
+        ) < MIN_REQUEST_INTERVAL_MS or not self._incomplete(series):
             return
-        if len(self._requested) >= MAX_REQUESTED:
+        if len(self._requested) >= MAX_REQUESTED_SERIES:
             self._requested.clear()
         self._requested[series] = now
         with suppress(Unavailable):
-            await self._bus.publish(HistoryRequest(series, since, until, REQUEST_SECONDS))
+            await self._bus.publish(HistoryRequest(series, since, until, PRIORITY_SECONDS))
 
     def _incomplete(self, series: Series) -> bool:
         """Whether the series, or one of those that its forming bar is made of, is not complete."""
         _, given = self._sources.get(series[:2], (None, frozenset[str]()))
-        names = history_depth.sources(series.timeframe, given)
+        names = history_depth.requested_timeframes(series.timeframe, given)
         return any(self.progress(series._replace(timeframe=name)) for name in names)
 
-    def _unknown(self, series: Series, exchange: Exchange, given: frozenset[str], reason: str) -> SeriesProgress:
+    def _unknown_progress(
+        self, series: Series, exchange: Exchange, given: frozenset[str], reason: str
+    ) -> SeriesProgress:
         timeframe = TIMEFRAMES[series.timeframe]
-        until = timeframe.back(timeframe.opening(self._clock.now()), 1)
-        first = history_depth.due(exchange, series.timeframe, until, self._bars, given)
+        until = timeframe.step_back(timeframe.open_time(self._clock.now()), 1)
+        first = history_depth.first_wanted(exchange, series.timeframe, until, self._bars, given)
         return SeriesProgress(series.instrument, series.timeframe, first, 0, 0, reason)
 
-    def _of(self, state: State) -> Mapping[tuple[Instrument, str], SeriesProgress]:
+    def _listed_series(self, state: ExchangeStatus) -> Mapping[tuple[Instrument, str], SeriesProgress]:
         """The series that a state lists, by name."""
         known, found = self._listed.get(state.exchange, (None, {}))
         if known is not state:
-            listed = state.history.loading if state.history else ()
+            listed = state.backfill.incomplete if state.backfill else ()
             found = {(each.instrument, each.timeframe): each for each in listed}
             self._listed[state.exchange] = state, found
         return found
 
 
-def _converted(found: SeriesProgress, timeframe: str) -> tuple[int, int]:
+def _scaled_counts(found: SeriesProgress, timeframe: str) -> tuple[int, int]:
     """Expected and missing candles of a timeframe that is rolled up from the one that is loaded."""
     if found.timeframe == timeframe:
         return found.expected, found.missing
-    length, own = (TIMEFRAMES[name].length or 30 * DAY for name in (timeframe, found.timeframe))
+    length, own = (TIMEFRAMES[name].length or 30 * DAY_MS for name in (timeframe, found.timeframe))
     expected = max(1, found.expected * own // length)
     return expected, min(expected, -(-found.missing * own // length))

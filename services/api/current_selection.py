@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 from services.core.errors import NothingFresh
 from services.core.model import Instrument
-from services.core.selection import Pick, pick
+from services.core.selection import Selection, select_exchange
 from services.hub import PRICER, Hub
 
 
-def select(hub: Hub, asked: Sequence[Instrument], order: Sequence[str], now: int, partial: bool = False) -> Pick:
+def select_current(
+    hub: Hub, asked: Sequence[Instrument], order: Sequence[str], now: int, partial: bool = False
+) -> Selection:
     """As `pick`, of the newest rates; `now` is monotonic. Raises NothingFresh, which names the clock if that is why."""
     try:
-        return pick(hub.rates, asked, order, now, partial)
+        return select_exchange(hub.rates, asked, order, now, partial)
     except NothingFresh as nothing:
         fault = hub.clock_fault(PRICER)
         raise NothingFresh(f"{nothing}; {fault}") if fault else nothing from None

@@ -4,23 +4,23 @@ import logging
 from contextlib import suppress
 
 from services import bus_input
-from services.api.current_selection import select
+from services.api.current_selection import select_current
 from services.core.errors import NothingFresh, Unavailable
-from services.core.model import Choice, Rate, State
+from services.core.model import ActiveExchange, ExchangeStatus, Rate
 from services.ports import Deps
 
-LOOK_SECONDS = 10
-FRESH_SECONDS = 1  # between two looks at whether rates are fresh
-PATIENCE = 30  # such looks without a fresh rate after which the log says why
+DEAD_LETTER_POLL_SECONDS = 10
+FRESHNESS_POLL_SECONDS = 1  # between two looks at whether rates are fresh
+STALE_POLLS_BEFORE_WARNING = 30  # such looks without a fresh rate after which the log says why
 log = logging.getLogger(__name__)
 
 
-async def listen(deps: Deps) -> None:
+async def consume_rates(deps: Deps) -> None:
     """Keep this process's hub at the newest: first what cache or store remember, then the bus."""
-    async with bus_input.listen(deps, Rate, State, Choice) as messages:
+    async with bus_input.subscribe(deps, Rate, ExchangeStatus, ActiveExchange) as messages:
         await _restore(deps)
         async for message in messages:
-            deps.hub.put(message)
+            deps.hub.apply(message)
 
 
 async def count_dead_letters(deps: Deps) -> None:
@@ -28,7 +28,7 @@ async def count_dead_letters(deps: Deps) -> None:
     while True:
         with suppress(Unavailable):  # then it is as it was
             deps.hub.dead_letters = await deps.store.count_dead_letters()
-        await deps.clock.sleep(LOOK_SECONDS)
+        await deps.clock.sleep(DEAD_LETTER_POLL_SECONDS)
 
 
 async def report_freshness(deps: Deps) -> None:
@@ -36,22 +36,22 @@ async def report_freshness(deps: Deps) -> None:
     url, fresh, looks = deps.settings.public_url, False, 0
     while True:
         try:
-            refuse_stale(deps)
+            require_fresh_rates(deps)
             if not fresh:
                 log.info("rates are fresh: %s/v1/courses", url)
             fresh, looks = True, 0
         except NothingFresh as nothing:
             looks += 1
-            if looks == PATIENCE:
+            if looks == STALE_POLLS_BEFORE_WARNING:
                 log.warning("no rate is fresh: %s; see %s/v1/exchanges", nothing, url)
                 fresh = False
-        await deps.clock.sleep(FRESH_SECONDS)
+        await deps.clock.sleep(FRESHNESS_POLL_SECONDS)
 
 
-def refuse_stale(deps: Deps) -> None:
+def require_fresh_rates(deps: Deps) -> None:
     """Raises NothingFresh while no exchange is fresh enough to answer with."""
     settings = deps.settings
-    select(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
+    select_current(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
 
 
 async def _restore(deps: Deps) -> None:
@@ -62,8 +62,8 @@ async def _restore(deps: Deps) -> None:
         except Unavailable as error:
             log.warning("started without the last known rates: %s", error)
     try:
-        deps.hub.restore(await deps.cache.states())
-        if choice := await deps.cache.choice():
+        deps.hub.restore(await deps.cache.exchange_statuses())
+        if choice := await deps.cache.active_exchange():
             deps.hub.restore([choice])
     except Unavailable:
         return

@@ -9,20 +9,20 @@ from starlette.responses import RedirectResponse
 
 from services.api import schemas
 from services.api.analysis import routes as analysis
-from services.api.backfill_status import Backfill
+from services.api.backfill_status import BackfillStatus
 from services.api.candles import routes as candles
-from services.api.candles.candle_page_cache import Pages
-from services.api.candles.symbol_catalog import Listing
-from services.api.courses import Courses
+from services.api.candles.candle_page_cache import CandlePageCache
+from services.api.candles.symbol_catalog import SymbolCatalog
+from services.api.courses import CoursesHandler
 from services.api.indicators import routes as indicators
-from services.api.jobs import refuse_stale
+from services.api.jobs import require_fresh_rates
 from services.api.overview import routes as overview
 from services.api.streams import routes as streams
 from services.ports import Deps
-from services.web import Check, Front, front_answer
+from services.web import Check, FastHandler, front_answer
 
 router = APIRouter(tags=["rates"])
-Names = Annotated[str | None, Query(description="A comma list", max_length=2000)]
+CommaList = Annotated[str | None, Query(description="A comma list", max_length=2000)]
 
 
 @router.get("/courses", include_in_schema=False)
@@ -35,10 +35,10 @@ Names = Annotated[str | None, Query(description="A comma list", max_length=2000)
 )
 async def courses_v1(
     connection: HTTPConnection,
-    direction: Names = None,
-    base: Names = None,
-    quote: Names = None,
-    exchanger: Names = None,
+    direction: CommaList = None,
+    base: CommaList = None,
+    quote: CommaList = None,
+    exchanger: CommaList = None,
 ) -> Response:
     """One exchanger for the whole answer: the first in order that is fresh for all that was asked."""
     return await front_answer(connection)
@@ -53,34 +53,34 @@ async def courses_v1(
 )
 async def courses_v2(
     connection: HTTPConnection,
-    direction: Names = None,
-    base: Names = None,
-    quote: Names = None,
-    exchanger: Names = None,
+    direction: CommaList = None,
+    base: CommaList = None,
+    quote: CommaList = None,
+    exchanger: CommaList = None,
 ) -> Response:
     """The same, with the legs of each rate, their ages, and what the other exchanges say."""
     return await front_answer(connection)
 
 
 @router.get("/", include_in_schema=False)
-async def front_page() -> RedirectResponse:
+async def root() -> RedirectResponse:
     """Who opens the address alone in a browser wants to see what there is."""
     return RedirectResponse("docs")
 
 
-def fronts(deps: Deps) -> Mapping[str, Front]:
+def fronts(deps: Deps) -> Mapping[str, FastHandler]:
     """The paths whose answers are kept ready."""
-    first, second = Courses(deps, 1).answer, Courses(deps, 2).answer
+    first, second = CoursesHandler(deps, 1).answer, CoursesHandler(deps, 2).answer
     mine = {"/v1/courses": first, "/courses": first, "/v2/courses": second}
     return {**mine, **overview.fronts(deps), **_of_candles(deps), **streams.fronts(deps)}
 
 
-def _of_candles(deps: Deps) -> Mapping[str, Front]:
+def _of_candles(deps: Deps) -> Mapping[str, FastHandler]:
     """Candles, and what is computed from them. TA-Lib is loaded here: only who serves indicators needs it."""
-    from services.api.indicators.column_reader import History  # noqa: PLC0415
+    from services.api.indicators.column_reader import ColumnReader  # noqa: PLC0415
 
-    listing, pages, backfill = Listing(deps), Pages(deps), Backfill(deps)
-    history = History(deps, pages)
+    listing, pages, backfill = SymbolCatalog(deps), CandlePageCache(deps), BackfillStatus(deps)
+    history = ColumnReader(deps, pages)
     asked = deps, listing, pages
     computed = {**indicators.fronts(*asked, history, backfill), **analysis.fronts(*asked, history, backfill)}
     return {**candles.fronts(*asked, backfill), **computed}
@@ -90,6 +90,6 @@ def checks(deps: Deps) -> Mapping[str, Check]:
     """A replica is ready while some exchange is fresh enough to answer with."""
 
     async def rates() -> None:
-        refuse_stale(deps)
+        require_fresh_rates(deps)
 
     return {"rates": rates}

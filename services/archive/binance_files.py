@@ -10,22 +10,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from services.archive.pair_resolver import Pairs
+from services.archive.pair_resolver import PairResolver
 from services.core.errors import BadFile
 from services.core.model import Instrument, Series
-from services.core.symbols import bare
+from services.core.symbols import normalize
 from services.core.timeframes import TIMEFRAMES
 
 EXCHANGE = "binance"
-NAME = re.compile(r"(?P<symbol>\w+)-(?P<kind>\w+)-(?P<month>\d{4}-\d\d)(-(?P<day>\d\d))?\.(csv|zip)", re.IGNORECASE)
-TIMEFRAME = re.compile(r"\d+[A-Za-z]+")
-MONTH = {"1mo": "1M"}  # a file system may take 1M for 1m
-CONTRACT = re.compile(r"\w+_(PERP|\d{6})", re.IGNORECASE)
-EXAMPLE = "the name must be as Binance writes it, for example BTCUSDT-1m-2024-01.zip"
+NAME_PATTERN = re.compile(
+    r"(?P<symbol>\w+)-(?P<kind>\w+)-(?P<month>\d{4}-\d\d)(-(?P<day>\d\d))?\.(csv|zip)", re.IGNORECASE
+)
+TIMEFRAME_PATTERN = re.compile(r"\d+[A-Za-z]+")
+TIMEFRAME_ALIASES = {"1mo": "1M"}  # a file system may take 1M for 1m
+CONTRACT_PATTERN = re.compile(r"\w+_(PERP|\d{6})", re.IGNORECASE)
+NAME_ADVICE = "the name must be as Binance writes it, for example BTCUSDT-1m-2024-01.zip"
 SPOT_ONLY = "Kurs keeps Binance's spot market alone"
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a file's rows are."""
 
     KLINES = "klines"
@@ -33,69 +35,75 @@ class Kind(StrEnum):
     AGGREGATE_TRADES = "aggTrades"
 
 
-class Dump(NamedTuple):
+class DataFile(NamedTuple):
     """One file and what its name says: its times are in [since, until), in ms."""
 
     path: Path
     series: Series
-    kind: Kind
+    kind: RowKind
     since: int
     until: int
 
 
-class _Name(NamedTuple):
+class _FileName(NamedTuple):
     symbol: str
-    kind: Kind
+    kind: RowKind
     timeframe: str
     since: int
     until: int
 
 
-async def named(paths: Iterable[Path], pairs: Pairs) -> list[Dump]:
+async def from_paths(paths: Iterable[Path], pairs: PairResolver) -> list[DataFile]:
     """What the names of files say, in the order of their series and times. Raises BadFile."""
-    found = [(path, _understood(path)) for path in paths]
+    found = [(path, _parse_name(path)) for path in paths]
     dumps = [
-        Dump(path, Series(EXCHANGE, await _pair(path, name, pairs), name.timeframe), name.kind, name.since, name.until)
+        DataFile(
+            path,
+            Series(EXCHANGE, await _resolve_pair(path, name, pairs), name.timeframe),
+            name.kind,
+            name.since,
+            name.until,
+        )
         for path, name in found
     ]
     return sorted(dumps, key=lambda dump: (str(dump.series.instrument), dump.kind, dump.series.timeframe, dump.since))
 
 
-async def _pair(path: Path, name: _Name, pairs: Pairs) -> Instrument:
+async def _resolve_pair(path: Path, name: _FileName, pairs: PairResolver) -> Instrument:
     try:
-        return await pairs.of(name.symbol)
+        return await pairs.resolve(name.symbol)
     except BadFile as error:
         raise BadFile(f"{path.name}: {error}") from None
 
 
-def _understood(path: Path) -> _Name:
+def _parse_name(path: Path) -> _FileName:
     if not path.is_file():
         raise BadFile(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
-    match = NAME.fullmatch(path.name)
+    match = NAME_PATTERN.fullmatch(path.name)
     if match is None:
-        raise BadFile(f"{path.name}: {EXAMPLE}")
+        raise BadFile(f"{path.name}: {NAME_ADVICE}")
     symbol = match["symbol"].upper()
-    if CONTRACT.fullmatch(symbol) or "futures" in path.parts:
+    if CONTRACT_PATTERN.fullmatch(symbol) or "futures" in path.parts:
         raise BadFile(f"{path.name}: these are futures; {SPOT_ONLY}")
     kind, timeframe = _kind(path, match["kind"])
-    if bare(symbol) != symbol:
-        raise BadFile(f"{path.name}: {EXAMPLE}")
-    return _Name(symbol, kind, timeframe, *_period(path, match["month"], match["day"]))
+    if normalize(symbol) != symbol:
+        raise BadFile(f"{path.name}: {NAME_ADVICE}")
+    return _FileName(symbol, kind, timeframe, *_period(path, match["month"], match["day"]))
 
 
-def _kind(path: Path, word: str) -> tuple[Kind, str]:
-    for kind in (Kind.TRADES, Kind.AGGREGATE_TRADES):
+def _kind(path: Path, word: str) -> tuple[RowKind, str]:
+    for kind in (RowKind.TRADES, RowKind.AGGREGATE_TRADES):
         if word.lower() == kind.lower():
             return kind, "1m"
-    if not TIMEFRAME.fullmatch(word):
-        kinds = ", ".join([*Kind][1:])
+    if not TIMEFRAME_PATTERN.fullmatch(word):
+        kinds = ", ".join([*RowKind][1:])
         raise BadFile(f"{path.name}: {word} are no candles; there are klines of a timeframe (1m, 1h, …), {kinds}")
-    timeframe = MONTH.get(word, word)
+    timeframe = TIMEFRAME_ALIASES.get(word, word)
     if timeframe == "1s":
         raise BadFile(f"{path.name}: the shortest candles of Kurs are of a minute: take the file of 1m")
     if timeframe not in TIMEFRAMES:
         raise BadFile(f"{path.name}: {timeframe} is not a timeframe of Kurs; there are: {', '.join(TIMEFRAMES)}")
-    return Kind.KLINES, timeframe
+    return RowKind.KLINES, timeframe
 
 
 def _period(path: Path, month: str, day: str | None) -> tuple[int, int]:
@@ -103,5 +111,5 @@ def _period(path: Path, month: str, day: str | None) -> tuple[int, int]:
         since = datetime.fromisoformat(f"{month}-{day or '01'}").replace(tzinfo=UTC)
         until = since + timedelta(days=1) if day else (since + timedelta(days=31)).replace(day=1)
     except (ValueError, OverflowError):
-        raise BadFile(f"{path.name}: there is no such date; {EXAMPLE}") from None
+        raise BadFile(f"{path.name}: there is no such date; {NAME_ADVICE}") from None
     return int(since.timestamp() * 1000), int(until.timestamp() * 1000)

@@ -12,158 +12,160 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO
 
-from services.archive.binance_files import SPOT_ONLY, Dump, Kind
+from services.archive.binance_files import SPOT_ONLY, DataFile, RowKind
 from services.core import bounds
 from services.core.errors import BadFile
 from services.core.model import Bar, Trade
 from services.core.timeframes import TIMEFRAMES
-from services.core.times import milliseconds, written
+from services.core.times import format_rfc3339, to_ms
 
 # What reading a damaged, encrypted or odd archive raises, beside what reading any file does.
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError)
-LONGEST = 4_096  # bytes of a row; a row has 150
-EMPTY = 1_000  # lines without anything that may follow each other
-SHOWN = 5  # rows left out that are named one by one
-COLUMNS = {Kind.KLINES: 12, Kind.TRADES: 7, Kind.AGGREGATE_TRADES: 8}
-FUTURES_COLUMNS = {Kind.TRADES: 6, Kind.AGGREGATE_TRADES: 7}  # klines have as many
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError)
+MAX_ROW_BYTES = 4_096  # bytes of a row; a row has 150
+MAX_EMPTY_LINES = 1_000  # lines without anything that may follow each other
+MAX_SHOWN_PROBLEMS = 5  # rows left out that are named one by one
+COLUMN_COUNTS = {RowKind.KLINES: 12, RowKind.TRADES: 7, RowKind.AGGREGATE_TRADES: 8}
+FUTURES_COLUMN_COUNTS = {RowKind.TRADES: 6, RowKind.AGGREGATE_TRADES: 7}  # klines have as many
 # What a header may call the first column, and what only that of a futures file calls one; letters and digits alone.
-FIRST = frozenset(("opentime", "id", "tradeid", "aggtradeid", "aggregatetradeid", "timestamp"))
-FUTURES = frozenset(("count", "takerbuyvolume", "transacttime"))
+FIRST_COLUMN_NAMES = frozenset(("opentime", "id", "tradeid", "aggtradeid", "aggregatetradeid", "timestamp"))
+FUTURES_COLUMN_NAMES = frozenset(("count", "takerbuyvolume", "transacttime"))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Report:
+class FileReport:
     """What was left out of a file, and how many bytes of it were read."""
 
     def __init__(self) -> None:
-        self.lines = list[str]()  # the first ones, for a person to read
-        self.count = self.read = 0
+        self.shown = list[str]()  # the first ones, for a person to read
+        self.problems = self.bytes_read = 0
 
-    def leave_out(self, line: int, reason: object) -> None:
+    def reject_row(self, line: int, reason: object) -> None:
         """A row, and why."""
-        self.add(f"line {line}: {reason}")
+        self.add_problem(f"line {line}: {reason}")
 
-    def add(self, text: str) -> None:
+    def add_problem(self, text: str) -> None:
         """Something else that is missing."""
-        self.count += 1
-        if self.count <= SHOWN:
-            self.lines.append(text)
+        self.problems += 1
+        if self.problems <= MAX_SHOWN_PROBLEMS:
+            self.shown.append(text)
 
 
-def size(path: Path) -> int:
+def text_bytes(path: Path) -> int:
     """Bytes of text. Raises BadFile."""
-    with _opened(path) as (_, length):
+    with _open_text(path) as (_, length):
         return length
 
 
-def bars(dump: Dump, report: Report, now: int) -> Iterator[Bar]:
+def bars(dump: DataFile, report: FileReport, now: int) -> Iterator[Bar]:
     """Rows: opening, open, high, low, close, volume, end, quote volume, trades, and three more. Raises BadFile."""
     timeframe = TIMEFRAMES[dump.series.timeframe]
     for line, fields in _rows(dump, report):
         try:
-            bar = _bar(fields)
+            bar = _parse_bar(fields)
         except (ValueError, ArithmeticError) as error:
-            report.leave_out(line, error)
+            report.reject_row(line, error)
             continue
-        if wrong := bounds.bar_fault(bar, timeframe, now):
-            report.leave_out(line, wrong.detail)
-        elif bar.timestamp >= dump.until or timeframe.closing(bar.timestamp) <= dump.since:  # a week may overlap
-            report.leave_out(line, _elsewhere(bar.timestamp))
+        if wrong := bounds.bar_violation(bar, timeframe, now):
+            report.reject_row(line, wrong.detail)
+        elif bar.open_time >= dump.until or timeframe.close_time(bar.open_time) <= dump.since:  # a week may overlap
+            report.reject_row(line, _outside_period(bar.open_time))
         else:
             yield bar
 
 
-def trades(dump: Dump, report: Report) -> Iterator[tuple[int, Trade]]:
+def trades(dump: DataFile, report: FileReport) -> Iterator[tuple[int, Trade]]:
     """Trades with their lines, as they stand in the file. Raises BadFile."""
     for line, fields in _rows(dump, report):
         try:
-            trade = _trade(dump, fields)
+            trade = _parse_trade(dump, fields)
         except (ValueError, ArithmeticError) as error:
-            report.leave_out(line, error)
+            report.reject_row(line, error)
             continue
-        wrong = bounds.trade_fault(trade, bounds.LATEST)
+        wrong = bounds.trade_violation(trade, bounds.LATEST_MS)
         if wrong:
-            report.leave_out(line, wrong.detail)
+            report.reject_row(line, wrong.detail)
         elif not dump.since <= trade.time < dump.until:
-            report.leave_out(line, _elsewhere(trade.time))
+            report.reject_row(line, _outside_period(trade.time))
         else:
             yield line, trade
 
 
-def _elsewhere(time: int) -> str:
-    return f"{written(time)} is not in the period of the file's name"
+def _outside_period(time: int) -> str:
+    return f"{format_rfc3339(time)} is not in the period of the file's name"
 
 
-def _bar(fields: list[str]) -> Bar:
-    open_, high, low, close, volume = map(_amount, fields[1:6])
-    return Bar(_time(fields[0]), open_, high, low, close, volume, _amount(fields[7]), _integer(fields[8]))
+def _parse_bar(fields: list[str]) -> Bar:
+    open_, high, low, close, volume = map(_parse_amount, fields[1:6])
+    return Bar(
+        _parse_time(fields[0]), open_, high, low, close, volume, _parse_amount(fields[7]), _parse_integer(fields[8])
+    )
 
 
-def _trade(dump: Dump, fields: list[str]) -> Trade:
+def _parse_trade(dump: DataFile, fields: list[str]) -> Trade:
     """Aggregate trades: number, price, size, first and last fill, time, whether the buyer was the maker, and one more.
 
     Trades: number, price, size, quote size, time, whether the buyer was the maker, and one more.
     """
-    number, price, amount = _integer(fields[0]), _amount(fields[1]), _amount(fields[2])
+    number, price, amount = _parse_integer(fields[0]), _parse_amount(fields[1]), _parse_amount(fields[2])
     fills, time, maker = 1, fields[4], fields[5]
-    if dump.kind is Kind.AGGREGATE_TRADES:
-        fills, time, maker = _integer(fields[4]) - _integer(fields[3]) + 1, fields[5], fields[6]
-    at = _time(time)
+    if dump.kind is RowKind.AGGREGATE_TRADES:
+        fills, time, maker = _parse_integer(fields[4]) - _parse_integer(fields[3]) + 1, fields[5], fields[6]
+    at = _parse_time(time)
     return Trade(
         dump.series.exchange, dump.series.instrument, at, at, price, amount, number, fills, maker.lower() == "true"
     )
 
 
-def _time(text: str) -> int:
+def _parse_time(text: str) -> int:
     if text.isascii() and text.isdigit():
-        return milliseconds(int(text[:20]))
+        return to_ms(int(text[:20]))
     if "E+" in text.upper():
-        raise ValueError(f"a spreadsheet has rounded the time {bounds.shown(text)}: take the file as it was loaded")
-    raise ValueError(f"{bounds.shown(text)!r} is not a time in UNIX milliseconds or microseconds")
+        raise ValueError(f"a spreadsheet has rounded the time {bounds.shorten(text)}: take the file as it was loaded")
+    raise ValueError(f"{bounds.shorten(text)!r} is not a time in UNIX milliseconds or microseconds")
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise ValueError(f"{bounds.shown(text)!r} is not a whole number")
+        raise ValueError(f"{bounds.shorten(text)!r} is not a whole number")
     return int(text)
 
 
-def _amount(text: str) -> Decimal:
+def _parse_amount(text: str) -> Decimal:
     try:
         amount = Decimal(text.replace("_", "?"))  # Decimal takes 1_0 for 10
     except InvalidOperation:
-        raise ValueError(f"{bounds.shown(text)!r} is not a number") from None
+        raise ValueError(f"{bounds.shorten(text)!r} is not a number") from None
     if not bounds.is_amount(amount):
-        raise ValueError(f"{bounds.shown(text)!r} is not an amount")
+        raise ValueError(f"{bounds.shorten(text)!r} is not an amount")
     return amount
 
 
-def _rows(dump: Dump, report: Report) -> Iterator[tuple[int, list[str]]]:
+def _rows(dump: DataFile, report: FileReport) -> Iterator[tuple[int, list[str]]]:
     """The file's rows with their numbers, without a header. Raises BadFile."""
-    columns, empty = COLUMNS[dump.kind], 0
-    with _opened(dump.path) as (file, _):
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
-            report.read += len(line)
+    columns, empty = COLUMN_COUNTS[dump.kind], 0
+    with _open_text(dump.path) as (file, _):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), 1):
+            report.bytes_read += len(line)
             fields = line.removeprefix(BYTE_ORDER_MARK).decode("ascii", "replace").strip().split(",")
             empty = empty + 1 if fields == [""] else 0
-            if empty > EMPTY:
-                raise BadFile(f"line {number}: more than {EMPTY:,} empty lines in a row; load the file again")
+            if empty > MAX_EMPTY_LINES:
+                raise BadFile(f"line {number}: more than {MAX_EMPTY_LINES:,} empty lines in a row; load the file again")
             if empty or (number == 1 and _is_header(fields)):
                 continue
-            if len(fields) == FUTURES_COLUMNS.get(dump.kind):
+            if len(fields) == FUTURES_COLUMN_COUNTS.get(dump.kind):
                 raise BadFile(f"these are the columns of a futures file; {SPOT_ONLY}")
             if len(fields) == columns:
                 yield number, fields
             else:
-                report.leave_out(number, f"{len(fields)} columns, where a row has {columns}")
+                report.reject_row(number, f"{len(fields)} columns, where a row has {columns}")
 
 
 def _is_header(fields: list[str]) -> bool:
     """Raises BadFile for one that tells of futures."""
     names = {"".join(filter(str.isalnum, field)).lower() for field in fields}
-    if "".join(filter(str.isalnum, fields[0])).lower() not in FIRST:
+    if "".join(filter(str.isalnum, fields[0])).lower() not in FIRST_COLUMN_NAMES:
         return False
-    if told := names & FUTURES:
+    if told := names & FUTURES_COLUMN_NAMES:
         raise BadFile(
             f"the header is that of a futures file ({', '.join(sorted(told))}); {SPOT_ONLY}. Of a spot file, remove it"
         )
@@ -171,7 +173,7 @@ def _is_header(fields: list[str]) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+def _open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """The text, unpacked, and how many bytes it has. Raises BadFile for a file that cannot be read to its end."""
     try:
         if path.suffix.lower() != ".zip":
@@ -184,6 +186,6 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
                 raise BadFile(f"one CSV is expected in it, there are {len(members)}")
             with archive.open(members[0]) as packed:
                 yield packed, members[0].file_size
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         hint = "; was it loaded to its end?" if path.suffix.lower() == ".zip" else ""
         raise BadFile(f"it cannot be read: {error}{hint}") from None

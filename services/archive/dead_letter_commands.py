@@ -10,7 +10,7 @@ from services.core.dead_letters import DeadLetter
 from services.core.errors import BadRequest, UnknownName
 from services.ports import Deps
 
-HELP = {
+ACTION_HELP = {
     "list": "one line for each, oldest first",
     "show": "all of one, with its body",
     "replay": "publish them again, once the cause is mended",
@@ -22,7 +22,7 @@ def command(words: Sequence[str]) -> Command:
     """What `kurs dead` is to do. Wrong words end the program."""
     parser = argparse.ArgumentParser("kurs dead", description="Messages that could not be kept, and were set aside.")
     actions = parser.add_subparsers(dest="action", metavar="list | show ID | replay ID… | drop ID…")
-    for name, text in HELP.items():
+    for name, text in ACTION_HELP.items():
         action = actions.add_parser(name, help=text, description=text)
         if name == "show":
             action.add_argument("ids", nargs=1, metavar="ID")
@@ -43,34 +43,34 @@ async def _list(deps: Deps) -> int:
     for letter in letters:
         what = f"{letter.kind or '?'} {letter.symbol}".strip()
         waits = " (to be published again)" if letter.replay else ""
-        print(f"{letter.id}  {times.written(letter.time)}  {letter.cause:8}  {what}: {letter.reason}{waits}")  # noqa: T201
+        print(f"{letter.id}  {times.format_rfc3339(letter.time)}  {letter.cause:8}  {what}: {letter.reason}{waits}")  # noqa: T201
     print(f"{len(letters)} dead letters" if len(letters) != 1 else "1 dead letter")  # noqa: T201  this is the answer
     return 0
 
 
 async def _show(ids: Collection[str] | None, deps: Deps) -> int:
-    for letter in await _chosen(deps, ids):
+    for letter in await _select(deps, ids):
         for name in ("id", "time", "queue", "kind", "symbol", "cause", "reason", "replay", "body"):
             value = getattr(letter, name)
-            print(f"{name:7} {times.written(value) if name == 'time' else value}")  # noqa: T201  this is the answer
+            print(f"{name:7} {times.format_rfc3339(value) if name == 'time' else value}")  # noqa: T201  this is the answer
     return 0
 
 
 async def _replay(ids: Collection[str] | None, deps: Deps) -> int:
-    letters = await _chosen(deps, ids)
+    letters = await _select(deps, ids)
     await deps.store.request_replay(*(letter.id for letter in letters))
     print(f"{len(letters)} will be published again by the writer, within seconds of its running")  # noqa: T201
     return 0
 
 
 async def _drop(ids: Collection[str] | None, deps: Deps) -> int:
-    letters = await _chosen(deps, ids)
+    letters = await _select(deps, ids)
     await deps.store.drop_dead_letters(*(letter.id for letter in letters))
     print(f"{len(letters)} dropped")  # noqa: T201
     return 0
 
 
-async def _chosen(deps: Deps, ids: Collection[str] | None) -> list[DeadLetter]:
+async def _select(deps: Deps, ids: Collection[str] | None) -> list[DeadLetter]:
     """Those of these IDs; None: all. Raises UnknownName."""
     letters = {letter.id: letter for letter in await deps.store.dead_letters()}
     if ids is None:

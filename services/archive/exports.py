@@ -17,12 +17,12 @@ from services.core import times
 from services.core.errors import BadFile, BadRange, Misconfigured, unknown_name
 from services.core.markets import Market
 from services.core.model import Candle, Series
-from services.core.symbols import find, split
+from services.core.symbols import find_symbol, split_exchange
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps, Store
-from services.progress_bar import Meter
+from services.progress_bar import ProgressBar
 
-PAGE = 5_000  # candles that are read together
+PAGE_CANDLES = 5_000  # candles that are read together
 COLUMNS = (
     "timestamp",
     "open",
@@ -38,12 +38,12 @@ COLUMNS = (
     "market",
 )
 AMOUNTS = COLUMNS[1:7]
-DIGITS, PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
+DECIMAL_DIGITS, DECIMAL_PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
 STDOUT = Path("-")
 Write = Callable[[Sequence[Candle]], None]
 
 
-class _Asked(NamedTuple):
+class _ExportArgs(NamedTuple):
     symbol: str
     timeframe: str
     file: Path
@@ -55,48 +55,51 @@ class _Asked(NamedTuple):
 
 def command(words: Sequence[str]) -> Command:
     """What `kurs export` is to do. Wrong words end the program."""
-    return Command(partial(exported, _understood(words)))
+    return Command(partial(run_export, _parse_args(words)))
 
 
-async def exported(asked: _Asked, deps: Deps) -> int:
+async def run_export(args: _ExportArgs, deps: Deps) -> int:
     """Write the candles. The file appears when it is whole, and only when there are any.
 
     Raises UnknownName, BadRange, BadFile, Misconfigured.
     """
     kept = await deps.store.series()
-    exchange, symbol = split(asked.symbol)
-    place = find(symbol, asked.exchange or exchange, ((each.exchange, each.instrument) for each in kept))
-    series = Series(*place, asked.timeframe)
+    exchange, symbol = split_exchange(args.symbol)
+    place = find_symbol(symbol, args.exchange or exchange, ((each.exchange, each.instrument) for each in kept))
+    series = Series(*place, args.timeframe)
     if series not in kept:
-        raise unknown_name("timeframe", asked.timeframe, [each.timeframe for each in kept if each[:2] == place])
+        raise unknown_name("timeframe", args.timeframe, [each.timeframe for each in kept if each[:2] == place])
     first, last = kept[series]
-    since = first if asked.since is None else asked.since
-    until = last if asked.until is None else asked.until
+    since = first if args.since is None else args.since
+    until = last if args.until is None else args.until
     if since > until:
-        raise BadRange(f"from, {times.written(since)}, is after to, {times.written(until)}")
-    expected = TIMEFRAMES[series.timeframe].expected(max(since, first), min(until, last))
+        raise BadRange(f"from, {times.format_rfc3339(since)}, is after to, {times.format_rfc3339(until)}")
+    expected = TIMEFRAMES[series.timeframe].count_between(max(since, first), min(until, last))
     pages, count = _pages(deps.store, series, since, until), 0
     candles = await anext(pages, None)
     if candles is None:
-        spans = [f"{times.written(start)} to {times.written(end)}" for start, end in ((since, until), (first, last))]
+        spans = [
+            f"{times.format_rfc3339(start)} to {times.format_rfc3339(end)}"
+            for start, end in ((since, until), (first, last))
+        ]
         what = f"closed candle of {series.instrument} {series.timeframe}"
         raise BadRange(f"no {what} opens from {spans[0]}; there are candles from {spans[1]}")
     with (
-        _whole(asked.file) as file,
-        FORMATS[asked.format](file, deps.hub.market) as write,
-        Meter(asked.file.name, expected) as meter,
+        _atomic_write(args.file) as file,
+        FORMATS[args.format](file, deps.hub.market) as write,
+        ProgressBar(args.file.name, expected) as meter,
     ):
         while candles:
             write(candles)
             count += len(candles)
-            meter.at(count, f"{count} candles")
+            meter.update(count, f"{count} candles")
             candles = await anext(pages, None)
     told = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
-    print(f"{asked.file}: {told}", file=sys.stderr if asked.file == STDOUT else sys.stdout)
+    print(f"{args.file}: {told}", file=sys.stderr if args.file == STDOUT else sys.stdout)
     return 0
 
 
-def _understood(words: Sequence[str]) -> _Asked:
+def _parse_args(words: Sequence[str]) -> _ExportArgs:
     parser = argparse.ArgumentParser("kurs export", description=__doc__)
     parser.add_argument("symbol", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT")
     parser.add_argument("timeframe", choices=TIMEFRAMES, metavar="timeframe", help=" ".join(TIMEFRAMES))
@@ -110,7 +113,7 @@ def _understood(words: Sequence[str]) -> _Asked:
     asked = parser.parse_args(words)
     ending = asked.file.suffix.removeprefix(".")
     asked.format = asked.format or (ending if ending in FORMATS else "csv")
-    return _Asked(**vars(asked))
+    return _ExportArgs(**vars(asked))
 
 
 def _time(text: str) -> int:
@@ -122,21 +125,21 @@ def _time(text: str) -> int:
 
 async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncIterator[list[Candle]]:
     """Closed candles, some at a time and never none."""
-    while candles := await store.candles(series, since, until, PAGE):
+    while candles := await store.candles(series, since, until, PAGE_CANDLES):
         if closed := [candle for candle in candles if candle.closed]:
             yield closed
-        since = candles[-1].bar.timestamp + 1
+        since = candles[-1].bar.open_time + 1
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
+def _atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file beside it, which takes its place when all went well. Raises BadFile."""
     try:
         if path == STDOUT:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
-        _refuse_all_but_files(path)
+        _require_regular_file(path)
         part = path.with_name(f".{secrets.token_hex(8)}.part")  # short, and nobody can put a link there beforehand
         with ExitStack() as stack:
             file = stack.enter_context(part.open("xb"))
@@ -150,7 +153,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
         raise BadFile(f"{path}: {error.strerror}") from None
 
 
-def _refuse_all_but_files(path: Path) -> None:
+def _require_regular_file(path: Path) -> None:
     """The new file would take the place of a device, a pipe or a link, and not be written to it. Raises BadFile."""
     if path.is_dir():
         raise BadFile(f"{path} is a folder: add the name of a file")
@@ -181,7 +184,7 @@ def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
             "Parquet needs pyarrow, which is not installed: install kurs[parquet], in containers set "
             "KURS_EXTRAS=parquet and build the image again; or write --format csv"
         ) from None
-    amount, number, text = arrow.decimal128(DIGITS, PLACES), arrow.int64(), arrow.string()
+    amount, number, text = arrow.decimal128(DECIMAL_DIGITS, DECIMAL_PLACES), arrow.int64(), arrow.string()
     kinds = {"timestamp": arrow.timestamp("ms", "UTC"), "trades": number, "revision": number}
     schema = arrow.schema([(name, amount if name in AMOUNTS else kinds.get(name, text)) for name in COLUMNS])
 
@@ -190,7 +193,7 @@ def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
         try:
             arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
         except arrow.ArrowInvalid as error:
-            raise BadFile(f"Parquet holds {PLACES} places: {error}; write --format csv") from None
+            raise BadFile(f"Parquet holds {DECIMAL_PLACES} places: {error}; write --format csv") from None
         writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
     with parquet.ParquetWriter(file, schema) as writer:
@@ -200,7 +203,7 @@ def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
 def _row(candle: Candle, amount: Callable[[Decimal], Any]) -> tuple[Any, ...]:
     bar = candle.bar
     amounts = (amount(getattr(bar, name)) for name in AMOUNTS)
-    return bar.timestamp, *amounts, bar.trades, candle.kind, str(candle.source), candle.revision
+    return bar.open_time, *amounts, bar.trades, candle.kind, str(candle.source), candle.revision
 
 
 def _plain(value: Decimal) -> str:

@@ -6,99 +6,103 @@ from functools import partial
 
 from services.archive.command import Command
 from services.core import times
-from services.core.coverage import Coverage
+from services.core.coverage import SeriesCoverage
 from services.core.model import Series
 from services.core.seals import GENESIS, Seal, digest
-from services.core.symbols import find, split
-from services.core.timeframes import DAY, TIMEFRAMES
+from services.core.symbols import find_symbol, split_exchange
+from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.ports import Deps, Store
-from services.progress_bar import Meter
+from services.progress_bar import ProgressBar
 
 FOREVER = 2**62
-ORDER = list(TIMEFRAMES)
-SHOWN = 5  # days with holes that are named one by one
+TIMEFRAME_ORDER = list(TIMEFRAMES)
+MAX_SHOWN_DAYS = 5  # days with holes that are named one by one
 
 
 def command(words: Sequence[str]) -> Command:
     """What `kurs verify` is to do. Wrong words end the program."""
     parser = argparse.ArgumentParser("kurs verify", description=__doc__)
     parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; without it all")
-    return Command(partial(verified, parser.parse_args(words).symbol))
+    return Command(partial(run_verify, parser.parse_args(words).symbol))
 
 
-async def verified(name: str | None, deps: Deps) -> int:
+async def run_verify(name: str | None, deps: Deps) -> int:
     """Check the chains of all series, or of a symbol's; 1 when one is broken. Raises UnknownName."""
-    kept = sorted(await deps.store.series(), key=lambda s: (s.exchange, s.instrument, ORDER.index(s.timeframe)))
+    kept = sorted(
+        await deps.store.series(), key=lambda s: (s.exchange, s.instrument, TIMEFRAME_ORDER.index(s.timeframe))
+    )
     if name:
-        exchange, symbol = split(name)
-        place = find(symbol, exchange, ((series.exchange, series.instrument) for series in kept))
+        exchange, symbol = split_exchange(name)
+        place = find_symbol(symbol, exchange, ((series.exchange, series.instrument) for series in kept))
         kept = [series for series in kept if series[:2] == place]
     days = broken = missing = 0
     for series in kept:
         seals = await deps.store.seals(series, 0, FOREVER)
-        fault, found = await fault_in(deps.store, series, seals), await _coverage(deps.store, series)
+        fault, found = await first_mismatch(deps.store, series, seals), await _coverage(deps.store, series)
         days, broken, missing = days + len(seals), broken + bool(fault), missing + found.expected - found.present
-        well = f"{_days(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
-        print(f"{_titled(series)}: {fault or well}; {found.present} of {found.expected} candles")  # noqa: T201
-        lacking = _lacking(found, {seal.day: seal.candles for seal in seals})
-        for line in lacking[:SHOWN]:
+        well = f"{_days_text(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
+        print(f"{_series_title(series)}: {fault or well}; {found.present} of {found.expected} candles")  # noqa: T201
+        lacking = _incomplete_days(found, {seal.day: seal.candles for seal in seals})
+        for line in lacking[:MAX_SHOWN_DAYS]:
             print(f"  {line}")  # noqa: T201
-        if len(lacking) > SHOWN:
-            print(f"  and {_days(len(lacking) - SHOWN)} more like these")  # noqa: T201
+        if len(lacking) > MAX_SHOWN_DAYS:
+            print(f"  and {_days_text(len(lacking) - MAX_SHOWN_DAYS)} more like these")  # noqa: T201
     print(  # noqa: T201  this is the answer
-        f"{deps.hub.market} market: {len(kept)} series, {_days(days)}, {broken} broken, {missing} candles missing"
+        f"{deps.hub.market} market: {len(kept)} series, {_days_text(days)}, {broken} broken, {missing} candles missing"
     )
     return 1 if broken else 0
 
 
-async def _coverage(store: Store, series: Series) -> Coverage:
+async def _coverage(store: Store, series: Series) -> SeriesCoverage:
     """From the first to the last closed candle, as the API counts it."""
-    first, last = await _ends(store, series)
+    first, last = await _first_and_last(store, series)
     return await store.coverage(series, first, last)
 
 
-async def _ends(store: Store, series: Series) -> tuple[int, int]:
+async def _first_and_last(store: Store, series: Series) -> tuple[int, int]:
     oldest = await store.candles(series, 0, FOREVER, 1, forming_since=FOREVER)
-    newest = await store.last(series, FOREVER, 1, forming_since=FOREVER)
-    return (oldest[0].bar.timestamp, newest[-1].bar.timestamp) if oldest else (0, -1)
+    newest = await store.latest_candles(series, FOREVER, 1, forming_since=FOREVER)
+    return (oldest[0].bar.open_time, newest[-1].bar.open_time) if oldest else (0, -1)
 
 
-def _lacking(found: Coverage, sealed: Mapping[int, int]) -> list[str]:
+def _incomplete_days(found: SeriesCoverage, sealed: Mapping[int, int]) -> list[str]:
     """The days of which candles are missing, and whether they are sealed; `sealed`: how many candles with."""
     timeframe, missing = TIMEFRAMES[found.series.timeframe], dict[int, int]()
     for since, until in found.missing:
-        for day in range(since // DAY * DAY, until + 1, DAY):
-            count = timeframe.expected(max(day, since), min(day + DAY - 1, until))
+        for day in range(since // DAY_MS * DAY_MS, until + 1, DAY_MS):
+            count = timeframe.count_between(max(day, since), min(day + DAY_MS - 1, until))
             missing[day] = missing.get(day, 0) + count
     lines = list[str]()
     for day, count in missing.items():
-        if expected := timeframe.expected(day, day + DAY - 1) if count else 0:
+        if expected := timeframe.count_between(day, day + DAY_MS - 1) if count else 0:
             state = "sealed so: the exchange has no others" if sealed.get(day) == expected - count else "not sealed"
-            lines.append(f"{times.written(day)[:10]}: {expected - count} of {expected} candles, {state}")
+            lines.append(f"{times.format_rfc3339(day)[:10]}: {expected - count} of {expected} candles, {state}")
     return lines
 
 
-def _days(count: int) -> str:
+def _days_text(count: int) -> str:
     return f"{count} day{'' if count == 1 else 's'}"
 
 
-async def fault_in(store: Store, series: Series, seals: Sequence[Seal]) -> str:
+async def first_mismatch(store: Store, series: Series, seals: Sequence[Seal]) -> str:
     """What is wrong with the first day that does not match its seal, for a person to read; "" when all do."""
     previous = GENESIS
-    with Meter(_titled(series), len(seals)) as meter:
+    with ProgressBar(_series_title(series), len(seals)) as meter:
         for number, seal in enumerate(seals):
-            candles = [candle for candle in await store.candles(series, seal.day, seal.day + DAY - 1) if candle.closed]
-            day = times.written(seal.day)[:10]
+            candles = [
+                candle for candle in await store.candles(series, seal.day, seal.day + DAY_MS - 1) if candle.closed
+            ]
+            day = times.format_rfc3339(seal.day)[:10]
             if len(candles) != seal.candles:
                 return f"{day}: {len(candles)} candles, sealed were {seal.candles}"
             if digest(seal.previous, candles) != seal.digest:
-                return f"{day}: a candle is not as it was sealed at {times.written(seal.made)}"
+                return f"{day}: a candle is not as it was sealed at {times.format_rfc3339(seal.created_at)}"
             if seal.previous != previous:
                 return f"{day}: its seal is not chained to the day before: a seal was changed or is missing"
             previous = seal.digest
-            meter.at(number + 1, day)
+            meter.update(number + 1, day)
     return ""
 
 
-def _titled(series: Series) -> str:
+def _series_title(series: Series) -> str:
     return f"{series.exchange} {series.instrument} {series.timeframe}"

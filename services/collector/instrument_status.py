@@ -1,49 +1,49 @@
 """Which instruments trade: of those that do not only the history is collected, whatever is said of their price."""
 
-from services.collector.exchange_feed import Line
-from services.collector.rest_client import NoAnswer, Rest
+from services.collector.exchange_feed import ExchangeFeed
+from services.collector.rest_client import RestClient, RestError
 from services.core.backoff import delays
-from services.core.exchange import Ask, Presence
+from services.core.exchange import InstrumentStatus, RestCall
 from services.core.model import Instrument
 
-SECONDS = 30.0  # between two looks
-UNKNOWN = (400, 404)  # what is said of an instrument that is not listed
-WEIGHT = 600  # a minute at most; whoever has many instruments looks less often
+CHECK_INTERVAL_SECONDS = 30.0  # between two looks
+UNLISTED_STATUSES = (400, 404)  # what is said of an instrument that is not listed
+MAX_WEIGHT_PER_MINUTE = 600  # a minute at most; whoever has many instruments looks less often
 
 
-async def watch_listing(line: Line, rest: Rest) -> None:
+async def watch_instruments(feed: ExchangeFeed, rest_client: RestClient) -> None:
     """Gate instruments on what trades: before the first connection, and again from time to time."""
-    if line.exchange.listing is None:
-        line.listed.set()
+    if feed.exchange.instrument_status is None:
+        feed.instruments_known.set()
         return
-    minutes = len(line.wanted) * line.exchange.listing_weight / WEIGHT
+    minutes = len(feed.instruments) * feed.exchange.instrument_status_weight / MAX_WEIGHT_PER_MINUTE
     pauses = delays(0.25, 15)
     while True:
         try:
-            for instrument in line.wanted:
-                await _look(line, rest, line.exchange.listing(instrument), instrument)
-        except NoAnswer as error:
-            if not line.listed.is_set():
-                line.link.down(error.reason)
-            await line.clock.sleep(max(next(pauses), error.wait))
+            for instrument in feed.instruments:
+                await _check_instrument(feed, rest_client, feed.exchange.instrument_status(instrument), instrument)
+        except RestError as error:
+            if not feed.instruments_known.is_set():
+                feed.connection.set_down(error.reason)
+            await feed.clock.sleep(max(next(pauses), error.retry_after))
         else:
-            line.listed.set()
+            feed.instruments_known.set()
             pauses = delays(0.25, 15)
-            await line.clock.sleep(max(SECONDS, minutes * 60))
+            await feed.clock.sleep(max(CHECK_INTERVAL_SECONDS, minutes * 60))
 
 
-async def _look(line: Line, rest: Rest, ask: Ask, instrument: Instrument) -> None:
+async def _check_instrument(feed: ExchangeFeed, rest_client: RestClient, ask: RestCall, instrument: Instrument) -> None:
     """Raises NoAnswer for what is no matter of this instrument alone."""
     try:
-        events = await rest.get(ask)
-    except NoAnswer as error:
-        if not error.about_request or error.wait:
+        events = await rest_client.get(ask)
+    except RestError as error:
+        if not error.request_specific or error.retry_after:
             raise
-        if error.status in UNKNOWN:
-            line.halted.discard(instrument)
-            line.take([Presence(instrument, False, error.reason)])
+        if error.status in UNLISTED_STATUSES:
+            feed.halted.discard(instrument)
+            feed.on_events([InstrumentStatus(instrument, False, error.reason)])
         return
     for event in events:
-        if isinstance(event, Presence):
-            (line.halted.discard if event.present else line.halted.add)(instrument)
-            line.take([event])
+        if isinstance(event, InstrumentStatus):
+            (feed.halted.discard if event.trading else feed.halted.add)(instrument)
+            feed.on_events([event])

@@ -10,9 +10,9 @@ from services.core.exchange import Exchange
 from services.settings import Settings
 
 
-async def unreachable(exchanges: Iterable[Exchange], settings: Settings, seconds: float) -> str | None:
+async def unreachable_reason(exchanges: Iterable[Exchange], settings: Settings, seconds: float) -> str | None:
     """Why no host of any exchange answers a ping well within `seconds`; None: one does. Raises Misconfigured."""
-    hosts = [(exchange, origin) for exchange in exchanges for origin in exchange.rests]
+    hosts = [(exchange, origin) for exchange in exchanges for origin in exchange.rest_urls]
     reasons = {exchange.name: f"no answer within {seconds:g} s" for exchange, _ in hosts}
     async with outbound.http_client(settings, timeout=seconds) as client:
         pings = {asyncio.create_task(_ping(client, settings, *host)) for host in hosts}
@@ -36,7 +36,7 @@ async def _ping(
 ) -> tuple[str, str | None]:
     """The exchange, and why this host of it does not serve us."""
     try:
-        answer = await client.get(origin + exchange.ping)
+        answer = await client.get(origin + exchange.ping_path)
     except httpx.HTTPError as error:
-        return exchange.name, outbound.failure(error, outbound.proxy_for(settings, origin))
+        return exchange.name, outbound.failure_text(error, outbound.proxy_for(settings, origin))
     return exchange.name, None if answer.status_code == 200 else f"answer {answer.status_code}"

@@ -11,174 +11,183 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from services import __version__, outbound
-from services.collector.batch_connection import Frames
-from services.collector.exchange_feed import Line
-from services.core.exchange import Answer, Event, Heard, Refused, Rejected, Renew, Send, Stream
+from services.collector.batch_connection import BatchConnection
+from services.collector.exchange_feed import ExchangeFeed
+from services.core.exchange import (
+    Event,
+    ExchangeRefusal,
+    InvalidValue,
+    Reconnect,
+    RestResponse,
+    SendFrame,
+    SequencedQuote,
+    StreamSpec,
+)
 from services.core.model import Trade
-from services.core.rate_limit import Window
-from services.core.silence import Rhythm
+from services.core.rate_limit import SlidingWindow
+from services.core.silence import SilenceDetector
 
-AGENT = f"kurs/{__version__}"
+USER_AGENT = f"kurs/{__version__}"
 log = logging.getLogger(__name__)
-wire = logging.getLogger(f"{__name__}.wire")
-wire.setLevel(logging.INFO)  # at DEBUG the library writes headers, keys among them
+library_log = logging.getLogger(f"{__name__}.wire")
+library_log.setLevel(logging.INFO)  # at DEBUG the library writes headers, keys among them
 
-GARBAGE = 20  # messages; so many more that are bad than good are no accident
-PATIENCE = 60_000  # ms; a connection that has given no price by then will not
-REMEDY = 60_000  # ms; a connection this old that leaves an instrument silent is tried anew
+MAX_MALFORMED_MESSAGES = 20  # messages; so many more that are bad than good are no accident
+FIRST_PRICE_TIMEOUT_MS = 60_000  # ms; a connection that has given no price by then will not
+RENEW_SILENT_AFTER_MS = 60_000  # ms; a connection this old that leaves an instrument silent is tried anew
 
 
-class News(Enum):
+class SessionEvent(Enum):
     """What a connection's keeper needs to know."""
 
-    GOOD = auto()  # a price came
+    FIRST_PRICE = auto()  # a price came
     RENEW = auto()  # it must go soon
-    OVER = auto()
+    CLOSED = auto()
 
 
-class Left(Exception):
+class Disconnect(Exception):
     """We leave a connection."""
 
-    def __init__(self, reason: str, wait: float = 0) -> None:
+    def __init__(self, reason: str, retry_after: float = 0) -> None:
         super().__init__(reason)
-        self.reason, self.wait = reason, wait
+        self.reason, self.retry_after = reason, retry_after
 
 
-async def passage(window: Window) -> None:
+async def acquire_slot(window: SlidingWindow) -> None:
     """Wait until one more is allowed, and note it. By the loop's clock, which nobody turns."""
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(window.wait(loop.time()))
-    window.note(loop.time())
+    await asyncio.sleep(window.delay(loop.time()))
+    window.record(loop.time())
 
 
-class Session:
+class SocketSession:
     """One connection. Its keeper hears of it by `news`."""
 
-    def __init__(self, line: Line, stream: Stream, origin: str) -> None:
-        self.line, self.stream, self.origin = line, stream, origin
-        self.host = urlsplit(origin).hostname or ""
-        self.news: asyncio.Queue[News] = asyncio.Queue()
-        self.wait = 0.0  # seconds that the exchange wants to be left alone
-        self._good = self._renewing = False
-        self._socket: Frames | None = None
-        self._reason = ""
-        self._opened = self._heard = line.clock.monotonic()
-        self._rhythm = Rhythm(line.exchange.quiet * 1000)
-        self._garbage, self._sends = 0, Window(line.exchange.sends)
+    def __init__(self, feed: ExchangeFeed, stream_spec: StreamSpec, url: str) -> None:
+        self.feed, self.stream_spec, self.url = feed, stream_spec, url
+        self.host = urlsplit(url).hostname or ""
+        self.events: asyncio.Queue[SessionEvent] = asyncio.Queue()
+        self.retry_after = 0.0  # seconds that the exchange wants to be left alone
+        self._has_price = self._renewing = False
+        self._connection: BatchConnection | None = None
+        self._close_reason = ""
+        self._opened_at = self._last_message_at = feed.clock.monotonic()
+        self._silence_detector = SilenceDetector(feed.exchange.idle_timeout * 1000)
+        self._malformed, self._send_limit = 0, SlidingWindow(feed.exchange.send_limit)
 
     async def run(self) -> None:
         """Read until the end, whatever the end is."""
         reason = None
         try:
-            await self._converse()
-        except Left as left:
-            reason, self.wait = left.reason, left.wait
+            await self._read_loop()
+        except Disconnect as left:
+            reason, self.retry_after = left.reason, left.retry_after
         except InvalidStatus as error:
-            reason = self._refusal(error)
+            reason = self._handshake_error(error)
         except (WebSocketException, OSError) as error:
-            settings = self.line.deps.settings
-            reason = f"{self.host}: {outbound.failure(error, outbound.proxy_for(settings, self.origin))}"
+            settings = self.feed.deps.settings
+            reason = f"{self.host}: {outbound.failure_text(error, outbound.proxy_for(settings, self.url))}"
         finally:
-            self._socket = None
-            self.line.link.closed(self, reason and (self._reason or reason))
-            self.news.put_nowait(News.OVER)
+            self._connection = None
+            self.feed.connection.on_socket_closed(self, reason and (self._close_reason or reason))
+            self.events.put_nowait(SessionEvent.CLOSED)
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Close in peace."""
-        if self._socket:
-            self._reason = self._reason or "renewed"
-            await self._socket.close()
+        if self._connection:
+            self._close_reason = self._close_reason or "renewed"
+            await self._connection.close()
 
-    def look(self) -> None:
+    def check_health(self) -> None:
         """Give a dead connection up; ask for another before this one's time is over, or when it leaves one silent."""
-        now = self.line.clock.monotonic()
-        if self._socket and now - self._heard > self._rhythm.allowed:
-            self._reason = f"{self.host}: nothing came for {(now - self._heard) / 1000:.0f} s"
-            self._socket.transport.abort()
-        elif self._socket and not self._good and now - self._opened > PATIENCE:
-            self._reason = f"{self.host}: no price came in {PATIENCE // 1000} s"
-            self._socket.transport.abort()
-        elif now - self._opened > self.line.exchange.lifetime * 1000:
-            self._renew("its time is nearly over")
-        elif now - self._opened > REMEDY and (silent := self.line.sources.silent(now)):
-            self._renew(f"{silent[0]} is silent")
+        now = self.feed.clock.monotonic()
+        if self._connection and now - self._last_message_at > self._silence_detector.allowed_pause:
+            self._close_reason = f"{self.host}: nothing came for {(now - self._last_message_at) / 1000:.0f} s"
+            self._connection.transport.abort()
+        elif self._connection and not self._has_price and now - self._opened_at > FIRST_PRICE_TIMEOUT_MS:
+            self._close_reason = f"{self.host}: no price came in {FIRST_PRICE_TIMEOUT_MS // 1000} s"
+            self._connection.transport.abort()
+        elif now - self._opened_at > self.feed.exchange.max_connection_seconds * 1000:
+            self._request_renewal("its time is nearly over")
+        elif now - self._opened_at > RENEW_SILENT_AFTER_MS and (silent := self.feed.tracker.silent(now)):
+            self._request_renewal(f"{silent[0]} is silent")
 
-    async def _converse(self) -> None:
+    async def _read_loop(self) -> None:
         async with connect(
-            self.origin + self.stream.path,
-            additional_headers=self.line.exchange.credentials(),
-            user_agent_header=AGENT,
+            self.url + self.stream_spec.path,
+            additional_headers=self.feed.exchange.credentials(),
+            user_agent_header=USER_AGENT,
             compression=None,
-            create_connection=Frames,
+            create_connection=BatchConnection,
             open_timeout=5,
             close_timeout=1,
             ping_interval=None,  # pings of ours count against the limit, and prices prove more
-            logger=wire,
-            **outbound.websocket_options(self.line.deps.settings, self.origin),
+            logger=library_log,
+            **outbound.websocket_options(self.feed.deps.settings, self.url),
         ) as socket:
-            self._socket, self._heard = cast("Frames", socket), self.line.clock.monotonic()
-            for frame in self.stream.greeting:
-                await self._send(self._socket, frame)
+            self._connection, self._last_message_at = cast("BatchConnection", socket), self.feed.clock.monotonic()
+            for frame in self.stream_spec.on_open:
+                await self._send(self._connection, frame)
             while True:
-                await self._take(self._socket, await self._socket.messages())
+                await self._on_batch(self._connection, await self._connection.recv_batch())
 
-    async def _take(self, socket: Frames, messages: Sequence[bytes]) -> None:
-        now, events = self.line.clock.monotonic(), list[Event]()
+    async def _on_batch(self, connection: BatchConnection, messages: Sequence[bytes]) -> None:
+        now, events = self.feed.clock.monotonic(), list[Event]()
         try:
-            understood = [self._understood(message, events, now) for message in messages]
+            understood = [self._parse(message, events, now) for message in messages]
         finally:  # what was said before too much garbage counts
-            self.line.take(events)
-        self._garbage = max(0, self._garbage - sum(understood))
+            self.feed.on_events(events)
+        self._malformed = max(0, self._malformed - sum(understood))
         if any(understood):
-            self._heard = self.line.link.proof = now
-            self._rhythm = self._rhythm.heard(now)
-            self.line.alive(now, sum(understood))
-        await self.line.room()
+            self._last_message_at = self.feed.connection.last_alive = now
+            self._silence_detector = self._silence_detector.after_message(now)
+            self.feed.on_message(now, sum(understood))
+        await self.feed.wait_for_capacity()
         for event in events:
             match event:
-                case Send():
-                    await self._send(socket, event.frame)
-                case Renew():
-                    self._renew(event.reason)
-                case Refused():
-                    raise Left(event.reason, event.wait)
+                case SendFrame():
+                    await self._send(connection, event.frame)
+                case Reconnect():
+                    self._request_renewal(event.reason)
+                case ExchangeRefusal():
+                    raise Disconnect(event.reason, event.retry_seconds)
 
-    def _understood(self, message: bytes, events: list[Event], now: int) -> bool:
+    def _parse(self, message: bytes, events: list[Event], now: int) -> bool:
         """Add what a message says to `events`; answers whether it can be understood."""
         try:
-            said = self.line.checked(self.stream.read(message, self.line.stamps.wall(now)), now)
+            said = self.feed.validate(self.stream_spec.parse(message, self.feed.stamps.wall_time(now)), now)
         except Exception as error:  # noqa: BLE001  whatever it is, it came from outside
-            self.line.garbage(error)
-            self._throw_away()
+            self.feed.on_malformed(error)
+            self._on_malformed()
             return False
-        if said and all(isinstance(event, Rejected) for event in said):
-            self._throw_away()
+        if said and all(isinstance(event, InvalidValue) for event in said):
+            self._on_malformed()
             return False
-        if not self._good and any(isinstance(event, Heard | Trade) for event in said):
-            self._good = True
-            self.line.opened(self, self.host, now)
-            self.news.put_nowait(News.GOOD)
+        if not self._has_price and any(isinstance(event, SequencedQuote | Trade) for event in said):
+            self._has_price = True
+            self.feed.on_first_price(self, self.host, now)
+            self.events.put_nowait(SessionEvent.FIRST_PRICE)
         events += said
         return True
 
-    def _throw_away(self) -> None:
-        self._garbage += 1
-        if self._garbage > GARBAGE:
-            raise Left(f"{self.host}: too much of what it sends cannot be understood") from None
+    def _on_malformed(self) -> None:
+        self._malformed += 1
+        if self._malformed > MAX_MALFORMED_MESSAGES:
+            raise Disconnect(f"{self.host}: too much of what it sends cannot be understood") from None
 
-    async def _send(self, socket: Frames, frame: str) -> None:
-        await passage(self._sends)
-        await socket.send(frame)
+    async def _send(self, connection: BatchConnection, frame: str) -> None:
+        await acquire_slot(self._send_limit)
+        await connection.send(frame)
 
-    def _renew(self, reason: str) -> None:
+    def _request_renewal(self, reason: str) -> None:
         if not self._renewing:
             self._renewing = True
-            log.info("%s: another connection is made: %s", self.line.exchange.name, reason)
-            self.news.put_nowait(News.RENEW)
+            log.info("%s: another connection is made: %s", self.feed.exchange.name, reason)
+            self.events.put_nowait(SessionEvent.RENEW)
 
-    def _refusal(self, error: InvalidStatus) -> str:
-        response, exchange = error.response, self.line.exchange
+    def _handshake_error(self, error: InvalidStatus) -> str:
+        response, exchange = error.response, self.feed.exchange
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
-        answer = Answer(response.status_code, headers, bytes(response.body or b""))
-        self.wait = exchange.wait(answer, self.line.exchange_now())
-        return f"{self.host} answers {answer.status} {self.line.complaint(answer.body)}".strip()
+        answer = RestResponse(response.status_code, headers, bytes(response.body or b""))
+        self.retry_after = exchange.retry_delay(answer, self.feed.exchange_now())
+        return f"{self.host} answers {answer.status} {self.feed.error_text(answer.body)}".strip()

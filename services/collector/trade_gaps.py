@@ -1,39 +1,46 @@
 """Trades that are missing: they are asked for again, and those that cannot be had become a gap."""
 
-from services.collector.exchange_feed import Line
-from services.collector.rest_client import NoAnswer, Rest
+from services.collector.exchange_feed import ExchangeFeed
+from services.collector.rest_client import RestClient, RestError
 from services.core.model import Instrument
 
-REORDER = 300  # ms in which a missing trade may still come by itself
-PATIENCE = 15_000  # ms after which missing trades are given up
-LEAD_PATIENCE = 3_000  # ms after which those before the first that came are
-MOST = 5_000  # missing trades that are asked for
-LOOK = 0.1  # seconds between two looks
-PAUSE = 0.5  # seconds after a question in vain
+REORDER_GRACE_MS = 300  # ms in which a missing trade may still come by itself
+ABANDON_AFTER_MS = 15_000  # ms after which missing trades are given up
+LEADING_ABANDON_AFTER_MS = 3_000  # ms after which those before the first that came are
+MAX_REFETCHED_TRADES = 5_000  # missing trades that are asked for
+GAP_CHECK_SECONDS = 0.1  # seconds between two looks
+REFETCH_PAUSE_SECONDS = 0.5  # seconds after a question in vain
 
 
-async def refill(line: Line, rest: Rest) -> None:
+async def refetch_missing_trades(feed: ExchangeFeed, rest_client: RestClient) -> None:
     """Close holes as they open, where the exchange tells its trades again."""
-    while line.exchange.missed:
-        await line.clock.sleep(LOOK)
-        for instrument, sequence in tuple(line.sequences.items()):
-            age = 0 if sequence.since is None else line.clock.monotonic() - sequence.since
-            if age > (-1 if sequence.leading else REORDER) and sequence.missing() and line.link.connected:
-                await _close(line, rest, instrument, age)
+    while feed.exchange.refetch_trades:
+        await feed.clock.sleep(GAP_CHECK_SECONDS)
+        for instrument, sequence in tuple(feed.trade_sequencers.items()):
+            age = 0 if sequence.gap_since is None else feed.clock.monotonic() - sequence.gap_since
+            if (
+                age > (-1 if sequence.awaits_lead else REORDER_GRACE_MS)
+                and sequence.first_gap()
+                and feed.connection.connected
+            ):
+                await _fill_gap(feed, rest_client, instrument, age)
 
 
-async def _close(line: Line, rest: Rest, instrument: Instrument, age: int) -> None:
+async def _fill_gap(feed: ExchangeFeed, rest_client: RestClient, instrument: Instrument, age: int) -> None:
     """Ask for a hole's trades; give up when that was in vain for too long, or when they are too many to ask for."""
-    sequence = line.sequences[instrument]
-    hole = sequence.missing()
-    if line.exchange.missed and len(hole) <= MOST:
+    sequence = feed.trade_sequencers[instrument]
+    hole = sequence.first_gap()
+    if feed.exchange.refetch_trades and len(hole) <= MAX_REFETCHED_TRADES:
         try:
-            line.take(await rest.get(line.exchange.missed(instrument, hole)))
-        except NoAnswer as error:
-            await line.clock.sleep(min(error.wait, 5))
-    if sequence.missing() != hole:
+            feed.on_events(await rest_client.get(feed.exchange.refetch_trades(instrument, hole)))
+        except RestError as error:
+            await feed.clock.sleep(min(error.retry_after, 5))
+    if sequence.first_gap() != hole:
         return
-    if age > (LEAD_PATIENCE if sequence.leading else PATIENCE) or len(hole) > MOST:
-        line.give_up(instrument)
+    if (
+        age > (LEADING_ABANDON_AFTER_MS if sequence.awaits_lead else ABANDON_AFTER_MS)
+        or len(hole) > MAX_REFETCHED_TRADES
+    ):
+        feed.abandon_gap(instrument)
     else:
-        await line.clock.sleep(PAUSE)
+        await feed.clock.sleep(REFETCH_PAUSE_SECONDS)

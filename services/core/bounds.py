@@ -10,48 +10,48 @@ from typing import NamedTuple
 from services.core.model import (
     Bar,
     Candle,
-    Gap,
-    Hole,
+    CandleGap,
+    ExchangeStatus,
+    FeedGap,
+    IndicatorRequest,
+    IndicatorValue,
     Instrument,
     Kline,
-    Lookup,
     Message,
+    Quote,
     Rate,
-    Reading,
     Series,
-    State,
+    StoreLookup,
     StoreQuery,
     StoreReply,
-    Tick,
     Trade,
-    Wish,
 )
 from services.core.timeframes import TIMEFRAMES, Timeframe
 
-EARLIEST = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
-LATEST = 4_102_444_800_000  # 2100
-AHEAD = 60_000  # ms that an exchange's time may be ahead of what is known of its clock
-APART = 172_800_000  # ms that the clocks of two of our processes may be apart
-INTEGER = 2**63 - 1  # what a store holds: the number of a trade
-FILLS = 10**9  # of one trade; a store holds the sum of as many trades
-TRADES = 10**12  # of one candle; a store holds the sum of a month's minutes
-PRICE_SIZE, PRICE_DIGITS = 24, 40  # digits before the point, or zeros behind it; digits in all
-AMOUNT_SIZE, AMOUNT_DIGITS = 48, 60  # of a candle's volumes, which are sums of products
-OPENINGS = 100_000  # of one hole: 69 days of minutes
-SPAN = 600_000  # openings that one query looks through: a year of minutes
-NAME_LENGTH = 32  # characters of an exchange's name, and of each part of an instrument's
-TEXT_LENGTH = 300  # characters of a reason
-MEMBERS = 10_000  # of a list in a message: the instruments of an exchange, the offers of a rate
-SCANS = frozenset({Lookup.MISSING, Lookup.UNVERIFIED})  # lookups that read all of their range
+EARLIEST_MS = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
+LATEST_MS = 4_102_444_800_000  # 2100
+MAX_EXCHANGE_LEAD_MS = 60_000  # ms that an exchange's time may be ahead of what is known of its clock
+MAX_PROCESS_LEAD_MS = 172_800_000  # ms that the clocks of two of our processes may be apart
+MAX_TRADE_ID = 2**63 - 1  # what a store holds: the number of a trade
+MAX_FILLS = 10**9  # of one trade; a store holds the sum of as many trades
+MAX_TRADES = 10**12  # of one candle; a store holds the sum of a month's minutes
+MAX_PRICE_EXPONENT, MAX_PRICE_DIGITS = 24, 40  # digits before the point, or zeros behind it; digits in all
+MAX_AMOUNT_EXPONENT, MAX_AMOUNT_DIGITS = 48, 60  # of a candle's volumes, which are sums of products
+MAX_GAP_CANDLES = 100_000  # of one hole: 69 days of minutes
+MAX_QUERY_CANDLES = 600_000  # openings that one query looks through: a year of minutes
+MAX_NAME_LENGTH = 32  # characters of an exchange's name, and of each part of an instrument's
+MAX_TEXT_LENGTH = 300  # characters of a reason
+MAX_LIST_LENGTH = 10_000  # of a list in a message: the instruments of an exchange, the offers of a rate
+SCAN_LOOKUPS = frozenset({StoreLookup.MISSING, StoreLookup.UNVERIFIED})  # lookups that read all of their range
 
 # As many digits come through, and no value outside the size. What is trapped is raised.
 _ZERO, _INFINITE = Decimal(0), Decimal("Infinity")
 _TRAPS = [Clamped, Inexact, InvalidOperation, Overflow, Rounded, Subnormal]
-_price = Context(prec=PRICE_DIGITS, Emin=-PRICE_SIZE, Emax=PRICE_SIZE, traps=_TRAPS).plus
-_amount = Context(prec=AMOUNT_DIGITS, Emin=-AMOUNT_SIZE, Emax=AMOUNT_SIZE, traps=_TRAPS).plus
+_price = Context(prec=MAX_PRICE_DIGITS, Emin=-MAX_PRICE_EXPONENT, Emax=MAX_PRICE_EXPONENT, traps=_TRAPS).plus
+_amount = Context(prec=MAX_AMOUNT_DIGITS, Emin=-MAX_AMOUNT_EXPONENT, Emax=MAX_AMOUNT_EXPONENT, traps=_TRAPS).plus
 
 
-class Fault(NamedTuple):
+class Violation(NamedTuple):
     """What is out of range. `reason` is one of a few words, to be counted by; `detail` is for a person to read."""
 
     reason: str
@@ -74,206 +74,219 @@ def is_amount(value: Decimal) -> bool:
         return False
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text from outside as one line of bounded length, without control characters."""
-    if text.isprintable() and len(text) <= TEXT_LENGTH:
+    if text.isprintable() and len(text) <= MAX_TEXT_LENGTH:
         return text
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:TEXT_LENGTH])
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:MAX_TEXT_LENGTH])
 
 
-def fault(message: Message, now: int, ahead: int = APART) -> Fault | None:  # noqa: PLR0911  one line for each kind
+def find_violation(message: Message, now: int, max_lead: int = MAX_PROCESS_LEAD_MS) -> Violation | None:  # noqa: PLR0911  one line for each kind
     """What is wrong with a message, if anything is. `ahead`: ms by which its times may be ahead of `now`."""
     match message:
         case Trade():
-            return _received_fault(message, now + ahead) or trade_fault(message, now + ahead)
+            return _received_violation(message, now + max_lead) or trade_violation(message, now + max_lead)
         case Kline():
-            return kline_fault(message, now + ahead)
-        case Tick():
-            return _received_fault(message, now + ahead) or tick_fault(message, now + ahead)
+            return kline_violation(message, now + max_lead)
+        case Quote():
+            return _received_violation(message, now + max_lead) or quote_violation(message, now + max_lead)
         case Candle():
-            return _series_fault(message.series) or _values_fault(message.bar)
-        case Reading() | Wish():
-            return _series_fault(message.series) or _text_fault(message.indicator)
+            return _series_violation(message.series) or _values_violation(message.bar)
+        case IndicatorValue() | IndicatorRequest():
+            return _series_violation(message.series) or _text_violation(message.indicator)
         case StoreQuery():
-            return _series_fault(message.series) or _query_fault(message)
+            return _series_violation(message.series) or _query_violation(message)
         case StoreReply():
-            return _reply_fault(message)
-        case Hole():
-            return _hole_fault(message, now + ahead)
-        case Gap():
-            return _gap_fault(message, now + ahead)
-        case State():
-            return _state_fault(message, now + ahead)
+            return _reply_violation(message)
+        case CandleGap():
+            return _candle_gap_violation(message, now + max_lead)
+        case FeedGap():
+            return _feed_gap_violation(message, now + max_lead)
+        case ExchangeStatus():
+            return _status_violation(message, now + max_lead)
         case Rate():
-            return _rate_fault(message, now + ahead)
+            return _rate_violation(message, now + max_lead)
     return None
 
 
-def trade_fault(trade: Trade, latest: int) -> Fault | None:
+def trade_violation(trade: Trade, latest: int) -> Violation | None:
     """What is wrong with a trade that was made by `latest`. When it was received is our own word."""
-    if not EARLIEST <= trade.time <= latest:
-        return Fault("time", f"the time {shown(trade.time)}")
-    if not 0 <= trade.number <= INTEGER:
-        return Fault("number", f"the trade number {shown(trade.number)}")
-    if not 1 <= trade.fills <= FILLS:
-        return Fault("count", f"{shown(trade.fills)} fills")
+    if not EARLIEST_MS <= trade.time <= latest:
+        return Violation("time", f"the time {shorten(trade.time)}")
+    if not 0 <= trade.trade_id <= MAX_TRADE_ID:
+        return Violation("number", f"the trade number {shorten(trade.trade_id)}")
+    if not 1 <= trade.fills <= MAX_FILLS:
+        return Violation("count", f"{shorten(trade.fills)} fills")
     if not is_price(trade.price):
-        return Fault("price", f"the price {shown(trade.price)}")
+        return Violation("price", f"the price {shorten(trade.price)}")
     if not is_price(trade.size):
-        return Fault("size", f"the size {shown(trade.size)}")
-    return _names_fault(trade.exchange, trade.instrument)
+        return Violation("size", f"the size {shorten(trade.size)}")
+    return _names_violation(trade.exchange, trade.instrument)
 
 
-def kline_fault(kline: Kline, latest: int) -> Fault | None:
+def kline_violation(kline: Kline, latest: int) -> Violation | None:
     """What is wrong with a closed candle."""
-    return _series_fault(kline.series) or bar_fault(kline.bar, TIMEFRAMES[kline.series.timeframe], latest)
+    return _series_violation(kline.series) or bar_violation(kline.bar, TIMEFRAMES[kline.series.timeframe], latest)
 
 
-def bar_fault(bar: Bar, timeframe: Timeframe, latest: int) -> Fault | None:
+def bar_violation(bar: Bar, timeframe: Timeframe, latest: int) -> Violation | None:
     """What is wrong with the values of a candle that was over by `latest`."""
-    return _opening_fault(bar.timestamp, timeframe, latest) or _values_fault(bar)
+    return _open_time_violation(bar.open_time, timeframe, latest) or _values_violation(bar)
 
 
-def _values_fault(bar: Bar) -> Fault | None:
+def _values_violation(bar: Bar) -> Violation | None:
     prices = bar.open, bar.high, bar.low, bar.close
     if not all(map(is_price, prices)):
-        return Fault("price", f"the prices {', '.join(map(shown, prices))}")
+        return Violation("price", f"the prices {', '.join(map(shorten, prices))}")
     if bar.low != min(prices) or bar.high != max(prices):
-        return Fault("order", f"a bar whose prices leave its range: {', '.join(map(shown, prices))}")
+        return Violation("order", f"a bar whose prices leave its range: {', '.join(map(shorten, prices))}")
     if not (is_amount(bar.volume) and is_amount(bar.quote_volume)):
-        return Fault("volume", f"the volumes {shown(bar.volume)} and {shown(bar.quote_volume)}")
-    return None if 0 <= bar.trades <= TRADES else Fault("count", f"{shown(bar.trades)} trades")
+        return Violation("volume", f"the volumes {shorten(bar.volume)} and {shorten(bar.quote_volume)}")
+    return None if 0 <= bar.trades <= MAX_TRADES else Violation("count", f"{shorten(bar.trades)} trades")
 
 
-def tick_fault(tick: Tick, latest: int) -> Fault | None:
+def quote_violation(quote: Quote, latest: int) -> Violation | None:
     """What is wrong with a quote that was given by `latest`. When it was received is our own word."""
-    if tick.time is not None and not EARLIEST <= tick.time <= latest:
-        return Fault("time", f"the time {shown(tick.time)}")
-    for price in (tick.bid, tick.ask, tick.price):
+    if quote.time is not None and not EARLIEST_MS <= quote.time <= latest:
+        return Violation("time", f"the time {shorten(quote.time)}")
+    for price in (quote.bid, quote.ask, quote.price):
         if price is not None and not is_price(price):
-            return Fault("price", f"the price {shown(price)}")
-    return _names_fault(tick.exchange, tick.instrument)
+            return Violation("price", f"the price {shorten(price)}")
+    return _names_violation(quote.exchange, quote.instrument)
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     """A value for a person to read; one that is absurdly long is cut, and written out only as far as that is cheap."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     text = str(value)
-    return clean(text if len(text) <= 60 else f"{text[:60]}…")
+    return clean_text(text if len(text) <= 60 else f"{text[:60]}…")
 
 
-def _received_fault(message: Trade | Tick, latest: int) -> Fault | None:
-    if EARLIEST <= message.received <= latest:
+def _received_violation(message: Trade | Quote, latest: int) -> Violation | None:
+    if EARLIEST_MS <= message.received <= latest:
         return None
-    return Fault("time", f"received at {shown(message.received)}")
+    return Violation("time", f"received at {shorten(message.received)}")
 
 
-def _opening_fault(opening: int, timeframe: Timeframe, latest: int) -> Fault | None:
-    if opening < EARLIEST:
-        return Fault("time", f"the opening {shown(opening)} is before 2009")
-    if opening > min(latest, LATEST) or timeframe.closing(opening) > latest:
-        return Fault("time", f"this candle is not over yet: it opens at {shown(opening)}")
-    if timeframe.opening(opening) != opening:
-        return Fault("grid", f"no {timeframe.name} opens at {opening}")
+def _open_time_violation(open_time: int, timeframe: Timeframe, latest: int) -> Violation | None:
+    if open_time < EARLIEST_MS:
+        return Violation("time", f"the opening {shorten(open_time)} is before 2009")
+    if open_time > min(latest, LATEST_MS) or timeframe.close_time(open_time) > latest:
+        return Violation("time", f"this candle is not over yet: it opens at {shorten(open_time)}")
+    if timeframe.open_time(open_time) != open_time:
+        return Violation("grid", f"no {timeframe.name} opens at {open_time}")
     return None
 
 
-def _hole_fault(hole: Hole, latest: int) -> Fault | None:
-    if wrong := _series_fault(hole.series):
+def _candle_gap_violation(gap: CandleGap, latest: int) -> Violation | None:
+    if wrong := _series_violation(gap.series):
         return wrong
-    timeframe = TIMEFRAMES[hole.series.timeframe]
-    for opening in (hole.since, hole.until):
-        if wrong := _opening_fault(opening, timeframe, latest):
+    timeframe = TIMEFRAMES[gap.series.timeframe]
+    for opening in (gap.since, gap.until):
+        if wrong := _open_time_violation(opening, timeframe, latest):
             return wrong
-    if hole.since > hole.until or timeframe.expected(hole.since, hole.until) > OPENINGS:
-        return Fault("range", f"a hole from {hole.since} to {hole.until}")
-    times = hole.noticed, hole.noticed if hole.settled is None else hole.settled
-    return None if all(EARLIEST <= time <= latest for time in times) else Fault("time", f"the times {shown(times)}")
+    if gap.since > gap.until or timeframe.count_between(gap.since, gap.until) > MAX_GAP_CANDLES:
+        return Violation("range", f"a hole from {gap.since} to {gap.until}")
+    times = gap.detected, gap.detected if gap.resolved is None else gap.resolved
+    return (
+        None
+        if all(EARLIEST_MS <= time <= latest for time in times)
+        else Violation("time", f"the times {shorten(times)}")
+    )
 
 
-def _query_fault(query: StoreQuery) -> Fault | None:
-    if not 0 <= query.since <= LATEST or not 0 <= query.until <= LATEST:
-        return Fault("time", f"the times {shown(query.since)} and {shown(query.until)}")
-    if query.lookup in SCANS and TIMEFRAMES[query.series.timeframe].expected(query.since, query.until) > SPAN:
-        return Fault("range", f"the openings from {query.since} to {query.until}")
-    return _text_fault(query.id) if 0 < query.limit <= MEMBERS else Fault("count", f"the limit {shown(query.limit)}")
+def _query_violation(query: StoreQuery) -> Violation | None:
+    if not 0 <= query.since <= LATEST_MS or not 0 <= query.until <= LATEST_MS:
+        return Violation("time", f"the times {shorten(query.since)} and {shorten(query.until)}")
+    if (
+        query.lookup in SCAN_LOOKUPS
+        and TIMEFRAMES[query.series.timeframe].count_between(query.since, query.until) > MAX_QUERY_CANDLES
+    ):
+        return Violation("range", f"the openings from {query.since} to {query.until}")
+    return (
+        _text_violation(query.id)
+        if 0 < query.limit <= MAX_LIST_LENGTH
+        else Violation("count", f"the limit {shorten(query.limit)}")
+    )
 
 
-def _reply_fault(reply: StoreReply) -> Fault | None:
+def _reply_violation(reply: StoreReply) -> Violation | None:
     """What is kept is no news: how new it may be is not looked at."""
-    if (most := max(len(reply.candles), len(reply.ranges), len(reply.holes))) > MEMBERS:
-        return Fault("count", f"{most} members")
-    if not all(0 <= since <= until <= LATEST for since, until in reply.ranges):
-        return Fault("range", "a range of a reply")
+    if (most := max(len(reply.candles), len(reply.ranges), len(reply.gaps))) > MAX_LIST_LENGTH:
+        return Violation("count", f"{most} members")
+    if not all(0 <= since <= until <= LATEST_MS for since, until in reply.ranges):
+        return Violation("range", "a range of a reply")
     for candle in reply.candles:
-        if wrong := _series_fault(candle.series) or bar_fault(candle.bar, TIMEFRAMES[candle.series.timeframe], LATEST):
+        if wrong := _series_violation(candle.series) or bar_violation(
+            candle.bar, TIMEFRAMES[candle.series.timeframe], LATEST_MS
+        ):
             return wrong
-    found = (wrong for hole in reply.holes if (wrong := _hole_fault(hole, LATEST)))
-    return _text_fault(reply.id, reply.error) or next(found, None)
+    found = (wrong for hole in reply.gaps if (wrong := _candle_gap_violation(hole, LATEST_MS)))
+    return _text_violation(reply.id, reply.error) or next(found, None)
 
 
-def _gap_fault(gap: Gap, latest: int) -> Fault | None:
-    if not EARLIEST <= gap.since <= latest or not EARLIEST <= gap.until <= latest:
-        return Fault("time", f"the times {shown(gap.since)} and {shown(gap.until)}")
+def _feed_gap_violation(gap: FeedGap, latest: int) -> Violation | None:
+    if not EARLIEST_MS <= gap.since <= latest or not EARLIEST_MS <= gap.until <= latest:
+        return Violation("time", f"the times {shorten(gap.since)} and {shorten(gap.until)}")
     if gap.since > gap.until:
-        return Fault("range", f"a gap from {gap.since} to {gap.until}")
-    return _text_fault(gap.reason) or _names_fault(gap.exchange, gap.instrument)
+        return Violation("range", f"a gap from {gap.since} to {gap.until}")
+    return _text_violation(gap.reason) or _names_violation(gap.exchange, gap.instrument)
 
 
-def _state_fault(state: State, latest: int) -> Fault | None:
-    times = [state.time, state.since or EARLIEST, state.received or EARLIEST]  # 0: not known
-    for source in state.sources[:MEMBERS]:
-        times += [source.received or EARLIEST, source.confirmed or EARLIEST]
-        if wrong := _names_fault(state.exchange, source.instrument):
+def _status_violation(status: ExchangeStatus, latest: int) -> Violation | None:
+    times = [status.time, status.since or EARLIEST_MS, status.received or EARLIEST_MS]  # 0: not known
+    for source in status.feeds[:MAX_LIST_LENGTH]:
+        times += [source.received or EARLIEST_MS, source.confirmed or EARLIEST_MS]
+        if wrong := _names_violation(status.exchange, source.instrument):
             return wrong
-    if not all(EARLIEST <= time <= latest for time in times):
-        return Fault("time", "a time in the state of an exchange")
-    if len(state.sources) > MEMBERS:
-        return Fault("count", f"{len(state.sources)} instruments")
-    return _text_fault(state.reason, state.host, state.transport) or _names_fault(state.exchange, None)
+    if not all(EARLIEST_MS <= time <= latest for time in times):
+        return Violation("time", "a time in the state of an exchange")
+    if len(status.feeds) > MAX_LIST_LENGTH:
+        return Violation("count", f"{len(status.feeds)} instruments")
+    return _text_violation(status.reason, status.host, status.transport) or _names_violation(status.exchange, None)
 
 
-def _rate_fault(rate: Rate, latest: int) -> Fault | None:
-    if not EARLIEST <= rate.time <= latest:
-        return Fault("time", f"the time {shown(rate.time)}")
-    if len(rate.offers) > MEMBERS:
-        return Fault("count", f"{len(rate.offers)} offers")
-    for offer in rate.offers:
+def _rate_violation(rate: Rate, latest: int) -> Violation | None:
+    if not EARLIEST_MS <= rate.time <= latest:
+        return Violation("time", f"the time {shorten(rate.time)}")
+    if len(rate.candidates) > MAX_LIST_LENGTH:
+        return Violation("count", f"{len(rate.candidates)} offers")
+    for offer in rate.candidates:
         if offer.value is not None and not is_amount(offer.value):
-            return Fault("price", f"the value {shown(offer.value)}")
-        if wrong := _text_fault(offer.reason, offer.exchange):
+            return Violation("price", f"the value {shorten(offer.value)}")
+        if wrong := _text_violation(offer.reason, offer.exchange):
             return wrong
-    return _names_fault("", rate.direction)
+    return _names_violation("", rate.direction)
 
 
-def _text_fault(*texts: str) -> Fault | None:
+def _text_violation(*texts: str) -> Violation | None:
     for text in texts:
-        if clean(text) != text:
-            return Fault("text", f"the text {shown(text)}")
+        if clean_text(text) != text:
+            return Violation("text", f"the text {shorten(text)}")
     return None
 
 
-def _series_fault(series: Series) -> Fault | None:
+def _series_violation(series: Series) -> Violation | None:
     if series.timeframe not in TIMEFRAMES:
-        return Fault("timeframe", f"the timeframe {shown(series.timeframe)}")
-    return _names_fault(series.exchange, series.instrument)
+        return Violation("timeframe", f"the timeframe {shorten(series.timeframe)}")
+    return _names_violation(series.exchange, series.instrument)
 
 
-def _names_fault(exchange: str, instrument: Instrument | None) -> Fault | None:
+def _names_violation(exchange: str, instrument: Instrument | None) -> Violation | None:
     try:
         _check_names(exchange, instrument)
     except ValueError as error:
-        return Fault("name", str(error))
+        return Violation("name", str(error))
     return None
 
 
 @lru_cache(10_000)  # asked at every message; what is raised is not kept
 def _check_names(exchange: str, instrument: Instrument | None) -> None:
     """Raises ValueError."""
-    if len(exchange) > NAME_LENGTH or not (exchange.isascii() and exchange.isprintable()) or " " in exchange:
-        raise ValueError(f"the exchange {shown(exchange)}")
+    if len(exchange) > MAX_NAME_LENGTH or not (exchange.isascii() and exchange.isprintable()) or " " in exchange:
+        raise ValueError(f"the exchange {shorten(exchange)}")
     if instrument is not None:
         required, optional = instrument[:2], (instrument.contract,) if instrument.contract else ()
-        if not all(part.isalnum() and len(part) <= NAME_LENGTH for part in (*required, *optional)):
-            raise ValueError(f"the instrument {shown(tuple(instrument))}")
+        if not all(part.isalnum() and len(part) <= MAX_NAME_LENGTH for part in (*required, *optional)):
+            raise ValueError(f"the instrument {shorten(tuple(instrument))}")

@@ -3,12 +3,12 @@
 from collections import deque
 from typing import NamedTuple
 
-STEP = 1_000  # between two looks: a wall clock that moved so far was set, not slewed
-HELD = 100  # a wall clock that is so far from what stamps say is followed
-SAMPLES = 9  # of an exchange's clock that count
-SPACING = 1_000  # between two events that do
-LATENCY = 1_000  # an event is usually no older when it arrives, nor is a `Date`, which has whole seconds
-MARGIN = 2_000  # by which a clock may differ without a warning
+STEP_MS = 1_000  # between two looks: a wall clock that moved so far was set, not slewed
+MAX_OFFSET_ERROR_MS = 100  # a wall clock that is so far from what stamps say is followed
+MAX_SAMPLES = 9  # of an exchange's clock that count
+EVENT_SPACING_MS = 1_000  # between two events that do
+MAX_LATENCY_MS = 1_000  # an event is usually no older when it arrives, nor is a `Date`, which has whole seconds
+WARNING_OFFSET_MS = 2_000  # by which a clock may differ without a warning
 
 
 class StepDetector:
@@ -22,28 +22,28 @@ class StepDetector:
         """How far the wall clock has moved against the monotonic one since the beginning."""
         return self._last - self._first
 
-    def look(self, wall: int, monotonic: int) -> int:
+    def update(self, wall: int, monotonic: int) -> int:
         """By how much the wall clock was set since the last look; 0: it was not. Negative: back."""
         moved = wall - monotonic - self._last
         self._last += moved
-        return moved if abs(moved) >= STEP else 0
+        return moved if abs(moved) >= STEP_MS else 0
 
 
-class Stamps:
+class WallClockOffset:
     """Wall time for what is published of monotonic times: one offset, held until the wall clock has left it."""
 
-    def __init__(self, wall: int, monotonic: int) -> None:
-        self.offset = wall - monotonic
+    def __init__(self, wall_time: int, monotonic: int) -> None:
+        self.offset = wall_time - monotonic
 
-    def look(self, wall: int, monotonic: int) -> int:
+    def update(self, wall: int, monotonic: int) -> int:
         """Follow the wall clock; answers by how much stamps change."""
         moved = wall - monotonic - self.offset
-        if abs(moved) < HELD:
+        if abs(moved) < MAX_OFFSET_ERROR_MS:
             return 0
         self.offset += moved
         return moved
 
-    def wall(self, monotonic: int) -> int:
+    def wall_time(self, monotonic: int) -> int:
         """The stamp of a moment."""
         return monotonic + self.offset
 
@@ -51,8 +51,8 @@ class Stamps:
 class _Sample(NamedTuple):
     """What was told once: the exchange's clock minus our monotonic one lies between the two."""
 
-    least: int
-    most: int
+    lower: int
+    upper: int
 
 
 class ExchangeClock:
@@ -64,9 +64,9 @@ class ExchangeClock:
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
-        self.known = False
-        self._samples = deque[_Sample](maxlen=SAMPLES)
-        self.event_due = 0  # when the next event counts
+        self.is_known = False
+        self._samples = deque[_Sample](maxlen=MAX_SAMPLES)
+        self.next_event_at = 0  # when the next event counts
 
     def now(self, monotonic: int) -> int:
         """What it shows at that moment of ours."""
@@ -74,22 +74,22 @@ class ExchangeClock:
 
     def assume(self, offset: int) -> None:
         """Take this offset while there is no sample."""
-        if not self.known:
+        if not self.is_known:
             self.offset = offset
 
-    def answered(self, date: int, age: int, asked: int, monotonic: int) -> None:
+    def on_response(self, date: int, age: int, requested: int, monotonic: int) -> None:
         """An answer with that `Date`, `age` ms out of a cache, came at `monotonic` to what was asked at `asked`."""
-        self._add(_Sample(date - monotonic, date + LATENCY + age - asked))
+        self._add_sample(_Sample(date - monotonic, date + MAX_LATENCY_MS + age - requested))
 
-    def event(self, time: int | None, monotonic: int) -> None:
+    def on_event(self, time: int | None, monotonic: int) -> None:
         """An event of that time, if it has one, arrived. Most are passed over: one a second is enough."""
-        if monotonic >= self.event_due and time is not None:
-            self.event_due = monotonic + SPACING
-            self._add(_Sample(time - monotonic, time + LATENCY - monotonic))
+        if monotonic >= self.next_event_at and time is not None:
+            self.next_event_at = monotonic + EVENT_SPACING_MS
+            self._add_sample(_Sample(time - monotonic, time + MAX_LATENCY_MS - monotonic))
 
-    def _add(self, sample: _Sample) -> None:
+    def _add_sample(self, sample: _Sample) -> None:
         self._samples.append(sample)
-        self.known = True
-        counts = [sum(other.least <= each.least <= other.most for other in self._samples) for each in self._samples]
+        self.is_known = True
+        counts = [sum(other.lower <= each.lower <= other.upper for other in self._samples) for each in self._samples]
         best = max(counts)
-        self.offset = min(s.least for s, count in zip(self._samples, counts, strict=True) if count == best)
+        self.offset = min(s.lower for s, count in zip(self._samples, counts, strict=True) if count == best)

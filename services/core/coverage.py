@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from services.core.model import Hole, Series
+from services.core.model import CandleGap, Series
 
 
-class Coverage(Struct, frozen=True):
+class SeriesCoverage(Struct, frozen=True):
     """What of a series is kept for closed openings in [since, until]."""
 
     series: Series
@@ -16,4 +16,4 @@ class Coverage(Struct, frozen=True):
     empty: int
     revised: int
     missing: tuple[tuple[int, int], ...]  # runs of openings, both ends inclusive
-    holes: tuple[Hole, ...]  # that touch the range, oldest first
+    gaps: tuple[CandleGap, ...]  # that touch the range, oldest first

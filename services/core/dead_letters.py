@@ -6,16 +6,16 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from services.core.bounds import clean
+from services.core.bounds import clean_text
 from services.core.model import Message
 
-KEPT = 5_000  # dead letters in the store; the oldest give way
-BODY = 8_192  # characters of a body that are kept; a message that is in range is much shorter
+MAX_DEAD_LETTERS = 5_000  # dead letters in the store; the oldest give way
+MAX_BODY_CHARS = 8_192  # characters of a body that are kept; a message that is in range is much shorter
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
 
-class Cause(StrEnum):
+class DeadLetterCause(StrEnum):
     """Why a message is dead."""
 
     MESSAGE = "message"  # a value is out of range, or the store refuses it
@@ -31,27 +31,27 @@ class DeadLetter(Struct, frozen=True):
     queue: str
     kind: str
     symbol: str
-    cause: Cause
+    cause: DeadLetterCause
     reason: str
     time: int  # when it was set aside
     body: str
     replay: bool = False  # somebody wants it published again
 
 
-def of_message(message: Message, queue: str, cause: Cause, reason: str, now: int) -> DeadLetter:
+def from_message(message: Message, queue: str, cause: DeadLetterCause, reason: str, now: int) -> DeadLetter:
     """A message as a dead letter."""
-    kind, symbol = str(message.__struct_config__.tag), clean(_symbol(message))
+    kind, symbol = str(message.__struct_config__.tag), clean_text(_symbol(message))
     try:
         body = _encode(message).decode()
     except ValueError:  # text that is no Unicode, which no bus would have carried
         body = repr(message)
-    return DeadLetter(_id(queue, body), queue, kind, symbol, cause, clean(reason), now, body[:BODY])
+    return DeadLetter(_id(queue, body), queue, kind, symbol, cause, clean_text(reason), now, body[:MAX_BODY_CHARS])
 
 
-def of_bytes(body: bytes, queue: str, cause: Cause, reason: str, now: int) -> DeadLetter:
+def from_bytes(body: bytes, queue: str, cause: DeadLetterCause, reason: str, now: int) -> DeadLetter:
     """What cannot be read as a message."""
-    text = body[:BODY].decode("utf-8", "backslashreplace").replace("\0", r"\u0000")
-    return DeadLetter(_id(queue, body.hex()), queue, "", "", cause, clean(reason), now, text[:BODY])
+    text = body[:MAX_BODY_CHARS].decode("utf-8", "backslashreplace").replace("\0", r"\u0000")
+    return DeadLetter(_id(queue, body.hex()), queue, "", "", cause, clean_text(reason), now, text[:MAX_BODY_CHARS])
 
 
 def to_message(letter: DeadLetter) -> Message:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 
-def number(value: Decimal) -> str:
+def format_decimal(value: Decimal) -> str:
     """A decimal as plain digits, every one that counts and none that does not; `null` for what is no number."""
     plain = str(value)
     if "E" in plain:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-LISTED = 40  # names in an error
-COMPARED = 200  # names that a wrong one is compared with: that takes a thousand times as long as a look
+MAX_LISTED_NAMES = 40  # names in an error
+MAX_COMPARED_NAMES = 200  # names that a wrong one is compared with: that takes a thousand times as long as a look
 
 
 class KursError(Exception):
@@ -15,11 +15,11 @@ class Unavailable(KursError):
     """A part that Kurs needs does not answer."""
 
 
-class Refused(Unavailable):
+class AccessRefused(Unavailable):
     """A part that Kurs needs refuses it, which waiting does not change."""
 
 
-class SetAside(KursError):
+class DeadLettered(KursError):
     """Messages could not be kept."""
 
 
@@ -79,16 +79,18 @@ class QuotaExceeded(KursError):
     headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012  set per error
 
 
-def unknown_name(what: str, name: str, existing: Sequence[str]) -> UnknownName:
+def unknown_name(kind: str, name: str, existing: Sequence[str]) -> UnknownName:
     """The error for a name that does not exist, with the nearest ones and all that do."""
-    near = get_close_matches(name[:40], _similar(name, existing), n=3)
+    near = get_close_matches(name[:40], _comparable(name, existing), n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    more = f" and {len(existing) - LISTED} more" if len(existing) > LISTED else ""
-    return UnknownName(f"{what} {name[:40]!r} does not exist; {hint}there are: {', '.join(existing[:LISTED])}{more}")
+    more = f" and {len(existing) - MAX_LISTED_NAMES} more" if len(existing) > MAX_LISTED_NAMES else ""
+    return UnknownName(
+        f"{kind} {name[:40]!r} does not exist; {hint}there are: {', '.join(existing[:MAX_LISTED_NAMES])}{more}"
+    )
 
 
-def _similar(name: str, existing: Sequence[str]) -> Sequence[str]:
+def _comparable(name: str, existing: Sequence[str]) -> Sequence[str]:
     """Those that are worth a comparison: of many, some that begin with the same letter."""
-    if len(existing) <= COMPARED:
+    if len(existing) <= MAX_COMPARED_NAMES:
         return existing
-    return [each for each in existing if each[:1] == name[:1]][:COMPARED]
+    return [each for each in existing if each[:1] == name[:1]][:MAX_COMPARED_NAMES]

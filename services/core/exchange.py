@@ -10,52 +10,52 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from services.core.bounds import Fault, kline_fault, tick_fault, trade_fault
-from services.core.model import Instrument, Kline, Tick, Trade
+from services.core.bounds import Violation, kline_violation, quote_violation, trade_violation
+from services.core.model import Instrument, Kline, Quote, Trade
 from services.core.timeframes import TIMEFRAMES
 
 Instruments = Sequence[Instrument]
-BANNED = re.compile(rb"banned until (\d{13})\b")  # ms
-BODY_READ = 2_000  # bytes of a bad answer
-LONGEST_WAIT = 259_200  # seconds; no exchange bans for longer than three days
+BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b")  # ms
+MAX_ERROR_BODY_BYTES = 2_000  # bytes of a bad answer
+MAX_RETRY_SECONDS = 259_200  # seconds; no exchange bans for longer than three days
 T = TypeVar("T")
 
 
-class Heard(NamedTuple):
+class SequencedQuote(NamedTuple):
     """A tick. `number` is its place, which only grows."""
 
-    tick: Tick
-    number: int | None = None
+    quote: Quote
+    sequence: int | None = None
 
 
-class Presence(NamedTuple):
+class InstrumentStatus(NamedTuple):
     """The exchange does, or does not, give an instrument now."""
 
     instrument: Instrument
-    present: bool
+    trading: bool
     reason: str = ""
 
 
-class Send(NamedTuple):
+class SendFrame(NamedTuple):
     """Send this frame on the same connection."""
 
     frame: str
 
 
-class Renew(NamedTuple):
+class Reconnect(NamedTuple):
     """Open another connection, then leave this one."""
 
     reason: str
 
 
-class Refused(NamedTuple):
+class ExchangeRefusal(NamedTuple):
     """The exchange will not serve us here; `wait` is how many seconds it wants to be left alone."""
 
     reason: str
-    wait: float = 0
+    retry_seconds: float = 0
 
 
-class Rejected(NamedTuple):
+class InvalidValue(NamedTuple):
     """One value, or one row of many, that cannot be so: it counts as not given. `reason` is one of a few words."""
 
     subject: str
@@ -63,10 +63,10 @@ class Rejected(NamedTuple):
     detail: str
 
 
-Event = Heard | Trade | Kline | Presence | Send | Renew | Refused | Rejected
+Event = SequencedQuote | Trade | Kline | InstrumentStatus | SendFrame | Reconnect | ExchangeRefusal | InvalidValue
 
 
-class Stream(NamedTuple):
+class StreamSpec(NamedTuple):
     """What one connection carries: a path to open, frames to begin with, and how a frame is read.
 
     `read(frame, now)` raises ValueError (msgspec's errors are such) for what cannot be understood; what is well-formed
@@ -74,11 +74,11 @@ class Stream(NamedTuple):
     """
 
     path: str
-    read: Callable[[str | bytes, int], Sequence[Event]]
-    greeting: tuple[str, ...] = ()
+    parse: Callable[[str | bytes, int], Sequence[Event]]
+    on_open: tuple[str, ...] = ()
 
 
-class Ask(NamedTuple):
+class RestCall(NamedTuple):
     """One GET: its path with the query, and how the body of a good answer is read. `read` raises ValueError.
 
     What `read` is told is our wall time, which quotes and trades are stamped with; `dated`: the exchange's, which says
@@ -86,11 +86,11 @@ class Ask(NamedTuple):
     """
 
     path: str
-    read: Callable[[bytes, int], Sequence[Event]]
-    dated: bool = False
+    parse: Callable[[bytes, int], Sequence[Event]]
+    uses_exchange_time: bool = False
 
 
-class Answer(NamedTuple):
+class RestResponse(NamedTuple):
     """What came back over HTTP. Header names are lower-case."""
 
     status: int
@@ -98,10 +98,10 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-class Limit(NamedTuple):
+class RateLimit(NamedTuple):
     """At most `most` in any `seconds`."""
 
-    most: int
+    max_count: int
     seconds: float
 
 
@@ -114,67 +114,71 @@ class Exchange(NamedTuple):
     """
 
     name: str
-    rests: tuple[str, ...]
-    ping: str
-    complaint: Callable[[bytes], str]  # the body of a bad answer → what it says, "" when it cannot be read
-    wait: Callable[[Answer, int], float]  # an answer, the exchange's clock → seconds before the next call
-    sockets: tuple[str, ...] = ()
-    stream: Callable[[Instruments], Stream] | None = None
-    listing: Callable[[Instrument], Ask] | None = None
-    listing_weight: int = 0
-    lookup: Callable[[str], Ask] | None = None  # which pair a symbol of the exchange's stands for: a Presence says it
-    poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[Ask, ...]] | None = None
+    rest_urls: tuple[str, ...]
+    ping_path: str
+    error_text: Callable[[bytes], str]  # the body of a bad answer → what it says, "" when it cannot be read
+    retry_delay: Callable[[RestResponse, int], float]  # an answer, the exchange's clock → seconds before the next call
+    ws_urls: tuple[str, ...] = ()
+    stream: Callable[[Instruments], StreamSpec] | None = None
+    instrument_status: Callable[[Instrument], RestCall] | None = None
+    instrument_status_weight: int = 0
+    find_instrument: Callable[[str], RestCall] | None = (
+        None  # which pair a symbol of the exchange's stands for: a Presence says it
+    )
+    poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[RestCall, ...]] | None = None
     poll_seconds: float = 1.0
-    missed: Callable[[Instrument, range], Ask] | None = None
-    history: Callable[[Instrument, str, int, int], Ask | None] | None = None
-    history_bars: int = 1000  # in one answer
-    history_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is little
-    history_weight: int = 1  # of one call
-    history_budget: int = 60  # weight a minute that history may use, of all processes together
-    history_seconds: float = 10.0  # after a bar's close its history is looked at; much longer where calls are dear
+    refetch_trades: Callable[[Instrument, range], RestCall] | None = None
+    klines: Callable[[Instrument, str, int, int], RestCall | None] | None = None
+    klines_per_call: int = 1000  # in one answer
+    kline_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is little
+    kline_weight: int = 1  # of one call
+    kline_budget: int = 60  # weight a minute that history may use, of all processes together
+    kline_delay_seconds: float = 10.0  # after a bar's close its history is looked at; much longer where calls are dear
     credentials: Callable[[], Mapping[str, str]] = dict  # headers; behind a function, so that no repr shows a key
-    lifetime: float = 23.5 * 3600  # seconds after which a connection is renewed
-    quiet: float = 5.0  # seconds without any message after which a connection may be dead
-    connects: Limit = Limit(300, 300)
-    sends: Limit = Limit(5, 1)
-    holds: float | None = None  # seconds that a value holds after the exchange's own time for it
+    max_connection_seconds: float = 23.5 * 3600  # seconds after which a connection is renewed
+    idle_timeout: float = 5.0  # seconds without any message after which a connection may be dead
+    connect_limit: RateLimit = RateLimit(300, 300)
+    send_limit: RateLimit = RateLimit(5, 1)
+    value_ttl: float | None = None  # seconds that a value holds after the exchange's own time for it
     simulated: bool = False
 
-    def timeframes(self, instrument: Instrument) -> frozenset[str]:
+    def kline_timeframes(self, instrument: Instrument) -> frozenset[str]:
         """Those of which it gives candles of an instrument."""
-        return _timeframes(self.history, instrument) if self.history else frozenset()
+        return _kline_timeframes(self.klines, instrument) if self.klines else frozenset()
 
-    def at(self, root: str) -> "Exchange":
+    def simulated_at(self, root: str) -> "Exchange":
         """This exchange as the simulator at `root` (`http://host:port/simulator`) plays it; no key goes there."""
         origin = f"{root.rstrip('/')}/{self.name}"
-        sockets = (origin.replace("http", "ws", 1),) if self.sockets else ()
-        return self._replace(rests=(origin,), sockets=sockets, credentials=dict, simulated=True)
+        sockets = (origin.replace("http", "ws", 1),) if self.ws_urls else ()
+        return self._replace(rest_urls=(origin,), ws_urls=sockets, credentials=dict, simulated=True)
 
 
 @lru_cache(10_000)  # several services ask it of every pair
-def _timeframes(ask: Callable[[Instrument, str, int, int], Ask | None], instrument: Instrument) -> frozenset[str]:
-    return frozenset(name for name in TIMEFRAMES if ask(instrument, name, 0, 0))
+def _kline_timeframes(
+    klines: Callable[[Instrument, str, int, int], RestCall | None], instrument: Instrument
+) -> frozenset[str]:
+    return frozenset(name for name in TIMEFRAMES if klines(instrument, name, 0, 0))
 
 
-def given(value: Decimal | None) -> Decimal | None:
+def nonzero(value: Decimal | None) -> Decimal | None:
     """A price as such: dead pairs have zeros for it."""
     return value or None
 
 
-def rows(kind: type[T], body: bytes, subject: str) -> list[T | Rejected]:
+def decode_rows(kind: type[T], body: bytes, subject: str) -> list[T | InvalidValue]:
     """A JSON array of that kind; a row that is not of it costs only itself. Raises ValueError for any other body."""
     try:
         return list(_decoder(list[kind]).decode(body))  # type: ignore[valid-type]
     except ValueError:
-        return [row(kind, each, subject) for each in _decoder(list[msgspec.Raw]).decode(body)]
+        return [decode_row(kind, each, subject) for each in _decoder(list[msgspec.Raw]).decode(body)]
 
 
-def row(kind: type[T], raw: bytes | msgspec.Raw, subject: str) -> T | Rejected:
+def decode_row(kind: type[T], raw: bytes | msgspec.Raw, subject: str) -> T | InvalidValue:
     """One row of an answer, or one subscription's news."""
     try:
         found: T = _decoder(kind).decode(raw)  # type: ignore[arg-type]  # a type is hashable
     except ValueError as error:
-        return Rejected(subject, "shape", str(error))
+        return InvalidValue(subject, "shape", str(error))
     return found
 
 
@@ -183,39 +187,43 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def sifted(events: Sequence[Event], latest: int) -> Sequence[Event]:
+def validate_events(events: Sequence[Event], latest: int) -> Sequence[Event]:
     """The events, with a Rejected in place of each whose values are out of range. `latest`: by the exchange's clock."""
-    wrong = dict[int, Rejected]()
+    wrong = dict[int, InvalidValue]()
     for place, event in enumerate(events):
-        fault: Fault | None = None
+        fault: Violation | None = None
         if isinstance(event, Trade):
-            fault, subject = trade_fault(event, latest), event.instrument
-        elif isinstance(event, Heard):
-            fault, subject = tick_fault(event.tick, latest), event.tick.instrument
+            fault, subject = trade_violation(event, latest), event.instrument
+        elif isinstance(event, SequencedQuote):
+            fault, subject = quote_violation(event.quote, latest), event.quote.instrument
         elif isinstance(event, Kline):
-            fault, subject = kline_fault(event, latest), event.series.instrument
+            fault, subject = kline_violation(event, latest), event.series.instrument
         if fault:
-            wrong[place] = Rejected(str(subject), *fault)
+            wrong[place] = InvalidValue(str(subject), *fault)
     return [wrong.get(place, event) for place, event in enumerate(events)] if wrong else events
 
 
-def retry_after(answer: Answer, now: int, default: float = 60) -> float:
+def retry_after_seconds(response: RestResponse, now: int, default: float = 60) -> float:
     """Seconds to wait after an answer: what `Retry-After` or the text of a ban says, whichever is longer; without
     either `default` when we asked too often. `now`: by the exchange's clock.
     """
-    waits = [min(seconds, LONGEST_WAIT) for seconds in (_header(answer), _ban(answer, now)) if seconds is not None]
-    return max(waits, default=default if answer.status in (418, 429) else 0)
+    waits = [
+        min(seconds, MAX_RETRY_SECONDS)
+        for seconds in (_retry_after_header(response), _ban_seconds(response, now))
+        if seconds is not None
+    ]
+    return max(waits, default=default if response.status in (418, 429) else 0)
 
 
-def _header(answer: Answer) -> float | None:
+def _retry_after_header(response: RestResponse) -> float | None:
     try:
-        seconds = float(answer.headers["retry-after"])
+        seconds = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         return None
     return max(0.0, seconds) if isfinite(seconds) else None
 
 
-def _ban(answer: Answer, now: int) -> float | None:
+def _ban_seconds(response: RestResponse, now: int) -> float | None:
     """`Way too much request weight used; IP banned until 1700000000000. …`: sometimes nothing else tells the end."""
-    found = BANNED.search(answer.body[:BODY_READ]) if answer.status in (403, 418, 429) else None
+    found = BANNED_UNTIL.search(response.body[:MAX_ERROR_BODY_BYTES]) if response.status in (403, 418, 429) else None
     return (int(found[1]) - now) / 1000 if found and int(found[1]) > now else None

@@ -5,23 +5,25 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from services.core.clocks import ExchangeClock, Stamps
-from services.core.exchange import Heard
-from services.core.model import Feed, Instrument, Source, Tick
-from services.core.silence import Rhythm
+from services.core.clocks import ExchangeClock, WallClockOffset
+from services.core.exchange import SequencedQuote
+from services.core.model import FeedStatus, Instrument, InstrumentFeed, Quote
+from services.core.silence import SilenceDetector
 
-STRAGGLING = 2_000  # ms; a quote numbered below the last one is late within this time, after it a new count has begun
+MAX_REORDER_MS = (
+    2_000  # ms; a quote numbered below the last one is late within this time, after it a new count has begun
+)
 
 
-class _Latest(NamedTuple):
+class _LatestQuote(NamedTuple):
     """The last quote of an instrument, when it came, and when the exchange gave it, where it says so."""
 
-    heard: Heard
+    sequenced: SequencedQuote
     received: int
-    updated: int | None
+    updated_at: int | None
 
 
-class Sources:
+class FeedTracker:
     """All instruments of one exchange. `floor` (ms) is what is never called silence.
 
     `holds` (ms): how long a value holds after the exchange's own time for it; None: while nothing newer comes.
@@ -31,95 +33,97 @@ class Sources:
     def __init__(
         self,
         instruments: Iterable[Instrument],
-        floor: float,
-        holds: float | None = None,
-        stamps: Stamps | None = None,
+        min_silence: float,
+        value_ttl: float | None = None,
+        wall_offset: WallClockOffset | None = None,
         clock: ExchangeClock | None = None,
     ) -> None:
-        self._rhythms = {instrument: Rhythm(floor) for instrument in instruments}
-        self._latest: dict[Instrument, _Latest] = {}
-        self._holds = holds
-        self._stamps, self._clock = stamps or Stamps(0, 0), clock or ExchangeClock(0)
+        self._detectors = {instrument: SilenceDetector(min_silence) for instrument in instruments}
+        self._latest: dict[Instrument, _LatestQuote] = {}
+        self._value_ttl = value_ttl
+        self._wall_offset, self._clock = wall_offset or WallClockOffset(0, 0), clock or ExchangeClock(0)
         self._absent: set[Instrument] = set()
 
     def __contains__(self, instrument: Instrument) -> bool:
-        return instrument in self._rhythms and instrument not in self._absent
+        return instrument in self._detectors and instrument not in self._absent
 
-    def present(self) -> tuple[Instrument, ...]:
+    def traded(self) -> tuple[Instrument, ...]:
         """Those that the exchange gives."""
-        return tuple(instrument for instrument in self._rhythms if instrument not in self._absent)
+        return tuple(instrument for instrument in self._detectors if instrument not in self._absent)
 
-    def mark(self, instrument: Instrument, present: bool) -> bool:
+    def set_trading(self, instrument: Instrument, trading: bool) -> bool:
         """Does the exchange give it? Answers whether that is news."""
-        if instrument not in self._rhythms or present == (instrument not in self._absent):
+        if instrument not in self._detectors or trading == (instrument not in self._absent):
             return False
         self._absent ^= {instrument}
         return True
 
-    def last(self, instrument: Instrument) -> int | None:
+    def last_received(self, instrument: Instrument) -> int | None:
         """When its last quote came."""
-        return self._rhythms[instrument].last
+        return self._detectors[instrument].last
 
-    def heard(self, heard: Heard) -> Tick | None:
+    def on_quote(self, sequenced: SequencedQuote) -> Quote | None:
         """A quote came; answers what to publish of it. None: it is older than the last one."""
-        tick, known = heard.tick, self._latest.get(heard.tick.instrument)
-        now = tick.received - self._stamps.offset
-        if known and _older(heard, known.heard) and now - known.received < STRAGGLING:
+        tick, known = sequenced.quote, self._latest.get(sequenced.quote.instrument)
+        now = tick.received - self._wall_offset.offset
+        if known and _is_older(sequenced, known.sequenced) and now - known.received < MAX_REORDER_MS:
             return None
-        latest = self._latest[tick.instrument] = _Latest(heard, now, self._updated(tick, known, now))
-        self._rhythms[tick.instrument] = self._rhythms[tick.instrument].heard(now)
-        return tick if latest.updated is None else self._stamped(latest)
+        latest = self._latest[tick.instrument] = _LatestQuote(sequenced, now, self._updated_at(tick, known, now))
+        self._detectors[tick.instrument] = self._detectors[tick.instrument].after_message(now)
+        return tick if latest.updated_at is None else self._with_current_stamps(latest)
 
-    def _updated(self, tick: Tick, known: "_Latest | None", now: int) -> int | None:
+    def _updated_at(self, tick: Quote, known: "_LatestQuote | None", now: int) -> int | None:
         """When the exchange gave a value that holds for so long only: never after it was first heard."""
-        if self._holds is None or tick.time is None:
+        if self._value_ttl is None or tick.time is None:
             return None
-        if known and known.heard.tick.time == tick.time:
-            return known.updated
+        if known and known.sequenced.quote.time == tick.time:
+            return known.updated_at
         return now - max(0, self._clock.now(now) - tick.time)
 
-    def view(self, now: int, since: int, proof: int) -> tuple[Source, ...]:
+    def snapshot(self, now: int, since: int, proof: int) -> tuple[InstrumentFeed, ...]:
         """How they all stand. The connection is up `since`, and `proof` is when it last proved alive.
 
         On a live feed quiet means unchanged, so a value that came over this connection holds as long as that proves
         alive. When the feed falls silent, all that is known is when the value came.
         """
-        return tuple(self._source(instrument, now, since, proof) for instrument in self._rhythms)
+        return tuple(self._snapshot_of(instrument, now, since, proof) for instrument in self._detectors)
 
-    def _source(self, instrument: Instrument, now: int, since: int, proof: int) -> Source:
-        feed, latest = self.feed(instrument, now), self._latest.get(instrument)
+    def _snapshot_of(self, instrument: Instrument, now: int, since: int, proof: int) -> InstrumentFeed:
+        feed, latest = self.status(instrument, now), self._latest.get(instrument)
         if latest is None:
-            return Source(instrument, feed)
+            return InstrumentFeed(instrument, feed)
         received = confirmed = latest.received
-        if feed is Feed.LIVE and received >= since:
+        if feed is FeedStatus.LIVE and received >= since:
             confirmed = max(received, proof)
-        if self._holds is not None and latest.updated is not None:
-            confirmed = min(confirmed, latest.updated + int(self._holds))
-        return Source(instrument, feed, self._stamps.wall(received), self._stamps.wall(confirmed))
+        if self._value_ttl is not None and latest.updated_at is not None:
+            confirmed = min(confirmed, latest.updated_at + int(self._value_ttl))
+        return InstrumentFeed(
+            instrument, feed, self._wall_offset.wall_time(received), self._wall_offset.wall_time(confirmed)
+        )
 
-    def _stamped(self, latest: "_Latest") -> Tick:
+    def _with_current_stamps(self, latest: "_LatestQuote") -> Quote:
         """A quote with the stamps of today's wall clock, which may have been set since it came."""
-        tick, received = latest.heard.tick, self._stamps.wall(latest.received)
-        time = tick.time if latest.updated is None else self._stamps.wall(latest.updated)
+        tick, received = latest.sequenced.quote, self._wall_offset.wall_time(latest.received)
+        time = tick.time if latest.updated_at is None else self._wall_offset.wall_time(latest.updated_at)
         return tick if (tick.received, tick.time) == (received, time) else replace(tick, received=received, time=time)
 
-    def quotes(self) -> list[Tick]:
+    def latest_quotes(self) -> list[Quote]:
         """The last quote of each that the exchange gives."""
-        return [self._stamped(self._latest[each]) for each in self.present() if each in self._latest]
+        return [self._with_current_stamps(self._latest[each]) for each in self.traded() if each in self._latest]
 
     def silent(self, now: int) -> tuple[Instrument, ...]:
         """Those that are quiet for longer than their rhythm allows."""
-        return tuple(instrument for instrument in self._rhythms if self.feed(instrument, now) is Feed.SILENT)
+        return tuple(instrument for instrument in self._detectors if self.status(instrument, now) is FeedStatus.SILENT)
 
-    def feed(self, instrument: Instrument, now: int) -> Feed:
+    def status(self, instrument: Instrument, now: int) -> FeedStatus:
         """How one of them flows."""
-        rhythm = self._rhythms[instrument]
+        rhythm = self._detectors[instrument]
         if instrument in self._absent:
-            return Feed.ABSENT
+            return FeedStatus.ABSENT
         if rhythm.last is None:
-            return Feed.WAITING
-        return Feed.SILENT if rhythm.silent(now) else Feed.LIVE
+            return FeedStatus.WAITING
+        return FeedStatus.SILENT if rhythm.is_silent(now) else FeedStatus.LIVE
 
 
-def _older(heard: Heard, known: Heard) -> bool:
-    return heard.number is not None and known.number is not None and heard.number < known.number
+def _is_older(heard: SequencedQuote, known: SequencedQuote) -> bool:
+    return heard.sequence is not None and known.sequence is not None and heard.sequence < known.sequence

@@ -7,12 +7,12 @@ LIVE: Market = "live"
 SIMULATED: Market = "simulated"
 
 
-def is_foreign(number: int, market: Market) -> bool:
+def is_other_market(seq: int, market: Market) -> bool:
     """Whether a log's number was given in the other market: even ones are live, odd ones simulated."""
-    return bool(number) and number % 2 != (market == SIMULATED)
+    return bool(seq) and seq % 2 != (market == SIMULATED)
 
 
-def next_number(now: int, previous: int, market: Market) -> int:
+def next_seq(now: int, previous: int, market: Market) -> int:
     """The number of what is published at `now` (ms) after `previous`, in that market's half of all numbers."""
     number = max(now * 1000, previous + 1)
-    return number + is_foreign(number, market)
+    return number + is_other_market(number, market)

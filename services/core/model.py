@@ -20,7 +20,7 @@ class Instrument(NamedTuple):
     contract: str = ""
 
     def __str__(self) -> str:
-        return _joined(self)
+        return _join_parts(self)
 
     @classmethod
     def parse(cls, text: str) -> "Instrument":
@@ -32,11 +32,11 @@ class Instrument(NamedTuple):
 
 
 @lru_cache(10_000)  # it is asked for at every message
-def _joined(words: tuple[str, ...]) -> str:
+def _join_parts(words: tuple[str, ...]) -> str:
     return "-".join(filter(None, words))
 
 
-class Tick(Struct, frozen=True, tag="tick", omit_defaults=True):
+class Quote(Struct, frozen=True, tag="tick", omit_defaults=True):
     """What an exchange says a price is now: a quote (bid and ask) or an index price."""
 
     exchange: str
@@ -62,26 +62,26 @@ class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
     time: int  # the exchange's clock
     price: Decimal
     size: Decimal  # of the base
-    number: int
+    trade_id: int = field(name="number")
     fills: int = 1
-    buyer_made: bool | None = None  # the maker was the buyer: the taker sold
+    buyer_is_maker: bool | None = field(default=None, name="buyer_made")  # the maker was the buyer: the taker sold
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a message stands in its log: `number` grows, `previous` is its predecessor's. 0: whose that was is unknown.
 
     A log has one writer and one order, the same for all who read it. A number is the microsecond it was given in, but
     always more than its predecessor's: where the writer's clock was set back, numbers say nothing of the time.
     """
 
-    number: int
-    previous: int
+    seq: int
+    prev_seq: int
 
 
 class Bar(Struct, frozen=True, gc=False):
     """What happened to a price within one timeframe. `timestamp` is its opening time."""
 
-    timestamp: int
+    open_time: int = field(name="timestamp")
     open: Decimal
     high: Decimal
     low: Decimal
@@ -99,10 +99,10 @@ class Series(NamedTuple):
     timeframe: str
 
 
-class Origin(StrEnum):
+class CandleSource(StrEnum):
     """Where a candle comes from, from the weakest word to the strongest."""
 
-    TICKS = "ticks"  # built from trades as they came
+    TRADES = "ticks"  # built from trades as they came
     ROLLUP = "rollup"  # from shorter candles
     IMPORT = "import"  # from the exchange's public files
     EXCHANGE = "exchange"  # the exchange's own closed candle
@@ -113,7 +113,7 @@ class Kline(Struct, frozen=True, tag="kline", omit_defaults=True):
 
     series: Series
     bar: Bar
-    source: Origin = Origin.EXCHANGE
+    source: CandleSource = CandleSource.EXCHANGE
 
 
 class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
@@ -122,9 +122,9 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
     series: Series
     bar: Bar
     closed: bool
-    source: Origin
+    source: CandleSource
     revision: int = 0
-    place: Place | None = None
+    position: Position | None = field(default=None, name="place")
     published: int = 0  # when it was given its place
 
     @property
@@ -134,19 +134,19 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
         return "traded" if bar.trades or bar.volume or bar.high != bar.low else "empty"
 
 
-class Reading(Struct, frozen=True, tag="reading", omit_defaults=True):
+class IndicatorValue(Struct, frozen=True, tag="reading", omit_defaults=True):
     """What an indicator says at one candle. `indicator` is its name with all parameters: `sma:20`, `macd:12:26:9`."""
 
     series: Series
     indicator: str
-    timestamp: int  # the candle's opening
+    open_time: int = field(name="timestamp")  # the candle's opening
     values: dict[str, float | None]  # by the indicator's outputs
     closed: bool  # whether the candle is
-    place: Place | None = None
+    position: Position | None = field(default=None, name="place")
     published: int = 0  # when it was given its place
 
 
-class Wish(Struct, frozen=True, tag="wish"):
+class IndicatorRequest(Struct, frozen=True, tag="wish"):
     """Somebody watches an indicator of a series: whoever computes them tells of it until then."""
 
     series: Series
@@ -163,7 +163,7 @@ class HistoryRequest(Struct, frozen=True, tag="history_request"):
     seconds: int
 
 
-class HoleState(StrEnum):
+class CandleGapState(StrEnum):
     """What became of a hole."""
 
     OPEN = "open"  # to be repaired
@@ -171,33 +171,33 @@ class HoleState(StrEnum):
     ABSENT = "absent"  # the exchange itself has nothing there
 
 
-class Hole(Struct, frozen=True, tag="hole", omit_defaults=True):
+class CandleGap(Struct, frozen=True, tag="hole", omit_defaults=True):
     """Closed candles of a series were missing: all openings in [since, until]."""
 
     series: Series
     since: int
     until: int
-    noticed: int
-    state: HoleState = HoleState.OPEN
-    settled: int | None = None  # when it was repaired, or known to be absent
-    origin: Origin | None = None  # where the repair came from
+    detected: int = field(name="noticed")
+    state: CandleGapState = CandleGapState.OPEN
+    resolved: int | None = field(default=None, name="settled")  # when it was repaired, or known to be absent
+    repaired_from: CandleSource | None = field(default=None, name="origin")  # where the repair came from
 
 
-class Lookup(StrEnum):
+class StoreLookup(StrEnum):
     """What can be looked up in the store by a process that has none."""
 
     CANDLES = "candles"
     MISSING = "missing"
     UNVERIFIED = "unverified"
-    OPEN_HOLES = "open_holes"
-    ABSENT_HOLES = "absent_holes"
+    OPEN_GAPS = "open_holes"
+    ABSENT_GAPS = "absent_holes"
 
 
 class StoreQuery(Struct, frozen=True, tag="store_query"):
     """A collector looks up openings in [since, until] of a series. The writer answers with a reply of the same id."""
 
     id: str
-    lookup: Lookup
+    lookup: StoreLookup
     series: Series
     since: int
     until: int
@@ -210,11 +210,11 @@ class StoreReply(Struct, frozen=True, tag="store_reply", omit_defaults=True):
     id: str
     candles: tuple[Candle, ...] = ()
     ranges: tuple[tuple[int, int], ...] = ()
-    holes: tuple[Hole, ...] = ()
+    gaps: tuple[CandleGap, ...] = field(default=(), name="holes")
     error: str = ""
 
 
-class Gap(Struct, frozen=True, tag="gap", omit_defaults=True):
+class FeedGap(Struct, frozen=True, tag="gap", omit_defaults=True):
     """Messages were, or may have been, lost: everything of `instrument` (None: of the exchange) in [since, until]."""
 
     exchange: str
@@ -224,7 +224,7 @@ class Gap(Struct, frozen=True, tag="gap", omit_defaults=True):
     instrument: Instrument | None = None
 
 
-class Feed(StrEnum):
+class FeedStatus(StrEnum):
     """How one instrument's data flows."""
 
     WAITING = "waiting"  # nothing has come yet
@@ -233,11 +233,11 @@ class Feed(StrEnum):
     ABSENT = "absent"  # the exchange does not trade it
 
 
-class Source(Struct, frozen=True):
+class InstrumentFeed(Struct, frozen=True):
     """One instrument at one exchange, as its collector sees it."""
 
     instrument: Instrument
-    feed: Feed
+    status: FeedStatus = field(name="feed")
     received: int | None = None  # when the last value came
     confirmed: int | None = None  # when that value was last known to hold: nothing new on a live feed is no change
 
@@ -253,17 +253,19 @@ class SeriesProgress(Struct, frozen=True):
     reason: str = ""  # why its next request waits, for a person to read
 
 
-class Progress(Struct, frozen=True, omit_defaults=True):
+class BackfillProgress(Struct, frozen=True, omit_defaults=True):
     """How much of the history that is configured is kept, in closed candles of all series of an exchange."""
 
     expected: int
     missing: int
-    loading: tuple[SeriesProgress, ...] = ()  # the series that are not complete, the first of them where they are many
+    incomplete: tuple[SeriesProgress, ...] = field(
+        default=(), name="loading"
+    )  # the series that are not complete, the first of them where they are many
     unlisted: int = 0  # how many more there are
     reason: str = ""  # why the exchange is not asked now
 
 
-class State(Struct, frozen=True, tag="state"):
+class ExchangeStatus(Struct, frozen=True, tag="state"):
     """What a collector knows of its exchange; sent each second and at each change."""
 
     exchange: str
@@ -276,9 +278,9 @@ class State(Struct, frozen=True, tag="state"):
     received: int | None  # the last message of any kind
     reconnects: int
     simulated: bool
-    sources: tuple[Source, ...] = ()
-    history: Progress | None = None  # None: nobody looked yet, or it has none
-    place: Place | None = None
+    feeds: tuple[InstrumentFeed, ...] = field(default=(), name="sources")
+    backfill: BackfillProgress | None = field(default=None, name="history")  # None: nobody looked yet, or it has none
+    position: Position | None = field(default=None, name="place")
     clock_offset: int | None = None  # ms by which the exchange's clock is ahead of the one of `time`; None: unknown
 
 
@@ -298,7 +300,7 @@ class Leg(Struct, frozen=True):
     time: int | None = None
 
 
-class Aside(StrEnum):
+class RejectReason(StrEnum):
     """Why an offer is set aside."""
 
     MISSING = "missing"  # a leg has no value
@@ -307,7 +309,7 @@ class Aside(StrEnum):
     RECOVERING = "recovering"  # good again, not yet for long enough
 
 
-class Offer(Struct, frozen=True):
+class RateCandidate(Struct, frozen=True):
     """What one exchange gives for one direction."""
 
     exchange: str
@@ -316,9 +318,11 @@ class Offer(Struct, frozen=True):
     bid: Decimal | None = None
     ask: Decimal | None = None
     deviation: Decimal | None = None  # from the median of the others, in basis points
-    aside: Aside | None = None
+    rejected: RejectReason | None = field(default=None, name="aside")
     reason: str = ""  # why it is set aside, for a person to read
-    clock: str = ""  # which clocks are wrong, so that nobody knows how old newer values of its legs are
+    clock_fault: str = field(
+        default="", name="clock"
+    )  # which clocks are wrong, so that nobody knows how old newer values of its legs are
 
     @property
     def expires(self) -> int:
@@ -331,12 +335,12 @@ class Rate(Struct, frozen=True, tag="rate"):
 
     direction: Instrument
     time: int
-    offers: tuple[Offer, ...]
+    candidates: tuple[RateCandidate, ...] = field(name="offers")
     simulated: bool = False
-    place: Place | None = None
+    position: Position | None = field(default=None, name="place")
 
 
-class Switch(Struct, frozen=True):
+class ExchangeSwitch(Struct, frozen=True):
     """The exchange in use changed."""
 
     time: int
@@ -345,7 +349,7 @@ class Switch(Struct, frozen=True):
     reason: str
 
 
-class Choice(Struct, frozen=True, tag="choice"):
+class ActiveExchange(Struct, frozen=True, tag="choice"):
     """Which exchange answers for all directions, since when and why."""
 
     time: int
@@ -353,27 +357,38 @@ class Choice(Struct, frozen=True, tag="choice"):
     since: int
     reason: str
     failovers: int = 0
-    recent: tuple[Switch, ...] = field(default=())
-    place: Place | None = None
+    switches: tuple[ExchangeSwitch, ...] = field(name="recent", default=())
+    position: Position | None = field(default=None, name="place")
 
 
-Placed = Candle | Reading | State | Rate | Choice
+Sequenced = Candle | IndicatorValue | ExchangeStatus | Rate | ActiveExchange
 """What has a log. Without a place a message is news to those who keep the newest, but not to those who follow."""
-Message = Tick | Trade | Kline | Wish | HistoryRequest | StoreQuery | StoreReply | Hole | Gap | Placed
+Message = (
+    Quote
+    | Trade
+    | Kline
+    | IndicatorRequest
+    | HistoryRequest
+    | StoreQuery
+    | StoreReply
+    | CandleGap
+    | FeedGap
+    | Sequenced
+)
 
 
-def key(message: Message) -> str:
+def partition_key(message: Message) -> str:
     """The partition of a message: all of one partition stay in order."""
     match message:
-        case Tick() | Trade():
+        case Quote() | Trade():
             return str(message.instrument)
         case Rate():
             return str(message.direction)
-        case Kline() | Candle() | Reading() | Wish() | HistoryRequest() | StoreQuery() | Hole():
+        case Kline() | Candle() | IndicatorValue() | IndicatorRequest() | HistoryRequest() | StoreQuery() | CandleGap():
             return str(message.series.instrument)
-        case Gap() | State():
+        case FeedGap() | ExchangeStatus():
             return message.exchange
         case StoreReply():
             return message.id
-        case Choice():
+        case ActiveExchange():
             return "choice"

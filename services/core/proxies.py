@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
-TARGET_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-SUPPORTED = ", ".join(f"{scheme}://" for scheme in PORTS)
-ALIASES = {"socks": "socks5"}  # as desktops write it
+DEFAULT_PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+DEFAULT_TARGET_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+SUPPORTED_SCHEMES = ", ".join(f"{scheme}://" for scheme in DEFAULT_PROXY_PORTS)
+SCHEME_ALIASES = {"socks": "socks5"}  # as desktops write it
 
 Address = IPv4Address | IPv6Address
 
@@ -25,23 +25,23 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+        return f"{self.scheme}://{_bracket_ipv6(self.host)}:{self.port}"
 
     @property
     def url(self) -> str:
         """With the password, for the libraries that connect."""
         user = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user or self.password else ""
-        return f"{self.scheme}://{user}{_bracketed(self.host)}:{self.port}"
+        return f"{self.scheme}://{user}{_bracket_ipv6(self.host)}:{self.port}"
 
 
-class Exemption(NamedTuple):
+class ProxyExemption(NamedTuple):
     """One entry of NO_PROXY: an address, a network or a name, perhaps with a port."""
 
     network: IPv4Network | IPv6Network | None
     name: str
     port: int | None
 
-    def covers(self, host: str, address: Address | None, port: int) -> bool:
+    def matches(self, host: str, address: Address | None, port: int) -> bool:
         """Whether it is about this host. A name covers what ends with it too, at a dot."""
         if self.port not in (None, port):
             return False
@@ -55,19 +55,21 @@ class Proxies(NamedTuple):
 
     http: Proxy | None = None  # for http:// and ws://
     https: Proxy | None = None  # for https:// and wss://
-    exempt: tuple[Exemption, ...] = ()
+    exempt: tuple[ProxyExemption, ...] = ()
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
         """The proxy to a host; None: connect directly, as to this machine and to names without a dot always."""
         proxy = self.https if scheme in ("https", "wss") else self.http
-        host, port = _plain(host), port or TARGET_PORTS.get(scheme, 0)
-        address = _address(host)
-        if proxy is None or _is_near(host, address) or any(each.covers(host, address, port) for each in self.exempt):
+        host, port = _normalize_host(host), port or DEFAULT_TARGET_PORTS.get(scheme, 0)
+        address = _parse_address(host)
+        if proxy is None or _is_local(host, address) or any(each.matches(host, address, port) for each in self.exempt):
             return None
         return proxy
 
 
-EXAMPLE = "http://user:password@proxy.example:3128, with special characters of a password as %2F for / and %23 for #"
+PROXY_EXAMPLE = (
+    "http://user:password@proxy.example:3128, with special characters of a password as %2F for / and %23 for #"
+)
 
 
 def parse_proxy(text: str) -> Proxy | None:
@@ -78,31 +80,31 @@ def parse_proxy(text: str) -> Proxy | None:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         port = parts.port
     except ValueError:
-        raise ValueError(f"this is no URL: write {EXAMPLE}") from None
-    scheme = ALIASES.get(parts.scheme, parts.scheme)
-    if scheme not in PORTS:
-        raise ValueError(f"a proxy's URL must start with one of {SUPPORTED}")
+        raise ValueError(f"this is no URL: write {PROXY_EXAMPLE}") from None
+    scheme = SCHEME_ALIASES.get(parts.scheme, parts.scheme)
+    if scheme not in DEFAULT_PROXY_PORTS:
+        raise ValueError(f"a proxy's URL must start with one of {SUPPORTED_SCHEMES}")
     if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"this is no proxy's URL: write {EXAMPLE}")
+        raise ValueError(f"this is no proxy's URL: write {PROXY_EXAMPLE}")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    return Proxy(scheme, _plain(parts.hostname), port or PORTS[scheme], user, password)
+    return Proxy(scheme, _normalize_host(parts.hostname), port or DEFAULT_PROXY_PORTS[scheme], user, password)
 
 
-def parse_exemptions(text: str) -> tuple[Exemption, ...]:
+def parse_exemptions(text: str) -> tuple[ProxyExemption, ...]:
     """The entries of NO_PROXY, between commas or spaces. Nothing is refused: other programs read it too."""
-    return tuple(filter(None, map(_exemption, text.replace(",", " ").split())))
+    return tuple(filter(None, map(_parse_exemption, text.replace(",", " ").split())))
 
 
-def _exemption(entry: str) -> Exemption | None:
-    name, port = _without_port(entry.rpartition("://")[2].rstrip("/"))
+def _parse_exemption(entry: str) -> ProxyExemption | None:
+    name, port = _split_port(entry.rpartition("://")[2].rstrip("/"))
     try:
-        return Exemption(ip_network(name.replace("[", "").replace("]", ""), strict=False), "", port)
+        return ProxyExemption(ip_network(name.replace("[", "").replace("]", ""), strict=False), "", port)
     except ValueError:
-        name = _plain(name).removeprefix("*.").lstrip(".")
-    return Exemption(None, name, port) if name else None
+        name = _normalize_host(name).removeprefix("*.").lstrip(".")
+    return ProxyExemption(None, name, port) if name else None
 
 
-def _without_port(entry: str) -> tuple[str, int | None]:
+def _split_port(entry: str) -> tuple[str, int | None]:
     """The colons of an IPv6 address without brackets are no port's."""
     name, _, port = entry.rpartition(":")
     if port.isascii() and port.isdigit() and (":" not in name or name.endswith("]")):
@@ -110,13 +112,13 @@ def _without_port(entry: str) -> tuple[str, int | None]:
     return entry, None
 
 
-def _is_near(host: str, address: Address | None) -> bool:
+def _is_local(host: str, address: Address | None) -> bool:
     if address:
         return address.is_loopback or address.is_unspecified
     return "." not in host or host.endswith(".localhost")
 
 
-def _address(host: str) -> Address | None:
+def _parse_address(host: str) -> Address | None:
     try:
         address = ip_address(host)
     except ValueError:
@@ -124,7 +126,7 @@ def _address(host: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _plain(host: str) -> str:
+def _normalize_host(host: str) -> str:
     """A name as it goes over the wire: lower-case, ASCII, without a last dot."""
     host = host.strip("[]").rstrip(".").lower()
     try:
@@ -133,5 +135,5 @@ def _plain(host: str) -> str:
         return host
 
 
-def _bracketed(host: str) -> str:
+def _bracket_ipv6(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -4,46 +4,49 @@ from collections.abc import Iterable, Sequence
 
 from services.core.timeframes import Timeframe
 
-Run = tuple[int, int]
+TimeRange = tuple[int, int]
 
 
-def of(timeframe: Timeframe, openings: Iterable[int]) -> list[Run]:
+def from_open_times(timeframe: Timeframe, open_times: Iterable[int]) -> list[TimeRange]:
     """Openings as runs."""
-    return join(timeframe, ((opening, opening) for opening in sorted(openings)))
+    return merge_adjacent(timeframe, ((opening, opening) for opening in sorted(open_times)))
 
 
-def join(timeframe: Timeframe, runs: Iterable[Run]) -> list[Run]:
+def merge_adjacent(timeframe: Timeframe, ranges: Iterable[TimeRange]) -> list[TimeRange]:
     """Runs that follow one another at once are one."""
-    joined: list[Run] = []
-    for since, until in runs:
-        if joined and timeframe.closing(joined[-1][1]) == since:
+    joined: list[TimeRange] = []
+    for since, until in ranges:
+        if joined and timeframe.close_time(joined[-1][1]) == since:
             joined[-1] = joined[-1][0], until
         else:
             joined.append((since, until))
     return joined
 
 
-def without(timeframe: Timeframe, runs: Iterable[Run], known: Sequence[Run]) -> list[Run]:
+def subtract(timeframe: Timeframe, ranges: Iterable[TimeRange], subtracted: Sequence[TimeRange]) -> list[TimeRange]:
     """What of the runs is not in the known ones."""
-    left = list(runs)
-    for since, until in known:
-        left = [part for run in left for part in _cut(timeframe, run, since, until)]
+    left = list(ranges)
+    for since, until in subtracted:
+        left = [part for run in left for part in _subtract_one(timeframe, run, since, until)]
     return left
 
 
-def _cut(timeframe: Timeframe, run: Run, since: int, until: int) -> list[Run]:
-    if until < run[0] or run[1] < since:
-        return [run]
-    parts = (run[0], timeframe.back(timeframe.opening(since), 1)), (timeframe.closing(timeframe.opening(until)), run[1])
+def _subtract_one(timeframe: Timeframe, time_range: TimeRange, since: int, until: int) -> list[TimeRange]:
+    if until < time_range[0] or time_range[1] < since:
+        return [time_range]
+    parts = (
+        (time_range[0], timeframe.step_back(timeframe.open_time(since), 1)),
+        (timeframe.close_time(timeframe.open_time(until)), time_range[1]),
+    )
     return [part for part in parts if part[0] <= part[1]]
 
 
-def pages(timeframe: Timeframe, runs: Iterable[Run], most: int) -> list[Run]:
+def split(timeframe: Timeframe, ranges: Iterable[TimeRange], max_candles: int) -> list[TimeRange]:
     """Runs cut into such of at most that many openings, the newest first."""
     cut = []
-    for since, until in runs:
-        while timeframe.expected(since, until) > most:
-            cut.append((timeframe.back(until, most - 1), until))
-            until = timeframe.back(until, most)  # noqa: PLW2901  what is left of the run
+    for since, until in ranges:
+        while timeframe.count_between(since, until) > max_candles:
+            cut.append((timeframe.step_back(until, max_candles - 1), until))
+            until = timeframe.step_back(until, max_candles)  # noqa: PLW2901  what is left of the run
         cut.append((since, until))
     return sorted(cut, reverse=True)

@@ -2,40 +2,40 @@
 
 from collections import deque
 
-from services.core.exchange import Limit
+from services.core.exchange import RateLimit
 
 
-class Window:
+class SlidingWindow:
     """Strictly at most `limit.most` in any `limit.seconds`; a bucket that refills would allow twice that."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: RateLimit) -> None:
         self._limit = limit
-        self._times: deque[float] = deque(maxlen=limit.most)
+        self._times: deque[float] = deque(maxlen=limit.max_count)
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Seconds until one more is allowed; 0: now."""
-        if len(self._times) < self._limit.most:
+        if len(self._times) < self._limit.max_count:
             return 0
         return max(0.0, self._times[0] + self._limit.seconds - now)
 
-    def note(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """One took place."""
         self._times.append(now)
 
-    def full(self, now: float) -> bool:
+    def record_and_check(self, now: float) -> bool:
         """Note one; was that the last the limit allows?"""
-        self.note(now)
-        return self.wait(now) > 0
+        self.record(now)
+        return self.delay(now) > 0
 
 
-class Budget:
+class WeightedWindow:
     """Strictly at most `limit.most` in any `limit.seconds`, of what comes in amounts."""
 
-    def __init__(self, limit: Limit) -> None:
-        self._limit, self._left = limit, limit.most
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit, self._left = limit, limit.max_count
         self._spent: deque[tuple[float, int]] = deque()
 
-    def spend(self, amount: int, now: float) -> bool:
+    def try_spend(self, amount: int, now: float) -> bool:
         """Whether so much may be spent now; then it is."""
         while self._spent and self._spent[0][0] + self._limit.seconds <= now:
             self._left += self._spent.popleft()[1]

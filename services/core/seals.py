@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import sha256
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from services.core.model import Bar, Candle, Series
 
@@ -19,36 +19,36 @@ class Seal(Struct, frozen=True, tag="seal"):
     candles: int
     digest: str  # hex SHA-256 of the previous digest and the day's candles
     previous: str
-    made: int
+    created_at: int = field(name="made")
     revision: int = 0
 
 
 def digest(previous: str, candles: Sequence[Candle]) -> str:
     """Hex SHA-256 of the previous digest and a day's candles, oldest first. How a number is written does not matter."""
-    lines = [previous, *(_line(candle.bar) for candle in candles)]
+    lines = [previous, *(_digest_line(candle.bar) for candle in candles)]
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def sealed(series: Series, day: int, candles: Sequence[Candle], previous: str, made: int) -> Seal:
+def new_seal(series: Series, day: int, candles: Sequence[Candle], previous: str, created_at: int) -> Seal:
     """The first seal of a day."""
-    return Seal(series, day, len(candles), digest(previous, candles), previous, made)
+    return Seal(series, day, len(candles), digest(previous, candles), previous, created_at)
 
 
-def renewed(old: Seal | None, new: Seal) -> Seal | None:
+def next_revision(stored: Seal | None, new: Seal) -> Seal | None:
     """What is kept of a day that is sealed again; None: it is as it was."""
-    if old is None:
+    if stored is None:
         return new
-    if (old.digest, old.previous) == (new.digest, new.previous):
+    if (stored.digest, stored.previous) == (new.digest, new.previous):
         return None
-    return Seal(new.series, new.day, new.candles, new.digest, new.previous, new.made, old.revision + 1)
+    return Seal(new.series, new.day, new.candles, new.digest, new.previous, new.created_at, stored.revision + 1)
 
 
-def _line(bar: Bar) -> str:
+def _digest_line(bar: Bar) -> str:
     amounts = bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume
-    return " ".join([str(bar.timestamp), *map(_plain, amounts), str(bar.trades)])
+    return " ".join([str(bar.open_time), *map(_format_decimal, amounts), str(bar.trades)])
 
 
-def _plain(number: Decimal) -> str:
+def _format_decimal(number: Decimal) -> str:
     """1.50 and 1.5 are one number: text without zeros at the end, nor an exponent."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

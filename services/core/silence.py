@@ -7,14 +7,14 @@ quotes in one second followed by twenty seconds of nothing is a feed with pauses
 from math import exp
 from typing import NamedTuple
 
-MEMORY = 60_000  # ms; the pauses of about the last minute count,
-ROUNDS = 10  # or of about so many, when they are long
-LEARNING = 5_000  # ms from the first message, in which a rhythm is not known yet
-PATIENCE = 10_000  # ms that may pass while it is not
-LONGEST = 600_000  # ms; no rhythm excuses more
+MEMORY_MS = 60_000  # ms; the pauses of about the last minute count,
+MEMORY_PAUSES = 10  # or of about so many, when they are long
+LEARNING_MS = 5_000  # ms from the first message, in which a rhythm is not known yet
+LEARNING_PAUSE_MS = 10_000  # ms that may pass while it is not
+MAX_PAUSE_MS = 600_000  # ms; no rhythm excuses more
 
 
-class Rhythm(NamedTuple):
+class SilenceDetector(NamedTuple):
     """Pauses of one feed, in ms. `floor` is what is never called silence."""
 
     floor: float = 3_000
@@ -24,28 +24,28 @@ class Rhythm(NamedTuple):
     pause: float = 0  # weighted sums: divided by `weight` they are the pause to expect and its spread
     spread: float = 0
 
-    def heard(self, now: int) -> "Rhythm":
+    def after_message(self, now: int) -> "SilenceDetector":
         """One more message. A pause that was silence teaches no more than what was allowed."""
         if self.first is None or self.last is None:
             return self._replace(first=now, last=now)
         if now == self.last:  # most of what comes in a burst
             return self
-        pause = min(max(0, now - self.last), self.allowed)
-        share = 1 - exp(-pause / max(MEMORY, ROUNDS * self.pause))
+        pause = min(max(0, now - self.last), self.allowed_pause)
+        share = 1 - exp(-pause / max(MEMORY_MS, MEMORY_PAUSES * self.pause))
         if not share:
             return self._replace(last=now)
         weight = self.weight * (1 - share) + share
         mean = self.pause * (1 - share) + share * pause
         spread = self.spread * (1 - share) + share * abs(pause - mean / weight)
-        return Rhythm(self.floor, self.first, now, weight, mean, spread)
+        return SilenceDetector(self.floor, self.first, now, weight, mean, spread)
 
     @property
-    def allowed(self) -> float:
+    def allowed_pause(self) -> float:
         """How long a pause may be, in ms."""
-        if self.first is None or self.last is None or self.last - self.first < LEARNING:
-            return max(self.floor, PATIENCE)
-        return min(max(self.floor, (2 * self.pause + 6 * self.spread) / max(self.weight, 1e-9)), LONGEST)
+        if self.first is None or self.last is None or self.last - self.first < LEARNING_MS:
+            return max(self.floor, LEARNING_PAUSE_MS)
+        return min(max(self.floor, (2 * self.pause + 6 * self.spread) / max(self.weight, 1e-9)), MAX_PAUSE_MS)
 
-    def silent(self, now: int) -> bool:
+    def is_silent(self, now: int) -> bool:
         """Has it been quiet for longer than its rhythm allows? Never before the first message."""
-        return self.last is not None and now - self.last > self.allowed
+        return self.last is not None and now - self.last > self.allowed_pause

@@ -6,22 +6,22 @@ from services.core.errors import UnknownName, unknown_name
 from services.core.model import Instrument
 
 
-def bare(name: str) -> str:
+def normalize(name: str) -> str:
     """What of a name counts: BTC-USDT, BTC/USDT, btc_usdt and BTCUSDT are one."""
     return "".join(filter(str.isalnum, name)).upper()
 
 
-def split(name: str) -> tuple[str, str]:
+def split_exchange(name: str) -> tuple[str, str]:
     """The exchange and the symbol in `BINANCE:BTCUSDT`; without an exchange its name is ""."""
     exchange, _, symbol = name.rpartition(":")
     return exchange.strip().lower(), symbol.strip()
 
 
-def find(name: str, exchange: str, known: Iterable[tuple[str, Instrument]]) -> tuple[str, Instrument]:
+def find_symbol(name: str, exchange: str, listed: Iterable[tuple[str, Instrument]]) -> tuple[str, Instrument]:
     """The first of the known symbols with this name, at `exchange` unless that is "". Raises UnknownName."""
-    symbols = list(dict.fromkeys(known))
-    wanted = bare(name)
-    if found := [each for each in symbols if exchange in ("", each[0]) and bare(str(each[1])) == wanted]:
+    symbols = list(dict.fromkeys(listed))
+    wanted = normalize(name)
+    if found := [each for each in symbols if exchange in ("", each[0]) and normalize(str(each[1])) == wanted]:
         return found[0]
     raise unknown_symbol(name, exchange, symbols)
 

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-MINUTE = 60_000
-DAY = 1440 * MINUTE
-MONDAY = 4 * DAY  # the first after the epoch
-THREE_DAYS = DAY  # when the first of them began: 2 January 1970
+MINUTE_MS = 60_000
+DAY_MS = 1440 * MINUTE_MS
+FIRST_MONDAY_MS = 4 * DAY_MS  # the first after the epoch
+THREE_DAYS_OFFSET_MS = DAY_MS  # when the first of them began: 2 January 1970
 
 
 class Timeframe(NamedTuple):
@@ -17,45 +17,45 @@ class Timeframe(NamedTuple):
     name: str
     length: int
     child: str | None
-    origin: int = 0
+    offset: int = 0
 
-    def opening(self, time: int) -> int:
+    def open_time(self, time: int) -> int:
         """When the bar that holds `time` opened."""
         if self.length:
-            return (time - self.origin) // self.length * self.length + self.origin
+            return (time - self.offset) // self.length * self.length + self.offset
         moment = datetime.fromtimestamp(time // 1000, UTC)
         return _ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
 
-    def closing(self, opening: int) -> int:
+    def close_time(self, open_time: int) -> int:
         """When the next bar opens."""
-        return opening + self.length if self.length else self.opening(opening + 32 * DAY)
+        return open_time + self.length if self.length else self.open_time(open_time + 32 * DAY_MS)
 
-    def openings(self, since: int, until: int) -> Iterator[int]:
+    def open_times(self, since: int, until: int) -> Iterator[int]:
         """The openings in [since, until], ascending."""
-        opening = self.opening(since)
+        opening = self.open_time(since)
         if opening < since:
-            opening = self.closing(opening)
+            opening = self.close_time(opening)
         while opening <= until:
             yield opening
-            opening = self.closing(opening)
+            opening = self.close_time(opening)
 
-    def expected(self, since: int, until: int) -> int:
+    def count_between(self, since: int, until: int) -> int:
         """How many openings lie in [since, until]."""
         if not self.length:
-            return sum(1 for _ in self.openings(since, until))
-        return max(0, (until - self.origin) // self.length - (since - self.origin - 1) // self.length)
+            return sum(1 for _ in self.open_times(since, until))
+        return max(0, (until - self.offset) // self.length - (since - self.offset - 1) // self.length)
 
-    def count(self, runs: Iterable[tuple[int, int]]) -> int:
+    def count_in(self, ranges: Iterable[tuple[int, int]]) -> int:
         """How many openings lie in all these ranges together."""
-        return sum(self.expected(since, until) for since, until in runs)
+        return sum(self.count_between(since, until) for since, until in ranges)
 
-    def back(self, opening: int, count: int) -> int:
+    def step_back(self, open_time: int, count: int) -> int:
         """The opening `count` bars before `opening`."""
         if self.length:
-            return opening - count * self.length
+            return open_time - count * self.length
         for _ in range(count):
-            opening = self.opening(opening - 1)
-        return opening
+            open_time = self.open_time(open_time - 1)
+        return open_time
 
 
 def _ms(moment: datetime) -> int:
@@ -77,14 +77,14 @@ _ROWS = (
     ("1d", 1440, "12h"),
 )
 TIMEFRAMES: dict[str, Timeframe] = {
-    **{name: Timeframe(name, minutes * MINUTE, child) for name, minutes, child in _ROWS},
-    "3d": Timeframe("3d", 3 * DAY, "1d", THREE_DAYS),
-    "1w": Timeframe("1w", 7 * DAY, "1d", MONDAY),
+    **{name: Timeframe(name, minutes * MINUTE_MS, child) for name, minutes, child in _ROWS},
+    "3d": Timeframe("3d", 3 * DAY_MS, "1d", THREE_DAYS_OFFSET_MS),
+    "1w": Timeframe("1w", 7 * DAY_MS, "1d", FIRST_MONDAY_MS),
     "1M": Timeframe("1M", 0, "1d"),
 }
 
 
-def rolled_up(names: Collection[str]) -> tuple[str, ...]:
+def with_roll_ups(names: Collection[str]) -> tuple[str, ...]:
     """These timeframes and all that are rolled up from them, the shortest first."""
     found = list[str]()
     for timeframe in TIMEFRAMES.values():  # a child comes before its parents

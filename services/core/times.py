@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: no time of ours is both
 MILLISECONDS_BELOW = 10**14  # as milliseconds the year 5138, as microseconds 1973
-NUMBER = re.compile(r"[0-9]{1,16}|[0-9]{1,11}\.[0-9]{1,9}")  # a fraction is one of seconds
-DAY_NUMBER = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
-OFFSET = re.compile(r"(.*:.*[0-9]) ([0-9]{2}:?[0-9]{2})")  # its + came out of a query as a space
+UNIX_TIME = re.compile(r"[0-9]{1,16}|[0-9]{1,11}\.[0-9]{1,9}")  # a fraction is one of seconds
+COMPACT_DATE = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
+SPACED_OFFSET = re.compile(r"(.*:.*[0-9]) ([0-9]{2}:?[0-9]{2})")  # its + came out of a query as a space
 
 
-def milliseconds(number: int) -> int:
+def to_ms(number: int) -> int:
     """UNIX seconds, milliseconds or microseconds, told apart by size, as milliseconds."""
     if number < SECONDS_BELOW:
         return number * 1000
@@ -24,11 +24,11 @@ def parse(text: str) -> int:
     UNIX seconds, with a fraction too, milliseconds or microseconds; RFC 3339 and what Python's `str(datetime)` writes
     (without an offset: UTC); a day as 2026-01-31 or 20260131, which as UNIX seconds would be one of 1970.
     """
-    if NUMBER.fullmatch(text) and not DAY_NUMBER.fullmatch(text):
+    if UNIX_TIME.fullmatch(text) and not COMPACT_DATE.fullmatch(text):
         whole, _, fraction = text.partition(".")
-        return milliseconds(int(whole)) + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
+        return to_ms(int(whole)) + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
     try:
-        moment = datetime.fromisoformat(OFFSET.sub(r"\1+\2", text))
+        moment = datetime.fromisoformat(SPACED_OFFSET.sub(r"\1+\2", text))
         time = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise ValueError(
@@ -41,6 +41,6 @@ def parse(text: str) -> int:
     return time
 
 
-def written(time: int) -> str:
+def format_rfc3339(time: int) -> str:
     """RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,31 +11,31 @@ from msgspec import Raw, Struct
 
 from services.core.bounds import is_price
 from services.core.exchange import (
-    LONGEST_WAIT,
-    Answer,
-    Ask,
+    MAX_RETRY_SECONDS,
     Event,
     Exchange,
-    Heard,
+    ExchangeRefusal,
     Instruments,
-    Limit,
-    Presence,
-    Refused,
-    Rejected,
-    Send,
-    Stream,
-    given,
-    retry_after,
-    row,
-    rows,
+    InstrumentStatus,
+    InvalidValue,
+    RateLimit,
+    RestCall,
+    RestResponse,
+    SendFrame,
+    SequencedQuote,
+    StreamSpec,
+    decode_row,
+    decode_rows,
+    nonzero,
+    retry_after_seconds,
 )
-from services.core.model import Bar, Instrument, Kline, Series, Tick
+from services.core.model import Bar, Instrument, Kline, Quote, Series
 from services.core.timeframes import TIMEFRAMES
 from services.settings import Settings
 
 NAME = "coingecko"
 # Symbols are not unique there, ids are.
-IDS = {
+COIN_IDS = {
     "BTC": "bitcoin",
     "ETH": "ethereum",
     "USDT": "tether",
@@ -55,18 +55,18 @@ IDS = {
     "XLM": "stellar",
     "DAI": "dai",
 }
-PUBLIC, PAID, PUSHED = "https://api.coingecko.com", "https://pro-api.coingecko.com", "wss://stream.coingecko.com"
-CACHE = 60.0  # seconds; faster calls get the same answer and cost the same
+PUBLIC_URL, PRO_URL, WS_URL = "https://api.coingecko.com", "https://pro-api.coingecko.com", "wss://stream.coingecko.com"
+CACHE_SECONDS = 60.0  # seconds; faster calls get the same answer and cost the same
 # Seconds between calls. Keyless: a shared, moving limit; demo: 10,000 calls a month; the smallest paid plan: 100,000.
 # The demo plan keeps a tenth for the candles.
-PACE = {"keyless": CACHE, "demo": 300.0, "pro": 30.0}
-DAYS = {"30m": 1, "4h": 30}  # of candles in an answer; which candles these are follows from it
-CHARTED = "USD"
-KEY_HEADER = {"demo": "x-cg-demo-api-key", "pro": "x-cg-pro-api-key"}
-PRICES = '{"channel":"CGSimplePrice"}'
+POLL_SECONDS = {"keyless": CACHE_SECONDS, "demo": 300.0, "pro": 30.0}
+OHLC_DAYS = {"30m": 1, "4h": 30}  # of candles in an answer; which candles these are follows from it
+OHLC_CURRENCY = "USD"
+KEY_HEADERS = {"demo": "x-cg-demo-api-key", "pro": "x-cg-pro-api-key"}
+PRICE_CHANNEL = '{"channel":"CGSimplePrice"}'
 
 
-class _Push(Struct):
+class _PushFrame(Struct):
     """A frame of the WebSocket; data may come bare or inside `message`."""
 
     type: str = ""
@@ -79,7 +79,7 @@ class _Push(Struct):
     message: Raw = Raw(b"null")
 
 
-class _Row(Struct, array_like=True):
+class _OhlcRow(Struct, array_like=True):
     end: int
     open: Decimal
     high: Decimal
@@ -87,128 +87,131 @@ class _Row(Struct, array_like=True):
     close: Decimal
 
 
-_Coin = dict[str, Decimal | None]
-_coins = msgspec.json.Decoder(dict[str, Raw])
-_push = msgspec.json.Decoder(_Push)
+_CoinPrices = dict[str, Decimal | None]
+_coins_decoder = msgspec.json.Decoder(dict[str, Raw])
+_push_decoder = msgspec.json.Decoder(_PushFrame)
 
 
-def wanted(ids: Mapping[str, str], instruments: Instruments) -> dict[tuple[str, str], Instrument]:
+def instruments_by_id(ids: Mapping[str, str], instruments: Instruments) -> dict[tuple[str, str], Instrument]:
     """(id, currency) → instrument, of those whose id is known."""
     return {(ids[i.base], i.quote.lower()): i for i in instruments if i.base in ids}
 
 
-def poll(ids: Mapping[str, str], instruments: Instruments, due: Mapping[Instrument, int]) -> tuple[Ask, ...]:
+def poll(ids: Mapping[str, str], instruments: Instruments, due: Mapping[Instrument, int]) -> tuple[RestCall, ...]:
     """Everything in one call. Without `precision=full` large prices come rounded to integers."""
-    known = wanted(ids, instruments)
+    known = instruments_by_id(ids, instruments)
     query = {
         "ids": ",".join(sorted({coin for coin, _ in known})),
         "vs_currencies": ",".join(sorted({currency for _, currency in known})),
         "include_last_updated_at": "true",
         "precision": "full",
     }
-    return (Ask(f"/api/v3/simple/price?{urlencode(query, safe=',')}", partial(read, known, instruments)),)
+    return (RestCall(f"/api/v3/simple/price?{urlencode(query, safe=',')}", partial(parse_prices, known, instruments)),)
 
 
-def read(
+def parse_prices(
     known: Mapping[tuple[str, str], Instrument], instruments: Instruments, body: bytes, now: int
 ) -> Sequence[Event]:
     """One answer. What it does not know it leaves out without a word; what it has no price of is null."""
-    coins = {coin: row(_Coin, raw, coin) for coin, raw in _coins.decode(body).items()}
-    wrong = [coin for coin in coins.values() if isinstance(coin, Rejected)]
-    heard = {i: _heard(i, coins.get(coin), currency, now) for (coin, currency), i in known.items()}
+    coins = {coin: decode_row(_CoinPrices, raw, coin) for coin, raw in _coins_decoder.decode(body).items()}
+    wrong = [coin for coin in coins.values() if isinstance(coin, InvalidValue)]
+    heard = {i: _to_quote(i, coins.get(coin), currency, now) for (coin, currency), i in known.items()}
     present = [
-        Presence(i, True) if heard.get(i) else Presence(i, False, "no price is given for it") for i in instruments
+        InstrumentStatus(i, True) if heard.get(i) else InstrumentStatus(i, False, "no price is given for it")
+        for i in instruments
     ]
     return [*present, *(tick for tick in heard.values() if tick), *wrong]
 
 
-def _heard(instrument: Instrument, coin: _Coin | Rejected | None, currency: str, now: int) -> Heard | None:
+def _to_quote(
+    instrument: Instrument, coin: _CoinPrices | InvalidValue | None, currency: str, now: int
+) -> SequencedQuote | None:
     if not isinstance(coin, dict):
         return None
-    price, updated = given(coin.get(currency)), coin.get("last_updated_at")
-    return Heard(Tick(NAME, instrument, now, _milliseconds(updated), price=price)) if price else None
+    price, updated = nonzero(coin.get(currency)), coin.get("last_updated_at")
+    return SequencedQuote(Quote(NAME, instrument, now, _to_ms(updated), price=price)) if price else None
 
 
-def _milliseconds(seconds: Decimal | None) -> int | None:
+def _to_ms(seconds: Decimal | None) -> int | None:
     """What cannot be written out is 1970: out of range as well."""
     if not seconds:
         return None
     return int(seconds * 1000) if is_price(seconds) else 0
 
 
-def history(ids: Mapping[str, str], instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+def klines(ids: Mapping[str, str], instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
     """The last day or month of candles, whatever is asked for: there are no others for everyone."""
-    if instrument.base not in ids or instrument.quote != CHARTED or timeframe not in DAYS:
+    if instrument.base not in ids or instrument.quote != OHLC_CURRENCY or timeframe not in OHLC_DAYS:
         return None
-    query = {"vs_currency": instrument.quote.lower(), "days": DAYS[timeframe], "precision": "full"}
+    query = {"vs_currency": instrument.quote.lower(), "days": OHLC_DAYS[timeframe], "precision": "full"}
     series = Series(NAME, instrument, timeframe)
-    return Ask(f"/api/v3/coins/{ids[instrument.base]}/ohlc?{urlencode(query)}", partial(_read_bars, series), True)
+    return RestCall(f"/api/v3/coins/{ids[instrument.base]}/ohlc?{urlencode(query)}", partial(_parse_ohlc, series), True)
 
 
-def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:
+def _parse_ohlc(series: Series, body: bytes, now: int) -> Sequence[Event]:
     """Candles are stamped with their END. They have no volume, and the last may be forming still."""
     timeframe, none = TIMEFRAMES[series.timeframe], Decimal(0)
-    found = rows(_Row, body, f"{series.instrument} {series.timeframe}")
+    found = decode_rows(_OhlcRow, body, f"{series.instrument} {series.timeframe}")
     return [
         r
-        if isinstance(r, Rejected)
+        if isinstance(r, InvalidValue)
         else Kline(series, Bar(r.end - timeframe.length, r.open, r.high, r.low, r.close, none, none, 0))
         for r in found
-        if isinstance(r, Rejected) or timeframe.opening(r.end) == r.end <= now
+        if isinstance(r, InvalidValue) or timeframe.open_time(r.end) == r.end <= now
     ]
 
 
-def stream(ids: Mapping[str, str], instruments: Instruments) -> Stream:
+def stream(ids: Mapping[str, str], instruments: Instruments) -> StreamSpec:
     """The paid plans' WebSocket: a subscription to the channel, then the coins."""
-    known = wanted(ids, instruments)
+    known = instruments_by_id(ids, instruments)
     tokens = {
         "coin_id": sorted({coin for coin, _ in known}),
         "vs_currencies": sorted({currency for _, currency in known}),
         "action": "set_tokens",
     }
     subscribe = _command("subscribe")
-    return Stream("/v1", partial(read_push, known, _command("message", _text(tokens))), (subscribe,))
+    return StreamSpec("/v1", partial(parse_push, known, _command("message", _to_json(tokens))), (subscribe,))
 
 
-def read_push(
+def parse_push(
     known: Mapping[tuple[str, str], Instrument], tokens: str, frame: str | bytes, now: int
 ) -> Sequence[Event]:
     """One frame. New kinds are ignored; any field of a price may be null."""
-    push = _push.decode(frame)
+    push = _push_decoder.decode(frame)
     if bytes(push.message).startswith(b"{"):
-        push = _push.decode(push.message)
+        push = _push_decoder.decode(push.message)
     if push.type == "confirm_subscription":
-        return [Send(tokens)]
+        return [SendFrame(tokens)]
     if push.type == "reject_subscription" or push.code not in (None, 2000):
-        return [Refused(f"CoinGecko refuses the subscription ({push.code})", 60)]
-    instrument, price = known.get((push.i or "", push.vs or "usd")), given(push.p)
+        return [ExchangeRefusal(f"CoinGecko refuses the subscription ({push.code})", 60)]
+    instrument, price = known.get((push.i or "", push.vs or "usd")), nonzero(push.p)
     if push.c != "C1" or instrument is None or price is None:
         return []
-    time = _milliseconds(push.t)
-    return [Heard(Tick(NAME, instrument, now, time, price=price), time or now)]
+    time = _to_ms(push.t)
+    return [SequencedQuote(Quote(NAME, instrument, now, time, price=price), time or now)]
 
 
 def _command(name: str, data: str | None = None) -> str:
-    return _text({"command": name, "identifier": PRICES, **({"data": data} if data else {})})
+    return _to_json({"command": name, "identifier": PRICE_CHANNEL, **({"data": data} if data else {})})
 
 
-def _text(value: object) -> str:
+def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def wait(answer: Answer, now: int) -> float:
+def retry_delay(answer: RestResponse, now: int) -> float:
     """`Retry-After`, or `x-ratelimit-reset` (2026-03-09 03:28:00 +0000), or a minute when we asked too often."""
     reset = answer.headers.get("x-ratelimit-reset", "")
     if answer.status == 429 and "retry-after" not in answer.headers and reset:
         try:
             until = datetime.strptime(reset, "%Y-%m-%d %H:%M:%S %z").timestamp() - now / 1000
-            return min(max(1.0, until), LONGEST_WAIT)
+            return min(max(1.0, until), MAX_RETRY_SECONDS)
         except ValueError:
-            return CACHE
-    return retry_after(answer, now)
+            return CACHE_SECONDS
+    return retry_after_seconds(answer, now)
 
 
-def complaint(body: bytes) -> str:
+def error_text(body: bytes) -> str:
     """The three shapes of its errors; a firewall answers in HTML."""
     try:
         error = msgspec.json.decode(body)
@@ -221,34 +224,34 @@ def complaint(body: bytes) -> str:
     return error if isinstance(error, str) else ""
 
 
-def ids(settings: Settings) -> Mapping[str, str]:
+def coin_ids(settings: Settings) -> Mapping[str, str]:
     """The ids of all assets that are known."""
-    return {**IDS, **settings.coingecko_ids}
+    return {**COIN_IDS, **settings.coingecko_ids}
 
 
-def configured(settings: Settings) -> Exchange:
+def from_settings(settings: Settings) -> Exchange:
     """With the plan's host, key and pace: host and key must match."""
     plan, key = settings.coingecko_plan, settings.coingecko_key.get_secret_value()
-    known = ids(settings)
+    known = coin_ids(settings)
     return Exchange(
         name=NAME,
-        rests=(PAID if plan == "pro" else PUBLIC,),
-        ping="/api/v3/ping",
-        complaint=complaint,
-        wait=wait,
-        sockets=(PUSHED,) if plan == "pro" else (),
+        rest_urls=(PRO_URL if plan == "pro" else PUBLIC_URL,),
+        ping_path="/api/v3/ping",
+        error_text=error_text,
+        retry_delay=retry_delay,
+        ws_urls=(WS_URL,) if plan == "pro" else (),
         stream=partial(stream, known),
         poll=partial(poll, known),
-        poll_seconds=settings.coingecko_poll_seconds or PACE[plan],
-        credentials=lambda: {KEY_HEADER[plan]: key} if key else {},
-        quiet=60,  # a coin's price comes every ten seconds at best
-        connects=Limit(10, 60),
-        holds=CACHE,
-        history=partial(history, known),
-        history_days=DAYS,
-        history_budget=4,  # calls
-        history_seconds=11 * 3600,  # calls are dear, and an answer goes back further than that
+        poll_seconds=settings.coingecko_poll_seconds or POLL_SECONDS[plan],
+        credentials=lambda: {KEY_HEADERS[plan]: key} if key else {},
+        idle_timeout=60,  # a coin's price comes every ten seconds at best
+        connect_limit=RateLimit(10, 60),
+        value_ttl=CACHE_SECONDS,
+        klines=partial(klines, known),
+        kline_days=OHLC_DAYS,
+        kline_budget=4,  # calls
+        kline_delay_seconds=11 * 3600,  # calls are dear, and an answer goes back further than that
     )
 
 
-EXCHANGE = configured(Settings.model_construct())
+EXCHANGE = from_settings(Settings.model_construct())

@@ -9,30 +9,30 @@ import msgspec
 from msgspec import Raw, Struct
 
 from services.core.exchange import (
-    Answer,
-    Ask,
     Event,
     Exchange,
-    Heard,
+    ExchangeRefusal,
     Instruments,
-    Limit,
-    Presence,
-    Refused,
-    Rejected,
-    Send,
-    Stream,
-    given,
-    retry_after,
-    row,
+    InstrumentStatus,
+    InvalidValue,
+    RateLimit,
+    RestCall,
+    RestResponse,
+    SendFrame,
+    SequencedQuote,
+    StreamSpec,
+    decode_row,
+    nonzero,
+    retry_after_seconds,
 )
-from services.core.model import Bar, Instrument, Kline, Series, Tick
+from services.core.model import Bar, Instrument, Kline, Quote, Series
 from services.core.timeframes import TIMEFRAMES
 
 NAME = "deribit"
-HEARTBEAT = 10  # seconds, the shortest it takes
+HEARTBEAT_SECONDS = 10  # seconds, the shortest it takes
 # Errors after which it may be better, and the seconds to leave it alone. 10028: we asked too often, and an early
 # return keeps the account of credits at nothing.
-WAITS = {
+RETRY_SECONDS = {
     10028: 10,
     10040: 1,
     10041: 5,
@@ -56,29 +56,29 @@ RESOLUTIONS = {
     "12h": "720",
     "1d": "1D",
 }
-HOPELESS = 300  # seconds, after an error that a new attempt will hardly mend
+DEFAULT_RETRY_SECONDS = 300  # seconds, after an error that a new attempt will hardly mend
 
 
-class _Error(Struct):
+class _JsonRpcError(Struct):
     code: int
     message: str = ""
 
 
-class _Params(Struct):
+class _NotificationParams(Struct):
     type: str = ""
     channel: str = ""
     data: Raw = Raw(b"null")
 
 
-class _Frame(Struct):
+class _RpcMessage(Struct):
     id: int | str | None = None
     method: str = ""
-    params: _Params | None = None
+    params: _NotificationParams | None = None
     result: Raw = Raw(b"null")
-    error: _Error | None = None
+    error: _JsonRpcError | None = None
 
 
-class _Index(Struct):
+class _PriceIndex(Struct):
     timestamp: int
     price: Decimal | None
 
@@ -91,19 +91,19 @@ class _Ticker(Struct):
     mark_price: Decimal | None = None
 
 
-class _Platform(Struct):
+class _PlatformState(Struct):
     price_index: str | None = None
     locked: bool | str = False
     maintenance: bool | str = False
 
 
-class _Status(Struct):
+class _LockStatus(Struct):
     locked: bool | str = False
     locked_indices: list[str] = []
     locked_currencies: list[str] = []
 
 
-class _Bars(Struct):
+class _ChartColumns(Struct):
     """Columns of equal length, of which each row is read by itself; none when there is nothing."""
 
     ticks: list[Raw] = []
@@ -115,7 +115,7 @@ class _Bars(Struct):
     cost: list[Raw] = []
 
 
-class _Row(Struct, array_like=True):
+class _ChartRow(Struct, array_like=True):
     opened: int
     open: Decimal
     high: Decimal
@@ -125,161 +125,170 @@ class _Row(Struct, array_like=True):
     cost: Decimal
 
 
-class _Chart(Struct):
-    result: _Bars
+class _ChartResponse(Struct):
+    result: _ChartColumns
     sent: int = msgspec.field(name="usOut")  # its clock, in µs
 
 
-_frame = msgspec.json.Decoder(_Frame)
-_index = msgspec.json.Decoder(_Index)
-_ticker = msgspec.json.Decoder(_Ticker)
-_platform = msgspec.json.Decoder(_Platform)
-_status = msgspec.json.Decoder(_Status)
-_chart = msgspec.json.Decoder(_Chart)
-_names = msgspec.json.Decoder(list[str])
+_message_decoder = msgspec.json.Decoder(_RpcMessage)
+_index_decoder = msgspec.json.Decoder(_PriceIndex)
+_ticker_decoder = msgspec.json.Decoder(_Ticker)
+_platform_decoder = msgspec.json.Decoder(_PlatformState)
+_lock_status_decoder = msgspec.json.Decoder(_LockStatus)
+_chart_decoder = msgspec.json.Decoder(_ChartResponse)
+_names_decoder = msgspec.json.Decoder(list[str])
 
-SUBSCRIBE, STATUS, TEST, BEAT = 1, 2, 3, 4  # ids of our requests
+SUBSCRIBE_ID, STATUS_ID, TEST_ID, HEARTBEAT_ID = 1, 2, 3, 4  # ids of our requests
 
 
-def channel(instrument: Instrument) -> str:
+def channel_name(instrument: Instrument) -> str:
     """deribit_price_index.btc_usd or ticker.BTC-PERPETUAL.100ms (`raw` is for those who log in)."""
     if not instrument.contract:
         return f"deribit_price_index.{instrument.base.lower()}_{instrument.quote.lower()}"
-    return f"ticker.{name(instrument)}.100ms"
+    return f"ticker.{instrument_name(instrument)}.100ms"
 
 
-def name(instrument: Instrument) -> str:
+def instrument_name(instrument: Instrument) -> str:
     """BTC-PERPETUAL or ETH_USDC-PERPETUAL."""
     pair = instrument.base if instrument.quote == "USD" else f"{instrument.base}_{instrument.quote}"
     return f"{pair}-{instrument.contract}"
 
 
-def request(number: int, method: str, **params: object) -> str:
+def rpc_request(number: int, method: str, **params: object) -> str:
     """One JSON-RPC call."""
     call = {"jsonrpc": "2.0", "id": number, "method": f"public/{method}", "params": params}
     return msgspec.json.encode(call).decode()
 
 
-def stream(instruments: Instruments) -> Stream:
+def stream(instruments: Instruments) -> StreamSpec:
     """One subscription for all; the heartbeat proves the connection both ways."""
-    channels = {channel(i): i for i in instruments}
+    channels = {channel_name(i): i for i in instruments}
     greeting = (
-        request(BEAT, "set_heartbeat", interval=HEARTBEAT),
-        request(SUBSCRIBE, "subscribe", channels=[*channels, "platform_state"]),
-        request(STATUS, "status"),
+        rpc_request(HEARTBEAT_ID, "set_heartbeat", interval=HEARTBEAT_SECONDS),
+        rpc_request(SUBSCRIBE_ID, "subscribe", channels=[*channels, "platform_state"]),
+        rpc_request(STATUS_ID, "status"),
     )
-    return Stream("/ws/api/v2", partial(read, channels), greeting)
+    return StreamSpec("/ws/api/v2", partial(parse_frame, channels), greeting)
 
 
-def read(channels: Mapping[str, Instrument], frame: str | bytes, now: int) -> Sequence[Event]:
+def parse_frame(channels: Mapping[str, Instrument], frame: str | bytes, now: int) -> Sequence[Event]:
     """One frame: a reply when it has an id, else a subscription's news or a heartbeat."""
-    message = _frame.decode(frame)
+    message = _message_decoder.decode(frame)
     if message.error is not None:
-        return [] if message.id == STATUS else [refused(message.error)]
-    if message.id == SUBSCRIBE:
-        return _subscribed(channels, _names.decode(message.result))
-    if message.id == STATUS:
-        return _locked(channels, _status.decode(message.result))
+        return [] if message.id == STATUS_ID else [to_refusal(message.error)]
+    if message.id == SUBSCRIBE_ID:
+        return _parse_subscribed(channels, _names_decoder.decode(message.result))
+    if message.id == STATUS_ID:
+        return _parse_lock_status(channels, _lock_status_decoder.decode(message.result))
     if message.method == "heartbeat" and message.params and message.params.type == "test_request":
-        return [Send(request(TEST, "test"))]
+        return [SendFrame(rpc_request(TEST_ID, "test"))]
     if message.method == "subscription" and message.params:
-        return _news(channels, message.params, now)
+        return _parse_notification(channels, message.params, now)
     return []
 
 
-def refused(error: _Error) -> Refused:
+def to_refusal(error: _JsonRpcError) -> ExchangeRefusal:
     """An error in our words. After each of them the connection is of no more use, or gone already."""
-    return Refused(f"Deribit says: {error.message} ({error.code})", WAITS.get(error.code, HOPELESS))
+    return ExchangeRefusal(
+        f"Deribit says: {error.message} ({error.code})", RETRY_SECONDS.get(error.code, DEFAULT_RETRY_SECONDS)
+    )
 
 
-def _subscribed(channels: Mapping[str, Instrument], granted: Sequence[str]) -> Sequence[Event]:
+def _parse_subscribed(channels: Mapping[str, Instrument], granted: Sequence[str]) -> Sequence[Event]:
     """What it does not know it leaves out without a word, and the order is its own."""
     given = set(granted)
-    return [Presence(i, name in given, "" if name in given else "not granted") for name, i in channels.items()]
+    return [InstrumentStatus(i, name in given, "" if name in given else "not granted") for name, i in channels.items()]
 
 
-def _locked(channels: Mapping[str, Instrument], status: _Status) -> Sequence[Event]:
+def _parse_lock_status(channels: Mapping[str, Instrument], status: _LockStatus) -> Sequence[Event]:
     locked = {name.lower() for name in status.locked_indices + status.locked_currencies}
     every = str(status.locked).lower() == "true"
     return [
-        Presence(instrument, False, "locked")
+        InstrumentStatus(instrument, False, "locked")
         for name, instrument in channels.items()
         if every or locked & {name.removeprefix("deribit_price_index."), instrument.base.lower()}
     ]
 
 
-def _news(channels: Mapping[str, Instrument], params: _Params, now: int) -> Sequence[Event]:
+def _parse_notification(channels: Mapping[str, Instrument], params: _NotificationParams, now: int) -> Sequence[Event]:
     if params.channel == "platform_state":
-        return _platform_news(channels, _platform.decode(params.data))
+        return _parse_platform_state(channels, _platform_decoder.decode(params.data))
     instrument = channels.get(params.channel)
     if instrument is None:
         return []
     return (
-        _ticker_news(instrument, params.data, now) if instrument.contract else _index_news(instrument, params.data, now)
+        _parse_ticker(instrument, params.data, now)
+        if instrument.contract
+        else _parse_index(instrument, params.data, now)
     )
 
 
-def _index_news(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
-    index = _index.decode(data)
-    price = given(index.price)
-    return [Heard(Tick(NAME, instrument, now, index.timestamp, price=price), index.timestamp)] if price else []
+def _parse_index(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
+    index = _index_decoder.decode(data)
+    price = nonzero(index.price)
+    return (
+        [SequencedQuote(Quote(NAME, instrument, now, index.timestamp, price=price), index.timestamp)] if price else []
+    )
 
 
-def _ticker_news(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
-    ticker = _ticker.decode(data)
+def _parse_ticker(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
+    ticker = _ticker_decoder.decode(data)
     if ticker.state != "open":
-        return [Presence(instrument, False, ticker.state)]
-    bid, ask, mark = (given(p) for p in (ticker.best_bid_price, ticker.best_ask_price, ticker.mark_price))
-    tick = Tick(NAME, instrument, now, ticker.timestamp, bid=bid, ask=ask, price=mark)
-    return [Presence(instrument, True), *([Heard(tick, ticker.timestamp)] if bid or ask or mark else [])]
+        return [InstrumentStatus(instrument, False, ticker.state)]
+    bid, ask, mark = (nonzero(p) for p in (ticker.best_bid_price, ticker.best_ask_price, ticker.mark_price))
+    tick = Quote(NAME, instrument, now, ticker.timestamp, bid=bid, ask=ask, price=mark)
+    return [
+        InstrumentStatus(instrument, True),
+        *([SequencedQuote(tick, ticker.timestamp)] if bid or ask or mark else []),
+    ]
 
 
-def _platform_news(channels: Mapping[str, Instrument], state: _Platform) -> Sequence[Event]:
+def _parse_platform_state(channels: Mapping[str, Instrument], state: _PlatformState) -> Sequence[Event]:
     if str(state.maintenance).lower() == "true":
-        return [Refused("Deribit is under maintenance", WAITS[11051])]
+        return [ExchangeRefusal("Deribit is under maintenance", RETRY_SECONDS[11051])]
     instrument = channels.get(f"deribit_price_index.{state.price_index}")
     locked = str(state.locked).lower() == "true"
-    return [Presence(instrument, not locked, "locked" if locked else "")] if instrument else []
+    return [InstrumentStatus(instrument, not locked, "locked" if locked else "")] if instrument else []
 
 
-def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+def klines(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
     """Indices have no candles. A bar at the very start may be left out, so that one more is asked for."""
     if not instrument.contract or timeframe not in RESOLUTIONS:
         return None
     query = {
-        "instrument_name": name(instrument),
-        "start_timestamp": TIMEFRAMES[timeframe].back(since, 1),
+        "instrument_name": instrument_name(instrument),
+        "start_timestamp": TIMEFRAMES[timeframe].step_back(since, 1),
         "end_timestamp": until,
         "resolution": RESOLUTIONS[timeframe],
     }
-    read = partial(_read_bars, Series(NAME, instrument, timeframe))
-    return Ask(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", read, True)
+    read = partial(_parse_chart, Series(NAME, instrument, timeframe))
+    return RestCall(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", read, True)
 
 
-def _read_bars(series: Series, body: bytes, now: int) -> Sequence[Event]:
+def _parse_chart(series: Series, body: bytes, now: int) -> Sequence[Event]:
     """The last bar may be forming still. Trades are not counted; the volume is in the base, the cost in the quote."""
-    chart, timeframe = _chart.decode(body), TIMEFRAMES[series.timeframe]
+    chart, timeframe = _chart_decoder.decode(body), TIMEFRAMES[series.timeframe]
     c, subject = chart.result, f"{series.instrument} {series.timeframe}"
     columns = zip(c.ticks, c.open, c.high, c.low, c.close, c.volume, c.cost, strict=True)
-    found = [row(_Row, b"[%s]" % b",".join(map(bytes, values)), subject) for values in columns]
+    found = [decode_row(_ChartRow, b"[%s]" % b",".join(map(bytes, values)), subject) for values in columns]
     return [
         r
-        if isinstance(r, Rejected)
+        if isinstance(r, InvalidValue)
         else Kline(series, Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.cost, 0))
         for r in found
-        if isinstance(r, Rejected) or not r.opened <= chart.sent // 1000 < timeframe.closing(r.opened)
+        if isinstance(r, InvalidValue) or not r.opened <= chart.sent // 1000 < timeframe.close_time(r.opened)
     ]
 
 
-def wait(answer: Answer, now: int) -> float:
+def retry_delay(answer: RestResponse, now: int) -> float:
     """A refused upgrade: 429 when there are too many connections."""
-    return retry_after(answer, now)
+    return retry_after_seconds(answer, now)
 
 
-def complaint(body: bytes) -> str:
+def error_text(body: bytes) -> str:
     """The error of a JSON-RPC answer."""
     try:
-        error = _frame.decode(body).error
+        error = _message_decoder.decode(body).error
     except ValueError:
         return ""
     return f"{error.message} ({error.code})" if error else ""
@@ -287,15 +296,15 @@ def complaint(body: bytes) -> str:
 
 EXCHANGE = Exchange(
     name=NAME,
-    rests=("https://www.deribit.com",),
-    ping="/api/v2/public/test",
-    complaint=complaint,
-    wait=wait,
-    sockets=("wss://www.deribit.com",),
+    rest_urls=("https://www.deribit.com",),
+    ping_path="/api/v2/public/test",
+    error_text=error_text,
+    retry_delay=retry_delay,
+    ws_urls=("wss://www.deribit.com",),
     stream=stream,
-    lifetime=6 * 3600,  # what it did not grant is asked for again with each connection
-    connects=Limit(30, 60),
-    sends=Limit(3, 1),
-    history=history,
-    history_budget=300,  # calls; by the second it would take several
+    max_connection_seconds=6 * 3600,  # what it did not grant is asked for again with each connection
+    connect_limit=RateLimit(30, 60),
+    send_limit=RateLimit(3, 1),
+    klines=klines,
+    kline_budget=300,  # calls; by the second it would take several
 )

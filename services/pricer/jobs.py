@@ -5,52 +5,52 @@ import logging
 from contextlib import suppress
 from decimal import Decimal
 
-from services.bus_input import listen
+from services.bus_input import subscribe
 from services.core import conversion
 from services.core.errors import Unavailable
-from services.core.model import Choice, Rate, State, Tick
-from services.core.rates import Book, Limits
-from services.log_throttle import Complaints
+from services.core.model import ActiveExchange, ExchangeStatus, Quote, Rate
+from services.core.rates import RateCalculator, Thresholds
+from services.log_throttle import ThrottledLog
 from services.ports import Deps
-from services.pricer.pricing_engine import Pricing
-from services.sequencing import Teller
+from services.pricer.pricing_engine import PricingEngine
+from services.sequencing import SequencedPublisher
 from services.settings import Settings
 
-LOOK_MS = 100  # between two looks at everything: what nothing touches grows old
+RECOMPUTE_MS = 100  # between two looks at everything: what nothing touches grows old
 log = logging.getLogger(__name__)
 
 
-def limits(settings: Settings) -> Limits:
+def thresholds(settings: Settings) -> Thresholds:
     """The settings' seconds as the milliseconds that rates are judged by."""
-    return Limits(
-        own=int(settings.fresh_seconds * 1000),
-        reference=int(settings.reference_seconds * 1000),
-        reference_price=int(settings.reference_price_seconds * 1000),
-        steady=int(settings.steady_seconds * 1000),
-        outlier=Decimal(str(settings.outlier_bps)),
+    return Thresholds(
+        max_age_ms=int(settings.fresh_seconds * 1000),
+        max_reference_age_ms=int(settings.reference_seconds * 1000),
+        max_reference_price_age_ms=int(settings.reference_price_seconds * 1000),
+        recovery_ms=int(settings.steady_seconds * 1000),
+        max_deviation_bps=Decimal(str(settings.outlier_bps)),
     )
 
 
 async def price(deps: Deps) -> None:
     """Price until cancelled. A bus or cache that is away is passed over: what matters is the newest."""
     settings = deps.settings
-    table = conversion.table(settings.exchanges, settings.directions, settings.assets)
-    book = Book(table, limits(settings), simulated=None)
-    pricing, teller = Pricing(deps, book), Teller(deps)
-    pricing.restore(await _kept_rates(deps), await _remembered(deps))
-    _warn_of_pace(deps)
+    table = conversion.route_table(settings.exchanges, settings.directions, settings.assets)
+    book = RateCalculator(table, thresholds(settings), simulated=None)
+    pricing, teller = PricingEngine(deps, book), SequencedPublisher(deps)
+    pricing.restore(await _restore_rates(deps), await _restore_active(deps))
+    _warn_slow_reference(deps)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_hear(pricing))
-        group.create_task(_tell(pricing, teller))
-        group.create_task(_note(teller))
-        group.create_task(_keep(pricing))
+        group.create_task(_consume(pricing))
+        group.create_task(_publish(pricing, teller))
+        group.create_task(_flush_journal(teller))
+        group.create_task(_update_cache(pricing))
 
 
-def _warn_of_pace(deps: Deps) -> None:
+def _warn_slow_reference(deps: Deps) -> None:
     """A price that is asked for more seldom than it stays fresh cannot be used most of the time."""
     limit = deps.settings.reference_price_seconds
     for exchange in deps.exchanges:
-        if exchange.name == conversion.REFERENCE and not exchange.sockets and exchange.poll_seconds >= limit:
+        if exchange.name == conversion.REFERENCE and not exchange.ws_urls and exchange.poll_seconds >= limit:
             log.warning(
                 "%s is asked each %.0f s, but its own prices count as fresh for %.0f s: else they cannot be used; "
                 "raise KURS_REFERENCE_PRICE_SECONDS, or lower KURS_COINGECKO_POLL_SECONDS",
@@ -58,55 +58,57 @@ def _warn_of_pace(deps: Deps) -> None:
             )
 
 
-async def _hear(pricing: Pricing) -> None:
-    async with listen(pricing.deps, Tick, State) as messages:
+async def _consume(pricing: PricingEngine) -> None:
+    async with subscribe(pricing.deps, Quote, ExchangeStatus) as messages:
         async for message in messages:
-            if isinstance(message, Tick | State):
-                pricing.see(message)
+            if isinstance(message, Quote | ExchangeStatus):
+                pricing.apply(message)
 
 
-async def _tell(pricing: Pricing, teller: Teller) -> None:
-    clock, complaints, looked = pricing.deps.clock, Complaints(log), 0
+async def _publish(pricing: PricingEngine, teller: SequencedPublisher) -> None:
+    clock, complaints, looked = pricing.deps.clock, ThrottledLog(log), 0
     while True:
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_MS / 1000):
-                await pricing.some.wait()
-        pricing.some.clear()
-        if pricing.book.simulated is None:  # prices cannot be told from simulated ones before a collector has said
+            async with asyncio.timeout(RECOMPUTE_MS / 1000):
+                await pricing.dirty.wait()
+        pricing.dirty.clear()
+        if (
+            pricing.calculator.simulated is None
+        ):  # prices cannot be told from simulated ones before a collector has said
             continue
-        everything = (now := clock.monotonic()) - looked >= LOOK_MS
+        everything = (now := clock.monotonic()) - looked >= RECOMPUTE_MS
         looked = now if everything else looked
-        if news := pricing.news(everything):
+        if news := pricing.updates(everything):
             try:
-                await teller.say(*news)
+                await teller.publish_unjournaled(*news)
             except Unavailable as error:
-                complaints.say("not told: %s", error)
+                complaints.warning("not told: %s", error)
 
 
-async def _note(teller: Teller) -> None:
+async def _flush_journal(teller: SequencedPublisher) -> None:
     """Have the journal know what is said, at once and to the end. Nobody who listens waits for it."""
     try:
         while True:
-            await teller.behind.wait()
-            await teller.keep()
+            await teller.journal_pending.wait()
+            await teller.flush_journal()
     finally:
-        await teller.keep()
+        await teller.flush_journal()
 
 
-async def _keep(pricing: Pricing) -> None:
+async def _update_cache(pricing: PricingEngine) -> None:
     """Have the cache know the newest of everything, for processes that start. Nobody who listens waits for it."""
-    complaints = Complaints(log)
+    complaints = ThrottledLog(log)
     while True:
-        await pricing.deps.clock.sleep(LOOK_MS / 1000)
-        items, pricing.unkept = pricing.unkept, {}
+        await pricing.deps.clock.sleep(RECOMPUTE_MS / 1000)
+        items, pricing.uncached = pricing.uncached, {}
         try:
-            await pricing.deps.cache.put(*items.values())
+            await pricing.deps.cache.put_latest(*items.values())
         except Unavailable as error:
-            pricing.unkept = items | pricing.unkept
-            complaints.say("not told: %s", error)
+            pricing.uncached = items | pricing.uncached
+            complaints.warning("not told: %s", error)
 
 
-async def _kept_rates(deps: Deps) -> list[Rate]:
+async def _restore_rates(deps: Deps) -> list[Rate]:
     for source in (deps.cache, deps.store):
         try:
             if rates := await source.rates():
@@ -116,8 +118,8 @@ async def _kept_rates(deps: Deps) -> list[Rate]:
     return []
 
 
-async def _remembered(deps: Deps) -> Choice | None:
+async def _restore_active(deps: Deps) -> ActiveExchange | None:
     try:
-        return await deps.cache.choice()
+        return await deps.cache.active_exchange()
     except Unavailable:
         return None

@@ -9,8 +9,8 @@ from services.simulator import control
 from services.simulator.binance.routes import router as binance
 from services.simulator.coingecko.routes import router as coingecko
 from services.simulator.deribit.routes import router as deribit
-from services.simulator.jobs import load
+from services.simulator.jobs import load_replay
 
 ROUTERS: list[APIRouter] = [binance, deribit, coingecko, control.router]
-JOBS = [load]
+JOBS = [load_replay]
 NEEDS: tuple[str, ...] = ()  # it is ready without any other part

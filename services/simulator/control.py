@@ -8,18 +8,18 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Res
 from services.core.model import Instrument
 from services.settings import Settings
 from services.simulator.fault_injection import ENCODER
-from services.simulator.faults import KINDS, Fault
-from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, Listing
+from services.simulator.faults import FAULT_KINDS, Fault
+from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, SimulatedListing
 from services.simulator.market.tape_quotes import quote
-from services.simulator.simulation import Simulation, simulation
-from services.web import Hosts
+from services.simulator.simulation import Simulation, simulation_of
+from services.web import AllowedHosts
 from services.web.client_address import is_loopback
 
-LAST = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
-PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is another's: they close, but never open
+MAX_MARKET_TIME_MS = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is another's: they close, but never open
 
 
-async def local(request: Request) -> None:
+async def require_local_client(request: Request) -> None:
     """Let in whoever is on this machine, and others where the operator opened it. Raises HTTPException.
 
     A browser on this machine brings pages of others with it: the name that they ask for must be ours, and they too.
@@ -28,7 +28,7 @@ async def local(request: Request) -> None:
     settings: Settings = request.app.state.deps.settings
     if settings.simulator_control == "all":
         return
-    passed_on = any(name in request.headers for name in PASSED_ON)
+    passed_on = any(name in request.headers for name in PROXY_HEADERS)
     if passed_on or not is_loopback(peer):
         whose = f"comes through a proxy at {peer}" if passed_on else f"comes from {peer}"
         raise HTTPException(
@@ -36,20 +36,20 @@ async def local(request: Request) -> None:
             f"the simulator's control is open to its own machine alone, and this request {whose}; "
             "KURS_SIMULATOR_CONTROL=all opens it to whoever reaches this port",
         )
-    hosts = Hosts(settings.allowed_hosts, settings.host)
-    if not hosts.owns(request.headers.get("host", "")):
+    hosts = AllowedHosts(settings.allowed_hosts, settings.host)
+    if not hosts.is_own_name(request.headers.get("host", "")):
         raise HTTPException(
             403,
             "the simulator's control answers to localhost, to addresses and to the names in KURS_ALLOWED_HOSTS, and "
             "this request asks for another Host",
         )
-    if not hosts.admits_page(dict(request.headers.raw)):
+    if not hosts.allows_origin(dict(request.headers.raw)):
         raise HTTPException(403, "the simulator's control is not open to pages of others: send no Origin")
 
 
-router = APIRouter(prefix="/simulator", tags=["simulator"], dependencies=[Depends(local)])
+router = APIRouter(prefix="/simulator", tags=["simulator"], dependencies=[Depends(require_local_client)])
 
-INSTRUMENTS = {
+FAULT_INSTRUMENTS = {
     "binance": [str(listing.instrument) for listing in BINANCE.values()],
     "deribit": [
         *(str(listing.instrument) for listing in DERIBIT.values()),
@@ -57,48 +57,48 @@ INSTRUMENTS = {
     ],
     "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in CURRENCIES],
 }
-OWN = ("exchange", "fault", "instrument", "seconds")
-LONGEST = 1_000_000_000  # seconds: three decades
+COMMON_FIELDS = ("exchange", "fault", "instrument", "seconds")
+MAX_FAULT_SECONDS = 1_000_000_000  # seconds: three decades
 
 
 @router.post("/faults", status_code=201, summary="Start a fault", operation_id="startFault")
-async def start(request: Request, asked: Annotated[dict[str, Any], Body()]) -> Response:
+async def start_fault(request: Request, asked: Annotated[dict[str, Any], Body()]) -> Response:
     """`exchange`, `fault`, optionally `instrument` and `seconds`, and the fault's own parameters."""
-    sim = simulation(request)
+    sim = simulation_of(request)
     try:
-        fault = _add(sim, asked)
+        fault = _add_fault(sim, asked)
     except ValueError as error:
         text = str(error).encode(errors="backslashreplace").decode()  # JSON may bring halves of a character
         raise HTTPException(422, text) from None
-    await _happen(sim, fault)
-    return _json(fault, 201)
+    await _apply_at_once(sim, fault)
+    return _json_response(fault, 201)
 
 
 @router.get("/faults", summary="Active faults, and all there are", operation_id="listFaults")
-async def faults(request: Request) -> Response:
+async def list_faults(request: Request) -> Response:
     """What is active, and what may be asked for with which parameters."""
     known = {
         name: {"about": kind.about, "parameters": {key: each._asdict() for key, each in kind.parameters.items()}}
-        for name, kind in KINDS.items()
+        for name, kind in FAULT_KINDS.items()
     }
-    return _json({"active": simulation(request).faults.active(), "known": known})
+    return _json_response({"active": simulation_of(request).faults.active(), "known": known})
 
 
 @router.delete("/faults/{key}", status_code=204, summary="End a fault", operation_id="endFault")
-async def end(request: Request, key: int) -> None:
+async def end_fault(request: Request, key: int) -> None:
     """End one fault."""
-    if not simulation(request).faults.remove(key):
+    if not simulation_of(request).faults.remove(key):
         raise HTTPException(404, f"no fault {key} is active")
 
 
 @router.delete("/faults", status_code=204, summary="End all faults", operation_id="endFaults")
-async def end_all(request: Request) -> None:
+async def end_all_faults(request: Request) -> None:
     """End all faults."""
-    simulation(request).faults.remove()
+    simulation_of(request).faults.remove()
 
 
 @router.get("/ledger", summary="What was sent", operation_id="readLedger")
-async def ledger(
+async def read_ledger(
     request: Request,
     exchange: str | None = None,
     instrument: str | None = None,
@@ -106,74 +106,84 @@ async def ledger(
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> Response:
     """Trades, quotes and other values that went out, oldest first, with totals since the start."""
-    sim = simulation(request)
-    pair = _instrument(instrument)
+    sim = simulation_of(request)
+    pair = _parse_instrument(instrument)
     entries, more = sim.ledger.read(exchange, pair, after, limit)
     totals = [
         {"exchange": key[0], "instrument": key[1], "kind": key[2], "count": count}
         for key, count in sorted(sim.ledger.totals.items())
     ]
-    open_lines = [{"exchange": line.exchange, "connection": line.number, "since": line.opened} for line in sim.lines]
-    body = {"entries": entries, "more": more, "totals": totals, "requests": sim.requests, "connections": open_lines}
-    return _json(body)
+    open_lines = [
+        {"exchange": line.exchange, "connection": line.connection_id, "since": line.opened_at} for line in sim.sockets
+    ]
+    body = {
+        "entries": entries,
+        "more": more,
+        "totals": totals,
+        "requests": sim.request_counts,
+        "connections": open_lines,
+    }
+    return _json_response(body)
 
 
 @router.get("/market", summary="The market behind all exchanges", operation_id="readMarket")
-async def market(request: Request, at: Annotated[int | None, Query(ge=0, le=LAST)] = None) -> Response:
+async def read_market(
+    request: Request, at: Annotated[int | None, Query(ge=0, le=MAX_MARKET_TIME_MS)] = None
+) -> Response:
     """Each asset's underlying price in USD, and each listing's last trade and quote; now, or at a time in ms."""
-    sim = simulation(request)
-    return _json(await asyncio.to_thread(_market, sim, sim.now() if at is None else at))
+    sim = simulation_of(request)
+    return _json_response(await asyncio.to_thread(_market_view, sim, sim.now() if at is None else at))
 
 
-def _market(sim: Simulation, at: int) -> dict[str, Any]:
-    assets = {name: sim.market.worth(name, "USD", at) for name in ASSETS}
-    rows = [_listing(sim, listing, at) for listing in (*BINANCE.values(), *DERIBIT.values())]
+def _market_view(sim: Simulation, at: int) -> dict[str, Any]:
+    assets = {name: sim.market.price_in(name, "USD", at) for name in ASSETS}
+    rows = [_listing_view(sim, listing, at) for listing in (*BINANCE.values(), *DERIBIT.values())]
     return {"time": at, "usd": assets, "listings": rows}
 
 
-def _add(sim: Simulation, asked: dict[str, Any]) -> Fault:
+def _add_fault(sim: Simulation, body: dict[str, Any]) -> Fault:
     for name in ("exchange", "fault", "instrument"):
-        if not isinstance(asked.get(name), str | None):
+        if not isinstance(body.get(name), str | None):
             raise ValueError(f"{name} must be a text")
-    exchange, seconds = asked.get("exchange"), asked.get("seconds")
-    if exchange not in INSTRUMENTS:
-        raise ValueError(f"exchange must be one of {', '.join(INSTRUMENTS)}, not {exchange!r}")
+    exchange, seconds = body.get("exchange"), body.get("seconds")
+    if exchange not in FAULT_INSTRUMENTS:
+        raise ValueError(f"exchange must be one of {', '.join(FAULT_INSTRUMENTS)}, not {exchange!r}")
     if seconds is not None and (
-        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST
+        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_FAULT_SECONDS
     ):
-        raise ValueError(f"seconds must be a positive number up to {LONGEST}, or left out")
-    pair = asked.get("instrument")
+        raise ValueError(f"seconds must be a positive number up to {MAX_FAULT_SECONDS}, or left out")
+    pair = body.get("instrument")
     instrument = None if pair is None else str(Instrument.parse(pair))
-    if instrument not in (None, *INSTRUMENTS[exchange]):
-        raise ValueError(f"{exchange} has no {instrument}: it has {', '.join(INSTRUMENTS[exchange])}")
-    given = {key: value for key, value in asked.items() if key not in OWN}
-    return sim.faults.add(exchange, str(asked.get("fault")), instrument, seconds, given)
+    if instrument not in (None, *FAULT_INSTRUMENTS[exchange]):
+        raise ValueError(f"{exchange} has no {instrument}: it has {', '.join(FAULT_INSTRUMENTS[exchange])}")
+    given = {key: value for key, value in body.items() if key not in COMMON_FIELDS}
+    return sim.faults.add(exchange, str(body.get("fault")), instrument, seconds, given)
 
 
-async def _happen(sim: Simulation, fault: Fault) -> None:
+async def _apply_at_once(sim: Simulation, fault: Fault) -> None:
     """What a fault does at once."""
-    for line in [line for line in sim.lines if line.exchange == fault.exchange]:
+    for line in [line for line in sim.sockets if line.exchange == fault.exchange]:
         if fault.fault in ("drop", "kill"):
-            line.cut()
+            line.abort()
         if fault.fault == "shutdown":
             await line.shut_down(fault.parameters["after"])
 
 
-def _listing(sim: Simulation, listing: Listing, at: int) -> dict[str, Any]:
+def _listing_view(sim: Simulation, listing: SimulatedListing, at: int) -> dict[str, Any]:
     tape = sim.market.tape(listing)
-    last, standing = tape.before(at + 1), quote(tape, at)
+    last, standing = tape.last_before(at + 1), quote(tape, at)
     values = {"last": listing.price(last.price), "trade": last.id, "time": last.time} if last else {}
     if standing:
         values |= {"bid": listing.price(standing.bid), "ask": listing.price(standing.ask)}
     return {"exchange": listing.exchange, "symbol": listing.symbol, "instrument": str(listing.instrument), **values}
 
 
-def _instrument(text: str | None) -> Instrument | None:
+def _parse_instrument(text: str | None) -> Instrument | None:
     try:
         return None if text is None else Instrument.parse(text)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
 
 
-def _json(body: Any, status: int = 200) -> Response:
+def _json_response(body: Any, status: int = 200) -> Response:
     return Response(ENCODER.encode(body), status, media_type="application/json")

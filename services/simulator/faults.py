@@ -13,7 +13,7 @@ from services.ports import Clock
 STATUSES = (403, 418, 429, 451, 500, 502, 503, 504)
 
 
-class Parameter(NamedTuple):
+class FaultParameter(NamedTuple):
     """One parameter of a fault: a number within bounds."""
 
     about: str
@@ -22,48 +22,55 @@ class Parameter(NamedTuple):
     highest: float
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """One kind of fault."""
 
     about: str
-    parameters: Mapping[str, Parameter] = MappingProxyType({})
+    parameters: Mapping[str, FaultParameter] = MappingProxyType({})
     once: bool = False  # it is over as soon as it has happened
 
 
-STATUS = Parameter(f"the HTTP status, one of {', '.join(map(str, STATUSES))}", 503, 400, 599)
-KINDS = {
-    "drop": Kind("open sockets are cut without a closing frame", once=True),
-    "kill": Kind("the exchange is dead: sockets are cut, connections and requests are reset"),
-    "refuse": Kind(
+STATUS_PARAMETER = FaultParameter(f"the HTTP status, one of {', '.join(map(str, STATUSES))}", 503, 400, 599)
+FAULT_KINDS = {
+    "drop": FaultKind("open sockets are cut without a closing frame", once=True),
+    "kill": FaultKind("the exchange is dead: sockets are cut, connections and requests are reset"),
+    "refuse": FaultKind(
         "new sockets are refused and requests answered with a status; with `close`, sockets are accepted, then closed",
         {
-            "status": STATUS,
-            "close": Parameter("the closing code to use instead of refusing, from 1000 on; 0: refuse", 0, 0, 4999),
+            "status": STATUS_PARAMETER,
+            "close": FaultParameter("the closing code to use instead of refusing, from 1000 on; 0: refuse", 0, 0, 4999),
         },
     ),
-    "status": Kind(
+    "status": FaultKind(
         "requests and upgrades get this status, with the body that the exchange sends",
-        {"status": STATUS._replace(default=429), "retry_after": Parameter("seconds, for 429 and 418", 10, 0, 86_400)},
+        {
+            "status": STATUS_PARAMETER._replace(default=429),
+            "retry_after": FaultParameter("seconds, for 429 and 418", 10, 0, 86_400),
+        },
     ),
-    "mute": Kind(
+    "mute": FaultKind(
         "no data comes, while sockets stay open; a polled exchange goes on giving what it last had",
-        {"rest": Parameter("1: requests see a market that stands still, too", 0, 0, 1)},
+        {"rest": FaultParameter("1: requests see a market that stands still, too", 0, 0, 1)},
     ),
-    "delay": Kind("everything comes late", {"ms": Parameter("how late", 1000, 1, 60_000)}),
-    "reorder": Kind("frames come in batches, the last first", {"size": Parameter("frames in a batch", 3, 2, 1000)}),
-    "duplicate": Kind("frames come several times", {"times": Parameter("how often each comes", 2, 2, 10)}),
-    "garbage": Kind(
+    "delay": FaultKind("everything comes late", {"ms": FaultParameter("how late", 1000, 1, 60_000)}),
+    "reorder": FaultKind(
+        "frames come in batches, the last first", {"size": FaultParameter("frames in a batch", 3, 2, 1000)}
+    ),
+    "duplicate": FaultKind("frames come several times", {"times": FaultParameter("how often each comes", 2, 2, 10)}),
+    "garbage": FaultKind(
         "what comes cannot be used: no JSON, cut JSON, values of a wrong type, in turn",
-        {"every": Parameter("every n-th message is hit", 1, 1, 1000)},
+        {"every": FaultParameter("every n-th message is hit", 1, 1, 1000)},
     ),
-    "unknown_enum": Kind("types and states have values that nobody has heard of"),
-    "shutdown": Kind(
+    "unknown_enum": FaultKind("types and states have values that nobody has heard of"),
+    "shutdown": FaultKind(
         "the exchange says that it goes down for maintenance, and closes the sockets that were open",
-        {"after": Parameter("seconds between the words and the close", 5, 0, 3600)},
+        {"after": FaultParameter("seconds between the words and the close", 5, 0, 3600)},
         once=True,
     ),
-    "price": Kind("prices are wrong", {"percent": Parameter("by how much", 10, -99, 10_000)}),
-    "clock": Kind("the exchange's clock is wrong", {"ms": Parameter("how far ahead", 60_000, -(10**12), 10**12)}),
+    "price": FaultKind("prices are wrong", {"percent": FaultParameter("by how much", 10, -99, 10_000)}),
+    "clock": FaultKind(
+        "the exchange's clock is wrong", {"ms": FaultParameter("how far ahead", 60_000, -(10**12), 10**12)}
+    ),
 }
 
 
@@ -78,12 +85,12 @@ class Fault(Struct, frozen=True):
     until: int | None
     parameters: dict[str, float]
 
-    def concerns(self, instrument: Instrument | None) -> bool:
+    def applies_to(self, instrument: Instrument | None) -> bool:
         """Whether it hits messages about `instrument`; None: those about no instrument."""
         return self.instrument is None or (instrument is not None and self.instrument == str(instrument))
 
 
-class Faults:
+class ActiveFaults:
     """The active faults."""
 
     def __init__(self, clock: Clock) -> None:
@@ -97,9 +104,9 @@ class Faults:
         """Start a fault. Raises ValueError with what exists."""
         parameters = _parameters(fault, given)
         now = self._clock.now()
-        until = now if KINDS[fault].once else None if seconds is None else now + round(seconds * 1000)
+        until = now if FAULT_KINDS[fault].once else None if seconds is None else now + round(seconds * 1000)
         added = Fault(next(self._ids), exchange, fault, instrument, now, until, parameters)
-        if not KINDS[fault].once:
+        if not FAULT_KINDS[fault].once:
             self._faults[added.id] = added
         return added
 
@@ -108,14 +115,14 @@ class Faults:
         now = self._clock.now()
         return [fault for fault in tuple(self._faults.values()) if fault.until is None or fault.until > now]
 
-    def of(self, exchange: str, *kinds: str) -> Iterator[Fault]:
+    def at_exchange(self, exchange: str, *kinds: str) -> Iterator[Fault]:
         """Active faults of these kinds at one exchange, oldest first."""
         if self._faults:
             yield from (fault for fault in self.active() if fault.exchange == exchange and fault.fault in kinds)
 
     def find(self, exchange: str, kind: str, instrument: Instrument | None = None) -> Fault | None:
         """The first active fault of that kind that concerns the instrument."""
-        return next((fault for fault in self.of(exchange, kind) if fault.concerns(instrument)), None)
+        return next((fault for fault in self.at_exchange(exchange, kind) if fault.applies_to(instrument)), None)
 
     def remove(self, key: int | None = None) -> int:
         """End one fault, or all; answers how many ended."""
@@ -123,16 +130,16 @@ class Faults:
         self._faults = {} if key is None else {each: self._faults[each] for each in self._faults if each != key}
         return len(ended)
 
-    def frozen(self, exchange: str, instrument: Instrument | None, now: int, *, polled: bool = False) -> int:
+    def visible_time(self, exchange: str, instrument: Instrument | None, now: int, *, polled: bool = False) -> int:
         """The time that requests see: a mute market stands still. `polled`: there is nothing but requests."""
-        mutes = [fault for fault in self.of(exchange, "mute") if fault.concerns(instrument)]
+        mutes = [fault for fault in self.at_exchange(exchange, "mute") if fault.applies_to(instrument)]
         return min([fault.since for fault in mutes if polled or fault.parameters["rest"]], default=now)
 
 
 def _parameters(fault: str, given: dict[str, Any]) -> dict[str, float]:
-    if fault not in KINDS:
-        raise ValueError(f"there is no fault {fault!r}: there are {', '.join(KINDS)}")
-    known = KINDS[fault].parameters
+    if fault not in FAULT_KINDS:
+        raise ValueError(f"there is no fault {fault!r}: there are {', '.join(FAULT_KINDS)}")
+    known = FAULT_KINDS[fault].parameters
     if unknown := sorted(given.keys() - known.keys()):
         takes = ", ".join(f"{name} ({each.about})" for name, each in known.items()) or "no parameters"
         raise ValueError(f"{fault} does not know {', '.join(unknown)}: it takes {takes}")
@@ -142,7 +149,7 @@ def _parameters(fault: str, given: dict[str, Any]) -> dict[str, float]:
 
 
 def _check(fault: str, name: str, value: Any) -> None:
-    each = KINDS[fault].parameters[name]
+    each = FAULT_KINDS[fault].parameters[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not each.lowest <= value <= each.highest:
         raise ValueError(f"{fault}: {name} must be a number from {each.lowest:g} to {each.highest:g}: {each.about}")
     if (name == "status" and value not in STATUSES) or (name == "close" and 0 < value < 1000):

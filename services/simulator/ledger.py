@@ -8,10 +8,10 @@ from msgspec import Struct
 
 from services.core.model import Instrument
 
-KEPT = 100_000
+MAX_ENTRIES = 100_000
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
+class LedgerEntry(Struct, frozen=True, omit_defaults=True):
     """One frame that was handed to a socket."""
 
     number: int  # of the entry; grows by one
@@ -25,33 +25,33 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     faults: tuple[str, ...] = ()  # what was done to the frame on its way
 
 
-class Ledger:
+class SentLedger:
     """The last entries, and totals of all."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=KEPT)
+        self._entries: deque[LedgerEntry] = deque(maxlen=MAX_ENTRIES)
         self.totals: Counter[tuple[str, str, str]] = Counter()
-        self._number = 0
+        self._last_number = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Keep it; the oldest goes."""
         self._entries.append(entry)
-        self._number = entry.number
+        self._last_number = entry.number
         self.totals[entry.exchange, entry.instrument, entry.kind] += 1
 
     @property
-    def next(self) -> int:
+    def next_number(self) -> int:
         """The number of the entry to come."""
-        return self._number + 1
+        return self._last_number + 1
 
     def read(
         self, exchange: str | None, instrument: Instrument | None, after: int, limit: int
-    ) -> tuple[list[Entry], bool]:
+    ) -> tuple[list[LedgerEntry], bool]:
         """Entries after that number, oldest first, and whether there are more."""
         found = list(islice(self._matching(exchange, instrument, after), limit + 1))
         return found[:limit], len(found) > limit
 
-    def _matching(self, exchange: str | None, instrument: Instrument | None, after: int) -> Iterator[Entry]:
+    def _matching(self, exchange: str | None, instrument: Instrument | None, after: int) -> Iterator[LedgerEntry]:
         oldest = self._entries[0].number if self._entries else 0
         for entry in islice(self._entries, max(0, after + 1 - oldest), None):
             if (not exchange or entry.exchange == exchange) and (not instrument or entry.instrument == str(instrument)):

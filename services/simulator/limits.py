@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Spent(NamedTuple):
+class Spending(NamedTuple):
     """A client's spending in the running window."""
 
     used: int
@@ -11,40 +11,40 @@ class Spent(NamedTuple):
     retry_after: int  # seconds until the window ends
 
 
-class Budget:
+class WindowBudget:
     """At most `limit` units per client in each window of `window` ms."""
 
     def __init__(self, limit: int, window: int) -> None:
         self.limit, self._window = limit, window
-        self._number = 0
+        self._window_number = 0
         self._used: dict[str, int] = {}
         self._excess: dict[str, int] = {}
 
-    def spend(self, client: str, units: int, now: int) -> Spent:
+    def spend(self, client: str, units: int, now: int) -> Spending:
         """Count a request."""
         number, passed = divmod(now, self._window)
-        if number != self._number:
-            self._number, self._used, self._excess = number, {}, {}
+        if number != self._window_number:
+            self._window_number, self._used, self._excess = number, {}, {}
         used = self._used[client] = self._used.get(client, 0) + units
         if used > self.limit:
             self._excess[client] = self._excess.get(client, 0) + 1
-        return Spent(used, self._excess.get(client, 0), -(-(self._window - passed) // 1000))
+        return Spending(used, self._excess.get(client, 0), -(-(self._window - passed) // 1000))
 
 
-class Credits:
+class CreditPool:
     """A pool that requests draw from and time refills: `cost` each, `size` at most, 10,000 a second."""
 
-    REFILL = 10  # per ms
+    REFILL_PER_MS = 10  # per ms
 
     def __init__(self, cost: int, size: int, now: int) -> None:
         self._cost, self._size = cost, size
-        self._left, self._at = size, now
+        self._balance, self._refilled_at = size, now
 
     def spend(self, now: int) -> bool:
         """Whether there was enough for one more request."""
-        self._left = min(self._size, self._left + (now - self._at) * self.REFILL)
-        self._at = now
-        if self._left < self._cost:
+        self._balance = min(self._size, self._balance + (now - self._refilled_at) * self.REFILL_PER_MS)
+        self._refilled_at = now
+        if self._balance < self._cost:
             return False
-        self._left -= self._cost
+        self._balance -= self._cost
         return True

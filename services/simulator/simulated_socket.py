@@ -12,18 +12,18 @@ from fastapi import WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
 from services.core.model import Instrument
-from services.simulator.fault_injection import ENCODER, Dialect, garbage
+from services.simulator.fault_injection import ENCODER, PayloadFields, make_malformed
 from services.simulator.faults import Fault
-from services.simulator.ledger import Entry
+from services.simulator.ledger import LedgerEntry
 
 if TYPE_CHECKING:
     from services.simulator.simulation import Simulation
 
-NUMBERS = count(1)
-TURN_SECONDS = 0.005  # of the event loop, for one socket's frames
+CONNECTION_IDS = count(1)
+MAX_TURN_SECONDS = 0.005  # of the event loop, for one socket's frames
 
 
-class Frame(NamedTuple):
+class OutgoingFrame(NamedTuple):
     """One message to a client; what it is about, for the ledger."""
 
     body: dict[str, Any]
@@ -33,142 +33,142 @@ class Frame(NamedTuple):
     price: str | None = None
 
 
-class Parcel(NamedTuple):
+class PendingFrame(NamedTuple):
     """A frame on its way."""
 
-    frame: Frame
+    frame: OutgoingFrame
     text: str
-    due: int  # when it may go; 0: now
+    send_at: int  # when it may go; 0: now
     faults: list[Fault]
 
 
-class Announcer(Protocol):
+class ShutdownAnnouncer(Protocol):
     """Who can tell the client of a shutdown in the exchange's words."""
 
     async def announce_shutdown(self, now: int) -> None:
         """Tell it."""
 
 
-class Line:
+class SimulatedSocket:
     """One open socket."""
 
-    def __init__(self, simulation: "Simulation", socket: WebSocket, dialect: Dialect) -> None:
-        self.simulation, self.dialect = simulation, dialect
-        self.exchange = dialect.exchange
-        self.number = next(NUMBERS)
-        self.opened = simulation.now()
-        self.session: Announcer | None = None
-        self.ends: int | None = None  # when a shutdown closes it
-        self._socket = socket
+    def __init__(self, simulation: "Simulation", websocket: WebSocket, payload_fields: PayloadFields) -> None:
+        self.simulation, self.payload_fields = simulation, payload_fields
+        self.exchange = payload_fields.exchange
+        self.connection_id = next(CONNECTION_IDS)
+        self.opened_at = simulation.now()
+        self.session: ShutdownAnnouncer | None = None
+        self.closes_at: int | None = None  # when a shutdown closes it
+        self._websocket = websocket
         self._transport = transport()
-        self._held: list[Parcel] = []
-        self._late: deque[Parcel] = deque()
-        self._sent = 0
+        self._reordered: list[PendingFrame] = []
+        self._delayed: deque[PendingFrame] = deque()
+        self._sent_count = 0
 
-    async def __aenter__(self) -> "Line":
-        await self._socket.accept()
-        self.simulation.lines.add(self)
-        self.simulation.requests[f"{self.exchange} connect"] += 1
+    async def __aenter__(self) -> "SimulatedSocket":
+        await self._websocket.accept()
+        self.simulation.sockets.add(self)
+        self.simulation.request_counts[f"{self.exchange} connect"] += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.simulation.lines.discard(self)
+        self.simulation.sockets.discard(self)
 
     async def messages(self) -> AsyncIterator[str]:
         """What the client sends, until it leaves."""
         while True:
-            message = await self._socket.receive()
+            message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             yield message.get("text") or (message.get("bytes") or b"").decode(errors="replace")
 
     async def reply(self, body: Any) -> None:
         """Answer the client. Faults of data do not touch answers."""
-        await self._send(ENCODER.encode(body).decode())
+        await self._send_text(ENCODER.encode(body).decode())
 
-    async def push(self, frames: Iterable[Frame]) -> None:
+    async def send_frames(self, frames: Iterable[OutgoingFrame]) -> None:
         """Send what the market gives, as the active faults let it. `frames` are made as they go, others in between."""
         faults, now = self.simulation.faults, self.simulation.now()
-        await self._release(now)
+        await self._release_held(now)
         turn = time.monotonic()
         for frame in frames:
-            if time.monotonic() - turn > TURN_SECONDS:
+            if time.monotonic() - turn > MAX_TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.monotonic()
             if faults.find(self.exchange, "mute", frame.instrument):
                 continue
-            body, hit = self.dialect.distort(frame.body, faults, frame.instrument)
+            body, hit = self.payload_fields.corrupt(frame.body, faults, frame.instrument)
             late = faults.find(self.exchange, "delay", frame.instrument)
             due = now + int(late.parameters["ms"]) if late else 0
-            parcel = Parcel(frame, ENCODER.encode(body).decode(), due, [*hit, *filter(None, [late])])
-            await self._order(parcel)
-        await self._release(now)
+            parcel = PendingFrame(frame, ENCODER.encode(body).decode(), due, [*hit, *filter(None, [late])])
+            await self._send_or_hold(parcel)
+        await self._release_held(now)
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with a code."""
         if not self.closed:
             with contextlib.suppress(WebSocketDisconnect):
-                await self._socket.close(code, reason)
+                await self._websocket.close(code, reason)
 
     @property
     def closed(self) -> bool:
         """Whether one side ended it."""
-        states = (self._socket.application_state, self._socket.client_state)
+        states = (self._websocket.application_state, self._websocket.client_state)
         return WebSocketState.DISCONNECTED in states
 
     async def shut_down(self, seconds: float) -> None:
         """Say that the exchange goes down, and close some time later."""
         now = self.simulation.now()
-        self.ends = now + round(seconds * 1000)
+        self.closes_at = now + round(seconds * 1000)
         if self.session:
             await self.session.announce_shutdown(now)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the connection as a broken cable would."""
         if self._transport:
             self._transport.abort()
 
-    async def _order(self, parcel: Parcel) -> None:
+    async def _send_or_hold(self, pending: PendingFrame) -> None:
         """Send at once, or hold back what is to come late or in another order."""
-        reorder = self.simulation.faults.find(self.exchange, "reorder", parcel.frame.instrument)
-        if parcel.due:
-            self._late.append(parcel)
+        reorder = self.simulation.faults.find(self.exchange, "reorder", pending.frame.instrument)
+        if pending.send_at:
+            self._delayed.append(pending)
         elif reorder:
-            self._held.append(parcel._replace(faults=[*parcel.faults, reorder]))
+            self._reordered.append(pending._replace(faults=[*pending.faults, reorder]))
         else:
-            await self._deliver(parcel)
+            await self._send_frame(pending)
 
-    async def _release(self, now: int) -> None:
+    async def _release_held(self, now: int) -> None:
         """Send what is no longer to be held back."""
-        reorder = next(self.simulation.faults.of(self.exchange, "reorder"), None)
-        if self._held and (not reorder or len(self._held) >= reorder.parameters["size"]):
-            held, self._held = self._held[::-1], []
+        reorder = next(self.simulation.faults.at_exchange(self.exchange, "reorder"), None)
+        if self._reordered and (not reorder or len(self._reordered) >= reorder.parameters["size"]):
+            held, self._reordered = self._reordered[::-1], []
             for parcel in held:
-                await self._deliver(parcel)
-        delayed = any(self.simulation.faults.of(self.exchange, "delay"))
-        while self._late and (not delayed or self._late[0].due <= now):
-            await self._deliver(self._late.popleft())
+                await self._send_frame(parcel)
+        delayed = any(self.simulation.faults.at_exchange(self.exchange, "delay"))
+        while self._delayed and (not delayed or self._delayed[0].send_at <= now):
+            await self._send_frame(self._delayed.popleft())
 
-    async def _deliver(self, parcel: Parcel) -> None:
-        faults, frame = self.simulation.faults, parcel.frame
-        self._sent += 1
-        text, hit = parcel.text, list(parcel.faults)
+    async def _send_frame(self, pending: PendingFrame) -> None:
+        faults, frame = self.simulation.faults, pending.frame
+        self._sent_count += 1
+        text, hit = pending.text, list(pending.faults)
         spoilt = faults.find(self.exchange, "garbage", frame.instrument)
-        if spoilt and self._sent % int(spoilt.parameters["every"]) == 0:
-            text = garbage(text, self._sent)
+        if spoilt and self._sent_count % int(spoilt.parameters["every"]) == 0:
+            text = make_malformed(text, self._sent_count)
             hit.append(spoilt)
         double = faults.find(self.exchange, "duplicate", frame.instrument)
         for _ in range(int(double.parameters["times"]) if double else 1):
-            if await self._send(text):
-                self._note(frame, [*hit, *filter(None, [double])])
+            if await self._send_text(text):
+                self._record(frame, [*hit, *filter(None, [double])])
 
-    def _note(self, frame: Frame, hit: list[Fault]) -> None:
+    def _record(self, frame: OutgoingFrame, hit: list[Fault]) -> None:
         if frame.kind:
-            entry = Entry(
-                number=self.simulation.ledger.next,
+            entry = LedgerEntry(
+                number=self.simulation.ledger.next_number,
                 sent=self.simulation.now(),
                 exchange=self.exchange,
-                connection=self.number,
+                connection=self.connection_id,
                 instrument=str(frame.instrument),
                 kind=frame.kind,
                 id=frame.id,
@@ -177,11 +177,11 @@ class Line:
             )
             self.simulation.ledger.add(entry)
 
-    async def _send(self, text: str) -> bool:
+    async def _send_text(self, text: str) -> bool:
         """Whether there was still somebody to send it to."""
         if not self.closed:
             with contextlib.suppress(WebSocketDisconnect):  # the reader hears of it, too
-                await self._socket.send_text(text)
+                await self._websocket.send_text(text)
                 return True
         return False
 

@@ -7,83 +7,95 @@ from typing import Protocol
 from fastapi import WebSocket
 from starlette.responses import PlainTextResponse, Response
 
-from services.simulator.fault_injection import Dialect
-from services.simulator.rest_server import LINGER_SECONDS, Refusals, client, refusal, reset
-from services.simulator.simulated_socket import Frame, Line
-from services.simulator.simulation import Simulation, simulation
+from services.simulator.fault_injection import PayloadFields
+from services.simulator.rest_server import (
+    LINGER_SECONDS,
+    ErrorFactory,
+    client_address,
+    fault_response,
+    reset_connection,
+)
+from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
+from services.simulator.simulation import Simulation, simulation_of
 
-LOOK_SECONDS = 0.05
-LONGEST_MS = (
+PUSH_INTERVAL_SECONDS = 0.05
+MAX_CATCH_UP_MS = (
     120_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
 )
-STRANGE_PAGE = (
+FOREIGN_ORIGIN = (
     "pages of this Origin may not connect to the simulator: see CORS_ALLOWED_ORIGINS, or KURS_ALLOWED_HOSTS for those "
     "of this server"
 )
 
 
-class Session(Protocol):
+class ClientSession(Protocol):
     """What one client asked of one exchange."""
 
-    async def hear(self, text: str) -> None:
+    async def on_message(self, text: str) -> None:
         """A message came."""
 
-    def frames(self, since: int, until: int) -> Iterable[Frame]:
+    def frames(self, since: int, until: int) -> Iterable[OutgoingFrame]:
         """What happened in (since, until] and concerns this client."""
 
     async def announce_shutdown(self, now: int) -> None:
         """The exchange goes down soon: say so."""
 
-    async def look(self, now: int) -> None:
+    async def on_tick(self, now: int) -> None:
         """Time passed: keep the session's own promises."""
 
 
-async def admit(socket: WebSocket, dialect: Dialect, refusals: Refusals) -> Line | None:
+async def admit(
+    socket: WebSocket, payload_fields: PayloadFields, error_factory: ErrorFactory
+) -> SimulatedSocket | None:
     """A line for the socket; None if a fault or a limit refused it, or it is for a page of others."""
-    sim = simulation(socket)
-    if not sim.hosts.admits_page(dict(socket.headers.raw), sim.pages):
-        await socket.send_denial_response(PlainTextResponse(STRANGE_PAGE, 403))
+    sim = simulation_of(socket)
+    if not sim.hosts.allows_origin(dict(socket.headers.raw), sim.allowed_origins):
+        await socket.send_denial_response(PlainTextResponse(FOREIGN_ORIGIN, 403))
         return None
-    if sim.faults.find(dialect.exchange, "kill"):
-        await reset()
+    if sim.faults.find(payload_fields.exchange, "kill"):
+        await reset_connection()
         return None
-    refuse = sim.faults.find(dialect.exchange, "refuse")
+    refuse = sim.faults.find(payload_fields.exchange, "refuse")
     if refuse and refuse.parameters["close"]:
         await socket.accept()
         await socket.close(int(refuse.parameters["close"]))
         return None
-    response = refusal(sim, dialect.exchange, refusals) or _too_many(sim, socket, dialect.exchange, refusals)
+    response = fault_response(sim, payload_fields.exchange, error_factory) or _connection_limit_response(
+        sim, socket, payload_fields.exchange, error_factory
+    )
     if response is None:
-        return Line(sim, socket, dialect)
+        return SimulatedSocket(sim, socket, payload_fields)
     await socket.send_denial_response(response)
     await asyncio.sleep(LINGER_SECONDS)
     return None
 
 
-def _too_many(sim: Simulation, socket: WebSocket, exchange: str, refusals: Refusals) -> Response | None:
-    budget = sim.connects.get(exchange)
-    spent = budget.spend(client(socket), 1, sim.now()) if budget else None
-    return refusals(429, spent.retry_after) if spent and spent.excess else None
+def _connection_limit_response(
+    sim: Simulation, socket: WebSocket, exchange: str, error_factory: ErrorFactory
+) -> Response | None:
+    budget = sim.connection_attempts.get(exchange)
+    spent = budget.spend(client_address(socket), 1, sim.now()) if budget else None
+    return error_factory(429, spent.retry_after) if spent and spent.excess else None
 
 
-async def serve(line: Line, session: Session) -> None:
+async def serve_socket(socket: SimulatedSocket, session: ClientSession) -> None:
     """Read and feed until the socket ends."""
-    line.session = session
+    socket.session = session
     async with asyncio.TaskGroup() as tasks:
-        feeder = tasks.create_task(_feed(line, session))
-        async for text in line.messages():
-            await session.hear(text)
+        feeder = tasks.create_task(_push_loop(socket, session))
+        async for text in socket.messages():
+            await session.on_message(text)
         feeder.cancel()
 
 
-async def _feed(line: Line, session: Session) -> None:
+async def _push_loop(socket: SimulatedSocket, session: ClientSession) -> None:
     """Tell the client what happened since the last look."""
-    since = line.opened
-    while not line.closed:
-        await line.simulation.clock.sleep(LOOK_SECONDS)
-        now = line.simulation.now()
-        await line.push(session.frames(max(since, now - LONGEST_MS), now))
-        await session.look(now)
+    since = socket.opened_at
+    while not socket.closed:
+        await socket.simulation.clock.sleep(PUSH_INTERVAL_SECONDS)
+        now = socket.simulation.now()
+        await socket.send_frames(session.frames(max(since, now - MAX_CATCH_UP_MS), now))
+        await session.on_tick(now)
         since = now
-        if line.ends is not None and now >= line.ends:
-            await line.close(1001)
+        if socket.closes_at is not None and now >= socket.closes_at:
+            await socket.close(1001)

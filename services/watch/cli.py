@@ -13,34 +13,36 @@ from rich.console import Console
 from services.outbound import http_client
 from services.settings import Settings
 from services.watch.screen import screen
-from services.watch.sse_client import Stream, followed
+from services.watch.sse_client import StreamRequest, follow
 
-CHANNELS = ("courses", "connection", "source_changed")
-PORT = 8000  # where Kurs listens unless told otherwise
-Command = Callable[[Settings], Coroutine[Any, Any, int]]
+DEFAULT_CHANNELS = ("courses", "connection", "source_changed")
+DEFAULT_PORT = 8000  # where Kurs listens unless told otherwise
+WatchCommand = Callable[[Settings], Coroutine[Any, Any, int]]
 
 
-def command(words: Sequence[str]) -> Command:
+def command(words: Sequence[str]) -> WatchCommand:
     """What `kurs watch` is to do. Wrong words end the program."""
     parser = argparse.ArgumentParser("kurs watch", description=__doc__)
     examples = "btc_usd, courses, connection, source_changed, candles:BTCUSDT:1m, indicators:BTCUSDT:1h:sma:20"
-    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help=f"{examples}; without any: {' '.join(CHANNELS)}")
+    parser.add_argument(
+        "channels", nargs="*", metavar="CHANNEL", help=f"{examples}; without any: {' '.join(DEFAULT_CHANNELS)}"
+    )
     parser.add_argument("--url", default="", help="the API's address; without it the one on this machine")
     parser.add_argument(
         "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values; 0: each change"
     )
     asked = parser.parse_args(words)
-    return partial(watched, Stream(asked.url, tuple(asked.channels or CHANNELS), asked.timer))
+    return partial(run_watch, StreamRequest(asked.url, tuple(asked.channels or DEFAULT_CHANNELS), asked.timer))
 
 
-async def watched(stream: Stream, settings: Settings) -> int:
+async def run_watch(stream: StreamRequest, settings: Settings) -> int:
     """Show a stream until cancelled, or until nobody reads what is written. Raises BadRequest."""
-    url = stream.url or settings.own_url(settings.port or PORT)
+    url = stream.url or settings.own_url(settings.port or DEFAULT_PORT)
     async with http_client(settings) as client:
         with screen(Console(), Console(stderr=True)) as shown:
             broken: Callable[[str], None] = lambda why: shown.note(f"{url}: {why}; trying again")  # noqa: E731
             try:
-                async with aclosing(followed(client, stream._replace(url=url), broken)) as events:
+                async with aclosing(follow(client, stream._replace(url=url), broken)) as events:
                     async for event in events:
                         shown.show(event)
             except BrokenPipeError:
@@ -48,4 +50,4 @@ async def watched(stream: Stream, settings: Settings) -> int:
     return 0
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], Command]] = {"watch": command}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], WatchCommand]] = {"watch": command}

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from services.core import times
 from services.core.markets import LIVE
-from services.watch.formatting import Line, line, sentence
+from services.watch.formatting import DisplayRow, to_row, to_text
 from services.watch.sse_client import Event
 
-DRAWN_PER_SECOND = 5
+REDRAWS_PER_SECOND = 5
 
 
 class Screen(Protocol):
@@ -31,13 +31,13 @@ class Screen(Protocol):
 def screen(console: Console, notes: Console) -> Iterator[Screen]:
     """The table where the console is a terminal; else lines, and notes beside them."""
     if not console.is_terminal:
-        yield Lines(console, notes)
+        yield LineView(console, notes)
         return
-    with Board(console) as board:
+    with TableView(console) as board:
         yield board
 
 
-class Lines:
+class LineView:
     """A line for each event."""
 
     def __init__(self, console: Console, notes: Console) -> None:
@@ -45,7 +45,7 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """Write it."""
-        self._console.file.write(f"{sentence(event)}\n")
+        self._console.file.write(f"{to_text(event)}\n")
         self._console.file.flush()
 
     def note(self, text: str) -> None:
@@ -53,14 +53,14 @@ class Lines:
         self._notes.print(text, markup=False, highlight=False)
 
 
-class Board:
+class TableView:
     """A row for each thing, and whether it went up or down."""
 
     def __init__(self, console: Console) -> None:
-        self._rows: dict[str, tuple[Line, str]] = {}
+        self._rows: dict[str, tuple[DisplayRow, str]] = {}
         self._note = "connecting …"
         self._market = LIVE
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=DRAWN_PER_SECOND)
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=REDRAWS_PER_SECOND)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -73,10 +73,10 @@ class Board:
         """Take it in; the next drawing has it."""
         if event.name == "market":  # what was told so far is of the other one
             self._rows.clear()
-            self._market = event.said["reason"]
-        told = line(event)
+            self._market = event.data["reason"]
+        told = to_row(event)
         if told is None:
-            self._note = sentence(event)
+            self._note = to_text(event)
             return
         before, style = self._rows.get(told.name, (told, ""))
         self._rows[told.name] = told, _style(before.value, told.value) or style
@@ -90,8 +90,8 @@ class Board:
         market = "" if self._market == LIVE else f"{self._market} market"
         table = Table("", "value", "at", market, box=None, caption=Text(self._note), caption_justify="left")
         for told, style in self._rows.values():
-            at = times.written(told.time)[11:19] if told.time else ""
-            table.add_row(told.name, Text(told.value, style), at, Text(told.more, "dim"))
+            at = times.format_rfc3339(told.time)[11:19] if told.time else ""
+            table.add_row(told.name, Text(told.value, style), at, Text(told.detail, "dim"))
         return table
 
 

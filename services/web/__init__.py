@@ -1,34 +1,34 @@
 """The HTTP edge that all services share: an app, its errors, its health, its metrics."""
 
 from services.web.app import create_app, front_answer, stream_answer
-from services.web.app_spec import Answer, Front, Headers, Site, Stream
-from services.web.caching import Brief, Kept, Once, Shelf
-from services.web.client_address import Addresses
-from services.web.direct_writer import TOO_SLOW, Wire
+from services.web.app_spec import AppSpec, FastHandler, Headers, RawResponse, StreamApp
+from services.web.caching import Brief, CachedResponse, FifoCache, SingleFlight
+from services.web.client_address import ClientAddresses
+from services.web.direct_writer import CLOSE_TOO_SLOW, DirectWriter
 from services.web.health import Check
-from services.web.hosts import Hosts
-from services.web.openapi import describe
-from services.web.problems import code, problem
+from services.web.hosts import AllowedHosts
+from services.web.openapi import openapi_document
+from services.web.problems import error_code, render_problem
 
 __all__ = [
-    "TOO_SLOW",
-    "Addresses",
-    "Answer",
+    "CLOSE_TOO_SLOW",
+    "AllowedHosts",
+    "AppSpec",
     "Brief",
+    "CachedResponse",
     "Check",
-    "Front",
+    "ClientAddresses",
+    "DirectWriter",
+    "FastHandler",
+    "FifoCache",
     "Headers",
-    "Hosts",
-    "Kept",
-    "Once",
-    "Shelf",
-    "Site",
-    "Stream",
-    "Wire",
-    "code",
+    "RawResponse",
+    "SingleFlight",
+    "StreamApp",
     "create_app",
-    "describe",
+    "error_code",
     "front_answer",
-    "problem",
+    "openapi_document",
+    "render_problem",
     "stream_answer",
 ]

@@ -9,14 +9,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
 from services.web import docs, problems
-from services.web.app_spec import Later, Site, Stream
-from services.web.client_address import Addresses
-from services.web.cors import Pages
-from services.web.edge import Edge
-from services.web.health import router
-from services.web.hosts import Hosts
-from services.web.metrics import Requests
-from services.web.openapi import description, framework
+from services.web.app_spec import AppSpec, AsyncFastHandler, StreamApp
+from services.web.client_address import ClientAddresses
+from services.web.cors import CorsPolicy
+from services.web.edge import EdgeMiddleware
+from services.web.health import health_router
+from services.web.hosts import AllowedHosts
+from services.web.metrics import RequestHistogram
+from services.web.openapi import bare_app, openapi_handler
 
 
 async def front_answer(connection: HTTPConnection) -> Response:
@@ -24,7 +24,7 @@ async def front_answer(connection: HTTPConnection) -> Response:
 
     What the path names is asked for as if the query did.
     """
-    front: Later = connection.app.state.fronts[connection.scope["route"].path]
+    front: AsyncFastHandler = connection.app.state.fronts[connection.scope["route"].path]
     query = b"&".join(filter(None, [connection.scope["query_string"], urlencode(connection.path_params).encode()]))
     question = query, dict(connection.scope["headers"])
     answer = front(*question) or await front.wait(*question)
@@ -37,7 +37,7 @@ def stream_answer(connection: HTTPConnection) -> Response:
 
 
 class _Streaming(Response):
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: StreamApp) -> None:
         super().__init__()
         self._stream = stream
 
@@ -45,19 +45,19 @@ class _Streaming(Response):
         await self._stream(scope, receive, send)
 
 
-def create_app(deps: Deps, site: Site) -> ASGIApp:
+def create_app(deps: Deps, site: AppSpec) -> ASGIApp:
     """The app of one process."""
-    app = framework()
-    problems.install(app)
+    app = bare_app()
+    problems.install_error_handlers(app)
     app.state.deps, app.state.fronts, app.state.streams = deps, site.fronts, site.streams
-    registry, requests = CollectorRegistry(), Requests()
+    registry, requests = CollectorRegistry(), RequestHistogram()
     registry.register(requests)
-    app.include_router(router(site.checks, site.needed, registry))
+    app.include_router(health_router(site.checks, site.needed, registry))
     for routes in site.routers:
         app.include_router(routes)
     site = site._replace(
-        addresses=Addresses(deps.settings.trusted_proxies),
-        hosts=Hosts(deps.settings.allowed_hosts, deps.settings.host),
-        fronts={**site.fronts, "/openapi.json": description(app), **docs.fronts(app.title)},
+        addresses=ClientAddresses(deps.settings.trusted_proxies),
+        hosts=AllowedHosts(deps.settings.allowed_hosts, deps.settings.host),
+        fronts={**site.fronts, "/openapi.json": openapi_handler(app), **docs.fronts(app.title)},
     )
-    return Edge(app, site, deps.hub, Pages(deps.settings.cors_allowed_origins), requests)
+    return EdgeMiddleware(app, site, deps.hub, CorsPolicy(deps.settings.cors_allowed_origins), requests)

@@ -11,16 +11,19 @@ from typing import Any
 
 from services.core.errors import Misconfigured
 
-SECRET, PUBLIC = "simulator-tls.pem", "simulator-cert.pem"  # key and certificate; what clients are to trust
-VALID = timedelta(days=397)  # browsers refuse what is valid for longer
-RENEWED = timedelta(days=30)  # before its end
+KEY_AND_CERT_FILE, CERT_FILE = (
+    "simulator-tls.pem",
+    "simulator-cert.pem",
+)  # key and certificate; what clients are to trust
+CERT_LIFETIME = timedelta(days=397)  # browsers refuse what is valid for longer
+RENEW_BEFORE_EXPIRY = timedelta(days=30)  # before its end
 
 
 def server_context(chain: Path, key: Path | None) -> ssl.SSLContext:
     """A server's context. `key`: where the chain's file does not hold it. Raises Misconfigured."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(chain, key, password=_no_password)
+        context.load_cert_chain(chain, key, password=_refuse_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         files = " and ".join(str(each) for each in (chain, key) if each)
         raise Misconfigured(
@@ -42,45 +45,45 @@ def self_signed(folder: Path, hosts: Iterable[str]) -> Path:
             "KURS_SIMULATOR_TLS_PORT: a certificate is made with the Python package cryptography: install it, or give "
             "a certificate of your own by KURS_SIMULATOR_TLS_CERT"
         ) from None
-    names = [_name(x509, host) for host in dict.fromkeys(hosts)]
-    secret = folder / SECRET
+    names = [_subject_name(x509, host) for host in dict.fromkeys(hosts)]
+    secret = folder / KEY_AND_CERT_FILE
     try:
-        if not _will_do(x509, secret, names):
+        if not _is_usable(x509, secret, names):
             folder.mkdir(parents=True, exist_ok=True)
-            key, certificate = _made(x509, names)
+            key, certificate = _new_certificate(x509, names)
             with os.fdopen(os.open(secret, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(key + certificate)
-            (folder / PUBLIC).write_bytes(certificate)
+            (folder / CERT_FILE).write_bytes(certificate)
     except OSError as error:
         raise Misconfigured(f"KURS_DATA_DIR: the simulator's certificate cannot be kept: {error}") from None
     return secret
 
 
-def own_hosts(host: str) -> list[str]:
+def local_hosts(host: str) -> list[str]:
     """The names under which clients may know this machine; `host`: what it listens on."""
     given = [] if host in ("0.0.0.0", "::") else [host.partition("%")[0]]
     return ["localhost", "127.0.0.1", "::1", socket.gethostname(), "simulator", *given]
 
 
-def _name(x509: Any, host: str) -> Any:
+def _subject_name(x509: Any, host: str) -> Any:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
 
 
-def _will_do(x509: Any, path: Path, names: list[Any]) -> bool:
+def _is_usable(x509: Any, path: Path, names: list[Any]) -> bool:
     """Whether the file's certificate is for all of these, and for some time to come."""
     try:
         found = x509.load_pem_x509_certificate(path.read_bytes())
         held = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
         return False
-    alone = (path.parent / PUBLIC).exists()
-    return alone and set(names) <= set(held) and datetime.now(UTC) < found.not_valid_after_utc - RENEWED
+    alone = (path.parent / CERT_FILE).exists()
+    return alone and set(names) <= set(held) and datetime.now(UTC) < found.not_valid_after_utc - RENEW_BEFORE_EXPIRY
 
 
-def _made(x509: Any, names: list[Any]) -> tuple[bytes, bytes]:
+def _new_certificate(x509: Any, names: list[Any]) -> tuple[bytes, bytes]:
     """A key and its certificate, in PEM."""
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -97,12 +100,16 @@ def _made(x509: Any, names: list[Any]) -> tuple[bytes, bytes]:
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
     ):
         builder = builder.add_extension(extension, critical=critical)
-    made = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + VALID).sign(key, hashes.SHA256())
+    made = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + CERT_LIFETIME)
+        .sign(key, hashes.SHA256())
+    )
     plain = serialization.NoEncryption()
     secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
     return secret, made.public_bytes(serialization.Encoding.PEM)
 
 
-def _no_password() -> str:
+def _refuse_password() -> str:
     """Else OpenSSL would ask the terminal for it."""
     raise ValueError("the key has a password")

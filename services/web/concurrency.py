@@ -19,7 +19,7 @@ class ConcurrencyLimiter:
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     @asynccontextmanager
-    async def slot(self, client: str, gone: Callable[[], bool]) -> AsyncIterator[None]:
+    async def slot(self, client: str, has_disconnected: Callable[[], bool]) -> AsyncIterator[None]:
         """Wait for a turn; it lasts as long as the block.
 
         Raises Overloaded when that takes too long, and Abandoned when whoever asked does not wait any more.
@@ -36,7 +36,7 @@ class ConcurrencyLimiter:
             except TimeoutError:
                 raise Overloaded(f"{admitted} requests of yours came before, and took {self._seconds:.0f} s") from None
             try:
-                if gone():
+                if has_disconnected():
                     raise Abandoned("the client does not wait")
                 yield
             finally:

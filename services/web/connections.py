@@ -5,28 +5,28 @@ from collections.abc import Iterable
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Protocol, TypeVar
 
-PLAIN_CONNECTIONS = 4_096  # beside the live ones
-RESERVED_FILES = 512  # for what is no client: the store, the bus, the exchanges
-DROPPED = 1 / 16  # of all connections, that go at once: to look for them costs a look at each
+MAX_PLAIN_CONNECTIONS = 4_096  # beside the live ones
+RESERVED_DESCRIPTORS = 512  # for what is no client: the store, the bus, the exchanges
+DROP_FRACTION = 1 / 16  # of all connections, that go at once: to look for them costs a look at each
 
 
 class Connection(Protocol):
     """What is known of one connection."""
 
     @property
-    def customer(self) -> str:
+    def client_key(self) -> str:
         """Whose it is: an IPv4 address, or an IPv6 network."""
 
     @property
-    def opened(self) -> float:
+    def opened_at(self) -> float:
         """When it was opened: seconds, monotonic."""
 
     @property
-    def expendable(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is being answered, or what is answered is not read."""
 
 
-Each = TypeVar("Each", bound=Connection)
+AnyConnection = TypeVar("AnyConnection", bound=Connection)
 
 
 def connection_limit(live: int) -> int:
@@ -34,19 +34,19 @@ def connection_limit(live: int) -> int:
 
     They are fewer where the system allows this process fewer files. Many shells begin with 1,024: that is raised.
     """
-    wanted = live + PLAIN_CONNECTIONS + RESERVED_FILES
+    wanted = live + MAX_PLAIN_CONNECTIONS + RESERVED_DESCRIPTORS
     soft, hard = (wanted if most == RLIM_INFINITY else most for most in getrlimit(RLIMIT_NOFILE))
     files = max(soft, min(hard, wanted))
     if files > soft:
         setrlimit(RLIMIT_NOFILE, (files, getrlimit(RLIMIT_NOFILE)[1]))
-    return min(live + PLAIN_CONNECTIONS, max(files - RESERVED_FILES, files // 2))
+    return min(live + MAX_PLAIN_CONNECTIONS, max(files - RESERVED_DESCRIPTORS, files // 2))
 
 
-def surplus(connections: Iterable[Each]) -> list[Each]:
+def connections_to_drop(connections: Iterable[AnyConnection]) -> list[AnyConnection]:
     """Those that are to go."""
-    held = defaultdict[str, list[Each]](list)
+    held = defaultdict[str, list[AnyConnection]](list)
     for each in connections:
-        held[each.customer].append(each)
+        held[each.client_key].append(each)
     most = max(held.values(), key=len, default=[])
-    idle = sorted((each for each in most if each.expendable), key=lambda each: each.opened)
-    return idle[: max(1, int(len(most) * DROPPED))]
+    idle = sorted((each for each in most if each.is_idle), key=lambda each: each.opened_at)
+    return idle[: max(1, int(len(most) * DROP_FRACTION))]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-EXPOSED = (  # what a page's script may read
+EXPOSED_HEADERS = (  # what a page's script may read
     "ETag",
     "Retry-After",
     "X-Request-ID",
@@ -22,15 +22,15 @@ EXPOSED = (  # what a page's script may read
     "Cache-Status",  # nginx's
 )
 # What a page's script may send beside what needs no leave: event streams over `fetch` send the second and third.
-SENT = ("If-None-Match", "Last-Event-ID", "Cache-Control", "Pragma", "X-Request-ID", "X-Requested-With")
+ALLOWED_HEADERS = ("If-None-Match", "Last-Event-ID", "Cache-Control", "Pragma", "X-Request-ID", "X-Requested-With")
 
 
-class Pages:
+class CorsPolicy:
     """The configured origins; `*` is any. OPTIONS is Starlette's matter, the rest a look into a table."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
-        exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
+        exposed = (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode())
         self._headers = {
             origin.encode(): ((b"access-control-allow-origin", origin.encode()), exposed) for origin in origins
         }
@@ -39,13 +39,13 @@ class Pages:
         """What lets a page of that origin read an answer; nothing if it may not."""
         return self._headers.get(b"*", self._headers.get(origin, ()))
 
-    def before(self, app: ASGIApp) -> ASGIApp:
+    def wrap(self, app: ASGIApp) -> ASGIApp:
         """The app behind Starlette's answers to preflights."""
         options = CORSMiddleware(
             app,
             allow_origins=self._origins,
             allow_methods=["GET", "HEAD", "OPTIONS"],
-            allow_headers=SENT,
+            allow_headers=ALLOWED_HEADERS,
             max_age=600,
         )
 

@@ -3,11 +3,11 @@
 import asyncio
 from os import write as send
 
-TOO_SLOW, TOO_MANY = 4001, 4400  # closing codes of WebSockets: come back below 4400, do not from there on
-WIRE = "kurs.wire"  # an extension of the scope: the transport of the connection
+CLOSE_TOO_SLOW, CLOSE_TOO_MANY = 4001, 4400  # closing codes of WebSockets: come back below 4400, do not from there on
+TRANSPORT_EXTENSION = "kurs.wire"  # an extension of the scope: the transport of the connection
 
 
-class Wire:
+class DirectWriter:
     """What can be sent at once is sent at once; the transport keeps the rest, in order.
 
     uvloop's own `write` puts data aside and sends it when the loop comes round: of thousands of connections each is
@@ -22,7 +22,7 @@ class Wire:
         self._descriptor = socket.fileno() if socket and not encrypted else None
 
     @property
-    def waiting(self) -> int:
+    def buffered(self) -> int:
         """Bytes that are kept until they can be sent."""
         return self._transport.get_write_buffer_size()
 

@@ -8,32 +8,32 @@ from importlib.resources import files
 
 from fastapi.openapi.docs import get_swagger_ui_html
 
-from services.web.app_spec import Front
-from services.web.caching import Kept
+from services.web.app_spec import FastHandler
+from services.web.caching import CachedResponse
 
-PARTS = {"swagger-ui-bundle.js": b"text/javascript", "swagger-ui.css": b"text/css"}
-SECONDS = 3600
+ASSETS = {"swagger-ui-bundle.js": b"text/javascript", "swagger-ui.css": b"text/css"}
+CACHE_SECONDS = 3600
 
 
-def fronts(title: str) -> Mapping[str, Front]:
+def fronts(title: str) -> Mapping[str, FastHandler]:
     """The page and its parts by their addresses."""
-    parts = {f"/docs/{name}": _front(partial(_file, name), kind) for name, kind in PARTS.items()}
+    parts = {f"/docs/{name}": _front(partial(_file, name), kind) for name, kind in ASSETS.items()}
     return {"/docs": _front(partial(_page, title), b"text/html; charset=utf-8"), **parts}
 
 
-def _front(read: Callable[[], bytes], kind: bytes) -> Front:
+def _front(read: Callable[[], bytes], kind: bytes) -> FastHandler:
     """An answer that is read once, when it is first asked for."""
 
     @cache
-    def kept() -> Kept:
+    def kept() -> CachedResponse:
         headers = [
             (b"content-type", kind),
-            (b"cache-control", b"public, max-age=%d" % SECONDS),
+            (b"cache-control", b"public, max-age=%d" % CACHE_SECONDS),
             (b"vary", b"Origin, Accept-Encoding"),
         ]
-        return Kept(read(), headers, packs=True)
+        return CachedResponse(read(), headers, compress=True)
 
-    return lambda _, headers: kept().answer(headers)
+    return lambda _, headers: kept().response_for(headers)
 
 
 def _page(title: str) -> bytes:

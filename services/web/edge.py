@@ -17,118 +17,126 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.errors import KursError, NotFound
 from services.hub import Hub
 from services.log import request_id
-from services.web.app_spec import Answer, Headers, Site, Stream
+from services.web.app_spec import AppSpec, Headers, RawResponse, StreamApp
 from services.web.concurrency import ConcurrencyLimiter
-from services.web.cors import Pages
-from services.web.direct_writer import WIRE
-from services.web.metrics import Requests
-from services.web.problems import problem, unreadable
+from services.web.cors import CorsPolicy
+from services.web.direct_writer import TRANSPORT_EXTENSION
+from services.web.metrics import RequestHistogram
+from services.web.problems import render_problem, render_unreadable
 
-ID_LENGTH = 128
-FREE_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor asks them
-PLAYED = "/simulator/"  # a collector asks its played exchange
-AT_ONCE, WAITING = 4, 100  # requests of one client whose answers are being made, and that wait for that
-TURN_SECONDS = 10  # how long one waits
+MAX_REQUEST_ID_LENGTH = 128
+UNMETERED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor asks them
+SIMULATOR_PREFIX = "/simulator/"  # a collector asks its played exchange
+MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS = (
+    4,
+    100,
+)  # requests of one client whose answers are being made, and that wait for that
+QUEUE_SECONDS = 10  # how long one waits
 SLOW_SECONDS = 1.0
-FAILED = 1011  # the closing code of a WebSocket for a fault of ours
-LINES = {logging.WARNING: 1, logging.INFO: 10}  # in a second; of failures, of what is refused
-LOGGED_PATH = 200  # characters
-UNCHANGED = HTTPStatus.NOT_MODIFIED
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLOSE_INTERNAL_ERROR = 1011  # the closing code of a WebSocket for a fault of ours
+LOG_LINES_PER_SECOND = {logging.WARNING: 1, logging.INFO: 10}  # in a second; of failures, of what is refused
+MAX_LOGGED_PATH = 200  # characters
+NOT_MODIFIED = HTTPStatus.NOT_MODIFIED
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 log = logging.getLogger(__name__)
 
 
-class Edge:
+class EdgeMiddleware:
     """Wraps an app. The site's ready answers need no routing."""
 
-    def __init__(self, app: ASGIApp, site: Site, hub: Hub, pages: Pages, requests: Requests) -> None:
-        self._app, self._pages, self._requests = pages.before(app), pages, requests
+    def __init__(self, app: ASGIApp, site: AppSpec, hub: Hub, pages: CorsPolicy, requests: RequestHistogram) -> None:
+        self._app, self._cors, self._requests = pages.wrap(app), pages, requests
         self._market = hub.market.encode()
-        self._fronts, self._quota, self._streams, self._costs = site.fronts, site.quota, site.streams, site.costs
+        self._fronts, self._quota, self._streams, self._request_costs = (
+            site.fronts,
+            site.quota,
+            site.streams,
+            site.costs,
+        )
         self._addresses, self._hosts = site.addresses, site.hosts
-        self._making = ConcurrencyLimiter(AT_ONCE, WAITING, TURN_SECONDS)
-        self._logged: dict[int, Counter[int]] = {}  # by level, its lines in the second of the last one
-        self._unlogged: Counter[int] = Counter()
-        self._prefix, self._numbers = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
+        self._concurrency = ConcurrencyLimiter(MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS, QUEUE_SECONDS)
+        self._log_counts: dict[int, Counter[int]] = {}  # by level, its lines in the second of the last one
+        self._suppressed: Counter[int] = Counter()
+        self._id_prefix, self._id_counter = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
-        elif answer := self.at_once(scope):
+        elif answer := self.fast_response(scope):
             await _send(answer, send)
         else:
-            await self._through(scope, receive, send)
+            await self._dispatch(scope, receive, send)
 
-    def at_once(self, scope: Scope) -> Answer | None:
+    def fast_response(self, scope: Scope) -> RawResponse | None:
         """The whole answer to a request that needs no routing, else None. Raises nothing."""
         path, method = scope["path"], scope["method"]
         front = self._fronts.get(path)
         if front is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
             return None
         started, asked = time.perf_counter(), dict(scope["headers"])
-        ours, admission = self._ours(asked), None
+        ours, admission = self._common_headers(asked), None
         try:
             if self._quota is not None:
-                admission = self._quota.admit(scope)
+                admission = self._quota.charge(scope)
                 ours += admission.headers
             self._hosts.check(scope, asked)
             answer = front(scope["query_string"], asked)
         except Exception as error:  # noqa: BLE001  it is logged
-            answer = _refusal(error, scope, ours)
-        if admission is not None and self._quota is not None and (answer is None or answer[0] == UNCHANGED):
+            answer = _error_response(error, scope, ours)
+        if admission is not None and self._quota is not None and (answer is None or answer[0] == NOT_MODIFIED):
             self._quota.refund(admission)  # what the client has already costs nothing
         if answer is None:
             return None
         status, headers, body = answer
         if b"origin" in asked:
-            ours += self._pages.headers(asked[b"origin"])
-        self._settle(scope, ours, status, started)
-        return Answer(status, headers + ours, body if method == "GET" else b"")
+            ours += self._cors.headers(asked[b"origin"])
+        self._finish(scope, ours, status, started)
+        return RawResponse(status, headers + ours, body if method == "GET" else b"")
 
     def is_stream(self, scope: Scope) -> bool:
         """Whether the answer goes on as long as its client stays."""
         return scope["path"] in self._streams and scope.get("method", "GET") == "GET"
 
-    def unreadable(self, status: HTTPStatus, detail: str) -> Answer:
+    def unreadable_response(self, status: HTTPStatus, detail: str) -> RawResponse:
         """What is answered to what is no request, or none that is read to its end."""
-        ours = self._ours({})
-        code, headers, body = unreadable(status, detail, _identifier(ours))
-        self._settle({"path": "(not read)", "method": "?"}, ours, code, time.perf_counter())
-        return Answer(code, [*headers, *ours], body)
+        ours = self._common_headers({})
+        code, headers, body = render_unreadable(status, detail, _request_id(ours))
+        self._finish({"path": "(not read)", "method": "?"}, ours, code, time.perf_counter())
+        return RawResponse(code, [*headers, *ours], body)
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer, unless the client has asked too often or waits for too much."""
         started, asked = time.perf_counter(), dict(scope["headers"])
-        ours = self._ours(asked)
-        page = () if scope["method"] == "OPTIONS" else self._pages.headers(asked.get(b"origin", b""))
+        ours = self._common_headers(asked)
+        page = () if scope["method"] == "OPTIONS" else self._cors.headers(asked.get(b"origin", b""))
         stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         try:
-            ours += self._charged(scope)
+            ours += self._charge(scope)
             self._hosts.check(scope, asked)
             if stream:
-                status = await self._streamed(stream, scope, receive, send, [*ours, *page])
+                status = await self._stream(stream, scope, receive, send, [*ours, *page])
                 started = time.perf_counter()  # it was slow for no fault of ours
-            elif _costs(scope):
-                async with self._making.slot(self._addresses.of(scope), partial(_gone, scope)):
-                    status = await self._routed(scope, receive, send, [*ours, *page])
+            elif _is_metered(scope):
+                async with self._concurrency.slot(self._addresses.client_of(scope), partial(_has_disconnected, scope)):
+                    status = await self._route(scope, receive, send, [*ours, *page])
             else:
-                status = await self._routed(scope, receive, send, [*ours, *page])
+                status = await self._route(scope, receive, send, [*ours, *page])
         except KursError as error:
-            status, headers, body = _refusal(error, scope, ours)
-            await _send(Answer(status, [*headers, *ours, *page], body), send)
-        self._settle(scope, ours, status, started)
+            status, headers, body = _error_response(error, scope, ours)
+            await _send(RawResponse(status, [*headers, *ours, *page], body), send)
+        self._finish(scope, ours, status, started)
 
-    def _charged(self, scope: Scope) -> Headers:
+    def _charge(self, scope: Scope) -> Headers:
         """Charge for a request; answers the headers that tell the client its quota. Raises QuotaExceeded."""
-        if self._quota is None or not _costs(scope):
+        if self._quota is None or not _is_metered(scope):
             return []
-        return self._quota.admit(scope, self._costs.get(scope["path"], 1)).headers
+        return self._quota.charge(scope, self._request_costs.get(scope["path"], 1)).headers
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket. One that is refused is answered as a request is."""
         started, asked, accepted = time.perf_counter(), dict(scope["headers"]), False
-        ours = self._ours(asked)
+        ours = self._common_headers(asked)
         refused: Exception | None = None
 
         async def add(message: Message) -> None:
@@ -142,7 +150,7 @@ class Edge:
                 await send(message)
 
         try:
-            ours += self._charged(scope)
+            ours += self._charge(scope)
             self._hosts.check(scope, asked)
             await self._streams.get(scope["path"], self._app)(scope, receive, add)
         except Exception as error:
@@ -151,15 +159,17 @@ class Edge:
             elif isinstance(error, OSError):  # it is gone
                 raise
             else:
-                log.exception("WebSocket %s failed", scope["path"], extra={"request_id": _identifier(ours)})
-                await send({"type": "websocket.close", "code": FAILED, "reason": "Kurs failed: connect again"})
+                log.exception("WebSocket %s failed", scope["path"], extra={"request_id": _request_id(ours)})
+                await send(
+                    {"type": "websocket.close", "code": CLOSE_INTERNAL_ERROR, "reason": "Kurs failed: connect again"}
+                )
         if refused:
-            status, headers, body = _refusal(refused, scope, ours)
+            status, headers, body = _error_response(refused, scope, ours)
             await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, *ours]})
             await send({"type": "websocket.http.response.body", "body": body})
-            self._settle(scope, ours, status, started)
+            self._finish(scope, ours, status, started)
 
-    async def _streamed(self, stream: Stream, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
+    async def _stream(self, stream: StreamApp, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
         """An answer that goes on until its client goes; answers the status. Raises KursError before it begins."""
 
         async def add(message: Message) -> None:
@@ -170,7 +180,7 @@ class Edge:
         await stream(scope, receive, add)
         return 200
 
-    async def _routed(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
+    async def _route(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
         """The app's answer, with our headers added; answers the status. To HEAD it is that to GET, without its body."""
         status, head, ended, answered = 500, scope["method"] == "HEAD", False, False
 
@@ -178,7 +188,7 @@ class Edge:
             nonlocal status, ended, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*_varying(message.get("headers", ())), *ours]
+                message["headers"] = [*_with_vary(message.get("headers", ())), *ours]
             elif ended:  # of a stream, which hears that nobody listens
                 return
             elif head:
@@ -186,7 +196,7 @@ class Edge:
             await send(message)
             answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        token, asked = request_id.set(_identifier(ours)), {**scope, "method": "GET"} if head else scope
+        token, asked = request_id.set(_request_id(ours)), {**scope, "method": "GET"} if head else scope
         try:
             await self._app(asked, receive, add)
         except Exception:
@@ -197,69 +207,73 @@ class Edge:
             scope["route"] = asked.get("route")
         return status
 
-    def _ours(self, asked: Mapping[bytes, bytes]) -> Headers:
+    def _common_headers(self, asked: Mapping[bytes, bytes]) -> Headers:
         """The request's id, the client's own if it is a sane one, and the market's name: on every answer."""
         given = asked.get(b"x-request-id")
-        if given is None or len(given) > ID_LENGTH or not given.replace(b"-", b"").isalnum():
-            given = self._prefix + b"%x" % next(self._numbers)
+        if given is None or len(given) > MAX_REQUEST_ID_LENGTH or not given.replace(b"-", b"").isalnum():
+            given = self._id_prefix + b"%x" % next(self._id_counter)
         return [(b"x-request-id", given), (b"kurs-market", self._market)]
 
-    def _settle(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
+    def _finish(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
         """Count the request, and log it if it was refused, failed or was slow."""
         path, method, seconds = scope["path"], scope.get("method", "GET"), time.perf_counter() - started
         route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
-        self._requests.observe((method if method in METHODS else "other", route, status), seconds)
+        self._requests.observe((method if method in KNOWN_METHODS else "other", route, status), seconds)
         if status < HTTPStatus.BAD_REQUEST and seconds <= SLOW_SECONDS:
             return
-        if path in FREE_PATHS and status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+        if path in UNMETERED_PATHS and status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
             return  # /readyz waits for servers, and 503 is what it has to say
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):
             self._log(logging.WARNING, scope, status, ours, seconds)
-        elif status >= 400 and not path.startswith(PLAYED):  # which refuses as an exchange does
+        elif status >= 400 and not path.startswith(SIMULATOR_PREFIX):  # which refuses as an exchange does
             self._log(logging.INFO, scope, status, ours, seconds)
 
     def _log(self, level: int, scope: Scope, status: int, ours: Headers, seconds: float) -> None:
         """Some lines a second: a flood of failures is none of log."""
-        self._unlogged[level] += 1
-        moment, lines = int(time.monotonic()), self._logged.get(level, Counter())
-        if lines[moment] < LINES[level]:
-            extra = {"request_id": _identifier(ours), "seconds": round(seconds, 3), "since_last": self._unlogged[level]}
-            method, path = scope.get("method", "WebSocket"), scope["path"][:LOGGED_PATH]
+        self._suppressed[level] += 1
+        moment, lines = int(time.monotonic()), self._log_counts.get(level, Counter())
+        if lines[moment] < LOG_LINES_PER_SECOND[level]:
+            extra = {
+                "request_id": _request_id(ours),
+                "seconds": round(seconds, 3),
+                "since_last": self._suppressed[level],
+            }
+            method, path = scope.get("method", "WebSocket"), scope["path"][:MAX_LOGGED_PATH]
             log.log(level, "%s %s %d", method, path, status, extra=extra)
-            self._logged[level], self._unlogged[level] = Counter({moment: lines[moment] + 1}), 0
+            self._log_counts[level], self._suppressed[level] = Counter({moment: lines[moment] + 1}), 0
 
 
-def _costs(scope: Scope) -> bool:
+def _is_metered(scope: Scope) -> bool:
     """Whether a quota counts it. A preflight is the browser's own question."""
     path = scope["path"]
-    return scope.get("method") != "OPTIONS" and path not in FREE_PATHS and not path.startswith(PLAYED)
+    return scope.get("method") != "OPTIONS" and path not in UNMETERED_PATHS and not path.startswith(SIMULATOR_PREFIX)
 
 
-def _gone(scope: Scope) -> bool:
+def _has_disconnected(scope: Scope) -> bool:
     """Whether the client has hung up, where that is known."""
-    wire = scope.get("extensions", {}).get(WIRE)
+    wire = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
     return wire is not None and bool(wire.is_closing())
 
 
-def _identifier(ours: Headers) -> str:
+def _request_id(ours: Headers) -> str:
     return ours[0][1].decode()
 
 
-def _varying(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+def _with_vary(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """An app's headers; what says nothing of it varies by origin, as everything does."""
     given = list(headers)
     return given if any(name == b"vary" for name, _ in given) else [*given, (b"vary", b"Origin")]
 
 
-def _refusal(error: Exception, scope: Scope, ours: Headers) -> Answer:
+def _error_response(error: Exception, scope: Scope, ours: Headers) -> RawResponse:
     """An error as an answer; one that nobody foresaw goes to the log as well."""
     if not isinstance(error, KursError):
-        extra = {"request_id": _identifier(ours)}
+        extra = {"request_id": _request_id(ours)}
         log.error("%s %s failed", scope.get("method", "WebSocket"), scope["path"], exc_info=error, extra=extra)
     ours += getattr(error, "headers", ())
-    return Answer(*problem(error, scope["path"], _identifier(ours)))
+    return RawResponse(*render_problem(error, scope["path"], _request_id(ours)))
 
 
-async def _send(answer: Answer, send: Send) -> None:
+async def _send(answer: RawResponse, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -13,7 +13,7 @@ from services.core.errors import KursError
 Check = Callable[[], Awaitable[str | None]]
 """May answer what is worth knowing of it. Raises a KursError that says what is wrong."""
 
-SECONDS = 2
+CHECK_TIMEOUT_SECONDS = 2
 
 
 class Alive(BaseModel):
@@ -37,7 +37,7 @@ class Ready(BaseModel):
     parts: dict[str, Part]
 
 
-def router(checks: Mapping[str, Check], needed: frozenset[str], registry: CollectorRegistry) -> APIRouter:
+def health_router(checks: Mapping[str, Check], needed: frozenset[str], registry: CollectorRegistry) -> APIRouter:
     """`/livez`, `/readyz` and `/metrics`. Only the parts in `needed` make the process unready."""
     routes = APIRouter(tags=["health"])
 
@@ -49,7 +49,9 @@ def router(checks: Mapping[str, Check], needed: frozenset[str], registry: Collec
         "/readyz", operation_id="readyz", summary="The process can do its work", responses={503: {"model": Ready}}
     )
     async def readyz(response: Response) -> Ready:
-        parts = dict(zip(checks, await asyncio.gather(*(_part(checks[n], n in needed) for n in checks)), strict=True))
+        parts = dict(
+            zip(checks, await asyncio.gather(*(_run_check(checks[n], n in needed) for n in checks)), strict=True)
+        )
         ready = all(part.ok or not part.needed for part in parts.values())
         response.status_code = 200 if ready else 503
         response.headers["cache-control"] = "no-store"
@@ -63,12 +65,12 @@ def router(checks: Mapping[str, Check], needed: frozenset[str], registry: Collec
     return routes
 
 
-async def _part(check: Check, needed: bool) -> Part:
+async def _run_check(check: Check, needed: bool) -> Part:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             detail = await check()
     except TimeoutError:
-        return Part(ok=False, needed=needed, detail=f"no answer within {SECONDS} s")
+        return Part(ok=False, needed=needed, detail=f"no answer within {CHECK_TIMEOUT_SECONDS} s")
     except KursError as error:
         return Part(ok=False, needed=needed, detail=str(error))
     return Part(ok=True, needed=needed, detail=detail or "")

@@ -20,159 +20,163 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
-from services.web.app_spec import Answer
-from services.web.client_address import customer
-from services.web.connections import PLAIN_CONNECTIONS, surplus
-from services.web.direct_writer import WIRE
-from services.web.edge import Edge
-from services.web.stalled_client import Unread
+from services.web.app_spec import RawResponse
+from services.web.client_address import client_network
+from services.web.connections import MAX_PLAIN_CONNECTIONS, connections_to_drop
+from services.web.direct_writer import TRANSPORT_EXTENSION
+from services.web.edge import EdgeMiddleware
+from services.web.stalled_client import StalledClientTimer
 
-SLICE = 4096  # bytes that are parsed before it is looked at what they came to
-LONGEST_HEAD, LONGEST_BODY = 32 * 1024, 64 * 1024  # as nginx has it
-LONGEST_REST = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
-REQUEST_SECONDS = 10  # in which a request has to be whole
+PARSE_CHUNK_BYTES = 4096  # bytes that are parsed before it is looked at what they came to
+MAX_HEAD_BYTES, MAX_BODY_BYTES = 32 * 1024, 64 * 1024  # as nginx has it
+MAX_PIPELINED_BYTES = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
+REQUEST_TIMEOUT_SECONDS = 10  # in which a request has to be whole
 log = logging.getLogger(__name__)
 
 
-class Protocol(HttpToolsProtocol):
+class FastPathHttpProtocol(HttpToolsProtocol):
     """One HTTP connection. What it overrides is private in uvicorn: a test holds that it is still called."""
 
-    def __init__(self, *args: Any, max_connections: int = PLAIN_CONNECTIONS, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int = MAX_PLAIN_CONNECTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._max_connections = max_connections
-        self._edge = self.app if isinstance(self.app, Edge) else None
-        self._rest = b""  # was read, but is not to be parsed yet
-        self._feeding = False
-        self._whole: object = None  # the scope of the newest request that came to its end
-        self._counted: object = None  # the scope of the newest one that did not come at once
-        self._size = 0  # of what has come of that
-        self._expecting = True  # what comes next has to become a request in time
+        self._edge = self.app if isinstance(self.app, EdgeMiddleware) else None
+        self._unparsed = b""  # was read, but is not to be parsed yet
+        self._is_parsing = False
+        self._last_complete_scope: object = None  # the scope of the newest request that came to its end
+        self._counted_scope: object = None  # the scope of the newest one that did not come at once
+        self._received_bytes = 0  # of what has come of that
+        self._awaits_request = True  # what comes next has to become a request in time
         self._deadline: TimerHandle | None = None
-        self._running: RequestResponseCycle | None = None
-        self._unread = Unread()
-        self.opened = self.loop.time()
+        self._active_cycle: RequestResponseCycle | None = None
+        self._stall_timer = StalledClientTimer()
+        self.opened_at = self.loop.time()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A first request has to come."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+        self._deadline = self.loop.call_later(REQUEST_TIMEOUT_SECONDS, self._on_deadline)
         if len(self.connections) > self._max_connections:
-            self._make_room()
+            self._drop_idle_connections()
 
-    def _make_room(self) -> None:
-        going = surplus(each for each in self.connections if isinstance(each, Protocol)) or [self]
+    def _drop_idle_connections(self) -> None:
+        going = connections_to_drop(each for each in self.connections if isinstance(each, FastPathHttpProtocol)) or [
+            self
+        ]
         for each in going:
             self.connections.discard(each)
             each.transport.abort()
         log.warning(
-            "more than %d connections: %d of %s are closed", self._max_connections, len(going), going[0].customer
+            "more than %d connections: %d of %s are closed", self._max_connections, len(going), going[0].client_key
         )
 
     @property
-    def customer(self) -> str:
+    def client_key(self) -> str:
         """Whose connection it is."""
-        return customer(self.client[0] if self.client else "")
+        return client_network(self.client[0] if self.client else "")
 
     @property
-    def expendable(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is being answered, or what is answered is not read."""
-        return not self._answering() or self.flow.write_paused
+        return not self._is_responding() or self.flow.write_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever is being answered hears of it, not only what came last."""
-        cycles = [self._running, *(cycle for cycle, _ in self.pipeline)]
+        cycles = [self._active_cycle, *(cycle for cycle, _ in self.pipeline)]
         self.pipeline.clear()
-        self._rest = b""
+        self._unparsed = b""
         self._stop_timers()
         super().connection_lost(exc)
         for cycle in cycles:
             if cycle and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
-        self._running = None
+        self._active_cycle = None
 
     def data_received(self, data: bytes) -> None:
         """Parse it, as far as no answer has to be waited for."""
         self._unset_keepalive_if_required()
-        if self._running is None and not self._rest and len(data) <= SLICE:  # a whole request, mostly
-            self._feed(data)
-            if self._running is None and self.scope is self._whole and not self._deadline:
+        if (
+            self._active_cycle is None and not self._unparsed and len(data) <= PARSE_CHUNK_BYTES
+        ):  # a whole request, mostly
+            self._parse(data)
+            if self._active_cycle is None and self.scope is self._last_complete_scope and not self._deadline:
                 if self.timeout_keep_alive_task or self.parser is None or self.transport.is_closing():
                     return
-                self._expecting = True  # nothing but an empty line came
+                self._awaits_request = True  # nothing but an empty line came
         else:
-            self._rest = self._rest + data if self._rest else data
-        self._read_on()
+            self._unparsed = self._unparsed + data if self._unparsed else data
+        self._parse_pending()
 
-    def _read_on(self) -> None:
-        self._feeding = True
-        while self._rest and not self.pipeline and not self._streams() and not self.transport.is_closing():
-            piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
-            self._feed(piece)
-        self._feeding = False
-        if self._streams():
-            if len(self._rest) > LONGEST_REST:
+    def _parse_pending(self) -> None:
+        self._is_parsing = True
+        while self._unparsed and not self.pipeline and not self._is_streaming() and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:PARSE_CHUNK_BYTES], self._unparsed[PARSE_CHUNK_BYTES:]
+            self._parse(piece)
+        self._is_parsing = False
+        if self._is_streaming():
+            if len(self._unparsed) > MAX_PIPELINED_BYTES:
                 self._abort()
             self.flow.resume_reading()  # else nobody would notice that the client goes
-        elif self._rest:
+        elif self._unparsed:
             self.flow.pause_reading()
-        if self._incomplete() != bool(self._deadline):
-            self._watch()
+        if self._expects_request() != bool(self._deadline):
+            self._restart_deadline()
 
-    def _feed(self, piece: bytes) -> None:
+    def _parse(self, piece: bytes) -> None:
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
-        if self.scope is not self._whole:
-            self._count(len(piece))
+            self._reject(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+        if self.scope is not self._last_complete_scope:
+            self._count_bytes(len(piece))
 
-    def _count(self, size: int) -> None:
-        if self._counted is not self.scope:
-            self._counted, self._size = self.scope, 0
-        self._size += size
+    def _count_bytes(self, size: int) -> None:
+        if self._counted_scope is not self.scope:
+            self._counted_scope, self._received_bytes = self.scope, 0
+        self._received_bytes += size
         head = self.cycle is None or self.cycle.scope is not self.scope
-        if self._size > (LONGEST_HEAD if head else LONGEST_BODY):
-            self._too_long(head)
+        if self._received_bytes > (MAX_HEAD_BYTES if head else MAX_BODY_BYTES):
+            self._reject_too_long(head)
 
-    def _too_long(self, head: bool) -> None:
+    def _reject_too_long(self, head: bool) -> None:
         if head:
-            detail = f"path and headers are longer than {LONGEST_HEAD} bytes"
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            detail = f"path and headers are longer than {MAX_HEAD_BYTES} bytes"
+            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         else:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {LONGEST_BODY} bytes")
+            self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        self._whole, self._expecting = self.scope, False
+        self._last_complete_scope, self._awaits_request = self.scope, False
         if self.cycle is None or not self.cycle.response_complete:
             super().on_message_complete()
 
-    def _answered(self) -> None:
+    def _on_response_complete(self) -> None:
         """What came behind the request is read next."""
-        self._running = None
+        self._active_cycle = None
         self.on_response_complete()
-        if self._rest and not self._feeding and not self.transport.is_closing():
+        if self._unparsed and not self._is_parsing and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self.flow.pause_reading()
-            self.loop.call_soon(self._read_on)
+            self.loop.call_soon(self._parse_pending)
 
     def handle_websocket_upgrade(self) -> None:
         """Only of what a WebSocket's handshake can hold, and not while an answer is under way."""
         lines = [self.url, *(name + value for name, value in self.headers)]
         if not self.url.isascii():
-            self._refuse(HTTPStatus.BAD_REQUEST, "a path is ASCII: write %xx for all else")
+            self._reject(HTTPStatus.BAD_REQUEST, "a path is ASCII: write %xx for all else")
         elif len(lines) > MAX_NUM_HEADERS or max(map(len, lines)) > MAX_LINE_LENGTH - 20:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
-        elif self._answering():
-            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
+            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
+        elif self._is_responding():
+            self._reject(HTTPStatus.BAD_REQUEST, "a WebSocket is opened on a connection of its own")
         elif self.scope["method"] != "GET" or _has_body(self.headers):
-            self._refuse(HTTPStatus.BAD_REQUEST, "a WebSocket is opened by GET, without a body")
+            self._reject(HTTPStatus.BAD_REQUEST, "a WebSocket is opened by GET, without a body")
         else:
-            self._whole, self._rest, self._expecting = self.scope, b"", False
+            self._last_complete_scope, self._unparsed, self._awaits_request = self.scope, b"", False
             self._stop_timers()
             super().handle_websocket_upgrade()
             self.parser = None  # type: ignore[assignment]  # it knows us: a circle, as at the end of any other connection
@@ -180,55 +184,55 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """It reads more slowly than it is answered."""
         super().pause_writing()
-        self._unread.begin(self.transport, self.loop, self._abort)
+        self._stall_timer.start(self.transport, self.loop, self._abort)
 
     def resume_writing(self) -> None:
         """It has read."""
         super().resume_writing()
-        self._unread.end()
+        self._stall_timer.stop()
 
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+    def _reject(self, status: HTTPStatus, detail: str) -> None:
         """Answer and close, as soon as what came before is answered."""
-        self._whole, self._rest, self._expecting = self.scope, b"", False
-        if self._answering():
-            (self.pipeline[0][0] if self.pipeline else self._running or self.cycle).keep_alive = False
+        self._last_complete_scope, self._unparsed, self._awaits_request = self.scope, b"", False
+        if self._is_responding():
+            (self.pipeline[0][0] if self.pipeline else self._active_cycle or self.cycle).keep_alive = False
             self.flow.pause_reading()
             return
         if self._edge:
-            answer = self._edge.unreadable(status, detail)
-            self.transport.write(rendered(answer, (*self.server_state.default_headers, CLOSE)))
+            answer = self._edge.unreadable_response(status, detail)
+            self.transport.write(to_wire(answer, (*self.server_state.default_headers, CLOSE_HEADER)))
         self.transport.close()
 
-    def _answering(self) -> bool:
-        return self._running is not None and not self._running.response_complete
+    def _is_responding(self) -> bool:
+        return self._active_cycle is not None and not self._active_cycle.response_complete
 
-    def _streams(self) -> bool:
-        running = self._running
+    def _is_streaming(self) -> bool:
+        running = self._active_cycle
         return running is not None and self._edge is not None and self._edge.is_stream(running.scope)  # type: ignore[arg-type]
 
-    def _incomplete(self) -> bool:
+    def _expects_request(self) -> bool:
         """Whether a request is to come: one has begun, none was there yet, or something came that is none."""
-        return self.scope is not self._whole or self._expecting
+        return self.scope is not self._last_complete_scope or self._awaits_request
 
-    def _watch(self) -> None:
+    def _restart_deadline(self) -> None:
         """What is to come has to come in time."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
-        if self._incomplete():
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._late)
+        if self._expects_request():
+            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_SECONDS, self._on_deadline)
 
-    def _late(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline = None
-        if not self._answering():
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_SECONDS} s")
+        if not self._is_responding():
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_TIMEOUT_SECONDS} s")
         elif self.cycle.scope is self.scope and self.cycle.more_body and not self.flow.read_paused:
             self._abort()  # whoever answers waits for its body
         else:
-            self._watch()  # it may have come, but was not read
+            self._restart_deadline()  # it may have come, but was not read
 
     def _stop_timers(self) -> None:
-        self._unread.end()
+        self._stall_timer.stop()
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
@@ -237,25 +241,29 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        answer = app.at_once(cycle.scope) if isinstance(app, Edge) and not self.flow.write_paused else None  # type: ignore[arg-type]
+        answer = None
+        if isinstance(app, EdgeMiddleware) and not self.flow.write_paused:
+            answer = app.fast_response(cycle.scope)  # type: ignore[arg-type]
         if answer is None:
-            self._running, cycle.on_response = cycle, self._answered
-            cycle.scope["extensions"] = {WIRE: self.transport}  # type: ignore[dict-item]
-            super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _unchunked(app, cycle))
+            self._active_cycle, cycle.on_response = cycle, self._on_response_complete
+            cycle.scope["extensions"] = {TRANSPORT_EXTENSION: self.transport}  # type: ignore[dict-item]
+            super()._start_asgi_task(
+                cycle, app if cycle.scope["http_version"] != "1.0" else _without_chunking(app, cycle)
+            )
             return
-        closing = () if cycle.keep_alive else (CLOSE,)
-        self.transport.write(rendered(answer, (*cycle.default_headers, *closing)))
+        closing = () if cycle.keep_alive else (CLOSE_HEADER,)
+        self.transport.write(to_wire(answer, (*cycle.default_headers, *closing)))
         cycle.response_started = cycle.response_complete = True
         if closing:
             self.transport.close()
         cycle.on_response()
-        cycle.on_response = _nothing  # as uvicorn does: no circle that only the garbage collector could open
+        cycle.on_response = _noop  # as uvicorn does: no circle that only the garbage collector could open
 
 
-CLOSE = (b"connection", b"close")
+CLOSE_HEADER = (b"connection", b"close")
 
 
-def _unchunked(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+def _without_chunking(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
     """The app as a client of HTTP/1.0 understands it: what has no length ends with the connection, not with a chunk."""
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
@@ -278,11 +286,11 @@ def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     )
 
 
-def _nothing() -> None:
+def _noop() -> None:
     """What follows an answer that is over."""
 
 
-def rendered(answer: Answer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+def to_wire(answer: RawResponse, more: Iterable[tuple[bytes, bytes]]) -> bytes:
     """An answer as it goes over the wire."""
     lines = [STATUS_LINE[answer.status]]
     for name, value in (*more, *answer.headers):

@@ -9,20 +9,20 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from services import __version__
-from services.web.app_spec import Front
-from services.web.caching import Kept
-from services.web.problems import TYPE
+from services.web.app_spec import FastHandler
+from services.web.caching import CachedResponse
+from services.web.problems import PROBLEM_MEDIA_TYPE
 
-DESCRIPTION = """Crypto rates that know their age and origin.
+API_DESCRIPTION = """Crypto rates that know their age and origin.
 
 `/v1/courses` answers with one exchanger for the whole answer; `/v2/courses` says where each number comes from, how old
 it is and what the other exchanges say. Every answer carries `Kurs-Market: live` or `simulated`. Errors are
 `application/problem+json`."""
 
-PROBLEM: dict[int | str, dict[str, Any]] = {
+PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem: 400 or 422 what was asked cannot be understood, 429 too often, 503 nothing fresh",
-        "content": {TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
 
@@ -53,7 +53,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-class Described(FastAPI):
+class KursFastAPI(FastAPI):
     """An app whose description knows what a problem looks like."""
 
     def openapi(self) -> dict[str, Any]:
@@ -88,38 +88,38 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return given | {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
 
 
-def framework() -> FastAPI:
+def bare_app() -> FastAPI:
     """An app without routes."""
-    return Described(
+    return KursFastAPI(
         title="Kurs",
         version=__version__,
-        description=DESCRIPTION,
+        description=API_DESCRIPTION,
         servers=[{"url": ".", "description": "this server"}],  # beside this description, wherever a proxy shows it
         redirect_slashes=False,
-        responses=PROBLEM,
+        responses=PROBLEM_RESPONSE,
         docs_url=None,
         redoc_url=None,
     )
 
 
-def description(app: FastAPI) -> Front:
+def openapi_handler(app: FastAPI) -> FastHandler:
     """The app's own description of itself, written out once: that takes as long as a thousand other answers."""
 
     @cache
-    def written() -> Kept:
+    def written() -> CachedResponse:
         headers = [
             (b"content-type", b"application/json"),
             (b"cache-control", b"public, max-age=60"),
             (b"vary", b"Origin, Accept-Encoding"),
         ]
-        return Kept(msgspec.json.encode(app.openapi()), headers, packs=True)
+        return CachedResponse(msgspec.json.encode(app.openapi()), headers, compress=True)
 
-    return lambda _, headers: written().answer(headers)
+    return lambda _, headers: written().response_for(headers)
 
 
-def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
+def openapi_document(routers: Sequence[APIRouter]) -> dict[str, Any]:
     """The OpenAPI description of these routers."""
-    app = framework()
+    app = bare_app()
     for routes in routers:
         app.include_router(routes)
     return app.openapi()

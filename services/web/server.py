@@ -9,28 +9,28 @@ from ssl import SSLContext
 
 import uvicorn
 
-from services.web.connections import PLAIN_CONNECTIONS
-from services.web.http_protocol import Protocol
-from services.web.websocket_protocol import SocketProtocol
+from services.web.connections import MAX_PLAIN_CONNECTIONS
+from services.web.http_protocol import FastPathHttpProtocol
+from services.web.websocket_protocol import BoundedWebSocketProtocol
 
-STOP_SECONDS = 3  # for answers that are under way: most take milliseconds
+SHUTDOWN_SECONDS = 3  # for answers that are under way: most take milliseconds
 # Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,
 # a request is lost on its way.
 KEEP_ALIVE_SECONDS = 65
-HANDSHAKE_SECONDS = 10  # for TLS: until then a connection is nobody's, and no limit of ours counts it
-LONGEST_MESSAGE = 64 * 1024  # bytes, of a WebSocket client
+TLS_HANDSHAKE_SECONDS = 10  # for TLS: until then a connection is nobody's, and no limit of ours counts it
+MAX_MESSAGE_BYTES = 64 * 1024  # bytes, of a WebSocket client
 
 
 def server_config(
-    app: object, max_connections: int = PLAIN_CONNECTIONS, tls: SSLContext | None = None
+    app: object, max_connections: int = MAX_PLAIN_CONNECTIONS, tls: SSLContext | None = None
 ) -> uvicorn.Config:
     """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=partial(Protocol, max_connections=max_connections),  # type: ignore[arg-type]
-        ws=SocketProtocol,
+        http=partial(FastPathHttpProtocol, max_connections=max_connections),  # type: ignore[arg-type]
+        ws=BoundedWebSocketProtocol,
         ws_per_message_deflate=False,
-        ws_max_size=LONGEST_MESSAGE,
+        ws_max_size=MAX_MESSAGE_BYTES,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -38,7 +38,7 @@ def server_config(
         proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
         backlog=4096,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ssl_context_factory=(lambda _config, _default: tls) if tls else None,
     )
 
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        limit = HANDSHAKE_SECONDS if config.ssl else None
+        limit = TLS_HANDSHAKE_SECONDS if config.ssl else None
         self.servers = [
             await loop.create_server(
                 made, sock=each, ssl=config.ssl, ssl_handshake_timeout=limit, backlog=config.backlog

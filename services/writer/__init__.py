@@ -1,10 +1,10 @@
 """Keeps what must outlive the processes: candles with their holes and seals, gaps, and the last known rates."""
 
-from services.writer.jobs import keep_candles, keep_rates
+from services.writer.jobs import write_candles, write_rates
 from services.writer.quarantine import checks
-from services.writer.store_queries import answer_queries
+from services.writer.store_queries import serve_store_queries
 
-JOBS = [keep_candles, keep_rates, answer_queries]
+JOBS = [write_candles, write_rates, serve_store_queries]
 CHECKS = checks
 NEEDS = ("bus", "store", "saving")
 ROLE = "writer"

@@ -10,8 +10,18 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.adapters import sql
-from services.core.analysis import Analysis, Direction, Level, Line, Side, Signal, Trend, Volatility, Vote
-from services.core.model import Instrument, Reading, Series
+from services.core.analysis import (
+    Analysis,
+    NamedPrice,
+    Side,
+    Signal,
+    SupportResistanceLevel,
+    Trend,
+    TrendDirection,
+    Volatility,
+    Vote,
+)
+from services.core.model import IndicatorValue, Instrument, Series
 from services.ports import Store
 
 BTC = Series("binance", Instrument("BTC", "USDT"), "1h")
@@ -22,8 +32,10 @@ names = st.text("abc:0123456789_", min_size=1, max_size=8)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 inputs = st.dictionaries(names, floats, max_size=3)
 times = st.integers(0, 2**50)
-levels = st.lists(st.builds(Level, floats, times, st.integers(0, 100), times, times), max_size=3).map(tuple)
-lines = st.lists(st.builds(Line, texts, floats), max_size=3).map(tuple)
+levels = st.lists(st.builds(SupportResistanceLevel, floats, times, st.integers(0, 100), times, times), max_size=3).map(
+    tuple
+)
+lines = st.lists(st.builds(NamedPrice, texts, floats), max_size=3).map(tuple)
 analyses = st.builds(
     Analysis,
     st.sampled_from([BTC, PERPETUAL]),
@@ -32,7 +44,7 @@ analyses = st.builds(
     st.integers(0, 10**6),
     st.builds(
         Trend,
-        st.sampled_from(Direction),
+        st.sampled_from(TrendDirection),
         st.integers(0, 100),
         st.lists(st.builds(Vote, names, floats, times, inputs, texts), max_size=2).map(tuple),
     ),
@@ -45,7 +57,7 @@ analyses = st.builds(
     st.lists(texts, max_size=2).map(tuple),
 )
 readings = st.builds(
-    Reading,
+    IndicatorValue,
     st.sampled_from([BTC, PERPETUAL]),
     names,
     st.integers(0, 9),
@@ -56,15 +68,15 @@ batches = st.lists(st.lists(readings | analyses, max_size=12), min_size=1, max_s
 patient = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def key(item: Reading | Analysis) -> tuple[object, ...]:
-    name = item.indicator if isinstance(item, Reading) else ""
-    return type(item).__name__, item.series, item.timestamp, name
+def key(item: IndicatorValue | Analysis) -> tuple[object, ...]:
+    name = item.indicator if isinstance(item, IndicatorValue) else ""
+    return type(item).__name__, item.series, item.open_time, name
 
 
-async def kept(store: Store, since: int = 0, until: int = FOREVER) -> list[Reading | Analysis]:
-    found: list[Reading | Analysis] = []
+async def stored_items(store: Store, since: int = 0, until: int = FOREVER) -> list[IndicatorValue | Analysis]:
+    found: list[IndicatorValue | Analysis] = []
     for series in (BTC, PERPETUAL):
-        found += await store.readings(series, since, until)
+        found += await store.indicator_values(series, since, until)
         found += await store.analyses(series, since, until)
     return found
 
@@ -72,22 +84,22 @@ async def kept(store: Store, since: int = 0, until: int = FOREVER) -> list[Readi
 @patient
 @given(batches=batches, span=st.tuples(st.integers(0, 9), st.integers(0, 9)))
 async def test_it_answers_as_a_dictionary_would(
-    store: Store, batches: Sequence[Sequence[Reading | Analysis]], span: tuple[int, int]
+    store: Store, batches: Sequence[Sequence[IndicatorValue | Analysis]], span: tuple[int, int]
 ) -> None:
     for series in (BTC, PERPETUAL):
-        await store.forget(series, 0, FOREVER)
-    true = dict[tuple[object, ...], Reading | Analysis]()
+        await store.delete_derived(series, 0, FOREVER)
+    true = dict[tuple[object, ...], IndicatorValue | Analysis]()
     for batch in batches:
         await store.save(*batch)
         true |= {key(item): item for item in batch}
-    assert {key(item): item for item in await kept(store)} == true
-    within = {each: item for each, item in true.items() if span[0] <= (item.timestamp or 0) <= span[1]}
-    found = await kept(store, *span)
+    assert {key(item): item for item in await stored_items(store)} == true
+    within = {each: item for each, item in true.items() if span[0] <= (item.open_time or 0) <= span[1]}
+    found = await stored_items(store, *span)
     assert {key(item): item for item in found} == within
     assert [key(item) for item in found] == sorted(map(key, found), key=_order)
-    await store.forget(BTC, *span)
+    await store.delete_derived(BTC, *span)
     left = {each: item for each, item in true.items() if not (each in within and item.series == BTC)}
-    assert {key(item): item for item in await kept(store)} == left
+    assert {key(item): item for item in await stored_items(store)} == left
 
 
 def _order(each: tuple[object, ...]) -> tuple[object, ...]:
@@ -97,19 +109,19 @@ def _order(each: tuple[object, ...]) -> tuple[object, ...]:
 
 async def test_only_rows_that_differ_are_written(store: sql.SqlStore) -> None:
     """On PostgreSQL a row that is written has a new place; SQLite tells how many it changed."""
-    rows = [Reading(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
-    whole = Analysis(BTC, 5, 97602.01, 300, Trend(Direction.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
+    rows = [IndicatorValue(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
+    whole = Analysis(BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
     await store.save(*rows, whole)
-    before = await places(store)
+    before = await row_locations(store)
     await store.save(*rows, whole)
-    assert await places(store) == before
+    assert await row_locations(store) == before
     rows[7] = replace(rows[7], values={"sma": 0.1, "more": None})
     await store.save(*rows, replace(whole, notes=()))
-    assert len(await places(store) - before) == 2
-    assert (await store.readings(BTC, 5, 5)).count(rows[7]) == 1
+    assert len(await row_locations(store) - before) == 2
+    assert (await store.indicator_values(BTC, 5, 5)).count(rows[7]) == 1
 
 
-async def places(store: sql.SqlStore) -> set[object]:
+async def row_locations(store: sql.SqlStore) -> set[object]:
     """Where each row is, which a write changes. SQLite writes in place: there it is what the row holds."""
     queries = ["SELECT indicator_name, value FROM indicators", "SELECT timestamp, notes FROM analysis"]
     if store._engine.dialect.name == "postgresql":
@@ -119,7 +131,7 @@ async def places(store: sql.SqlStore) -> set[object]:
 
 
 async def test_a_close_is_kept_with_its_digits(store: sql.SqlStore) -> None:
-    await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(Direction.UNKNOWN, 0, ())))
+    await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
     async with store._engine.connect() as connection:
         (close,) = (await connection.execute(text("SELECT CAST(close AS TEXT) FROM analysis"))).one()
     assert Decimal(close) == Decimal("0.00001234")

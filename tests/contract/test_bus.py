@@ -7,62 +7,62 @@ import pytest
 
 from services.adapters.memory import MemoryBus
 from services.adapters.rabbit import RabbitBus
-from services.core.dead_letters import Cause, to_message
-from services.core.model import Gap, Message, Tick
+from services.core.dead_letters import DeadLetterCause, to_message
+from services.core.model import FeedGap, Message, Quote
 from services.ports import Bus
 from tests import servers
 from tests.contract.bus_traffic import (
-    LIVE_LIMIT,
-    TRIES,
-    flat,
-    gaps,
-    rabbit_bus,
-    running,
-    ticks,
-    until,
-    until_dead,
-    waits,
-    worked,
+    MAX_DELIVERIES,
+    MAX_LIVE_MESSAGES,
+    consume_messages,
+    feed_gaps,
+    flatten,
+    open_rabbit_bus,
+    quotes,
+    running_jobs,
+    wait_for_dead_letters,
+    wait_for_queue_depth,
+    wait_until,
 )
 
 
-class Failure(Exception):
+class ConsumerFailure(Exception):
     """A worker's, with the batch that it failed at."""
 
 
 @pytest.fixture(params=["memory", "rabbit"])
 async def bus(request: pytest.FixtureRequest, queue: str) -> AsyncIterator[Bus]:
     if request.param == "memory":
-        yield MemoryBus({queue: (Gap,)}, live_limit=LIVE_LIMIT, deliveries=TRIES)
+        yield MemoryBus({queue: (FeedGap,)}, live_limit=MAX_LIVE_MESSAGES, deliveries=MAX_DELIVERIES)
         return
     server: servers.Rabbit = request.getfixturevalue("rabbit")
-    async with rabbit_bus(server, queue) as bus:
+    async with open_rabbit_bus(server, queue) as bus:
         yield bus
 
 
-async def work_until(bus: Bus, queue: str, poison: Message, done: list[Message]) -> None:
+async def consume_until(bus: Bus, queue: str, poison: Message, done: list[Message]) -> None:
     """Work on what comes; fail at the poison."""
-    async with asyncio.timeout(10), bus.work(queue, Gap) as work:
+    async with asyncio.timeout(10), bus.consume(queue, FeedGap) as work:
         async for batch in work:
             if poison in batch:
-                raise Failure(batch)
+                raise ConsumerFailure(batch)
             done += batch
 
 
 async def test_all_who_listen_hear_the_kinds_they_asked_for_in_order_and_whole(bus: Bus) -> None:
-    said: list[Message] = [*ticks(*range(5)), *gaps(1), *ticks(*range(5), base="ETH")]
-    async with asyncio.timeout(10), bus.live(Tick) as one, bus.live(Tick, Gap) as other:
+    said: list[Message] = [*quotes(*range(5)), *feed_gaps(1), *quotes(*range(5), base="ETH")]
+    async with asyncio.timeout(10), bus.subscribe(Quote) as one, bus.subscribe(Quote, FeedGap) as other:
         await bus.publish(*said)
         heard = [await anext(one) for _ in range(10)], [await anext(other) for _ in range(11)]
-    by_partition = [[m for m in hearing if isinstance(m, Tick) and m.instrument.base == "ETH"] for hearing in heard]
+    by_partition = [[m for m in hearing if isinstance(m, Quote) and m.instrument.base == "ETH"] for hearing in heard]
     assert by_partition == [said[6:], said[6:]]
-    assert sorted(map(repr, heard[0])) == sorted(repr(m) for m in said if isinstance(m, Tick))
+    assert sorted(map(repr, heard[0])) == sorted(repr(m) for m in said if isinstance(m, Quote))
     assert sorted(map(repr, heard[1])) == sorted(map(repr, said))
 
 
 async def test_one_who_listens_slowly_loses_the_oldest_only(bus: Bus) -> None:
-    said = ticks(*range(LIVE_LIMIT * 3))
-    async with asyncio.timeout(30), bus.live(Tick) as slow, bus.live(Tick) as quick:
+    said = quotes(*range(MAX_LIVE_MESSAGES * 3))
+    async with asyncio.timeout(30), bus.subscribe(Quote) as slow, bus.subscribe(Quote) as quick:
         for tick in said:
             await bus.publish(tick)
             assert await anext(quick) == tick
@@ -70,29 +70,29 @@ async def test_one_who_listens_slowly_loses_the_oldest_only(bus: Bus) -> None:
         while heard[-1] != said[-1]:  # the last may still be on its way
             heard.append(await anext(slow))
     assert heard == said[-len(heard) :]
-    assert LIVE_LIMIT <= len(heard) < len(said)
+    assert MAX_LIVE_MESSAGES <= len(heard) < len(said)
 
 
 async def test_what_is_published_before_the_first_worker_starts_is_not_lost(bus: Bus, queue: str) -> None:
-    await bus.publish(*gaps(*range(10)))
-    assert flat(await worked(bus, queue, 10)) == gaps(*range(10))
+    await bus.publish(*feed_gaps(*range(10)))
+    assert flatten(await consume_messages(bus, queue, 10)) == feed_gaps(*range(10))
 
 
 async def test_what_waits_is_counted_until_it_is_settled(bus: Bus, queue: str) -> None:
-    await waits(bus, queue, 0)
+    await wait_for_queue_depth(bus, queue, 0)
     for number in range(3):
-        await bus.publish(*gaps(number))
-    await waits(bus, queue, 3)
-    await worked(bus, queue, 3)
-    await waits(bus, queue, 0)
+        await bus.publish(*feed_gaps(number))
+    await wait_for_queue_depth(bus, queue, 3)
+    await consume_messages(bus, queue, 3)
+    await wait_for_queue_depth(bus, queue, 0)
 
 
 async def test_batches_are_no_larger_than_asked_and_keep_the_order(bus: Bus, queue: str) -> None:
-    await bus.publish(*gaps(*range(120)))
+    await bus.publish(*feed_gaps(*range(120)))
     for number in range(120, 130):
-        await bus.publish(*gaps(number))
-    batches = await worked(bus, queue, 130, size=7)
-    assert flat(batches) == gaps(*range(130))
+        await bus.publish(*feed_gaps(number))
+    batches = await consume_messages(bus, queue, 130, size=7)
+    assert flatten(batches) == feed_gaps(*range(130))
     assert max(map(len, batches)) == 7
 
 
@@ -100,79 +100,79 @@ async def test_each_message_goes_to_one_worker(bus: Bus, queue: str) -> None:
     taken: list[Message] = []
 
     async def worker() -> None:
-        async with bus.work(queue, Gap, size=5) as work:
+        async with bus.consume(queue, FeedGap, size=5) as work:
             async for batch in work:
                 taken.extend(batch)
                 await asyncio.sleep(0)
 
-    async with running(worker(), worker(), worker()):
+    async with running_jobs(worker(), worker(), worker()):
         for number in range(60):
-            await bus.publish(*gaps(number))
-        await until(lambda: len(taken) >= 60)
-    assert sorted(taken, key=lambda m: m.since if isinstance(m, Gap) else 0) == gaps(*range(60))
+            await bus.publish(*feed_gaps(number))
+        await wait_until(lambda: len(taken) >= 60)
+    assert sorted(taken, key=lambda m: m.since if isinstance(m, FeedGap) else 0) == feed_gaps(*range(60))
 
 
 async def test_what_a_worker_did_not_settle_comes_again_and_only_that(bus: Bus, queue: str) -> None:
-    await bus.publish(*gaps(*range(3)))
-    assert flat(await worked(bus, queue, 3)) == gaps(*range(3))
-    await bus.publish(*gaps(*range(3, 6)))
-    with pytest.raises(Failure):
-        await work_until(bus, queue, gaps(3)[0], [])
-    assert flat(await worked(bus, queue, 3)) == gaps(*range(3, 6))
+    await bus.publish(*feed_gaps(*range(3)))
+    assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(*range(3))
+    await bus.publish(*feed_gaps(*range(3, 6)))
+    with pytest.raises(ConsumerFailure):
+        await consume_until(bus, queue, feed_gaps(3)[0], [])
+    assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(*range(3, 6))
 
 
 async def test_a_worker_cancelled_between_batch_and_settling_loses_nothing(bus: Bus, queue: str) -> None:
     has_it = asyncio.Event()
 
     async def worker() -> None:
-        async with bus.work(queue, Gap) as work:
+        async with bus.consume(queue, FeedGap) as work:
             async for _ in work:
                 has_it.set()
                 await asyncio.Event().wait()
 
-    await bus.publish(*gaps(1))
+    await bus.publish(*feed_gaps(1))
     task = asyncio.create_task(worker())
     await asyncio.wait_for(has_it.wait(), 10)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert flat(await worked(bus, queue, 1)) == gaps(1)
+    assert flatten(await consume_messages(bus, queue, 1)) == feed_gaps(1)
 
 
 async def test_a_message_sent_twice_comes_twice(bus: Bus, queue: str) -> None:
-    await bus.publish(*gaps(1, 1))
-    await bus.publish(*gaps(1))
-    assert flat(await worked(bus, queue, 3)) == gaps(1, 1, 1)
+    await bus.publish(*feed_gaps(1, 1))
+    await bus.publish(*feed_gaps(1))
+    assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(1, 1, 1)
 
 
 async def test_what_always_fails_is_set_aside_alone_and_can_be_taken_from_there(
     bus: MemoryBus | RabbitBus, queue: str
 ) -> None:
     for number in range(6):
-        await bus.publish(*gaps(number, exchange=f"e{number}"))
-    (poison,) = gaps(5, exchange="e5")
+        await bus.publish(*feed_gaps(number, exchange=f"e{number}"))
+    (poison,) = feed_gaps(5, exchange="e5")
     done: list[Message] = []
-    for number in range(6, 6 + TRIES):
-        with pytest.raises(Failure) as failure:
-            await work_until(bus, queue, poison, done)
+    for number in range(6, 6 + MAX_DELIVERIES):
+        with pytest.raises(ConsumerFailure) as failure:
+            await consume_until(bus, queue, poison, done)
         assert number == 6 or failure.value.args == ([poison],)
-        await bus.publish(*gaps(number))
-    done += flat(await worked(bus, queue, 5 + TRIES - len(done)))
-    assert {m.since for m in done if isinstance(m, Gap)} == {*range(6 + TRIES)} - {5}
-    await until_dead(bus, queue, 1)
-    with pytest.raises(Failure):
-        async with bus.take_dead(queue, 7):
-            raise Failure
-    await until_dead(bus, queue, 1)
-    async with bus.take_dead(queue, 7) as letters:
+        await bus.publish(*feed_gaps(number))
+    done += flatten(await consume_messages(bus, queue, 5 + MAX_DELIVERIES - len(done)))
+    assert {m.since for m in done if isinstance(m, FeedGap)} == {*range(6 + MAX_DELIVERIES)} - {5}
+    await wait_for_dead_letters(bus, queue, 1)
+    with pytest.raises(ConsumerFailure):
+        async with bus.take_dead_letters(queue, 7):
+            raise ConsumerFailure
+    await wait_for_dead_letters(bus, queue, 1)
+    async with bus.take_dead_letters(queue, 7) as letters:
         (letter,) = letters
-    assert (to_message(letter), letter.cause, letter.time) == (poison, Cause.DELIVERY, 7)
-    await until_dead(bus, queue, 0)
+    assert (to_message(letter), letter.cause, letter.time) == (poison, DeadLetterCause.DELIVERY, 7)
+    await wait_for_dead_letters(bus, queue, 0)
 
 
 async def test_a_queue_that_was_not_declared_is_refused(bus: Bus, queue: str) -> None:
-    for name, kind in (("another", Gap), (queue, Tick)):
+    for name, kind in (("another", FeedGap), (queue, Quote)):
         with pytest.raises(ValueError, match="not in QUEUES"):
-            async with bus.work(name, kind):
+            async with bus.consume(name, kind):
                 pass
 
 
@@ -181,9 +181,9 @@ async def test_it_says_whether_it_is_there(bus: Bus) -> None:
 
 
 async def test_a_full_work_queue_makes_the_publisher_wait() -> None:
-    bus = MemoryBus({"q": (Gap,)}, work_limit=3)
-    publishing = asyncio.create_task(bus.publish(*gaps(*range(10))))
+    bus = MemoryBus({"q": (FeedGap,)}, work_limit=3)
+    publishing = asyncio.create_task(bus.publish(*feed_gaps(*range(10))))
     await asyncio.sleep(0)
     assert not publishing.done()
-    assert flat(await worked(bus, "q", 10, size=2)) == gaps(*range(10))
+    assert flatten(await consume_messages(bus, "q", 10, size=2)) == feed_gaps(*range(10))
     await publishing

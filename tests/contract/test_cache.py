@@ -13,8 +13,18 @@ import yaml
 from services.adapters.memory import MemoryCache
 from services.adapters.redis import RedisCache, RedisJournal
 from services.core.errors import Unavailable
-from services.core.journal import Entry
-from services.core.model import Choice, Feed, Instrument, Leg, Offer, Rate, Source, State, Switch
+from services.core.journal import JournalEntry
+from services.core.model import (
+    ActiveExchange,
+    ExchangeStatus,
+    ExchangeSwitch,
+    FeedStatus,
+    Instrument,
+    InstrumentFeed,
+    Leg,
+    Rate,
+    RateCandidate,
+)
 from services.ports import Cache
 from tests import servers
 
@@ -24,16 +34,16 @@ BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB", "PERPETUAL")
 def rate(direction: Instrument, time: int) -> Rate:
     value = Decimal("54000.000123000000000000000001")
     leg = Leg("binance", direction, value, received=time, confirmed=time, expires=time + 5, own=True, inverted=True)
-    return Rate(direction, time, (Offer("binance", (leg,), value, bid=Decimal("1E-12")),))
+    return Rate(direction, time, (RateCandidate("binance", (leg,), value, bid=Decimal("1E-12")),))
 
 
-def state(exchange: str, time: int) -> State:
-    source = Source(BTC, Feed.SILENT, received=time)
-    return State(exchange, time, True, "socket", "host", "well", time, time, 3, False, (source,))
+def exchange_status(exchange: str, time: int) -> ExchangeStatus:
+    source = InstrumentFeed(BTC, FeedStatus.SILENT, received=time)
+    return ExchangeStatus(exchange, time, True, "socket", "host", "well", time, time, 3, False, (source,))
 
 
-def choice(time: int) -> Choice:
-    return Choice(time, "binance", time, "first", 1, (Switch(time, None, "binance", "start"),))
+def active_exchange(time: int) -> ActiveExchange:
+    return ActiveExchange(time, "binance", time, "first", 1, (ExchangeSwitch(time, None, "binance", "start"),))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -49,52 +59,65 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
 
 
 async def test_an_empty_one_answers_nothing(cache: Cache) -> None:
-    assert (await cache.rates(), await cache.states(), await cache.choice()) == ([], [], None)
+    assert (await cache.rates(), await cache.exchange_statuses(), await cache.active_exchange()) == ([], [], None)
 
 
 async def test_everything_comes_back_with_every_digit(cache: Cache) -> None:
-    await cache.put(rate(BTC, 1), rate(ETH, 1), state("binance", 1), state("deribit", 2), choice(1))
+    await cache.put_latest(
+        rate(BTC, 1), rate(ETH, 1), exchange_status("binance", 1), exchange_status("deribit", 2), active_exchange(1)
+    )
     assert sorted(await cache.rates(), key=repr) == sorted([rate(BTC, 1), rate(ETH, 1)], key=repr)
-    assert sorted(await cache.states(), key=repr) == sorted([state("binance", 1), state("deribit", 2)], key=repr)
-    assert await cache.choice() == choice(1)
+    assert sorted(await cache.exchange_statuses(), key=repr) == sorted(
+        [exchange_status("binance", 1), exchange_status("deribit", 2)], key=repr
+    )
+    assert await cache.active_exchange() == active_exchange(1)
 
 
 async def test_old_news_does_not_replace_new(cache: Cache) -> None:
     """Not between two calls, and not within one."""
-    await cache.put(rate(BTC, 9), state("binance", 10), choice(1_700_000_000_000))
-    await cache.put(rate(BTC, 5), rate(BTC, 10), rate(BTC, 7), state("binance", 9), choice(1_600_000_000_000))
+    await cache.put_latest(rate(BTC, 9), exchange_status("binance", 10), active_exchange(1_700_000_000_000))
+    await cache.put_latest(
+        rate(BTC, 5), rate(BTC, 10), rate(BTC, 7), exchange_status("binance", 9), active_exchange(1_600_000_000_000)
+    )
     assert await cache.rates() == [rate(BTC, 10)]
-    assert await cache.states() == [state("binance", 10)]
-    assert await cache.choice() == choice(1_700_000_000_000)
+    assert await cache.exchange_statuses() == [exchange_status("binance", 10)]
+    assert await cache.active_exchange() == active_exchange(1_700_000_000_000)
 
 
 async def test_what_is_from_the_future_gives_way_to_anything_and_takes_nobodys_place(cache: Cache) -> None:
     now, day = time.time_ns() // 1_000_000, 86_400_000
-    await cache.put(rate(BTC, now + day), choice(now + day), rate(ETH, now), state("binance", now))
-    await cache.put(rate(BTC, now), choice(now), rate(ETH, now + day), state("binance", now + day))
+    await cache.put_latest(
+        rate(BTC, now + day), active_exchange(now + day), rate(ETH, now), exchange_status("binance", now)
+    )
+    await cache.put_latest(
+        rate(BTC, now), active_exchange(now), rate(ETH, now + day), exchange_status("binance", now + day)
+    )
     assert sorted(await cache.rates(), key=repr) == sorted([rate(BTC, now), rate(ETH, now)], key=repr)
-    assert (await cache.states(), await cache.choice()) == ([state("binance", now)], choice(now))
+    assert (await cache.exchange_statuses(), await cache.active_exchange()) == (
+        [exchange_status("binance", now)],
+        active_exchange(now),
+    )
 
 
 async def test_many_writers_at_once_leave_the_newest(cache: Cache) -> None:
-    await asyncio.gather(*(cache.put(rate(BTC, time)) for time in [*range(100, 0, -1), *range(100)]))
+    await asyncio.gather(*(cache.put_latest(rate(BTC, time)) for time in [*range(100, 0, -1), *range(100)]))
     assert await cache.rates() == [rate(BTC, 100)]
 
 
 async def test_counters_add_up_per_window_and_name(cache: Cache) -> None:
     one, other = uuid4().hex, uuid4().hex
-    assert await cache.count(one, 60, {"10.0.0.1": 2, "10.0.0.2": 1}) == {"10.0.0.1": 2, "10.0.0.2": 1}
-    totals = await asyncio.gather(*(cache.count(one, 60, {"10.0.0.1": 1}) for _ in range(20)))
+    assert await cache.increment(one, 60, {"10.0.0.1": 2, "10.0.0.2": 1}) == {"10.0.0.1": 2, "10.0.0.2": 1}
+    totals = await asyncio.gather(*(cache.increment(one, 60, {"10.0.0.1": 1}) for _ in range(20)))
     assert sorted(total["10.0.0.1"] for total in totals) == list(range(3, 23))
-    assert await cache.count(other, 60, {"10.0.0.1": 1}) == {"10.0.0.1": 1}
+    assert await cache.increment(other, 60, {"10.0.0.1": 1}) == {"10.0.0.1": 1}
 
 
 async def test_counters_are_forgotten_after_their_first_seconds(cache: Cache) -> None:
     """However often they are counted on meanwhile."""
     window, number = uuid4().hex, 1
-    assert await cache.count(window, 1, {"a": 1}) == {"a": 1}
+    assert await cache.increment(window, 1, {"a": 1}) == {"a": 1}
     async with asyncio.timeout(10):
-        while (total := (await cache.count(window, 1, {"a": 1}))["a"]) == number + 1:
+        while (total := (await cache.increment(window, 1, {"a": 1}))["a"]) == number + 1:
             number = total
             await asyncio.sleep(0.02)
     assert total == 1
@@ -108,7 +131,7 @@ async def test_answers_are_kept_by_key_until_dropped_or_replaced(cache: Cache) -
     assert await cache.get(other, none, one) == [b"2", None, b'{"a":"\xc3\xa9"}']
     await cache.set(other, b"3", 60)
     assert await cache.get(other) == [b"3"]
-    await cache.drop(one, none)
+    await cache.delete(one, none)
     assert await cache.get(one, other) == [None, b"3"]
 
 
@@ -130,17 +153,22 @@ async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is
 ) -> None:
     cache = RedisCache(redis.url)
     try:
-        await asyncio.gather(*(cache.put(rate(BTC, time)) for time in range(30)))  # all connections are open
+        await asyncio.gather(*(cache.put_latest(rate(BTC, time)) for time in range(30)))  # all connections are open
         await asyncio.to_thread(redis.restart)
-        await asyncio.gather(*(cache.put(rate(BTC, time)) for time in range(30, 60)))
+        await asyncio.gather(*(cache.put_latest(rate(BTC, time)) for time in range(30, 60)))
         assert await cache.rates() == [rate(BTC, 59)]
         redis.pause()
         with pytest.raises(Unavailable, match="Redis"):
-            await asyncio.wait_for(cache.put(rate(BTC, 61)), 5)
+            await asyncio.wait_for(cache.put_latest(rate(BTC, 61)), 5)
         redis.resume()
-        await cache.put(rate(BTC, 62))
+        await cache.put_latest(rate(BTC, 62))
         await asyncio.to_thread(redis.stop)
-        for question in (cache.ping(), cache.rates(), cache.put(rate(BTC, 63)), cache.count("w", 1, {"a": 1})):
+        for question in (
+            cache.ping(),
+            cache.rates(),
+            cache.put_latest(rate(BTC, 63)),
+            cache.increment("w", 1, {"a": 1}),
+        ):
             with pytest.raises(Unavailable, match="Redis"):
                 await asyncio.wait_for(question, 5)
     finally:
@@ -157,27 +185,34 @@ async def test_in_a_full_redis_answers_give_way_and_counters_stay(redis: servers
     await server.flushall()
     try:
         base = (await server.info("memory"))["used_memory"]
-        await server.config_set("maxmemory-policy", policy())
+        await server.config_set("maxmemory-policy", container_eviction_policy())
         await server.config_set("maxmemory", base + 8_000_000)
         for window in range(4):
-            await cache.count(f"history:binance:{window}", 120, {"weight": 7})
+            await cache.increment(f"history:binance:{window}", 120, {"weight": 7})
         for number in range(400):
             await cache.set(f"candles:{number}", b"x" * 100_000, 600)
         for log in range(60):
-            entries = [Entry(f"candle:a:{log}:1m", n * 1000, (n - 1) * 1000, "k", "x" * 300, n) for n in range(1, 400)]
+            entries = [
+                JournalEntry(f"candle:a:{log}:1m", n * 1000, (n - 1) * 1000, "k", "x" * 300, n) for n in range(1, 400)
+            ]
             await journal.append(*entries)
         for window in range(4):
-            assert await cache.count(f"history:binance:{window}", 120, {"weight": 7}) == {"weight": 14}
+            assert await cache.increment(f"history:binance:{window}", 120, {"weight": 7}) == {"weight": 14}
         await cache.ping()
         await server.config_set("maxmemory", 1_000_000)
         await server.config_set("maxmemory-policy", "noeviction")
-        for question in (cache.ping(), cache.count("w", 1, {"a": 1}), cache.set("a", b"1", 9), cache.put(rate(BTC, 1))):
+        for question in (
+            cache.ping(),
+            cache.increment("w", 1, {"a": 1}),
+            cache.set("a", b"1", 9),
+            cache.put_latest(rate(BTC, 1)),
+        ):
             with pytest.raises(Unavailable, match="full"):
                 await question
         with pytest.raises(Unavailable, match="full"):
-            await journal.append(Entry("rates", 1, 0, "", "{}", 1))
+            await journal.append(JournalEntry("rates", 1, 0, "", "{}", 1))
         await server.config_set("maxmemory", 0)
-        assert await cache.count("history:binance:0", 120, {"weight": 7}) == {"weight": 21}
+        assert await cache.increment("history:binance:0", 120, {"weight": 7}) == {"weight": 21}
     finally:
         await server.config_set("maxmemory", 0)
         await server.flushall()
@@ -185,7 +220,7 @@ async def test_in_a_full_redis_answers_give_way_and_counters_stay(redis: servers
         await journal.close()
 
 
-def policy() -> str:
+def container_eviction_policy() -> str:
     """What the containers' Redis does when it is full."""
     command = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["redis"][
         "command"

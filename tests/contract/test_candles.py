@@ -15,10 +15,10 @@ from sqlalchemy import text
 from services.adapters import sql
 from services.adapters.sql import partitions
 from services.adapters.sql.engine import make_engine
-from services.core.coverage import Coverage
-from services.core.minute_builder import Cursor
-from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
-from services.core.ranges import of as runs_of
+from services.core.coverage import SeriesCoverage
+from services.core.minute_builder import TradeCursor
+from services.core.model import Bar, Candle, CandleGap, CandleGapState, CandleSource, IndicatorValue, Instrument, Series
+from services.core.ranges import from_open_times as runs_of
 from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
@@ -26,7 +26,7 @@ from tests import servers
 
 BTC = Instrument("BTC", "USDT")
 FOREVER = 2**62
-SPAN = 200  # bars in which a property's candles lie: more than one run's length
+SPAN_MINUTES = 200  # bars in which a property's candles lie: more than one run's length
 names = (f"exchange{number}" for number in count())  # every example has its own: nothing of the last is seen
 numbers = st.one_of(
     st.decimals(0, 10**9, places=8),
@@ -49,13 +49,15 @@ async def store(url: str) -> AsyncIterator[sql.SqlStore]:
 def candle(series: Series, opening: int, price: str = "1.5", **changes: object) -> Candle:
     value = Decimal(price)
     bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.25"), Decimal("0.375"), 3)
-    return replace(Candle(series, bar, True, Origin.TICKS), **changes)
+    return replace(Candle(series, bar, True, CandleSource.TRADES), **changes)
 
 
 def run(series: Series, since: int, bars: int, price: str = "1.5") -> list[Candle]:
     timeframe = TIMEFRAMES[series.timeframe]
-    first = timeframe.opening(since)
-    return [candle(series, opening, price) for opening in timeframe.openings(first, timeframe.back(first, -bars) - 1)]
+    first = timeframe.open_time(since)
+    return [
+        candle(series, opening, price) for opening in timeframe.open_times(first, timeframe.step_back(first, -bars) - 1)
+    ]
 
 
 @st.composite
@@ -63,28 +65,30 @@ def histories(draw: st.DrawFn) -> tuple[Series, list[int], list[list[Candle]]]:
     """A series, its openings, and what is saved of it in turn: single candles, and runs with some left out."""
     timeframe = TIMEFRAMES[draw(st.sampled_from(sorted(TIMEFRAMES)))]
     series = Series(next(names), BTC, timeframe.name)
-    opening, openings = timeframe.opening(draw(st.integers(0, 4 * 10**12))), []
-    for _ in range(SPAN):
+    opening, openings = timeframe.open_time(draw(st.integers(0, 4 * 10**12))), []
+    for _ in range(SPAN_MINUTES):
         openings.append(opening)
-        opening = timeframe.closing(opening)
-    rest = st.tuples(st.one_of(bars, quiet), st.booleans() | st.just(True), st.sampled_from(Origin), st.integers(0, 2))
+        opening = timeframe.close_time(opening)
+    rest = st.tuples(
+        st.one_of(bars, quiet), st.booleans() | st.just(True), st.sampled_from(CandleSource), st.integers(0, 2)
+    )
     batches = []
     for _ in range(draw(st.integers(1, 4))):
-        places = draw(st.lists(st.integers(0, SPAN - 1), max_size=8))
+        places = draw(st.lists(st.integers(0, SPAN_MINUTES - 1), max_size=8))
         if draw(st.booleans()):
-            since = draw(st.integers(0, SPAN // 3))
-            places = [place for place in range(since, since + SPAN // 2 + 10) if place not in places]
+            since = draw(st.integers(0, SPAN_MINUTES // 3))
+            places = [place for place in range(since, since + SPAN_MINUTES // 2 + 10) if place not in places]
         looks = draw(st.lists(rest, min_size=1, max_size=4))
         batches.append(
             [
-                Candle(series, replace(bar, timestamp=openings[place]), closed, source, revision)
+                Candle(series, replace(bar, open_time=openings[place]), closed, source, revision)
                 for place, (bar, closed, source, revision) in zip(places, _cycle(looks), strict=False)
             ]
         )
     return series, openings, batches
 
 
-def _cycle(looks: Sequence[tuple[Bar, bool, Origin, int]]) -> Iterator[tuple[Bar, bool, Origin, int]]:
+def _cycle(looks: Sequence[tuple[Bar, bool, CandleSource, int]]) -> Iterator[tuple[Bar, bool, CandleSource, int]]:
     while True:
         yield from looks
 
@@ -99,30 +103,30 @@ async def test_it_answers_as_a_dictionary_would(
     for batch in batches:
         await store.save(*batch)
         await store.save(*batch)
-        kept |= {candle.bar.timestamp: candle for candle in batch}
+        kept |= {candle.bar.open_time: candle for candle in batch}
     if kept:
         assert (await store.series())[series] == (min(kept), max(kept))
 
     since, until = sorted(data.draw(st.tuples(*[st.integers(openings[0] - 10, openings[-1] + 10)] * 2)))
-    limit = data.draw(st.integers(1, SPAN))
+    limit = data.draw(st.integers(1, SPAN_MINUTES))
     here = [kept[opening] for opening in openings if opening in kept and since <= opening <= until]
     assert await store.candles(series, since, until) == here
     assert await store.candles(series, since, until, limit) == here[:limit]
     older = [kept[opening] for opening in openings if opening in kept and opening <= until]
-    assert await store.last(series, until, limit) == older[-limit:]
+    assert await store.latest_candles(series, until, limit) == older[-limit:]
     forming_since = data.draw(st.sampled_from(openings))
-    some = [candle for candle in here if candle.closed or candle.bar.timestamp >= forming_since]
+    some = [candle for candle in here if candle.closed or candle.bar.open_time >= forming_since]
     assert await store.candles(series, since, until, limit, forming_since=forming_since) == some[:limit]
-    some = [candle for candle in older if candle.closed or candle.bar.timestamp >= forming_since]
-    assert await store.last(series, until, limit, forming_since=forming_since) == some[-limit:]
+    some = [candle for candle in older if candle.closed or candle.bar.open_time >= forming_since]
+    assert await store.latest_candles(series, until, limit, forming_since=forming_since) == some[-limit:]
 
-    due = list(timeframe.openings(since, until))
+    due = list(timeframe.open_times(since, until))
     closed = [candle for candle in here if candle.closed]
-    missing = runs_of(timeframe, set(due) - {candle.bar.timestamp for candle in closed})
-    assert await store.missing(series, since, until) == missing
-    built = (candle.bar.timestamp for candle in closed if candle.source is Origin.TICKS)
-    assert await store.unverified(series, since, until) == runs_of(timeframe, built)
-    assert await store.coverage(series, since, until) == Coverage(
+    missing = runs_of(timeframe, set(due) - {candle.bar.open_time for candle in closed})
+    assert await store.missing_ranges(series, since, until) == missing
+    built = (candle.bar.open_time for candle in closed if candle.source is CandleSource.TRADES)
+    assert await store.unconfirmed_ranges(series, since, until) == runs_of(timeframe, built)
+    assert await store.coverage(series, since, until) == SeriesCoverage(
         series=series,
         since=since,
         until=until,
@@ -131,7 +135,7 @@ async def test_it_answers_as_a_dictionary_would(
         empty=sum(candle.kind == "empty" for candle in closed),
         revised=sum(candle.revision > 0 for candle in closed),
         missing=tuple(missing),
-        holes=(),
+        gaps=(),
     )
 
 
@@ -139,8 +143,8 @@ async def test_it_answers_as_a_dictionary_would(
 @given(st.lists(bars, min_size=1, max_size=3), st.sampled_from([1, 150]))
 async def test_every_digit_comes_back(store: Store, bars: list[Bar], times: int) -> None:
     series = Series(next(names), BTC, "1m")
-    sent = [replace(bar, timestamp=60_000 * number) for number, bar in enumerate(bars * times)]
-    await store.save(*(Candle(series, bar, True, Origin.EXCHANGE) for bar in sent))
+    sent = [replace(bar, open_time=60_000 * number) for number, bar in enumerate(bars * times)]
+    await store.save(*(Candle(series, bar, True, CandleSource.EXCHANGE) for bar in sent))
     assert [_digits(candle.bar) for candle in await store.candles(series, 0, FOREVER)] == [_digits(bar) for bar in sent]
 
 
@@ -170,8 +174,8 @@ async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore, bef
     for some in (candles, candles[:1], candles[::2], [*candles[:50], *candles[51:]]):
         revised = [replace(candle, revision=candle.revision + 1) for candle in some]
         await store.save(*revised, revised[0])
-        assert {candle.bar.timestamp: candle for candle in await store.candles(series, 0, FOREVER)} == {
-            candle.bar.timestamp: candle for candle in (*candles, *revised)
+        assert {candle.bar.open_time: candle for candle in await store.candles(series, 0, FOREVER)} == {
+            candle.bar.open_time: candle for candle in (*candles, *revised)
         }
         await store.save(*candles)
     later = await _created(store)
@@ -188,10 +192,10 @@ async def _created(store: sql.SqlStore) -> dict[int, int]:
 
 async def test_all_or_nothing(store: Store) -> None:
     series = Series("binance", BTC, "1m")
-    broken = Hole(series, 0, None, 1)  # type: ignore[arg-type]
+    broken = CandleGap(series, 0, None, 1)  # type: ignore[arg-type]
     for candles in (run(series, 0, 150), run(series, 0, 1)):
         with pytest.raises(Exception, match=r"(?i)null"):
-            await store.save(*candles, broken, Cursor(series, 1, 1, 1))
+            await store.save(*candles, broken, TradeCursor(series, 1, 1, 1))
         assert (await store.candles(series, 0, FOREVER), await store.cursors()) == ([], [])
 
 
@@ -201,48 +205,52 @@ async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) 
     await asyncio.gather(*(store.save(*runs[number], *runs[-number]) for number in range(9)))
     for one in series:
         assert await store.candles(one, 0, FOREVER) == run(one, 0, 270)
-        assert await store.missing(one, 0, 270 * 3_600_000) == [(270 * 3_600_000,) * 2]
+        assert await store.missing_ranges(one, 0, 270 * 3_600_000) == [(270 * 3_600_000,) * 2]
 
 
 async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) -> None:
     series, other = Series("binance", BTC, "1m"), Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1M")
-    holes = [Hole(series, 10, 20, noticed=30), Hole(series, 10, 19, noticed=30), Hole(other, 5, 5, noticed=6)]
+    holes = [
+        CandleGap(series, 10, 20, detected=30),
+        CandleGap(series, 10, 19, detected=30),
+        CandleGap(other, 5, 5, detected=6),
+    ]
     await store.save(*holes, holes[0])
-    assert await store.holes(HoleState.OPEN) == [holes[1], holes[0], holes[2]]
-    repaired = replace(holes[0], state=HoleState.REPAIRED, settled=40, origin=Origin.EXCHANGE)
-    absent = replace(holes[2], state=HoleState.ABSENT, settled=7)
+    assert await store.candle_gaps(CandleGapState.OPEN) == [holes[1], holes[0], holes[2]]
+    repaired = replace(holes[0], state=CandleGapState.REPAIRED, resolved=40, repaired_from=CandleSource.EXCHANGE)
+    absent = replace(holes[2], state=CandleGapState.ABSENT, resolved=7)
     await store.save(repaired, absent, absent)
-    assert [await store.holes(state) for state in HoleState] == [[holes[1]], [repaired], [absent]]
-    assert (await store.coverage(series, 20, 25)).holes == (repaired,)
-    assert (await store.coverage(series, 0, 15)).holes == (holes[1], repaired)
-    assert (await store.coverage(series, 21, 25)).holes == ()
+    assert [await store.candle_gaps(state) for state in CandleGapState] == [[holes[1]], [repaired], [absent]]
+    assert (await store.coverage(series, 20, 25)).gaps == (repaired,)
+    assert (await store.coverage(series, 0, 15)).gaps == (holes[1], repaired)
+    assert (await store.coverage(series, 21, 25)).gaps == ()
 
-    seals = [Seal(series, day, 1440, f"digest{day}", "", made=1) for day in (2, 1)]
+    seals = [Seal(series, day, 1440, f"digest{day}", "", created_at=1) for day in (2, 1)]
     again = replace(seals[1], digest="corrected", revision=1)
     await store.save(*seals, Seal(other, 1, 1, "", "", 1))
     await store.save(again, *seals)
     assert await store.seals(series, 0, FOREVER) == [again, seals[0]]
     assert await store.seals(series, 2, 2) == [seals[0]]
 
-    await store.save(Cursor(other, 1, 2, 3), Cursor(series, 1, 2, 3))
-    await store.save(Cursor(series, 4, 5, 6), Cursor(series, 7, 8, 9))
-    assert await store.cursors() == [Cursor(series, 7, 8, 9), Cursor(other, 1, 2, 3)]
+    await store.save(TradeCursor(other, 1, 2, 3), TradeCursor(series, 1, 2, 3))
+    await store.save(TradeCursor(series, 4, 5, 6), TradeCursor(series, 7, 8, 9))
+    assert await store.cursors() == [TradeCursor(series, 7, 8, 9), TradeCursor(other, 1, 2, 3)]
 
 
 async def test_what_is_deleted_from_a_time_on_is_gone_with_what_was_made_of_it(store: Store) -> None:
     series, other = (Series(next(names), BTC, "1m") for _ in range(2))
     day, since = 86_400_000, 20 * 86_400_000
     for each in (series, other):
-        hole = Hole(each, since - 60_000, since, noticed=1)
+        hole = CandleGap(each, since - 60_000, since, detected=1)
         seals = [Seal(each, at, 1, "a", "b", 1) for at in (since - day, since)]
-        made = Reading(each, "sma:20", since, {"value": 1.0}, closed=True)
-        cursor = Cursor(each, 7, since, 0)
+        made = IndicatorValue(each, "sma:20", since, {"value": 1.0}, closed=True)
+        cursor = TradeCursor(each, 7, since, 0)
         await store.save(*run(each, since - 3 * 60_000, 6), hole, replace(hole, since=since), *seals, made, cursor)
     assert await store.delete_candles(series, since) == 3
     assert [len(await store.candles(each, 0, FOREVER)) for each in (series, other)] == [3, 6]
     assert [len(await store.seals(each, 0, FOREVER)) for each in (series, other)] == [1, 2]
-    assert [len(await store.readings(each, 0, FOREVER)) for each in (series, other)] == [0, 1]
-    found = [hole.series for hole in await store.holes(HoleState.OPEN)]
+    assert [len(await store.indicator_values(each, 0, FOREVER)) for each in (series, other)] == [0, 1]
+    found = [hole.series for hole in await store.candle_gaps(CandleGapState.OPEN)]
     assert [found.count(each) for each in (series, other)] == [1, 2]
     assert [cursor.series for cursor in await store.cursors() if cursor.series in (series, other)] == [other]
     await store.save(*run(series, since - 60_000, 2))
@@ -259,12 +267,12 @@ async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(
     await store.save(*candles[::2])
     async with engine.begin() as connection:
         reading = await store.candles(series, 0, FOREVER)
-        await connection.run_sync(partitions.extend, 2060)
+        await connection.run_sync(partitions.create_missing, 2060)
         writing = asyncio.create_task(store.save(*candles[1::2]))
     await writing
     assert (reading, await store.candles(series, 0, FOREVER)) == (candles[::2], candles)
     async with engine.begin() as connection:
-        await connection.run_sync(partitions.extend, 2060)
+        await connection.run_sync(partitions.create_missing, 2060)
         places = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM candles GROUP BY 1"))
         assert {tuple(row) for row in places} == {("candles_2059", 3), ("candles_2060", 7)}
     await engine.dispose()

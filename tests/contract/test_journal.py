@@ -11,12 +11,12 @@ import pytest
 from services.adapters.memory import MemoryJournal
 from services.adapters.redis import RedisJournal
 from services.core.errors import Unavailable
-from services.core.journal import OTHERS, Entry
+from services.core.journal import DEFAULT_MAX_ENTRIES, JournalEntry
 from services.ports import Journal
 from tests import servers
 
 NOW = 1_795_392_000_000_000  # a microsecond
-MEGABYTES = 8
+JOURNAL_MEGABYTES = 8
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -30,93 +30,95 @@ async def journal(request: pytest.FixtureRequest) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-def written(count: int, log: str = "", first: int = NOW) -> list[Entry]:
+def entries_of(count: int, log: str = "", first: int = NOW) -> list[JournalEntry]:
     """A log that is whole."""
     log = log or f"log-{uuid4().hex}"
     return [
-        Entry(log, first + number, first + number - 1 if number else 0, f"k{number}", f'{{"é":{number}}}', number)
+        JournalEntry(
+            log, first + number, first + number - 1 if number else 0, f"k{number}", f'{{"é":{number}}}', number
+        )
         for number in range(count)
     ]
 
 
 async def test_who_knows_a_number_reads_on_from_there(journal: Journal) -> None:
-    entries = written(9)
-    log = entries[0].log
+    entries = entries_of(9)
+    log = entries[0].topic
     await journal.append(*entries)
     for place, entry in enumerate(entries):
-        assert await journal.after(log, entry.number, 100) == entries[place + 1 :]
-    assert await journal.after(log, entries[2].number, 3) == entries[3:6]
-    assert await journal.after(log, 0, 4) == entries[:4]
-    assert await journal.newest(log, "none") == [entries[-1], None]
+        assert await journal.read_after(log, entry.seq, 100) == entries[place + 1 :]
+    assert await journal.read_after(log, entries[2].seq, 3) == entries[3:6]
+    assert await journal.read_after(log, 0, 4) == entries[:4]
+    assert await journal.latest(log, "none") == [entries[-1], None]
 
 
 async def test_a_number_that_is_not_there_is_not_read_on_from(journal: Journal) -> None:
-    entries = written(5)
-    log = entries[0].log
+    entries = entries_of(5)
+    log = entries[0].topic
     await journal.append(*entries)
-    assert await journal.after(log, NOW - 1, 9) is None
-    assert await journal.after(log, NOW + 9, 9) is None
-    assert await journal.after(f"none-{log}", NOW, 9) is None
-    assert await journal.after(f"none-{log}", 0, 9) == []
+    assert await journal.read_after(log, NOW - 1, 9) is None
+    assert await journal.read_after(log, NOW + 9, 9) is None
+    assert await journal.read_after(f"none-{log}", NOW, 9) is None
+    assert await journal.read_after(f"none-{log}", 0, 9) == []
 
 
 async def test_the_same_and_what_is_older_changes_nothing(journal: Journal) -> None:
-    entries = written(6)
-    log = entries[0].log
+    entries = entries_of(6)
+    log = entries[0].topic
     await asyncio.gather(*(journal.append(*entries) for _ in range(4)))
-    await journal.append(Entry(log, NOW - 5, 0, "late", "{}", 1))
-    assert await journal.after(log, 0, 100) == entries
+    await journal.append(JournalEntry(log, NOW - 5, 0, "late", "{}", 1))
+    assert await journal.read_after(log, 0, 100) == entries
 
 
 async def test_a_hole_is_not_passed_over(journal: Journal) -> None:
-    entries = written(6)
-    log = entries[0].log
+    entries = entries_of(6)
+    log = entries[0].topic
     await journal.append(*entries[:2], *entries[3:])
-    assert await journal.after(log, entries[0].number, 9) is None
-    assert await journal.after(log, entries[3].number, 9) == entries[4:]
-    assert await journal.after(log, 0, 9) == entries[3:]
+    assert await journal.read_after(log, entries[0].seq, 9) is None
+    assert await journal.read_after(log, entries[3].seq, 9) == entries[4:]
+    assert await journal.read_after(log, 0, 9) == entries[3:]
 
 
 async def test_past_a_writer_that_knew_no_predecessor_nobody_reads_on(journal: Journal) -> None:
     """It may have told something in between that is not here."""
-    entries = written(2)
-    log = entries[0].log
-    later = written(2, log, NOW + 10_000)
+    entries = entries_of(2)
+    log = entries[0].topic
+    later = entries_of(2, log, NOW + 10_000)
     await journal.append(*entries, *later)
-    assert await journal.after(log, entries[0].number, 9) is None
-    assert await journal.after(log, later[0].number, 9) == later[1:]
-    assert await journal.after(log, 0, 9) == later
+    assert await journal.read_after(log, entries[0].seq, 9) is None
+    assert await journal.read_after(log, later[0].seq, 9) == later[1:]
+    assert await journal.read_after(log, 0, 9) == later
 
 
 async def test_the_oldest_give_way(journal: Journal) -> None:
-    entries = written(OTHERS + 7)
-    log = entries[0].log
+    entries = entries_of(DEFAULT_MAX_ENTRIES + 7)
+    log = entries[0].topic
     await journal.append(*entries)
-    assert await journal.after(log, entries[6].number, 9) is None
-    assert await journal.after(log, entries[7].number, OTHERS) == entries[8:]
+    assert await journal.read_after(log, entries[6].seq, 9) is None
+    assert await journal.read_after(log, entries[7].seq, DEFAULT_MAX_ENTRIES) == entries[8:]
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def small(request: pytest.FixtureRequest) -> AsyncIterator[Journal]:
     """A journal of eight megabytes, in a Redis that has nothing else."""
     if request.param == "memory":
-        yield MemoryJournal(MEGABYTES * 1_000_000)
+        yield MemoryJournal(JOURNAL_MEGABYTES * 1_000_000)
         return
     server: servers.Server = request.getfixturevalue("redis")
-    journal = RedisJournal(server.url, MEGABYTES * 1_000_000)
+    journal = RedisJournal(server.url, JOURNAL_MEGABYTES * 1_000_000)
     await journal._redis.flushdb()
     yield journal
     await journal._redis.flushdb()
     await journal.close()
 
 
-async def used(journal: Journal) -> int:
+async def used_bytes(journal: Journal) -> int:
     """What all logs take in bytes."""
     if isinstance(journal, RedisJournal):
         keys = [key async for key in journal._redis.scan_iter("journal:*")]
         return sum([await journal._redis.memory_usage(key, samples=0) or 0 for key in keys])
     assert isinstance(journal, MemoryJournal)
-    return sum(sys.getsizeof(log) + sum(map(sys.getsizeof, log)) for log in journal._logs.values())
+    return sum(sys.getsizeof(log) + sum(map(sys.getsizeof, log)) for log in journal._topics.values())
 
 
 KINDS: dict[str, Callable[[int], str]] = {
@@ -139,28 +141,28 @@ async def test_all_logs_together_stay_below_their_bytes(small: Journal, kind: st
             page = []
             for index in range(start, start + 500):
                 number, name = number + 1_000, names(index)
-                page.append(Entry(name, number, previous.get(name, 0), f"k{index % 7}", f'"{"x" * size}"', 1))
+                page.append(JournalEntry(name, number, previous.get(name, 0), f"k{index % 7}", f'"{"x" * size}"', 1))
                 previous[name] = number
                 if index % 3 == 0:
-                    small.follow(name)
+                    small.retain(name)
             await small.append(*page)
-        assert await used(small) < MEGABYTES * 1_000_000
+        assert await used_bytes(small) < JOURNAL_MEGABYTES * 1_000_000
     for name, last in sorted(previous.items(), key=itemgetter(1))[-5:]:
-        (newest,) = await small.newest(name)
+        (newest,) = await small.latest(name)
         assert newest
-        assert newest.number == last
-        assert await small.after(name, NOW, 9) in (None, [])  # trimmed: a reset, not a hole
-        assert await small.after(name, 0, 30_000)
+        assert newest.seq == last
+        assert await small.read_after(name, NOW, 9) in (None, [])  # trimmed: a reset, not a hole
+        assert await small.read_after(name, 0, 30_000)
 
 
 async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_many_more(small: Journal) -> None:
     followed, unfollowed = "reading:binance:BTC-USDT:1m:sma:20", "reading:binance:BTC-USDT:1m:ema:20"
-    small.follow(followed)
+    small.retain(followed)
     for log in (followed, unfollowed):
-        await small.append(*written(200, log))
-    assert len(await small.after(followed, 0, 999) or ()) == 200
-    assert len(await small.after(unfollowed, 0, 999) or ()) == 2
-    assert await small.after(unfollowed, NOW + 100, 9) is None
+        await small.append(*entries_of(200, log))
+    assert len(await small.read_after(followed, 0, 999) or ()) == 200
+    assert len(await small.read_after(unfollowed, 0, 999) or ()) == 2
+    assert await small.read_after(unfollowed, NOW + 100, 9) is None
 
 
 async def test_one_process_keeps_what_was_told_within_ten_minutes() -> None:
@@ -169,22 +171,22 @@ async def test_one_process_keeps_what_was_told_within_ten_minutes() -> None:
     journal = MemoryJournal(monotonic=lambda: next(minutes))
     numbers = [NOW + number for number in range(30)]
     for number in numbers:
-        await journal.append(Entry("choice", number, number - 1, "", "{}", 0))
-    kept = await journal.after("choice", 0, 99) or ()
-    assert [entry.number for entry in kept] == numbers[-11:]
-    assert await journal.after("choice", numbers[5], 99) is None
+        await journal.append(JournalEntry("choice", number, number - 1, "", "{}", 0))
+    kept = await journal.read_after("choice", 0, 99) or ()
+    assert [entry.seq for entry in kept] == numbers[-11:]
+    assert await journal.read_after("choice", numbers[5], 99) is None
 
 
 async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
     """A writer that starts anew cuts what it does not write itself."""
-    before, after = (RedisJournal(redis.url, MEGABYTES * 1_000_000) for _ in range(2))
+    before, after = (RedisJournal(redis.url, JOURNAL_MEGABYTES * 1_000_000) for _ in range(2))
     await before._redis.flushdb()
     try:
         for log in range(300):
-            await before.append(*written(60, f"candle:binance:OLD{log}:1m"))
+            await before.append(*entries_of(60, f"candle:binance:OLD{log}:1m"))
         for log in range(300):
-            await after.append(*written(60, f"candle:binance:NEW{log}:1m"))
-        assert await used(after) < MEGABYTES * 1_000_000
+            await after.append(*entries_of(60, f"candle:binance:NEW{log}:1m"))
+        assert await used_bytes(after) < JOURNAL_MEGABYTES * 1_000_000
         assert await after._redis.dbsize() <= 600
     finally:
         await before._redis.flushdb()
@@ -194,7 +196,12 @@ async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
 
 async def test_one_that_is_away_is_said_to_be() -> None:
     journal = RedisJournal(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
-    for question in (journal.append(*written(1)), journal.after("x", 0, 1), journal.newest("x"), journal.ping()):
+    for question in (
+        journal.append(*entries_of(1)),
+        journal.read_after("x", 0, 1),
+        journal.latest("x"),
+        journal.ping(),
+    ):
         with pytest.raises(Unavailable, match="Redis") as refused:
             await asyncio.wait_for(question, 5)
         assert "a-secret" not in str(refused.value)

@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
-from services.adapters.sql.migrate import HISTORY
-from services.adapters.sql.partitions import ours
+from services.adapters.sql.migrate import MIGRATIONS_DIR
+from services.adapters.sql.partitions import include_name
 from services.adapters.sql.tables import metadata
-from services.core.analysis import Analysis, Direction, Trend
-from services.core.model import Bar, Candle, Hole, HoleState, Instrument, Origin, Reading, Series
+from services.core.analysis import Analysis, Trend, TrendDirection
+from services.core.model import Bar, Candle, CandleGap, CandleGapState, CandleSource, IndicatorValue, Instrument, Series
 from services.core.seals import Seal
-from services.core.timeframes import DAY
+from services.core.timeframes import DAY_MS
 from tests import servers
 
 MIGRATOR = """
@@ -43,20 +43,20 @@ async def migrators() -> AsyncIterator[list[Migrator]]:
     command = (sys.executable, "-c", MIGRATOR)
     processes = [await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe) for _ in range(4)]
     found = [(process.stdin, process.stdout) for process in processes if process.stdin and process.stdout]
-    assert await answers(found) == ["ready"] * 4
+    assert await migrate_all(found) == ["ready"] * 4
     yield found
     for writer, _ in found:
         writer.close()
     assert [await process.wait() for process in processes] == [0] * 4
 
 
-async def answers(migrators: list[Migrator]) -> list[str]:
+async def migrate_all(migrators: list[Migrator]) -> list[str]:
     async with asyncio.timeout(60):
         return [(await reader.readline()).decode().strip() for _, reader in migrators]
 
 
 @asynccontextmanager
-async def in_the_way(url: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+async def block_migrations(url: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
     """Holds up who migrates, at latest when they write; tells how many wait. SQLite cannot tell, and lets them race."""
     engine = make_engine(url)
     async with engine.connect() as connection, engine.connect() as observer:
@@ -77,18 +77,18 @@ async def in_the_way(url: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
 
 async def test_many_may_migrate_at_once(url: str, migrators: list[Migrator]) -> None:
     """All are let go at the same moment, when each has found that nothing was done yet."""
-    async with in_the_way(url) as waiting:
+    async with block_migrations(url) as waiting:
         for writer, _ in migrators:
             writer.write(f"{url}\n".encode())
         async with asyncio.timeout(60):
             while await waiting() < 4:
                 await asyncio.sleep(0.02)
-    assert await answers(migrators) == ["done"] * 4
+    assert await migrate_all(migrators) == ["done"] * 4
 
 
 async def test_what_the_history_makes_is_what_the_code_expects(url: str) -> None:
     def differences(connection: Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection, opts={"include_name": ours}), metadata)
+        return compare_metadata(MigrationContext.configure(connection, opts={"include_name": include_name}), metadata)
 
     await sql.migrate(url)
     engine = make_engine(url)
@@ -100,7 +100,7 @@ async def test_what_the_history_makes_is_what_the_code_expects(url: str) -> None
 async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postgres) -> None:
     def back(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(HISTORY))
+        config.set_main_option("script_location", str(MIGRATIONS_DIR))
         command.downgrade(config, "0003")
 
     url = postgres.create_database()
@@ -109,7 +109,7 @@ async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postg
     series = Series("binance", Instrument("BTC", "USDT"), "1m")
     price, newest = Decimal("0.1"), 1_767_225_600_000 + 200 * 60_000
     bars = [Bar(newest - back * 60_000, price, price, price, price, price, price, 1) for back in range(200)][::-1]
-    candles = [Candle(series, bar, True, Origin.TICKS) for bar in bars]
+    candles = [Candle(series, bar, True, CandleSource.TRADES) for bar in bars]
     await store.save(*candles[:150])
     async with engine.begin() as connection:
         await connection.run_sync(back)
@@ -127,7 +127,7 @@ async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postg
 
 def migrated(connection: Connection, step: str) -> None:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(HISTORY))
+    config.set_main_option("script_location", str(MIGRATIONS_DIR))
     (command.upgrade if step == "head" else command.downgrade)(config, step)
 
 
@@ -138,12 +138,12 @@ async def test_rows_by_older_formulas_are_dropped(url: str) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(migrated, "0007")
     await store.save(
-        Reading(series, "psar:0.02:0.2", 0, {"psar": 0.2596}, True),
-        Analysis(series, 0, 1.0, 1, Trend(Direction.UP, 41, ())),
+        IndicatorValue(series, "psar:0.02:0.2", 0, {"psar": 0.2596}, True),
+        Analysis(series, 0, 1.0, 1, Trend(TrendDirection.UP, 41, ())),
     )
     async with engine.begin() as connection:
         await connection.run_sync(migrated, "head")
-    assert (await store.readings(series, 0, 2**62), await store.analyses(series, 0, 2**62)) == ([], [])
+    assert (await store.indicator_values(series, 0, 2**62), await store.analyses(series, 0, 2**62)) == ([], [])
     await store.close()
     await engine.dispose()
 
@@ -158,19 +158,23 @@ async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
     await sql.migrate(url)
     store, engine = await sql.connect(url), make_engine(url)
     daily, days = Series("binance", Instrument("BTC", "USDT"), "1d"), Series("binance", Instrument("BTC", "USDT"), "3d")
-    first = 17_395 * DAY  # 2017-08-17, which is on the grid
+    first = 17_395 * DAY_MS  # 2017-08-17, which is on the grid
     async with engine.begin() as connection:
         await connection.run_sync(migrated, "0004")
-    await store.save(*(Candle(daily, bar(first + at * DAY, at), True, Origin.IMPORT) for at in range(8)))
-    own = Candle(days, bar(first, 40), True, Origin.EXCHANGE)
-    await store.save(own, *(Candle(days, bar(first + (3 * at - 1) * DAY, at), True, Origin.ROLLUP) for at in range(3)))
-    await store.save(Hole(days, first - DAY, first - DAY, first), Seal(days, first, 1, "digest", "", first))
+    await store.save(*(Candle(daily, bar(first + at * DAY_MS, at), True, CandleSource.IMPORT) for at in range(8)))
+    own = Candle(days, bar(first, 40), True, CandleSource.EXCHANGE)
+    await store.save(
+        own, *(Candle(days, bar(first + (3 * at - 1) * DAY_MS, at), True, CandleSource.ROLLUP) for at in range(3))
+    )
+    await store.save(CandleGap(days, first - DAY_MS, first - DAY_MS, first), Seal(days, first, 1, "digest", "", first))
     async with engine.begin() as connection:
         await connection.run_sync(migrated, "head")
 
-    rolled = Bar(first + 3 * DAY, Decimal(3), Decimal("5.5"), Decimal(3), Decimal("5.5"), Decimal("0.3"), Decimal(6), 9)
-    assert await store.candles(days, 0, 2**62) == [own, Candle(days, rolled, True, Origin.ROLLUP)]
-    assert (await store.holes(HoleState.OPEN), await store.seals(days, 0, 2**62)) == ([], [])
+    rolled = Bar(
+        first + 3 * DAY_MS, Decimal(3), Decimal("5.5"), Decimal(3), Decimal("5.5"), Decimal("0.3"), Decimal(6), 9
+    )
+    assert await store.candles(days, 0, 2**62) == [own, Candle(days, rolled, True, CandleSource.ROLLUP)]
+    assert (await store.candle_gaps(CandleGapState.OPEN), await store.seals(days, 0, 2**62)) == ([], [])
     assert len(await store.candles(daily, 0, 2**62)) == 8
     await store.close()
     await engine.dispose()

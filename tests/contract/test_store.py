@@ -15,11 +15,22 @@ from sqlalchemy import text
 
 from services.adapters import sql
 from services.adapters.sql.engine import make_engine
-from services.core.dead_letters import KEPT, Cause, DeadLetter
+from services.core.dead_letters import MAX_DEAD_LETTERS, DeadLetter, DeadLetterCause
 from services.core.errors import Unavailable
-from services.core.minute_builder import Cursor
-from services.core.model import Bar, Candle, Gap, Hole, Instrument, Leg, Offer, Origin, Rate, Series
-from services.core.timeframes import MINUTE
+from services.core.minute_builder import TradeCursor
+from services.core.model import (
+    Bar,
+    Candle,
+    CandleGap,
+    CandleSource,
+    FeedGap,
+    Instrument,
+    Leg,
+    Rate,
+    RateCandidate,
+    Series,
+)
+from services.core.timeframes import MINUTE_MS
 from services.ports import Store
 from tests import servers
 from tests.api_replicas import candle
@@ -29,11 +40,11 @@ BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB")
 
 def rate(direction: Instrument, time: int, value: Decimal = Decimal("54000.000123")) -> Rate:
     leg = Leg("binance", direction, value, received=time, confirmed=time, expires=time + 5, own=True)
-    return Rate(direction, time, (Offer("binance", (leg,), value),))
+    return Rate(direction, time, (RateCandidate("binance", (leg,), value),))
 
 
-def gap(since: int, until: int, instrument: Instrument | None = None, exchange: str = "binance") -> Gap:
-    return Gap(exchange, since, until, "the connection was lost", instrument)
+def gap(since: int, until: int, instrument: Instrument | None = None, exchange: str = "binance") -> FeedGap:
+    return FeedGap(exchange, since, until, "the connection was lost", instrument)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -46,7 +57,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def test_an_empty_one_answers_nothing(store: Store) -> None:
-    assert (await store.rates(), await store.gaps(0, 2**62)) == ([], [])
+    assert (await store.rates(), await store.feed_gaps(0, 2**62)) == ([], [])
     await store.save()
     await store.ping()
 
@@ -71,7 +82,7 @@ async def test_every_digit_comes_back(store: Store, value: Decimal, time: int) -
     await store.save(rate(direction, time, value))
     (kept,) = [kept for kept in await store.rates() if kept.direction == direction]
     assert kept == rate(direction, time, value)
-    assert str(kept.offers[0].value) == str(value)
+    assert str(kept.candidates[0].value) == str(value)
 
 
 async def test_a_gap_told_twice_is_kept_once_and_found_by_the_time_it_touches(store: Store) -> None:
@@ -83,10 +94,10 @@ async def test_a_gap_told_twice_is_kept_once_and_found_by_the_time_it_touches(st
     ]
     await asyncio.gather(*(store.save(*gaps, *gaps) for _ in range(4)))
     await store.save(gap(10, 20))
-    assert await store.gaps(0, 100) == gaps
-    assert await store.gaps(20, 40) == gaps
-    assert await store.gaps(21, 39) == gaps[2:3]
-    assert await store.gaps(31, 39) == []
+    assert await store.feed_gaps(0, 100) == gaps
+    assert await store.feed_gaps(20, 40) == gaps
+    assert await store.feed_gaps(21, 39) == gaps[2:3]
+    assert await store.feed_gaps(31, 39) == []
 
 
 async def test_all_or_nothing(store: Store) -> None:
@@ -119,7 +130,7 @@ async def test_a_restarted_postgres_is_found_again_and_one_that_is_away_is_said_
         await asyncio.to_thread(postgres.restart)
         await asyncio.gather(*(store.save(rate(BTC, time)) for time in range(5, 10)))
         await asyncio.to_thread(postgres.kill)
-        for question in (store.ping(), store.rates(), store.gaps(0, 1), store.save(rate(BTC, 11))):
+        for question in (store.ping(), store.rates(), store.feed_gaps(0, 1), store.save(rate(BTC, 11))):
             with pytest.raises(Unavailable, match="database"):
                 await asyncio.wait_for(question, 15)
         await asyncio.to_thread(postgres.start)
@@ -157,7 +168,7 @@ async def test_one_that_takes_nothing_does_not_pass_for_well(url: str) -> None:
     """Of a process that has saved nothing yet, and of one that has."""
     await sql.migrate(url)
     before = await sql.connect(url)
-    await before.check_saving()
+    await before.check_writable()
     await before.save(rate(BTC, 1))
     if url.startswith("sqlite"):
         path = url.removeprefix("sqlite+aiosqlite:///")
@@ -167,11 +178,11 @@ async def test_one_that_takes_nothing_does_not_pass_for_well(url: str) -> None:
         later = await sql.connect(url)
     await later.ping()
     with pytest.raises(Unavailable, match=r"read-?only"):
-        await later.check_saving()
+        await later.check_writable()
     with pytest.raises(Unavailable, match=r"read-?only"):
         await later.save(rate(BTC, 2))
     with pytest.raises(Unavailable, match=r"rates could not be saved .*read-?only"):
-        await later.check_saving()
+        await later.check_writable()
     for store in (before, later):
         await store.close()
 
@@ -190,10 +201,10 @@ async def test_what_cannot_be_saved_is_not_made_up_for_by_what_can(url: str) -> 
         await store.save(gap(1, 2))
     await store.save(rate(BTC, 1))
     with pytest.raises(Unavailable, match=r"gaps could not be saved .*poison"):
-        await store.check_saving()
+        await store.check_writable()
     await execute(url, heal)
     await store.save(gap(1, 2))
-    await store.check_saving()
+    await store.check_writable()
     await store.close()
 
 
@@ -214,14 +225,14 @@ async def test_a_migration_waits_a_store_does_not_and_both_keep_the_password_to_
 ONE = Decimal(1)
 BAR = Bar(1_704_067_200_000, ONE, ONE, ONE, ONE, ONE, ONE, 1)
 MINUTES = Series("x", Instrument("BTC", "USDT"), "1m")
-IMPOSSIBLE: dict[str, Cursor | Candle | Hole | Gap] = {
-    "a number beyond 64 bits": Cursor(MINUTES, 2**63, 1, 1),
-    "a count beyond 64 bits": Candle(MINUTES, replace(BAR, trades=2**63), True, Origin.TICKS),
-    "a time beyond 64 bits": Hole(MINUTES, 2**64, 2**65, 1),
+IMPOSSIBLE: dict[str, TradeCursor | Candle | CandleGap | FeedGap] = {
+    "a number beyond 64 bits": TradeCursor(MINUTES, 2**63, 1, 1),
+    "a count beyond 64 bits": Candle(MINUTES, replace(BAR, trades=2**63), True, CandleSource.TRADES),
+    "a time beyond 64 bits": CandleGap(MINUTES, 2**64, 2**65, 1),
     "text that is no Unicode": gap(1, 2, Instrument("\ud800", "USD")),
     "NUL in text": gap(1, 2, Instrument("B\0", "USD")),
-    "NUL in a candle's symbol": Candle(MINUTES._replace(exchange="\0"), BAR, True, Origin.TICKS),
-    "a price no database holds": Candle(MINUTES, replace(BAR, close=Decimal("1e200000")), True, Origin.TICKS),
+    "NUL in a candle's symbol": Candle(MINUTES._replace(exchange="\0"), BAR, True, CandleSource.TRADES),
+    "a price no database holds": Candle(MINUTES, replace(BAR, close=Decimal("1e200000")), True, CandleSource.TRADES),
 }
 
 
@@ -230,9 +241,9 @@ async def test_what_it_cannot_hold_is_not_called_a_store_that_is_away(store: Sto
     item = IMPOSSIBLE[name]
     (outcome,) = await asyncio.gather(store.save(item, gap(5, 6)), return_exceptions=True)
     assert not isinstance(outcome, Unavailable), outcome
-    assert outcome is None or await store.gaps(0, 10) == []
+    assert outcome is None or await store.feed_gaps(0, 10) == []
     await store.save(gap(7, 8))
-    assert gap(7, 8) in await store.gaps(7, 8)
+    assert gap(7, 8) in await store.feed_gaps(7, 8)
 
 
 async def test_a_database_that_only_reads_is_unavailable_and_refuses_no_item(
@@ -251,26 +262,28 @@ async def test_a_database_that_only_reads_is_unavailable_and_refuses_no_item(
     await store.close()
 
 
-def letter(number: int, **changes: Any) -> DeadLetter:
-    known = DeadLetter(f"{number:04}", "writer", "gap", "BTC-USD", Cause.MESSAGE, "why", number, '{"a":"\\u0000"}')
+def dead_letter(number: int, **changes: Any) -> DeadLetter:
+    known = DeadLetter(
+        f"{number:04}", "writer", "gap", "BTC-USD", DeadLetterCause.MESSAGE, "why", number, '{"a":"\\u0000"}'
+    )
     return replace(known, **changes)
 
 
 async def test_dead_letters_are_listed_replaced_marked_and_dropped_and_the_oldest_give_way(store: Store) -> None:
-    await store.save(letter(1), letter(2), letter(3), gap(1, 2))
-    await store.save(letter(2, reason="another", time=9))
-    assert await store.dead_letters() == [letter(1), letter(3), letter(2, reason="another", time=9)]
+    await store.save(dead_letter(1), dead_letter(2), dead_letter(3), gap(1, 2))
+    await store.save(dead_letter(2, reason="another", time=9))
+    assert await store.dead_letters() == [dead_letter(1), dead_letter(3), dead_letter(2, reason="another", time=9)]
     await store.request_replay("0001", "0003", "none")
     assert [each.id for each in await store.dead_letters(replay=True)] == ["0001", "0003"]
-    await store.save(letter(3))  # it came back
+    await store.save(dead_letter(3))  # it came back
     await store.drop_dead_letters("0001", "0002", "0003", replayed=True)
     assert [each.id for each in await store.dead_letters()] == ["0003", "0002"]
     await store.drop_dead_letters("0002")
     assert await store.count_dead_letters() == 1
-    await store.save(*(letter(number) for number in range(10, KEPT + 20)))
-    await store.save(letter(9_999))
+    await store.save(*(dead_letter(number) for number in range(10, MAX_DEAD_LETTERS + 20)))
+    await store.save(dead_letter(9_999))
     ids = [each.id for each in await store.dead_letters()]
-    assert (len(ids), ids[0], ids[-1]) == (KEPT, "0021", "9999")
+    assert (len(ids), ids[0], ids[-1]) == (MAX_DEAD_LETTERS, "0021", "9999")
 
 
 async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
@@ -280,11 +293,11 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
     async def save() -> None:
         while True:
             first = next(minutes)
-            await store.save(*(candle((first + number) * MINUTE) for number in range(50)))
+            await store.save(*(candle((first + number) * MINUTE_MS) for number in range(50)))
 
     async def forget() -> None:
         while True:
-            await store.forget(series, 0, 10)
+            await store.delete_derived(series, 0, 10)
 
     minutes = itertools.count(28_000_000, 50)
     for wait in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3):

@@ -16,19 +16,19 @@ import httpx
 import pytest
 
 from services.adapters import sql
-from services.core.model import Candle, Hole, HoleState, Instrument, Series
+from services.core.model import Candle, CandleGap, CandleGapState, Instrument, Series
 from services.core.seals import Seal
-from services.core.timeframes import DAY, TIMEFRAMES
+from services.core.timeframes import DAY_MS, TIMEFRAMES
 from tests import expected_candles, servers
-from tests.conftest import installed
+from tests.conftest import require_installed
 from tests.shifted_clock import ShiftedClock
-from tests.system import QUICK, System, split, whole
+from tests.system import FAST_SETTINGS, System, distributed, single_process
 
 HOUR = 3600
 SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m", "5m", "15m", "1h", "1d")]
 FOREVER = 2**62
-ENV = {**QUICK, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
-SECONDS = 60  # for anything to happen, on a busy machine
+ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
+WAIT_SECONDS = 60  # for anything to happen, on a busy machine
 
 
 @pytest.mark.parametrize("kind", ["whole", "split"])
@@ -36,82 +36,86 @@ def test_candles_are_the_exchanges_whatever_our_clocks_say(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     names = "collector", "writer"
-    clocks = installed(lambda: [ShiftedClock(tmp_path / name, 180) for name in names])
-    with running(kind, tmp_path, request, *clocks) as system:
-        eventually(partial(told, system, 180), "an offset of three minutes")
-        eventually(lambda: complete(system), "bars as far as they are over")
+    clocks = require_installed(lambda: [ShiftedClock(tmp_path / name, 180) for name in names])
+    with run_system(kind, tmp_path, request, *clocks) as system:
+        wait_until(partial(reports_clock, system, 180), "an offset of three minutes")
+        wait_until(lambda: is_complete(system), "bars as far as they are over")
         log = system.processes["kurs" if kind == "whole" else "collector binance"].folder / "log"
         warning = re.compile(r"binance: its clock is 1(79|8[0-2])\.\d s behind ours")
-        eventually(lambda: warning.search(log.read_text()) is not None, "a warning")
-        minute = TIMEFRAMES["1m"].opening(now())
+        wait_until(lambda: warning.search(log.read_text()) is not None, "a warning")
+        minute = TIMEFRAMES["1m"].open_time(now_ms())
         for shifts in ((-HOUR, HOUR), (24 * HOUR, -HOUR), (0, 24 * HOUR), (0, 0)):
-            before = forming(system)
+            before = forming_minute(system)
             for clock, seconds in zip(clocks, shifts, strict=True):
                 clock.set(seconds)
-            eventually(partial(told, system, shifts[0]), "the offset of now")
-            eventually(partial(moved, system, before), "a forming candle that goes on")
-            assert not wrong(system)
-        eventually(lambda: complete(system, minute), "the minute in which our clocks were set")
-        assert not wrong(system)
-        eventually(lambda: courses(system) == 200, "a rate")
+            wait_until(partial(reports_clock, system, shifts[0]), "the offset of now")
+            wait_until(partial(has_changed, system, before), "a forming candle that goes on")
+            assert not impossible_rows(system)
+        wait_until(lambda: is_complete(system, minute), "the minute in which our clocks were set")
+        assert not impossible_rows(system)
+        wait_until(lambda: courses_status(system) == 200, "a rate")
         assert log.read_text().count("binance: its clock agrees with ours again") == 1
 
 
 @contextmanager
-def running(
+def run_system(
     kind: str, folder: Path, request: pytest.FixtureRequest, collector: ShiftedClock, writer: ShiftedClock
 ) -> Iterator[System]:
     """Kurs with such clocks of its collector and its writer; in one process they are one."""
     if kind == "whole":
-        with whole(folder, ENV, collector) as system:
+        with single_process(folder, ENV, collector) as system:
             yield system
         return
-    private: servers.Private = request.getfixturevalue("private")
-    with split(folder, private, ENV, {"collector binance": collector, "writer": writer}) as system:
+    private: servers.PrivateServers = request.getfixturevalue("private")
+    with distributed(folder, private, ENV, {"collector binance": collector, "writer": writer}) as system:
         yield system
 
 
-def wrong(system: System) -> list[object]:
+def impossible_rows(system: System) -> list[object]:
     """What is kept and cannot be: candles of the future, or closed too early, or other than the exchange's own."""
-    rows, holes, seals = asyncio.run(kept(system))
-    early = [row for row in rows if row.bar.timestamp > now() or (row.closed and closing(row) > now())]
+    rows, holes, seals = asyncio.run(stored_rows(system))
+    early = [row for row in rows if row.bar.open_time > now_ms() or (row.closed and close_time(row) > now_ms())]
     absent = [hole for hole in holes if hole.series.exchange == "binance"]
-    return [*early, *absent, *(seal for seal in seals if seal.day + DAY > now())]
+    return [*early, *absent, *(seal for seal in seals if seal.day + DAY_MS > now_ms())]
 
 
-def complete(system: System, minute: int | None = None) -> bool:
+def is_complete(system: System, minute: int | None = None) -> bool:
     """Whether that minute, or else the last bar of each series that is over, is kept as the exchange has it."""
-    settled = now() - 20_000
-    last = {series: (frame := TIMEFRAMES[series.timeframe]).back(frame.opening(settled), 1) for series in SERIES}
+    settled = now_ms() - 20_000
+    last = {series: (frame := TIMEFRAMES[series.timeframe]).step_back(frame.open_time(settled), 1) for series in SERIES}
     due = last if minute is None else {SERIES[0]: minute}
-    true = expected_candles.truth(system.simulator, {series: (opening, opening) for series, opening in due.items()})
-    rows = {(row.series, row.bar.timestamp): row for row in asyncio.run(kept(system))[0]}
+    true = expected_candles.fetch_expected(
+        system.simulator, {series: (opening, opening) for series, opening in due.items()}
+    )
+    rows = {(row.series, row.bar.open_time): row for row in asyncio.run(stored_rows(system))[0]}
     known = ((bar, rows.get((series, opening))) for series, bars in true.items() for opening, bar in bars.items())
     return all(row is not None and row.closed and row.bar == bar for bar, row in known)
 
 
-async def kept(system: System) -> tuple[list[Candle], list[Hole], list[Seal]]:
+async def stored_rows(system: System) -> tuple[list[Candle], list[CandleGap], list[Seal]]:
     """The newest candles of each series, holes that the exchange is said to have, and seals."""
     store = await sql.connect(system.database)
     try:
-        candles = [row for series in SERIES for row in await store.last(series, FOREVER, 10)]
+        candles = [row for series in SERIES for row in await store.latest_candles(series, FOREVER, 10)]
         seals = [seal for series in SERIES for seal in await store.seals(series, 0, FOREVER)]
-        return candles, await store.holes(HoleState.ABSENT), seals
+        return candles, await store.candle_gaps(CandleGapState.ABSENT), seals
     finally:
         await store.close()
 
 
-def forming(system: System) -> object:
+def forming_minute(system: System) -> object:
     """The minute that is forming, as it is kept."""
-    return next((row for row in asyncio.run(kept(system))[0] if not row.closed and row.series == SERIES[0]), None)
+    return next(
+        (row for row in asyncio.run(stored_rows(system))[0] if not row.closed and row.series == SERIES[0]), None
+    )
 
 
-def moved(system: System, before: object) -> bool:
+def has_changed(system: System, before: object) -> bool:
     """Whether the forming minute is another, or has other values."""
-    return forming(system) not in (before, None)
+    return forming_minute(system) not in (before, None)
 
 
-def told(system: System, ahead: int) -> bool:
+def reports_clock(system: System, ahead: int) -> bool:
     """Whether /v1/exchanges says how far our clock is ahead of the exchange's, or that a collector's clock is wrong."""
     answer = httpx.get(f"{system.url}/v1/exchanges", timeout=10)
     found: list[dict[str, Any]] = answer.json()["exchanges"] if answer.status_code == 200 else []
@@ -123,24 +127,24 @@ def told(system: System, ahead: int) -> bool:
     return False
 
 
-def courses(system: System) -> int:
+def courses_status(system: System) -> int:
     """The status of an answer with rates."""
     return httpx.get(f"{system.url}/v1/courses", timeout=10).status_code
 
 
-def closing(candle: Candle) -> int:
+def close_time(candle: Candle) -> int:
     """When a candle is over."""
-    return TIMEFRAMES[candle.series.timeframe].closing(candle.bar.timestamp)
+    return TIMEFRAMES[candle.series.timeframe].close_time(candle.bar.open_time)
 
 
-def now() -> int:
+def now_ms() -> int:
     """The exchange's time, in ms."""
     return int(time.time() * 1000)
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {SECONDS} s"
+        assert time.monotonic() < deadline, f"no {what} within {WAIT_SECONDS} s"
         time.sleep(0.3)

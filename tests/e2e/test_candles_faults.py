@@ -16,7 +16,7 @@ from tests.system import System
 
 SEED = 20
 SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
-DEADLINE = 150  # seconds from the last fault to the whole truth: minutes have to end, and to be asked for
+DEADLINE_SECONDS = 150  # seconds from the last fault to the whole truth: minutes have to end, and to be asked for
 
 
 def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None]]:
@@ -59,17 +59,19 @@ def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None
 
 def test_every_candle_is_the_exchanges_own_after_all_faults(shared: System) -> None:
     system = shared
-    eventually(lambda: all(charted(system, series) for series in SERIES), "a first candle")
-    chance, began = random.Random(SEED), now()
+    wait_until(lambda: all(has_candles(system, series) for series in SERIES), "a first candle")
+    chance, began = random.Random(SEED), now_ms()
     happening = list(faults(system, chance).items())
     chance.shuffle(happening)
     for name, happen in happening:
         time.sleep(chance.uniform(1, 6))
         print(f"{time.strftime('%H:%M:%S')} {name}")  # noqa: T201  shown when the test fails
         happen()
-    over = TIMEFRAMES["1m"].closing(TIMEFRAMES["1m"].opening(now()))
-    eventually(lambda: now() > over, "end of the last minute")
-    true = expected_candles.truth(system.simulator, {series: span(series, began, over) for series in SERIES})
+    over = TIMEFRAMES["1m"].close_time(TIMEFRAMES["1m"].open_time(now_ms()))
+    wait_until(lambda: now_ms() > over, "end of the last minute")
+    true = expected_candles.fetch_expected(
+        system.simulator, {series: expected_span(series, began, over) for series in SERIES}
+    )
     assert all(true[series] for series in SERIES if series.timeframe == "1m")
     wrong = list[expected_candles.Difference]()
 
@@ -77,39 +79,39 @@ def test_every_candle_is_the_exchanges_own_after_all_faults(shared: System) -> N
         wrong[:] = expected_candles.differences(true, system.url, system.database)
         return not wrong
 
-    eventually(well, "candles as the exchange has them", wrong)
+    wait_until(well, "candles as the exchange has them", wrong)
     looked = 0
 
     def told() -> bool:
         nonlocal looked
-        looked, wrong[:] = expected_analysis.compared(system.simulator, system.database, SERIES)
+        looked, wrong[:] = expected_analysis.compare(system.simulator, system.database, SERIES)
         return not wrong
 
-    eventually(told, "indicators and analyses as these candles come to", wrong)
+    wait_until(told, "indicators and analyses as these candles come to", wrong)
     assert looked >= 30 * len(SERIES)
 
 
-def span(series: Series, began: int, over: int) -> tuple[int, int]:
+def expected_span(series: Series, began: int, over: int) -> tuple[int, int]:
     """The openings of what was forming at the beginning, up to what was closed at the end."""
     frame = TIMEFRAMES[series.timeframe]
-    return frame.opening(began), frame.back(frame.opening(over), 1)
+    return frame.open_time(began), frame.step_back(frame.open_time(over), 1)
 
 
-def charted(system: System, series: Series) -> bool:
+def has_candles(system: System, series: Series) -> bool:
     """Whether Kurs has candles of a series."""
     query = {"symbol": str(series.instrument), "timeframe": series.timeframe}
     answer = httpx.get(f"{system.url}/api/chart-data", params=query, timeout=10)
     return answer.status_code == 200 and bool(answer.json()["candles"])
 
 
-def now() -> int:
+def now_ms() -> int:
     """The time in ms."""
     return int(time.time() * 1000)
 
 
-def eventually(condition: Callable[[], bool], what: str, seen: Sequence[object] = ()) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seen: Sequence[object] = ()) -> None:
     """Wait for a condition, up to the deadline."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {DEADLINE} s: {[str(each) for each in seen[:5]]}"
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_SECONDS} s: {[str(each) for each in seen[:5]]}"
         time.sleep(0.5)

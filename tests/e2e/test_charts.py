@@ -14,22 +14,22 @@ from services import api
 from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import MINUTE
-from services.exchanges import chosen
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import MINUTE_MS
+from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from services.web import Site, create_app
+from services.web import AppSpec, create_app
 from tests import browser
-from tests.api_replicas import heard
-from tests.conftest import installed
-from tests.servers import program
-from tests.simulator import served
+from tests.api_replicas import exchange_status
+from tests.conftest import require_installed
+from tests.servers import find_program
+from tests.simulator import serve_app
 
 GUIDE = (Path(__file__).parents[2] / "docs/candles.md").read_text()
 LIBRARY = "lightweight-charts@5.2.1"
-BARS = 777
+CHART_BARS = 777
 
 
 async def run(*words: str, seconds: float) -> str:
@@ -47,7 +47,7 @@ async def run(*words: str, seconds: float) -> str:
     return output.decode()
 
 
-class Page:
+class ChartApp:
     """The page and the library beside Kurs, so that all of it is one origin."""
 
     def __init__(self, kurs: ASGIApp, library: Path) -> None:
@@ -68,17 +68,19 @@ class Page:
 
 async def candles(series: Series) -> list[Candle]:
     """The last minutes, with a hole of an hour and a half."""
-    forming = int(time.time() * 1000) // MINUTE * MINUTE
+    forming = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
     kept = []
-    for back in [*range(BARS + 90, 300, -1), *range(210, -1, -1)]:
+    for back in [*range(CHART_BARS + 90, 300, -1), *range(210, -1, -1)]:
         price = Decimal(97_000 + round(200 * math.sin(back / 60)) + back % 7) + Decimal("0.125")
-        bar = Bar(forming - back * MINUTE, price, price + 30, price - 30, price + 20 - back % 40, Decimal(1), price, 5)
-        kept.append(Candle(series, bar, back > 0, Origin.EXCHANGE))
+        bar = Bar(
+            forming - back * MINUTE_MS, price, price + 30, price - 30, price + 20 - back % 40, Decimal(1), price, 5
+        )
+        kept.append(Candle(series, bar, back > 0, CandleSource.EXCHANGE))
     return kept
 
 
 async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) -> None:
-    npm = installed(lambda: program("npm"))
+    npm = require_installed(lambda: find_program("npm"))
     await run(npm, "install", "--silent", "--prefix", str(tmp_path), LIBRARY, seconds=120)
     library = tmp_path / "node_modules/lightweight-charts/dist/lightweight-charts.standalone.production.js"
     database, settings = f"sqlite+aiosqlite:///{tmp_path}/kurs.db", Settings(_env_file=None)
@@ -93,23 +95,23 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
         MemoryCache(),
         store,
         Hub(SystemClock()),
-        chosen(settings),
+        configured_exchanges(settings),
         MemoryJournal(),
     )
     for exchange in deps.exchanges:  # whose collectors have loaded all that there is
-        deps.hub.states[exchange.name] = heard(exchange.name, deps.clock.monotonic() + 600_000)
-    site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
-    async with served(Page(create_app(deps, site), library)) as address, browser.page() as page:
+        deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, deps.clock.monotonic() + 600_000)
+    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+    async with serve_app(ChartApp(create_app(deps, site), library)) as address, browser.open_page() as page:
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
-        told = json.loads(await browser.said(page), parse_float=Decimal)
+        told = json.loads(await browser.final_title(page), parse_float=Decimal)
         shot = await page.screenshot()
         (guide,) = re.findall("```js\n(.*?)```", GUIDE.replace("http://localhost:8000", ""), re.DOTALL)
         drawn = await page.evaluate(f"async () => {{ const series = candles; {guide}; return [rows, series.data()]; }}")
     await store.close()
     assert [row["timestamp"] for row in drawn[0]] == list(
-        range(kept[0].bar.timestamp, kept[-1].bar.timestamp + MINUTE, MINUTE)
+        range(kept[0].bar.open_time, kept[-1].bar.open_time + MINUTE_MS, MINUTE_MS)
     )
-    assert [row["time"] * 1000 for row in drawn[1] if "open" in row] == [each.bar.timestamp for each in kept]
+    assert [row["time"] * 1000 for row in drawn[1] if "open" in row] == [each.bar.open_time for each in kept]
     assert {len(row) for row in drawn[1] if "open" not in row} <= {1}
     assert told["error"] == ""
     assert told["ended"]
@@ -117,7 +119,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     assert told["calls"] == len(kept) // 100 + 2, "a page was asked for in vain"
     assert told["precision"] == 3
     for end, candle in (("first", kept[0]), ("last", kept[-1])):
-        assert told[end]["time"] == candle.bar.timestamp // 1000
+        assert told[end]["time"] == candle.bar.open_time // 1000
         assert Decimal(told[end]["close"]) == candle.bar.close
     assert told["painted"] > 2_000
     assert len(shot) > 5_000

@@ -9,18 +9,18 @@ import httpx
 import pytest
 
 from tests import servers
-from tests.conftest import installed
-from tests.e2e.test_faults import eventually
+from tests.conftest import require_installed
+from tests.e2e.test_faults import wait_until
 from tests.shifted_clock import ShiftedClock
-from tests.system import QUICK, kurs, split, whole
+from tests.system import FAST_SETTINGS, distributed, kurs_process, single_process
 
 HOUR, DAY = 3600, 86_400
-ENV = {**QUICK, "KURS_HISTORY_BARS": "0", "KURS_REFERENCE_PRICE_SECONDS": "8"}
+ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "0", "KURS_REFERENCE_PRICE_SECONDS": "8"}
 
 
 def test_a_process_reports_that_its_clock_was_set(tmp_path: Path) -> None:
-    clock = installed(lambda: ShiftedClock(tmp_path / "clock", 3600))
-    process = kurs(tmp_path, "simulator", **clock.env)
+    clock = require_installed(lambda: ShiftedClock(tmp_path / "clock", 3600))
+    process = kurs_process(tmp_path, "simulator", **clock.env)
     try:
         process.start()
         clock.set(-86400)
@@ -34,7 +34,7 @@ def test_a_process_reports_that_its_clock_was_set(tmp_path: Path) -> None:
     assert float(offset) == pytest.approx(-90_000, abs=1)
 
 
-def answer(url: str, path: str = "/v2/courses?direction=BTC-USD") -> dict[str, Any]:
+def get_json(url: str, path: str = "/v2/courses?direction=BTC-USD") -> dict[str, Any]:
     """The body of an answer, whatever its status; of none nothing."""
     try:
         body: dict[str, Any] = httpx.get(f"{url}{path}", timeout=5).json()
@@ -43,45 +43,45 @@ def answer(url: str, path: str = "/v2/courses?direction=BTC-USD") -> dict[str, A
     return body
 
 
-def moves(url: str, clock: ShiftedClock) -> bool:
+def price_moves(url: str, clock: ShiftedClock) -> bool:
     """Whether Binance's price changes within a second, and is new by that clock."""
-    first = received(url)
+    first = price_received_at(url)
     time.sleep(1)
-    second = received(url)
+    second = price_received_at(url)
     return first is not None and second is not None and second > first and abs(second - time.time() - clock.seconds) < 9
 
 
-def received(url: str) -> float | None:
+def price_received_at(url: str) -> float | None:
     """When Binance's own price in the answer was received; None: the answer is not Binance's."""
-    body = answer(url)
+    body = get_json(url)
     return body["courses"][0]["legs"][0]["received"] / 1000 if body.get("exchanger") == "binance" else None
 
 
 def test_one_process_goes_on_when_its_clock_is_set_and_after_a_restart_with_rates_of_the_future(tmp_path: Path) -> None:
-    clock = installed(lambda: ShiftedClock(tmp_path / "clock"))
-    with whole(tmp_path, ENV, clock) as system:
-        eventually(lambda: moves(system.url, clock), "prices that move")
+    clock = require_installed(lambda: ShiftedClock(tmp_path / "clock"))
+    with single_process(tmp_path, ENV, clock) as system:
+        wait_until(lambda: price_moves(system.url, clock), "prices that move")
         for ahead in (-HOUR, DAY):
             clock.set(ahead)
-            eventually(lambda: moves(system.url, clock), f"prices that move with a clock {ahead} s ahead")
+            wait_until(lambda: price_moves(system.url, clock), f"prices that move with a clock {ahead} s ahead")
         time.sleep(2)  # rates of tomorrow are kept
         system.processes["kurs"].stop()
         clock.set(0)
         system.processes["kurs"].start()
-        eventually(lambda: moves(system.url, clock), "prices that move after the restart")
+        wait_until(lambda: price_moves(system.url, clock), "prices that move after the restart")
 
 
 def test_a_pricer_whose_clock_is_wrong_is_not_believed_and_its_replicas_say_so(
-    tmp_path: Path, private: servers.Private
+    tmp_path: Path, private: servers.PrivateServers
 ) -> None:
-    clock = installed(lambda: ShiftedClock(tmp_path / "clock"))
-    with split(tmp_path, private, ENV, {"pricer": clock}) as system:
-        eventually(lambda: moves(system.url, clock), "prices that move")
+    clock = require_installed(lambda: ShiftedClock(tmp_path / "clock"))
+    with distributed(tmp_path, private, ENV, {"pricer": clock}) as system:
+        wait_until(lambda: price_moves(system.url, clock), "prices that move")
         clock.set(-HOUR)
-        eventually(lambda: "clock: the pricer's stamps are 36" in answer(system.url).get("detail", ""), "a refusal")
-        in_use = answer(system.processes["api 1"].url, "/v1/exchanges")["in_use"]
+        wait_until(lambda: "clock: the pricer's stamps are 36" in get_json(system.url).get("detail", ""), "a refusal")
+        in_use = get_json(system.processes["api 1"].url, "/v1/exchanges")["in_use"]
         assert in_use["exchange"] is None or in_use["exchange"] == "coingecko"
         assert "clock: the pricer's stamps are 36" in in_use["pricer"]["reason"]
         assert in_use["pricer"]["age_ms"] > 3_000  # its choice is a second older or younger than what it chose from
         clock.set(0)
-        eventually(lambda: moves(system.url, clock), "prices that move again")
+        wait_until(lambda: price_moves(system.url, clock), "prices that move again")

@@ -7,16 +7,16 @@ import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import api
-from services.web import Site, create_app
+from services.web import AppSpec, create_app
 from tests import browser
-from tests.service.test_courses import World
-from tests.simulator import served
+from tests.service.test_courses import CoursesReplica
+from tests.simulator import serve_app
 
 PREFIX = "/prices/kurs"
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
-class Proxy:
+class PrefixProxy:
     """Shows an app under a prefix, as nginx does with `location /prefix/ { proxy_pass http://kurs/; }`."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -28,9 +28,9 @@ class Proxy:
 
 
 async def test_the_api_can_be_read_and_tried_without_any_network(tmp_path: Path) -> None:
-    deps = World().deps
-    app = create_app(deps, Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset()))
-    async with served(Proxy(app, PREFIX)) as address, browser.page(ALONE) as page:
+    deps = CoursesReplica().deps
+    app = create_app(deps, AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset()))
+    async with serve_app(PrefixProxy(app, PREFIX)) as address, browser.open_page(ALONE) as page:
         asked = set[str]()
         page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
         await page.goto(f"http://{address}{PREFIX}/")

@@ -3,22 +3,24 @@
 import httpx
 import pytest
 
-from loadtest.faults.kinds import KINDS, Scene
+from loadtest.faults.kinds import KINDS, FaultTargets
 from loadtest.faults.supervisor import Supervisor
 from tests import servers
-from tests.e2e.test_faults import eventually
+from tests.e2e.test_faults import wait_until
 from tests.system import System
 
-DONE_TO = {
+FAULTS_BY_TARGET = {
     "postgres": ("read-only", "candles locked"),
     "redis": ("full", "flushed"),
     "rabbit": ("memory alarm", "disk alarm", "queue purged", "queue deleted"),
 }
 
 
-@pytest.mark.parametrize(("target", "kind"), [(target, kind) for target, kinds in DONE_TO.items() for kind in kinds])
-def test_it_happens_and_is_over(shared: System, private: servers.Private, target: str, kind: str) -> None:
-    scene = Scene(shared, private.postgres, private.rabbit, Supervisor({}), {}, {})
-    with KINDS[target][kind].happening(scene, target):
+@pytest.mark.parametrize(
+    ("target", "kind"), [(target, kind) for target, kinds in FAULTS_BY_TARGET.items() for kind in kinds]
+)
+def test_it_happens_and_is_over(shared: System, private: servers.PrivateServers, target: str, kind: str) -> None:
+    scene = FaultTargets(shared, private.postgres, private.rabbit, Supervisor({}), {}, {})
+    with KINDS[target][kind].block(scene, target):
         assert httpx.get(f"{shared.url}/livez", timeout=20).status_code == 200
-    eventually(lambda: httpx.get(f"{shared.url}/v1/courses", timeout=20).status_code == 200, "rates")
+    wait_until(lambda: httpx.get(f"{shared.url}/v1/courses", timeout=20).status_code == 200, "rates")

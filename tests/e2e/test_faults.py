@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.system import System, whole
+from tests.system import System, single_process
 
-FRESH = 5.0  # seconds
-SLACK = 1.5  # between an answer's making, its caching by nginx and our look at it, on a busy machine
-DEADLINE = 45
-WRONG_BY = 10  # percent
+FRESH_SECONDS = 5.0  # seconds
+SLACK_SECONDS = 1.5  # between an answer's making, its caching by nginx and our look at it, on a busy machine
+DEADLINE_SECONDS = 45
+WRONG_PRICE_FACTOR = 10  # percent
 
 
 both = pytest.mark.parametrize("system", ["whole", "split"], indirect=True)
@@ -31,12 +31,12 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "split":
         yield request.getfixturevalue("shared")
         return
-    with whole(tmp_path_factory.mktemp("whole")) as running:
+    with single_process(tmp_path_factory.mktemp("whole")) as running:
         yield running
 
 
 @dataclass
-class Seen:
+class RateSample:
     """What one look at `/v1/courses` told."""
 
     time: float
@@ -47,11 +47,11 @@ class Seen:
 
 
 @dataclass
-class Watch:
+class RateWatcher:
     """Looks at the answer ten times a second, from the first fresh one to the end."""
 
     url: str
-    seen: list[Seen] = field(default_factory=list)
+    samples: list[RateSample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -59,11 +59,11 @@ class Watch:
         with httpx.Client(timeout=5) as client:
             while not self.ended.wait(0.1):
                 try:
-                    self._look(client)
+                    self._sample(client)
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
 
-    def _look(self, client: httpx.Client) -> None:
+    def _sample(self, client: httpx.Client) -> None:
         answer = client.get(f"{self.url}/v1/courses")
         if answer.status_code != 200:
             self.failures.append(answer.text)
@@ -71,17 +71,17 @@ class Watch:
         body = json.loads(answer.text, parse_float=Decimal)
         (value,) = [Decimal(row["value"]) for row in body["courses"] if row["direction"] == "BTC-USD"]
         age = time.time() - int(answer.headers["kurs-as-of"]) / 1000
-        self.seen.append(Seen(time.monotonic(), answer.status_code, body["exchanger"], value, age))
+        self.samples.append(RateSample(time.monotonic(), answer.status_code, body["exchanger"], value, age))
 
-    def until(self, exchanger: str) -> None:
+    def wait_for_exchanger(self, exchanger: str) -> None:
         """Wait until the answer comes from that exchanger."""
-        eventually(lambda: bool(self.seen) and self.seen[-1].exchanger == exchanger, f"answers from {exchanger}")
+        wait_until(lambda: bool(self.samples) and self.samples[-1].exchanger == exchanger, f"answers from {exchanger}")
 
 
 @pytest.fixture(scope="module")
-def watch(system: System) -> Iterator[Watch]:
-    eventually(lambda: exchanger(system) == "binance", "a first answer from binance")
-    watching = Watch(system.url)
+def watch(system: System) -> Iterator[RateWatcher]:
+    wait_until(lambda: active_exchanger(system) == "binance", "a first answer from binance")
+    watching = RateWatcher(system.url)
     thread = threading.Thread(target=watching.run)
     thread.start()
     yield watching
@@ -92,56 +92,58 @@ def watch(system: System) -> Iterator[Watch]:
 @both
 @pytest.mark.parametrize(
     "fault",
-    [{"fault": "kill"}, {"fault": "mute"}, {"fault": "garbage"}, {"fault": "price", "percent": WRONG_BY}],
+    [{"fault": "kill"}, {"fault": "mute"}, {"fault": "garbage"}, {"fault": "price", "percent": WRONG_PRICE_FACTOR}],
     ids=lambda fault: str(fault["fault"]),
 )
-def test_another_exchange_answers_while_binance_fails(system: System, watch: Watch, fault: dict[str, Any]) -> None:
+def test_another_exchange_answers_while_binance_fails(
+    system: System, watch: RateWatcher, fault: dict[str, Any]
+) -> None:
     """Binance is on its socket before it fails: while it is polled, a mute socket would not matter."""
-    watch.until("binance")
-    eventually(lambda: transport(system) == "socket", "socket to binance")
-    begun = len(watch.seen)
+    watch.wait_for_exchanger("binance")
+    wait_until(lambda: binance_transport(system) == "socket", "socket to binance")
+    begun = len(watch.samples)
     with httpx.Client(base_url=system.simulator) as control:
         identifier = control.post("/faults", json={"exchange": "binance", **fault}).raise_for_status().json()["id"]
-        watch.until("deribit")
+        watch.wait_for_exchanger("deribit")
         control.delete(f"/faults/{identifier}").raise_for_status()
-    watch.until("binance")
-    check(watch, begun, allowed={"binance", "deribit"})
+    watch.wait_for_exchanger("binance")
+    check_samples(watch, begun, allowed={"binance", "deribit"})
 
 
 @pytest.mark.parametrize("system", ["split"], indirect=True)
 @pytest.mark.parametrize("server", ["rabbit", "redis", "postgres"])
-def test_servers_may_restart_under_way(system: System, watch: Watch, server: str) -> None:
-    watch.until("binance")
-    begun = len(watch.seen)
+def test_servers_may_restart_under_way(system: System, watch: RateWatcher, server: str) -> None:
+    watch.wait_for_exchanger("binance")
+    begun = len(watch.samples)
     system.servers[server].restart()
     for process in system.processes.values():
-        eventually(partial(all_parts_work, process.url), f"{process.name} whose every part works")
-    watch.until("binance")
-    check(watch, begun, allowed={"binance", "deribit", "coingecko"})
+        wait_until(partial(is_ready, process.url), f"{process.name} whose every part works")
+    watch.wait_for_exchanger("binance")
+    check_samples(watch, begun, allowed={"binance", "deribit", "coingecko"})
 
 
 @pytest.mark.parametrize("system", ["split"], indirect=True)
 @pytest.mark.parametrize("name", ["pricer", "collector binance", "api 1"])
-def test_a_killed_process_comes_back_to_its_work(system: System, watch: Watch, name: str) -> None:
-    watch.until("binance")
-    begun = len(watch.seen)
+def test_a_killed_process_comes_back_to_its_work(system: System, watch: RateWatcher, name: str) -> None:
+    watch.wait_for_exchanger("binance")
+    begun = len(watch.samples)
     system.processes[name].kill()
     system.processes[name].start()
-    watch.until("binance")
-    check(watch, begun, allowed={"binance", "deribit", "coingecko"})
+    watch.wait_for_exchanger("binance")
+    check_samples(watch, begun, allowed={"binance", "deribit", "coingecko"})
 
 
-def check(watch: Watch, begun: int, allowed: set[str]) -> None:
+def check_samples(watch: RateWatcher, begun: int, allowed: set[str]) -> None:
     """From that look on: no refusal, no wrong price, nothing old passed for fresh, nobody unexpected."""
-    seen = watch.seen[begun:]
-    usual = watch.seen[0].value
+    seen = watch.samples[begun:]
+    usual = watch.samples[0].value
     assert not watch.failures
     assert {look.exchanger for look in seen} <= allowed
-    assert max(abs(look.value / usual - 1) for look in seen) < Decimal(WRONG_BY) / 100 / 3
-    assert max(look.age for look in seen if look.exchanger != "coingecko") <= FRESH + SLACK
+    assert max(abs(look.value / usual - 1) for look in seen) < Decimal(WRONG_PRICE_FACTOR) / 100 / 3
+    assert max(look.age for look in seen if look.exchanger != "coingecko") <= FRESH_SECONDS + SLACK_SECONDS
 
 
-def exchanger(system: System) -> str | None:
+def active_exchanger(system: System) -> str | None:
     """Who answers now; None while nobody does."""
     try:
         answer = httpx.get(f"{system.url}/v1/courses", timeout=5)
@@ -150,21 +152,21 @@ def exchanger(system: System) -> str | None:
     return str(answer.json()["exchanger"]) if answer.status_code == 200 else None
 
 
-def transport(system: System) -> str:
+def binance_transport(system: System) -> str:
     """How binance's prices come now."""
     states = httpx.get(f"{system.url}/v1/exchanges", timeout=5).raise_for_status().json()["exchanges"]
     return next(str(state["transport"]) for state in states if state["exchange"] == "binance")
 
 
-def all_parts_work(url: str) -> bool:
+def is_ready(url: str) -> bool:
     """Whether a process reaches its bus, its cache and its store again."""
     answer = httpx.get(f"{url}/readyz", timeout=10)
     return all(part["ok"] for part in answer.json()["parts"].values())
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, up to the deadline."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {DEADLINE} s"
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_SECONDS} s"
         time.sleep(0.05)

@@ -12,34 +12,34 @@ import httpx
 import pytest
 import websockets
 
-from services.core.timeframes import MINUTE, TIMEFRAMES
+from services.core.timeframes import MINUTE_MS, TIMEFRAMES
 from tests import servers
-from tests.conftest import installed
-from tests.system import QUICK, System, split, whole
+from tests.conftest import require_installed
+from tests.system import FAST_SETTINGS, System, distributed, single_process
 
 FOLLOWED = ("1m", "1h", "1d", "1M")
 LOADED = ("1m", "1h")  # of which a page is all there is to load; days reach back for years
-ENV: Mapping[str, str] = {**QUICK, "KURS_EXCHANGES": "binance,coingecko"}
-DEADLINE = 120  # seconds for all of it; how long it takes is measured by `make bench`
+ENV: Mapping[str, str] = {**FAST_SETTINGS, "KURS_EXCHANGES": "binance,coingecko"}
+DEADLINE_SECONDS = 120  # seconds for all of it; how long it takes is measured by `make bench`
 
 
 @pytest.mark.parametrize("form", ["whole", "split"])
 def test_what_forms_now_is_whole_and_what_is_asked_for_is_loaded(
-    form: str, tmp_path: Path, private: servers.Private
+    form: str, tmp_path: Path, private: servers.PrivateServers
 ) -> None:
     if form == "whole":
-        with whole(tmp_path, ENV) as system:
-            asyncio.run(first_minute(system))
+        with single_process(tmp_path, ENV) as system:
+            asyncio.run(check_first_minute(system))
         return
     for server in ("postgres", "redis", "rabbit"):
-        installed(lambda server=server: getattr(private, server))  # type: ignore[misc]
-    with split(tmp_path, private, ENV) as system:
-        asyncio.run(first_minute(system))
+        require_installed(lambda server=server: getattr(private, server))  # type: ignore[misc]
+    with distributed(tmp_path, private, ENV) as system:
+        asyncio.run(check_first_minute(system))
 
 
-async def first_minute(system: System) -> None:
+async def check_first_minute(system: System) -> None:
     url = f"{system.url.replace('http', 'ws')}/ws/chart-data"
-    async with asyncio.timeout(DEADLINE), websockets.connect(url) as socket:
+    async with asyncio.timeout(DEADLINE_SECONDS), websockets.connect(url) as socket:
         for timeframe in FOLLOWED:
             asked = {"action": "subscribe", "symbol": "ETHUSDT", "timeframe": timeframe}
             await socket.send(json.dumps(asked))
@@ -49,9 +49,9 @@ async def first_minute(system: System) -> None:
             message = json.loads(await socket.recv(), parse_float=Decimal)
             if message["type"] == "loading":
                 told[message["timeframe"]].append(message)
-            elif forming(message) and message["timeframe"] not in formed:
+            elif is_forming(message) and message["timeframe"] not in formed:
                 formed[message["timeframe"]] = message
-                await compare(system, message)
+                await compare_forming(system, message)
     for messages in told.values():
         counts = [m["available"] for m in messages if not m["done"] and m["available"] is not None]
         assert counts == sorted(counts)
@@ -61,21 +61,21 @@ async def first_minute(system: System) -> None:
         assert "loading" not in answer
         assert len(answer["candles"]) == 1000
         times = [candle["timestamp"] for candle in answer["candles"]]
-        assert times == list(TIMEFRAMES["1h"].openings(times[0], times[-1]))
+        assert times == list(TIMEFRAMES["1h"].open_times(times[0], times[-1]))
         coverage = (await client.get("/api/candles/coverage?symbol=ETHUSDT&timeframe=1h")).json()
         assert coverage["missing"] == 0
         assert not coverage["series"][0]["loading"]
 
 
-def forming(message: Any) -> bool:
+def is_forming(message: Any) -> bool:
     """Whether it tells of a forming candle."""
     return message["type"] in ("price_update", "snapshot") and not message["data"]["closed"]
 
 
-async def compare(system: System, message: Any) -> None:
+async def compare_forming(system: System, message: Any) -> None:
     """A forming candle holds all that was traded up to its last closed minute, and nothing else."""
     data, name = message["data"], message["timeframe"]
-    since, closed = data["timestamp"], int(message["time"]) // MINUTE * MINUTE - MINUTE
+    since, closed = data["timestamp"], int(message["time"]) // MINUTE_MS * MINUTE_MS - MINUTE_MS
     async with httpx.AsyncClient(base_url=f"{system.simulator}/binance/api/v3", timeout=20) as client:
 
         async def rows(interval: str, start: int, end: int) -> list[Any]:
@@ -85,9 +85,9 @@ async def compare(system: System, message: Any) -> None:
 
         now = int(time.time() * 1000)
         (true,) = await rows(name, since, now)
-        midnight = max(since, TIMEFRAMES["1d"].opening(closed))
+        midnight = max(since, TIMEFRAMES["1d"].open_time(closed))
         parts = await rows("1d", since, midnight - 1) if since < midnight else []
-        parts += await rows("1h", midnight, hour - 1) if midnight < (hour := TIMEFRAMES["1h"].opening(closed)) else []
+        parts += await rows("1h", midnight, hour - 1) if midnight < (hour := TIMEFRAMES["1h"].open_time(closed)) else []
         parts += await rows("1m", max(since, hour), closed - 1)
     assert (true[0], Decimal(true[1])) == (since, data["open"])
     least = sum((Decimal(part[5]) for part in parts), Decimal(0))

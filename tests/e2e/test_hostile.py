@@ -9,6 +9,6 @@ SECONDS = 30
 def test_the_honest_are_served_and_no_candle_is_wrong_among_the_hostile(shared: System) -> None:
     found = run(shared, {}, seed=7, seconds=SECONDS)
     assert found.attacks > SECONDS
-    assert found.honest.heard["WebSocket"]
-    assert found.honest.heard["event stream"]
+    assert found.honest.received_at["WebSocket"]
+    assert found.honest.received_at["event stream"]
     assert not found.failures

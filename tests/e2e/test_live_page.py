@@ -15,7 +15,7 @@ from playwright.async_api import Page
 from starlette.responses import HTMLResponse
 
 from tests import browser
-from tests.simulator import served
+from tests.simulator import serve_app
 from tests.system import System
 
 GUIDE = (Path(__file__).parents[2] / "docs/streams.md").read_text()
@@ -23,28 +23,28 @@ ORIGIN = "localhost:5173"  # allowed unless set otherwise
 CHANNELS = ("candles:BTCUSDT:1m", "btc_usd")
 CLIENTS = ("events", "socket", "python")
 RECORDER = "const seen = []; console.log = (...words) => seen.push(words);"
-MORE = 5  # messages of each channel to each client, before the next thing happens
+MIN_NEW_ENTRIES = 5  # messages of each channel to each client, before the next thing happens
 
-Told = dict[tuple[str, str], list[int]]
+ReceivedSeqs = dict[tuple[str, str], list[int]]
 """The numbers that came, by client and channel."""
 
 
 async def test_the_guides_clients_outlive_each_replica_and_miss_nothing(shared: System, tmp_path: Path) -> None:
-    async with watching(shared, tmp_path / "printed") as (page, printed):
+    async with run_guide_clients(shared, tmp_path / "printed") as (page, printed):
         for name in ("api 1", "api 2"):
-            await more(page, printed)
+            await wait_for_new_entries(page, printed)
             shared.processes[name].kill()
             await asyncio.to_thread(shared.processes[name].start)
-        await more(page, printed)
-        seen = await told(page, printed)
+        await wait_for_new_entries(page, printed)
+        seen = await received_seqs(page, printed)
     assert seen.keys() == set(product(CLIENTS, CHANNELS))
     async with httpx.AsyncClient(base_url=shared.url) as http:
         for (_, channel), (standing, *numbers) in seen.items():
-            assert numbers == await history(http, channel, standing, numbers[-1])
+            assert numbers == await journal_seqs(http, channel, standing, numbers[-1])
 
 
 @asynccontextmanager
-async def watching(shared: System, printed: Path) -> AsyncIterator[tuple[Page, Path]]:
+async def run_guide_clients(shared: System, printed: Path) -> AsyncIterator[tuple[Page, Path]]:
     """The clients of the guide, word for word but for the address."""
     guide = GUIDE.replace("localhost:8000", urlsplit(shared.url).netloc)
     scripts = [RECORDER, *re.findall("```js\n(.*?)```", guide, re.DOTALL)]
@@ -54,8 +54,8 @@ async def watching(shared: System, printed: Path) -> AsyncIterator[tuple[Page, P
         python = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=output)
         try:
             async with (
-                served(HTMLResponse(html)) as address,
-                browser.page(f"--host-resolver-rules=MAP {ORIGIN} {address}") as page,
+                serve_app(HTMLResponse(html)) as address,
+                browser.open_page(f"--host-resolver-rules=MAP {ORIGIN} {address}") as page,
             ):
                 await page.goto(f"http://{ORIGIN}")
                 yield page, printed
@@ -64,9 +64,9 @@ async def watching(shared: System, printed: Path) -> AsyncIterator[tuple[Page, P
             await python.wait()
 
 
-async def told(page: Page, printed: Path) -> Told:
+async def received_seqs(page: Page, printed: Path) -> ReceivedSeqs:
     """What came by now."""
-    seen: Told = defaultdict(list)
+    seen: ReceivedSeqs = defaultdict(list)
     for first, *rest in await page.evaluate("seen"):
         if rest:
             seen["events", first].append(rest[0]["seq"])
@@ -78,16 +78,16 @@ async def told(page: Page, printed: Path) -> Told:
     return seen
 
 
-async def more(page: Page, printed: Path) -> None:
+async def wait_for_new_entries(page: Page, printed: Path) -> None:
     """Wait until each client was told some more of each channel."""
-    before = now = await told(page, printed)
-    async with asyncio.timeout(browser.PATIENCE_SECONDS):
-        while any(len(now[key]) < len(before[key]) + MORE for key in product(CLIENTS, CHANNELS)):
+    before = now = await received_seqs(page, printed)
+    async with asyncio.timeout(browser.PAGE_TIMEOUT_SECONDS):
+        while any(len(now[key]) < len(before[key]) + MIN_NEW_ENTRIES for key in product(CLIENTS, CHANNELS)):
             await asyncio.sleep(0.2)
-            now = await told(page, printed)
+            now = await received_seqs(page, printed)
 
 
-async def history(http: httpx.AsyncClient, channel: str, after: int, last: int) -> list[int]:
+async def journal_seqs(http: httpx.AsyncClient, channel: str, after: int, last: int) -> list[int]:
     """All numbers of a channel between two, with the last."""
     numbers, cursor = list[int](), str(after)
     while int(cursor) < last:

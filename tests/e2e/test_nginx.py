@@ -14,13 +14,13 @@ import pytest
 import websockets
 
 from tests import nginx, servers
-from tests.api import replica
-from tests.service.test_protocol import exchanged
+from tests.api import serve_replica
+from tests.service.test_protocol import exchange_bytes
 
-MARGIN = 0.25  # seconds that an answer may be under way on a busy machine
+MARGIN_SECONDS = 0.25  # seconds that an answer may be under way on a busy machine
 
 
-class Site(NamedTuple):
+class NginxSite(NamedTuple):
     """nginx and what is behind it."""
 
     url: str
@@ -28,17 +28,17 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with servers.private() as here:
-        replicas = [stand_in(here.folder / f"replica{number}") for number in range(2)]
+def site() -> Iterator[NginxSite]:
+    with servers.private_servers() as here:
+        replicas = [stub_replica(here.folder / f"replica{number}") for number in range(2)]
         for each in replicas:
             here.running.append(each.start())
         port, ports = servers.free_port(), [int(each.url.rpartition(":")[2]) for each in replicas]
         front = here.nginx(nginx.configuration(here.folder / f"nginx{port}", port, ports), port)
-        yield Site(front.url, replicas)
+        yield NginxSite(front.url, replicas)
 
 
-def stand_in(folder: Path) -> servers.Server:
+def stub_replica(folder: Path) -> servers.Server:
     """One replica, not yet started."""
     folder.mkdir()
     port = servers.free_port()
@@ -47,18 +47,18 @@ def stand_in(folder: Path) -> servers.Server:
         f"http://127.0.0.1:{port}",
         folder,
         [sys.executable, "-m", "tests.e2e.replica", str(port)],
-        ready=lambda: servers.answers(port),
+        ready=lambda: servers.is_listening(port),
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
 
 @pytest.fixture
-async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+async def client(site: NginxSite) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=site.url, timeout=10, trust_env=False) as client:
         yield client
 
 
-async def test_a_killed_replica_fails_no_request(site: Site, client: httpx.AsyncClient) -> None:
+async def test_a_killed_replica_fails_no_request(site: NginxSite, client: httpx.AsyncClient) -> None:
     statuses: Counter[int] = Counter()
     pids: set[int] = set()
     over = asyncio.Event()
@@ -71,7 +71,7 @@ async def test_a_killed_replica_fails_no_request(site: Site, client: httpx.Async
 
     async def answered(more: int) -> None:
         until = statuses.total() + more
-        await condition(lambda: statuses.total() >= until)
+        await wait_until(lambda: statuses.total() >= until)
 
     async with asyncio.TaskGroup() as clients:
         for path in ["/v2/courses", "/v1/courses", "/v2/courses?direction=BTC-USD", "/api/chart-data"] * 2:
@@ -87,7 +87,7 @@ async def test_a_killed_replica_fails_no_request(site: Site, client: httpx.Async
     assert len(pids) == 4  # each replica served before and after
 
 
-async def test_a_replica_that_hangs_is_left_within_a_second(site: Site, client: httpx.AsyncClient) -> None:
+async def test_a_replica_that_hangs_is_left_within_a_second(site: NginxSite, client: httpx.AsyncClient) -> None:
     """Its kernel goes on accepting connections for it."""
     paths = [
         "/v1/courses?hang={}",
@@ -103,7 +103,7 @@ async def test_a_replica_that_hangs_is_left_within_a_second(site: Site, client: 
             began = time.monotonic()
             answer = await client.get(path.format(next(numbers)))
             assert answer.status_code == 200
-            assert time.monotonic() - began < 1 + MARGIN
+            assert time.monotonic() - began < 1 + MARGIN_SECONDS
         for _ in range(8):
             began = time.monotonic()
             async with client.stream("GET", "/v1/stream") as events:
@@ -111,7 +111,7 @@ async def test_a_replica_that_hangs_is_left_within_a_second(site: Site, client: 
             async with websockets.connect(site.url.replace("http", "ws") + "/ws/chart-data", proxy=None) as socket:
                 await socket.send("here?")
                 assert await socket.recv() == "here?"
-            assert time.monotonic() - began < 2 * (1 + MARGIN)
+            assert time.monotonic() - began < 2 * (1 + MARGIN_SECONDS)
         began = time.monotonic()
         assert (await client.get("/slow")).status_code == 200  # what takes its time is waited for, where it is made
         assert time.monotonic() - began < 6
@@ -120,7 +120,7 @@ async def test_a_replica_that_hangs_is_left_within_a_second(site: Site, client: 
 
 
 async def test_live_clients_of_a_replica_that_hangs_are_cut_and_come_back_elsewhere(
-    site: Site, client: httpx.AsyncClient
+    site: NginxSite, client: httpx.AsyncClient
 ) -> None:
     url = site.url.replace("http", "ws") + "/ws/chart-data"
     async with client.stream("GET", "/v1/stream") as events, websockets.connect(url, proxy=None) as socket:
@@ -155,7 +155,7 @@ async def test_what_is_slow_at_each_replica_is_waited_for(client: httpx.AsyncCli
 
 async def test_if_none_match_is_answered_from_the_cache(client: httpx.AsyncClient) -> None:
     client.headers["Accept-Encoding"] = "identity"  # nginx weakens the tag of what it compresses
-    await early_in_a_second()
+    await wait_for_early_in_second()
     first = await client.get("/v1/courses?not=modified")
     tag = first.headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -176,7 +176,7 @@ async def test_what_is_kept_is_never_older_than_a_second(client: httpx.AsyncClie
     while time.monotonic() < end:
         asked = time.time()
         body = (await client.get("/v1/courses")).json()
-        assert asked - body["time"] < 1 + MARGIN
+        assert asked - body["time"] < 1 + MARGIN_SECONDS
         fetched[body["replica"], body["number"]] += 1
     assert len(fetched) <= 5  # one for each second of the clock that was touched, and one more for a busy machine
     assert fetched.total() > 10 * len(fetched)
@@ -184,14 +184,14 @@ async def test_what_is_kept_is_never_older_than_a_second(client: httpx.AsyncClie
 
 @pytest.mark.parametrize("status", [404, 422, 429, 500, 503])
 async def test_an_error_is_never_kept_and_arrives_as_it_is(client: httpx.AsyncClient, status: int) -> None:
-    await early_in_a_second()
+    await wait_for_early_in_second()
     answers = [await client.get(f"/v1/courses?status={status}") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [status] * 4
     assert len({(answer.json()["replica"], answer.json()["number"]) for answer in answers}) == 4
 
 
 async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
-    await early_in_a_second()
+    await wait_for_early_in_second()
     for origin in ("http://one.example", "http://two.example", "http://one.example"):
         answer = await client.get("/v1/courses", headers={"Origin": origin})
         assert answer.headers["access-control-allow-origin"] == origin
@@ -210,7 +210,7 @@ async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("root", ["api", "v1"])
 async def test_candles_that_several_ask_for_are_kept_packed_and_plain(client: httpx.AsyncClient, root: str) -> None:
     """Whoever asks first fetches, the second one's answer is kept; how clients spell what they take does not matter."""
-    await early_in_a_second()
+    await wait_for_early_in_second()
     for packing, spellings in {
         "gzip": ("gzip, br", "br;q=1.0, gzip;q=0.8", "deflate, GZIP"),
         None: ("identity", "gzip;q=0, br", ""),
@@ -251,7 +251,7 @@ async def test_what_nginx_itself_refuses_is_a_problem_too(
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-CLOSED = [
+CLOSED_PATHS = [
     *("/metrics", "/readyz", "/%6detrics", "/%6Detrics", "/metric%73", "//metrics", "/./metrics", "/v1/../metrics"),
     *("/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/%2fmetrics", "/metrics?x=1", "/metrics#x", "/METRICS", "/Readyz"),
     *("/metrics/", "/metrics%20", "/metrics;x", "/metrics%00", "/%256detrics", "/v1/courses/../../metrics"),
@@ -262,29 +262,29 @@ CLOSED = [
 
 async def test_what_is_closed_cannot_be_reached_under_another_spelling() -> None:
     """A replica of Kurs itself: what is read twice may be read in two ways."""
-    async with replica() as kurs:
-        with servers.private() as here:
+    async with serve_replica() as kurs:
+        with servers.private_servers() as here:
             port = servers.free_port()
             (here.folder / "closed").mkdir()
             here.nginx(nginx.configuration(here.folder / "closed", port, [int(kurs.address.rpartition(":")[2])]), port)
-            for path in CLOSED:
+            for path in CLOSED_PATHS:
                 for host in ("localhost", kurs.address):
                     sent = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-                    answer = await exchanged(f"127.0.0.1:{port}", sent)
+                    answer = await exchange_bytes(f"127.0.0.1:{port}", sent)
                     assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 404"), (path, answer)
                     assert b"application/problem+json" in answer, path
                     assert b"kurs_" not in answer
-            direct = await exchanged(
+            direct = await exchange_bytes(
                 kurs.address, b"GET /%6detrics HTTP/1.1\r\nHost: a.localhost\r\nConnection: close\r\n\r\n"
             )
-            old = await exchanged(f"127.0.0.1:{port}", b"GET /v1/symbols HTTP/1.0\r\n\r\n")
+            old = await exchange_bytes(f"127.0.0.1:{port}", b"GET /v1/symbols HTTP/1.0\r\n\r\n")
             async with websockets.connect(f"ws://127.0.0.1:{port}/ws/chart-data", proxy=None) as socket:
                 assert b'"welcome"' in await socket.recv(decode=False)
     assert b"kurs_" in direct
     assert old.startswith(b"HTTP/1.1 200"), old
 
 
-async def test_what_is_no_http_is_refused_in_the_same_shape(site: Site) -> None:
+async def test_what_is_no_http_is_refused_in_the_same_shape(site: NginxSite) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /v1/courses HTTP/1.1\r\n no header\r\n\r\n")
@@ -294,7 +294,7 @@ async def test_what_is_no_http_is_refused_in_the_same_shape(site: Site) -> None:
     assert '"code":"bad-request"' in answer
 
 
-async def test_live_streams_pass(site: Site, client: httpx.AsyncClient) -> None:
+async def test_live_streams_pass(site: NginxSite, client: httpx.AsyncClient) -> None:
     async with asyncio.timeout(5), client.stream("GET", "/v1/stream") as events:
         assert await anext(events.aiter_text()) == "data: first\n\n"
     async with websockets.connect(site.url.replace("http", "ws") + "/ws/chart-data", proxy=None) as socket:
@@ -302,7 +302,7 @@ async def test_live_streams_pass(site: Site, client: httpx.AsyncClient) -> None:
         assert await socket.recv() == "hello"
 
 
-async def test_with_no_replica_the_answer_is_a_problem(site: Site, client: httpx.AsyncClient) -> None:
+async def test_with_no_replica_the_answer_is_a_problem(site: NginxSite, client: httpx.AsyncClient) -> None:
     for each in site.replicas:
         each.kill()
     try:
@@ -315,12 +315,12 @@ async def test_with_no_replica_the_answer_is_a_problem(site: Site, client: httpx
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def early_in_a_second() -> None:
+async def wait_for_early_in_second() -> None:
     """Until a second of the clock has most of itself left: what is kept ends with it."""
-    await condition(lambda: time.time() % 1 < 0.1)
+    await wait_until(lambda: time.time() % 1 < 0.1)
 
 
-async def condition(holds: Callable[[], bool]) -> None:
+async def wait_until(holds: Callable[[], bool]) -> None:
     """Until it holds, or a test has waited long enough."""
     async with asyncio.timeout(30):
         while not holds():

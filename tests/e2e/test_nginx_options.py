@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from tests import compose, nginx, servers, tls
-from tests.e2e.test_nginx import stand_in
+from tests.e2e.test_nginx import stub_replica
 
 NOBODY = 65534
 TLS = "docker-compose.tls.yml"
 
 
-class Front(NamedTuple):
+class HttpsSite(NamedTuple):
     """nginx with HTTPS, and what a client must trust."""
 
     http: str
@@ -27,16 +27,17 @@ class Front(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def front() -> Iterator[Front]:
-    with servers.private() as here:
-        replica = stand_in(here.folder / "replica").start()
+def front() -> Iterator[HttpsSite]:
+    with servers.private_servers() as here:
+        replica = stub_replica(here.folder / "replica").start()
         here.running.append(replica)
         http, https, folder = servers.free_port(), servers.free_port(), here.folder / "nginx"
         folder.mkdir()
-        _, context = tls.contexts(folder)
+        _, context = tls.tls_contexts(folder)
         for name in ("fullchain.pem", "privkey.pem"):
             (folder / name).write_bytes((folder / "tls.pem").read_bytes())
-        shell(compose.script(TLS, "nginx", KURS_HTTPS_PORT=str(https)).replace("/tmp/", f"{folder}/"), "exec nginx")  # noqa: S108
+        script = compose.container_script(TLS, "nginx", KURS_HTTPS_PORT=str(https))
+        run_container_script(script.replace("/tmp/", f"{folder}/"), "exec nginx")  # noqa: S108
         documented = re.search(
             r"(?m)^    set_real_ip_from (?:.+\n)+", (compose.ROOT / "docs/operations.md").read_text()
         )
@@ -44,10 +45,10 @@ def front() -> Iterator[Front]:
         behind = documented[0].replace("172.16.0.0/12", "127.0.0.0/8")
         replicas = [int(replica.url.rpartition(":")[2])]
         here.nginx(nginx.configuration(folder, http, replicas, https, behind), http)
-        yield Front(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", context)
+        yield HttpsSite(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", context)
 
 
-def shell(script: str, until: str = "") -> subprocess.CompletedProcess[str]:
+def run_container_script(script: str, until: str = "") -> subprocess.CompletedProcess[str]:
     """Run a container's script as the user of its container, less what begins with `until`."""
     lines = [line for line in script.splitlines() if not (until and line.startswith(until))]
     return subprocess.run(  # noqa: S603
@@ -59,7 +60,7 @@ def shell(script: str, until: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_http_redirects_to_the_port_that_clients_see(front: Front) -> None:
+def test_http_redirects_to_the_port_that_clients_see(front: HttpsSite) -> None:
     answer = httpx.get(f"{front.http}/v2/courses?direction=BTC-USD")
     assert (answer.status_code, answer.headers["location"]) == (308, f"{front.https}/v2/courses?direction=BTC-USD")
     followed = httpx.get(answer.headers["location"], verify=front.context)
@@ -69,28 +70,28 @@ def test_http_redirects_to_the_port_that_clients_see(front: Front) -> None:
 
 @pytest.mark.parametrize(("port", "shown"), [("443", ""), ("4443", ":4443"), ("8443", ":8443")])
 def test_the_usual_port_is_not_named(tmp_path: Path, port: str, shown: str) -> None:
-    written = compose.script(TLS, "nginx", KURS_HTTPS_PORT=port).replace("/tmp/", f"{tmp_path}/")  # noqa: S108
-    assert shell(written, "exec nginx").returncode == 0
+    written = compose.container_script(TLS, "nginx", KURS_HTTPS_PORT=port).replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+    assert run_container_script(written, "exec nginx").returncode == 0
     assert (tmp_path / "https-port.conf").read_text() == f'set $https_port "{shown}";\n'
 
 
 def test_a_key_that_nginx_may_not_read_is_named_before_it_starts() -> None:
-    with servers.private() as here:
-        script = compose.script(TLS, "certificate").replace("/etc/nginx/certificates", str(here.folder))
+    with servers.private_servers() as here:
+        script = compose.container_script(TLS, "certificate").replace("/etc/nginx/certificates", str(here.folder))
         (here.folder / "fullchain.pem").write_text("a certificate")
-        missing = shell(script)
+        missing = run_container_script(script)
         assert (missing.returncode, missing.stderr[:27]) == (1, "privkey.pem in KURS_TLS_DIR")
         key = here.folder / "privkey.pem"
         key.write_text("a key")
         key.chmod(0)
-        closed = shell(script)
+        closed = run_container_script(script)
         assert closed.returncode == 1
         assert "closed to nginx's user" in closed.stderr
         key.chmod(0o444)
-        assert shell(script).returncode == 0
+        assert run_container_script(script).returncode == 0
 
 
-def test_a_proxy_in_front_says_who_the_client_is(front: Front) -> None:
+def test_a_proxy_in_front_says_who_the_client_is(front: HttpsSite) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}
     answer = httpx.get(f"{front.https}/v2/courses", headers=headers, verify=front.context)
     assert answer.json()["headers"]["x-forwarded-for"] == "198.51.100.7"  # what stands before it the client has said

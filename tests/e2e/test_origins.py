@@ -6,10 +6,10 @@ import json
 from starlette.responses import HTMLResponse
 
 from tests import browser
-from tests.api import replica
-from tests.simulator import served
+from tests.api import serve_replica
+from tests.simulator import serve_app
 
-TRIES = """
+REQUESTS_PAGE = """
 <script>
 const url = "http://ADDRESS";
 const opened = (kind, path) => new Promise((resolve) => {
@@ -24,23 +24,23 @@ Promise.all([
 ]).then((told) => top.postMessage(JSON.stringify(told), "*"));
 </script>
 """
-LISTENS = "<title>loading</title><script>onmessage = ({ data }) => { document.title = data; };</script>"
+PARENT_PAGE = "<title>loading</title><script>onmessage = ({ data }) => { document.title = data; };</script>"
 
 
 async def test_frames_without_a_name_are_let_in_where_null_is_allowed() -> None:
-    async with replica(cors_allowed_origins=("null",)) as here:
-        tries = html.escape(TRIES.replace("ADDRESS", here.address))
-        frame = HTMLResponse(f'{LISTENS}<iframe sandbox="allow-scripts" srcdoc="{tries}"></iframe>')
-        async with served(frame) as address, browser.page() as page:
+    async with serve_replica(cors_allowed_origins=("null",)) as here:
+        tries = html.escape(REQUESTS_PAGE.replace("ADDRESS", here.address))
+        frame = HTMLResponse(f'{PARENT_PAGE}<iframe sandbox="allow-scripts" srcdoc="{tries}"></iframe>')
+        async with serve_app(frame) as address, browser.open_page() as page:
             await page.goto(f"http://{address}")
-            assert json.loads(await browser.said(page)) == [200, "open", "open"]
+            assert json.loads(await browser.final_title(page)) == [200, "open", "open"]
 
 
 async def test_a_page_whose_name_was_led_here_can_read_nothing() -> None:
-    async with replica() as here, browser.page("--host-resolver-rules=MAP evil.example 127.0.0.1") as page:
+    async with serve_replica() as here, browser.open_page("--host-resolver-rules=MAP evil.example 127.0.0.1") as page:
         address = f"evil.example:{here.address.rpartition(':')[2]}"
         answer = await page.goto(f"http://{address}/livez")
         assert answer
         assert answer.status == 421
-        await page.set_content(LISTENS + TRIES.replace("ADDRESS", address))
-        assert json.loads(await browser.said(page)) == [421, "refused", "refused"]
+        await page.set_content(PARENT_PAGE + REQUESTS_PAGE.replace("ADDRESS", address))
+        assert json.loads(await browser.final_title(page)) == [421, "refused", "refused"]

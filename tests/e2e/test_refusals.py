@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.servers import free_port, program
-from tests.system import UNPRIVILEGED, command
+from tests.servers import find_program, free_port
+from tests.system import UNPRIVILEGED, run_command
 
 
-def refused(folder: Path, *words: str, **env: str) -> str:
+def refusal_line(folder: Path, *words: str, **env: str) -> str:
     """The line that a process ends with."""
-    ended = command(folder, *words, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
+    ended = run_command(folder, *words, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
     line = [line for line in ended.stderr.splitlines() if line.startswith("kurs: ")]
@@ -27,34 +27,34 @@ def refused(folder: Path, *words: str, **env: str) -> str:
 def database(tmp_path: Path) -> Path:
     """A database of SQLite that was in use."""
     folder = tmp_path / "data"
-    migrated = command(tmp_path, "migrate", KURS_DATA_DIR=str(folder), KURS_MARKET="simulated")
+    migrated = run_command(tmp_path, "migrate", KURS_DATA_DIR=str(folder), KURS_MARKET="simulated")
     assert migrated.returncode == 0, migrated.stderr
     return folder / "kurs-simulated.db"
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, database: Path) -> None:
     database.write_bytes(b"garbage " * 10_000)
-    assert "is no SQLite database: move it away" in refused(tmp_path, KURS_DATA_DIR=str(database.parent))
+    assert "is no SQLite database: move it away" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
 
 
 def test_a_truncated_file(tmp_path: Path, database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.write_bytes(database.read_bytes()[:8192])
-    assert "is damaged: move it away" in refused(tmp_path, KURS_DATA_DIR=str(database.parent))
+    assert "is damaged: move it away" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
 
 
 def test_a_database_that_is_newer_than_the_code(tmp_path: Path, database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    line = refused(tmp_path, KURS_DATA_DIR=str(database.parent))
+    line = refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
     assert "is of a newer version (9999)" in line
     assert "upgrade Kurs" in line
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("this is a file")
-    assert "KURS_DATA_DIR" in refused(tmp_path, KURS_DATA_DIR=str(tmp_path / "data"))
+    assert "KURS_DATA_DIR" in refusal_line(tmp_path, KURS_DATA_DIR=str(tmp_path / "data"))
 
 
 @pytest.mark.skipif(os.getuid() == 0 and not UNPRIVILEGED, reason="root may write everything")
@@ -64,7 +64,7 @@ def test_what_is_read_only(tmp_path: Path, database: Path, what: str) -> None:
     for file in (database.with_name(f"{database.name}-{part}") for part in ("wal", "shm")):
         file.unlink(missing_ok=True)
     try:
-        assert "give" in refused(tmp_path, KURS_DATA_DIR=str(database.parent))
+        assert "give" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
     finally:
         database.parent.chmod(0o700)
         database.chmod(0o600)
@@ -74,13 +74,13 @@ def test_a_lock_that_cannot_be_written(tmp_path: Path, database: Path) -> None:
     lock = database.with_name("kurs.db.lock")
     lock.unlink()
     lock.mkdir()
-    assert "kurs.db.lock cannot be written" in refused(tmp_path, KURS_DATA_DIR=str(database.parent))
+    assert "kurs.db.lock cannot be written" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
 
 
 def test_postgres_refuses(tmp_path: Path, postgres: servers.Postgres) -> None:
     url = postgres.create_database()
     name = url.rpartition("/")[2]
-    assert command(tmp_path, "migrate", DATABASE_URL=url, KURS_MARKET="live").returncode == 0
+    assert run_command(tmp_path, "migrate", DATABASE_URL=url, KURS_MARKET="live").returncode == 0
     sql(postgres, f"CREATE ROLE poor LOGIN PASSWORD 'right'; REVOKE CREATE ON DATABASE {name} FROM PUBLIC")
     access = postgres.folder / "data" / "pg_hba.conf"
     before = access.read_text()
@@ -94,7 +94,7 @@ def test_postgres_refuses(tmp_path: Path, postgres: servers.Postgres) -> None:
             (url.replace("kurs@", "poor@"), "too few rights"),
         ):
             for words in (("migrate",), ("writer",)):
-                line = refused(tmp_path, *words, DATABASE_URL=changed, KURS_MARKET="live")
+                line = refusal_line(tmp_path, *words, DATABASE_URL=changed, KURS_MARKET="live")
                 assert said in line
                 assert "a-secret" not in line
     finally:
@@ -103,12 +103,12 @@ def test_postgres_refuses(tmp_path: Path, postgres: servers.Postgres) -> None:
 
 
 def sql(server: servers.Postgres, statements: str) -> None:
-    subprocess.run([program("psql"), "-q", server.url.replace("+asyncpg", ""), "-c", statements], check=True)  # noqa: S603
+    subprocess.run([find_program("psql"), "-q", server.url.replace("+asyncpg", ""), "-c", statements], check=True)  # noqa: S603
 
 
 def test_a_database_that_is_away_ends_a_command(tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://somebody:a-secret@127.0.0.1:{free_port()}/kurs"
-    ended = command(tmp_path, "verify", DATABASE_URL=url)
+    ended = run_command(tmp_path, "verify", DATABASE_URL=url)
     assert ended.returncode == 1
     assert ended.stderr.startswith("kurs: the database (postgresql) does not answer: ")
     assert ended.stderr.count("\n") == 1
@@ -117,17 +117,17 @@ def test_a_database_that_is_away_ends_a_command(tmp_path: Path) -> None:
 
 def test_a_database_that_refuses_ends_a_command(tmp_path: Path, postgres: servers.Postgres) -> None:
     url = postgres.create_database().replace("kurs@", "nobody@")
-    assert "refuses the user nobody" in refused(tmp_path, "verify", DATABASE_URL=url, KURS_MARKET="auto")
+    assert "refuses the user nobody" in refusal_line(tmp_path, "verify", DATABASE_URL=url, KURS_MARKET="auto")
 
 
 def test_broker_and_cache_refuse(tmp_path: Path, rabbit: servers.Rabbit, redis: servers.Server) -> None:
     wrong = rabbit.url.replace("guest:guest", "guest:a-secret")
-    line = refused(tmp_path, "pricer", RABBITMQ_URL=wrong, KURS_DATA_DIR=str(tmp_path / "data"))
+    line = refusal_line(tmp_path, "pricer", RABBITMQ_URL=wrong, KURS_DATA_DIR=str(tmp_path / "data"))
     assert "RabbitMQ refuses the user or the password: correct RABBITMQ_URL" in line
     for url, said in (
         (redis.url.replace("redis://", "redis://somebody:a-secret@"), "refuses the user or the password"),
         (redis.url.removesuffix("/0") + "/99999", "no such database"),
     ):
-        line = refused(tmp_path, "pricer", REDIS_URL=url, KURS_DATA_DIR=str(tmp_path / "data"))
+        line = refusal_line(tmp_path, "pricer", REDIS_URL=url, KURS_DATA_DIR=str(tmp_path / "data"))
         assert said in line
         assert "a-secret" not in line

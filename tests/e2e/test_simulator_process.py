@@ -13,9 +13,9 @@ import websockets
 
 from services import runtime
 from services.settings import Settings
-from tests.e2e.test_refusals import refused
+from tests.e2e.test_refusals import refusal_line
 from tests.servers import free_port
-from tests.system import kurs
+from tests.system import kurs_process
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "localhost", "::", "::1"])
@@ -31,7 +31,7 @@ def test_a_port_is_reached_from_its_own_machine_at_any_address(host: str) -> Non
 async def test_at_another_address_it_is_found_and_speaks_tls(tmp_path: Path) -> None:
     port, data = free_port(), tmp_path / "data"
     env = {"KURS_HOST": "::1", "KURS_SIMULATOR_TLS_PORT": str(port), "KURS_DATA_DIR": str(data)}
-    process = kurs(tmp_path, "collector", "simulator", **env)
+    process = kurs_process(tmp_path, "collector", "simulator", **env)
     try:
         await asyncio.to_thread(process.start)
         trust = ssl.create_default_context(cafile=data / "simulator-cert.pem")
@@ -54,6 +54,6 @@ async def test_at_another_address_it_is_found_and_speaks_tls(tmp_path: Path) -> 
 
 def test_a_certificate_that_is_none_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nothing")
-    line = refused(tmp_path, "simulator", KURS_SIMULATOR_TLS_PORT="0", KURS_SIMULATOR_TLS_CERT="cert.pem")
+    line = refusal_line(tmp_path, "simulator", KURS_SIMULATOR_TLS_PORT="0", KURS_SIMULATOR_TLS_CERT="cert.pem")
     assert "KURS_SIMULATOR_TLS_CERT" in line
     assert "cert.pem must be a certificate in PEM" in line

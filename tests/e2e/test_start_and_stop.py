@@ -15,26 +15,26 @@ import httpx
 import pytest
 
 from tests.servers import Server, free_port
-from tests.system import QUICK, ROOT, kurs
+from tests.system import FAST_SETTINGS, ROOT, kurs_process
 
-STOP_SECONDS = 5
-AT_ONCE_OLD = {"KURS_REFERENCE_SECONDS": "0.001", "KURS_REFERENCE_PRICE_SECONDS": "0.001"}
+MAX_STOP_SECONDS = 5
+STALE_AT_ONCE = {"KURS_REFERENCE_SECONDS": "0.001", "KURS_REFERENCE_PRICE_SECONDS": "0.001"}
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, str]:
-    return {"KURS_DATA_DIR": str(tmp_path / "data"), **QUICK}
+    return {"KURS_DATA_DIR": str(tmp_path / "data"), **FAST_SETTINGS}
 
 
 @pytest.fixture
 def process(tmp_path: Path, data: dict[str, str]) -> Iterator[Server]:
     """All of Kurs in one process."""
-    whole = kurs(tmp_path, **data)
+    whole = kurs_process(tmp_path, **data)
     yield whole.start()
     whole.stop()
 
 
-def first_answer(url: str, status: int) -> httpx.Response:
+def first_response(url: str, status: int) -> httpx.Response:
     deadline = time.monotonic() + 30
     while (answer := httpx.get(f"{url}/v1/courses")).status_code != status:
         assert time.monotonic() < deadline, answer.text
@@ -45,17 +45,17 @@ def first_answer(url: str, status: int) -> httpx.Response:
 def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
     tmp_path: Path, process: Server, data: dict[str, str]
 ) -> None:
-    first_answer(process.url, 200)
-    until_logged(process, f"rates are fresh: {process.url}/v1/courses")
+    first_response(process.url, 200)
+    wait_for_log(process, f"rates are fresh: {process.url}/v1/courses")
     deadline = time.monotonic() + 30
-    while not rates_kept(tmp_path / "data" / "kurs-simulated.db"):
+    while not has_stored_rates(tmp_path / "data" / "kurs-simulated.db"):
         assert time.monotonic() < deadline, "no rate was saved"
         time.sleep(0.1)
     process.stop()
     nowhere = f"http://127.0.0.1:{free_port()}/simulator"
-    again = kurs(tmp_path, **data, KURS_SIMULATOR_URL=nowhere, **AT_ONCE_OLD)
+    again = kurs_process(tmp_path, **data, KURS_SIMULATOR_URL=nowhere, **STALE_AT_ONCE)
     try:
-        problem = first_answer(again.start().url, 503).json()
+        problem = first_response(again.start().url, 503).json()
         assert {row["direction"] for row in problem["last_known"]} >= {"BTC-USD", "USDTTRC-RUB"}
         assert all(row["age_ms"] > 0 for row in problem["last_known"])
         assert "s old" in problem["detail"]
@@ -65,7 +65,7 @@ def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
         again.stop()
 
 
-def until_logged(process: Server, text: str) -> str:
+def wait_for_log(process: Server, text: str) -> str:
     deadline = time.monotonic() + 30
     while text not in process.log():
         assert time.monotonic() < deadline, process.log()
@@ -76,15 +76,15 @@ def until_logged(process: Server, text: str) -> str:
 def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_not_in_it(
     tmp_path: Path, data: dict[str, str]
 ) -> None:
-    served = kurs(tmp_path, **data, KURS_HOST="0.0.0.0", KURS_PUBLIC_URL="https://rates.example/")
-    bare = kurs(tmp_path, "api", KURS_HOST="0.0.0.0")
+    served = kurs_process(tmp_path, **data, KURS_HOST="0.0.0.0", KURS_PUBLIC_URL="https://rates.example/")
+    bare = kurs_process(tmp_path, "api", KURS_HOST="0.0.0.0")
     try:
         served.launch()
         bare.launch()
-        log = until_logged(served, "rates are fresh: https://rates.example/v1/courses")
+        log = wait_for_log(served, "rates are fresh: https://rates.example/v1/courses")
         assert "0.0.0.0" not in log
         port = bare.env["KURS_PORT"]
-        assert "0.0.0.0" not in until_logged(bare, f"current rates: http://127.0.0.1:{port}/v1/courses")
+        assert "0.0.0.0" not in wait_for_log(bare, f"current rates: http://127.0.0.1:{port}/v1/courses")
     finally:
         served.stop()
         bare.stop()
@@ -102,15 +102,15 @@ def test_a_server_that_no_name_or_network_leads_to_is_waited_for_with_a_hint(
     tmp_path: Path, setting: str, url: str, hint: str
 ) -> None:
     words = ["migrate"] if setting == "DATABASE_URL" else ["pricer"]
-    waiting = kurs(tmp_path, *words, **{"KURS_DATA_DIR": str(tmp_path / "data"), setting: url})
+    waiting = kurs_process(tmp_path, *words, **{"KURS_DATA_DIR": str(tmp_path / "data"), setting: url})
     try:
         waiting.launch()
-        assert "docker-compose.servers.yml" in until_logged(waiting, hint)
+        assert "docker-compose.servers.yml" in wait_for_log(waiting, hint)
     finally:
         waiting.stop()
 
 
-def rates_kept(database: Path) -> bool:
+def has_stored_rates(database: Path) -> bool:
     """Whether the writer has saved a value of each direction."""
     with closing(sqlite3.connect(database)) as connection:
         bodies = [body for (body,) in connection.execute("SELECT body FROM rates")]
@@ -121,16 +121,16 @@ def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live
     tmp_path: Path, data: dict[str, str]
 ) -> None:
     cut_off = {"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}", "NO_PROXY": "127.0.0.1", **data}
-    played = kurs(tmp_path, **cut_off, KURS_MARKET="auto")
+    played = kurs_process(tmp_path, **cut_off, KURS_MARKET="auto")
     try:
-        assert first_answer(played.start().url, 200).headers["kurs-market"] == "simulated"
+        assert first_response(played.start().url, 200).headers["kurs-market"] == "simulated"
         assert httpx.get(f"{played.url}/v2/courses").json()["simulated"] is True
         assert "running on the SIMULATOR" in played.log()
     finally:
         played.stop()
-    live = kurs(tmp_path, **cut_off, KURS_MARKET="live")
+    live = kurs_process(tmp_path, **cut_off, KURS_MARKET="live")
     try:
-        refused = first_answer(live.start().url, 503)
+        refused = first_response(live.start().url, 503)
         assert refused.headers["retry-after"]
         deadline = time.monotonic() + 30
         while (states := httpx.get(f"{live.url}/v1/exchanges").json())["exchanges"][0]["reason"] == "not connected yet":
@@ -147,10 +147,10 @@ def test_it_meets_itself_at_any_address_and_beside_proxies_that_lead_nowhere(
     nowhere = f"socks5://kurs:a-secret@127.0.0.1:{free_port()}"
     proxies = dict.fromkeys(("HTTP_PROXY", "https_proxy", "ALL_PROXY"), nowhere)
     there = {"KURS_HOST": "127.0.0.2", "NO_PROXY": "[::1], 10.0.0.0/8, ,bücher.example", **proxies}
-    process = kurs(tmp_path, **data, **there)
-    watching = kurs(tmp_path, "watch", "btc_usd", **there, KURS_PORT=process.url.rpartition(":")[2])
+    process = kurs_process(tmp_path, **data, **there)
+    watching = kurs_process(tmp_path, "watch", "btc_usd", **there, KURS_PORT=process.url.rpartition(":")[2])
     try:
-        first_answer(process.start().url, 200)
+        first_response(process.start().url, 200)
         watching.launch()
         deadline = time.monotonic() + 30
         while "BTC-USD" not in watching.log():
@@ -164,13 +164,13 @@ def test_it_meets_itself_at_any_address_and_beside_proxies_that_lead_nowhere(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_soon_and_in_peace(process: Server, number: signal.Signals) -> None:
-    first_answer(process.url, 200)
+    first_response(process.url, 200)
     running = process.process
     assert running is not None
     begun = time.monotonic()
     running.send_signal(number)
-    assert running.wait(STOP_SECONDS) == 0
-    assert time.monotonic() - begun < STOP_SECONDS
+    assert running.wait(MAX_STOP_SECONDS) == 0
+    assert time.monotonic() - begun < MAX_STOP_SECONDS
     assert "Traceback" not in process.log()
 
 

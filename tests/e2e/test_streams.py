@@ -15,14 +15,14 @@ import msgspec
 import pytest
 import websockets
 
-from tests.system import QUICK, System, whole
+from tests.system import FAST_SETTINGS, System, single_process
 
 CHANNELS = ("candles:BTCUSDT:1m", "candles:ETHUSDT:1m", "courses")
 CLIENTS, CUTS = 10, 50  # of each protocol, and how often each is cut
-STOP_SECONDS = 2
+MAX_STOP_SECONDS = 2
 
 
-class Told:
+class ClientRecord:
     """What one client was told in all, by channel: numbers in the order of their coming."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Told:
         self.places: dict[str, int] = {}  # how far each channel was told
         self.others: list[str] = []  # notices that something is missing
 
-    def hear(self, channel: str, number: int, standing: bool) -> None:
+    def apply(self, channel: str, number: int, standing: bool) -> None:
         self.places[channel] = number
         if not standing:
             self.numbers[channel].append(number)
@@ -38,80 +38,80 @@ class Told:
 
 async def test_who_is_cut_a_thousand_times_misses_nothing_and_hears_nothing_twice(shared: System) -> None:
     async with httpx.AsyncClient(base_url=shared.url, timeout=20) as http:
-        await settled(http)
-        clients = [(Told(), random.Random(number)) for number in range(2 * CLIENTS)]
-        cutting = [by_socket(shared.url, *each) for each in clients[:CLIENTS]]
-        cutting += [by_events(shared.url, *each) for each in clients[CLIENTS:]]
-        await asyncio.gather(*cutting, replica_dies(shared))
+        await wait_for_channels(http)
+        clients = [(ClientRecord(), random.Random(number)) for number in range(2 * CLIENTS)]
+        cutting = [follow_by_socket(shared.url, *each) for each in clients[:CLIENTS]]
+        cutting += [follow_by_events(shared.url, *each) for each in clients[CLIENTS:]]
+        await asyncio.gather(*cutting, kill_replica(shared))
         for told, _ in clients:
             assert not told.others
             for channel in CHANNELS:
                 seen = told.numbers[channel]
-                assert seen == await truth(http, channel, seen), channel
+                assert seen == await expected_seqs(http, channel, seen), channel
 
 
-async def settled(http: httpx.AsyncClient) -> None:
+async def wait_for_channels(http: httpx.AsyncClient) -> None:
     """Wait until there is something on every channel."""
     async with asyncio.timeout(60):
         for channel in CHANNELS:
-            while not (await page(http, channel, 0))["events"]:
+            while not (await history_page(http, channel, 0))["events"]:
                 await asyncio.sleep(0.2)
 
 
-async def page(http: httpx.AsyncClient, channel: str, after: int) -> Any:
+async def history_page(http: httpx.AsyncClient, channel: str, after: int) -> Any:
     asked = {"channels": channel, "after": str(after), "limit": "1000"}
     return (await http.get("/v1/stream/history", params=asked)).raise_for_status().json()
 
 
-async def truth(http: httpx.AsyncClient, channel: str, seen: list[int]) -> list[int]:
+async def expected_seqs(http: httpx.AsyncClient, channel: str, seen: list[int]) -> list[int]:
     """All numbers of a channel from the first to the last that were seen."""
     assert seen, f"nothing on {channel}"
     numbers, after = [seen[0]], seen[0]
     while numbers[-1] < seen[-1]:
-        told = await page(http, channel, after)
+        told = await history_page(http, channel, after)
         assert not told["reset"]
         numbers += [event["seq"] for event in told["events"]]
         after = int(told["cursor"])
     return [number for number in numbers if number <= seen[-1]]
 
 
-async def replica_dies(system: System) -> None:
+async def kill_replica(system: System) -> None:
     """While all that goes on."""
     await asyncio.sleep(3)
     await asyncio.to_thread(system.processes["api 1"].kill)
     await asyncio.to_thread(system.processes["api 1"].start)
 
 
-async def by_socket(url: str, told: Told, chance: random.Random) -> None:
+async def follow_by_socket(url: str, told: ClientRecord, chance: random.Random) -> None:
     for _ in range(CUTS):
-        async with connected(url.replace("http", "ws", 1)) as socket:
+        async with connect_socket(url.replace("http", "ws", 1)) as socket:
             asked = {"action": "resume" if told.places else "subscribe", "channels": CHANNELS}
-            await socket.send(msgspec.json.encode({**asked, "timer": 0, "after": places(told)}).decode())
+            await socket.send(msgspec.json.encode({**asked, "timer": 0, "after": positions(told)}).decode())
             with suppress(TimeoutError, websockets.ConnectionClosed):
                 async with asyncio.timeout(chance.uniform(0.02, 0.6)):
                     while True:
-                        hear(told, msgspec.json.decode(await socket.recv()))
+                        apply_message(told, msgspec.json.decode(await socket.recv()))
             socket.transport.abort()
 
 
-def hear(told: Told, message: Any) -> None:
+def apply_message(told: ClientRecord, message: Any) -> None:
     match message["type"]:
         case "price_update":
-            told.hear(f"candles:{message['symbol']}:{message['timeframe']}", message["seq"], standing=False)
+            told.apply(f"candles:{message['symbol']}:{message['timeframe']}", message["seq"], standing=False)
         case "courses_update":
-            told.hear("courses", message["seq"], standing=False)
+            told.apply("courses", message["seq"], standing=False)
         case "snapshot":
-            told.hear(message["channel"], message["seq"], standing=True)
+            told.apply(message["channel"], message["seq"], standing=True)
         case "reset" | "skipped" | "error" as other:
             told.others.append(f"{other}: {message}")
 
 
-def places(told: Told) -> list[int]:
+def positions(told: ClientRecord) -> list[int]:
     return [told.places.get(channel, 0) for channel in CHANNELS] if told.places else []
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[websockets.ClientConnection]:
+async def connect_socket(url: str) -> AsyncIterator[websockets.ClientConnection]:
     """A connection, as soon as a replica takes one."""
     async with asyncio.timeout(30):
         while True:
@@ -127,7 +127,7 @@ async def connected(url: str) -> AsyncIterator[websockets.ClientConnection]:
             await socket.close()
 
 
-async def by_events(url: str, told: Told, chance: random.Random) -> None:
+async def follow_by_events(url: str, told: ClientRecord, chance: random.Random) -> None:
     last, place = "", urlsplit(url)
     for _ in range(CUTS):
         with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
@@ -143,13 +143,13 @@ async def by_events(url: str, told: Told, chance: random.Random) -> None:
                         assert b"\r\nRetry-After: 1\r\n" in head
                         continue
                     assert b" 200 " in head
-                    async for event in events(reader):
-                        last = hear_event(told, event) or last
+                    async for event in read_events(reader):
+                        last = apply_event(told, event) or last
             finally:
                 writer.transport.abort()
 
 
-async def events(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+async def read_events(reader: asyncio.StreamReader) -> AsyncIterator[str]:
     """The events of a chunked answer: one may come in several chunks."""
     text = ""
     while size := int(await reader.readuntil(b"\r\n"), 16):
@@ -159,7 +159,7 @@ async def events(reader: asyncio.StreamReader) -> AsyncIterator[str]:
             yield event
 
 
-def hear_event(told: Told, text: str) -> str:
+def apply_event(told: ClientRecord, text: str) -> str:
     """One event; answers its id."""
     words = dict(line.partition(": ")[::2] for line in text.splitlines())
     name = words.get("event", "")
@@ -168,23 +168,23 @@ def hear_event(told: Told, text: str) -> str:
     if name not in CHANNELS:
         return ""
     data = msgspec.json.decode(words["data"])
-    told.hear(name, data["seq"], data.get("snapshot", False))
+    told.apply(name, data["seq"], data.get("snapshot", False))
     return words["id"]
 
 
 def test_a_signal_ends_it_within_two_seconds_whatever_is_connected(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with whole(tmp_path_factory.mktemp("stopping"), {**QUICK, "KURS_HISTORY_BARS": "0"}) as system:
+    with single_process(tmp_path_factory.mktemp("stopping"), {**FAST_SETTINGS, "KURS_HISTORY_BARS": "0"}) as system:
         process = system.processes["kurs"]
-        closings = asyncio.run(closed_by(system.url, lambda: process.process.send_signal(signal.SIGTERM)))  # type: ignore[union-attr]
+        closings = asyncio.run(close_codes(system.url, lambda: process.process.send_signal(signal.SIGTERM)))  # type: ignore[union-attr]
         begun = time.monotonic()
         assert process.process
-        assert process.process.wait(STOP_SECONDS) == 0
-        assert time.monotonic() - begun < STOP_SECONDS
+        assert process.process.wait(MAX_STOP_SECONDS) == 0
+        assert time.monotonic() - begun < MAX_STOP_SECONDS
         assert closings == [4000] * 20
         assert "Traceback" not in process.log()
 
 
-async def closed_by(url: str, stop: Any) -> list[int | None]:
+async def close_codes(url: str, stop: Any) -> list[int | None]:
     """Closing codes of twenty clients, while one more reads nothing and another only connects."""
     place = urlsplit(url)
     idle = [await asyncio.open_connection(place.hostname, place.port) for _ in range(2)]
@@ -195,18 +195,18 @@ async def closed_by(url: str, stop: Any) -> list[int | None]:
         await socket.send('{"action":"subscribe","channels":["courses"]}')
         await socket.recv()
     stop()
-    closings = await asyncio.gather(*(closing(socket) for socket in sockets))
+    closings = await asyncio.gather(*(close_code(socket) for socket in sockets))
     for _, writer in idle:
         writer.transport.abort()
     return closings
 
 
-async def closing(socket: websockets.ClientConnection) -> int | None:
-    await until_closed(socket)
+async def close_code(socket: websockets.ClientConnection) -> int | None:
+    await wait_for_close(socket)
     return socket.close_code
 
 
-async def until_closed(socket: websockets.ClientConnection) -> None:
+async def wait_for_close(socket: websockets.ClientConnection) -> None:
     with suppress(websockets.ConnectionClosed):
         while True:
             await socket.recv()

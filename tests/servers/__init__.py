@@ -15,25 +15,25 @@ from pathlib import Path
 
 from tests.servers.plain import Redis, nginx, redis
 from tests.servers.postgresql import Postgres, postgres
-from tests.servers.process import Missing, Server, answers, free_port, program
+from tests.servers.process import NotInstalled, Server, find_program, free_port, is_listening
 from tests.servers.rabbitmq import Rabbit, rabbit
 
 __all__ = [
-    "Missing",
+    "NotInstalled",
     "Postgres",
-    "Private",
+    "PrivateServers",
     "Rabbit",
     "Redis",
     "Server",
-    "answers",
+    "find_program",
     "free_port",
+    "is_listening",
     "nginx",
-    "private",
-    "program",
+    "private_servers",
 ]
 
 
-class Private:
+class PrivateServers:
     """Servers that start when first asked for."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,35 +43,35 @@ class Private:
     @cached_property
     def postgres(self) -> Postgres:
         """The one PostgreSQL."""
-        server = postgres(self._room("postgres"))
+        server = postgres(self._make_folder("postgres"))
         self._run(server)
         return server
 
     @cached_property
     def redis(self) -> Redis:
         """The one Redis."""
-        server = redis(self._room("redis"))
+        server = redis(self._make_folder("redis"))
         self._run(server)
         return server
 
     @cached_property
     def rabbit(self) -> Rabbit:
         """The one RabbitMQ."""
-        server = rabbit(self._room("rabbit"))
-        self.running.append(server.names)
+        server = rabbit(self._make_folder("rabbit"))
+        self.running.append(server.epmd)
         self._run(server)
         return server
 
     def nginx(self, config: str, port: int) -> Server:
         """One more nginx, listening on `port` as its configuration says."""
-        return self._run(nginx(self._room(f"nginx{port}"), config, port))
+        return self._run(nginx(self._make_folder(f"nginx{port}"), config, port))
 
     def stop(self) -> None:
         """End them all, the last first."""
         while self.running:
             self.running.pop().stop()
 
-    def _room(self, name: str) -> Path:
+    def _make_folder(self, name: str) -> Path:
         room = self.folder / name
         room.mkdir(exist_ok=True)
         return room
@@ -82,12 +82,12 @@ class Private:
 
 
 @contextmanager
-def private() -> Iterator[Private]:
+def private_servers() -> Iterator[PrivateServers]:
     """Servers that end with the block, and their folder with them."""
     with tempfile.TemporaryDirectory(prefix="kurs-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL may run as another user
-        here = Private(Path(folder))
-        with terminated_as_interrupted():
+        here = PrivateServers(Path(folder))
+        with sigterm_as_interrupt():
             try:
                 yield here
             finally:
@@ -95,7 +95,7 @@ def private() -> Iterator[Private]:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM is how CI and `timeout` end us: let it unwind the stack as Ctrl-C does, so that nothing runs on."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.servers.process import Server, free_port, program
+from tests.servers.process import Server, find_program, free_port
 
 
 class Postgres(Server):
@@ -16,19 +16,19 @@ class Postgres(Server):
     def create_database(self) -> str:
         """A new, empty database's URL."""
         name = f"db{random.SystemRandom().randrange(10**12)}"
-        command = [program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", f"CREATE DATABASE {name}"]
+        command = [find_program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", f"CREATE DATABASE {name}"]
         subprocess.run(command, check=True)  # noqa: S603
         return self.url.removesuffix("postgres") + name
 
 
 def postgres(folder: Path) -> Postgres:
     """A PostgreSQL whose data need not outlive the machine."""
-    user = unprivileged()
+    user = postgres_user()
     if user is not None:
         os.chown(folder, user, -1)
     subprocess.run(  # noqa: S603
         [
-            program("initdb"),
+            find_program("initdb"),
             "-D",
             folder / "data",
             "-U",
@@ -53,9 +53,9 @@ def postgres(folder: Path) -> Postgres:
         "fsync": "off",
         "full_page_writes": "off",
     }
-    command = [program("postgres"), "-D", str(folder / "data")]
+    command = [find_program("postgres"), "-D", str(folder / "data")]
     command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    check = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    check = [find_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     return Postgres(
         "PostgreSQL",
         f"postgresql+asyncpg://kurs@127.0.0.1:{port}/postgres",
@@ -63,11 +63,11 @@ def postgres(folder: Path) -> Postgres:
         command,
         ready=lambda: subprocess.run(check, check=False).returncode == 0,  # noqa: S603
         user=user,
-        end=signal.SIGINT,  # SIGTERM would wait for its clients to leave
+        stop_signal=signal.SIGINT,  # SIGTERM would wait for its clients to leave
     )
 
 
-def unprivileged() -> int | None:
+def postgres_user() -> int | None:
     """Who may run PostgreSQL, which refuses root. None: we may."""
     if os.getuid() != 0:
         return None

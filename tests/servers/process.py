@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECONDS = 60  # for one server to start or stop
-PROGRAMS = os.pathsep.join(
+START_TIMEOUT_SECONDS = 60  # for one server to start or stop
+PROGRAM_PATH = os.pathsep.join(
     [os.environ.get("PATH", ""), "/usr/lib/rabbitmq/bin", "/usr/sbin", "/sbin", "/usr/local/sbin"]
     + ["/opt/homebrew/bin", "/opt/homebrew/sbin"]
     + [str(path) for path in Path("/usr/lib/postgresql").glob("*/bin")]
@@ -21,16 +21,16 @@ PROGRAMS = os.pathsep.join(
 )
 
 
-class Missing(Exception):
+class NotInstalled(Exception):
     """A server's program is not installed."""
 
 
-def program(name: str) -> str:
+def find_program(name: str) -> str:
     """Where a program is. Raises Missing."""
     # the scripts in Debian's /usr/sbin insist on a user of their own; those in /usr/lib do not
-    found = shutil.which(name, path="/usr/lib/rabbitmq/bin") or shutil.which(name, path=PROGRAMS)
+    found = shutil.which(name, path="/usr/lib/rabbitmq/bin") or shutil.which(name, path=PROGRAM_PATH)
     if not found:
-        raise Missing(f"{name} is not installed: run tests/install-servers")
+        raise NotInstalled(f"{name} is not installed: run tests/install-servers")
     return found
 
 
@@ -54,7 +54,7 @@ class Server:
     ready: Callable[[], bool]
     env: Mapping[str, str] = field(default_factory=dict)
     user: int | None = None
-    end: signal.Signals = signal.SIGTERM
+    stop_signal: signal.Signals = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
@@ -65,7 +65,7 @@ class Server:
     def run(self) -> None:
         """Run it to its end. Raises RuntimeError when it fails."""
         self.launch()
-        if self.process and (code := self.process.wait(SECONDS)):
+        if self.process and (code := self.process.wait(START_TIMEOUT_SECONDS)):
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.log()}")
         self.process = None
 
@@ -85,7 +85,7 @@ class Server:
 
     def wait_until_ready(self) -> "Server":
         """Wait until it answers. Raises RuntimeError, with what it wrote, when it ends or takes too long."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self.ready():
             if not self.process or self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -97,16 +97,16 @@ class Server:
         """End it in peace; by force when it does not end in time."""
         if self.process:
             self.resume()
-            self.process.send_signal(self.end)
+            self.process.send_signal(self.stop_signal)
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(SECONDS)
+                self.process.wait(START_TIMEOUT_SECONDS)
             self.kill()
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
         if self.process:
             self._signal(signal.SIGKILL)
-            self.process.wait(SECONDS)
+            self.process.wait(START_TIMEOUT_SECONDS)
             self.process = None
 
     def restart(self) -> None:
@@ -128,14 +128,14 @@ class Server:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process and self.process.poll() is None:
-            for pid in family(self.process.pid):
+            for pid in process_tree(self.process.pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """A process and all that it started, in whatever groups they are now."""
-    table = subprocess.run([program("ps"), "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S603
+    table = subprocess.run([find_program("ps"), "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S603
     rows = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
     found = [pid]
     for parent in found:
@@ -143,7 +143,7 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def answers(port: int, question: bytes = b"", answer: bytes = b"") -> bool:
+def is_listening(port: int, question: bytes = b"", answer: bytes = b"") -> bool:
     """Whether a server at that port takes a connection and answers so."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:

@@ -5,38 +5,38 @@ import random
 import subprocess
 from pathlib import Path
 
-from tests.servers.process import Server, answers, free_port, program
+from tests.servers.process import Server, find_program, free_port, is_listening
 
 
 class Rabbit(Server):
     """RabbitMQ with a name server of its own, so that it meets no other Erlang on this machine."""
 
-    names: Server
+    epmd: Server
 
     def start(self) -> "Server":
         """Start and wait until it answers."""
-        if not self.names.process:
-            self.names.start()
+        if not self.epmd.process:
+            self.epmd.start()
         return super().start()
 
-    def flush(self) -> None:
+    def sync_tables(self) -> None:
         """Have it write down which queues there are.
 
         Old versions (3.10) do so minutes after a queue was made; killed before, they start with that queue empty and
         dead. Call this before `kill` to have what a broker is that has run for a while.
         """
-        self.control("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
+        self.rabbitmqctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
 
-    def create_host(self) -> str:
+    def create_vhost(self) -> str:
         """A new, empty virtual host's URL."""
         name = f"host{random.SystemRandom().randrange(10**12)}"
-        self.control("add_vhost", name)
-        self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        self.rabbitmqctl("add_vhost", name)
+        self.rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
         return self.url + name
 
-    def control(self, *words: str) -> str:
+    def rabbitmqctl(self, *words: str) -> str:
         """What `rabbitmqctl` answers."""
-        command = [program("rabbitmqctl"), "-q", "-n", self.env["RABBITMQ_NODENAME"], *words]
+        command = [find_program("rabbitmqctl"), "-q", "-n", self.env["RABBITMQ_NODENAME"], *words]
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
@@ -67,10 +67,10 @@ def rabbit(folder: Path) -> Rabbit:
         "RabbitMQ",
         f"amqp://guest:guest@127.0.0.1:{port}/",
         folder,
-        [program("rabbitmq-server")],
-        ready=lambda: answers(port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"),
+        [find_program("rabbitmq-server")],
+        ready=lambda: is_listening(port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"),
         env=env,
     )
-    command = [program("epmd"), "-port", str(names_port), "-address", "127.0.0.1"]
-    server.names = Server("epmd", "", folder, command, ready=lambda: answers(names_port))
+    command = [find_program("epmd"), "-port", str(names_port), "-address", "127.0.0.1"]
+    server.epmd = Server("epmd", "", folder, command, ready=lambda: is_listening(names_port))
     return server

@@ -12,87 +12,98 @@ from msgspec.structs import replace
 
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.analyst import JOBS
-from services.analyst.analysis_scheduler import WHOLE
-from services.analyst.backfill_monitor import UNHEARD
-from services.analyst.jobs import analyse, forget
-from services.analyst.series_window import KEPT, PATIENCE, QUIET
-from services.core.indicators import STANDARD, columns, compute, parse
+from services.analyst.analysis_scheduler import FULL_RELOAD_MS
+from services.analyst.backfill_monitor import COLLECTOR_SILENT_MS
+from services.analyst.jobs import analyse, delete_old_rows
+from services.analyst.series_window import RELOAD_MAX_DELAY_MS, RELOAD_QUIET_MS, VERIFIED_CANDLES
+from services.core.indicators import STANDARD, compute, parse_specs, to_columns
 from services.core.model import (
+    BackfillProgress,
     Bar,
     Candle,
+    CandleSource,
+    ExchangeStatus,
+    IndicatorRequest,
+    IndicatorValue,
     Instrument,
     Message,
-    Origin,
-    Progress,
-    Reading,
     Series,
     SeriesProgress,
-    State,
-    Wish,
 )
-from services.core.timeframes import MINUTE, TIMEFRAMES
-from services.exchanges import chosen
+from services.core.timeframes import MINUTE_MS, TIMEFRAMES
+from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from tests.api_replicas import BTC, LAST, Counting, Turning, until
-from tests.expected_analysis import Row, against, true_rows
-from tests.memory_store import Kept, as_store
+from tests.api_replicas import BTC, FORMING_OPEN_TIME, CallCounter, ManualClock, wait_until
+from tests.expected_analysis import Row, compare_stored, expected_rows
+from tests.memory_store import MemoryStore, as_store
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
 FOREVER = 2**62
-YEAR = 1_767_225_600_000  # 2026, the one before that of LAST
+YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
 
 
-class World:
+class AnalystWorld:
     """A store, a bus, and a clock that is turned."""
 
     def __init__(self) -> None:
-        self.kept, self.bus, self.clock = Kept(), MemoryBus(queues={}), Turning()
+        self.kept, self.bus, self.clock = MemoryStore(), MemoryBus(queues={}), ManualClock()
         self.journal = MemoryJournal()
-        self.store = Counting(self.kept)
+        self.store = CallCounter(self.kept)
         self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
 
     def deps(self, **settings: Any) -> Deps:
         known = Settings(_env_file=None, **settings)
         store: Any = self.store
-        return Deps(known, self.clock, self.bus, MemoryCache(), store, Hub(self.clock), chosen(known), self.journal)
+        return Deps(
+            known,
+            self.clock,
+            self.bus,
+            MemoryCache(),
+            store,
+            Hub(self.clock),
+            configured_exchanges(known),
+            self.journal,
+        )
 
-    async def keep(self, *candles: Candle, told: bool = True) -> None:
+    async def save(self, *candles: Candle, told: bool = True) -> None:
         """As the writer does it: kept, then told."""
         for candle in candles:
-            self.kept.rows.setdefault(candle.series, {})[candle.bar.timestamp] = candle
+            self.kept.rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
         if told:
             await self.bus.publish(*candles)
 
-    async def well(self, *series: Series, days: Sequence[Candle] = ()) -> bool:
+    async def rows_match(self, *series: Series, days: Sequence[Candle] = ()) -> bool:
         """Whether the rows of the newest candles are right; `days`: candles of 1d that their levels are made of."""
-        self.clock.time += QUIET
+        self.clock.time += RELOAD_QUIET_MS
         expected = {each: await self._expected(each) for each in series}
         if days:
-            expected = {each: true_rows(each, await self.kept.last(each, FOREVER, 9999), days) for each in series}
-        return not [d for each, rows in expected.items() for d in await against(as_store(self.kept), each, rows)]
+            expected = {
+                each: expected_rows(each, await self.kept.latest_candles(each, FOREVER, 9999), days) for each in series
+            }
+        return not [d for each, rows in expected.items() for d in await compare_stored(as_store(self.kept), each, rows)]
 
     async def _expected(self, series: Series) -> list[Row]:
-        candles = await self.kept.last(series, FOREVER, 9999)
+        candles = await self.kept.latest_candles(series, FOREVER, 9999)
         if self._true.get(series, ([], []))[0] != candles:
-            self._true[series] = candles, true_rows(series, candles)
+            self._true[series] = candles, expected_rows(series, candles)
         return self._true[series][1]
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> AnalystWorld:
+    return AnalystWorld()
 
 
 @asynccontextmanager
-async def at_work(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
+async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
     """The analyst; yields the readings that it tells. It never drops what is old unless this is among the jobs."""
     heard, ready = list[Message](), asyncio.Event()
 
     async def listen() -> None:
-        async with deps.bus.live(Reading) as messages:
+        async with deps.bus.subscribe(IndicatorValue) as messages:
             ready.set()
             async for message in messages:
                 heard.append(message)
@@ -110,106 +121,110 @@ async def at_work(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def walk(series: Series, count: int, seed: int = 1) -> list[Candle]:
+def random_walk(series: Series, count: int, seed: int = 1) -> list[Candle]:
     """The newest closed candles of a series, of a price that wanders."""
     chance, frame, price = random.Random(seed), TIMEFRAMES[series.timeframe], 1000.0
-    opening, found = frame.back(frame.opening(LAST), count), []
+    opening, found = frame.step_back(frame.open_time(FORMING_OPEN_TIME), count), []
     for _ in range(count):
         last, price = price, price * (1 + chance.gauss(0, 0.002))
         found.append(bar(series, opening, last, price, chance.uniform(0.1, 5)))
-        opening = frame.closing(opening)
+        opening = frame.close_time(opening)
     return found
 
 
 def bar(series: Series, opening: int, first: float, last: float, volume: float) -> Candle:
     o, h, low, c, v = (Decimal(f"{x:.2f}") for x in (first, max(first, last) + 1, min(first, last) - 1, last, volume))
-    return Candle(series, Bar(opening, o, h, low, c, v, Decimal(1), 3), True, Origin.EXCHANGE)
+    return Candle(series, Bar(opening, o, h, low, c, v, Decimal(1), 3), True, CandleSource.EXCHANGE)
 
 
-def minute(opening: int, price: float) -> Candle:
+def forming_minute(opening: int, price: float) -> Candle:
     """A minute that forms."""
     return replace(bar(BTC, opening, 1000, price, 1), closed=False)
 
 
-def corrected(candle: Candle) -> Candle:
+def with_other_close(candle: Candle) -> Candle:
     """The same with another close."""
     other = replace(candle.bar, close=candle.bar.close + Decimal("0.5"))
     return replace(candle, bar=other, revision=candle.revision + 1)
 
 
-async def test_what_is_there_is_written_down_and_what_closes_is_added(world: World) -> None:
-    minutes, hours = walk(BTC, 440), walk(HOURS, 150)
-    await world.keep(*minutes[:400], *hours, told=False)
-    async with at_work(world.deps()) as heard:
-        await until(lambda: world.well(BTC, HOURS))
+async def test_what_is_there_is_written_down_and_what_closes_is_added(world: AnalystWorld) -> None:
+    minutes, hours = random_walk(BTC, 440), random_walk(HOURS, 150)
+    await world.save(*minutes[:400], *hours, told=False)
+    async with run_analyst(world.deps()) as heard:
+        await wait_until(lambda: world.rows_match(BTC, HOURS))
         heard.clear()
         for candle in minutes[400:]:
-            await world.keep(candle)
-        await until(lambda: world.well(BTC))
+            await world.save(candle)
+        await wait_until(lambda: world.rows_match(BTC))
 
         async def told() -> bool:
-            newest = [each for each in heard if isinstance(each, Reading) and each.timestamp == LAST - MINUTE]
+            newest = [
+                each
+                for each in heard
+                if isinstance(each, IndicatorValue) and each.open_time == FORMING_OPEN_TIME - MINUTE_MS
+            ]
             return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
 
-        await until(told)
-    rows = await world.kept.readings(BTC, 0, FOREVER)
-    assert {row.timestamp for row in rows} >= {candle.bar.timestamp for candle in minutes[300:]}
+        await wait_until(told)
+    rows = await world.kept.indicator_values(BTC, 0, FOREVER)
+    assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
 
-async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(world: World) -> None:
-    candles = walk(BTC, 340)
-    await world.keep(*candles[:300], told=False)
-    async with at_work(world.deps()):
-        await until(lambda: world.well(BTC))
+async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(world: AnalystWorld) -> None:
+    candles = random_walk(BTC, 340)
+    await world.save(*candles[:300], told=False)
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
-            await world.keep(candle)
-        await until(lambda: world.well(BTC))
-        old = candles[-120].bar.timestamp
+            await world.save(candle)
+        await wait_until(lambda: world.rows_match(BTC))
+        old = candles[-120].bar.open_time
         assert len(await world.kept.analyses(BTC, old, FOREVER)) == 120
-        await world.keep(corrected(candles[-5]))
-        await until(lambda: world.well(BTC))
-        await world.keep(corrected(candles[-120]))
-        await until(lambda: world.well(BTC))
+        await world.save(with_other_close(candles[-5]))
+        await wait_until(lambda: world.rows_match(BTC))
+        await world.save(with_other_close(candles[-120]))
+        await wait_until(lambda: world.rows_match(BTC))
         kept = await world.kept.analyses(BTC, old, FOREVER)
-        assert len(kept) == KEPT, "rows that a correction made wrong are kept"
+        assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are kept"
         assert await world.kept.analyses(BTC, 0, old - 1)
 
 
-async def test_what_nobody_told_is_found(world: World) -> None:
-    candles = walk(BTC, 400)
-    await world.keep(*candles[:300], told=False)
-    async with at_work(world.deps()):
-        await until(lambda: world.well(BTC))
-        await world.keep(*candles[300:350], told=False)
-        await world.keep(corrected(candles[299]), told=False)
-        await until(lambda: world.well(BTC))
-        await world.keep(*candles[350:398], told=False)  # then one that does not follow on what is known
-        await world.keep(candles[398])
-        await until(lambda: world.well(BTC))
-        await world.keep(corrected(candles[150]), told=False)
-        world.clock.time += WHOLE
-        await until(lambda: world.well(BTC))
+async def test_what_nobody_told_is_found(world: AnalystWorld) -> None:
+    candles = random_walk(BTC, 400)
+    await world.save(*candles[:300], told=False)
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(BTC))
+        await world.save(*candles[300:350], told=False)
+        await world.save(with_other_close(candles[299]), told=False)
+        await wait_until(lambda: world.rows_match(BTC))
+        await world.save(*candles[350:398], told=False)  # then one that does not follow on what is known
+        await world.save(candles[398])
+        await wait_until(lambda: world.rows_match(BTC))
+        await world.save(with_other_close(candles[150]), told=False)
+        world.clock.time += FULL_RELOAD_MS
+        await wait_until(lambda: world.rows_match(BTC))
 
 
-async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: World) -> None:
+async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: AnalystWorld) -> None:
     """They come when the days do, which is later than the weeks, and change with them."""
-    weeks, days = BTC._replace(timeframe="1w"), walk(BTC._replace(timeframe="1d"), 800)
-    await world.keep(*walk(weeks, 150), told=False)
+    weeks, days = BTC._replace(timeframe="1w"), random_walk(BTC._replace(timeframe="1d"), 800)
+    await world.save(*random_walk(weeks, 150), told=False)
 
     async def pivot() -> float | None:
-        rows = await world.kept.readings(weeks, 0, FOREVER)
-        newest = max((row.timestamp for row in rows), default=None)
-        return next((row.values.get("p") for row in rows if (row.timestamp, row.indicator) == (newest, "pivots")), None)
+        rows = await world.kept.indicator_values(weeks, 0, FOREVER)
+        newest = max((row.open_time for row in rows), default=None)
+        return next((row.values.get("p") for row in rows if (row.open_time, row.indicator) == (newest, "pivots")), None)
 
-    async with at_work(world.deps()):
-        await until(lambda: world.well(weeks))
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(weeks))
         assert await pivot() is None
-        await world.keep(*days)
-        await until(lambda: world.well(weeks, days=days))
-        point, place = await pivot(), next(i for i, day in enumerate(days) if day.bar.timestamp >= YEAR)
+        await world.save(*days)
+        await wait_until(lambda: world.rows_match(weeks, days=days))
+        point, place = await pivot(), next(i for i, day in enumerate(days) if day.bar.open_time >= YEAR_START_MS)
         days[place] = replace(days[place], bar=replace(days[place].bar, high=Decimal(9000)), revision=1)
-        await world.keep(days[place])
-        await until(lambda: world.well(weeks, days=days))
+        await world.save(days[place])
+        await wait_until(lambda: world.rows_match(weeks, days=days))
         assert point is not None
         assert await pivot() != point
     (found,) = (await world.kept.analyses(weeks, 0, FOREVER))[-1:]
@@ -217,128 +232,144 @@ async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: Worl
     assert not [note for note in found.notes if "pivot" in note]
 
 
-async def test_a_store_that_fails_is_waited_for(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    candles = walk(BTC, 320)
-    await world.keep(*candles[:300], told=False)
+async def test_a_store_that_fails_is_waited_for(world: AnalystWorld, caplog: pytest.LogCaptureFixture) -> None:
+    candles = random_walk(BTC, 320)
+    await world.save(*candles[:300], told=False)
     world.kept.failures = 5
-    async with at_work(world.deps()):
-        await until(lambda: world.well(BTC))
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
             world.kept.failures = 3
-            await world.keep(candle)
-        await until(lambda: world.well(BTC))
+            await world.save(candle)
+        await wait_until(lambda: world.rows_match(BTC))
     assert "not saved yet" in caplog.text
 
 
-async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: World) -> None:
-    chance, candles = random.Random(7), walk(BTC, 400)
-    await world.keep(*candles[:300], told=False)
+async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: AnalystWorld) -> None:
+    chance, candles = random.Random(7), random_walk(BTC, 400)
+    await world.save(*candles[:300], told=False)
     for place in range(300, 400, 20):
-        async with at_work(world.deps()):
+        async with run_analyst(world.deps()):
             for candle in candles[place : place + 20]:
-                await world.keep(candle, told=chance.random() < 0.9)
+                await world.save(candle, told=chance.random() < 0.9)
             await asyncio.sleep(chance.uniform(0, 0.3))
-    async with at_work(world.deps()), at_work(world.deps()):  # two at once do no harm
-        await until(lambda: world.well(BTC))
+    async with run_analyst(world.deps()), run_analyst(world.deps()):  # two at once do no harm
+        await wait_until(lambda: world.rows_match(BTC))
 
 
-async def test_history_that_comes_in_numbers_is_read_in_whole(world: World) -> None:
-    candles = walk(BTC, 2000)
-    await world.keep(*candles[-50:], told=False)
-    async with at_work(world.deps()):
-        await until(lambda: world.well(BTC))
+async def test_history_that_comes_in_numbers_is_read_in_whole(world: AnalystWorld) -> None:
+    candles = random_walk(BTC, 2000)
+    await world.save(*candles[-50:], told=False)
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(BTC))
         before = world.store.calls["candles"]
         for start in range(0, 1950, 10):
-            await world.keep(*candles[start : start + 10])
-            world.clock.time += QUIET // 20
-        await until(lambda: world.well(BTC))
-        assert world.store.calls["candles"] - before <= 2 + 195 * (QUIET // 20) / PATIENCE
+            await world.save(*candles[start : start + 10])
+            world.clock.time += RELOAD_QUIET_MS // 20
+        await wait_until(lambda: world.rows_match(BTC))
+        assert world.store.calls["candles"] - before <= 2 + 195 * (RELOAD_QUIET_MS // 20) / RELOAD_MAX_DELAY_MS
 
 
-def state(missing: int) -> State:
+def loading_status(missing: int) -> ExchangeStatus:
     """What Binance's collector says while so many minutes and hours are still to be loaded."""
     left = [SeriesProgress(BTC.instrument, name, 0, 1000, missing) for name in ("1m", "1h") if missing]
-    progress = Progress(1000, missing, tuple(left))
-    return State("binance", LAST, True, "socket", "", "", LAST, LAST, 0, simulated=False, history=progress)
+    progress = BackfillProgress(1000, missing, tuple(left))
+    return ExchangeStatus(
+        "binance",
+        FORMING_OPEN_TIME,
+        True,
+        "socket",
+        "",
+        "",
+        FORMING_OPEN_TIME,
+        FORMING_OPEN_TIME,
+        0,
+        simulated=False,
+        backfill=progress,
+    )
 
 
-async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_followed_at_once(world: World) -> None:
-    async with at_work(world.deps()):
+async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_followed_at_once(
+    world: AnalystWorld,
+) -> None:
+    async with run_analyst(world.deps()):
         for page in range(20, 0, -1):
-            await world.bus.publish(state(page * 10))
-            await world.keep(*walk(BTC, 300), *walk(HOURS, 300))
+            await world.bus.publish(loading_status(page * 10))
+            await world.save(*random_walk(BTC, 300), *random_walk(HOURS, 300))
             if page == 10:
-                await world.bus.publish(Wish(HOURS, "sma:20", FOREVER))
-            world.clock.time += QUIET
+                await world.bus.publish(IndicatorRequest(HOURS, "sma:20", FOREVER))
+            world.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
-        await until(lambda: world.well(HOURS))
+        await wait_until(lambda: world.rows_match(HOURS))
         assert not await world.kept.analyses(BTC, 0, FOREVER), "it is computed before all of it is there"
-        await world.bus.publish(state(0))
-        await until(lambda: world.well(BTC))
+        await world.bus.publish(loading_status(0))
+        await wait_until(lambda: world.rows_match(BTC))
 
 
-async def test_history_that_does_not_arrive_is_not_waited_for(world: World) -> None:
-    await world.keep(*walk(BTC, 300), told=False)
-    async with at_work(world.deps()):
+async def test_history_that_does_not_arrive_is_not_waited_for(world: AnalystWorld) -> None:
+    await world.save(*random_walk(BTC, 300), told=False)
+    async with run_analyst(world.deps()):
         for _ in range(40):
-            await world.bus.publish(state(70))
-            world.clock.time += UNHEARD // 2
+            await world.bus.publish(loading_status(70))
+            world.clock.time += COLLECTOR_SILENT_MS // 2
             await asyncio.sleep(0.01)
-        await until(lambda: world.well(BTC))
+        await wait_until(lambda: world.rows_match(BTC))
 
 
-async def forming(world: World, heard: Sequence[Message], price: float) -> dict[str, Reading]:
+async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
     """What is told of the forming minute at that price."""
-    await world.bus.publish(minute(LAST, price))
+    await world.bus.publish(forming_minute(FORMING_OPEN_TIME, price))
 
     async def followed() -> bool:
-        return any(isinstance(each, Reading) and not each.closed for each in heard)
+        return any(isinstance(each, IndicatorValue) and not each.closed for each in heard)
 
-    await until(followed)
-    return {each.indicator: each for each in heard if isinstance(each, Reading) and not each.closed}
+    await wait_until(followed)
+    return {each.indicator: each for each in heard if isinstance(each, IndicatorValue) and not each.closed}
 
 
-async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world: World) -> None:
-    candles = walk(BTC, 400)
-    await world.keep(*candles, told=False)
-    async with at_work(world.deps()) as heard:
-        await until(lambda: world.well(BTC))
+async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world: AnalystWorld) -> None:
+    candles = random_walk(BTC, 400)
+    await world.save(*candles, told=False)
+    async with run_analyst(world.deps()) as heard:
+        await wait_until(lambda: world.rows_match(BTC))
         heard.clear()
-        found = await forming(world, heard, 1010)
-        assert {(each.timestamp, each.closed) for each in found.values()} == {(LAST, False)}
-        whole = columns([*candles, minute(LAST, 1010)])
+        found = await publish_forming(world, heard, 1010)
+        assert {(each.open_time, each.closed) for each in found.values()} == {(FORMING_OPEN_TIME, False)}
+        whole = to_columns([*candles, forming_minute(FORMING_OPEN_TIME, 1010)])
         for name in ("sma:20", "bbands:20:2", "rsi:14"):
-            (asked,) = parse(name)
+            (asked,) = parse_specs(name)
             said = compute(asked, whole, TIMEFRAMES["1m"])
             assert found[name].values == pytest.approx({output: column[-1] for output, column in said.items()})
         count = len(heard)
-        await world.bus.publish(minute(LAST, 1010))
+        await world.bus.publish(forming_minute(FORMING_OPEN_TIME, 1010))
         await asyncio.sleep(0.1)
         assert len(heard) == count, "what has not changed is told again"
         heard.clear()
-        again = await forming(world, heard, 1020)
+        again = await publish_forming(world, heard, 1020)
         assert again["sma:20"].values != found["sma:20"].values
         assert "volume:20" not in again, "what has not changed is told again"
         heard.clear()
-        await world.bus.publish(minute(LAST + MINUTE, 1010))
+        await world.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
         await asyncio.sleep(0.1)
         assert not heard, "a candle is missing between: nothing can be said"
-    assert not await world.kept.readings(BTC, LAST, FOREVER)
+    assert not await world.kept.indicator_values(BTC, FORMING_OPEN_TIME, FOREVER)
 
 
-async def test_old_rows_go_and_other_symbols_are_left_alone(world: World) -> None:
+async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld) -> None:
     unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
-    await world.keep(*walk(BTC, 200), *walk(unknown, 200), told=False)
-    async with at_work(world.deps(analysis_bars=0)):
-        await until(lambda: world.well(BTC))
-    many = asyncio.create_task(forget(world.deps(analysis_bars=100_000_000)))  # more months than a calendar has
+    await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), told=False)
+    async with run_analyst(world.deps(analysis_bars=0)):
+        await wait_until(lambda: world.rows_match(BTC))
+    many = asyncio.create_task(
+        delete_old_rows(world.deps(analysis_bars=100_000_000))
+    )  # more months than a calendar has
     assert not (await asyncio.wait([many], timeout=1))[0]
     many.cancel()
-    assert await world.kept.analyses(BTC, 0, LAST - 31 * MINUTE)
-    async with at_work(world.deps(analysis_bars=30), *JOBS):
+    assert await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)
+    async with run_analyst(world.deps(analysis_bars=30), *JOBS):
 
         async def dropped() -> bool:
-            return len(await world.kept.analyses(BTC, 0, LAST - 31 * MINUTE)) == 0
+            return len(await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
 
-        await until(dropped)
+        await wait_until(dropped)
     assert not await world.kept.analyses(unknown, 0, FOREVER)

@@ -16,17 +16,17 @@ from msgspec.structs import replace
 from services import runtime
 from services.adapters import sql
 from services.archive import COMMANDS
-from services.core.candles import traded
+from services.core.candles import add_trade
 from services.core.errors import BadFile, BadRange, KursError, Misconfigured, UnknownName
-from services.core.model import Candle, Instrument, Origin, Series, Trade
-from services.core.seals import GENESIS, sealed
-from services.core.timeframes import DAY, MINUTE
-from services.progress_bar import Meter
+from services.core.model import Candle, CandleSource, Instrument, Series, Trade
+from services.core.seals import GENESIS, new_seal
+from services.core.timeframes import DAY_MS, MINUTE_MS
+from services.progress_bar import ProgressBar
 from services.settings import Settings
-from services.writer.batch_processor import Book
-from tests.api_replicas import World
+from services.writer.batch_processor import BatchProcessor
+from tests.api_replicas import ReplicaSet
 
-START = 1_704_067_200_000  # 2024-01-01
+START_MS = 1_704_067_200_000  # 2024-01-01
 HEADER = (
     "Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,Number of trades,Taker base,Taker quote,Ignore"
 )
@@ -36,21 +36,21 @@ FUTURES_HEADER = (
 SERIES = Series("binance", Instrument("PEPE", "USDT"), "1m")
 
 
-async def kurs(folder: Path, *words: object) -> int:
+async def run_kurs(folder: Path, *words: object) -> int:
     """One command, on SQLite in that folder."""
     settings = Settings(_env_file=None, data_dir=folder)
-    return await runtime.carried_out(settings, COMMANDS[str(words[0])]([str(word) for word in words[1:]]))
+    return await runtime.run_command(settings, COMMANDS[str(words[0])]([str(word) for word in words[1:]]))
 
 
-def row(minute: int, scale: int = 1) -> str:
+def dump_line(minute: int, scale: int = 1) -> str:
     """A line of a dump; `scale` 1000: in microseconds."""
-    opened = START + minute * MINUTE
+    opened = START_MS + minute * MINUTE_MS
     price = f"0.0000{1000 + minute}0"
-    values = [opened * scale, price, "0.00020000", "0.00000001", price, "1000.00", (opened + MINUTE) * scale - 1]
+    values = [opened * scale, price, "0.00020000", "0.00000001", price, "1000.00", (opened + MINUTE_MS) * scale - 1]
     return ",".join(map(str, [*values, "0.12345678", 7, "1.0", "1.0", "0"]))
 
 
-def dump(folder: Path, name: str, lines: Sequence[str]) -> Path:
+def write_dump(folder: Path, name: str, lines: Sequence[str]) -> Path:
     """A file of these lines, packed if its name says so."""
     path, text = folder / name, "".join(f"{line}\n" for line in lines)
     if path.suffix == ".zip":
@@ -61,13 +61,13 @@ def dump(folder: Path, name: str, lines: Sequence[str]) -> Path:
     return path
 
 
-def left_over(folder: Path) -> list[str]:
+def leftover_files(folder: Path) -> list[str]:
     return [path.name for path in folder.glob(".*")]
 
 
-async def exported(folder: Path, *words: str) -> list[dict[str, str]]:
+async def export_rows(folder: Path, *words: str) -> list[dict[str, str]]:
     file = folder / "out.csv"
-    assert await kurs(folder, "export", *words, file) == 0
+    assert await run_kurs(folder, "export", *words, file) == 0
     return list(csv.DictReader(io.StringIO(file.read_text())))
 
 
@@ -83,11 +83,11 @@ async def exported(folder: Path, *words: str) -> list[dict[str, str]]:
 async def test_a_dump_in_any_form_comes_in_and_goes_out_with_every_digit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, header: bool, scale: int
 ) -> None:
-    lines = [HEADER] * header + [row(minute, scale) for minute in range(1440)]
-    assert await kurs(tmp_path, "import", dump(tmp_path, name, lines)) == 0
+    lines = [HEADER] * header + [dump_line(minute, scale) for minute in range(1440)]
+    assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 0
     assert f"{name}: 1440 candles of PEPE-USDT 1m" in capsys.readouterr().out
-    rows = await exported(tmp_path, "PEPEUSDT", "1m")
-    assert [int(each["timestamp"]) for each in rows] == [START + minute * MINUTE for minute in range(1440)]
+    rows = await export_rows(tmp_path, "PEPEUSDT", "1m")
+    assert [int(each["timestamp"]) for each in rows] == [START_MS + minute * MINUTE_MS for minute in range(1440)]
     first = rows[0]
     assert (first["open"], first["low"], first["volume"], first["quote_volume"]) == (
         "0.000010000",
@@ -96,18 +96,20 @@ async def test_a_dump_in_any_form_comes_in_and_goes_out_with_every_digit(
         "0.12345678",
     )
     assert (first["trades"], first["kind"], first["source"], first["revision"]) == ("7", "traded", "import", "0")
-    (day,) = await exported(tmp_path, "binance:pepe-usdt", "1d")
+    (day,) = await export_rows(tmp_path, "binance:pepe-usdt", "1d")
     assert (Decimal(day["volume"]), day["trades"], day["source"]) == (Decimal(1_440_000), str(7 * 1440), "rollup")
-    some = await exported(tmp_path, "PEPEUSDT", "1m", "--from", "2024-01-01T01:00:00Z", "--to", "2024-01-01T01:59:59Z")
+    some = await export_rows(
+        tmp_path, "PEPEUSDT", "1m", "--from", "2024-01-01T01:00:00Z", "--to", "2024-01-01T01:59:59Z"
+    )
     assert some == rows[60:120]
 
 
 async def test_a_file_may_come_twice_and_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = [row(minute) for minute in range(1380, 1500)]
-    files = [dump(tmp_path, f"PEPEUSDT-1m-2024-01-0{day}.csv", both[60 * (day - 1) : 60 * day]) for day in (1, 2)]
-    assert await kurs(tmp_path, "import", files[1], files[0], files[1]) == 0
-    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 120
-    assert len(await exported(tmp_path, "PEPEUSDT", "1h")) == 2
+    both = [dump_line(minute) for minute in range(1380, 1500)]
+    files = [write_dump(tmp_path, f"PEPEUSDT-1m-2024-01-0{day}.csv", both[60 * (day - 1) : 60 * day]) for day in (1, 2)]
+    assert await run_kurs(tmp_path, "import", files[1], files[0], files[1]) == 0
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 120
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1h")) == 2
     assert capsys.readouterr().err == "", "no progress bar where nobody looks"
 
 
@@ -116,23 +118,32 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
     seconds = [*range(0, 3600, 7), *range(3600 + 185, 7200, 11)]
     trades = [
         Trade(
-            "binance", SERIES.instrument, 0, START + s * 1000, Decimal(1000 + s % 13), Decimal("0.5"), n, 2, n % 2 == 0
+            "binance",
+            SERIES.instrument,
+            0,
+            START_MS + s * 1000,
+            Decimal(1000 + s % 13),
+            Decimal("0.5"),
+            n,
+            2,
+            n % 2 == 0,
         )
         for n, s in enumerate(seconds, 5_000_000)
     ]
     lines = [
-        f"{t.number},{t.price}.00,{t.size},{t.number * 2},{t.number * 2 + 1},{t.time * 1000},{t.buyer_made},True"
+        f"{t.trade_id},{t.price}.00,{t.size},{t.trade_id * 2},{t.trade_id * 2 + 1},"
+        f"{t.time * 1000},{t.buyer_is_maker},True"
         for t in trades
     ]
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.zip", lines))
-    rows = await exported(tmp_path, "PEPEUSDT", "1m")
-    assert [int(each["timestamp"]) for each in rows] == [START + minute * MINUTE for minute in range(119)]
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.zip", lines))
+    rows = await export_rows(tmp_path, "PEPEUSDT", "1m")
+    assert [int(each["timestamp"]) for each in rows] == [START_MS + minute * MINUTE_MS for minute in range(119)]
     assert [each["kind"] for each in rows[60:64]] == ["empty", "empty", "empty", "traded"]
     for each in (rows[0], rows[59], rows[100]):
         bar = None
         for trade in trades:
-            if trade.time // MINUTE * MINUTE == int(each["timestamp"]):
-                bar = traded(bar, trade)
+            if trade.time // MINUTE_MS * MINUTE_MS == int(each["timestamp"]):
+                bar = add_trade(bar, trade)
         assert bar
         found = tuple(
             Decimal(each[name]) for name in ("open", "high", "low", "close", "volume", "quote_volume", "trades")
@@ -140,9 +151,9 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
         assert found == (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume, Decimal(bar.trades))
 
 
-def trade(number: int, second: float, price: str = "1") -> str:
+def trade_line(number: int, second: float, price: str = "1") -> str:
     """A line of aggTrades."""
-    return f"{number},{price},1,{number},{number},{START + int(second * 1000)},True,True"
+    return f"{number},{price},1,{number},{number},{START_MS + int(second * 1000)},True,True"
 
 
 @pytest.mark.parametrize(
@@ -165,9 +176,9 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, part: str
 ) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    good = dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)])
+    good = write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)])
     with pytest.raises(BadFile) as told:
-        await kurs(tmp_path, "import", good, dump(tmp_path, name, [row(0)]))
+        await run_kurs(tmp_path, "import", good, write_dump(tmp_path, name, [dump_line(0)]))
     assert part in str(told.value)
     assert name.rpartition("/")[2] in str(told.value)
     assert "1 candles" not in capsys.readouterr().out
@@ -176,37 +187,79 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
 @pytest.mark.parametrize(
     ("name", "lines", "count", "part"),
     [
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), "x" + row(1), row(2)], 2, "line 2: 'x170"),
-        ("PEPEUSDT-1m-2024-01.csv", [HEADER, row(0).replace("1000.00", "NaN"), row(1)], 1, "line 2: 'NaN' is not an"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("1000.00", "1e400000000")], 0, "line 1: "),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), row(1).replace("1000.00", "1_000")], 1, "line 2: '1_000' is not a number"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0).replace("0.00000001", "1")], 0, "line 1: a bar whose prices leave its"),
-        ("PEPEUSDT-1m-2024-01.csv", ["1.70407E+12" + row(0)[13:]], 0, "line 1: a spreadsheet has rounded the time"),
-        ("PEPEUSDT-1m-2024-01.csv", ["Name" + row(0)[13:]], 0, "line 1: 'Name' is not a time"),
-        ("PEPEUSDT-1h-2024-01.csv", [row(0), row(1), row(60)], 2, "line 2: no 1h opens at"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), row(1)[:-4]], 1, "line 2: 11 columns, where a row has 12"),
-        ("PEPEUSDT-1m-2024-01.csv", [row(0), "é" * 30, "x" * 9_000, row(1)], 2, "line 2: 1 columns"),
-        ("PEPEUSDT-1m-2024-01.csv", [HEADER], 0, "no row is in it"),
-        ("PEPEUSDT-1m-2024-01.csv", [], 0, "no row is in it"),
-        ("PEPEUSDT-1m-2024-01.csv", ["\ufeff" + row(0), "bad"], 1, "line 2: 1 columns"),
-        ("PEPEUSDT-1m-2024-01-01.csv", [row(0), row(1440)], 1, "line 2: 2024-01-02T00:00:00Z is not in the period of"),
+        ("PEPEUSDT-1m-2024-01.csv", [dump_line(0), "x" + dump_line(1), dump_line(2)], 2, "line 2: 'x170"),
         (
             "PEPEUSDT-1m-2024-01.csv",
-            [*map(row, range(500)), *[""] * 1001],
+            [HEADER, dump_line(0).replace("1000.00", "NaN"), dump_line(1)],
+            1,
+            "line 2: 'NaN' is not an",
+        ),
+        ("PEPEUSDT-1m-2024-01.csv", [dump_line(0).replace("1000.00", "1e400000000")], 0, "line 1: "),
+        (
+            "PEPEUSDT-1m-2024-01.csv",
+            [dump_line(0), dump_line(1).replace("1000.00", "1_000")],
+            1,
+            "line 2: '1_000' is not a number",
+        ),
+        (
+            "PEPEUSDT-1m-2024-01.csv",
+            [dump_line(0).replace("0.00000001", "1")],
+            0,
+            "line 1: a bar whose prices leave its",
+        ),
+        (
+            "PEPEUSDT-1m-2024-01.csv",
+            ["1.70407E+12" + dump_line(0)[13:]],
+            0,
+            "line 1: a spreadsheet has rounded the time",
+        ),
+        ("PEPEUSDT-1m-2024-01.csv", ["Name" + dump_line(0)[13:]], 0, "line 1: 'Name' is not a time"),
+        ("PEPEUSDT-1h-2024-01.csv", [dump_line(0), dump_line(1), dump_line(60)], 2, "line 2: no 1h opens at"),
+        ("PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(1)[:-4]], 1, "line 2: 11 columns, where a row has 12"),
+        ("PEPEUSDT-1m-2024-01.csv", [dump_line(0), "é" * 30, "x" * 9_000, dump_line(1)], 2, "line 2: 1 columns"),
+        ("PEPEUSDT-1m-2024-01.csv", [HEADER], 0, "no row is in it"),
+        ("PEPEUSDT-1m-2024-01.csv", [], 0, "no row is in it"),
+        ("PEPEUSDT-1m-2024-01.csv", ["\ufeff" + dump_line(0), "bad"], 1, "line 2: 1 columns"),
+        (
+            "PEPEUSDT-1m-2024-01-01.csv",
+            [dump_line(0), dump_line(1440)],
+            1,
+            "line 2: 2024-01-02T00:00:00Z is not in the period of",
+        ),
+        (
+            "PEPEUSDT-1m-2024-01.csv",
+            [*map(dump_line, range(500)), *[""] * 1001],
             500,
             "line 1501: more than 1,000 empty lines in a row",
         ),
-        ("PEPEUSDT-1m-2100-01.csv", [row(0).replace(str(START), "4102444800000")], 0, "this candle is not over yet"),
-        ("PEPEUSDT-aggTrades-2024-01-01.csv", [trade(5, 86_390), trade(6, 86_400)], 1, "is not in the period of the"),
+        (
+            "PEPEUSDT-1m-2100-01.csv",
+            [dump_line(0).replace(str(START_MS), "4102444800000")],
+            0,
+            "this candle is not over yet",
+        ),
+        (
+            "PEPEUSDT-aggTrades-2024-01-01.csv",
+            [trade_line(5, 86_390), trade_line(6, 86_400)],
+            1,
+            "is not in the period of the",
+        ),
         (
             "PEPEUSDT-aggTrades-2024-01.csv",
-            [trade(5, 1), trade(6, 61), trade(8, 121), trade(9, 125), trade(10, 241), trade(11, 301)],
+            [
+                trade_line(5, 1),
+                trade_line(6, 61),
+                trade_line(8, 121),
+                trade_line(9, 125),
+                trade_line(10, 241),
+                trade_line(11, 301),
+            ],
             3,
             "line 3: trade 8 follows 6: 2024-01-01T00:01:00Z to 2024-01-01T00:02:00Z are left out",
         ),
         (
             "PEPEUSDT-aggTrades-2024-01.csv",
-            [trade(5, 1), trade(6, 80_000), trade(7, 2), trade(8, 61), trade(9, 121)],
+            [trade_line(5, 1), trade_line(6, 80_000), trade_line(7, 2), trade_line(8, 61), trade_line(9, 121)],
             1,
             "line 2: its time, 2024-01-01T22:13:20Z, is later than that of the next trade",
         ),
@@ -215,7 +268,7 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
 async def test_what_is_wrong_is_named_and_left_out_and_all_else_comes_in(  # noqa: PLR0913, PLR0917
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], count: int, part: str
 ) -> None:
-    assert await kurs(tmp_path, "import", dump(tmp_path, name, lines)) == 1
+    assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 1
     told = capsys.readouterr().out
     assert f"{name}: {count} candles of PEPE-USDT" in told
     assert part in told
@@ -224,74 +277,79 @@ async def test_what_is_wrong_is_named_and_left_out_and_all_else_comes_in(  # noq
 @pytest.mark.parametrize(
     ("name", "lines", "part"),
     [
-        ("PEPEUSDT-1m-2024-01.csv", [FUTURES_HEADER, row(0)], "the header is that of a futures file"),
-        ("PEPEUSDT-aggTrades-2024-01.csv", [trade(5, 0)[:-5]], "these are the columns of a futures file"),
+        ("PEPEUSDT-1m-2024-01.csv", [FUTURES_HEADER, dump_line(0)], "the header is that of a futures file"),
+        ("PEPEUSDT-aggTrades-2024-01.csv", [trade_line(5, 0)[:-5]], "these are the columns of a futures file"),
         ("PEPEUSDT-1m-2024-01.zip", [""] * 1001, "line 1001: more than 1,000 empty lines in a row"),
     ],
 )
 async def test_a_file_of_which_nothing_can_be_taken_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], part: str
 ) -> None:
-    assert await kurs(tmp_path, "import", dump(tmp_path, name, lines)) == 1
+    assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 1
     assert f"{name}: refused:\n  {part}" in capsys.readouterr().out
 
 
 async def test_empty_lines_between_rows_are_passed_over(tmp_path: Path) -> None:
-    lines = [row(0), *[""] * 1000, row(1), *[" "] * 1000]
-    assert await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines)) == 0
-    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 2
+    lines = [dump_line(0), *[""] * 1000, dump_line(1), *[" "] * 1000]
+    assert await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines)) == 0
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 2
 
 
 async def test_a_week_belongs_to_both_months(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One of the 29th of January is in February too; one of the 22nd is not."""
-    lines = [row(day * 1440) for day in (21, 28, 35)]
-    assert await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1w-2024-02.csv", lines)) == 1
+    lines = [dump_line(day * 1440) for day in (21, 28, 35)]
+    assert await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1w-2024-02.csv", lines)) == 1
     assert "2 candles of PEPE-USDT 1w, 1 left out:\n  line 1: 2024-01-22T00:00:00Z is not" in capsys.readouterr().out
 
 
 async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [row(minute) for minute in range(2_000)]
+    lines = [dump_line(minute) for minute in range(2_000)]
     good, other = (
-        dump(tmp_path, f"PEPEUSDT-1m-2024-01{part}.csv", lines[since : since + 500])
+        write_dump(tmp_path, f"PEPEUSDT-1m-2024-01{part}.csv", lines[since : since + 500])
         for part, since in (("", 0), ("-02", 1_440))
     )
-    cut = dump(tmp_path, "PEPEUSDT-1m-2024-02.zip", lines)
+    cut = write_dump(tmp_path, "PEPEUSDT-1m-2024-02.zip", lines)
     packed = cut.read_bytes()
     cut.write_bytes(packed[:200] + b"no zip" + packed[206:])
     (tmp_path / "PEPEUSDT-1m-2024-04.zip").write_bytes(b"PK no zip")
-    assert await kurs(tmp_path, "import", good, cut, other, tmp_path / "PEPEUSDT-1m-2024-04.zip") == 1
+    assert await run_kurs(tmp_path, "import", good, cut, other, tmp_path / "PEPEUSDT-1m-2024-04.zip") == 1
     told = capsys.readouterr().out
     assert "PEPEUSDT-1m-2024-02.zip: refused:\n  it cannot be read" in told
     assert "PEPEUSDT-1m-2024-04.zip: refused:\n  it cannot be read" in told
-    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1_000
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1_000
 
 
 async def test_a_truncated_file_of_trades_leaves_its_last_minute_out_and_the_next_file_completes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second day goes on with the next trade, the third one does not."""
-    first = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.csv", [trade(5, 80_000), trade(6, 80_061)])
-    second = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-02.csv", [trade(7, 86_520), trade(8, 86_581)])
-    third = dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-03.csv", [trade(20, 172_800), trade(21, 2 * 86_400 + 86_399)])
-    assert await kurs(tmp_path, "import", first) == 1
+    first = write_dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.csv", [trade_line(5, 80_000), trade_line(6, 80_061)])
+    second = write_dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-02.csv", [trade_line(7, 86_520), trade_line(8, 86_581)])
+    third = write_dump(
+        tmp_path, "PEPEUSDT-aggTrades-2024-01-03.csv", [trade_line(20, 172_800), trade_line(21, 2 * 86_400 + 86_399)]
+    )
+    assert await run_kurs(tmp_path, "import", first) == 1
     assert "2024-01-01T22:14:00Z, the minute of the last trade: only the next file's" in capsys.readouterr().out
-    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1
-    assert await kurs(tmp_path, "import", second, third, first) == 1
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1
+    assert await run_kurs(tmp_path, "import", second, third, first) == 1
     told = capsys.readouterr().out
     assert (
         "PEPEUSDT-aggTrades-2024-01-03.csv: 1440 candles of PEPE-USDT 1m, 1 left out:\n  2024-01-02T00:03:00Z" in told
     )
-    openings = [int(each["timestamp"]) for each in await exported(tmp_path, "PEPEUSDT", "1m")]
-    whole = [START // MINUTE + minute for minute in (*range(1_333, 1_443), *range(2_880, 4_320))]
-    assert [opening // MINUTE for opening in openings] == whole
+    openings = [int(each["timestamp"]) for each in await export_rows(tmp_path, "PEPEUSDT", "1m")]
+    whole = [START_MS // MINUTE_MS + minute for minute in (*range(1_333, 1_443), *range(2_880, 4_320))]
+    assert [opening // MINUTE_MS for opening in openings] == whole
 
 
 async def test_trades_are_one_fill_each(tmp_path: Path) -> None:
-    lines = [f"{n},2.5,2,5.0,{(START + n * 1000) * 1000},True,True" for n in range(60, 181)]
+    lines = [f"{n},2.5,2,5.0,{(START_MS + n * 1000) * 1000},True,True" for n in range(60, 181)]
     assert (
-        await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-trades-2024-01-01.csv", ["id,price", *lines][1:])) == 1
+        await run_kurs(
+            tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-trades-2024-01-01.csv", ["id,price", *lines][1:])
+        )
+        == 1
     )
-    rows = await exported(tmp_path, "PEPEUSDT", "1m")
+    rows = await export_rows(tmp_path, "PEPEUSDT", "1m")
     assert [(each["trades"], each["volume"], each["quote_volume"]) for each in rows] == [("60", "120", "300.0")] * 2
 
 
@@ -304,42 +362,42 @@ async def test_names_are_split_as_the_user_or_an_earlier_import_said(
         ((), "BTCRLUSD-1m-2024-01.csv", "BTC-RLUSD"),
         ((), "币安人生USDT-1m-2024-01.csv", "币安人生-USDT"),
     ):
-        assert await kurs(tmp_path, "import", *words, dump(tmp_path, name, [row(0)])) == 0
+        assert await run_kurs(tmp_path, "import", *words, write_dump(tmp_path, name, [dump_line(0)])) == 0
         assert f"1 candles of {pair} 1m\n" in capsys.readouterr().out
-    assert len(await exported(tmp_path, "币安人生USDT", "1m")) == 1
+    assert len(await export_rows(tmp_path, "币安人生USDT", "1m")) == 1
 
 
 async def test_an_export_without_candles_says_what_there_is_and_leaves_no_file(tmp_path: Path) -> None:
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0), row(2)]))
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(2)]))
     for since, until in (("2023-01-01", "2023-02-01"), ("2024-01-01T00:01:00Z", "2024-01-01T00:01:30Z")):
         with pytest.raises(BadRange, match=r"there are candles from 2024-01-01T00:00:00Z to 2024-01-01T00:02:00Z"):
-            await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no.csv", "--from", since, "--to", until)
+            await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no.csv", "--from", since, "--to", until)
     assert not (tmp_path / "no.csv").exists()
-    assert left_over(tmp_path) == []
+    assert leftover_files(tmp_path) == []
 
 
 async def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    good = dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)])
+    good = write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)])
     with pytest.raises(BadFile, match="no such file"):
-        await kurs(tmp_path, "import", good, tmp_path / "PEPEUSDT-1m-2024-03.zip")
+        await run_kurs(tmp_path, "import", good, tmp_path / "PEPEUSDT-1m-2024-03.zip")
     with pytest.raises(UnknownName, match="symbol 'PEPEUSDT' does not exist"):
-        await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.csv")
+        await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.csv")
 
 
 async def test_a_failed_export_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)]))
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     (tmp_path / "out.csv").write_text("mine")
     for words in (["PEPEUSDT", "1m", "--from", "2024-02-01", "--to", "2024-01-01"], ["PEPUSDT", "1m"]):
         with pytest.raises(KursError):
-            await kurs(tmp_path, "export", *words, tmp_path / "out.csv")
+            await run_kurs(tmp_path, "export", *words, tmp_path / "out.csv")
     with pytest.raises(BadFile, match="No such file or directory"):
-        await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no" / "such" / "out.csv")
+        await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no" / "such" / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "mine"
-    assert left_over(tmp_path) == []
+    assert leftover_files(tmp_path) == []
 
 
 async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)]))
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     (tmp_path / "mine").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.csv").symlink_to("mine")
@@ -354,20 +412,22 @@ async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
         (tmp_path / "mine" / "out.csv", "Not a directory"),
     ):
         with pytest.raises(BadFile, match=part):
-            await kurs(tmp_path, "export", "PEPEUSDT", "1m", name)
+            await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", name)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link.csv").is_symlink()
-    assert len(await exported(tmp_path, "PEPEUSDT", "1m")) == 1
+    assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1
     assert (tmp_path / "mine").read_text() == "mine"
-    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / ("x" * 255)) == 0
+    assert await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / ("x" * 255)) == 0
 
 
 async def test_parquet_holds_the_same(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(minute) for minute in range(10)]))
-    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.parquet") == 0
-    table, rows = parquet.read_table(tmp_path / "out.parquet"), await exported(tmp_path, "PEPEUSDT", "1m")
+    await run_kurs(
+        tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(minute) for minute in range(10)])
+    )
+    assert await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.parquet") == 0
+    table, rows = parquet.read_table(tmp_path / "out.parquet"), await export_rows(tmp_path, "PEPEUSDT", "1m")
     assert table.column_names == list(rows[0])
     assert [Decimal(each["close"]) for each in rows] == table["close"].to_pylist()
     assert [int(each["timestamp"]) for each in rows] == table["timestamp"].cast("int64").to_pylist()
@@ -377,75 +437,79 @@ async def test_parquet_holds_the_same(tmp_path: Path) -> None:
 async def test_standard_output_is_the_file(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], ending: str
 ) -> None:
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(minute) for minute in range(10)]))
-    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / f"out.{ending}") == 0
+    await run_kurs(
+        tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(minute) for minute in range(10)])
+    )
+    assert await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / f"out.{ending}") == 0
     capsysbinary.readouterr()
-    assert await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--format", ending) == 0
+    assert await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--format", ending) == 0
     printed = capsysbinary.readouterr()
     assert printed.out == (tmp_path / f"out.{ending}").read_bytes()
     assert b"10 candles of binance PEPE-USDT 1m" in printed.err
     with pytest.raises(BadRange):
-        await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--from", "2023-01-01", "--to", "2023-02-01")
+        await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", "-", "--from", "2023-01-01", "--to", "2023-02-01")
     assert capsysbinary.readouterr().out == b""
 
 
 async def test_a_reader_that_has_enough_of_an_export_is_no_fault_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(minute) for minute in range(10)]))
+    await run_kurs(
+        tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(minute) for minute in range(10)])
+    )
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb", buffering=0) as raw, TextIOWrapper(raw, write_through=True) as out:  # noqa: ASYNC230, PTH123
         monkeypatch.setattr(sys, "stdout", out)
         with pytest.raises(BrokenPipeError):
-            await kurs(tmp_path, "export", "PEPEUSDT", "1m", "-")
+            await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", "-")
 
 
 async def test_without_pyarrow_it_is_told_how_to_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0)]))
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     with pytest.raises(Misconfigured, match=r"install kurs\[parquet\], in containers set KURS_EXTRAS=parquet"):
-        await kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.parquet")
-    assert left_over(tmp_path) == []
+        await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.parquet")
+    assert leftover_files(tmp_path) == []
 
 
 async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [row(minute) for minute in range(3 * 1440)]
-    await kurs(tmp_path, "import", dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines))
+    lines = [dump_line(minute) for minute in range(3 * 1440)]
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines))
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
     previous, seals = GENESIS, []
-    for day in (START, START + DAY, START + 2 * DAY):
-        seals.append(sealed(SERIES, day, await store.candles(SERIES, day, day + DAY - 1), previous, day + DAY))
+    for day in (START_MS, START_MS + DAY_MS, START_MS + 2 * DAY_MS):
+        seals.append(new_seal(SERIES, day, await store.candles(SERIES, day, day + DAY_MS - 1), previous, day + DAY_MS))
         previous = seals[-1].digest
     await store.save(*seals)
-    assert await kurs(tmp_path, "verify") == 0
+    assert await run_kurs(tmp_path, "verify") == 0
     assert "binance PEPE-USDT 1m: 3 days as sealed" in capsys.readouterr().out
 
-    (before,) = await store.candles(SERIES, START + DAY + MINUTE, START + DAY + MINUTE)
+    (before,) = await store.candles(SERIES, START_MS + DAY_MS + MINUTE_MS, START_MS + DAY_MS + MINUTE_MS)
     edits: dict[str, Callable[[], Candle]] = {
-        "2024-01-02: a candle is not as it was sealed": lambda: _edited(before, volume=Decimal("1000.01")),
-        "2024-01-02: 1439 candles, sealed were 1440": lambda: Candle(SERIES, before.bar, False, Origin.TICKS),
+        "2024-01-02: a candle is not as it was sealed": lambda: _with_volume(before, volume=Decimal("1000.01")),
+        "2024-01-02: 1439 candles, sealed were 1440": lambda: Candle(SERIES, before.bar, False, CandleSource.TRADES),
     }
     for told, edit in edits.items():
         await store.save(edit())
-        assert await kurs(tmp_path, "verify", "PEPEUSDT") == 1
+        assert await run_kurs(tmp_path, "verify", "PEPEUSDT") == 1
         assert told in capsys.readouterr().out
     await store.save(before)
-    assert await kurs(tmp_path, "verify") == 0
-    await store.save(sealed(SERIES, START, [], GENESIS, 0))
-    assert await kurs(tmp_path, "verify") == 1
+    assert await run_kurs(tmp_path, "verify") == 0
+    await store.save(new_seal(SERIES, START_MS, [], GENESIS, 0))
+    assert await run_kurs(tmp_path, "verify") == 1
     assert "2024-01-01: 1440 candles, sealed were 0" in capsys.readouterr().out
     with pytest.raises(UnknownName, match="did you mean PEPE-USDT"):
-        await kurs(tmp_path, "verify", "PEPE-USDC")
+        await run_kurs(tmp_path, "verify", "PEPE-USDC")
     await store.close()
 
 
-def hours(day: int, *those: int) -> list[str]:
+def hour_lines(day: int, *those: int) -> list[str]:
     """Lines of a file of hours: each has another price."""
-    opened = [START + (24 * day + hour) * 60 * MINUTE for hour in those]
+    opened = [START_MS + (24 * day + hour) * 60 * MINUTE_MS for hour in those]
     return [
-        f"{o},{p},{p}.5,{p - 1}.5,{p}.2,100.0,{o + 60 * MINUTE - 1},1000.0,7,50,500,0"
-        for o, p in ((o, 10 + (o - START) // 3_600_000) for o in opened)
+        f"{o},{p},{p}.5,{p - 1}.5,{p}.2,100.0,{o + 60 * MINUTE_MS - 1},1000.0,7,50,500,0"
+        for o, p in ((o, 10 + (o - START_MS) // 3_600_000) for o in opened)
     ]
 
 
@@ -453,23 +517,34 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second day has no hours from noon to six. What is told of it is told alike by all that count."""
-    lines = [*hours(0, *range(24)), *hours(1, *range(12), *range(18, 24)), *hours(2, *range(24)), *hours(3, 0, 1)]
-    await kurs(tmp_path, "import", dump(tmp_path, "HALTUSDT-1h-2024-01.csv", lines))
-    assert [int(each["timestamp"]) for each in await exported(tmp_path, "HALTUSDT", "1d")] == [START, START + 2 * DAY]
+    lines = [
+        *hour_lines(0, *range(24)),
+        *hour_lines(1, *range(12), *range(18, 24)),
+        *hour_lines(2, *range(24)),
+        *hour_lines(3, 0, 1),
+    ]
+    await run_kurs(tmp_path, "import", write_dump(tmp_path, "HALTUSDT-1h-2024-01.csv", lines))
+    assert [int(each["timestamp"]) for each in await export_rows(tmp_path, "HALTUSDT", "1d")] == [
+        START_MS,
+        START_MS + 2 * DAY_MS,
+    ]
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
-    await written_by_the_writer(store)
-    assert await kurs(tmp_path, "verify") == 0
+    await seal_complete_days(store)
+    assert await run_kurs(tmp_path, "verify") == 0
     told = capsys.readouterr().out
     assert "HALT-USDT 1h: 2 days as sealed; 68 of 74 candles\n  2024-01-02: 18 of 24 candles, not sealed\n" in told
     assert "HALT-USDT 1d: 2 days as sealed; 2 of 3 candles\n  2024-01-02: 0 of 1 candles, not sealed\n" in told
 
-    replica = World(store).replica()
-    chart, span = "/api/chart-data?symbol=HALTUSDT&timeframe=1d", f"&from={START}&to={START + 4 * DAY}"
+    replica = ReplicaSet(store).replica()
+    chart, span = "/api/chart-data?symbol=HALTUSDT&timeframe=1d", f"&from={START_MS}&to={START_MS + 4 * DAY_MS}"
     for more in ("", "&limit=9", "&fill=none"):
-        rows = await replica.candles(f"{chart}{span}{more}")
-        assert [(each["timestamp"], each["kind"]) for each in rows] == [(START, "traded"), (START + 2 * DAY, "traded")]
+        rows = await replica.get_candles(f"{chart}{span}{more}")
+        assert [(each["timestamp"], each["kind"]) for each in rows] == [
+            (START_MS, "traded"),
+            (START_MS + 2 * DAY_MS, "traded"),
+        ]
     part = {
-        "timestamp": START + DAY,
+        "timestamp": START_MS + DAY_MS,
         "open": Decimal(34),
         "high": Decimal("57.5"),
         "low": Decimal("33.5"),
@@ -481,19 +556,21 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
         "revision": 0,
     }
     for more in (span, "", f"{span}&fill=prev"):
-        rows = [each for each in await replica.candles(f"{chart}{more}&partial=true") if each["kind"] != "missing"]
+        rows = [each for each in await replica.get_candles(f"{chart}{more}&partial=true") if each["kind"] != "missing"]
         assert rows[1] == part
         assert [each["kind"] for each in rows] == ["traded", "partial", "traded", "partial"], "and two hours of a day"
-    assert (await replica.candles(f"{chart}&limit=2&partial=true"))[0]["timestamp"] == START + 2 * DAY
-    assert (await replica.candles(f"{chart}&from={START}&limit=2&partial=true"))[1] == part
+    assert (await replica.get_candles(f"{chart}&limit=2&partial=true"))[0]["timestamp"] == START_MS + 2 * DAY_MS
+    assert (await replica.get_candles(f"{chart}&from={START_MS}&limit=2&partial=true"))[1] == part
     for name in ("indicators", "analysis"):
         url = f"{chart}&partial=true".replace("chart-data", name) + "&indicators=sma:2" * (name == "indicators")
         assert (await replica.get(url)).status_code == 400, "a part is nothing to compute with"
-    bars = (await replica.get(f"/udf/history?symbol=HALTUSDT&resolution=1D&from=0&to={START // 1000 + 400_000}")).json()
-    assert bars["t"] == [START // 1000, (START + 2 * DAY) // 1000]
+    bars = (
+        await replica.get(f"/udf/history?symbol=HALTUSDT&resolution=1D&from=0&to={START_MS // 1000 + 400_000}")
+    ).json()
+    assert bars["t"] == [START_MS // 1000, (START_MS + 2 * DAY_MS) // 1000]
     for name, candles in (("1h", (74, 68)), ("1d", (3, 2)), ("12h", (6, 5))):
-        last = START + 3 * DAY + 60 * MINUTE if name == "1h" else START + 3 * DAY - 1
-        url = f"/api/candles/coverage?symbol=HALTUSDT&timeframe={name}&from={START}&to={last}"
+        last = START_MS + 3 * DAY_MS + 60 * MINUTE_MS if name == "1h" else START_MS + 3 * DAY_MS - 1
+        url = f"/api/candles/coverage?symbol=HALTUSDT&timeframe={name}&from={START_MS}&to={last}"
         found = (await replica.get(url)).json()
         assert (found["expected"], found["present"]) == candles
         assert found["missing"] == sum(gap["candles"] for gap in found["gaps"]) == candles[0] - candles[1]
@@ -501,35 +578,35 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
     await store.close()
 
 
-async def written_by_the_writer(store: sql.SqlStore) -> None:
+async def seal_complete_days(store: sql.SqlStore) -> None:
     """All days that are over long ago, as the writer seals them."""
-    book = Book(store)
+    book = BatchProcessor(store)
     await book.load()
     for series, ends in (await store.series()).items():
-        items = await book.days(series, *ends, START + 9 * DAY)
+        items = await book.seal_days(series, *ends, START_MS + 9 * DAY_MS)
         await store.save(*items)
-        book.saved(items)
+        book.on_saved(items)
 
 
 @pytest.mark.parametrize("runs", [[[0, 1]], [[0], [1]], [[1], [0]]])
 async def test_what_a_candle_holds_depends_on_no_order_and_no_batch(tmp_path: Path, runs: list[list[int]]) -> None:
     """The third of five minutes is in no file."""
     files = [
-        dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [row(0), row(1)]),
-        dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [row(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
+        write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(1)]),
+        write_dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [dump_line(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
     ]
     for numbers in runs:
-        await kurs(tmp_path, "import", *(files[number] for number in numbers))
+        await run_kurs(tmp_path, "import", *(files[number] for number in numbers))
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
-    kept = {series.timeframe: await store.candles(series, 0, START + DAY) for series in await store.series()}
+    kept = {series.timeframe: await store.candles(series, 0, START_MS + DAY_MS) for series in await store.series()}
     await store.close()
-    minutes = {name: [(c.bar.timestamp - START) // MINUTE for c in candles] for name, candles in kept.items()}
+    minutes = {name: [(c.bar.open_time - START_MS) // MINUTE_MS for c in candles] for name, candles in kept.items()}
     assert minutes == {"1m": [0, 1, 3, 4, 5, 6, 7, 8, 9, 10], "3m": [3, 6], "5m": [5]}
     assert all(candle.closed for candles in kept.values() for candle in candles)
     assert kept["5m"][0].bar.volume == 5000
 
 
-def _edited(candle: Candle, volume: Decimal) -> Candle:
+def _with_volume(candle: Candle, volume: Decimal) -> Candle:
     return replace(candle, bar=replace(candle.bar, volume=volume))
 
 
@@ -540,7 +617,7 @@ def test_progress_is_drawn_on_a_terminal_only() -> None:
 
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):
-        with Meter("history", 200, stream) as meter:
-            meter.at(100, "100 candles")
+        with ProgressBar("history", 200, stream) as meter:
+            meter.update(100, "100 candles")
     assert "history ███████████████░░░░░░░░░░░░░░░  50% 100 candles" in terminal.getvalue()
     assert file.getvalue() == ""

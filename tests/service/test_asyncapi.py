@@ -9,69 +9,75 @@ import yaml
 from jsonschema import Draft7Validator
 
 from services.api.streams.channels import Channel
-from services.api.streams.client import SLOW
-from services.api.streams.encoders import EVENTS, FRAMES, HEARTBEAT_SECONDS
-from services.core.model import Choice, Message, Reading, SeriesProgress, Switch
-from tests.api import Client, Event, client, events, replica
-from tests.service.test_streams import BTC, SERIES, candle, rate, state
+from services.api.streams.client import SKIPPED_REASON
+from services.api.streams.encoders import HEARTBEAT_SECONDS, SSE, WEBSOCKET
+from services.core.model import ActiveExchange, ExchangeSwitch, IndicatorValue, Message, SeriesProgress
+from tests.api import ServerSentEvent, StreamTestClient, connect_client, open_event_stream, serve_replica
+from tests.service.test_streams import BTC, SERIES, candle, exchange_status, rate
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs/asyncapi.yaml").read_text())
 CHANNELS = ("candles:BTCUSDT:1m", "indicators:BTCUSDT:1m:sma:20", "btc_usd", "courses", "connection", "source_changed")
 
 
-def found(reference: str) -> Any:
+def resolve_reference(reference: str) -> Any:
     """What a `$ref` points at."""
     place = DESCRIPTION
     for name in reference.removeprefix("#/").split("/"):
         place = place[name]
-    return found(place["$ref"]) if "$ref" in place else place
+    return resolve_reference(place["$ref"]) if "$ref" in place else place
 
 
-def closed(schema: Any) -> Any:
+def closed_schema(schema: Any) -> Any:
     """A schema in one piece that allows nothing which it does not describe."""
     if "$ref" in schema:
-        return closed(found(schema["$ref"]))
+        return closed_schema(resolve_reference(schema["$ref"]))
     if "oneOf" in schema:
-        return {**schema, "oneOf": [closed(each) for each in schema["oneOf"]]}
-    parts = [closed(each) for each in schema.get("allOf", ())]
+        return {**schema, "oneOf": [closed_schema(each) for each in schema["oneOf"]]}
+    parts = [closed_schema(each) for each in schema.get("allOf", ())]
     if not parts and schema.get("type") != "object":
         return schema
     properties = {name: each for part in parts for name, each in part["properties"].items()}
-    properties |= {name: closed(each) for name, each in schema.get("properties", {}).items()}
+    properties |= {name: closed_schema(each) for name, each in schema.get("properties", {}).items()}
     required = [name for part in (schema, *parts) for name in part.get("required", ())]
     more = schema.get("additionalProperties", False)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": more}
 
 
-MESSAGES = {name: found(message["$ref"]) for name, message in DESCRIPTION["channels"]["socket"]["messages"].items()}
-EVENTS_TOLD = {name: found(message["$ref"]) for name, message in DESCRIPTION["channels"]["stream"]["messages"].items()}
-FOLLOWED = Channel("candles:BTCUSDT:1m", ("",), "price_update", {"symbol": "BTCUSDT", "timeframe": "1m"})
-LOADED = (None, SeriesProgress(BTC, "1m", 0, 0, 0, "429"), SeriesProgress(BTC, "1m", 0, 9, 2))
-SAID_BY_CLIENTS = ("subscribe", "unsubscribe", "resume", "ping")
+MESSAGES = {
+    name: resolve_reference(message["$ref"]) for name, message in DESCRIPTION["channels"]["socket"]["messages"].items()
+}
+EVENT_SCHEMAS = {
+    name: resolve_reference(message["$ref"]) for name, message in DESCRIPTION["channels"]["stream"]["messages"].items()
+}
+CANDLE_CHANNEL = Channel("candles:BTCUSDT:1m", ("",), "price_update", {"symbol": "BTCUSDT", "timeframe": "1m"})
+LOADING_STEPS = (None, SeriesProgress(BTC, "1m", 0, 0, 0, "429"), SeriesProgress(BTC, "1m", 0, 9, 2))
+CLIENT_MESSAGES = ("subscribe", "unsubscribe", "resume", "ping")
 
 
-def complaints(schema: Any, value: Any) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(closed(schema)).iter_errors(value)]
+def schema_errors(schema: Any, value: Any) -> list[str]:
+    return [
+        f"{error.json_path}: {error.message}" for error in Draft7Validator(closed_schema(schema)).iter_errors(value)
+    ]
 
 
-def kind_of(event: Event) -> str:
+def event_kind(event: ServerSentEvent) -> str:
     """As what an event is described: as exactly one."""
     headers = {"event": event.name} | ({"id": event.id} if event.id else {})
     kinds: list[str] = [
         name
-        for name, each in EVENTS_TOLD.items()
-        if not complaints(each["headers"], headers) and not complaints(each["payload"], event.data)
+        for name, each in EVENT_SCHEMAS.items()
+        if not schema_errors(each["headers"], headers) and not schema_errors(each["payload"], event.data)
     ]
     assert len(kinds) == 1, (event, kinds)
     return kinds[0]
 
 
-@pytest.mark.parametrize("message", [*MESSAGES.values(), *EVENTS_TOLD.values()], ids=[*MESSAGES, *EVENTS_TOLD])
+@pytest.mark.parametrize("message", [*MESSAGES.values(), *EVENT_SCHEMAS.values()], ids=[*MESSAGES, *EVENT_SCHEMAS])
 def test_every_message_has_examples_that_are_as_described(message: Any) -> None:
     assert message["examples"]
     for example in message["examples"]:
-        assert not complaints(message["payload"], example["payload"])
-        assert not complaints(message.get("headers", {}), example.get("headers", {}))
+        assert not schema_errors(message["payload"], example["payload"])
+        assert not schema_errors(message.get("headers", {}), example.get("headers", {}))
 
 
 def test_every_message_belongs_to_an_operation() -> None:
@@ -83,66 +89,66 @@ def test_every_message_belongs_to_an_operation() -> None:
 
 async def test_the_socket_says_and_understands_what_is_described() -> None:
     slow = [
-        FRAMES.beat(HEARTBEAT_SECONDS - 1),
-        FRAMES.notice("skipped", ["courses"], SLOW),
+        WEBSOCKET.heartbeat(HEARTBEAT_SECONDS - 1),
+        WEBSOCKET.notice("skipped", ["courses"], SKIPPED_REASON),
     ]  # what takes long to happen
     told = [json.loads(frame[2:]) for frame in slow]
-    for progress in LOADED:
-        frame = FRAMES.loading(FOLLOWED, progress)
+    for progress in LOADING_STEPS:
+        frame = WEBSOCKET.loading(CANDLE_CHANNEL, progress)
         told.append(json.loads(frame[frame.index(b"{") :]))
-    async with replica() as here, client(here) as one:
-        await here.tell(*news(1))
-        for name in SAID_BY_CLIENTS:
+    async with serve_replica() as here, connect_client(here) as one:
+        await here.publish(*messages_of_all_kinds(1))
+        for name in CLIENT_MESSAGES:
             for example in MESSAGES[name]["examples"]:
-                await one.ask(**example["payload"])
-        await one.ask(action="unsubscribe", channels=CHANNELS)
-        await one.ask(action="subscribe", channels=CHANNELS)
-        told += await all_told(one)
+                await one.send(**example["payload"])
+        await one.send(action="unsubscribe", channels=CHANNELS)
+        await one.send(action="subscribe", channels=CHANNELS)
+        told += await received_messages(one)
         assert not [message for message in told if message["type"] == "error"]
-        await one.ask(action="subscrbe", id=3)
-        await here.tell(*news(2))
-        told += await all_told(one)
+        await one.send(action="subscrbe", id=3)
+        await here.publish(*messages_of_all_kinds(2))
+        told += await received_messages(one)
     for message in told:
-        assert not complaints(MESSAGES[message["type"]]["payload"], message), message
-    assert {message["type"] for message in told} == set(MESSAGES) - set(SAID_BY_CLIENTS)
+        assert not schema_errors(MESSAGES[message["type"]]["payload"], message), message
+    assert {message["type"] for message in told} == set(MESSAGES) - set(CLIENT_MESSAGES)
 
 
 async def test_the_event_stream_says_what_is_described() -> None:
-    _, *lines = EVENTS.notice("skipped", ["courses"], SLOW).decode().splitlines()
+    _, *lines = SSE.notice("skipped", ["courses"], SKIPPED_REASON).decode().splitlines()
     words = dict(line.split(": ", 1) for line in lines if line)
-    told = [Event("", words["event"], json.loads(words["data"]))]
-    for progress in LOADED:
-        data = EVENTS.loading(FOLLOWED, progress).decode().partition("data: ")[2].partition("\n")[0]
-        told.append(Event("", "loading", json.loads(data)))
-    async with replica() as here:
-        await here.tell(*news(1))
-        async with events(here, ",".join(CHANNELS), timer="0") as stream:
+    told = [ServerSentEvent("", words["event"], json.loads(words["data"]))]
+    for progress in LOADING_STEPS:
+        data = SSE.loading(CANDLE_CHANNEL, progress).decode().partition("data: ")[2].partition("\n")[0]
+        told.append(ServerSentEvent("", "loading", json.loads(data)))
+    async with serve_replica() as here:
+        await here.publish(*messages_of_all_kinds(1))
+        async with open_event_stream(here, ",".join(CHANNELS), timer="0") as stream:
             told += [await stream.next() for _ in CHANNELS]
-            await here.tell(*news(2))
+            await here.publish(*messages_of_all_kinds(2))
             told += [await stream.next() for _ in CHANNELS]
-        async with events(here, "connection", after="1,2,3") as stream:
+        async with open_event_stream(here, "connection", after="1,2,3") as stream:
             told.append(await stream.next())
             here.deps.hub.close()
             while told[-1].name != "closing":
                 told.append(await stream.next())
-    assert {kind_of(event) for event in told} == set(EVENTS_TOLD)
+    assert {event_kind(event) for event in told} == set(EVENT_SCHEMAS)
 
 
-def news(number: int) -> list[Message]:
+def messages_of_all_kinds(number: int) -> list[Message]:
     """Something of every kind; each number is a change."""
-    switch = Switch(number, None, "binance", "the first")
+    switch = ExchangeSwitch(number, None, "binance", "the first")
     return [
         candle(number, 100),
-        Reading(SERIES, "sma:20", number, {"sma": None if number == 1 else 101.25}, closed=False),
+        IndicatorValue(SERIES, "sma:20", number, {"sma": None if number == 1 else 101.25}, closed=False),
         rate(BTC, f"{number}.5"),
-        state(number == 1, "as it is"),
-        Choice(number, "binance", number, "", number, (switch,)),
+        exchange_status(number == 1, "as it is"),
+        ActiveExchange(number, "binance", number, "", number, (switch,)),
     ]
 
 
-async def all_told(one: Client) -> list[Any]:
+async def received_messages(one: StreamTestClient) -> list[Any]:
     """All that was told by now."""
-    await one.ask(action="ping", id="so far")
+    await one.send(action="ping", id="so far")
     told = [await one.next()]
     while told[-1].get("id") != "so far":
         told.append(await one.next())

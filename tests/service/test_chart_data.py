@@ -14,62 +14,78 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.core.candles import empty
-from services.core.history_depth import BEGINNING
+from services.core.candles import empty_bar
+from services.core.history_depth import EARLIEST_CANDLE_MS
 from services.core.model import (
+    BackfillProgress,
     Bar,
     Candle,
-    Feed,
-    Gap,
-    Hole,
-    HoleState,
+    CandleGap,
+    CandleGapState,
+    CandleSource,
+    ExchangeStatus,
+    FeedGap,
+    FeedStatus,
     Instrument,
+    InstrumentFeed,
     Leg,
-    Offer,
-    Origin,
-    Progress,
     Rate,
+    RateCandidate,
     Series,
     SeriesProgress,
-    Source,
-    State,
 )
-from services.core.timeframes import MINUTE, TIMEFRAMES
-from tests.api_replicas import BTC, LAST, NOW, Replica, Stores, World, candle, empty_stores, following, heard, until
+from services.core.timeframes import MINUTE_MS, TIMEFRAMES
+from tests.api_replicas import (
+    BTC,
+    FORMING_OPEN_TIME,
+    NOW,
+    ApiReplica,
+    ReplicaSet,
+    StoreFactory,
+    candle,
+    exchange_status,
+    run_replica,
+    store_factory,
+    wait_until,
+)
 
 DAYS = Series("binance", Instrument("ETH", "USDT"), "1d")
-CHART = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
+CHART_URL = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
 
 
 @pytest.fixture(scope="module")
-async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stores]:
+async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StoreFactory]:
     """Makes stores, each on a database of its own."""
-    async with empty_stores(tmp_path_factory.mktemp("stores")) as make:
+    async with store_factory(tmp_path_factory.mktemp("stores")) as make:
         yield make
 
 
 @pytest.fixture
-async def world(empty_store: Stores) -> World:
-    return World(await empty_store())
+async def world(empty_store: StoreFactory) -> ReplicaSet:
+    return ReplicaSet(await empty_store())
 
 
-def minutes(first: int, last: int) -> list[Candle]:
+def minute_candles(first: int, last: int) -> list[Candle]:
     """Candles of minutes before the forming one: 0 is it, 1 the last closed."""
-    return [candle(LAST - back * MINUTE, price=f"{20_000 + back}") for back in range(first, last - 1, -1)]
+    return [
+        candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=f"{20_000 + back}") for back in range(first, last - 1, -1)
+    ]
 
 
-def at(back: int) -> int:
+def open_time_back(back: int) -> int:
     """The opening so many minutes before the forming one."""
-    return LAST - back * MINUTE
+    return FORMING_OPEN_TIME - back * MINUTE_MS
 
 
-async def test_the_asked_shape_with_every_digit(world: World) -> None:
-    one, replica = candle(LAST - MINUTE, price="97614.930000000000000001"), world.replica()
+async def test_the_asked_shape_with_every_digit(world: ReplicaSet) -> None:
+    one, replica = candle(FORMING_OPEN_TIME - MINUTE_MS, price="97614.930000000000000001"), world.replica()
     prices = (Decimal(text) for text in ("0.00000001", "1E+3", "1E-12", "5.50"))
-    bar = Bar(LAST, next(prices), next(prices), next(prices), next(prices), Decimal(0), Decimal(0), 0)
-    await world.keep(one, Candle(BTC, bar, False, Origin.TICKS, 2))
+    bar = Bar(FORMING_OPEN_TIME, next(prices), next(prices), next(prices), next(prices), Decimal(0), Decimal(0), 0)
+    await world.save(one, Candle(BTC, bar, False, CandleSource.TRADES, 2))
     for path in ("/api/chart-data", "/v1/chart-data"):
-        answer = await replica.get(f"{path}?symbol=btc-usdt&timeframe=1m&from={LAST - MINUTE}&to={LAST}")
+        answer = await replica.get(
+            f"{path}?symbol=btc-usdt&timeframe=1m&from={FORMING_OPEN_TIME - MINUTE_MS}&to={FORMING_OPEN_TIME}"
+        )
         assert answer.text == (
             '{"symbol":"BTC-USDT","timeframe":"1m","candles":['
             '{"timestamp":1799999940000,"open":97614.930000000000000001,"high":97615.930000000000000001,'
@@ -84,20 +100,20 @@ async def test_the_asked_shape_with_every_digit(world: World) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        f"from={LAST - 3 * MINUTE}&to={LAST - MINUTE}",
-        f"from={LAST // 1000 - 180}&to={LAST // 1000 - 60}",
+        f"from={FORMING_OPEN_TIME - 3 * MINUTE_MS}&to={FORMING_OPEN_TIME - MINUTE_MS}",
+        f"from={FORMING_OPEN_TIME // 1000 - 180}&to={FORMING_OPEN_TIME // 1000 - 60}",
         "from=2027-01-15T07:57:00Z&to=2027-01-15T07:59:59.999Z",
         "from=2027-01-15T10:57:00+03:00&to=2027-01-15T07:59:00",
-        f"to={LAST - 1}&limit=3",
-        f"from={LAST - 3 * MINUTE - 59_999}&limit=3",
-        f"from={LAST - 3 * MINUTE}&to={LAST - MINUTE}&symbol=BINANCE:BTC/USDT&exchange=",
+        f"to={FORMING_OPEN_TIME - 1}&limit=3",
+        f"from={FORMING_OPEN_TIME - 3 * MINUTE_MS - 59_999}&limit=3",
+        f"symbol=BINANCE:BTC/USDT&exchange=&to={FORMING_OPEN_TIME - 60_000}&from={FORMING_OPEN_TIME - 180_000}",
     ],
 )
-async def test_times_and_names_in_every_spelling(world: World, words: str) -> None:
-    await world.keep(*minutes(9, 0))
-    url = CHART if "symbol" not in words else "/api/chart-data?timeframe=1m"
-    rows = await world.replica().candles(f"{url}&{words}")
-    assert [row["timestamp"] for row in rows] == [LAST - back * MINUTE for back in (3, 2, 1)]
+async def test_times_and_names_in_every_spelling(world: ReplicaSet, words: str) -> None:
+    await world.save(*minute_candles(9, 0))
+    url = CHART_URL if "symbol" not in words else "/api/chart-data?timeframe=1m"
+    rows = await world.replica().get_candles(f"{url}&{words}")
+    assert [row["timestamp"] for row in rows] == [FORMING_OPEN_TIME - back * MINUTE_MS for back in (3, 2, 1)]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +127,17 @@ async def test_times_and_names_in_every_spelling(world: World, words: str) -> No
         ("timeframe=1m", 400, "symbol is missing: write symbol=BTCUSDT"),
         ("symbol=BTCUSDT", 400, "timeframe is missing"),
         ("symbol=BTCUSDT,ETHUSDT&timeframe=1m", 400, "symbol has 2 values"),
-        (f"symbol=BTCUSDT&timeframe=1m&from={LAST}&to={LAST - 1}", 422, "is after to, 2027-01-15T07:59:59Z"),
+        (
+            f"symbol=BTCUSDT&timeframe=1m&from={FORMING_OPEN_TIME}&to={FORMING_OPEN_TIME - 1}",
+            422,
+            "is after to, 2027-01-15T07:59:59Z",
+        ),
         ("symbol=BTCUSDT&timeframe=1m&from=2027-01-15T08:00:31Z", 422, "is in the future: it is 2027-01-15T08:00:30Z"),
-        (f"symbol=BTCUSDT&timeframe=1m&from={LAST - 1000 * MINUTE}&to={LAST}", 422, "has 1001 candles of 1m, at most"),
+        (
+            f"symbol=BTCUSDT&timeframe=1m&from={FORMING_OPEN_TIME - 1000 * MINUTE_MS}&to={FORMING_OPEN_TIME}",
+            422,
+            "has 1001 candles of 1m, at most",
+        ),
         ("symbol=BTCUSDT&timeframe=1m&limit=1001", 422, "limit: 1001 is not from 1 to 1000"),
         ("symbol=BTCUSDT&timeframe=1m&limit=-1", 400, "'-1' is not a whole number"),
         ("symbol=BTCUSDT&timeframe=1m&limit=" + "9" * 500, 422, "is not from 1 to 1000"),
@@ -127,7 +151,9 @@ async def test_times_and_names_in_every_spelling(world: World, words: str) -> No
         ("symbol=BTCUSDT&timeframe=1M&from=0001-01-01T00:00:00%2B14:00", 400, "is before 1970"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_told_why(world: World, query: str, status: int, part: str) -> None:
+async def test_a_question_that_cannot_be_answered_is_told_why(
+    world: ReplicaSet, query: str, status: int, part: str
+) -> None:
     answer = await world.replica().get(f"/api/chart-data?{query}")
     problem = answer.json()
     assert (answer.status_code, problem["status"]) == (status, status), problem
@@ -145,7 +171,7 @@ async def test_a_question_that_cannot_be_answered_is_told_why(world: World, quer
     fill=st.sampled_from(["none", "prev", "null"]),
 )
 async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a question is made of
-    empty_store: Stores,
+    empty_store: StoreFactory,
     kept: set[int],
     since: int | None,
     until: int,
@@ -155,12 +181,12 @@ async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a questio
     """Minutes back from the forming one. What is expected is found the slow way: opening by opening."""
     if since is not None and since < until:
         since, until = until, since
-    world = World(await empty_store())
-    await world.keep(*(candle(LAST - back * MINUTE, price=str(1000 + back)) for back in kept))
-    words = [f"to={LAST - until * MINUTE}", f"fill={fill}"]
-    words += [f"from={LAST - since * MINUTE}"] if since is not None else []
+    world = ReplicaSet(await empty_store())
+    await world.save(*(candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=str(1000 + back)) for back in kept))
+    words = [f"to={FORMING_OPEN_TIME - until * MINUTE_MS}", f"fill={fill}"]
+    words += [f"from={FORMING_OPEN_TIME - since * MINUTE_MS}"] if since is not None else []
     words += [f"limit={limit}"] if limit else []
-    rows = await world.replica().candles("&".join([CHART, *words]))
+    rows = await world.replica().get_candles("&".join([CHART_URL, *words]))
 
     inside = sorted((back for back in kept if until <= back <= (35 if since is None else since)), reverse=True)
     inside = inside[-(limit or 1000) :] if since is None else inside[: limit or 1000]
@@ -175,33 +201,33 @@ async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a questio
     backs = sorted(expected, reverse=True)
     backs = backs[-(limit or 1000) :] if since is None else backs[: limit or 1000]
     assert [(row["timestamp"], row["close"]) for row in rows] == [
-        (LAST - back * MINUTE, expected[back]) for back in backs
+        (FORMING_OPEN_TIME - back * MINUTE_MS, expected[back]) for back in backs
     ]
     assert [row["kind"] for row in rows] == ["traded" if back in kept else "missing" for back in backs]
 
 
-async def test_filling_goes_no_further_than_the_answer_does(world: World) -> None:
+async def test_filling_goes_no_further_than_the_answer_does(world: ReplicaSet) -> None:
     """Between two candles lie years of minutes, and before them half a century: nobody waits for those."""
     years = 8 * 365 * 1440
-    await world.keep(*(candle(at(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
+    await world.save(*(candle(open_time_back(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
     replica, started = world.replica(), time.process_time()
-    first = await replica.candles(f"{CHART}&from=0&limit=5&fill=prev")
+    first = await replica.get_candles(f"{CHART_URL}&from=0&limit=5&fill=prev")
     assert [(row["timestamp"], row["kind"]) for row in first[:3]] == [
-        (at(years + 1), "traded"),
-        (at(years), "traded"),
-        (at(years - 1), "missing"),
+        (open_time_back(years + 1), "traded"),
+        (open_time_back(years), "traded"),
+        (open_time_back(years - 1), "missing"),
     ]
-    newest = await replica.candles(f"{CHART}&fill=prev")
-    assert [row["timestamp"] for row in newest] == [at(back) for back in range(1000, 0, -1)]
+    newest = await replica.get_candles(f"{CHART_URL}&fill=prev")
+    assert [row["timestamp"] for row in newest] == [open_time_back(back) for back in range(1000, 0, -1)]
     assert [row["close"] for row in newest[-4:]] == [1000 + years, 1003, 1003, 1001]
-    assert await replica.candles(f"{CHART}&to=0&fill=null") == []
+    assert await replica.get_candles(f"{CHART_URL}&to=0&fill=null") == []
     assert time.process_time() - started < 1
 
 
-async def test_who_has_it_is_told_so_plain_or_packed(world: World) -> None:
-    await world.keep(*minutes(200, 1))
+async def test_who_has_it_is_told_so_plain_or_packed(world: ReplicaSet) -> None:
+    await world.save(*minute_candles(200, 1))
     replica = world.replica()
-    url = f"{CHART}&from={LAST - 200 * MINUTE}&to={LAST - 10 * MINUTE}"
+    url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 200 * MINUTE_MS}&to={FORMING_OPEN_TIME - 10 * MINUTE_MS}"
     plain, packed = await replica.get(url), await replica.get(url, accept_encoding="br, gzip")
     assert plain.headers["cache-control"].startswith("public, max-age=60")
     assert packed.headers["content-encoding"] == "gzip"
@@ -215,84 +241,86 @@ async def test_who_has_it_is_told_so_plain_or_packed(world: World) -> None:
     refusing = await replica.get(url, accept_encoding="gzip;q=0")
     assert "content-encoding" not in refusing.headers
     assert gzip.decompress(gzip.compress(plain.content)) == refusing.content
-    forming = await replica.get(f"{CHART}&from={LAST - MINUTE}")
+    forming = await replica.get(f"{CHART_URL}&from={FORMING_OPEN_TIME - MINUTE_MS}")
     assert forming.headers["cache-control"].startswith("public, max-age=1,")
 
 
-async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: World) -> None:
+async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: ReplicaSet) -> None:
     """From this process's, then from the one that replicas share; a revision reaches both."""
     first, second = world.replica(), world.replica()
-    await world.keep(*minutes(2000, 1))
-    url = f"{CHART}&from={LAST - 1900 * MINUTE}&to={LAST - 1000 * MINUTE}"
-    async with following(first), following(second):
-        before = await first.candles(url)
+    await world.save(*minute_candles(2000, 1))
+    url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 1900 * MINUTE_MS}&to={FORMING_OPEN_TIME - 1000 * MINUTE_MS}"
+    async with run_replica(first), run_replica(second):
+        before = await first.get_candles(url)
         assert len(before) == 901
         asked = world.store.calls["candles"]
-        assert await first.candles(url) == before
-        assert await second.candles(f"{url}&exchange=binance") == before
+        assert await first.get_candles(url) == before
+        assert await second.get_candles(f"{url}&exchange=binance") == before
         assert world.store.calls["candles"] == asked, "it was read from the store again"
-        revised = candle(LAST - 1500 * MINUTE, price="2", revision=1)
-        await world.keep(revised)
+        revised = candle(FORMING_OPEN_TIME - 1500 * MINUTE_MS, price="2", revision=1)
+        await world.save(revised)
 
         async def everyone_knows() -> bool:
-            found = [await replica.candles(f"{url}&_={replica is first}") for replica in (first, second)]
-            found.append(await first.candles(url))
+            found = [await replica.get_candles(f"{url}&_={replica is first}") for replica in (first, second)]
+            found.append(await first.get_candles(url))
             return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 
-        await until(everyone_knows)
-        (key,) = [key for key in world.cache._answers if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
+        await wait_until(everyone_knows)
+        (key,) = [key for key in world.cache._bodies if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
         assert json.loads((await world.cache.get(key))[0] or b"[]")
 
 
-async def test_many_who_ask_at_once_ask_the_store_once(world: World) -> None:
-    await world.keep(*minutes(20, 0))
+async def test_many_who_ask_at_once_ask_the_store_once(world: ReplicaSet) -> None:
+    await world.save(*minute_candles(20, 0))
     replica = world.replica()
-    await replica.candles(CHART)
+    await replica.get_candles(CHART_URL)
     asked, world.clock.time = world.store.calls["last"], world.clock.time + 5_000
-    answers = await asyncio.gather(*(replica.get(CHART) for _ in range(50)))
+    answers = await asyncio.gather(*(replica.get(CHART_URL) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert world.store.calls["last"] == asked + 1
 
 
-async def test_the_forming_candle_is_a_second_old_at_most(world: World) -> None:
+async def test_the_forming_candle_is_a_second_old_at_most(world: ReplicaSet) -> None:
     replica = world.replica()
-    await world.keep(candle(LAST, price="1"))
-    assert (await replica.candles(CHART))[-1]["close"] == 1
-    await world.keep(candle(LAST, price="2"))
+    await world.save(candle(FORMING_OPEN_TIME, price="1"))
+    assert (await replica.get_candles(CHART_URL))[-1]["close"] == 1
+    await world.save(candle(FORMING_OPEN_TIME, price="2"))
     world.clock.time += 1_000
-    assert (await replica.candles(CHART))[-1]["close"] == 2
+    assert (await replica.get_candles(CHART_URL))[-1]["close"] == 2
 
 
-async def test_a_candle_that_was_never_closed_is_none(world: World) -> None:
+async def test_a_candle_that_was_never_closed_is_none(world: ReplicaSet) -> None:
     """Its last parts were lost. What forms now is told by the exchange's clock, which may be behind ours."""
     hours = BTC._replace(timeframe="1h")
-    hour = LAST - LAST % 3_600_000
+    hour = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 3_600_000
     stale = [candle(hour - 3_600_000 * back, hours, closed=False) for back in (5, 2)]
     closed = [candle(hour - 3_600_000 * back, hours) for back in (6, 4, 3)]
-    await world.keep(*stale, *closed, candle(at(5), price="1"), candle(at(4), price="9", closed=False))
+    await world.save(
+        *stale, *closed, candle(open_time_back(5), price="1"), candle(open_time_back(4), price="9", closed=False)
+    )
     replica = world.replica()
-    span = f"&from={at(600)}&to={NOW}"
+    span = f"&from={open_time_back(600)}&to={NOW}"
     for more in ("", "&limit=3", span, f"{span}&limit=9"):
-        rows = await replica.candles(f"/api/chart-data?symbol=BTCUSDT&timeframe=1h{more}")
-        assert [each["timestamp"] for each in rows] == [each.bar.timestamp for each in closed]
-        assert [each["timestamp"] for each in await replica.candles(f"{CHART}{more}")] == [at(5)]
-    for more in (f"from={at(600) // 1000}&to={NOW // 1000}", f"countback=3&to={NOW // 1000}"):
+        rows = await replica.get_candles(f"/api/chart-data?symbol=BTCUSDT&timeframe=1h{more}")
+        assert [each["timestamp"] for each in rows] == [each.bar.open_time for each in closed]
+        assert [each["timestamp"] for each in await replica.get_candles(f"{CHART_URL}{more}")] == [open_time_back(5)]
+    for more in (f"from={open_time_back(600) // 1000}&to={NOW // 1000}", f"countback=3&to={NOW // 1000}"):
         bars = (await replica.get(f"/udf/history?symbol=BTCUSDT&resolution=60&{more}")).json()
-        assert bars["t"] == [each.bar.timestamp // 1000 for each in closed]
+        assert bars["t"] == [each.bar.open_time // 1000 for each in closed]
     values = (await replica.get("/api/indicators?symbol=BTCUSDT&timeframe=1h&indicators=sma:2")).json()
-    assert values["timestamps"] == [each.bar.timestamp for each in closed]
-    filled = await replica.candles(f"{CHART}&from={at(5)}&fill=prev")
+    assert values["timestamps"] == [each.bar.open_time for each in closed]
+    filled = await replica.get_candles(f"{CHART_URL}&from={open_time_back(5)}&fill=prev")
     assert [(each["kind"], each["close"]) for each in filled] == [("traded", 1)] + [("missing", 1)] * 4
 
-    behind = heard("binance", NOW)
-    replica.deps.hub.put(msgspec.structs.replace(behind, clock_offset=-4 * MINUTE))
-    (first, forming) = await replica.candles(f"{CHART}&limit=2")
-    assert (first["closed"], forming["closed"], forming["timestamp"]) == (True, False, at(4))
+    behind = exchange_status("binance", NOW)
+    replica.deps.hub.apply(msgspec.structs.replace(behind, clock_offset=-4 * MINUTE_MS))
+    (first, forming) = await replica.get_candles(f"{CHART_URL}&limit=2")
+    assert (first["closed"], forming["closed"], forming["timestamp"]) == (True, False, open_time_back(4))
 
 
-async def test_symbols_and_timeframes(world: World) -> None:
+async def test_symbols_and_timeframes(world: ReplicaSet) -> None:
     replica = world.replica()
-    async with following(replica):
+    async with run_replica(replica):
         symbols = (await replica.get("/api/symbols")).json()["symbols"]
         assert symbols[0] == {
             "symbol": "BTC-USDT",
@@ -307,9 +335,9 @@ async def test_symbols_and_timeframes(world: World) -> None:
         assert (await world.cache.get("symbols:list"))[0]
         imported = Series("binance", Instrument("SOL", "EUR"), "1h")
         assert (await replica.get("/api/chart-data?symbol=SOLEUR&timeframe=1h")).status_code == 422
-        await world.keep(candle(LAST - 3600_000, imported))
+        await world.save(candle(FORMING_OPEN_TIME - 3600_000, imported))
         world.clock.time += 1_000
-        assert len(await replica.candles("/api/chart-data?symbol=SOLEUR&timeframe=1h")) == 1
+        assert len(await replica.get_candles("/api/chart-data?symbol=SOLEUR&timeframe=1h")) == 1
         listed = (await replica.get("/api/symbols")).json()["symbols"]
         assert {"SOL-EUR"} == {each["symbol"] for each in listed} - {each["symbol"] for each in symbols}
     timeframes = (await replica.get("/v1/timeframes")).json()["timeframes"]
@@ -317,9 +345,9 @@ async def test_symbols_and_timeframes(world: World) -> None:
     assert timeframes[-1]["milliseconds"] is None
 
 
-async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: World) -> None:
+async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: ReplicaSet) -> None:
     replica = world.replica()
-    async with following(replica):
+    async with run_replica(replica):
         assert len((await replica.get("/api/symbols")).json()["symbols"]) > 1
         world.store.calls.clear()
         for number in range(50):
@@ -337,7 +365,7 @@ async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: World) -
         ("exchange=binance&from=2020-01-01", "shorter range"),
     ],
 )
-async def test_coverage_is_counted_before_anything_is_looked_at(world: World, query: str, part: str) -> None:
+async def test_coverage_is_counted_before_anything_is_looked_at(world: ReplicaSet, query: str, part: str) -> None:
     replica = world.replica()
     answer = await replica.get(f"/api/candles/coverage?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
@@ -346,7 +374,7 @@ async def test_coverage_is_counted_before_anything_is_looked_at(world: World, qu
     assert (await replica.get("/api/candles/coverage?symbol=BTCUSDT&timeframe=1d&from=0")).status_code == 200
 
 
-async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: World) -> None:
+async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: ReplicaSet) -> None:
     replica = world.replica()
     await replica.get("/api/symbols")
     world.store.calls.clear()
@@ -356,33 +384,43 @@ async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: W
     assert (world.store.calls["series"], world.store.calls["holes"]) == (1, 1)
 
 
-async def test_coverage_names_every_hole_and_why(world: World) -> None:
+async def test_coverage_names_every_hole_and_why(world: ReplicaSet) -> None:
     gone = {40, 41, 42, 20, 10, 11, 5}
-    kept = [each for each in minutes(100, 0) if (LAST - each.bar.timestamp) // MINUTE not in gone]
-    await world.keep(
+    kept = [
+        each for each in minute_candles(100, 0) if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in gone
+    ]
+    await world.save(
         *kept,
-        candle(at(60), price="1", revision=1),
-        Candle(BTC, empty(at(61), Decimal(7)), True, Origin.EXCHANGE),
-        Hole(BTC, at(80), at(71), NOW - 9, HoleState.REPAIRED, NOW - 8, Origin.EXCHANGE),
-        Hole(BTC, at(42), at(41), NOW - 7),
-        Hole(BTC, at(20), at(20), NOW - 6, HoleState.ABSENT, NOW - 5),
-        Gap("binance", at(42) + 5, at(41), "the connection was lost"),
-        Gap("binance", at(42) + 5, at(41), "another instrument's", DAYS.instrument),
+        candle(open_time_back(60), price="1", revision=1),
+        Candle(BTC, empty_bar(open_time_back(61), Decimal(7)), True, CandleSource.EXCHANGE),
+        CandleGap(
+            BTC,
+            open_time_back(80),
+            open_time_back(71),
+            NOW - 9,
+            CandleGapState.REPAIRED,
+            NOW - 8,
+            CandleSource.EXCHANGE,
+        ),
+        CandleGap(BTC, open_time_back(42), open_time_back(41), NOW - 7),
+        CandleGap(BTC, open_time_back(20), open_time_back(20), NOW - 6, CandleGapState.ABSENT, NOW - 5),
+        FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "the connection was lost"),
+        FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "another instrument's", DAYS.instrument),
     )
     replica, silence = world.replica(), "binance: its collector has not been heard"
-    replica.deps.hub.states.clear()
+    replica.deps.hub.exchange_statuses.clear()
     url = "/api/candles/coverage?symbol=BTCUSDT&timeframe=1m"
-    answer = (await replica.get(f"{url}&from={at(90)}&to={NOW}")).json()
+    answer = (await replica.get(f"{url}&from={open_time_back(90)}&to={NOW}")).json()
     counts = {name: answer[name] for name in ("expected", "present", "missing", "repaired", "empty", "revised")}
     assert counts == {"expected": 90, "present": 83, "missing": 7, "repaired": 10, "empty": 1, "revised": 1}
     found = [(gap["from"], gap["to"], gap["state"], gap["candles"], gap["reasons"]) for gap in answer["gaps"]]
     assert found == [
-        (at(80), at(71), "repaired", 10, []),
-        (at(42), at(41), "open", 2, ["the connection was lost", silence]),
-        (at(40), at(40), "unnoticed", 1, [silence]),
-        (at(20), at(20), "absent", 1, []),
-        (at(11), at(10), "unnoticed", 2, [silence]),
-        (at(5), at(5), "unnoticed", 1, [silence]),
+        (open_time_back(80), open_time_back(71), "repaired", 10, []),
+        (open_time_back(42), open_time_back(41), "open", 2, ["the connection was lost", silence]),
+        (open_time_back(40), open_time_back(40), "unnoticed", 1, [silence]),
+        (open_time_back(20), open_time_back(20), "absent", 1, []),
+        (open_time_back(11), open_time_back(10), "unnoticed", 2, [silence]),
+        (open_time_back(5), open_time_back(5), "unnoticed", 1, [silence]),
     ]
     repaired = answer["gaps"][0]
     assert (repaired["noticed"], repaired["settled"], repaired["origin"]) == (NOW - 9, NOW - 8, "exchange")
@@ -397,50 +435,57 @@ async def test_coverage_names_every_hole_and_why(world: World) -> None:
 @hypothesis(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sets(st.integers(1, 60)),
-    st.lists(st.tuples(st.integers(1, 70), st.integers(0, 20), st.sampled_from(HoleState)), max_size=6),
+    st.lists(st.tuples(st.integers(1, 70), st.integers(0, 20), st.sampled_from(CandleGapState)), max_size=6),
     st.tuples(st.integers(1, 60), st.integers(0, 60)),
 )
 async def test_each_candle_is_counted_once_whatever_holes_were_noticed(
-    empty_store: Stores, gone: set[int], noticed: list[tuple[int, int, HoleState]], span: tuple[int, int]
+    empty_store: StoreFactory, gone: set[int], noticed: list[tuple[int, int, CandleGapState]], span: tuple[int, int]
 ) -> None:
     """Holes may overlap, reach out of the range, and have candles by now."""
-    world = World(await empty_store())
-    kept = [each for each in minutes(60, 0) if (LAST - each.bar.timestamp) // MINUTE not in gone]
-    holes = [Hole(BTC, at(back), at(max(1, back - more)), NOW, state) for back, more, state in noticed]
-    await world.keep(*kept, *holes)
-    since, until = at(span[0]), at(max(0, span[0] - span[1]))
+    world = ReplicaSet(await empty_store())
+    kept = [each for each in minute_candles(60, 0) if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in gone]
+    holes = [
+        CandleGap(BTC, open_time_back(back), open_time_back(max(1, back - more)), NOW, state)
+        for back, more, state in noticed
+    ]
+    await world.save(*kept, *holes)
+    since, until = open_time_back(span[0]), open_time_back(max(0, span[0] - span[1]))
     url = f"/api/candles/coverage?symbol=BTCUSDT&timeframe=1m&from={since}&to={until}"
     answer = (await world.replica().get(url)).json()
-    missing = {opening for gap in answer["gaps"] if gap["state"] != "repaired" for opening in openings(gap)}
+    missing = {opening for gap in answer["gaps"] if gap["state"] != "repaired" for opening in gap_open_times(gap)}
     assert answer["expected"] == answer["present"] + answer["missing"]
     assert answer["missing"] == sum(gap["candles"] for gap in answer["gaps"] if gap["state"] != "repaired")
-    assert missing == {at(back) for back in gone if since <= at(back) <= until}
+    assert missing == {open_time_back(back) for back in gone if since <= open_time_back(back) <= until}
 
 
-def openings(gap: dict[str, int]) -> range:
-    return range(gap["from"], gap["to"] + 1, MINUTE)
+def gap_open_times(gap: dict[str, int]) -> range:
+    return range(gap["from"], gap["to"] + 1, MINUTE_MS)
 
 
-async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_not_there_yet(world: World) -> None:
+async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_not_there_yet(world: ReplicaSet) -> None:
     """As far back as the exchange goes: it says that it has nothing before the first candle that is kept."""
     imported = Series("binance", Instrument("SOL", "EUR"), "1h")
-    hours = [candle(LAST - 3_600_000 * back, imported) for back in (9, 2, 1)]
-    await world.keep(*minutes(100, 0), *hours, Hole(BTC, at(3000), at(101), NOW, HoleState.ABSENT, NOW))
+    hours = [candle(FORMING_OPEN_TIME - 3_600_000 * back, imported) for back in (9, 2, 1)]
+    await world.save(
+        *minute_candles(100, 0),
+        *hours,
+        CandleGap(BTC, open_time_back(3000), open_time_back(101), NOW, CandleGapState.ABSENT, NOW),
+    )
     replica = world.replica()
-    sources = (Source(BTC.instrument, Feed.LIVE), Source(DAYS.instrument, Feed.ABSENT))
-    minutes_to_go = SeriesProgress(BTC.instrument, "5m", at(5000), 1000, 900, "binance.test answers 400")
-    progress = Progress(9000, 4000, (minutes_to_go,))
+    sources = (InstrumentFeed(BTC.instrument, FeedStatus.LIVE), InstrumentFeed(DAYS.instrument, FeedStatus.ABSENT))
+    minutes_to_go = SeriesProgress(BTC.instrument, "5m", open_time_back(5000), 1000, 900, "binance.test answers 400")
+    progress = BackfillProgress(9000, 4000, (minutes_to_go,))
     for name, state in {
-        "binance": State("binance", NOW, True, "socket", "", "", 0, NOW, 0, False, sources, progress),
-        "deribit": State("deribit", NOW, False, "none", "", "deribit.test answers 403", 0, NOW, 0, False),
+        "binance": ExchangeStatus("binance", NOW, True, "socket", "", "", 0, NOW, 0, False, sources, progress),
+        "deribit": ExchangeStatus("deribit", NOW, False, "none", "", "deribit.test answers 403", 0, NOW, 0, False),
     }.items():
-        replica.deps.hub.states[name] = state
+        replica.deps.hub.exchange_statuses[name] = state
     everything = (await replica.get("/v1/candles/coverage")).json()
     rows = {(row["exchange"], row["symbol"], row["timeframe"]): row for row in everything["series"]}
     first = rows["binance", "BTC-USDT", "1m"]
-    assert (first["expected"], first["from"], first["present"]) == (100, at(100), 100)
+    assert (first["expected"], first["from"], first["present"]) == (100, open_time_back(100), 100)
     assert rows["binance", "ETH-USDT", "1m"]["expected"] == 1000
-    assert rows["binance", "ETH-USDT", "1M"]["from"] >= BEGINNING
+    assert rows["binance", "ETH-USDT", "1M"]["from"] >= EARLIEST_CANDLE_MS
     assert rows["coingecko", "BTC-USD", "30m"]["expected"] == 48, "of which it has a day"
     assert ("coingecko", "BTC-USD", "1h") not in rows, "it comes with the half hours"
     whys: dict[tuple[str, str], set[str]] = {}
@@ -461,16 +506,16 @@ async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_n
     assert hole["candles"] == 6
 
 
-async def test_coverage_says_of_what_is_rolled_up_why_it_is_not(world: World) -> None:
+async def test_coverage_says_of_what_is_rolled_up_why_it_is_not(world: ReplicaSet) -> None:
     perpetual = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have
-    last = TIMEFRAMES["4h"].opening(LAST)
-    await world.keep(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
+    last = TIMEFRAMES["4h"].open_time(FORMING_OPEN_TIME)
+    await world.save(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
     words = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
     (gap,) = (await world.replica().get(f"/api/candles/coverage?{words}")).json()["gaps"]
     assert gap["reasons"] == ["deribit has no 4h: it is made of 2h, of which some are missing"]
 
 
-async def scroll(replica: Replica, symbol: str, resolution: str, countback: int | None) -> list[int]:
+async def scroll_back(replica: ApiReplica, symbol: str, resolution: str, countback: int | None) -> list[int]:
     """Back to the beginning, as a chart does it: the openings that came, oldest first. Fails if it never ends."""
     step, end, times = 50 * 60, NOW // 1000 + 60, list[int]()
     for _ in range(100):
@@ -488,26 +533,28 @@ async def scroll(replica: Replica, symbol: str, resolution: str, countback: int 
 
 
 @pytest.mark.parametrize("countback", [None, 37, 5000])
-async def test_scrolling_back_brings_everything_once_and_ends(world: World, countback: int | None) -> None:
+async def test_scrolling_back_brings_everything_once_and_ends(world: ReplicaSet, countback: int | None) -> None:
     """Over a hole that is longer than what is asked at a time."""
-    kept = [*minutes(2600, 2400), *minutes(300, 0)]
-    await world.keep(*kept)
-    times = await scroll(world.replica(), "BINANCE:BTC-USDT", "1", countback)
-    assert times == [each.bar.timestamp // 1000 for each in kept]
+    kept = [*minute_candles(2600, 2400), *minute_candles(300, 0)]
+    await world.save(*kept)
+    times = await scroll_back(world.replica(), "BINANCE:BTC-USDT", "1", countback)
+    assert times == [each.bar.open_time // 1000 for each in kept]
 
 
-async def test_quotes_are_what_is_known_now_and_nothing_else(world: World) -> None:
+async def test_quotes_are_what_is_known_now_and_nothing_else(world: ReplicaSet) -> None:
     """As TradingView's watch lists ask for them."""
-    day = LAST - LAST % 86_400_000
+    day = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 86_400_000
     days, eth = BTC._replace(timeframe="1d"), DAYS._replace(timeframe="1m")
-    await world.keep(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
-    await world.keep(candle(LAST, price="97200.10"), candle(LAST - 5 * MINUTE, eth, "3000"))
+    await world.save(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
+    await world.save(
+        candle(FORMING_OPEN_TIME, price="97200.10"), candle(FORMING_OPEN_TIME - 5 * MINUTE_MS, eth, "3000")
+    )
     replica = world.replica()
     value, expires = Decimal("97200.2"), NOW + 5_000
     leg = Leg("binance", BTC.instrument, value, NOW, NOW, expires, True, bid=value - Decimal("0.15"), ask=value)
     cheap = Leg("coingecko", Instrument("BTC", "USD"), Decimal(97_111), NOW, NOW, expires, True)
-    offers = (Offer("binance", (leg,), value), Offer("coingecko", (cheap,), cheap.value))
-    replica.deps.hub.put(Rate(Instrument("BTC", "USD"), NOW, offers))
+    offers = (RateCandidate("binance", (leg,), value), RateCandidate("coingecko", (cheap,), cheap.value))
+    replica.deps.hub.apply(Rate(Instrument("BTC", "USD"), NOW, offers))
     names = ["BINANCE:BTCUSDT", "btc-usdt", "BINANCE:ETHUSDT", "COINGECKO:BTCUSD", "NOSUCH"]
     answer = await replica.get(f"/udf/quotes?symbols={'%2C'.join(names)}")
     quotes = json.loads(answer.text, parse_float=str, parse_int=str)
@@ -532,8 +579,10 @@ async def test_quotes_are_what_is_known_now_and_nothing_else(world: World) -> No
     assert much_later["v"].keys() == words
 
 
-async def test_charts_are_understood_as_they_and_their_users_write(world: World) -> None:
-    await world.keep(*minutes(5, 0), *(replace(each, series=BTC._replace(timeframe="1M")) for each in minutes(0, 0)))
+async def test_charts_are_understood_as_they_and_their_users_write(world: ReplicaSet) -> None:
+    await world.save(
+        *minute_candles(5, 0), *(replace(each, series=BTC._replace(timeframe="1M")) for each in minute_candles(0, 0))
+    )
     replica = world.replica()
     for query in ("BINANCE:BTCUSDT", "binance:btc-usdt", "BTC/USDT&exchange=binance"):
         assert [each["ticker"] for each in (await replica.get(f"/udf/search?query={query}")).json()] == [
@@ -541,18 +590,24 @@ async def test_charts_are_understood_as_they_and_their_users_write(world: World)
         ]
     assert (await replica.get("/udf/search?query=DERIBIT:BTCUSDT")).json() == []
     for resolution, bars in {"1": 6, "1m": 6, "1M": 1, "M": 1, "1H": 0, "60": 0, "1h": 0, "d": 0}.items():
-        query = f"symbol=BTCUSDT&resolution={resolution}&from={at(10) // 1000}&to={NOW // 1000}&countback=0"
+        query = f"symbol=BTCUSDT&resolution={resolution}&from={open_time_back(10) // 1000}&to={NOW // 1000}&countback=0"
         answer = (await replica.get(f"/udf/history?{query}")).json()
         assert (resolution, len(answer.get("t", ()))) == (resolution, bars)
         assert answer["s"] == ("ok" if bars else "no_data")
 
 
-async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
+async def test_charts_find_symbols_and_read_every_digit(world: ReplicaSet) -> None:
     days = [
         candle(opening, DAYS, "3290.125")
-        for opening in range(LAST - LAST % 86_400_000 - 5 * 86_400_000, LAST, 86_400_000)
+        for opening in range(
+            FORMING_OPEN_TIME - FORMING_OPEN_TIME % 86_400_000 - 5 * 86_400_000, FORMING_OPEN_TIME, 86_400_000
+        )
     ]
-    await world.keep(*days, candle(LAST, price="0.10"), Hole(BTC, LAST - 5 * MINUTE, LAST - 4 * MINUTE, NOW))
+    await world.save(
+        *days,
+        candle(FORMING_OPEN_TIME, price="0.10"),
+        CandleGap(BTC, FORMING_OPEN_TIME - 5 * MINUTE_MS, FORMING_OPEN_TIME - 4 * MINUTE_MS, NOW),
+    )
     replica = world.replica()
     config = (await replica.get("/udf/config")).json()
     assert config["supported_resolutions"][:4] == ["1", "3", "5", "15"]
@@ -577,7 +632,7 @@ async def test_charts_find_symbols_and_read_every_digit(world: World) -> None:
     assert (coarse["intraday_multipliers"][0], coarse["has_daily"]) == ("30", True)
     assert (await replica.get("/udf/time")).text == str(NOW // 1000)
     (mark,) = (await replica.get(f"/udf/marks?symbol=BTCUSDT&resolution=1&from=0&to={NOW // 1000}")).json()
-    assert (mark["time"], mark["color"]) == ((LAST - 5 * MINUTE) // 1000, "red")
+    assert (mark["time"], mark["color"]) == ((FORMING_OPEN_TIME - 5 * MINUTE_MS) // 1000, "red")
     for query, part in {
         "symbols?symbol=NOSUCH": "does not exist",
         "history?symbol=BTCUSDT&resolution=7&from=0&to=1": "there are: 1, 3, 5",

@@ -12,41 +12,41 @@ import pytest
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.conversion import collected, table
-from services.core.model import Choice, Feed, Rate, Source, State, Tick
-from services.core.rates import Book
-from services.core.selection import pick
+from services.core.conversion import instruments_to_collect, route_table
+from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, InstrumentFeed, Quote, Rate
+from services.core.rates import RateCalculator
+from services.core.selection import select_exchange
 from services.hub import Hub
 from services.ports import Deps
-from services.pricer.jobs import limits
-from services.pricer.pricing_engine import Pricing
-from services.sequencing import Teller
+from services.pricer.jobs import thresholds
+from services.pricer.pricing_engine import PricingEngine
+from services.sequencing import SequencedPublisher
 from services.settings import Settings
-from services.web import Site, create_app
-from services.web.rate_limiter import PerClient
+from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
 
 SETTINGS = Settings(_env_file=None)
-START = 1_800_000_000
+START_SECONDS = 1_800_000_000
 HOUR, DAY = 3600, 86_400
 SENDERS = ("binance", "deribit", "coingecko")
 PARTS = (*SENDERS, "pricer", "replica")
 
 
 @dataclass
-class World:
+class TrueTime:
     """The true time, in seconds since the start."""
 
     now: int = 0
 
 
-class Shifted:
+class SteppedClock:
     """A process's clocks: the wall clock may be wrong."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: TrueTime) -> None:
         self.world, self.ahead = world, 0
 
     def now(self) -> int:
-        return (START + self.world.now + self.ahead) * 1000
+        return (START_SECONDS + self.world.now + self.ahead) * 1000
 
     def monotonic(self) -> int:
         return (self.world.now + 1_000) * 1000
@@ -55,27 +55,27 @@ class Shifted:
         self.world.now += int(seconds)
 
 
-class Kurs:
+class SteppedKurs:
     """Collectors, the pricer and a replica, each with clocks of its own. Each second they say what they have."""
 
     def __init__(self, **settings: int) -> None:
         self.settings = Settings(_env_file=None, **settings)  # type: ignore[arg-type]
-        self.world = World()
-        self.clocks = {name: Shifted(self.world) for name in PARTS}
+        self.world = TrueTime()
+        self.clocks = {name: SteppedClock(self.world) for name in PARTS}
         self.start_pricer([], None)
         self.start_replica()
         self.rates: dict[str, Rate] = {}
-        self.choice: Choice | None = None
+        self.choice: ActiveExchange | None = None
 
-    def start_pricer(self, rates: list[Rate], choice: Choice | None) -> None:
-        routes = table(SENDERS, self.settings.directions, self.settings.assets)
-        self.pricing = Pricing(self._deps("pricer"), Book(routes, limits(self.settings)))
+    def start_pricer(self, rates: list[Rate], choice: ActiveExchange | None) -> None:
+        routes = route_table(SENDERS, self.settings.directions, self.settings.assets)
+        self.pricing = PricingEngine(self._deps("pricer"), RateCalculator(routes, thresholds(self.settings)))
         self.pricing.restore(rates, choice)
 
     def start_replica(self) -> None:
         self.replica = deps = self._deps("replica")
-        self.quota = PerClient(deps) if self.settings.api_rate_limit else None
-        site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
+        self.quota = ClientRateLimiter(deps) if self.settings.api_rate_limit else None
+        site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://localhost"
         )
@@ -84,64 +84,66 @@ class Kurs:
         for name in parts:
             self.clocks[name].ahead += seconds
 
-    def second(self, *, pricer: bool = True) -> None:
+    def run_second(self, *, pricer: bool = True) -> None:
         """One second passes: everyone collects, the pricer prices, the replica hears of it."""
         self.world.now += 1
         for exchange in SENDERS:
             self._collect(exchange)
-        for message in self.pricing.news(everything=True) if pricer else ():
-            self.replica.hub.put(message)
+        for message in self.pricing.updates(everything=True) if pricer else ():
+            self.replica.hub.apply(message)
             if isinstance(message, Rate):
                 self.rates[str(message.direction)] = message
             else:
                 self.choice = message
         for exchange in SENDERS:
-            self.replica.hub.put(self.states[exchange])
+            self.replica.hub.apply(self.states[exchange])
 
     def _collect(self, exchange: str) -> None:
         now = self.clocks[exchange].now()
-        instruments = collected(exchange, self.settings.directions, self.settings.assets, self.settings.symbols)
+        instruments = instruments_to_collect(
+            exchange, self.settings.directions, self.settings.assets, self.settings.symbols
+        )
         for instrument in instruments:
             price = Decimal(1) if instrument.base.startswith("USD") else Decimal(100_000 + self.world.now)
-            self.pricing.see(Tick(exchange, instrument, now, price=price * (80 if instrument.quote == "RUB" else 1)))
-        sources = tuple(Source(instrument, Feed.LIVE, now, now) for instrument in instruments)
+            self.pricing.apply(Quote(exchange, instrument, now, price=price * (80 if instrument.quote == "RUB" else 1)))
+        sources = tuple(InstrumentFeed(instrument, FeedStatus.LIVE, now, now) for instrument in instruments)
         self.states = {
             **getattr(self, "states", {}),
-            exchange: State(exchange, now, True, "socket", "", "", now, now, 0, False, sources),
+            exchange: ExchangeStatus(exchange, now, True, "socket", "", "", now, now, 0, False, sources),
         }
-        self.pricing.see(self.states[exchange])
+        self.pricing.apply(self.states[exchange])
 
     def _deps(self, name: str) -> Deps:
         clock = self.clocks[name]
         return Deps(self.settings, clock, MemoryBus(), MemoryCache(), None, Hub(clock), (), MemoryJournal())  # type: ignore[arg-type]
 
-    async def ask(self) -> "Answer":
+    async def get_rate(self) -> "ServedRate":
         answer = await self.client.get("/v2/courses?direction=BTC-USD")
         body = json.loads(answer.text, parse_float=Decimal)
         if answer.status_code != 200:
-            return Answer(answer.status_code, body["detail"])
+            return ServedRate(answer.status_code, body["detail"])
         (course,) = body["courses"]
         priced = Decimal(course["value"]) - 100_000
         clocks = (self.clocks["replica"], self.clocks["pricer"])  # where one is wrong, an answer's time is the other's
         since = min((clock.now() - body["time"] for clock in clocks), key=abs)  # its ages are as of its time
-        return Answer(200, body["exchanger"], int(self.world.now - priced), (course["age_ms"] + since) / 1000)
+        return ServedRate(200, body["exchanger"], int(self.world.now - priced), (course["age_ms"] + since) / 1000)
 
 
 @dataclass
-class Answer:
+class ServedRate:
     """What BTC-USD was answered with: how old the price really is, and how old it is said to be, in seconds."""
 
     status: int
     text: str
-    age: int = 0
-    told: float = 0
+    true_age: int = 0
+    reported_age: float = 0
 
 
 @pytest.fixture
-def kurs() -> Kurs:
-    kurs = Kurs()
+def kurs() -> SteppedKurs:
+    kurs = SteppedKurs()
     for _ in range(20):
-        kurs.second()
+        kurs.run_second()
     return kurs
 
 
@@ -151,48 +153,48 @@ STEPS = pytest.mark.parametrize("step", [-HOUR, HOUR, DAY, -DAY], ids=lambda ste
 @pytest.mark.parametrize("step", [-HOUR, DAY])
 @pytest.mark.parametrize("part", ["pricer", "replica"])
 async def test_a_part_whose_clock_is_wrong_gives_nothing_old_says_why_and_is_over_it_at_once(
-    kurs: Kurs, step: int, part: str
+    kurs: SteppedKurs, step: int, part: str
 ) -> None:
-    assert (await kurs.ask()).text == "binance"
+    assert (await kurs.get_rate()).text == "binance"
     kurs.step(step, part)
     for passed in range(1, 130):
-        kurs.second()
-        answer = await kurs.ask()
+        kurs.run_second()
+        answer = await kurs.get_rate()
         if answer.status == 200:
             assert passed <= 120
-            assert abs(answer.told - answer.age) <= 1
+            assert abs(answer.reported_age - answer.true_age) <= 1
         else:
             assert passed > 5
             way = "ahead of" if (step > 0) == (part == "pricer") else "behind"
             assert f"the pricer's stamps are {abs(step)} s {way} this process's clock" in answer.text
     assert answer.status == 503
     kurs.step(-step, part)
-    kurs.second()
-    kurs.second()
-    answer = await kurs.ask()
-    assert (answer.status, answer.age) == (200, 0)
+    kurs.run_second()
+    kurs.run_second()
+    answer = await kurs.get_rate()
+    assert (answer.status, answer.true_age) == (200, 0)
 
 
 @STEPS
-async def test_where_all_clocks_step_together_nothing_happens(kurs: Kurs, step: int) -> None:
+async def test_where_all_clocks_step_together_nothing_happens(kurs: SteppedKurs, step: int) -> None:
     for _ in range(2):
         kurs.step(step, *PARTS)
         for _ in range(10):
-            kurs.second()
-            answer = await kurs.ask()
+            kurs.run_second()
+            answer = await kurs.get_rate()
             assert (answer.status, answer.text) == (200, "binance")
-            assert answer.age <= 1
-            assert answer.told <= 1
+            assert answer.true_age <= 1
+            assert answer.reported_age <= 1
         step = -step
 
 
 @STEPS
-async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_back(kurs: Kurs, step: int) -> None:
+async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_back(kurs: SteppedKurs, step: int) -> None:
     kurs.step(step, "binance")
     for _ in range(8):
-        kurs.second()
-        answer = await kurs.ask()
-        assert (answer.status, answer.age <= 5) == (200, True)
+        kurs.run_second()
+        answer = await kurs.get_rate()
+        assert (answer.status, answer.true_age <= 5) == (200, True)
     assert answer.text == "deribit"
     other = (await kurs.client.get("/v2/courses?direction=BTC-USD")).json()["courses"][0]["others"][0]
     assert "clock: binance's stamps are" in other["reason"]
@@ -200,45 +202,45 @@ async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_bac
     assert "clock: binance's stamps are" in exchanges[0]["reason"]
     kurs.step(-step, "binance")
     for _ in range(20):
-        kurs.second()
-    answer = await kurs.ask()
-    assert (answer.status, answer.text, answer.age) == (200, "binance", 0)
+        kurs.run_second()
+    answer = await kurs.get_rate()
+    assert (answer.status, answer.text, answer.true_age) == (200, "binance", 0)
 
 
-async def test_what_was_kept_while_the_clock_was_ahead_passes_for_nothing_after_a_restart(kurs: Kurs) -> None:
+async def test_what_was_kept_while_the_clock_was_ahead_passes_for_nothing_after_a_restart(kurs: SteppedKurs) -> None:
     kurs.step(DAY, *PARTS)
     for _ in range(5):
-        kurs.second()
+        kurs.run_second()
     kept = list(kurs.rates.values())
     assert kurs.choice
     kurs.step(-DAY, *PARTS)
     kurs.start_pricer(kept, kurs.choice)
     kurs.start_replica()
     kurs.replica.hub.restore([*kept, kurs.choice])
-    assert (await kurs.ask()).status == 503
+    assert (await kurs.get_rate()).status == 503
     assert not kurs.replica.hub.rates
-    kurs.second()
-    answer = await kurs.ask()
-    assert (answer.status, answer.age) == (200, 0)
+    kurs.run_second()
+    answer = await kurs.get_rate()
+    assert (answer.status, answer.true_age) == (200, 0)
     assert kurs.choice.since <= kurs.clocks["pricer"].now()
 
 
-async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: Kurs) -> None:
+async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: SteppedKurs) -> None:
     kurs.step(2, "binance", "replica")
     kurs.step(-1, "pricer")
-    kurs.second()
+    kurs.run_second()
     for _ in range(30):
-        kurs.second()
-        answer = await kurs.ask()
+        kurs.run_second()
+        answer = await kurs.get_rate()
         assert answer.status == 200
-        assert answer.age <= 5
+        assert answer.true_age <= 5
 
 
-async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_pricer(kurs: Kurs) -> None:
+async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_pricer(kurs: SteppedKurs) -> None:
     for _ in range(30):
-        kurs.second(pricer=False)
+        kurs.run_second(pricer=False)
         said = (await kurs.client.get("/v1/exchanges")).json()
-        everything = pick(
+        everything = select_exchange(
             kurs.replica.hub.rates,
             SETTINGS.directions,
             SETTINGS.exchanges,
@@ -253,20 +255,20 @@ async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_
     assert said["in_use"]["since"] is None
     assert said["in_use"]["pricer"]["exchange"] == "binance"
     assert said["in_use"]["pricer"]["age_ms"] == 30_000
-    kurs.second()
+    kurs.run_second()
     said = (await kurs.client.get("/v1/exchanges")).json()["in_use"]
     assert (said["exchange"], said["pricer"]["age_ms"], said["since"] is None) == ("binance", 0, False)
 
 
 async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window() -> None:
     for step in (-HOUR, HOUR, DAY):
-        kurs = Kurs(api_rate_limit=3)
-        kurs.second()
+        kurs = SteppedKurs(api_rate_limit=3)
+        kurs.run_second()
         served = []
         for second in range(180):
             if second == 30:
                 kurs.step(step, *PARTS)
-            kurs.second()
+            kurs.run_second()
             answer = await kurs.client.get("/v1/courses")
             served.append(answer.status_code == 200)
             if not served[-1]:
@@ -275,34 +277,34 @@ async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window
 
 
 @pytest.mark.parametrize("step", [-DAY, -HOUR, HOUR, DAY])
-async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are(kurs: Kurs, step: int) -> None:
+async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are(kurs: SteppedKurs, step: int) -> None:
     before = int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"])
     kurs.step(step, "replica")
     for seconds in range(1, 4):
-        kurs.second()
+        kurs.run_second()
         answer = await kurs.client.get("/v1/courses")
         assert answer.status_code == 200
         assert before <= int(answer.headers["kurs-as-of"]) <= before + seconds * 1000
     kurs.step(-step, "replica")
-    kurs.second()
+    kurs.run_second()
     assert int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"]) == before + 4_000
 
 
 async def test_events_keep_their_own_time_and_their_order_whatever_is_done_to_the_clock() -> None:
-    kurs = Kurs()
+    kurs = SteppedKurs()
     deps = kurs.replica
-    teller, numbers, times = Teller(deps), list[int](), list[int]()
+    teller, numbers, times = SequencedPublisher(deps), list[int](), list[int]()
     for step in (0, DAY, -DAY, -HOUR, HOUR):
         kurs.step(step, "replica")
         kurs.world.now += 1
         time = deps.clock.now()
-        await teller.tell(Choice(time, None, time, f"at {time}"))
-        (newest,) = await deps.journal.newest("choice")
+        await teller.publish(ActiveExchange(time, None, time, f"at {time}"))
+        (newest,) = await deps.journal.latest("choice")
         assert newest
-        numbers.append(newest.number)
+        numbers.append(newest.seq)
         times.append(newest.time - time)
     assert times == [0] * 5
     assert numbers == sorted(set(numbers))
-    read = await deps.journal.after("choice", numbers[0], 10)
+    read = await deps.journal.read_after("choice", numbers[0], 10)
     assert read
-    assert [entry.number for entry in read] == numbers[1:]
+    assert [entry.seq for entry in read] == numbers[1:]

@@ -13,27 +13,27 @@ from starlette.responses import StreamingResponse
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.conversion import table
+from services.core.conversion import route_table
 from services.core.markets import LIVE, SIMULATED, Market
-from services.core.model import Instrument, State, Tick
-from services.core.rates import Book, Limits
+from services.core.model import ExchangeStatus, Instrument, Quote
+from services.core.rates import RateCalculator, Thresholds
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from services.web import Site, create_app
-from services.web.rate_limiter import PerClient
-from tests.simulator import served
+from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
+from tests.simulator import serve_app
 
 NOW = 1_800_000_000_000
-BINANCE = {
+BINANCE_QUOTES = {
     "BTC-USDT": ("97614.93000000", "97614.94000000"),
     "ETH-USDT": ("3290.28", "3290.29"),
     "USDC-USDT": ("1", "1"),
 }
-COINGECKO = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998", "USDC": "0.9999"}
+COINGECKO_PRICES = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998", "USDC": "0.9999"}
 
 
-class Turning:
+class CoursesClock:
     """A clock that tests turn."""
 
     def __init__(self) -> None:
@@ -49,52 +49,54 @@ class Turning:
         self.time += int(seconds * 1000)
 
 
-class World:
+class CoursesReplica:
     """One replica that hears what the test says."""
 
     def __init__(self, market: Market = LIVE, **settings: Any) -> None:
-        self.clock = Turning()
+        self.clock = CoursesClock()
         self.settings = Settings(_env_file=None, **settings)
         bus, hub = MemoryBus(), Hub(self.clock, market)
         self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
-        self.book = Book(table(self.settings.exchanges, self.settings.directions, self.settings.assets), Limits())
-        self.quota = PerClient(self.deps) if self.settings.api_rate_limit else None
-        site = Site(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
+        self.book = RateCalculator(
+            route_table(self.settings.exchanges, self.settings.directions, self.settings.assets), Thresholds()
+        )
+        self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
+        site = AppSpec(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
         self.app = create_app(self.deps, site)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 
-    def say(self, *exchanges: str) -> None:
+    def publish_quotes(self, *exchanges: str) -> None:
         """These exchanges tell their prices now; the pricer's rates reach the replica."""
-        for name, (bid, ask) in BINANCE.items() if "binance" in exchanges else ():
-            self._tick("binance", name, Decimal(bid), Decimal(ask))
-        for base, price in COINGECKO.items() if "coingecko" in exchanges else ():
-            self._tick("coingecko", f"{base}-USD", Decimal(price))
-            self._tick("coingecko", f"{base}-RUB", Decimal(price) * 80)
-        self.tell()
+        for name, (bid, ask) in BINANCE_QUOTES.items() if "binance" in exchanges else ():
+            self._publish_quote("binance", name, Decimal(bid), Decimal(ask))
+        for base, price in COINGECKO_PRICES.items() if "coingecko" in exchanges else ():
+            self._publish_quote("coingecko", f"{base}-USD", Decimal(price))
+            self._publish_quote("coingecko", f"{base}-RUB", Decimal(price) * 80)
+        self.publish_rates()
 
-    def tell(self) -> None:
+    def publish_rates(self) -> None:
         for direction in self.settings.directions:
-            self.deps.hub.put(self.book.rate(direction, self.clock.time))
+            self.deps.hub.apply(self.book.rate(direction, self.clock.time))
 
-    def _tick(self, exchange: str, name: str, *prices: Decimal) -> None:
+    def _publish_quote(self, exchange: str, name: str, *prices: Decimal) -> None:
         """A bid and an ask, or one price."""
         price = prices[0] if len(prices) == 1 else None
         bid, ask = prices if price is None else (None, None)
-        self.book.see(Tick(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
+        self.book.apply(Quote(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
 
     async def get(self, url: str, **headers: str) -> httpx.Response:
         return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    world.say("binance", "coingecko")
+async def world() -> AsyncIterator[CoursesReplica]:
+    world = CoursesReplica()
+    world.publish_quotes("binance", "coingecko")
     async with world.client:
         yield world
 
 
-async def test_v1_answers_in_the_asked_shape_with_every_digit(world: World) -> None:
+async def test_v1_answers_in_the_asked_shape_with_every_digit(world: CoursesReplica) -> None:
     answer = await world.get("/v1/courses?direction=BTC-USD")
     assert answer.text == '{"exchanger":"binance","courses":[{"direction":"BTC-USD","value":97595.412013}]}'
     answer = await world.get("/v1/courses?direction=BTC-USD&exchanger=coingecko")
@@ -115,7 +117,7 @@ async def test_v1_answers_in_the_asked_shape_with_every_digit(world: World) -> N
         ("direction=BTC-USD,BTC-RUB&quote=RUB&utm=x", ["BTC-RUB"]),
     ],
 )
-async def test_filters(world: World, query: str, directions: list[str]) -> None:
+async def test_filters(world: CoursesReplica, query: str, directions: list[str]) -> None:
     answer = (await world.get(f"/v1/courses?{query}")).json()
     assert [course["direction"] for course in answer["courses"]] == directions
 
@@ -133,7 +135,9 @@ async def test_filters(world: World, query: str, directions: list[str]) -> None:
         ("direction=%00%ff%3Cscript%3E", 422, "does not exist"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_told_why(world: World, query: str, status: int, part: str) -> None:
+async def test_a_question_that_cannot_be_answered_is_told_why(
+    world: CoursesReplica, query: str, status: int, part: str
+) -> None:
     answer = await world.get(f"/v1/courses?{query}")
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -144,7 +148,7 @@ async def test_a_question_that_cannot_be_answered_is_told_why(world: World, quer
     assert problem["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_a_client_that_has_it_is_told_so_until_it_changes(world: World) -> None:
+async def test_a_client_that_has_it_is_told_so_until_it_changes(world: CoursesReplica) -> None:
     first = await world.get("/v1/courses")
     etag = first.headers["etag"]
     for tag in (etag, f"W/{etag}", f'"other", {etag}', "*"):
@@ -155,22 +159,22 @@ async def test_a_client_that_has_it_is_told_so_until_it_changes(world: World) ->
     assert (await world.get("/v1/courses", if_none_match='"other"')).status_code == 200
     assert first.headers["cache-control"] == "public, max-age=1, stale-while-revalidate=5"
     world.clock.time += 60
-    world._tick("binance", "BTC-USDT", Decimal(97000), Decimal(97001))
-    world.tell()
+    world._publish_quote("binance", "BTC-USDT", Decimal(97000), Decimal(97001))
+    world.publish_rates()
     changed = await world.get("/v1/courses", if_none_match=etag)
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
 
 
 @pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/openapi.json", "/nowhere"])
-async def test_head_is_get_without_a_body(world: World, path: str) -> None:
+async def test_head_is_get_without_a_body(world: CoursesReplica, path: str) -> None:
     asked = {"x-request-id": "the-same"}
     get, head = await world.client.get(path, headers=asked), await world.client.head(path, headers=asked)
     assert head.content == b""
     assert (head.status_code, head.headers) == (get.status_code, get.headers)
 
 
-async def test_head_of_a_stream_ends_with_its_headers(world: World) -> None:
+async def test_head_of_a_stream_ends_with_its_headers(world: CoursesReplica) -> None:
     left: list[bool] = []
 
     async def stream() -> AsyncIterator[bytes]:
@@ -183,8 +187,8 @@ async def test_head_of_a_stream_ends_with_its_headers(world: World) -> None:
 
     routes = APIRouter()
     routes.add_api_route("/stream", lambda: StreamingResponse(stream(), media_type="text/event-stream"))
-    app = create_app(world.deps, Site([routes], {}, {}, frozenset()))
-    async with served(app) as address, httpx.AsyncClient() as client:
+    app = create_app(world.deps, AppSpec([routes], {}, {}, frozenset()))
+    async with serve_app(app) as address, httpx.AsyncClient() as client:
         answer = await client.head(f"http://{address}/stream")
         assert (answer.status_code, answer.content) == (200, b"")
         async with asyncio.timeout(5):
@@ -192,7 +196,7 @@ async def test_head_of_a_stream_ends_with_its_headers(world: World) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None:
+async def test_v2_tells_age_origin_and_what_the_others_say(world: CoursesReplica) -> None:
     world.clock.time += 1_500
     answer = (await world.get("/v2/courses?direction=BTC-USD,NO-SUCH")).json()
     (course,) = answer["courses"]
@@ -215,7 +219,7 @@ async def test_v2_tells_age_origin_and_what_the_others_say(world: World) -> None
 
 
 async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refusal(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: CoursesReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.clock.time += 6_000
     assert (await world.get("/v1/courses")).json()["exchanger"] == "coingecko"
@@ -234,10 +238,10 @@ async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refu
 
 
 async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
-    world = World(exchanges=("binance", "deribit", "coingecko"))
+    world = CoursesReplica(exchanges=("binance", "deribit", "coingecko"))
     for name, price in {"BTC-USD": "97600", "ETH-USD": "3290"}.items():
-        world._tick("deribit", name, Decimal(price))
-    world.tell()
+        world._publish_quote("deribit", name, Decimal(price))
+    world.publish_rates()
     async with world.client:
         answer = await world.get("/v1/courses")
         assert {course["direction"] for course in answer.json()["courses"]} == {"BTC-USD", "ETH-USD"}
@@ -245,18 +249,18 @@ async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
         assert (await world.get("/v1/courses?direction=BTC-RUB")).status_code == 503
 
 
-async def test_everything_from_a_simulated_market_says_so_from_the_first_answer_on(world: World) -> None:
+async def test_everything_from_a_simulated_market_says_so_from_the_first_answer_on(world: CoursesReplica) -> None:
     assert (await world.get("/v1/courses")).headers["kurs-market"] == "live"
-    world = World(SIMULATED)
+    world = CoursesReplica(SIMULATED)
     for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):
         assert (await world.get(path)).headers["kurs-market"] == "simulated"
-    world.book.see(State("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
-    world.say("binance", "coingecko")
+    world.book.apply(ExchangeStatus("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
+    world.publish_quotes("binance", "coingecko")
     assert (await world.get("/v1/courses")).headers["kurs-market"] == "simulated"
     assert (await world.get("/v2/courses")).json()["simulated"] is True
 
 
-async def test_errors_of_the_framework_are_problems_too(world: World) -> None:
+async def test_errors_of_the_framework_are_problems_too(world: CoursesReplica) -> None:
     for method, path, status in (("GET", "/v1/nowhere", 404), ("POST", "/v1/courses", 405), ("PUT", "/livez", 405)):
         answer = await world.client.request(method, path)
         assert answer.status_code == status
@@ -266,7 +270,7 @@ async def test_errors_of_the_framework_are_problems_too(world: World) -> None:
         assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
-async def test_a_parameter_that_is_not_known_is_told(world: World) -> None:
+async def test_a_parameter_that_is_not_known_is_told(world: CoursesReplica) -> None:
     for query, ignored in (
         ("directions=BTC-USD&_=17", "directions"),
         ("direction[]=BTC-USD", "direction[]"),
@@ -281,7 +285,7 @@ async def test_a_parameter_that_is_not_known_is_told(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/nowhere"])
-async def test_configured_pages_may_read_it_and_others_may_not(world: World, path: str) -> None:
+async def test_configured_pages_may_read_it_and_others_may_not(world: CoursesReplica, path: str) -> None:
     allowed = await world.get(path, origin="http://localhost:5173")
     assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
     exposed = set(allowed.headers["access-control-expose-headers"].lower().split(", "))
@@ -300,13 +304,13 @@ async def test_configured_pages_may_read_it_and_others_may_not(world: World, pat
     assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, asks["origin"])
 
 
-async def test_request_ids_are_the_clients_own_if_sane(world: World) -> None:
+async def test_request_ids_are_the_clients_own_if_sane(world: CoursesReplica) -> None:
     assert (await world.get("/v1/courses", x_request_id="trace-42")).headers["x-request-id"] == "trace-42"
     for hostile in ("a b\tc", "x" * 500, "<script>"):
         assert (await world.get("/v1/courses", x_request_id=hostile)).headers["x-request-id"] != hostile
 
 
-async def test_metrics_count_requests_by_route_without_unbounded_labels(world: World) -> None:
+async def test_metrics_count_requests_by_route_without_unbounded_labels(world: CoursesReplica) -> None:
     for path in ("/v1/courses", "/v1/directions", "/no/such/1", "/no/such/2"):
         await world.get(path)
     await world.client.head("/livez")
@@ -317,7 +321,7 @@ async def test_metrics_count_requests_by_route_without_unbounded_labels(world: W
     assert 'kurs_http_request_seconds_count{method="GET",route="other",status="404"} 2.0' in text
 
 
-async def test_directions_and_exchanges(world: World) -> None:
+async def test_directions_and_exchanges(world: CoursesReplica) -> None:
     directions = (await world.get("/v1/directions")).json()["directions"]
     assert directions[4]["direction"] == "USDTTRC-RUB"
     assert directions[4]["asset"] == "USDT"
@@ -340,8 +344,8 @@ async def test_directions_and_exchanges(world: World) -> None:
         assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
 
 
-async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: World) -> None:
-    world.deps.hub.put(State("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
+async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: CoursesReplica) -> None:
+    world.deps.hub.apply(ExchangeStatus("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
     for passed, connected, reason in ((4, True, "connected"), (4, False, "its collector has not been heard for 8 s")):
         world.clock.time += passed * 1000
         binance = (await world.get("/v1/exchanges")).json()["exchanges"][0]
@@ -349,8 +353,8 @@ async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: Wo
 
 
 async def test_a_quota_counts_what_costs_and_tells_the_client() -> None:
-    world = World(api_rate_limit=3)
-    world.say("binance", "coingecko")
+    world = CoursesReplica(api_rate_limit=3)
+    world.publish_quotes("binance", "coingecko")
     assert world.quota is not None
     async with world.client:
         first = await world.get("/v1/courses")

@@ -15,43 +15,45 @@ from starlette.types import Receive, Scope, Send
 from services.core.errors import Overloaded, QuotaExceeded
 from services.web import edge, http_protocol, stalled_client
 from services.web import rate_limiter as quotas
-from services.web.app_spec import Site
-from services.web.client_address import Addresses
+from services.web.app_spec import AppSpec
+from services.web.client_address import ClientAddresses
 from services.web.concurrency import ConcurrencyLimiter
-from services.web.cors import Pages
-from services.web.edge import AT_ONCE, Edge
-from services.web.http_protocol import Protocol
-from services.web.metrics import Requests
-from services.web.rate_limiter import PerClient
+from services.web.cors import CorsPolicy
+from services.web.edge import MAX_CONCURRENT_REQUESTS, EdgeMiddleware
+from services.web.http_protocol import FastPathHttpProtocol
+from services.web.metrics import RequestHistogram
+from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
-from tests.api import Replica, client, replica
-from tests.api_replicas import Turning
-from tests.service.test_courses import World
-from tests.service.test_protocol import exchanged, request
+from tests.api import ServedReplica, connect_client, serve_replica
+from tests.api_replicas import ManualClock
+from tests.service.test_courses import CoursesReplica
+from tests.service.test_protocol import encode_request, exchange_bytes
 from tests.service.test_streams import BTC, rate
-from tests.service.test_streams_faults import alive
-from tests.simulator import served, until
+from tests.service.test_streams_faults import live_objects
+from tests.simulator import serve_app, wait_until
 
-UPGRADE = {
+UPGRADE_HEADERS = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",
     "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
     "Sec_WebSocket_Version": "13",
 }
-LARGE = "request-header-fields-too-large"
-ASKED = request("GET /v1/courses HTTP/1.1")
-STREAM = "GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.1"
+TOO_LARGE_CODE = "request-header-fields-too-large"
+COURSES_REQUEST = encode_request("GET /v1/courses HTTP/1.1")
+STREAM_REQUEST_LINE = "GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.1"
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Replica]:
-    async with replica(stream_address_connections=3) as running:
-        await running.tell(rate(BTC, "1"))
+async def here() -> AsyncIterator[ServedReplica]:
+    async with serve_replica(stream_address_connections=3) as running:
+        await running.publish(rate(BTC, "1"))
         yield running
 
 
 @asynccontextmanager
-async def line(here: Replica, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def raw_connection(
+    here: ServedReplica, sent: bytes = b""
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection of which nothing is hidden."""
     host, port = here.address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -64,11 +66,11 @@ async def line(here: Replica, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.
             await writer.wait_closed()
 
 
-@pytest.mark.parametrize("sent", [b"", ASKED, ASKED[:-2]], ids=["silent", "served", "begun"])
+@pytest.mark.parametrize("sent", [b"", COURSES_REQUEST, COURSES_REQUEST[:-2]], ids=["silent", "served", "begun"])
 async def test_who_opens_connections_without_end_loses_its_own(caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
-    world = World()
-    world.say("binance", "coingecko")
-    async with served(world.app, partial(server_config, max_connections=100)) as address:
+    world = CoursesReplica()
+    world.publish_quotes("binance", "coingecko")
+    async with serve_app(world.app, partial(server_config, max_connections=100)) as address:
         host, port = address.split(":")
         loop, sockets = asyncio.get_running_loop(), [socket.socket() for _ in range(501)]
 
@@ -80,11 +82,11 @@ async def test_who_opens_connections_without_end_loses_its_own(caplog: pytest.Lo
 
         honest, *flood = sockets
         try:
-            await ask(honest, ASKED, "127.0.0.1")
+            await ask(honest, COURSES_REQUEST, "127.0.0.1")
             assert b"200 OK" in await loop.sock_recv(honest, 65_536)
             for each in flood:
                 await ask(each, sent)
-            await loop.sock_sendall(honest, ASKED)
+            await loop.sock_sendall(honest, COURSES_REQUEST)
             assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(honest, 65_536), 5)
         finally:
             for each in sockets:
@@ -92,12 +94,12 @@ async def test_who_opens_connections_without_end_loses_its_own(caplog: pytest.Lo
     assert "more than 100 connections: 6 of 127.0.0.2 are closed" in caplog.text
 
 
-async def test_names_are_counted_before_they_are_multiplied(here: Replica) -> None:
+async def test_names_are_counted_before_they_are_multiplied(here: ServedReplica) -> None:
     symbols, names = [f"S{n:03}" for n in range(4_000)], [f"{n}" for n in range(4_500)]
-    async with client(here) as one:
+    async with connect_client(here) as one:
         await one.next("welcome")
         started = asyncio.get_running_loop().time()
-        await one.ask(action="subscribe", symbols=symbols, indicators=names, timeframe="1m")
+        await one.send(action="subscribe", symbols=symbols, indicators=names, timeframe="1m")
         error = await one.next()
         assert error["code"] == "bad-request"
         assert "18004000 channels are too many: at most 100" in error["message"]
@@ -119,37 +121,39 @@ async def test_names_are_counted_before_they_are_multiplied(here: Replica) -> No
     ],
 )
 async def test_what_is_too_large_is_refused_in_few_words_and_the_socket_stays(
-    here: Replica, more: dict[str, object]
+    here: ServedReplica, more: dict[str, object]
 ) -> None:
-    async with client(here) as one:
+    async with connect_client(here) as one:
         await one.next("welcome")
-        await one.ask(**{"action": "subscribe", **more})
+        await one.send(**{"action": "subscribe", **more})
         error = await one.next()
         assert (error["type"], error["code"][:3]) == ("error", "bad")
         assert len(error["message"]) < 400
-        await one.ask(action="ping")
+        await one.send(action="ping")
         assert (await one.next("pong"))["type"] == "pong"
 
 
 @pytest.mark.parametrize("after", ["0" * 17, "9" * 17, "9" * 1_000, "-1", "+1", "1_0", "1e3", str(2**53)])
-async def test_a_cursor_that_is_none_is_told_so_wherever_it_comes(here: Replica, after: str) -> None:
+async def test_a_cursor_that_is_none_is_told_so_wherever_it_comes(here: ServedReplica, after: str) -> None:
     async with httpx.AsyncClient() as http:
         for path in ("", "/history"):
-            answer = await http.get(here.http + path, params={"channels": "btc_usd", "after": after})
+            answer = await http.get(here.stream_url + path, params={"channels": "btc_usd", "after": after})
             assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
             assert "1 numbers" in answer.json()["detail"]
         headers = {"Last-Event-ID": after}
-        assert (await http.get(here.http, params={"channels": "btc_usd"}, headers=headers)).status_code == 400
+        assert (await http.get(here.stream_url, params={"channels": "btc_usd"}, headers=headers)).status_code == 400
 
 
-async def test_history_reads_no_more_than_one_answer_may_hold(here: Replica) -> None:
+async def test_history_reads_no_more_than_one_answer_may_hold(here: ServedReplica) -> None:
     channels = ",".join(f"candles:BTCUSDT:{name}" for name in ("1m", "5m", "15m", "1h", "4h", "1d")) + ",connection"
     async with httpx.AsyncClient() as http:
-        usual = await http.get(f"{here.http}/history", params={"channels": channels})
-        most = await http.get(f"{here.http}/history", params={"channels": channels, "limit": "1000"})
-        one = await http.get(f"{here.http}/history", params={"channels": "connection,courses,btc_usd", "limit": "1000"})
+        usual = await http.get(f"{here.stream_url}/history", params={"channels": channels})
+        most = await http.get(f"{here.stream_url}/history", params={"channels": channels, "limit": "1000"})
+        one = await http.get(
+            f"{here.stream_url}/history", params={"channels": "connection,courses,btc_usd", "limit": "1000"}
+        )
         many = ",".join(f"indicators:BTCUSDT:1m:sma:{number}" for number in range(2, 50))
-        refused = await http.get(f"{here.http}/history", params={"channels": many, "limit": "1000"})
+        refused = await http.get(f"{here.stream_url}/history", params={"channels": many, "limit": "1000"})
     assert [each.status_code for each in (usual, most, one, refused)] == [200, 200, 200, 422]
     assert "write limit=208" in refused.json()["detail"]
 
@@ -164,8 +168,11 @@ async def test_history_reads_no_more_than_one_answer_may_hold(here: Replica) -> 
     ],
     ids=["pings", "pongs", "long pings", "empty parts"],
 )
-async def test_control_frames_and_parts_of_messages_count_as_messages(here: Replica, frames: bytes) -> None:
-    async with line(here, request("GET /ws/chart-data HTTP/1.1", **UPGRADE)) as (reader, writer):
+async def test_control_frames_and_parts_of_messages_count_as_messages(here: ServedReplica, frames: bytes) -> None:
+    async with raw_connection(here, encode_request("GET /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS)) as (
+        reader,
+        writer,
+    ):
         await reader.readuntil(b'"welcome"')
         more = b"\0\x80\0\0\0\0" if frames.startswith(b"\x01") else frames
         writer.write(frames + more * 20_000)
@@ -173,42 +180,44 @@ async def test_control_frames_and_parts_of_messages_count_as_messages(here: Repl
             answer = await reader.read()
         assert (4400).to_bytes(2) + b"more than 100 messages" in answer
         assert len(answer) < 200 * 131  # pongs of what came before it was noticed
-    async with client(here) as one:
+    async with connect_client(here) as one:
         await one.next("welcome")
 
 
-async def test_who_goes_ends_its_stream_whatever_it_sent_behind_it(here: Replica) -> None:
+async def test_who_goes_ends_its_stream_whatever_it_sent_behind_it(here: ServedReplica) -> None:
     behind = [
-        request("GET /livez HTTP/1.1"),
-        request("GET /livez HTTP/1.1") * 1_000,
-        request("GET /ws/chart-data HTTP/1.1", **UPGRADE),
-        request(STREAM),
+        encode_request("GET /livez HTTP/1.1"),
+        encode_request("GET /livez HTTP/1.1") * 1_000,
+        encode_request("GET /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS),
+        encode_request(STREAM_REQUEST_LINE),
         b"\0\0\0 this is nothing",
         b"GET /half",
         b"",
     ]
     for sent in behind:
-        async with line(here, request(STREAM) + sent) as (reader, _):
+        async with raw_connection(here, encode_request(STREAM_REQUEST_LINE) + sent) as (reader, _):
             await reader.readuntil(b"event: btc_usd")
-            assert here.members == 1
-        await until(lambda: not here.members, 20)
+            assert here.stream_clients == 1
+        await wait_until(lambda: not here.stream_clients, 20)
 
 
-async def test_a_stream_that_is_refused_is_followed_by_the_next_answer(here: Replica) -> None:
-    last = request("GET /livez HTTP/1.1", Connection="close")
-    answer = await exchanged(
-        here.address, request("GET /v1/stream HTTP/1.1") + request("GET /livez HTTP/1.1") * 300 + last
+async def test_a_stream_that_is_refused_is_followed_by_the_next_answer(here: ServedReplica) -> None:
+    last = encode_request("GET /livez HTTP/1.1", Connection="close")
+    answer = await exchange_bytes(
+        here.address, encode_request("GET /v1/stream HTTP/1.1") + encode_request("GET /livez HTTP/1.1") * 300 + last
     )
     assert answer.count(b"HTTP/1.1 400") == 1
     assert answer.count(b"HTTP/1.1 200") == 301
 
 
-async def test_nobody_is_answered_faster_than_it_reads(here: Replica) -> None:
-    sent = request("GET /openapi.json HTTP/1.1") * 4_000
-    async with line(here, sent) as (reader, writer):
-        await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
+async def test_nobody_is_answered_faster_than_it_reads(here: ServedReplica) -> None:
+    sent = encode_request("GET /openapi.json HTTP/1.1") * 4_000
+    async with raw_connection(here, sent) as (reader, writer):
+        await wait_until(
+            lambda: any(each.flow and each.flow.write_paused for each in live_objects(FastPathHttpProtocol)), 20
+        )
         await asyncio.sleep(0.3)
-        (served,) = [each for each in alive(Protocol) if each.flow and each.flow.write_paused]
+        (served,) = [each for each in live_objects(FastPathHttpProtocol) if each.flow and each.flow.write_paused]
         assert served.transport.get_write_buffer_size() < 1_000_000
         assert len(served.pipeline) < 200
         async with asyncio.timeout(60):
@@ -222,22 +231,22 @@ async def test_nobody_is_answered_faster_than_it_reads(here: Replica) -> None:
     ("sent", "status", "code"),
     [
         (b"GARBAGE\r\n\r\n", 400, "bad-request"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, 431, LARGE),
-        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", 431, LARGE),
-        (request("GET /caf\xe9 HTTP/1.1").replace("é".encode(), b"\xe9\xff"), 400, "bad-request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, 431, TOO_LARGE_CODE),
+        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", 431, TOO_LARGE_CODE),
+        (encode_request("GET /caf\xe9 HTTP/1.1").replace("é".encode(), b"\xe9\xff"), 400, "bad-request"),
         (b"GET http:// HTTP/1.1\r\n\r\n", 400, "bad-request"),
-        (request("GET /ws/chart-data\xff HTTP/1.1", **UPGRADE), 400, "bad-request"),
+        (encode_request("GET /ws/chart-data\xff HTTP/1.1", **UPGRADE_HEADERS), 400, "bad-request"),
         (
-            request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Cookie="c" * 10_000),
+            encode_request("GET /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS, Cookie="c" * 10_000),
             431,
             "request-header-fields-too-large",
         ),
     ],
 )
 async def test_what_is_no_request_gets_a_problem(
-    here: Replica, caplog: pytest.LogCaptureFixture, sent: bytes, status: int, code: str
+    here: ServedReplica, caplog: pytest.LogCaptureFixture, sent: bytes, status: int, code: str
 ) -> None:
-    head, _, body = (await exchanged(here.address, sent)).partition(b"\r\n\r\n")
+    head, _, body = (await exchange_bytes(here.address, sent)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
     assert f'"code":"{code}"'.encode() in body
@@ -245,23 +254,23 @@ async def test_what_is_no_request_gets_a_problem(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_body_that_nobody_wants_ends_the_connection(here: Replica) -> None:
-    sent = request("GET /v1/directions HTTP/1.1", Content_Length="1000000000") + b"x" * 200_000
+async def test_a_body_that_nobody_wants_ends_the_connection(here: ServedReplica) -> None:
+    sent = encode_request("GET /v1/directions HTTP/1.1", Content_Length="1000000000") + b"x" * 200_000
     with suppress(ConnectionError):  # closed over what was sent still
-        assert (await exchanged(here.address, sent)).count(b"HTTP/1.1 ") <= 2
+        assert (await exchange_bytes(here.address, sent)).count(b"HTTP/1.1 ") <= 2
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", request("POST / HTTP/1.1", Content_Length="10") + b"12345"])
-async def test_a_request_has_to_come_in_time(here: Replica, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.3)
-    answer = await exchanged(here.address, sent)
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", encode_request("POST / HTTP/1.1", Content_Length="10") + b"12345"])
+async def test_a_request_has_to_come_in_time(here: ServedReplica, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_SECONDS", 0.3)
+    answer = await exchange_bytes(here.address, sent)
     assert b"HTTP/1.1 408 " in answer or b"HTTP/1.1 405 " in answer
 
 
-@pytest.mark.parametrize("before", [b"", request("GET /v1/directions HTTP/1.1")])
-async def test_empty_lines_are_no_request(here: Replica, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
-    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.5)
-    async with line(here, before) as (reader, writer), asyncio.timeout(10):
+@pytest.mark.parametrize("before", [b"", encode_request("GET /v1/directions HTTP/1.1")])
+async def test_empty_lines_are_no_request(here: ServedReplica, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_SECONDS", 0.5)
+    async with raw_connection(here, before) as (reader, writer), asyncio.timeout(10):
         while not reader.at_eof():
             writer.write(b"\r\n")
             with suppress(TimeoutError):
@@ -269,30 +278,30 @@ async def test_empty_lines_are_no_request(here: Replica, monkeypatch: pytest.Mon
 
 
 async def test_a_body_that_an_application_waits_for_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_SECONDS", 0.3)
     heard = list[str]()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         while not heard or heard[-1] != "http.disconnect":
             heard.append((await receive())["type"])
 
-    async with served(app, server_config) as address:
-        assert await exchanged(address, request("POST / HTTP/1.1", Content_Length="10") + b"123") == b""
-        await until(lambda: heard[-1] == "http.disconnect")
+    async with serve_app(app, server_config) as address:
+        assert await exchange_bytes(address, encode_request("POST / HTTP/1.1", Content_Length="10") + b"123") == b""
+        await wait_until(lambda: heard[-1] == "http.disconnect")
 
 
 @pytest.mark.parametrize(
     "sent",
     [
-        request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Content_Length="30000") + b"abc",
-        request("GET /ws/chart-data HTTP/1.1", **UPGRADE, Transfer_Encoding="chunked") + b"3\r\nabc\r\n",
-        request("POST /ws/chart-data HTTP/1.1", **UPGRADE, Content_Length="3") + b"abc",
-        request("POST /ws/chart-data HTTP/1.1", **UPGRADE),
+        encode_request("GET /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS, Content_Length="30000") + b"abc",
+        encode_request("GET /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS, Transfer_Encoding="chunked") + b"3\r\nabc\r\n",
+        encode_request("POST /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS, Content_Length="3") + b"abc",
+        encode_request("POST /ws/chart-data HTTP/1.1", **UPGRADE_HEADERS),
     ],
 )
-async def test_a_websocket_is_opened_by_get_without_a_body(here: Replica, sent: bytes) -> None:
+async def test_a_websocket_is_opened_by_get_without_a_body(here: ServedReplica, sent: bytes) -> None:
     with suppress(ConnectionError):  # closed over what was sent still
-        assert (await exchanged(here.address, sent)).startswith(b"HTTP/1.1 400 ")
+        assert (await exchange_bytes(here.address, sent)).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_who_hung_up_is_not_worked_for() -> None:
@@ -305,8 +314,10 @@ async def test_who_hung_up_is_not_worked_for() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    edge = Edge(app, Site([], {}, {}, frozenset()), World().deps.hub, Pages(()), Requests())
-    async with served(edge, server_config) as address, httpx.AsyncClient() as http:
+    edge = EdgeMiddleware(
+        app, AppSpec([], {}, {}, frozenset()), CoursesReplica().deps.hub, CorsPolicy(()), RequestHistogram()
+    )
+    async with serve_app(edge, server_config) as address, httpx.AsyncClient() as http:
         for number in range(20):
             with suppress(httpx.TimeoutException):
                 await http.get(f"http://{address}/gone/{number}", timeout=0.05)
@@ -315,10 +326,10 @@ async def test_who_hung_up_is_not_worked_for() -> None:
         release.set()
         assert (await last).status_code == 200
     assert begun[-1] == "/last"
-    assert len(begun) == AT_ONCE + 1
+    assert len(begun) == MAX_CONCURRENT_REQUESTS + 1
 
 
-async def test_the_description_is_written_out_once(here: Replica) -> None:
+async def test_the_description_is_written_out_once(here: ServedReplica) -> None:
     async with httpx.AsyncClient() as http:
         first = await http.get(f"http://{here.address}/openapi.json")
         assert first.json()["info"]["title"] == "Kurs"
@@ -326,11 +337,20 @@ async def test_the_description_is_written_out_once(here: Replica) -> None:
     assert (first.status_code, again.status_code) == (200, 304)
 
 
-async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stalled_client, "UNREAD_SECONDS", 0.3)
-    async with line(here, request("GET /openapi.json HTTP/1.1") * 1_000):
-        await until(lambda: any(each.flow and each.flow.write_paused for each in alive(Protocol)), 20)
-        await until(lambda: not any(each.transport and not each.transport.is_closing() for each in alive(Protocol)), 20)
+async def test_who_does_not_read_is_cut(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stalled_client, "MAX_STALL_SECONDS", 0.3)
+    async with raw_connection(here, encode_request("GET /openapi.json HTTP/1.1") * 1_000):
+        await wait_until(
+            lambda: any(each.flow and each.flow.write_paused for each in live_objects(FastPathHttpProtocol)), 20
+        )
+        await wait_until(
+            lambda: (
+                not any(
+                    each.transport and not each.transport.is_closing() for each in live_objects(FastPathHttpProtocol)
+                )
+            ),
+            20,
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +358,7 @@ async def test_who_does_not_read_is_cut(here: Replica, monkeypatch: pytest.Monke
     [("/v1/stream", 400, "bad-request"), ("/nowhere", 404, "not-found"), ("/v1/courses", 404, "not-found")],
 )
 async def test_a_websocket_that_is_none_is_refused_as_a_request_is(
-    here: Replica, caplog: pytest.LogCaptureFixture, path: str, status: int, code: str
+    here: ServedReplica, caplog: pytest.LogCaptureFixture, path: str, status: int, code: str
 ) -> None:
     caplog.set_level(logging.INFO, "services")
     with pytest.raises(websockets.InvalidStatus) as refused:
@@ -361,14 +381,14 @@ async def test_a_supervisor_that_waits_for_servers_is_no_line_in_the_log(
     """The health check of each container would write one every ten seconds."""
     caplog.set_level(logging.INFO, "services")
     monkeypatch.setattr(edge, "SLOW_SECONDS", 0.0)
-    async with replica() as stale, httpx.AsyncClient(base_url=f"http://{stale.address}") as http:
+    async with serve_replica() as stale, httpx.AsyncClient(base_url=f"http://{stale.address}") as http:
         assert [(await http.get(path)).status_code for path in ("/readyz", "/livez", "/v1/courses")] == [200, 200, 503]
     lines = [record.getMessage() for record in caplog.records if record.name == "services.web.edge"]
     assert lines == ["GET /v1/courses 503"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_request_where_a_websocket_is_says_what_to_do(here: Replica, method: str) -> None:
+async def test_a_request_where_a_websocket_is_says_what_to_do(here: ServedReplica, method: str) -> None:
     async with httpx.AsyncClient() as http:
         answer = await http.request(method, f"http://{here.address}/ws/chart-data")
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
@@ -388,44 +408,44 @@ async def test_a_request_where_a_websocket_is_says_what_to_do(here: Replica, met
 )
 def test_a_client_is_the_network_that_it_was_given(peer: str, forwarded: str, client: str) -> None:
     scope: Scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", forwarded.encode())] if forwarded else []}
-    assert Addresses(["10.0.0.0/8"]).of(scope) == client
+    assert ClientAddresses(["10.0.0.0/8"]).client_of(scope) == client
 
 
-def of(address: str) -> Scope:
+def client_scope(address: str) -> Scope:
     return {"client": (address, 1), "headers": []}
 
 
 async def test_a_quota_is_charged_before_any_work_is_done() -> None:
-    world = World(api_rate_limit=20)
-    quota = PerClient(world.deps)
+    world = CoursesReplica(api_rate_limit=20)
+    quota = ClientRateLimiter(world.deps)
     for number in range(10):
-        quota.admit(of(f"2001:db8:1:2::{number}"))
-    costly = quota.admit(of("2001:db8:1:2::"), 10)
+        quota.charge(client_scope(f"2001:db8:1:2::{number}"))
+    costly = quota.charge(client_scope("2001:db8:1:2::"), 10)
     with pytest.raises(QuotaExceeded):
-        quota.admit(of("2001:db8:1:2::1"))
+        quota.charge(client_scope("2001:db8:1:2::1"))
     quota.refund(costly)
     with pytest.raises(QuotaExceeded) as refused:
-        quota.admit(of("2001:db8:1:2::1"), 11)
+        quota.charge(client_scope("2001:db8:1:2::1"), 11)
     assert (b"x-ratelimit-remaining", b"10") in refused.value.headers
     world.clock.time += 60_000
-    assert quota.admit(of("2001:db8:1:2::1"), 1_000).cost == 20
+    assert quota.charge(client_scope("2001:db8:1:2::1"), 1_000).cost == 20
     quota.refund(costly)
     with pytest.raises(QuotaExceeded):
-        quota.admit(of("2001:db8:1:2::1"))
+        quota.charge(client_scope("2001:db8:1:2::1"))
 
 
 async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "CLIENTS", 1_000)
-    deps = World(api_rate_limit=1_000).deps._replace(clock=Turning())
-    quota = PerClient(deps)
-    quota.admit(of("192.0.2.1"), 1_000)
+    monkeypatch.setattr(quotas, "MAX_COUNTED_CLIENTS", 1_000)
+    deps = CoursesReplica(api_rate_limit=1_000).deps._replace(clock=ManualClock())
+    quota = ClientRateLimiter(deps)
+    quota.charge(client_scope("192.0.2.1"), 1_000)
     for number in range(50_000):
-        quota.admit(of(f"10.0.{number // 256}.{number % 256}"))
-    assert len(quota._fresh) <= 2 * 1_000
+        quota.charge(client_scope(f"10.0.{number // 256}.{number % 256}"))
+    assert len(quota._local_counts) <= 2 * 1_000
     for _ in range(2):
         with pytest.raises(QuotaExceeded):
-            quota.admit(of("192.0.2.1"))
-        adding = asyncio.create_task(quota.agree(deps))
+            quota.charge(client_scope("192.0.2.1"))
+        adding = asyncio.create_task(quota.sync(deps))
         await asyncio.sleep(0.1)
         adding.cancel()
 

@@ -8,31 +8,31 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedOK
 
-from services.collector.batch_connection import FULL, Frames
+from services.collector.batch_connection import MAX_BUFFERED_MESSAGES, BatchConnection
 
-MESSAGES = [f"{number} " + "x" * (number % 400) for number in range(20 * FULL)]
-PARTS = ["in ", "several ", "parts"]
+MESSAGES = [f"{number} " + "x" * (number % 400) for number in range(20 * MAX_BUFFERED_MESSAGES)]
+FRAGMENTS = ["in ", "several ", "parts"]
 
 
-async def speak(socket: ServerConnection) -> None:
+async def send_all(socket: ServerConnection) -> None:
     """Say everything, some of it in parts, as fast as it is taken."""
     for message in MESSAGES:
         await socket.send(message)
-    await socket.send(PARTS)
+    await socket.send(FRAGMENTS)
     await socket.ping()
     await socket.send(b"bytes")
 
 
 async def test_everything_comes_once_in_order_and_then_the_end() -> None:
     heard, most = list[str](), 0
-    async with serve(speak, "127.0.0.1", 0, compression=None) as server:
+    async with serve(send_all, "127.0.0.1", 0, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}", create_connection=Frames, compression=None) as socket:
+        async with connect(f"ws://127.0.0.1:{port}", create_connection=BatchConnection, compression=None) as socket:
             await asyncio.sleep(0.2)  # in which much more comes than there is room for
             with suppress(ConnectionClosedOK):
-                while messages := await cast("Frames", socket).messages():
+                while messages := await cast("BatchConnection", socket).recv_batch():
                     heard += [message.decode() for message in messages]
                     most = max(most, len(messages))
     assert socket.close_code == 1000
-    assert heard == [*MESSAGES, "".join(PARTS), "bytes"]
-    assert most < 5 * FULL  # what one read brings may be more than there is room for
+    assert heard == [*MESSAGES, "".join(FRAGMENTS), "bytes"]
+    assert most < 5 * MAX_BUFFERED_MESSAGES  # what one read brings may be more than there is room for

@@ -13,31 +13,40 @@ from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.collector import JOBS as COLLECTOR
-from services.core.exchange import Ask, Event, Exchange, Presence
-from services.core.model import Candle, HistoryRequest, HoleState, Instrument, Kline, Origin, Series, State
-from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
+from services.core.exchange import Event, Exchange, InstrumentStatus, RestCall
+from services.core.model import (
+    Candle,
+    CandleGapState,
+    CandleSource,
+    ExchangeStatus,
+    HistoryRequest,
+    Instrument,
+    Kline,
+    Series,
+)
+from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
 from services.hub import Hub
 from services.ports import Deps, Store
 from services.settings import Settings
 from services.writer import JOBS as WRITER
-from tests.simulator import Market, playing, until
+from tests.simulator import SimulatorServer, run_simulator, wait_until
 
 BARS = 20
-NAMES = ("30m", "4h")  # that CoinGecko has
+TIMEFRAME_NAMES = ("30m", "4h")  # that CoinGecko has
 ETH = Instrument("ETH", "USDT")
 PAIR, PERPETUAL = Instrument("BTC", "USDT"), Instrument("BTC", "USD", "PERPETUAL")
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
-    async with playing() as market:
+async def market() -> AsyncIterator[SimulatorServer]:
+    async with run_simulator() as market:
         yield market
 
 
 @pytest.fixture(autouse=True)
 def a_young_market(monkeypatch: pytest.MonkeyPatch) -> None:
     """Years of days take the simulator long."""
-    monkeypatch.setattr("services.core.history_depth.BEGINNING", SystemClock().now() - 70 * DAY)
+    monkeypatch.setattr("services.core.history_depth.EARLIEST_CANDLE_MS", SystemClock().now() - 70 * DAY_MS)
 
 
 @pytest_asyncio.fixture
@@ -50,7 +59,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def kurs(
+async def run_kurs(
     store: Store,
     *exchanges: Exchange,
     symbols: tuple[Instrument, ...] = (PAIR,),
@@ -70,203 +79,211 @@ async def kurs(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def complete(store: Store, series: Series) -> bool:
+async def is_complete(store: Store, series: Series) -> bool:
     """Whether the newest closed candles are all there."""
     now, timeframe = SystemClock().now(), TIMEFRAMES[series.timeframe]
-    last = timeframe.back(timeframe.opening(now - 15_000), 1)
-    first = max(timeframe.back(last, BARS - 1), now - 68 * DAY)
-    return not await store.missing(series, first, last)
+    last = timeframe.step_back(timeframe.open_time(now - 15_000), 1)
+    first = max(timeframe.step_back(last, BARS - 1), now - 68 * DAY_MS)
+    return not await store.missing_ranges(series, first, last)
 
 
-async def all_complete(store: Store, *names: tuple[str, Instrument]) -> None:
+async def wait_for_complete(store: Store, *names: tuple[str, Instrument]) -> None:
     wanted = [Series(exchange, instrument, name) for exchange, instrument in names for name in TIMEFRAMES]
     left = wanted
     deadline = SystemClock().now() + 90_000
-    while left := [series for series in left if not await complete(store, series)]:
+    while left := [series for series in left if not await is_complete(store, series)]:
         assert SystemClock().now() < deadline, f"not complete: {left}"
         await asyncio.sleep(0.2)
 
 
-async def own_words(market: Market, exchange: Exchange, series: Series, rows: list[Candle]) -> list[Kline]:
+async def exchange_klines(
+    market: SimulatorServer, exchange: Exchange, series: Series, rows: list[Candle]
+) -> list[Kline]:
     """What the exchange says of these candles."""
-    assert exchange.history
-    ask = exchange.history(series.instrument, series.timeframe, rows[0].bar.timestamp, rows[-1].bar.timestamp)
+    assert exchange.klines
+    ask = exchange.klines(series.instrument, series.timeframe, rows[0].bar.open_time, rows[-1].bar.open_time)
     assert ask
-    answer = await market.client.get(exchange.rests[0] + ask.path)
-    events = ask.read(answer.content, SystemClock().now())
-    since, until = rows[0].bar.timestamp, rows[-1].bar.timestamp  # some exchanges answer with one more at an end
-    return [e for e in events if isinstance(e, Kline) and since <= e.bar.timestamp <= until]
+    answer = await market.client.get(exchange.rest_urls[0] + ask.path)
+    events = ask.parse(answer.content, SystemClock().now())
+    since, until = rows[0].bar.open_time, rows[-1].bar.open_time  # some exchanges answer with one more at an end
+    return [e for e in events if isinstance(e, Kline) and since <= e.bar.open_time <= until]
 
 
-async def test_all_timeframes_are_loaded_as_the_exchanges_have_them(market: Market, store: Store) -> None:
+async def test_all_timeframes_are_loaded_as_the_exchanges_have_them(market: SimulatorServer, store: Store) -> None:
     exchanges = [market.exchange("binance"), market.exchange("deribit")]
-    async with kurs(store, *exchanges):
-        await all_complete(store, ("binance", PAIR), ("deribit", PERPETUAL))
+    async with run_kurs(store, *exchanges):
+        await wait_for_complete(store, ("binance", PAIR), ("deribit", PERPETUAL))
     for exchange, instrument in zip(exchanges, (PAIR, PERPETUAL), strict=True):
         for name in ("1m", "1h", "1d"):
             series = Series(exchange.name, instrument, name)
             rows = [row for row in await store.candles(series, 0, SystemClock().now()) if row.closed]
-            assert [row.bar for row in rows] == [k.bar for k in await own_words(market, exchange, series, rows)]
-            assert {row.source for row in rows} <= {Origin.EXCHANGE, Origin.ROLLUP}
+            assert [row.bar for row in rows] == [k.bar for k in await exchange_klines(market, exchange, series, rows)]
+            assert {row.source for row in rows} <= {CandleSource.EXCHANGE, CandleSource.ROLLUP}
     weeks = Series("deribit", PERPETUAL, "1w")  # which Deribit does not have
-    assert {row.source for row in await store.candles(weeks, 0, SystemClock().now())} == {Origin.ROLLUP}
+    assert {row.source for row in await store.candles(weeks, 0, SystemClock().now())} == {CandleSource.ROLLUP}
 
 
-async def test_what_was_missed_while_kurs_was_away_is_a_hole_that_is_repaired(market: Market, store: Store) -> None:
+async def test_what_was_missed_while_kurs_was_away_is_a_hole_that_is_repaired(
+    market: SimulatorServer, store: Store
+) -> None:
     exchange, series = market.exchange("binance"), Series("binance", PAIR, "1m")
-    now = SystemClock().now() // MINUTE * MINUTE
-    assert exchange.history
-    ask = exchange.history(PAIR, "1m", now - 60 * MINUTE, now - 30 * MINUTE)
+    now = SystemClock().now() // MINUTE_MS * MINUTE_MS
+    assert exchange.klines
+    ask = exchange.klines(PAIR, "1m", now - 60 * MINUTE_MS, now - 30 * MINUTE_MS)
     assert ask
-    answer = await market.client.get(exchange.rests[0] + ask.path)
-    old = [event for event in ask.read(answer.content, now) if isinstance(event, Kline)]
-    await store.save(*(Candle(series, kline.bar, True, Origin.EXCHANGE) for kline in old))
-    async with kurs(store, exchange):
+    answer = await market.client.get(exchange.rest_urls[0] + ask.path)
+    old = [event for event in ask.parse(answer.content, now) if isinstance(event, Kline)]
+    await store.save(*(Candle(series, kline.bar, True, CandleSource.EXCHANGE) for kline in old))
+    async with run_kurs(store, exchange):
         async with asyncio.timeout(60):
-            while not (holes := await store.holes(HoleState.REPAIRED)):
+            while not (holes := await store.candle_gaps(CandleGapState.REPAIRED)):
                 await asyncio.sleep(0.2)
     (hole,) = [hole for hole in holes if hole.series == series]
-    assert hole.since == old[-1].bar.timestamp + MINUTE
-    assert hole.until >= now - 2 * MINUTE
-    assert (hole.state, hole.origin) == (HoleState.REPAIRED, Origin.EXCHANGE)
-    assert not await store.missing(series, old[0].bar.timestamp, now - 2 * MINUTE)
+    assert hole.since == old[-1].bar.open_time + MINUTE_MS
+    assert hole.until >= now - 2 * MINUTE_MS
+    assert (hole.state, hole.repaired_from) == (CandleGapState.REPAIRED, CandleSource.EXCHANGE)
+    assert not await store.missing_ranges(series, old[0].bar.open_time, now - 2 * MINUTE_MS)
 
 
-async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(market: Market, store: Store) -> None:
+async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(
+    market: SimulatorServer, store: Store
+) -> None:
     exchange, asked = market.exchange("binance"), Counter[str]()
-    lost = TIMEFRAMES["15m"].opening(SystemClock().now() - 2 * 60 * MINUTE)
+    lost = TIMEFRAMES["15m"].open_time(SystemClock().now() - 2 * 60 * MINUTE_MS)
 
-    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
-        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
+        ask = exchange.klines and exchange.klines(instrument, timeframe, since, until)
         if timeframe != "15m" or not ask:
             return None
         asked[timeframe] += since > 0
 
         def read(body: bytes, now: int) -> list[Event]:
-            return [e for e in ask.read(body, now) if not (isinstance(e, Kline) and e.bar.timestamp == lost)]
+            return [e for e in ask.parse(body, now) if not (isinstance(e, Kline) and e.bar.open_time == lost)]
 
-        return Ask(ask.path, read)
+        return RestCall(ask.path, read)
 
     series = Series("binance", PAIR, "15m")
-    async with kurs(store, exchange._replace(history=history)):
+    async with run_kurs(store, exchange._replace(klines=history)):
         async with asyncio.timeout(60):
-            while not await store.holes(HoleState.ABSENT):
+            while not await store.candle_gaps(CandleGapState.ABSENT):
                 await asyncio.sleep(0.2)
         await asyncio.sleep(0)
-    (hole,) = await store.holes(HoleState.ABSENT)
+    (hole,) = await store.candle_gaps(CandleGapState.ABSENT)
     assert (hole.series, hole.since, hole.until) == (series, lost, lost)
     before = asked["15m"]
-    async with kurs(store, exchange._replace(history=history)):
-        await until(lambda: asked["15m"] > before, 30)
+    async with run_kurs(store, exchange._replace(klines=history)):
+        await wait_until(lambda: asked["15m"] > before, 30)
 
 
 async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
-    market: Market, store: Store, caplog: pytest.LogCaptureFixture
+    market: SimulatorServer, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One answers 400 to each question, and one timeframe of another what is no candle."""
     exchange, asked = market.exchange("binance"), Counter[str]()
 
-    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
-        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
+        ask = exchange.klines and exchange.klines(instrument, timeframe, since, until)
         assert ask
         if instrument == ETH:
             asked[timeframe] += since > 0
             return ask._replace(path=ask.path.replace("ETHUSDT", "NOSUCH"))
-        return ask._replace(read=lambda body, now: 1 / 0) if timeframe == "2h" else ask  # type: ignore[arg-type,return-value]
+        return ask._replace(parse=lambda body, now: 1 / 0) if timeframe == "2h" else ask  # type: ignore[arg-type,return-value]
 
-    states = list[State]()
-    async with kurs(store, exchange._replace(history=history), symbols=(PAIR, ETH)) as bus:
-        listening = asyncio.create_task(_listen(bus, states))
+    states = list[ExchangeStatus]()
+    async with run_kurs(store, exchange._replace(klines=history), symbols=(PAIR, ETH)) as bus:
+        listening = asyncio.create_task(_record_statuses(bus, states))
         wanted = [Series("binance", PAIR, name) for name in TIMEFRAMES if name != "2h"]
         async with asyncio.timeout(60):
-            while not all([await complete(store, series) for series in wanted]):
+            while not all([await is_complete(store, series) for series in wanted]):
                 await asyncio.sleep(0.2)
-            while not reasons(states).keys() >= {(ETH, "1h"), (PAIR, "2h")}:
+            while not waiting_reasons(states).keys() >= {(ETH, "1h"), (PAIR, "2h")}:
                 await asyncio.sleep(0.2)
         listening.cancel()
-    assert "answers 400" in reasons(states)[ETH, "1h"]
-    assert "cannot be understood" in reasons(states)[PAIR, "2h"]
+    assert "answers 400" in waiting_reasons(states)[ETH, "1h"]
+    assert "cannot be understood" in waiting_reasons(states)[PAIR, "2h"]
     assert max(asked.values()) <= 3, "it is asked for again and again"
     assert "no candles of ETH-USDT" in caplog.text
 
 
 async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_again_at_once(
-    market: Market, store: Store
+    market: SimulatorServer, store: Store
 ) -> None:
     """CoinGecko answers null for one coin, 404 for another, and the candles of the third come."""
     exchange, asked = market.exchange("coingecko"), Counter[tuple[str, str]]()
     coins = {base: Instrument(base, "USD") for base in ("BTC", "SOL", "ETH")}
     paths = {"BTC": "/api/v3/ping", "SOL": "/api/v3/coins/no-such-coin/ohlc?vs_currency=usd&days=1"}
 
-    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
-        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
+        ask = exchange.klines and exchange.klines(instrument, timeframe, since, until)
         if ask and since:
             asked[instrument.base, timeframe] += 1
         if ask and instrument.base == "BTC":
-            return ask._replace(read=lambda body, now: ask.read(b"null", now))
+            return ask._replace(parse=lambda body, now: ask.parse(b"null", now))
         return ask and ask._replace(path=paths.get(instrument.base, ask.path))
 
-    states, there = list[State](), exchange._replace(history=history, history_budget=60)
-    async with kurs(store, there, directions=tuple(coins.values())) as bus:
-        listening = asyncio.create_task(_listen(bus, states))
+    states, there = list[ExchangeStatus](), exchange._replace(klines=history, kline_budget=60)
+    async with run_kurs(store, there, directions=tuple(coins.values())) as bus:
+        listening = asyncio.create_task(_record_statuses(bus, states))
         async with asyncio.timeout(60):
-            while not reasons(states).keys() >= {(coins[base], name) for base in ("BTC", "SOL") for name in NAMES}:
+            while not waiting_reasons(states).keys() >= {
+                (coins[base], name) for base in ("BTC", "SOL") for name in TIMEFRAME_NAMES
+            }:
                 await asyncio.sleep(0.2)
-            for name in NAMES:
+            for name in TIMEFRAME_NAMES:
                 while not await store.candles(Series("coingecko", coins["ETH"], name), 0, SystemClock().now()):
                     await asyncio.sleep(0.2)
         listening.cancel()
     assert max(asked.values()) == 1
-    assert "answers 404" in reasons(states)[coins["SOL"], "4h"]
-    assert "cannot be understood" in reasons(states)[coins["BTC"], "30m"]
+    assert "answers 404" in waiting_reasons(states)[coins["SOL"], "4h"]
+    assert "cannot be understood" in waiting_reasons(states)[coins["BTC"], "30m"]
 
 
-async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: Market, store: Store) -> None:
+async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: SimulatorServer, store: Store) -> None:
     """The exchange lists ETH still, and has candles of it up to a day; a third symbol it does not list at all."""
     exchange, asked, gone = market.exchange("binance"), Counter[tuple[Instrument, str]](), Instrument("GONE", "USDT")
-    end = TIMEFRAMES["1d"].opening(SystemClock().now()) - 10 * DAY
-    assert exchange.listing
+    end = TIMEFRAMES["1d"].open_time(SystemClock().now()) - 10 * DAY_MS
+    assert exchange.instrument_status
 
-    def listing(instrument: Instrument) -> Ask:
-        ask = exchange.listing and exchange.listing(instrument)
+    def listing(instrument: Instrument) -> RestCall:
+        ask = exchange.instrument_status and exchange.instrument_status(instrument)
         assert ask
-        ended = [Presence(instrument, False, "BREAK")]
-        return ask._replace(read=lambda body, now: ended) if instrument == ETH else ask
+        ended = [InstrumentStatus(instrument, False, "BREAK")]
+        return ask._replace(parse=lambda body, now: ended) if instrument == ETH else ask
 
-    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
-        ask = exchange.history and exchange.history(instrument, timeframe, since, until)
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
+        ask = exchange.klines and exchange.klines(instrument, timeframe, since, until)
         assert ask
         asked[instrument, timeframe] += since > 0
         if instrument != ETH:
             return ask
 
         def read(body: bytes, now: int) -> list[Event]:
-            return [e for e in ask.read(body, now) if not (isinstance(e, Kline) and e.bar.timestamp >= end)]
+            return [e for e in ask.parse(body, now) if not (isinstance(e, Kline) and e.bar.open_time >= end)]
 
-        return ask._replace(read=read)
+        return ask._replace(parse=read)
 
     days, weeks = (Series("binance", ETH, name) for name in ("1d", "1w"))
-    async with kurs(store, exchange._replace(history=history, listing=listing), symbols=(PAIR, ETH, gone)):
-        await all_complete(store, ("binance", PAIR))
+    async with run_kurs(store, exchange._replace(klines=history, instrument_status=listing), symbols=(PAIR, ETH, gone)):
+        await wait_for_complete(store, ("binance", PAIR))
         async with asyncio.timeout(60):
-            while not [hole for hole in await store.holes(HoleState.ABSENT) if hole.series == days]:
+            while not [hole for hole in await store.candle_gaps(CandleGapState.ABSENT) if hole.series == days]:
                 await asyncio.sleep(0.2)
     rows = await store.candles(days, 0, SystemClock().now())
-    assert rows[-1].bar.timestamp == end - DAY
+    assert rows[-1].bar.open_time == end - DAY_MS
     assert len(rows) >= 50
     assert await store.candles(weeks, 0, SystemClock().now())
     assert max(count for (instrument, _), count in asked.items() if instrument == ETH) <= 2
     assert not any(instrument == gone and count for (instrument, _), count in asked.items())
 
 
-async def test_what_somebody_asks_for_goes_before_all_else(market: Market, store: Store) -> None:
+async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServer, store: Store) -> None:
     exchange, asked = market.exchange("binance"), list[tuple[Instrument, str]]()
     allowed = asyncio.Event()
 
-    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> Ask | None:
+    def history(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
         if since:
             asked.append((instrument, timeframe))
-        return exchange.history and exchange.history(instrument, timeframe, since, until)
+        return exchange.klines and exchange.klines(instrument, timeframe, since, until)
 
     class Slow(MemoryCache):
         """Nothing may be asked for before the request is heard."""
@@ -274,20 +291,20 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: Market, store
         async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
             if window.startswith("history:"):
                 await allowed.wait()
-            return await super().count(window, seconds, counts)
+            return await super().increment(window, seconds, counts)
 
     settings = Settings(_env_file=None, directions=(PAIR,), symbols=(PAIR, ETH), history_bars=BARS)
-    bus, exchanges = MemoryBus(), (exchange._replace(history=history),)
+    bus, exchanges = MemoryBus(), (exchange._replace(klines=history),)
     deps = Deps(settings, SystemClock(), bus, Slow(), store, Hub(SystemClock()), exchanges, MemoryJournal())
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     series, now = Series("binance", ETH, "1h"), SystemClock().now()
-    states = list[State]()
-    listening = asyncio.create_task(_listen(bus, states))
-    await until(lambda: states and states[-1].history and states[-1].history.expected, 30)
+    states = list[ExchangeStatus]()
+    listening = asyncio.create_task(_record_statuses(bus, states))
+    await wait_until(lambda: states and states[-1].backfill and states[-1].backfill.expected, 30)
     await bus.publish(HistoryRequest(series, now - 20 * 3_600_000, now, 60))
     await asyncio.sleep(0)
     allowed.set()
-    await until(lambda: (ETH, "1h") in asked, 30)
+    await wait_until(lambda: (ETH, "1h") in asked, 30)
     for task in (*tasks, listening):
         task.cancel()
     await asyncio.gather(*tasks, listening, return_exceptions=True)
@@ -296,17 +313,19 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: Market, store
     assert set(first) <= {(ETH, name) for name in ("1h", "30m", "15m", "5m", "1m")}, asked
 
 
-def reasons(states: list[State]) -> dict[tuple[Instrument, str], str]:
+def waiting_reasons(states: list[ExchangeStatus]) -> dict[tuple[Instrument, str], str]:
     """Why series wait, as the collector last said it."""
-    progress = states[-1].history if states else None
+    progress = states[-1].backfill if states else None
     return {
-        (each.instrument, each.timeframe): each.reason for each in (progress.loading if progress else ()) if each.reason
+        (each.instrument, each.timeframe): each.reason
+        for each in (progress.incomplete if progress else ())
+        if each.reason
     }
 
 
-async def _listen(bus: MemoryBus, states: list[State]) -> None:
+async def _record_statuses(bus: MemoryBus, states: list[ExchangeStatus]) -> None:
     """The newest state."""
-    async with bus.live(State) as messages:
+    async with bus.subscribe(ExchangeStatus) as messages:
         async for message in messages:
-            if isinstance(message, State):
+            if isinstance(message, ExchangeStatus):
                 states[:] = [message]

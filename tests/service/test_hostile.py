@@ -10,45 +10,45 @@ from pathlib import Path
 import httpx
 
 from services.adapters import sql
-from services.core.timeframes import MINUTE
-from tests.api import Replica, client, replica
-from tests.api_replicas import candle, empty_stores
+from services.core.timeframes import MINUTE_MS
+from tests.api import ServedReplica, connect_client, serve_replica
+from tests.api_replicas import candle, store_factory
 from tests.service.test_streams import BTC, rate
-from tests.simulator import until
+from tests.simulator import wait_until
 
-SECONDS = float(os.environ.get("KURS_HOSTILE_SECONDS", "15"))
+ATTACK_SECONDS = float(os.environ.get("KURS_HOSTILE_SECONDS", "15"))
 SEED = os.environ.get("KURS_HOSTILE_SEED", "5")
-STALL_SECONDS = 1.0  # of work at a stretch; what others do on a loaded machine is not counted
-BLOCKED_SECONDS = 5.0  # at a stretch, whatever for
-ANSWER_SECONDS = 4.0
-MORE_BYTES = 150_000_000
-KEPT = 5_000  # minutes
+MAX_STALL_SECONDS = 1.0  # of work at a stretch; what others do on a loaded machine is not counted
+MAX_BLOCKED_SECONDS = 5.0  # at a stretch, whatever for
+MAX_ANSWER_SECONDS = 4.0
+MAX_GROWTH_BYTES = 150_000_000
+STORED_CANDLES = 5_000  # minutes
 
 
 async def test_whatever_clients_ask_for_nobody_else_waits_and_nothing_stays_behind(tmp_path: Path) -> None:
-    async with empty_stores(tmp_path) as stores:
+    async with store_factory(tmp_path) as stores:
         store = await stores()
-        now = time.time_ns() // 1_000_000 // MINUTE * MINUTE
-        await store.save(*(candle(now - number * MINUTE) for number in range(KEPT)))
-        async with replica(kept=store, stream_address_connections=10) as here:
-            await here.tell(rate(BTC, "1"))
-            await _attacked(here, store)
+        now = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS
+        await store.save(*(candle(now - number * MINUTE_MS) for number in range(STORED_CANDLES)))
+        async with serve_replica(kept=store, stream_address_connections=10) as here:
+            await here.publish(rate(BTC, "1"))
+            await _attack_replica(here, store)
 
 
-async def _attacked(here: Replica, store: sql.SqlStore) -> None:
-    await until(lambda: here.deps.hub.rates)
+async def _attack_replica(here: ServedReplica, store: sql.SqlStore) -> None:
+    await wait_until(lambda: here.deps.hub.rates)
     async with httpx.AsyncClient() as http:
         for path in ("/v1/courses?direction=BTC-USD", "/openapi.json", "/api/symbols"):
             (await http.get(f"http://{here.address}{path}")).raise_for_status()
-    tasks, memory = len(asyncio.all_tasks()), _memory()
-    stalls = asyncio.create_task(_stalls())
-    honest = asyncio.create_task(_honest(here))
+    tasks, memory = len(asyncio.all_tasks()), _resident_bytes()
+    stalls = asyncio.create_task(_measure_stalls())
+    honest = asyncio.create_task(_honest_client(here))
     attackers = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "loadtest.hostile.clients", str(SECONDS), SEED, here.address.partition(":")[2]),
+        *(sys.executable, "-m", "loadtest.hostile.clients", str(ATTACK_SECONDS), SEED, here.address.partition(":")[2]),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(SECONDS + 60):
+        async with asyncio.timeout(ATTACK_SECONDS + 60):
             (told, _) = await attackers.communicate()
     finally:
         with suppress(ProcessLookupError):
@@ -57,23 +57,23 @@ async def _attacked(here: Replica, store: sql.SqlStore) -> None:
             task.cancel()
     worked, late = (await asyncio.gather(stalls, honest))[0]
     slowest, answers = honest.result()
-    assert int(told) > SECONDS, "hardly anything was attacked"
-    assert answers > SECONDS
-    assert worked < STALL_SECONDS, f"the loop worked on one thing for {worked:.2f} s"
-    assert late < BLOCKED_SECONDS, f"the loop stood still for {late:.2f} s"
-    assert slowest < ANSWER_SECONDS, f"an answer took {slowest:.2f} s"
-    await until(lambda: not here.members and len(asyncio.all_tasks()) <= tasks, 60)
-    assert _memory() - memory < MORE_BYTES
-    async with client(here) as one:
+    assert int(told) > ATTACK_SECONDS, "hardly anything was attacked"
+    assert answers > ATTACK_SECONDS
+    assert worked < MAX_STALL_SECONDS, f"the loop worked on one thing for {worked:.2f} s"
+    assert late < MAX_BLOCKED_SECONDS, f"the loop stood still for {late:.2f} s"
+    assert slowest < MAX_ANSWER_SECONDS, f"an answer took {slowest:.2f} s"
+    await wait_until(lambda: not here.stream_clients and len(asyncio.all_tasks()) <= tasks, 60)
+    assert _resident_bytes() - memory < MAX_GROWTH_BYTES
+    async with connect_client(here) as one:
         await one.next("welcome")
 
 
-def _memory() -> int:
+def _resident_bytes() -> int:
     """Bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def _stalls() -> tuple[float, float]:
+async def _measure_stalls() -> tuple[float, float]:
     """The most seconds that the loop's thread computed, and was late, between two turns, until this is cancelled."""
     worked, late, loop = 0.0, 0.0, asyncio.get_running_loop()
     with suppress(asyncio.CancelledError):
@@ -84,16 +84,16 @@ async def _stalls() -> tuple[float, float]:
     return worked, late
 
 
-async def _honest(here: Replica) -> tuple[float, int]:
+async def _honest_client(here: ServedReplica) -> tuple[float, int]:
     """The slowest answer to a client that asks ten times a second and follows a rate, and how many it got."""
     slowest, count = 0.0, 0
-    async with httpx.AsyncClient(timeout=20) as http, client(here) as one:
-        await one.ask(action="subscribe", channels=["btc_usd"])
+    async with httpx.AsyncClient(timeout=20) as http, connect_client(here) as one:
+        await one.send(action="subscribe", channels=["btc_usd"])
         await one.next("snapshot")
         with suppress(asyncio.CancelledError):
             while True:
                 started = time.monotonic()
-                await here.tell(rate(BTC, str(count + 2)))
+                await here.publish(rate(BTC, str(count + 2)))
                 assert (await one.next("courses_update"))["data"]["value"] == str(count + 2)
                 (await http.get(f"http://{here.address}/v1/courses?direction=BTC-USD")).raise_for_status()
                 slowest, count = max(slowest, time.monotonic() - started), count + 1

@@ -8,14 +8,14 @@ import httpx
 import pytest
 import websockets
 
-from tests.api import client, replica
-from tests.service.test_edge import UPGRADE
-from tests.service.test_protocol import exchanged
+from tests.api import connect_client, serve_replica
+from tests.service.test_edge import UPGRADE_HEADERS
+from tests.service.test_protocol import exchange_bytes
 
 EVIL = "evil.example"
 
 
-def asked(host: str, path: str = "/v1/symbols", **more: str) -> bytes:
+def get_with_host(host: str, path: str = "/v1/symbols", **more: str) -> bytes:
     headers = {"Host": host, "Connection": "close", **more}
     lines = [f"GET {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -51,30 +51,30 @@ NAMES = [
 
 
 async def test_names_that_may_lead_to_others_are_refused() -> None:
-    async with replica(allowed_hosts=("kurs.example", "*.pages.example")) as here:
+    async with serve_replica(allowed_hosts=("kurs.example", "*.pages.example")) as here:
         for host, status in NAMES:
             for path, found in (("/v1/symbols", 200), ("/nowhere", 404), ("/v1/stream?channels=none", 422)):
-                answer = (await exchanged(here.address, asked(host, path))).decode()
+                answer = (await exchange_bytes(here.address, get_with_host(host, path))).decode()
                 assert answer.startswith(f"HTTP/1.1 {found if status == 200 else status} "), (host, path)
                 assert status != 421 or ('"code":"misdirected"' in answer and "KURS_ALLOWED_HOSTS" in answer)
 
 
 async def test_any_name_is_answered_where_others_reach_it_and_none_is_listed() -> None:
-    async with replica(host="0.0.0.0") as here:
-        assert b"HTTP/1.1 200" in await exchanged(here.address, asked(EVIL))
-    async with replica(host="127.0.0.2") as here:
-        assert b"HTTP/1.1 421" in await exchanged(here.address, asked(EVIL))
-    async with replica(allowed_hosts=("*",)) as here:
-        assert b"HTTP/1.1 200" in await exchanged(here.address, asked(EVIL))
+    async with serve_replica(host="0.0.0.0") as here:
+        assert b"HTTP/1.1 200" in await exchange_bytes(here.address, get_with_host(EVIL))
+    async with serve_replica(host="127.0.0.2") as here:
+        assert b"HTTP/1.1 421" in await exchange_bytes(here.address, get_with_host(EVIL))
+    async with serve_replica(allowed_hosts=("*",)) as here:
+        assert b"HTTP/1.1 200" in await exchange_bytes(here.address, get_with_host(EVIL))
 
 
 async def test_a_request_has_one_host() -> None:
-    async with replica() as here:
-        none = await exchanged(here.address, b"GET /v1/symbols HTTP/1.1\r\n\r\nGET /v1/symbols HTTP/1.0\r\n\r\n")
-        two = await exchanged(here.address, asked("localhost", Connection="close\r\nHost: localhost"))
-        old = await exchanged(here.address, b"GET /v1/symbols HTTP/1.0\r\n\r\n")
-        upgrade = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in UPGRADE.items())
-        socket = await exchanged(here.address, f"GET /ws/chart-data HTTP/1.1\r\n{upgrade}\r\n".encode())
+    async with serve_replica() as here:
+        none = await exchange_bytes(here.address, b"GET /v1/symbols HTTP/1.1\r\n\r\nGET /v1/symbols HTTP/1.0\r\n\r\n")
+        two = await exchange_bytes(here.address, get_with_host("localhost", Connection="close\r\nHost: localhost"))
+        old = await exchange_bytes(here.address, b"GET /v1/symbols HTTP/1.0\r\n\r\n")
+        upgrade = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in UPGRADE_HEADERS.items())
+        socket = await exchange_bytes(here.address, f"GET /ws/chart-data HTTP/1.1\r\n{upgrade}\r\n".encode())
     assert b"HTTP/1.1 400" in none
     assert b"needs the header Host" in none
     assert (two[:12], old[:12], socket[:12]) == (b"HTTP/1.1 400", b"HTTP/1.1 200", b"HTTP/1.1 400")
@@ -102,10 +102,10 @@ async def test_a_request_has_one_host() -> None:
 async def test_a_page_is_our_own_only_under_a_name_that_is_ours(
     settings: Mapping[str, Any], origin: str, host: str, admitted: bool
 ) -> None:
-    async with replica(**settings) as here:
-        head = asked(host, "/ws/chart-data", **{**UPGRADE, "Origin": origin, "Content_Length": "0"})
+    async with serve_replica(**settings) as here:
+        head = get_with_host(host, "/ws/chart-data", **{**UPGRADE_HEADERS, "Origin": origin, "Content_Length": "0"})
         if not admitted:
-            answer = await exchanged(here.address, head)
+            answer = await exchange_bytes(here.address, head)
             assert answer[:12] in (b"HTTP/1.1 403", b"HTTP/1.1 421")
             return
         name, _, port = here.address.partition(":")
@@ -116,39 +116,51 @@ async def test_a_page_is_our_own_only_under_a_name_that_is_ours(
 
 async def test_pages_without_a_name_may_be_allowed_by_the_name_null() -> None:
     """Sandboxed frames and files."""
-    async with replica(cors_allowed_origins=("null",)) as here, httpx.AsyncClient() as http:
+    async with serve_replica(cors_allowed_origins=("null",)) as here, httpx.AsyncClient() as http:
         answer = await http.get(f"http://{here.address}/v1/symbols", headers={"Origin": "null"})
         assert answer.headers["access-control-allow-origin"] == "null"
         asks = {"Origin": "null", "Access-Control-Request-Method": "GET"}
         preflight = await http.options(f"http://{here.address}/v1/stream", headers=asks)
         assert preflight.headers["access-control-allow-origin"] == "null"
         query = {"channels": "btc_usd"}
-        async with http.stream("GET", here.http, params=query, headers={"Origin": "null"}) as events:
+        async with http.stream("GET", here.stream_url, params=query, headers={"Origin": "null"}) as events:
             assert events.headers["access-control-allow-origin"] == "null"
-        async with client(here, origin="null") as one:
+        async with connect_client(here, origin="null") as one:
             assert (await one.next())["type"] == "welcome"
-    async with replica() as here, httpx.AsyncClient() as http:
+    async with serve_replica() as here, httpx.AsyncClient() as http:
         answer = await http.get(f"http://{here.address}/v1/symbols", headers={"Origin": "null"})
         assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_everything_that_is_refused_has_an_id_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "services")
-    upgrade = {**UPGRADE, "X_Request_ID": "socket"}
+    upgrade = {**UPGRADE_HEADERS, "X_Request_ID": "socket"}
     refused = [
-        (asked(EVIL, X_Request_ID="host"), "GET /v1/symbols 421", 421),
-        (asked("localhost", "/v1/stream?channels=no", X_Request_ID="stream"), "GET /v1/stream 422", 422),
-        (asked("localhost", "/nowhere", X_Request_ID="lost"), "GET /nowhere 404", 404),
-        (asked("localhost", "/v1/courses?direction=X", X_Request_ID="front"), "GET /v1/courses 422", 422),
-        (asked("localhost", "/ws/chart-data", **{**upgrade, "Origin": f"http://{EVIL}"}), "/ws/chart-data 403", 403),
-        (asked("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Version": "8"}), "(not read) 400", 400),
-        (asked("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Key": "short"}), "(not read) 400", 400),
+        (get_with_host(EVIL, X_Request_ID="host"), "GET /v1/symbols 421", 421),
+        (get_with_host("localhost", "/v1/stream?channels=no", X_Request_ID="stream"), "GET /v1/stream 422", 422),
+        (get_with_host("localhost", "/nowhere", X_Request_ID="lost"), "GET /nowhere 404", 404),
+        (get_with_host("localhost", "/v1/courses?direction=X", X_Request_ID="front"), "GET /v1/courses 422", 422),
+        (
+            get_with_host("localhost", "/ws/chart-data", **{**upgrade, "Origin": f"http://{EVIL}"}),
+            "/ws/chart-data 403",
+            403,
+        ),
+        (
+            get_with_host("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Version": "8"}),
+            "(not read) 400",
+            400,
+        ),
+        (
+            get_with_host("localhost", "/ws/chart-data", **{**upgrade, "Sec_WebSocket_Key": "short"}),
+            "(not read) 400",
+            400,
+        ),
         (b"NONSENSE\r\n\r\n", "(not read) 400", 400),
     ]
-    async with replica() as here:
+    async with serve_replica() as here:
         for sent, line, status in refused:
             caplog.clear()
-            head, _, body = (await exchanged(here.address, sent)).partition(b"\r\n\r\n")
+            head, _, body = (await exchange_bytes(here.address, sent)).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 %d " % status), (head, line)
             assert b"content-type: application/problem+json" in head.lower(), line
             (told,) = [record for record in caplog.records if record.name.startswith("services")]

@@ -26,57 +26,57 @@ from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.core.exchange import Exchange
 from services.core.markets import SIMULATED
-from services.core.model import Bar, Candle, HistoryRequest, Instrument, Origin, Series
-from services.core.timeframes import DAY, MINUTE
+from services.core.model import Bar, Candle, CandleSource, HistoryRequest, Instrument, Series
+from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
-from services.web import Site, create_app
-from services.web.rate_limiter import PerClient
+from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests import servers
 from tests.servers.plain import redis as redis_server
-from tests.simulator import playing, served
-from tests.system import command
+from tests.simulator import run_simulator, serve_app
+from tests.system import run_command
 
 PAIR, ONE = Instrument("BTC", "USDT"), Decimal(1)
 MINUTES = Series("binance", PAIR, "1m")
-OLD = Candle(
+OLD_CANDLE = Candle(
     Series("binance", PAIR, "1d"),
-    Bar(1_600_000_000_000 // DAY * DAY, ONE, ONE, ONE, ONE, ONE, ONE, 1),
+    Bar(1_600_000_000_000 // DAY_MS * DAY_MS, ONE, ONE, ONE, ONE, ONE, ONE, 1),
     True,
-    Origin.EXCHANGE,
+    CandleSource.EXCHANGE,
 )
 
 
 @dataclass
-class Accounts:
+class ServiceAccounts:
     """What `kurs passwords` wrote, and where the servers are that know of it."""
 
     folder: Path
-    places: dict[str, str]  # host and port, by the host that stands in the URLs
+    server_urls: dict[str, str]  # host and port, by the host that stands in the URLs
     database: str
 
     def url(self, service: str, server: str) -> str:
         """The URL in the service's folder, but for the server's place."""
         parts = urlsplit((self.folder / service / server).read_text().strip())
         path = self.database if server == "database" else parts.path
-        return f"{parts.scheme}://{parts.username}:{parts.password}@{self.places[parts.hostname or '']}{path}"
+        return f"{parts.scheme}://{parts.username}:{parts.password}@{self.server_urls[parts.hostname or '']}{path}"
 
 
 @pytest.fixture(scope="module")
 def accounts(
     tmp_path_factory: pytest.TempPathFactory, postgres: servers.Postgres, rabbit: servers.Rabbit
-) -> Iterator[Accounts]:
+) -> Iterator[ServiceAccounts]:
     folder = tmp_path_factory.mktemp("accounts")
-    made = command(folder, "passwords", str(folder / "made"))
+    made = run_command(folder, "passwords", str(folder / "made"))
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
-    rabbit.control("import_definitions", str(folder / "made/rabbitmq/definitions.json"))
+    rabbit.rabbitmqctl("import_definitions", str(folder / "made/rabbitmq/definitions.json"))
     url = postgres.create_database()
-    asyncio.run(one_user_before_there_were_roles(url))
+    asyncio.run(create_single_user_database(url))
     roles = {"KURS_DATABASE_ROLES_FILE": str(folder / "made/migrate/roles"), "KURS_MARKET": SIMULATED}
     for _ in range(2):
-        migrated = command(folder, "migrate", DATABASE_URL=url, **roles)
+        migrated = run_command(folder, "migrate", DATABASE_URL=url, **roles)
         assert migrated.returncode == 0, migrated.stderr
     cache = redis_server(folder, "--aclfile", str(folder / "made/redis/users.acl"))
     cache.start()
@@ -85,21 +85,21 @@ def accounts(
         "redis": urlsplit(cache.url).netloc,
         "rabbitmq": urlsplit(rabbit.url).netloc.rpartition("@")[2],
     }
-    yield Accounts(folder / "made", places, urlsplit(url).path)
+    yield ServiceAccounts(folder / "made", places, urlsplit(url).path)
     cache.stop()
 
 
-async def one_user_before_there_were_roles(url: str) -> None:
+async def create_single_user_database(url: str) -> None:
     """A database that one user made and wrote to."""
-    address = sql.address(url, SIMULATED)
+    address = sql.market_url(url, SIMULATED)
     await sql.migrate(address, SIMULATED)
     store = await sql.connect(address, SIMULATED)
-    await store.save(OLD)
+    await store.save(OLD_CANDLE)
     await store.close()
 
 
 @asynccontextmanager
-async def at_work(accounts: Accounts, exchange: Exchange, *names: str) -> AsyncIterator[dict[str, Deps]]:
+async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: str) -> AsyncIterator[dict[str, Deps]]:
     """Each service with its own account."""
     async with AsyncExitStack() as stack:
         deps: dict[str, Deps] = {}
@@ -114,8 +114,8 @@ async def at_work(accounts: Accounts, exchange: Exchange, *names: str) -> AsyncI
             known = Settings(
                 _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
             )
-            deps[name] = await bootstrap.connected(known, SIMULATED, (exchange,), stack, owns=False)
-            tasks += [asyncio.create_task(job) for job in jobs(name, deps[name])]
+            deps[name] = await bootstrap.open_adapters(known, SIMULATED, (exchange,), stack, owns=False)
+            tasks += [asyncio.create_task(job) for job in service_jobs(name, deps[name])]
         try:
             yield deps
             assert not [task for task in tasks if task.done()], "a job ended"
@@ -125,19 +125,19 @@ async def at_work(accounts: Accounts, exchange: Exchange, *names: str) -> AsyncI
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
+def service_jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
     service = importlib.import_module(f"services.{name}")
     if name == "api":
-        quota = PerClient(deps)
-        quota.admit({"type": "http", "client": ("203.0.113.7", 1), "headers": []})
-        yield quota.agree(deps)
+        quota = ClientRateLimiter(deps)
+        quota.charge({"type": "http", "client": ("203.0.113.7", 1), "headers": []})
+        yield quota.sync(deps)
     if hasattr(service, "ROLE"):
         yield Role(service.ROLE, service.JOBS, deps, writes="store" in getattr(service, "NEEDS", ())).run()
     else:
         yield from (job(deps) for job in service.JOBS)
 
 
-async def until(found: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
+async def wait_for_result(found: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
     """Wait for an answer that is not empty."""
     async with asyncio.timeout(seconds):
         while not await found():
@@ -145,50 +145,50 @@ async def until(found: Callable[[], Awaitable[object]], seconds: float = 60) -> 
 
 
 async def test_each_service_does_its_work_with_its_own_account(
-    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    accounts: ServiceAccounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     now = SystemClock().now()
-    monkeypatch.setattr("services.core.history_depth.BEGINNING", now - 70 * DAY)
+    monkeypatch.setattr("services.core.history_depth.EARLIEST_CANDLE_MS", now - 70 * DAY_MS)
     async with (
-        playing() as market,
-        at_work(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
+        run_simulator() as market,
+        run_services(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
     ):
         reader: Store = deps["api"].store
-        await until(lambda: reader.readings(MINUTES, 0, now + DAY))
-        await until(lambda: reader.analyses(MINUTES, 0, now + DAY))
-        await until(reader.rates)
-        await until(deps["api"].cache.choice)
+        await wait_for_result(lambda: reader.indicator_values(MINUTES, 0, now + DAY_MS))
+        await wait_for_result(lambda: reader.analyses(MINUTES, 0, now + DAY_MS))
+        await wait_for_result(reader.rates)
+        await wait_for_result(deps["api"].cache.active_exchange)
 
         async def told() -> bool:
             logs = ("rates", "choice", "state:binance", "candle:binance:BTC-USDT:1m")
-            return all(await deps["api"].journal.newest(*logs))
+            return all(await deps["api"].journal.latest(*logs))
 
         async def loaded() -> bool:
-            state = deps["api"].hub.states.get("binance")
-            return bool(state and state.history and not state.history.missing)
+            state = deps["api"].hub.exchange_statuses.get("binance")
+            return bool(state and state.backfill and not state.backfill.missing)
 
-        await until(told)
-        await until(loaded)
-        await deps["api"].bus.publish(HistoryRequest(MINUTES, now - 90 * MINUTE, now - 80 * MINUTE, 60))
-        assert OLD in await reader.candles(OLD.series, OLD.bar.timestamp, OLD.bar.timestamp)
+        await wait_for_result(told)
+        await wait_for_result(loaded)
+        await deps["api"].bus.publish(HistoryRequest(MINUTES, now - 90 * MINUTE_MS, now - 80 * MINUTE_MS, 60))
+        assert OLD_CANDLE in await reader.candles(OLD_CANDLE.series, OLD_CANDLE.bar.open_time, OLD_CANDLE.bar.open_time)
         assert await reader.count_dead_letters() == 0
         for name, each in deps.items():
             for part in (each.bus, each.cache, each.journal):
                 await part.ping()
             await each.store.check()
             if name in ("writer", "analyst"):
-                await each.store.check_saving()
-        assert not await deps["writer"].store.delete_candles(MINUTES, now + DAY)
-        await all_is_answered(deps["api"])
-        async with deps["writer"].bus.take_dead("writer", now) as dead:
+                await each.store.check_writable()
+        assert not await deps["writer"].store.delete_candles(MINUTES, now + DAY_MS)
+        await check_all_paths(deps["api"])
+        async with deps["writer"].bus.take_dead_letters("writer", now) as dead:
             assert not dead
-        await standbys_learn_who_works(accounts, market.exchange("binance"))
+        await check_standby_status(accounts, market.exchange("binance"))
     refused = [record.getMessage() for record in caplog.records if "rights" in record.getMessage()]
     assert not refused
 
 
-QUESTIONS = (
+REQUEST_PATHS = (
     *("v1/courses", "v2/courses", "v1/directions", "v1/exchanges", "udf/config", "udf/symbols?symbol=BTCUSDT"),
     *("api/chart-data?symbol=BTCUSDT&timeframe=1m", "api/candles/coverage?symbol=BTCUSDT&timeframe=1m"),
     *("api/candles/coverage", "api/indicators?symbol=BTCUSDT&timeframe=1m&indicators=sma:5", "udf/search?query=BTC"),
@@ -198,25 +198,25 @@ QUESTIONS = (
 )
 
 
-async def all_is_answered(deps: Deps) -> None:
+async def check_all_paths(deps: Deps) -> None:
     """Twice: answers are kept in the cache."""
-    site = Site(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
-    async with served(create_app(deps, site), server_config) as address, httpx.AsyncClient(timeout=30) as client:
-        for question in QUESTIONS * 2:
+    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
+    async with serve_app(create_app(deps, site), server_config) as address, httpx.AsyncClient(timeout=30) as client:
+        for question in REQUEST_PATHS * 2:
             answer = await client.get(f"http://{address}/{question}")
             assert answer.status_code == 200, (question, answer.text)
 
 
-async def standbys_learn_who_works(accounts: Accounts, exchange: Exchange) -> None:
+async def check_standby_status(accounts: ServiceAccounts, exchange: Exchange) -> None:
     """They ask the holder over the bus."""
     holder: list[str] = []
     async with AsyncExitStack() as stack:
         urls: dict[str, Any] = {"DATABASE_URL": "bus://", "RABBITMQ_URL": accounts.url("pricer", "rabbitmq")}
         known = Settings(_env_file=None, **urls)
-        second = await bootstrap.connected(known, SIMULATED, (exchange,), stack, owns=False)
+        second = await bootstrap.open_adapters(known, SIMULATED, (exchange,), stack, owns=False)
 
         async def wait_for_it() -> None:
-            async with second.bus.hold("pricer", holder.append):
+            async with second.bus.hold_role("pricer", holder.append):
                 raise AssertionError("two have the role")
 
         waiting = asyncio.create_task(wait_for_it())
@@ -235,31 +235,33 @@ STATEMENTS = [
     *("DELETE FROM market", "UPDATE alembic_version SET version_num = ''", "SELECT pg_read_file('/etc/passwd')"),
     *("SELECT rolpassword FROM pg_authid", "CREATE ROLE mine", "SELECT FROM seals", "SELECT FROM cursors"),
 ]
-MORE = {
+FORBIDDEN_STATEMENTS = {
     "pricer": ["SELECT FROM gaps", "SELECT FROM candles", "SELECT FROM indicators", "SELECT FROM holes"],
     "analyst": ["INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", "INSERT INTO dead_letters DEFAULT VALUES"],
     "writer": ["INSERT INTO analysis DEFAULT VALUES", "UPDATE indicators SET value = '{}'", "DELETE FROM gaps"],
 }
-MAY = {
+ALLOWED_STATEMENTS = {
     "writer": {"INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", *STATEMENTS[1:4], *STATEMENTS[8:9], *STATEMENTS[15:]},
     "analyst": {"DELETE FROM indicators"},
 }
 
 
 @pytest.mark.parametrize("service", ["pricer", "writer", "analyst", "api"])
-async def test_postgresql_refuses_all_else(accounts: Accounts, service: str) -> None:
+async def test_postgresql_refuses_all_else(accounts: ServiceAccounts, service: str) -> None:
     url = accounts.url(service, "database").replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"search_path": SIMULATED})
     try:
-        for statement in [*STATEMENTS, *MORE.get(service, ())]:
-            if statement not in MAY.get(service, ()):
+        for statement in [*STATEMENTS, *FORBIDDEN_STATEMENTS.get(service, ())]:
+            if statement not in ALLOWED_STATEMENTS.get(service, ()):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await connection.execute(statement)
     finally:
         await connection.close()
 
 
-async def refused(accounts: Accounts, service: str, attempt: Callable[[AbstractChannel], Awaitable[object]]) -> None:
+async def assert_refused(
+    accounts: ServiceAccounts, service: str, attempt: Callable[[AbstractChannel], Awaitable[object]]
+) -> None:
     """On a connection of its own: what is refused ends the channel."""
     connection = await aio_pika.connect(accounts.url(service, "rabbitmq"))
     async with connection:
@@ -279,7 +281,7 @@ async def refused(accounts: Accounts, service: str, attempt: Callable[[AbstractC
     ],
 )
 async def test_rabbitmq_refuses_all_else(
-    accounts: Accounts, service: str, published: tuple[str, ...], bound: tuple[str, ...]
+    accounts: ServiceAccounts, service: str, published: tuple[str, ...], bound: tuple[str, ...]
 ) -> None:
     owner = await aio_pika.connect(accounts.url("writer", "rabbitmq"))
     async with owner:
@@ -287,16 +289,18 @@ async def test_rabbitmq_refuses_all_else(
         await channel.declare_exchange("kurs", aio_pika.ExchangeType.TOPIC, durable=True)
         await channel.declare_queue("writer-simulated", passive=True)
     for kind in published:
-        await refused(accounts, service, partial(publish, "kurs", f"{kind}.all"))
+        await assert_refused(accounts, service, partial(publish, "kurs", f"{kind}.all"))
     for kind in bound:
-        await refused(accounts, service, partial(bind, "#" if kind == "#" else f"{kind}.#"))
+        await assert_refused(accounts, service, partial(bind, "#" if kind == "#" else f"{kind}.#"))
     others = "role.analyst" if service != "analyst" else "role.pricer"
-    await refused(accounts, service, lambda channel: channel.declare_queue(others, exclusive=True))
-    await refused(accounts, service, lambda channel: channel.declare_exchange("mine", aio_pika.ExchangeType.FANOUT))
+    await assert_refused(accounts, service, lambda channel: channel.declare_queue(others, exclusive=True))
+    await assert_refused(
+        accounts, service, lambda channel: channel.declare_exchange("mine", aio_pika.ExchangeType.FANOUT)
+    )
     if service != "writer":
-        await refused(accounts, service, partial(publish, "", "writer-simulated"))
-        await refused(accounts, service, partial(take, "writer-simulated"))
-        await refused(accounts, service, lambda channel: channel.queue_delete("writer-simulated"))
+        await assert_refused(accounts, service, partial(publish, "", "writer-simulated"))
+        await assert_refused(accounts, service, partial(consume_queue, "writer-simulated"))
+        await assert_refused(accounts, service, lambda channel: channel.queue_delete("writer-simulated"))
 
 
 async def publish(exchange: str, key: str, channel: AbstractChannel) -> None:
@@ -309,7 +313,7 @@ async def bind(key: str, channel: AbstractChannel) -> None:
     await queue.bind("kurs", key)
 
 
-async def take(name: str, channel: AbstractChannel) -> None:
+async def consume_queue(name: str, channel: AbstractChannel) -> None:
     await (await channel.get_queue(name, ensure=False)).get(fail=False)
 
 
@@ -327,7 +331,7 @@ async def take(name: str, channel: AbstractChannel) -> None:
         ("", ("GET rates", "SET probe 1", "SCAN 0", "PUBLISH a b")),
     ],
 )
-async def test_redis_refuses_all_else(accounts: Accounts, service: str, commands: tuple[str, ...]) -> None:
+async def test_redis_refuses_all_else(accounts: ServiceAccounts, service: str, commands: tuple[str, ...]) -> None:
     url = accounts.url(service or "api", "redis")
     if not service:
         url = f"redis://{url.rpartition('@')[2]}"
@@ -345,7 +349,7 @@ def test_a_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None
     given.mkdir()
     given.chmod(0o755)
     for folder in (made, given):
-        assert command(tmp_path, "passwords", str(folder)).returncode == 0
+        assert run_command(tmp_path, "passwords", str(folder)).returncode == 0
     assert (made.stat().st_mode & 0o777, given.stat().st_mode & 0o777) == (0o700, 0o755)
 
 
@@ -366,17 +370,17 @@ def test_new_passwords_replace_all_and_redis_takes_the_former_until_the_next_sta
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres/password").write_text("of an earlier version\n")
     (tmp_path / "postgres/url").write_text("postgresql+asyncpg://kurs:of an earlier version@postgres/kurs\n")
-    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
     first, taken = files(), hashes()
     assert "postgres/url" not in first
     assert first["postgres/password"] == "of an earlier version\n"
     assert not [name for name in first if name.startswith("collector/") and "database" in name]
 
-    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
     assert {name: files()[name] for name in urls} == {name: first[name] for name in urls}
 
-    assert command(tmp_path, "passwords", str(tmp_path), "--rotate").returncode == 0
+    assert run_command(tmp_path, "passwords", str(tmp_path), "--rotate").returncode == 0
     assert not [name for name in urls if files()[name] == first[name]]
     assert all(taken[name] < hashes()[name] for name in taken if name != "default")
-    assert command(tmp_path, "passwords", str(tmp_path)).returncode == 0
+    assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
     assert not any(taken[name] & hashes()[name] for name in taken if name != "default")

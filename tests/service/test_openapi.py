@@ -6,10 +6,10 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from services import api
-from services.web import describe
+from services.web import openapi_document
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
-DESCRIPTION = describe(api.ROUTERS)
+DESCRIPTION = openapi_document(api.ROUTERS)
 OPERATIONS = [operation for path in DESCRIPTION["paths"].values() for operation in path.values()]
 
 

@@ -10,25 +10,25 @@ import pytest
 
 from services.adapters.memory import MemoryCache
 from services.core.errors import Unavailable
-from services.core.model import Choice, Feed, Instrument, Rate, Source, State, Tick
+from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
 from services.ports import Deps
 from services.pricer import JOBS
-from tests.simulator import deps_for, until
+from tests.simulator import collector_deps, wait_until
 
 BTC_USD = Instrument("BTC", "USD")
 
 
-class Away(MemoryCache):
+class UnavailableCache(MemoryCache):
     """A cache that does not answer."""
 
-    async def put(self, *items: Rate | State | Choice) -> None:
+    async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
         raise Unavailable("the cache does not answer")
 
     async def rates(self) -> list[Rate]:
         raise Unavailable("the cache does not answer")
 
 
-class Empty:
+class EmptyStore:
     """A store that keeps nothing."""
 
     async def rates(self) -> list[Rate]:
@@ -36,12 +36,12 @@ class Empty:
 
 
 @asynccontextmanager
-async def pricing(deps: Deps) -> AsyncIterator[list[Rate]]:
+async def run_pricer(deps: Deps) -> AsyncIterator[list[Rate]]:
     """The pricer at work, and what it tells."""
     told = list[Rate]()
 
     async def listen() -> None:
-        async with deps.bus.live(Rate) as messages:
+        async with deps.bus.subscribe(Rate) as messages:
             async for message in messages:
                 if isinstance(message, Rate):
                     told.append(message)
@@ -57,51 +57,55 @@ async def pricing(deps: Deps) -> AsyncIterator[list[Rate]]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def tell(deps: Deps, price: int) -> None:
+async def publish_quote(deps: Deps, price: int) -> None:
     now = deps.clock.now()
-    await deps.bus.publish(Tick("deribit", BTC_USD, now, price=Decimal(price)))
+    await deps.bus.publish(Quote("deribit", BTC_USD, now, price=Decimal(price)))
 
 
-async def name_the_market(deps: Deps) -> None:
+async def publish_market(deps: Deps) -> None:
     now = deps.clock.now()
-    await deps.bus.publish(State("deribit", now, True, "socket", "", "", now, now, 0, simulated=True))
+    await deps.bus.publish(ExchangeStatus("deribit", now, True, "socket", "", "", now, now, 0, simulated=True))
 
 
 async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    deps = deps_for(directions=(BTC_USD,), conflate_ms=10)._replace(cache=Away(), store=Empty())  # type: ignore[arg-type]
+    deps = collector_deps(directions=(BTC_USD,), conflate_ms=10)._replace(cache=UnavailableCache(), store=EmptyStore())  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "services.pricer"):
-        async with pricing(deps) as told:
+        async with run_pricer(deps) as told:
             for price in range(100, 120):
-                await tell(deps, price)
+                await publish_quote(deps, price)
                 await asyncio.sleep(0.02)
             assert not told
-            await name_the_market(deps)
-            await until(lambda: told)
+            await publish_market(deps)
+            await wait_until(lambda: told)
             for price in range(120, 140):
-                await tell(deps, price)
-                await until(lambda price=price: offered(told[-1]) == price)  # type: ignore[misc]
+                await publish_quote(deps, price)
+                await wait_until(lambda price=price: candidate_value(told[-1]) == price)  # type: ignore[misc]
     assert all(rate.simulated for rate in told)
     assert 1 <= caplog.text.count("not told") <= 2
 
 
-def offered(rate: Rate) -> Decimal | None:
-    return next(offer.value for offer in rate.offers if offer.exchange == "deribit")
+def candidate_value(rate: Rate) -> Decimal | None:
+    return next(offer.value for offer in rate.candidates if offer.exchange == "deribit")
 
 
 async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: pytest.LogCaptureFixture) -> None:
     shib = Instrument("SHIBB", "USD")
-    deps = deps_for(directions=(BTC_USD, shib))._replace(cache=Away(), store=Empty())  # type: ignore[arg-type]
+    deps = collector_deps(directions=(BTC_USD, shib))._replace(cache=UnavailableCache(), store=EmptyStore())  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "services.pricer"):
-        async with pricing(deps) as told:
+        async with run_pricer(deps) as told:
             for name, missing in {"binance": "USDT", "deribit": "USDC", "coingecko": "USD"}.items():
                 assert "SHIBB-USD cannot be given" not in caplog.text
                 now = deps.clock.now()
-                sources = (Source(Instrument("SHIBB", missing), Feed.ABSENT),)
+                sources = (InstrumentFeed(Instrument("SHIBB", missing), FeedStatus.ABSENT),)
                 for _ in range(2):
-                    await deps.bus.publish(State(name, now, True, "socket", "", "", now, now, 0, False, sources))
-            await until(lambda: "SHIBB-USD cannot be given" in caplog.text)
-            await until(
-                lambda: told and told[-1].direction == shib and all("not traded" in o.reason for o in told[-1].offers)
+                    await deps.bus.publish(
+                        ExchangeStatus(name, now, True, "socket", "", "", now, now, 0, False, sources)
+                    )
+            await wait_until(lambda: "SHIBB-USD cannot be given" in caplog.text)
+            await wait_until(
+                lambda: (
+                    told and told[-1].direction == shib and all("not traded" in o.reason for o in told[-1].candidates)
+                )
             )
     assert caplog.text.count("cannot be given") == 1
     assert "coingecko: not traded: SHIBB-USD; is it misspelt" in caplog.text

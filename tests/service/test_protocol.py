@@ -12,27 +12,27 @@ from fastapi import APIRouter
 from starlette.types import Receive, Scope, Send
 
 from services import api
-from services.web import Site, create_app, server
-from services.web.cors import Pages
-from services.web.edge import Edge
-from services.web.metrics import Requests
+from services.web import AppSpec, create_app, server
+from services.web.cors import CorsPolicy
+from services.web.edge import EdgeMiddleware
+from services.web.metrics import RequestHistogram
 from services.web.server import Server, server_config
-from tests.service.test_courses import World
-from tests.simulator import served
-from tests.tls import contexts
+from tests.service.test_courses import CoursesReplica
+from tests.simulator import serve_app
+from tests.tls import tls_contexts
 
-PAGE = "http://localhost:5173"
+PAGE_ORIGIN = "http://localhost:5173"
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    world.say("binance", "coingecko")
+async def world() -> AsyncIterator[CoursesReplica]:
+    world = CoursesReplica()
+    world.publish_quotes("binance", "coingecko")
     async with world.client:
         yield world
 
 
-async def exchanged(address: str, sent: bytes) -> bytes:
+async def exchange_bytes(address: str, sent: bytes) -> bytes:
     """What comes back on one connection until the server closes it."""
     host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -44,7 +44,7 @@ async def exchanged(address: str, sent: bytes) -> bytes:
     return answer
 
 
-def request(line: str, **headers: str) -> bytes:
+def encode_request(line: str, **headers: str) -> bytes:
     rows = [line, "Host: localhost", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     return "\r\n".join([*rows, "", ""]).encode()
 
@@ -54,30 +54,30 @@ def request(line: str, **headers: str) -> bytes:
     [
         ("/v1/courses", {}),
         ("/v1/courses", {"If-None-Match": "*"}),
-        ("/v1/courses", {"Origin": PAGE}),
-        ("/v1/courses?direction=NO-SUCH", {"Origin": PAGE}),
+        ("/v1/courses", {"Origin": PAGE_ORIGIN}),
+        ("/v1/courses?direction=NO-SUCH", {"Origin": PAGE_ORIGIN}),
         ("/v2/courses?exchanger=coingecko", {}),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_ready_answer_is_the_same_with_and_without(
-    world: World, method: str, path: str, headers: dict[str, str]
+    world: CoursesReplica, method: str, path: str, headers: dict[str, str]
 ) -> None:
     headers = {**headers, "X-Request-ID": "trace-42"}
     plain = await world.client.request(method, path, headers=headers)
-    async with served(world.app, server_config) as address, httpx.AsyncClient() as client:
+    async with serve_app(world.app, server_config) as address, httpx.AsyncClient() as client:
         quick = await client.request(method, f"http://{address}{path}", headers=headers)
     ours = {name: value for name, value in quick.headers.items() if name != "date"}
     assert (quick.status_code, quick.content, ours) == (plain.status_code, plain.content, dict(plain.headers))
 
 
-async def test_requests_in_a_row_on_one_connection_are_answered_in_that_order(world: World) -> None:
+async def test_requests_in_a_row_on_one_connection_are_answered_in_that_order(world: CoursesReplica) -> None:
     lines = ["GET /v1/courses", "GET /v1/directions", "HEAD /v1/courses", "GET /nowhere", "GET /v2/courses"]
-    sent = b"".join(request(f"{line} HTTP/1.1", X_Request_ID=f"row-{row}") for row, line in enumerate(lines))
-    with_body = request("GET /v1/courses HTTP/1.1", X_Request_ID="row-5", Content_Length="5") + b"hello"
-    last = request("GET /v1/courses HTTP/1.1", X_Request_ID="row-6", Connection="close")
-    async with served(world.app, server_config) as address:
-        answer = (await exchanged(address, sent + with_body + last)).decode()
+    sent = b"".join(encode_request(f"{line} HTTP/1.1", X_Request_ID=f"row-{row}") for row, line in enumerate(lines))
+    with_body = encode_request("GET /v1/courses HTTP/1.1", X_Request_ID="row-5", Content_Length="5") + b"hello"
+    last = encode_request("GET /v1/courses HTTP/1.1", X_Request_ID="row-6", Connection="close")
+    async with serve_app(world.app, server_config) as address:
+        answer = (await exchange_bytes(address, sent + with_body + last)).decode()
     places = [answer.index(f"x-request-id: row-{row}\r\n") for row in range(7)]
     assert places == sorted(places)
     statuses = [part[:3] for part in answer.split("HTTP/1.1 ")[1:]]
@@ -85,15 +85,15 @@ async def test_requests_in_a_row_on_one_connection_are_answered_in_that_order(wo
     assert answer.count("connection: close\r\n") == 1
 
 
-async def test_an_old_client_sees_the_end_by_the_close(world: World) -> None:
-    async with served(world.app, server_config) as address:
-        head, _, body = (await exchanged(address, b"GET /v1/courses HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
+async def test_an_old_client_sees_the_end_by_the_close(world: CoursesReplica) -> None:
+    async with serve_app(world.app, server_config) as address:
+        head, _, body = (await exchange_bytes(address, b"GET /v1/courses HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
     assert b"connection: close" in head
     assert body == (await world.get("/v1/courses")).content
 
 
 @pytest.mark.parametrize("length", [b"", b"11"])
-async def test_an_old_client_is_sent_no_chunks(world: World, length: bytes) -> None:
+async def test_an_old_client_is_sent_no_chunks(world: CoursesReplica, length: bytes) -> None:
     headers = [(b"content-length", length)] if length else []
 
     async def streams(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -101,30 +101,30 @@ async def test_an_old_client_is_sent_no_chunks(world: World, length: bytes) -> N
         for body in (b"first", b"", b"second"):
             await send({"type": "http.response.body", "body": body, "more_body": body != b"second"})
 
-    edge = Edge(streams, Site([], {}, {}, frozenset()), world.deps.hub, Pages(()), Requests())
-    async with served(edge, server_config) as address:
-        head, _, body = (await exchanged(address, b"GET /any HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
-        again = await exchanged(address, request("GET /any HTTP/1.1", Connection="close"))
+    edge = EdgeMiddleware(streams, AppSpec([], {}, {}, frozenset()), world.deps.hub, CorsPolicy(()), RequestHistogram())
+    async with serve_app(edge, server_config) as address:
+        head, _, body = (await exchange_bytes(address, b"GET /any HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
+        again = await exchange_bytes(address, encode_request("GET /any HTTP/1.1", Connection="close"))
     assert (body, b"chunked" in head, b"connection: close" in head) == (b"firstsecond", False, True)
     assert (b"chunked" in again) == (not length)
 
 
-class Deaf(Edge):
+class FastPathOnlyEdge(EdgeMiddleware):
     """An edge that cannot be called as an application: only what is written at once can come from it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the slow way was taken")
 
 
-async def test_uvicorn_still_asks_us_first(world: World) -> None:
-    site = Site([], api.FRONTS(world.deps), {}, frozenset())
-    edge = Deaf(world.app, site, world.deps.hub, Pages(()), Requests())
-    async with served(edge, server_config) as address, httpx.AsyncClient() as client:
+async def test_uvicorn_still_asks_us_first(world: CoursesReplica) -> None:
+    site = AppSpec([], api.FRONTS(world.deps), {}, frozenset())
+    edge = FastPathOnlyEdge(world.app, site, world.deps.hub, CorsPolicy(()), RequestHistogram())
+    async with serve_app(edge, server_config) as address, httpx.AsyncClient() as client:
         assert (await client.get(f"http://{address}/v1/courses")).status_code == 200
 
 
 async def test_a_fault_of_ours_in_a_route_is_logged_once_and_counted(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: CoursesReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
     routes = APIRouter()
 
@@ -132,31 +132,31 @@ async def test_a_fault_of_ours_in_a_route_is_logged_once_and_counted(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    app = create_app(world.deps, Site([routes], {}, {}, frozenset()))
-    async with served(app, server_config) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+    app = create_app(world.deps, AppSpec([routes], {}, {}, frozenset()))
+    async with serve_app(app, server_config) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
         answer = await client.get("/broken", headers={"X-Request-ID": "broken-1"})
         assert (answer.status_code, answer.json()["request_id"]) == (500, "broken-1")
         assert 'route="/broken",status="500"} 1.0' in (await client.get("/metrics")).text
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
-async def test_a_fault_of_ours_is_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_of_ours_is_an_answer_too(world: CoursesReplica, caplog: pytest.LogCaptureFixture) -> None:
     def broken(_query: bytes, _headers: Mapping[bytes, bytes]) -> Any:
         raise ZeroDivisionError
 
-    site = Site([], {"/v1/courses": broken}, {}, frozenset())
-    edge = Edge(world.app, site, world.deps.hub, Pages(()), Requests())
-    async with served(edge, server_config) as address, httpx.AsyncClient() as client:
+    site = AppSpec([], {"/v1/courses": broken}, {}, frozenset())
+    edge = EdgeMiddleware(world.app, site, world.deps.hub, CorsPolicy(()), RequestHistogram())
+    async with serve_app(edge, server_config) as address, httpx.AsyncClient() as client:
         answer = await client.get(f"http://{address}/v1/courses")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "ZeroDivisionError" in caplog.text
 
 
 async def test_who_never_ends_a_tls_handshake_is_cut(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: CoursesReplica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.2)
-    ours, theirs = contexts(tmp_path)
+    monkeypatch.setattr(server, "TLS_HANDSHAKE_SECONDS", 0.2)
+    ours, theirs = tls_contexts(tmp_path)
     listener = socket.create_server(("127.0.0.1", 0))
     running = Server(server_config(world.app, tls=ours))
     serving = asyncio.create_task(running.serve(sockets=[listener]))

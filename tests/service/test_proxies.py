@@ -15,29 +15,29 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.collector.reachability import unreachable
+from services.collector.reachability import unreachable_reason
 from services.core.exchange import Exchange
-from services.core.model import Feed
+from services.core.model import FeedStatus
 from services.exchanges import EXCHANGES
 from services.outbound import http_client
 from services.settings import Settings
-from tests.proxy import proxying
-from tests.simulator import Market, collecting, playing, until
-from tests.tls import LOOPBACK, PEM, secured
+from tests.proxy import run_proxy
+from tests.simulator import SimulatorServer, run_collector, run_simulator, wait_until
+from tests.tls import LOOPBACK, PEM, tls_proxy
 
 HOST, ADDRESS = "exchange.example", "198.51.100.7"  # a name and an address that are nobody's
 PASSWORD = "hunter2-very-secret"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
-    async with playing() as played:
+async def market() -> AsyncIterator[SimulatorServer]:
+    async with run_simulator() as played:
         yield played
 
 
 @pytest_asyncio.fixture(scope="module")
-async def tls_port(market: Market, trusted: Path) -> AsyncIterator[int]:
-    async with secured(urlsplit(market.root).port or 0, trusted.parent, HOST, ADDRESS) as (port, _):
+async def tls_port(market: SimulatorServer, trusted: Path) -> AsyncIterator[int]:
+    async with tls_proxy(urlsplit(market.root).port or 0, trusted.parent, HOST, ADDRESS) as (port, _):
         yield port
 
 
@@ -52,9 +52,9 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def far(name: str, host: str = HOST) -> Exchange:
+def behind_proxy(name: str, host: str = HOST) -> Exchange:
     """The simulated exchange, under an address that only a proxy can reach."""
-    return EXCHANGES[name].at(f"https://{host}/simulator")
+    return EXCHANGES[name].simulated_at(f"https://{host}/simulator")
 
 
 @pytest.mark.parametrize(
@@ -72,24 +72,24 @@ async def test_requests_and_sockets_go_through_the_proxy(
 ) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(trusted)
-    async with proxying(tls_port, tls if scheme == "https" else None) as proxy:
+    async with run_proxy(tls_port, tls if scheme == "https" else None) as proxy:
         names: dict[str, Any] = {
             "HTTPS_PROXY": f"{scheme}://kurs:{PASSWORD}@{LOOPBACK}:{proxy.port}",
             "SSL_CERT_FILE": str(trusted),
         }
-        async with collecting(far("binance", host), **names) as heard:
-            await until(lambda: heard.feed("binance", "BTC-USDT") is Feed.LIVE)
-        state = heard.state("binance")
+        async with run_collector(behind_proxy("binance", host), **names) as heard:
+            await wait_until(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
+        state = heard.last_status("binance")
     assert state
     assert (state.transport, state.host) == ("socket", host)
     assert set(proxy.targets) == {f"{kind} {host}:443"}
     assert proxy.users == {"kurs" if kind == "SOCKS4" else f"kurs:{PASSWORD}"}
 
 
-async def test_this_machine_is_reached_without_a_proxy(market: Market) -> None:
+async def test_this_machine_is_reached_without_a_proxy(market: SimulatorServer) -> None:
     names: dict[str, Any] = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"socks5h://{LOOPBACK}:9")
-    async with collecting(market.exchange("binance"), **names) as heard:
-        await until(lambda: heard.feed("binance", "BTC-USDT") is Feed.LIVE)
+    async with run_collector(market.exchange("binance"), **names) as heard:
+        await wait_until(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
 
 
 async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_set(
@@ -99,17 +99,17 @@ async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_s
         f"{HOST}: its certificate cannot be verified: self-signed certificate: where TLS is inspected, name the file"
         " with the inspector's CA in SSL_CERT_FILE (through the proxy http://127.0.0.1:"
     )
-    async with proxying(tls_port) as proxy:
+    async with run_proxy(tls_port) as proxy:
         names: dict[str, Any] = {
             "HTTPS_PROXY": f"http://kurs:{PASSWORD}@{LOOPBACK}:{proxy.port}",
             "SSL_CERT_FILE": "",
             "SSL_CERT_DIR": "",
         }
         with caplog.at_level(logging.WARNING, "services.collector"):
-            async with collecting(far("deribit"), far("binance"), **names) as heard:
+            async with run_collector(behind_proxy("deribit"), behind_proxy("binance"), **names) as heard:
                 for name, text in (("deribit", said), ("binance", said.replace(": its", " does not answer: its"))):
-                    await until(lambda: text in getattr(heard.state(name), "reason", ""))  # noqa: B023  in this turn
-                await until(lambda: len(proxy.targets) >= 6)  # it is tried again
+                    await wait_until(lambda: text in getattr(heard.last_status(name), "reason", ""))  # noqa: B023  in this turn
+                await wait_until(lambda: len(proxy.targets) >= 6)  # it is tried again
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(record.getMessage().split(":")[0] for record in lines) == ["binance", "deribit"]
     assert not any(record.exc_info for record in lines)
@@ -117,7 +117,7 @@ async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_s
 
 
 @asynccontextmanager
-async def a_proxy_that_answers(answer: bytes | None) -> AsyncIterator[int]:
+async def run_fixed_proxy(answer: bytes | None) -> AsyncIterator[int]:
     """Something on a port that gives one answer and closes, or none and waits."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,13 +148,13 @@ async def a_proxy_that_answers(answer: bytes | None) -> AsyncIterator[int]:
 async def test_a_proxy_that_refuses_is_named_in_the_reason(
     caplog: pytest.LogCaptureFixture, scheme: str, answer: bytes
 ) -> None:
-    async with a_proxy_that_answers(answer) as port:
+    async with run_fixed_proxy(answer) as port:
         names: dict[str, Any] = {"HTTPS_PROXY": f"{scheme}://kurs:{PASSWORD}@{LOOPBACK}:{port}"}
         with caplog.at_level(logging.DEBUG):
-            why = await unreachable([far("deribit", ADDRESS)], Settings(_env_file=None, **names), 5)
-            async with collecting(far("deribit", ADDRESS), **names) as heard:
+            why = await unreachable_reason([behind_proxy("deribit", ADDRESS)], Settings(_env_file=None, **names), 5)
+            async with run_collector(behind_proxy("deribit", ADDRESS), **names) as heard:
                 through = f"(through the proxy {scheme}://{LOOPBACK}:{port})"
-                await until(lambda: through in getattr(heard.state("deribit"), "reason", ""))
+                await wait_until(lambda: through in getattr(heard.last_status("deribit"), "reason", ""))
     assert why
     assert why.endswith(through)
     assert not any(record.exc_info for record in caplog.records)
@@ -163,7 +163,7 @@ async def test_a_proxy_that_refuses_is_named_in_the_reason(
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "socks4"])
 async def test_a_proxy_that_says_nothing_is_not_waited_for(scheme: str) -> None:
-    async with a_proxy_that_answers(None) as port:
+    async with run_fixed_proxy(None) as port:
         names: dict[str, Any] = {"HTTPS_PROXY": f"{scheme}://{LOOPBACK}:{port}"}
         settings = Settings(_env_file=None, **names)
         async with http_client(settings, timeout=0.5) as client:

@@ -18,48 +18,61 @@ from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.archive import COMMANDS
-from services.core.candles import traded
-from services.core.dead_letters import Cause, of_message
+from services.core.candles import add_trade
+from services.core.dead_letters import DeadLetterCause, from_message
 from services.core.errors import KursError, UnknownName
-from services.core.model import Bar, Candle, Gap, Hole, Instrument, Kline, Message, Offer, Rate, Series, State, Trade
-from services.core.timeframes import DAY, MINUTE
+from services.core.model import (
+    Bar,
+    Candle,
+    CandleGap,
+    ExchangeStatus,
+    FeedGap,
+    Instrument,
+    Kline,
+    Message,
+    Rate,
+    RateCandidate,
+    Series,
+    Trade,
+)
+from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.hub import Hub
 from services.ports import Bus, Deps, Store
 from services.settings import Settings
 from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
-from tests.memory_store import Kept, as_store
-from tests.simulator import until
+from tests.memory_store import MemoryStore, as_store
+from tests.simulator import wait_until
 
 SEED = 7
 PAIR, EVIL = Instrument("BTC", "USDT"), Instrument("EVIL", "USDT")
 SERIES = Series("binance", PAIR, "1m")
-ONE, YEAR = Decimal(1), 365 * DAY
+ONE, YEAR_MS = Decimal(1), 365 * DAY_MS
 INTEGERS = (-1, 2**63, 10**30)
 DECIMALS = tuple(map(Decimal, ("NaN", "Infinity", "-1", "1e200000", "1e-200000")))
 TEXTS = ("E\0VIL", "\u202e", "\x1b[2J")
 
 
-def well_formed(now: int) -> dict[type[Message], Any]:
-    minute = now // MINUTE * MINUTE - 10 * MINUTE
+def valid_fields(now: int) -> dict[type[Message], Any]:
+    minute = now // MINUTE_MS * MINUTE_MS - 10 * MINUTE_MS
     series = Series("binance", EVIL, "1m")
     return {
         Trade: Trade("binance", EVIL, now, now, ONE, ONE, 1),
         Kline: Kline(series, Bar(minute, ONE, ONE, ONE, ONE, ONE, ONE, 1)),
-        Hole: Hole(series, minute, minute, now),
-        Gap: Gap("binance", now, now, "none", EVIL),
+        CandleGap: CandleGap(series, minute, minute, now),
+        FeedGap: FeedGap("binance", now, now, "none", EVIL),
     }
 
 
-def hostile(chance: Random, now: int) -> Iterator[Message]:
+def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
     """Messages of every kind that the writer works on, each with one value that cannot be."""
-    good = well_formed(now)
-    ahead = now // MINUTE * MINUTE + YEAR
+    good = valid_fields(now)
+    ahead = now // MINUTE_MS * MINUTE_MS + YEAR_MS
     changes: dict[type[Message], dict[str, Sequence[object]]] = {
         Trade: {
-            "time": (*INTEGERS, now + YEAR, now + 74 * YEAR),
-            "received": (*INTEGERS, now + YEAR),
+            "time": (*INTEGERS, now + YEAR_MS, now + 74 * YEAR_MS),
+            "received": (*INTEGERS, now + YEAR_MS),
             "number": INTEGERS,
             "fills": (0, *INTEGERS),
             "price": (*DECIMALS, Decimal(0)),
@@ -74,16 +87,16 @@ def hostile(chance: Random, now: int) -> Iterator[Message]:
             "bar.timestamp": (*INTEGERS, good[Kline].bar.timestamp + 1, ahead),
             "bar.trades": INTEGERS,
         },
-        Hole: {
-            "since": (*INTEGERS, good[Hole].since + 1, good[Hole].since - YEAR, 1_451_606_400_000),
-            "until": (*INTEGERS, good[Hole].until - MINUTE, ahead, 4_102_444_800_000),
+        CandleGap: {
+            "since": (*INTEGERS, good[CandleGap].since + 1, good[CandleGap].since - YEAR_MS, 1_451_606_400_000),
+            "until": (*INTEGERS, good[CandleGap].until - MINUTE_MS, ahead, 4_102_444_800_000),
             "noticed": INTEGERS,
             "settled": INTEGERS,
-            "series": tuple(good[Hole].series._replace(exchange=text) for text in TEXTS),
+            "series": tuple(good[CandleGap].series._replace(exchange=text) for text in TEXTS),
         },
-        Gap: {
-            "since": (*INTEGERS, now + YEAR),
-            "until": (*INTEGERS, now + YEAR),
+        FeedGap: {
+            "since": (*INTEGERS, now + YEAR_MS),
+            "until": (*INTEGERS, now + YEAR_MS),
             "reason": (*TEXTS, "x" * 100_000),
             "exchange": TEXTS,
         },
@@ -98,9 +111,9 @@ def hostile(chance: Random, now: int) -> Iterator[Message]:
             yield replace(message, **{name: value})
 
 
-def honest(now: int) -> list[Trade]:
+def honest_trades(now: int) -> list[Trade]:
     """Trades of ten minutes, the last of which is not over."""
-    start = now // MINUTE * MINUTE - 9 * MINUTE
+    start = now // MINUTE_MS * MINUTE_MS - 9 * MINUTE_MS
     times = range(start, now, 700)
     return [
         Trade("binance", PAIR, time, time, Decimal(100 + n % 17), Decimal(n % 5 + 1) / 8, 1000 + n, n % 3 + 1)
@@ -116,7 +129,7 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     if request.param == "rabbit":
         broker: servers.Rabbit = request.getfixturevalue("rabbit")
         database: servers.Postgres = request.getfixturevalue("postgres")
-        bus, url = await rabbits.connect(broker.create_host()), database.create_database()
+        bus, url = await rabbits.connect(broker.create_vhost()), database.create_database()
     await sql.migrate(url)
     store = await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)
@@ -126,7 +139,7 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def writing(deps: Deps) -> AsyncIterator[None]:
+async def run_writer(deps: Deps) -> AsyncIterator[None]:
     """The writer at work, to its last job."""
     tasks = [asyncio.create_task(job(deps)) for job in JOBS]
     try:
@@ -138,53 +151,53 @@ async def writing(deps: Deps) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 60) -> None:
+async def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.1)
 
 
-async def built(deps: Deps, trades: Sequence[Trade]) -> bool:
-    return any(c.series == SERIES and c.number == trades[-1].number for c in await deps.store.cursors())
+async def has_bars(deps: Deps, trades: Sequence[Trade]) -> bool:
+    return any(c.series == SERIES and c.trade_id == trades[-1].trade_id for c in await deps.store.cursors())
 
 
-async def bars(store: Store) -> dict[int, Bar]:
-    return {c.bar.timestamp: c.bar for c in await store.candles(SERIES, 0, 2**62)}
+async def stored_bars(store: Store) -> dict[int, Bar]:
+    return {c.bar.open_time: c.bar for c in await store.candles(SERIES, 0, 2**62)}
 
 
-def direct(trades: Sequence[Trade]) -> dict[int, Bar]:
+def bars_of_trades(trades: Sequence[Trade]) -> dict[int, Bar]:
     """Their minutes, but for the first: nobody knows whether it is whole."""
     found: dict[int, Bar] = {}
     for trade in trades:
-        minute = trade.time // MINUTE * MINUTE
-        found[minute] = traded(found.get(minute), trade)
+        minute = trade.time // MINUTE_MS * MINUTE_MS
+        found[minute] = add_trade(found.get(minute), trade)
     del found[min(found)]
     return found
 
 
 async def test_whatever_is_on_the_bus_the_honest_candles_are_whole_and_dead_is_what_cannot_be(deps: Deps) -> None:
     chance, now = Random(SEED), deps.clock.now()
-    trades, bad = honest(now), dict[str, Message]()
-    source = hostile(chance, now)
+    trades, bad = honest_trades(now), dict[str, Message]()
+    source = hostile_messages(chance, now)
     live = (
-        State("b\0", now, True, "socket", "", "", now, None, 0, False),
-        Rate(EVIL, now, (Offer("x", (), DECIMALS[3]),)),
+        ExchangeStatus("b\0", now, True, "socket", "", "", now, None, 0, False),
+        Rate(EVIL, now, (RateCandidate("x", (), DECIMALS[3]),)),
     )
-    async with writing(deps):
+    async with run_writer(deps):
         for start in range(0, len(trades), 20):
             messages: list[Message] = [*trades[start : start + 20]]
             for _ in range(5):
                 message = next(source)
-                bad[of_message(message, "writer", Cause.MESSAGE, "", now).id] = message
+                bad[from_message(message, "writer", DeadLetterCause.MESSAGE, "", now).id] = message
                 messages.insert(chance.randrange(len(messages) + 1), message)
             await deps.bus.publish(*messages, *live)
-        await eventually(lambda: built(deps, trades))
-        await eventually(lambda: _count_is(deps, len(bad)))
-    assert await bars(deps.store) == direct(trades)
+        await wait_for(lambda: has_bars(deps, trades))
+        await wait_for(lambda: _count_is(deps, len(bad)))
+    assert await stored_bars(deps.store) == bars_of_trades(trades)
     letters = await deps.store.dead_letters()
     assert {letter.id for letter in letters} == bad.keys()
     for letter in letters:
-        assert letter.cause is Cause.MESSAGE
+        assert letter.cause is DeadLetterCause.MESSAGE
         assert letter.reason.startswith("out of range: ")
         assert letter.kind == bad[letter.id].__struct_config__.tag
     assert {series.instrument for series in await deps.store.series()} <= {PAIR, EVIL}
@@ -198,7 +211,7 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
     rabbit: servers.Rabbit, postgres: servers.Postgres, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """A letter of three messages, of which the one in the middle is of a newer version."""
-    url, address = postgres.create_database(), rabbit.create_host()
+    url, address = postgres.create_database(), rabbit.create_vhost()
     await sql.migrate(url)
     bus, store = await rabbits.connect(address), await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)
@@ -207,17 +220,17 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
     one, two = (f'{{"type":"gap","exchange":"x","since":{now - n},"until":{now},"reason":"{n}"}}' for n in (1, 2))
     try:
         await bus.ping()
-        await bus.waiting("writer")
-        async with writing(deps):
+        await bus.queue_depth("writer")
+        async with run_writer(deps):
             connection = await aio_pika.connect(address)
             async with connection:
                 channel = await connection.channel()
                 exchange = await channel.get_exchange("kurs")
                 for body in (f'[{one},{{"type":"new"}},{two}]', "\0garbage\x00", "[" * 50_000):
                     await exchange.publish(aio_pika.Message(body.encode()), "gap.x")
-            await eventually(lambda: _count_is(deps, 3))
-            await eventually(lambda: _gaps_are(deps, now, {"1", "2"}))
-        assert {letter.cause for letter in await store.dead_letters()} == {Cause.SHAPE}
+            await wait_for(lambda: _count_is(deps, 3))
+            await wait_for(lambda: _gaps_are(deps, now, {"1", "2"}))
+        assert {letter.cause for letter in await store.dead_letters()} == {DeadLetterCause.SHAPE}
         assert '{"type":"new"}' in {letter.body for letter in await store.dead_letters()}
     finally:
         await bus.close()
@@ -225,10 +238,10 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
 
 
 async def _gaps_are(deps: Deps, now: int, reasons: set[str]) -> bool:
-    return {gap.reason for gap in await deps.store.gaps(now, now)} == reasons
+    return {gap.reason for gap in await deps.store.feed_gaps(now, now)} == reasons
 
 
-class Refusing(Kept):
+class RefusingStore(MemoryStore):
     """A store that is well, but does not take candles of one instrument, as one with a fault of its own would."""
 
     def __init__(self) -> None:
@@ -244,7 +257,7 @@ class Refusing(Kept):
 
 
 async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neighbours_are_kept(tmp_path: Path) -> None:
-    store, bus = Refusing(), MemoryBus()
+    store, bus = RefusingStore(), MemoryBus()
     deps = Deps(
         Settings(_env_file=None),
         SystemClock(),
@@ -256,20 +269,22 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
         MemoryJournal(),
     )
     now = deps.clock.now()
-    trades, poison = honest(now), well_formed(now)[Kline]
+    trades, poison = honest_trades(now), valid_fields(now)[Kline]
     await bus.publish(*trades[:300], poison, *trades[300:])
-    async with writing(deps):
-        await until(lambda: (c := store.progress.get(SERIES)) is not None and c.number == trades[-1].number, 30)
-        await until(lambda: bool(store.dead), 30)
-    assert {opening: candle.bar for opening, candle in store.rows[SERIES].items()} == direct(trades)
-    (letter,) = store.dead.values()
-    assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", Cause.MESSAGE)
+    async with run_writer(deps):
+        await wait_until(
+            lambda: (c := store.cursor_rows.get(SERIES)) is not None and c.trade_id == trades[-1].trade_id, 30
+        )
+        await wait_until(lambda: bool(store.dead_letter_rows), 30)
+    assert {opening: candle.bar for opening, candle in store.rows[SERIES].items()} == bars_of_trades(trades)
+    (letter,) = store.dead_letter_rows.values()
+    assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", DeadLetterCause.MESSAGE)
     assert "too large" in letter.reason
     assert store.tries < 20  # about twice the logarithm of the batch
 
 
 async def test_while_the_store_is_away_nothing_is_dead() -> None:
-    store, bus = Refusing(), MemoryBus()
+    store, bus = RefusingStore(), MemoryBus()
     deps = Deps(
         Settings(_env_file=None),
         SystemClock(),
@@ -282,28 +297,30 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
     )
     now = deps.clock.now()
     store.failures = 6
-    await bus.publish(*honest(now)[:300], well_formed(now)[Gap], replace(well_formed(now)[Gap], reason="a\0"))
-    async with writing(deps):
-        await until(lambda: store.failures < 0 and SERIES in store.rows, 30)
-        await until(lambda: bool(store.dead), 30)
-    assert [letter.kind for letter in store.dead.values()] == ["gap"]
+    await bus.publish(
+        *honest_trades(now)[:300], valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], reason="a\0")
+    )
+    async with run_writer(deps):
+        await wait_until(lambda: store.failures < 0 and SERIES in store.rows, 30)
+        await wait_until(lambda: bool(store.dead_letter_rows), 30)
+    assert [letter.kind for letter in store.dead_letter_rows.values()] == ["gap"]
 
 
 async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
     deps: Deps, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = deps.clock.now()
-    mended, hopeless = well_formed(now)[Gap], replace(well_formed(now)[Gap], until=now + YEAR)
-    letter = of_message(mended, "writer", Cause.PROGRAM, "KeyError: a bug of an older version", now)
+    mended, hopeless = valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], until=now + YEAR_MS)
+    letter = from_message(mended, "writer", DeadLetterCause.PROGRAM, "KeyError: a bug of an older version", now)
     await deps.store.save(letter)
 
     async def kurs(*words: str) -> str:
         assert await COMMANDS["dead"](words).run(deps) == 0
         return capsys.readouterr().out
 
-    async with writing(deps):
+    async with run_writer(deps):
         await deps.bus.publish(hopeless)
-        await eventually(lambda: _count_is(deps, 2))
+        await wait_for(lambda: _count_is(deps, 2))
         with pytest.raises(KursError, match="2 messages could not be kept"):
             await checks(deps)["dead_letters"]()
         listed = await kurs()
@@ -312,8 +329,8 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
         assert "a bug of an older version" in await kurs("show", letter.id)
         assert f'"until":{now}' in await kurs("show", letter.id)
         await kurs("replay", "--all")
-        await eventually(lambda: _gaps_are(deps, now, {"none"}))
-        await eventually(lambda: _count_is(deps, 1))
+        await wait_for(lambda: _gaps_are(deps, now, {"none"}))
+        await wait_for(lambda: _count_is(deps, 1))
         assert "still out of range: the times" in await kurs()
         with pytest.raises(UnknownName, match="kurs dead list"):
             await kurs("show", letter.id)
@@ -321,4 +338,4 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
         await kurs("drop", other.id)
         assert await deps.store.dead_letters() == []
         await checks(deps)["dead_letters"]()
-    assert runtime.understood([], deps.settings)
+    assert runtime.parse_process([], deps.settings)

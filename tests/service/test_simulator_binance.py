@@ -16,58 +16,58 @@ import websockets
 
 from services.simulator.binance import streams
 from services.simulator.market.listings import BINANCE
-from services.simulator.market.tape_candles import LENGTHS
-from tests.fast_simulator import MONDAY, alike, recorded, simulated, socket
-from tests.simulator import Market, gapless
+from services.simulator.market.tape_candles import LENGTHS_MS
+from tests.fast_simulator import MONDAY_MS, connect_socket, recorded_frames, run_fast_simulator, same_shape
+from tests.simulator import SimulatorServer, is_gapless
 
 API = "/binance/api/v3"
 KLINES = ("kline_1s", "kline_1m", "kline_1d", "kline_1w")
 STREAMS = ("aggTrade", "trade", "bookTicker", "miniTicker", "ticker", "depth@100ms", "ticker_1h", "avgPrice", *KLINES)
 COMBINED = "/binance/stream?streams=" + "/".join(f"btcusdt@{kind}" for kind in STREAMS)
-SPEED = 40
+CLOCK_SPEED = 40
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
+async def market() -> AsyncIterator[SimulatorServer]:
     """At noon."""
-    async with simulated(MONDAY + 43_200_000) as market:
+    async with run_fast_simulator(MONDAY_MS + 43_200_000) as market:
         yield market
 
 
 @pytest_asyncio.fixture(scope="module")
-async def told() -> AsyncIterator[tuple[Market, dict[str, list[Any]]]]:
+async def told() -> AsyncIterator[tuple[SimulatorServer, dict[str, list[Any]]]]:
     """What the streams told about a midnight between Sunday and Monday, by the name of the stream."""
-    async with simulated(MONDAY - 65_000, SPEED) as market:
+    async with run_fast_simulator(MONDAY_MS - 65_000, CLOCK_SPEED) as market:
         frames = defaultdict(list)
-        async with socket(market, COMBINED) as stream:
-            await stream.until(lambda frame: frame["data"].get("E", 0) >= MONDAY + 63_000, 30)
+        async with connect_socket(market, COMBINED) as stream:
+            await stream.read_until(lambda frame: frame["data"].get("E", 0) >= MONDAY_MS + 63_000, 30)
         for frame in stream.frames:
             frames[frame["stream"].removeprefix("btcusdt@")].append(frame["data"])
         yield market, frames
 
 
-async def get(market: Market, path: str, **query: Any) -> Any:
+async def get(market: SimulatorServer, path: str, **query: Any) -> Any:
     return (await market.client.get(f"{API}/{path}", params=query)).json()
 
 
-Told = tuple[Market, dict[str, list[Any]]]
+ReceivedFrames = tuple[SimulatorServer, dict[str, list[Any]]]
 
 
-async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: Told) -> None:
+async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: ReceivedFrames) -> None:
     market, frames = told
     trades = frames["aggTrade"]
     assert len(trades) > 100
-    assert gapless([trade["a"] for trade in trades])
+    assert is_gapless([trade["a"] for trade in trades])
     asked = await get(market, "aggTrades", symbol="BTCUSDT", fromId=trades[0]["a"], limit=len(trades))
     assert asked == [{key: trade[key] for key in "apqflTmM"} for trade in trades]
     by_time = {"startTime": trades[0]["T"], "endTime": trades[-1]["T"], "limit": 1000}
     assert [row["a"] for row in await get(market, "aggTrades", symbol="BTCUSDT", **by_time)] == [t["a"] for t in trades]
 
 
-async def test_fills_make_up_the_trades(told: Told) -> None:
+async def test_fills_make_up_the_trades(told: ReceivedFrames) -> None:
     _, frames = told
     fills = {fill["t"]: fill for fill in frames["trade"]}
-    assert gapless(list(fills))
+    assert is_gapless(list(fills))
     for trade in [trade for trade in frames["aggTrade"] if trade["l"] in fills]:
         parts = [fills[number] for number in range(trade["f"], trade["l"] + 1)]
         assert sum(Decimal(part["q"]) for part in parts) == Decimal(trade["q"])
@@ -75,7 +75,7 @@ async def test_fills_make_up_the_trades(told: Told) -> None:
 
 
 @pytest.mark.parametrize("interval", ["1s", "1m", "1d", "1w"])
-async def test_bars_close_once_and_are_what_trades_and_requests_say(told: Told, interval: str) -> None:
+async def test_bars_close_once_and_are_what_trades_and_requests_say(told: ReceivedFrames, interval: str) -> None:
     market, frames = told
     bars = [frame["k"] for frame in frames[f"kline_{interval}"]]
     closed = [bar for bar in bars if bar["x"]]
@@ -88,10 +88,10 @@ async def test_bars_close_once_and_are_what_trades_and_requests_say(told: Told, 
     for bar in closed[-3:]:
         [row] = await get(market, "klines", symbol="BTCUSDT", interval=interval, startTime=bar["t"], limit=1)
         assert row == [*(bar[key] for key in "tohlcvTqnVQ"), "0"]
-        compare(bar, [trade for trade in frames["aggTrade"] if bar["t"] <= trade["T"] <= bar["T"]])
+        compare_bar(bar, [trade for trade in frames["aggTrade"] if bar["t"] <= trade["T"] <= bar["T"]])
 
 
-def compare(bar: Any, trades: list[Any]) -> None:
+def compare_bar(bar: Any, trades: list[Any]) -> None:
     """A bar of which all trades were seen is what they come to."""
     if not trades or trades[0]["f"] != bar["f"]:
         return
@@ -102,7 +102,7 @@ def compare(bar: Any, trades: list[Any]) -> None:
     assert (bar["o"], bar["c"], bar["L"]) == (trades[0]["p"], trades[-1]["p"], trades[-1]["l"])
 
 
-async def test_the_last_quote_is_about_the_last_trade(told: Told) -> None:
+async def test_the_last_quote_is_about_the_last_trade(told: ReceivedFrames) -> None:
     _, frames = told
     ids = [quote["u"] for quote in frames["bookTicker"]]
     assert ids == sorted(set(ids))
@@ -113,7 +113,7 @@ async def test_the_last_quote_is_about_the_last_trade(told: Told) -> None:
         assert Decimal(quote["a"]) > Decimal(quote["b"])
 
 
-async def test_windows_and_means_are_what_requests_said(told: Told) -> None:
+async def test_windows_and_means_are_what_requests_said(told: ReceivedFrames) -> None:
     _, frames = told
     for window, day in zip(frames["ticker_1h"], frames["ticker"], strict=False):
         assert (window["e"], window["O"] % 60_000) == ("1hTicker", 0)
@@ -127,7 +127,7 @@ async def test_windows_and_means_are_what_requests_said(told: Told) -> None:
     assert all(mean["T"] <= mean["E"] < mean["T"] + 1000 for mean in means)
 
 
-async def test_depth_updates_follow_one_another_and_end_with_the_quote(told: Told) -> None:
+async def test_depth_updates_follow_one_another_and_end_with_the_quote(told: ReceivedFrames) -> None:
     _, frames = told
     updates, quotes = frames["depth@100ms"], {quote["u"]: quote for quote in frames["bookTicker"]}
     assert len(updates) > 100
@@ -140,8 +140,8 @@ async def test_depth_updates_follow_one_another_and_end_with_the_quote(told: Tol
 
 async def test_a_book_kept_as_documented_is_the_one_that_requests_give() -> None:
     streams = "/binance/ws/btcusdt@depth@100ms/btcusdt@depth5@100ms"
-    async with simulated(speed=20) as market, socket(market, streams) as stream:
-        first = await stream.until(lambda frame: "U" in frame)
+    async with run_fast_simulator(speed=20) as market, connect_socket(market, streams) as stream:
+        first = await stream.read_until(lambda frame: "U" in frame)
         book = await get(market, "depth", symbol="BTCUSDT", limit=1000)
         while book["lastUpdateId"] < first["U"]:
             book = await get(market, "depth", symbol="BTCUSDT", limit=1000)
@@ -150,12 +150,12 @@ async def test_a_book_kept_as_documented_is_the_one_that_requests_give() -> None
         for _ in range(60):  # until a book is asked for just when an update ends
             asked = await get(market, "depth", symbol="BTCUSDT", limit=5)
             due = asked["lastUpdateId"]
-            await stream.until(partial(has_come, due))
+            await stream.read_until(partial(has_received, due))
             for update in [frame for frame in stream.frames if frame.get("u", 0) > number]:
                 assert update["U"] <= number + 1
                 number = update["u"]
-                bids, asks = (changed(side, update[name]) for side, name in ((bids, "b"), (asks, "a")))
-                kept[number] = {"bids": best(bids)[::-1][:5], "asks": best(asks)[:5]}
+                bids, asks = (apply_levels(side, update[name]) for side, name in ((bids, "b"), (asks, "a")))
+                kept[number] = {"bids": best_levels(bids)[::-1][:5], "asks": best_levels(asks)[:5]}
             if due in kept:
                 break
     best_five = [frame for frame in stream.frames if frame.get("lastUpdateId") in kept]
@@ -164,30 +164,30 @@ async def test_a_book_kept_as_documented_is_the_one_that_requests_give() -> None
         assert {"bids": each["bids"], "asks": each["asks"]} == kept[each["lastUpdateId"]]
 
 
-def has_come(number: int, frame: Any) -> bool:
+def has_received(number: int, frame: Any) -> bool:
     return bool(frame.get("lastUpdateId", 0) >= number)
 
 
-def changed(side: dict[str, str], levels: list[list[str]]) -> dict[str, str]:
+def apply_levels(side: dict[str, str], levels: list[list[str]]) -> dict[str, str]:
     return {price: size for price, size in (side | dict(levels)).items() if Decimal(size)}
 
 
-def best(side: dict[str, str]) -> list[list[str]]:
+def best_levels(side: dict[str, str]) -> list[list[str]]:
     return [[price, side[price]] for price in sorted(side, key=Decimal)]
 
 
-async def test_frames_look_like_recorded_ones(told: Told) -> None:
+async def test_frames_look_like_recorded_ones(told: ReceivedFrames) -> None:
     _, frames = told
     seen = set()
-    for frame in recorded("binance"):
+    for frame in recorded_frames("binance"):
         kind = frame.get("stream", "").partition("@")[2]
         if kind in frames:
-            assert alike(frames[kind][-1], frame["data"])
+            assert same_shape(frames[kind][-1], frame["data"])
             seen.add(kind)
     assert seen == {"bookTicker", "aggTrade", "trade", "kline_1m", "miniTicker", "ticker", "depth@100ms"}
 
 
-async def test_the_ledger_knows_what_was_sent(told: Told) -> None:
+async def test_the_ledger_knows_what_was_sent(told: ReceivedFrames) -> None:
     market, frames = told
     ledger = (await market.client.get("/ledger?exchange=binance&instrument=BTC-USDT&limit=100000")).json()
     for stream, kind, key in (("aggTrade", "trade", "a"), ("bookTicker", "quote", "u"), ("trade", "fill", "t")):
@@ -199,17 +199,20 @@ async def test_the_ledger_knows_what_was_sent(told: Told) -> None:
     assert sum(row["count"] for row in ledger["totals"]) >= len(ledger["entries"])
 
 
-async def test_two_clients_are_told_the_same(market: Market) -> None:
-    async with socket(market, "/binance/ws/ethusdt@aggTrade") as one, socket(market, "/binance/ws") as two:
-        assert await two.ask(method="SUBSCRIBE", params=["ethusdt@aggTrade"], id=1) == {"result": None, "id": 1}
-        trade = await one.until(lambda frame: frame["e"] == "aggTrade")
+async def test_two_clients_are_told_the_same(market: SimulatorServer) -> None:
+    async with (
+        connect_socket(market, "/binance/ws/ethusdt@aggTrade") as one,
+        connect_socket(market, "/binance/ws") as two,
+    ):
+        assert await two.request(method="SUBSCRIBE", params=["ethusdt@aggTrade"], id=1) == {"result": None, "id": 1}
+        trade = await one.read_until(lambda frame: frame["e"] == "aggTrade")
         if not any(frame.get("a") == trade["a"] for frame in two.frames):
-            assert await two.until(lambda frame: frame.get("a", 0) >= trade["a"])
+            assert await two.read_until(lambda frame: frame.get("a", 0) >= trade["a"])
         assert trade in two.frames or two.frames[1]["a"] == trade["a"] + 1
 
 
 UUID = "0f9b6bd5-8b4e-4cf5-ae0f-2fe86eb5a0e3"
-CONTROL = [
+CONTROL_CALLS = [
     ({"method": "SUBSCRIBE", "params": ["btcusdt@trade", "nonsense@trade"], "id": 1}, {"result": None, "id": 1}),
     ({"method": "LIST_SUBSCRIPTIONS", "id": "a1"}, {"result": [], "id": "a1"}),
     ({"method": "GET_PROPERTY", "params": ["combined"], "id": 2}, {"result": False, "id": 2}),
@@ -228,26 +231,26 @@ CONTROL = [
 ]
 
 
-@pytest.mark.parametrize(("message", "answer"), CONTROL, ids=lambda value: str(value)[:40])
-async def test_control_messages(market: Market, message: dict[str, Any], answer: Any) -> None:
-    async with socket(market, "/binance/ws") as stream:
-        got = await stream.ask(**message)
+@pytest.mark.parametrize(("message", "answer"), CONTROL_CALLS, ids=lambda value: str(value)[:40])
+async def test_control_messages(market: SimulatorServer, message: dict[str, Any], answer: Any) -> None:
+    async with connect_socket(market, "/binance/ws") as stream:
+        got = await stream.request(**message)
     assert got == answer if isinstance(answer, dict) else got["error"]["code"] == answer
 
 
 @pytest.mark.parametrize("number", ['"' + "x" * 37 + '"', '""', '"ä"', "1.5", "true", "[1]", str(2**63)])
-async def test_other_ids_are_refused_and_not_echoed(market: Market, number: str) -> None:
-    async with socket(market, "/binance/ws") as stream:
+async def test_other_ids_are_refused_and_not_echoed(market: SimulatorServer, number: str) -> None:
+    async with connect_socket(market, "/binance/ws") as stream:
         await stream.connection.send(f'{{"method":"LIST_SUBSCRIPTIONS","id":{number}}}')
-        refused = await stream.until(lambda frame: "error" in frame)
+        refused = await stream.read_until(lambda frame: "error" in frame)
     assert (refused["error"]["code"], refused["id"]) == (2, None)
 
 
 @pytest.mark.parametrize("text", ["[" * 30_000, '{"id":' * 5_000, f'{{"method":{"[" * 400}{"]" * 400}}}'])
-async def test_what_is_nested_too_deeply_is_no_json(market: Market, text: str) -> None:
-    async with socket(market, "/binance/ws") as stream:
+async def test_what_is_nested_too_deeply_is_no_json(market: SimulatorServer, text: str) -> None:
+    async with connect_socket(market, "/binance/ws") as stream:
         await stream.connection.send(text)
-        assert (await stream.until(lambda frame: "error" in frame))["error"]["code"] == 3
+        assert (await stream.read_until(lambda frame: "error" in frame))["error"]["code"] == 3
 
 
 def test_a_symbol_in_other_letters_is_none() -> None:
@@ -256,16 +259,16 @@ def test_a_symbol_in_other_letters_is_none() -> None:
     assert found == [True, False, False]
 
 
-async def test_a_socket_with_all_streams_leaves_turns_to_others(market: Market) -> None:
-    kinds = [*streams.SOURCES, *(f"kline_{interval}" for interval in LENGTHS)]
+async def test_a_socket_with_all_streams_leaves_turns_to_others(market: SimulatorServer) -> None:
+    kinds = [*streams.FRAME_SOURCES, *(f"kline_{interval}" for interval in LENGTHS_MS)]
     names = [f"{symbol.lower()}@{kind}" for symbol in BINANCE for kind in kinds]
-    async with socket(market, "/binance/ws") as stream:
-        await stream.ask(method="SUBSCRIBE", params=names[::2], id=1)
-        await stream.ask(method="SUBSCRIBE", params=names[1::2], id=2)
-        await stream.until(lambda frame: frame.get("e") == "24hrTicker")  # what is made once is made
+    async with connect_socket(market, "/binance/ws") as stream:
+        await stream.request(method="SUBSCRIBE", params=names[::2], id=1)
+        await stream.request(method="SUBSCRIBE", params=names[1::2], id=2)
+        await stream.read_until(lambda frame: frame.get("e") == "24hrTicker")  # what is made once is made
         turns = asyncio.create_task(longest_turn())
-        await stream.until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "BTCUSDT")
-        await stream.until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "LTCUSDT")
+        await stream.read_until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "BTCUSDT")
+        await stream.read_until(lambda frame: frame.get("e") == "24hrTicker" and frame["s"] == "LTCUSDT")
         turns.cancel()
         assert await turns < 0.05
 
@@ -293,7 +296,7 @@ async def longest_turn() -> float:
 )
 @pytest.mark.parametrize("path", ["/binance/ws", "/deribit/ws/api/v2", "/coingecko-pro/v1?x_cg_pro_api_key=a"])
 async def test_pages_of_others_may_not_connect(
-    market: Market, path: str, host: str | None, origin: str | None, status: int
+    market: SimulatorServer, path: str, host: str | None, origin: str | None, status: int
 ) -> None:
     sent = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     sent |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} | ({"Host": host} if host else {})
@@ -302,33 +305,33 @@ async def test_pages_of_others_may_not_connect(
         assert answer.status_code == status
 
 
-async def test_combined_can_be_switched_and_streams_ended(market: Market) -> None:
-    async with socket(market, "/binance/ws/btcusdt@bookTicker") as stream:
-        await stream.until(lambda frame: "b" in frame)
-        await stream.ask(method="SET_PROPERTY", params=["combined", True], id=1)
-        await stream.until(lambda frame: frame.get("stream") == "btcusdt@bookTicker" and "b" in frame["data"])
-        await stream.ask(method="UNSUBSCRIBE", params=["btcusdt@bookTicker"], id=2)
-        assert (await stream.ask(method="LIST_SUBSCRIPTIONS", id=3))["result"] == []
+async def test_combined_can_be_switched_and_streams_ended(market: SimulatorServer) -> None:
+    async with connect_socket(market, "/binance/ws/btcusdt@bookTicker") as stream:
+        await stream.read_until(lambda frame: "b" in frame)
+        await stream.request(method="SET_PROPERTY", params=["combined", True], id=1)
+        await stream.read_until(lambda frame: frame.get("stream") == "btcusdt@bookTicker" and "b" in frame["data"])
+        await stream.request(method="UNSUBSCRIBE", params=["btcusdt@bookTicker"], id=2)
+        assert (await stream.request(method="LIST_SUBSCRIPTIONS", id=3))["result"] == []
         too_many = [f"btcusdt@kline_1m{number}" for number in range(3)]
-        assert (await stream.ask(method="SUBSCRIBE", params=too_many, id=4))["error"]["code"] == 2
+        assert (await stream.request(method="SUBSCRIBE", params=too_many, id=4))["error"]["code"] == 2
 
 
-async def test_more_than_five_messages_a_second_are_too_many(market: Market) -> None:
-    async with socket(market, "/binance/ws") as stream:
+async def test_more_than_five_messages_a_second_are_too_many(market: SimulatorServer) -> None:
+    async with connect_socket(market, "/binance/ws") as stream:
         await stream.connection.send("{")
-        await stream.until(lambda frame: frame["error"]["code"] == 3)
+        await stream.read_until(lambda frame: frame["error"]["code"] == 3)
         for number in range(5):
             await stream.send(method="LIST_SUBSCRIPTIONS", id=number)
-        assert await stream.closing() == (1008, "Too many requests")
+        assert await stream.close_frame() == (1008, "Too many requests")
 
 
-async def test_microseconds(market: Market) -> None:
-    async with socket(market, "/binance/ws/btcusdt@aggTrade?timeUnit=MICROSECOND") as stream:
-        trade = await stream.until(lambda frame: "a" in frame)
+async def test_microseconds(market: SimulatorServer) -> None:
+    async with connect_socket(market, "/binance/ws/btcusdt@aggTrade?timeUnit=MICROSECOND") as stream:
+        trade = await stream.read_until(lambda frame: "a" in frame)
     assert trade["T"] // 1000 == (await get(market, "aggTrades", symbol="BTCUSDT", fromId=trade["a"], limit=1))[0]["T"]
 
 
-async def test_only_what_trades_is_trading(market: Market) -> None:
+async def test_only_what_trades_is_trading(market: SimulatorServer) -> None:
     info = await get(market, "exchangeInfo")
     status = {row["symbol"]: row["status"] for row in info["symbols"]}
     assert (status["BTCUSDT"], status["USDCUSDT"], status["BTCRUB"]) == ("TRADING", "TRADING", "BREAK")
@@ -345,24 +348,24 @@ async def test_only_what_trades_is_trading(market: Market) -> None:
             assert Decimal(prices[row["symbol"]]) % Decimal(filters["PRICE_FILTER"]["tickSize"]) == 0
 
 
-async def test_klines_choose_bars_as_documented(market: Market) -> None:
+async def test_klines_choose_bars_as_documented(market: SimulatorServer) -> None:
     minute, now = 60_000, (await get(market, "time"))["serverTime"]
     query = {"symbol": "BTCUSDT", "interval": "1m"}
     newest = await get(market, "klines", **query, limit=3)
     assert newest[-1][0] <= now <= newest[-1][6] + 5000
-    start = MONDAY + 1
+    start = MONDAY_MS + 1
     rows = await get(market, "klines", **query, startTime=start, limit=2)
-    assert [row[0] for row in rows] == [MONDAY + minute, MONDAY + 2 * minute]
-    edge = {"startTime": MONDAY, "endTime": MONDAY}
-    assert [row[0] for row in await get(market, "klines", **query, **edge)] == [MONDAY]
-    micro = {"startTime": MONDAY * 1000, "endTime": (MONDAY + minute) * 1000}
+    assert [row[0] for row in rows] == [MONDAY_MS + minute, MONDAY_MS + 2 * minute]
+    edge = {"startTime": MONDAY_MS, "endTime": MONDAY_MS}
+    assert [row[0] for row in await get(market, "klines", **query, **edge)] == [MONDAY_MS]
+    micro = {"startTime": MONDAY_MS * 1000, "endTime": (MONDAY_MS + minute) * 1000}
     assert len(await get(market, "klines", **query, **micro)) == 2
     assert len(await get(market, "klines", **query, limit=5000)) == 1000
     first = await get(market, "klines", symbol="BTCUSDT", interval="1d", startTime=0, limit=2)
     assert [row[0] for row in first] == [1_502_928_000_000, 1_503_014_400_000]
 
 
-async def test_a_day_by_request_and_a_day_of_bars_agree(market: Market) -> None:
+async def test_a_day_by_request_and_a_day_of_bars_agree(market: SimulatorServer) -> None:
     day = await get(market, "ticker/24hr", symbol="ETHUSDT")
     assert Decimal(day["lastPrice"]) - Decimal(day["openPrice"]) == Decimal(day["priceChange"])
     assert day["count"] == day["lastId"] - day["firstId"] + 1
@@ -376,7 +379,7 @@ async def test_a_day_by_request_and_a_day_of_bars_agree(market: Market) -> None:
 
 
 @pytest.mark.parametrize("window", ["1m", "90m", "59m", "4h", "7d", None])
-async def test_a_window_is_what_its_trades_come_to(market: Market, window: str | None) -> None:
+async def test_a_window_is_what_its_trades_come_to(market: SimulatorServer, window: str | None) -> None:
     query = {"symbol": "ETHUSDT"} | ({"windowSize": window} if window else {})
     answer = await get(market, "ticker", **query)
     if window == "90m":
@@ -390,7 +393,7 @@ async def test_a_window_is_what_its_trades_come_to(market: Market, window: str |
 
 
 @pytest.mark.parametrize(("zone", "shift"), [("0", 0), ("-5:30", -19_800_000), ("8", 28_800_000)])
-async def test_a_trading_day_begins_at_midnight_of_its_zone(market: Market, zone: str, shift: int) -> None:
+async def test_a_trading_day_begins_at_midnight_of_its_zone(market: SimulatorServer, zone: str, shift: int) -> None:
     answer = await get(market, "ticker/tradingDay", symbol="ETHUSDT", timeZone=zone)
     now = (await get(market, "time"))["serverTime"]
     assert answer["openTime"] == (now + shift) // 86_400_000 * 86_400_000 - shift
@@ -401,7 +404,7 @@ async def test_a_trading_day_begins_at_midnight_of_its_zone(market: Market, zone
     assert several[0].keys() == several[1].keys() == answer.keys()
 
 
-async def compare_span(market: Market, span: Any) -> None:
+async def compare_span(market: SimulatorServer, span: Any) -> None:
     """The window's fills are those that requests give, and its sums those of the minutes in it."""
     [first] = await get(market, "historicalTrades", symbol="ETHUSDT", fromId=span["firstId"], limit=1)
     before = (await get(market, "historicalTrades", symbol="ETHUSDT", fromId=span["firstId"] - 1, limit=2))[0]
@@ -425,17 +428,17 @@ async def compare_span(market: Market, span: Any) -> None:
         assert Decimal(span["highPrice"]) >= max([Decimal(row[2]) for row in whole], default=Decimal(0))
 
 
-async def test_past_fills_come_from_any_on(market: Market) -> None:
+async def test_past_fills_come_from_any_on(market: SimulatorServer) -> None:
     newest = await get(market, "trades", symbol="BTCUSDT", limit=20)
     again = await get(market, "historicalTrades", symbol="BTCUSDT", fromId=newest[3]["id"], limit=5)
     assert again == newest[3:8]
     oldest = await get(market, "historicalTrades", symbol="BTCUSDT", fromId=0, limit=3)
     assert [row["id"] for row in oldest] == [1, 2, 3]
-    assert gapless([row["id"] for row in await get(market, "historicalTrades", symbol="BTCUSDT", limit=1000)])
+    assert is_gapless([row["id"] for row in await get(market, "historicalTrades", symbol="BTCUSDT", limit=1000)])
     assert await get(market, "historicalTrades", symbol="BTCUSDT", fromId=newest[-1]["id"] + 10**6) == []
 
 
-REFUSED = [
+REFUSED_QUERIES = [
     ("klines?symbol=NOPE&interval=1m", 400, -1121),
     ("klines?symbol=btcusdt&interval=1m", 400, -1100),
     ("klines?symbol=BTCUSDT&interval=7m", 400, -1120),
@@ -455,18 +458,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("number", [99_999_999_999_999_999_999, 2**63 - 1, 10**13])
-async def test_there_are_no_trades_from_an_id_that_will_never_be(market: Market, number: int) -> None:
+async def test_there_are_no_trades_from_an_id_that_will_never_be(market: SimulatorServer, number: int) -> None:
     for name in ("aggTrades", "historicalTrades"):
         assert await get(market, name, symbol="BTCUSDT", fromId=number) == []
 
 
-@pytest.mark.parametrize(("path", "status", "code"), REFUSED)
-async def test_errors(market: Market, path: str, status: int, code: int) -> None:
+@pytest.mark.parametrize(("path", "status", "code"), REFUSED_QUERIES)
+async def test_errors(market: SimulatorServer, path: str, status: int, code: int) -> None:
     answer = await market.client.get(f"{API}/{path}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-ELSEWHERE = [
+UNKNOWN_PATHS = [
     ("GET", "/api/v3/nonsense", 404, None),
     ("GET", "/api/v1/time", 404, None),
     ("GET", "/fapi/v1/time", 404, None),
@@ -480,9 +483,9 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "status", "code"), ELSEWHERE)
+@pytest.mark.parametrize(("method", "path", "status", "code"), UNKNOWN_PATHS)
 async def test_what_is_elsewhere_is_refused_as_binance_does(
-    market: Market, method: str, path: str, status: int, code: int | None
+    market: SimulatorServer, method: str, path: str, status: int, code: int | None
 ) -> None:
     answer = await market.client.request(method, f"/binance{path}")
     assert answer.status_code == status
@@ -495,21 +498,21 @@ async def test_what_is_elsewhere_is_refused_as_binance_does(
     assert answer.headers.get("allow") == (allowed if status == 405 else None)
 
 
-async def test_a_key_opens_nothing_and_head_is_get_without_a_body(market: Market) -> None:
+async def test_a_key_opens_nothing_and_head_is_get_without_a_body(market: SimulatorServer) -> None:
     answer = await market.client.get(f"{API}/account", headers={"x-mbx-apikey": "x" * 64})
     assert (answer.status_code, answer.json()["code"]) == (401, -2015)
     head = await market.client.head(f"{API}/time")
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_no_stream_elsewhere(market: Market) -> None:
+async def test_no_stream_elsewhere(market: SimulatorServer) -> None:
     with pytest.raises(websockets.InvalidStatus, match="404"):
-        async with socket(market, "/binance/stream/nonsense"):
+        async with connect_socket(market, "/binance/stream/nonsense"):
             pass
 
 
 async def test_weight_is_counted_and_overspending_is_banned() -> None:
-    async with simulated() as market:
+    async with run_fast_simulator() as market:
         first = await market.client.get(f"{API}/exchangeInfo")
         second = await market.client.get(f"{API}/ticker/24hr")
         assert [answer.headers["x-mbx-used-weight-1m"] for answer in (first, second)] == ["20", "100"]
@@ -522,12 +525,12 @@ async def test_weight_is_counted_and_overspending_is_banned() -> None:
 
 
 async def test_connections_are_limited_and_live_for_a_day() -> None:
-    async with simulated(speed=30_000) as market, socket(market, "/binance/ws") as stream:
-        assert await stream.closing() == (1001, "")
-    async with simulated() as market:
+    async with run_fast_simulator(speed=30_000) as market, connect_socket(market, "/binance/ws") as stream:
+        assert await stream.close_frame() == (1001, "")
+    async with run_fast_simulator() as market:
         for _ in range(300):
-            async with socket(market, "/binance/ws"):
+            async with connect_socket(market, "/binance/ws"):
                 pass
         with pytest.raises(websockets.InvalidStatus, match="429"):
-            async with socket(market, "/binance/ws"):
+            async with connect_socket(market, "/binance/ws"):
                 pass

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.fast_simulator import simulated
+from tests.fast_simulator import run_fast_simulator
 from tests.servers import free_port
-from tests.simulator import Market, gapless, until
-from tests.system import kurs
+from tests.simulator import SimulatorServer, is_gapless, wait_until
+from tests.system import kurs_process
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
-    async with simulated(int(time.time() * 1000)) as market:
+async def market() -> AsyncIterator[SimulatorServer]:
+    async with run_fast_simulator(int(time.time() * 1000)) as market:
         yield market
 
 
@@ -33,7 +33,7 @@ async def ccxt_client(name: str, **options: Any) -> AsyncIterator[Any]:
         await client.close()
 
 
-async def asked(client: Any, symbol: str) -> None:
+async def make_common_requests(client: Any, symbol: str) -> None:
     """What people ask most."""
     bars = await client.fetch_ohlcv(symbol, "1h", limit=50)
     assert len(bars) >= 49
@@ -42,26 +42,26 @@ async def asked(client: Any, symbol: str) -> None:
     assert ticker["bid"] < ticker["ask"]
     assert ticker["last"] == pytest.approx(bars[-1][4], rel=0.01)
     trades = await client.fetch_trades(symbol, limit=10)
-    assert gapless(sorted(int(trade["id"].rpartition("-")[2]) for trade in trades))
+    assert is_gapless(sorted(int(trade["id"].rpartition("-")[2]) for trade in trades))
     book = await client.fetch_order_book(symbol, 5)
     assert book["bids"][0][0] < book["asks"][0][0]
 
 
-async def test_ccxt_takes_it_for_binance(market: Market) -> None:
+async def test_ccxt_takes_it_for_binance(market: SimulatorServer) -> None:
     async with ccxt_client("binance", fetchMarkets={"types": ["spot"]}, fetchCurrencies=False) as client:
         client.urls["api"]["public"] = f"{market.root}/binance/api/v3"
-        await asked(client, "BTC/USDT")
+        await make_common_requests(client, "BTC/USDT")
         assert client.markets["BTC/USDT"]["active"]
         assert not client.markets["BTC/RUB"]["active"]
         window = await client.public_get_ticker({"symbol": "BTCUSDT", "windowSize": "2h"})
         assert int(window["closeTime"]) - int(window["openTime"]) < 7_260_000
 
 
-async def test_ccxt_takes_it_for_deribit(market: Market) -> None:
+async def test_ccxt_takes_it_for_deribit(market: SimulatorServer) -> None:
     async with ccxt_client("deribit") as client:
         client.urls["api"]["rest"] = f"{market.root}/deribit"
-        await asked(client, "BTC/USD:BTC")
-        await asked(client, "ETH/USDC")
+        await make_common_requests(client, "BTC/USD:BTC")
+        await make_common_requests(client, "ETH/USDC")
         assert (await client.fetch_status())["status"] == "ok"
         tickers = await client.fetch_tickers(["BTC/USD:BTC"])
         assert tickers["BTC/USD:BTC"]["bid"] < tickers["BTC/USD:BTC"]["ask"]
@@ -69,7 +69,7 @@ async def test_ccxt_takes_it_for_deribit(market: Market) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # its imports of names that websockets left behind
-async def test_python_binance_takes_it_for_binance(market: Market) -> None:
+async def test_python_binance_takes_it_for_binance(market: SimulatorServer) -> None:
     binance = import_module("binance")
     client = binance.AsyncClient("x" * 64, "y" * 64)  # a key that nobody has
     client.API_URL = f"{market.root}/binance/api"
@@ -99,23 +99,23 @@ async def test_python_binance_takes_it_for_binance(market: Market) -> None:
         await client.close_connection()
 
 
-async def heard(feed: Any, enough: Callable[[], object]) -> None:
+async def run_feed(feed: Any, enough: Callable[[], object]) -> None:
     """Run a cryptofeed feed until that is enough."""
     handler = import_module("cryptofeed").FeedHandler({"log": {"disabled": True}, "uvloop": False})
     handler.add_feed(feed)
     handler.run(start_loop=False, install_signal_handlers=False)
-    await until(enough, 15)
+    await wait_until(enough, 15)
     await handler.stop_async(loop=asyncio.get_running_loop())
 
 
-Stream = tuple[str, str, dict[str, Any]]
+TlsSimulator = tuple[str, str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsSimulator]:
     """A simulator that speaks TLS, and what trusts it: cryptofeed talks to nothing less."""
     folder, port = tmp_path_factory.mktemp("tls"), free_port()
-    process = kurs(folder, "simulator", KURS_SIMULATOR_TLS_PORT=str(port), KURS_DATA_DIR=str(folder))
+    process = kurs_process(folder, "simulator", KURS_SIMULATOR_TLS_PORT=str(port), KURS_DATA_DIR=str(folder))
     try:
         process.start()
         trust = ssl.create_default_context(cafile=folder / "simulator-cert.pem")
@@ -124,7 +124,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
         process.stop()
 
 
-async def test_cryptofeed_takes_it_for_binance(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_takes_it_for_binance(stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
     client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
     routes = at.Routes("/api/v3/exchangeInfo", l2book="/api/v3/depth?symbol={}&limit={}")
     monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/binance", routes=routes)])
@@ -134,15 +134,15 @@ async def test_cryptofeed_takes_it_for_binance(stream: Stream, monkeypatch: pyte
     quotes: list[Any] = []
     books: list[Any] = []
     await asyncio.to_thread(client.symbol_mapping, refresh=True)  # it asks without asyncio
-    callbacks = {"trades": keep(trades), "ticker": keep(quotes), "l2_book": keep(books)}
+    callbacks = {"trades": append_to(trades), "ticker": append_to(quotes), "l2_book": append_to(books)}
     feed = client(symbols=["BTC-USDT", "ETH-USDT"], channels=["trades", "ticker", "l2_book"], callbacks=callbacks)
-    await heard(feed, lambda: len(trades) > 5 and len(quotes) > 5 and len(books) > 5)
+    await run_feed(feed, lambda: len(trades) > 5 and len(quotes) > 5 and len(books) > 5)
     assert all(book.book.bids.index(0)[0] < book.book.asks.index(0)[0] for book in books)
-    assert gapless([int(trade.id) for trade in trades if trade.symbol == "BTC-USDT"])
+    assert is_gapless([int(trade.id) for trade in trades if trade.symbol == "BTC-USDT"])
     assert all(quote.bid < quote.ask for quote in quotes)
 
 
-async def test_cryptofeed_takes_it_for_deribit(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_takes_it_for_deribit(stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
     client, at = import_module("cryptofeed.exchanges").Deribit, import_module("cryptofeed.connection")
     routes = at.Routes([f"/api/v2/public/get_instruments?currency={currency}" for currency in ("BTC", "ETH", "USDC")])
     monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/deribit", routes=routes)])
@@ -155,14 +155,14 @@ async def test_cryptofeed_takes_it_for_deribit(stream: Stream, monkeypatch: pyte
     feed = client(
         symbols=["BTC-USD-PERP"],
         channels=["trades", "l1_book", "l2_book"],
-        callbacks={"trades": keep(trades), "l1_book": keep(quotes), "l2_book": keep(books)},
+        callbacks={"trades": append_to(trades), "l1_book": append_to(quotes), "l2_book": append_to(books)},
         config={"deribit": {"key_id": "any", "key_secret": "any"}},
     )
-    await heard(feed, lambda: trades and quotes and len(books) > 5)
+    await run_feed(feed, lambda: trades and quotes and len(books) > 5)
     assert trades[0].symbol == quotes[0].symbol == "BTC-USD-PERP"
 
 
-def keep(found: list[Any]) -> Callable[..., Any]:
+def append_to(found: list[Any]) -> Callable[..., Any]:
     async def callback(event: Any, _received: float) -> None:
         found.append(event)
 

@@ -11,34 +11,34 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.fast_simulator import MONDAY, simulated, socket
-from tests.simulator import Market
+from tests.fast_simulator import MONDAY_MS, connect_socket, run_fast_simulator
+from tests.simulator import SimulatorServer
 
 API, PRO = "/coingecko/api/v3", "/coingecko-pro/api/v3"
-NOON = MONDAY + 43_200_000
-KEY = {"x-cg-pro-api-key": "CG-ours"}
-SPEED = 60
-DIGITS = msgspec.json.Decoder(float_hook=Decimal)
+NOON = MONDAY_MS + 43_200_000
+PRO_KEY_HEADERS = {"x-cg-pro-api-key": "CG-ours"}
+CLOCK_SPEED = 60
+DECIMAL_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
-    async with simulated(NOON) as market:
+async def market() -> AsyncIterator[SimulatorServer]:
+    async with run_fast_simulator(NOON) as market:
         yield market
 
 
-async def pro(market: Market, path: str) -> Any:
+async def get_pro(market: SimulatorServer, path: str) -> Any:
     """Without a budget in the way."""
-    return DIGITS.decode((await market.client.get(f"{PRO}/{path}", headers=KEY)).content)
+    return DECIMAL_DECODER.decode((await market.client.get(f"{PRO}/{path}", headers=PRO_KEY_HEADERS)).content)
 
 
 async def test_prices_are_a_view_renewed_once_a_minute() -> None:
     """One simulated minute is one second here."""
-    async with simulated(NOON, SPEED) as market:
+    async with run_fast_simulator(NOON, CLOCK_SPEED) as market:
         path = "simple/price?ids=bitcoin,tether&vs_currencies=usd,rub&include_last_updated_at=true&precision=full"
         views, began = [], time.monotonic()
         for _ in range(30):
-            views.append(await pro(market, path))
+            views.append(await get_pro(market, path))
             await asyncio.sleep(0.1)
         took = time.monotonic() - began  # 3 s, or more on a busy machine
     bodies = {view["bitcoin"]["last_updated_at"]: view for view in views}
@@ -50,39 +50,39 @@ async def test_prices_are_a_view_renewed_once_a_minute() -> None:
         assert view["bitcoin"]["rub"] == pytest.approx(view["bitcoin"]["usd"] * rub)
 
 
-async def test_what_is_not_known_is_left_out(market: Market) -> None:
-    answer = await pro(market, "simple/price?ids=bitcoin,nonsense&vs_currencies=usd,xyz")
+async def test_what_is_not_known_is_left_out(market: SimulatorServer) -> None:
+    answer = await get_pro(market, "simple/price?ids=bitcoin,nonsense&vs_currencies=usd,xyz")
     assert answer.keys() == {"bitcoin"}
     assert answer["bitcoin"].keys() == {"usd"}
-    assert await pro(market, "simple/price?ids=nonsense&vs_currencies=usd") == {}
+    assert await get_pro(market, "simple/price?ids=nonsense&vs_currencies=usd") == {}
 
 
-async def test_precision_and_the_rest(market: Market) -> None:
-    bare = await pro(market, "simple/price?ids=bitcoin,tether,dogecoin&vs_currencies=usd,rub")
+async def test_precision_and_the_rest(market: SimulatorServer) -> None:
+    bare = await get_pro(market, "simple/price?ids=bitcoin,tether,dogecoin&vs_currencies=usd,rub")
     assert isinstance(bare["bitcoin"]["usd"], int)
     assert bare["tether"]["rub"].as_tuple().exponent == -2
     assert bare["dogecoin"]["usd"] < 1
-    two = await pro(market, "simple/price?symbols=btc&vs_currencies=usd&precision=2")
+    two = await get_pro(market, "simple/price?symbols=btc&vs_currencies=usd&precision=2")
     assert two["bitcoin"]["usd"].as_tuple().exponent >= -2
     flags = "include_market_cap=true&include_24hr_vol=true&include_24hr_change=true&include_last_updated_at=true"
-    full = await pro(market, f"simple/price?names=Bitcoin&vs_currencies=usd&{flags}")
+    full = await get_pro(market, f"simple/price?names=Bitcoin&vs_currencies=usd&{flags}")
     assert full["bitcoin"].keys() == {"usd", "usd_market_cap", "usd_24h_vol", "usd_24h_change", "last_updated_at"}
 
 
-async def test_the_other_endpoints_agree(market: Market) -> None:
-    rates = (await pro(market, "exchange_rates"))["rates"]
-    price = (await pro(market, "simple/price?ids=bitcoin&vs_currencies=usd,rub&precision=full"))["bitcoin"]
+async def test_the_other_endpoints_agree(market: SimulatorServer) -> None:
+    rates = (await get_pro(market, "exchange_rates"))["rates"]
+    price = (await get_pro(market, "simple/price?ids=bitcoin&vs_currencies=usd,rub&precision=full"))["bitcoin"]
     assert rates["rub"]["value"] / rates["usd"]["value"] == pytest.approx(price["rub"] / price["usd"])
-    assert (await pro(market, "ping"))["gecko_says"]
-    assert {"usd", "rub"} <= set(await pro(market, "simple/supported_vs_currencies"))
-    assert {"id": "tether", "symbol": "usdt", "name": "Tether"} in await pro(market, "coins/list")
-    first = (await pro(market, "coins/markets?vs_currency=usd&per_page=1"))[0]
+    assert (await get_pro(market, "ping"))["gecko_says"]
+    assert {"usd", "rub"} <= set(await get_pro(market, "simple/supported_vs_currencies"))
+    assert {"id": "tether", "symbol": "usdt", "name": "Tether"} in await get_pro(market, "coins/list")
+    first = (await get_pro(market, "coins/markets?vs_currency=usd&per_page=1"))[0]
     assert (first["id"], first["current_price"]) == ("bitcoin", round(price["usd"]))
-    candles = await pro(market, "coins/bitcoin/ohlc?vs_currency=usd&days=1")
+    candles = await get_pro(market, "coins/bitcoin/ohlc?vs_currency=usd&days=1")
     assert len(candles) == 48
     assert candles[-1][0] <= NOON + 60_000  # the end of a candle, not after now
     assert all(low <= first <= high and low <= last <= high for _, first, high, low, last in candles)
-    chart = await pro(market, "coins/bitcoin/market_chart?vs_currency=usd&days=30")
+    chart = await get_pro(market, "coins/bitcoin/market_chart?vs_currency=usd&days=30")
     assert [len(chart[key]) for key in ("prices", "market_caps", "total_volumes")] == [720, 720, 720]
     assert chart["prices"][-1][1] == pytest.approx(price["usd"], rel=Decimal("0.01"))
 
@@ -91,27 +91,27 @@ ERRORS = [
     (f"{API}/simple/price?ids=bitcoin", {}, 422, lambda body: body["error"]),
     (f"{API}/coins/nonsense/ohlc?vs_currency=usd&days=1", {}, 404, lambda body: body["error"] == "coin not found"),
     (f"{API}/nonsense", {}, 404, lambda body: body["error"]),
-    (f"{API}/coins/bitcoin/market_chart?vs_currency=usd&days=366", {}, 401, lambda body: nested(body) == 10012),
-    (f"{API}/ping", KEY, 400, lambda body: body["status"]["error_code"] == 10010),
+    (f"{API}/coins/bitcoin/market_chart?vs_currency=usd&days=366", {}, 401, lambda body: status_error(body) == 10012),
+    (f"{API}/ping", PRO_KEY_HEADERS, 400, lambda body: body["status"]["error_code"] == 10010),
     (f"{PRO}/ping", {"x-cg-demo-api-key": "CG-ours"}, 400, lambda body: body["status"]["error_code"] == 10011),
     (f"{PRO}/ping", {}, 401, lambda body: body["status"]["error_code"] == 10002),
     (f"{API}/ping?x_cg_demo_api_key=CG-ours", {}, 200, lambda body: body["gecko_says"]),
 ]
 
 
-def nested(body: Any) -> Any:
+def status_error(body: Any) -> Any:
     return body["error"]["status"]["error_code"]
 
 
 @pytest.mark.parametrize(("path", "headers", "status", "right"), ERRORS, ids=range(len(ERRORS)))
-async def test_errors(market: Market, path: str, headers: dict[str, str], status: int, right: Any) -> None:
+async def test_errors(market: SimulatorServer, path: str, headers: dict[str, str], status: int, right: Any) -> None:
     answer = await market.client.get(path, headers=headers)
     assert answer.status_code == status
     assert right(answer.json())
 
 
 async def test_calls_are_limited() -> None:
-    async with simulated(NOON) as market:
+    async with run_fast_simulator(NOON) as market:
         answers = [await market.client.get(f"{API}/ping") for _ in range(70)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert 0 < len(refused) < 30
@@ -123,20 +123,20 @@ IDENTIFIER = '{"channel":"CGSimplePrice"}'
 
 
 async def test_prices_are_pushed_to_who_pays() -> None:
-    async with simulated(NOON, SPEED) as market:
+    async with run_fast_simulator(NOON, CLOCK_SPEED) as market:
         with pytest.raises(websockets.InvalidStatus, match="401"):
-            async with socket(market, "/coingecko/v1"):
+            async with connect_socket(market, "/coingecko/v1"):
                 pass
-        async with socket(market, "/coingecko/v1?x_cg_pro_api_key=CG-ours") as client:
+        async with connect_socket(market, "/coingecko/v1?x_cg_pro_api_key=CG-ours") as client:
             await client.send(command="subscribe", identifier=IDENTIFIER)
-            assert await client.until(bool) == {"type": "confirm_subscription", "identifier": IDENTIFIER}
+            assert await client.read_until(bool) == {"type": "confirm_subscription", "identifier": IDENTIFIER}
             data = '{"coin_id":["bitcoin"],"vs_currencies":["usd","rub"],"action":"set_tokens"}'
             await client.send(command="message", identifier=IDENTIFIER, data=data)
-            assert (await client.until(bool))["code"] == 2000
-            first = await client.until(lambda frame: frame.get("vs") == "rub")
-            later = await client.until(lambda frame: frame.get("vs") == "rub" and frame["t"] > first["t"])
+            assert (await client.read_until(bool))["code"] == 2000
+            first = await client.read_until(lambda frame: frame.get("vs") == "rub")
+            later = await client.read_until(lambda frame: frame.get("vs") == "rub" and frame["t"] > first["t"])
             assert (later["c"], later["i"], later["t"] - first["t"]) == ("C1", "bitcoin", 10)
             await client.send(command="unsubscribe", identifier=IDENTIFIER)
-            await client.until(lambda frame: frame.get("code") == 2000)
+            await client.read_until(lambda frame: frame.get("code") == 2000)
             await client.send(command="dance", identifier=IDENTIFIER)
-            await client.until(lambda frame: frame.get("code") == 4000)
+            await client.read_until(lambda frame: frame.get("code") == 4000)

@@ -5,25 +5,31 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fast_simulator import played
+from tests.fast_simulator import simulator_app
 
-ASKED = [("GET", "/faults"), ("POST", "/faults"), ("DELETE", "/faults"), ("DELETE", "/faults/1"), ("GET", "/ledger")]
-ASKED += [("GET", "/market")]
-MUTE = {"exchange": "binance", "fault": "mute"}
+CONTROL_REQUESTS = [
+    ("GET", "/faults"),
+    ("POST", "/faults"),
+    ("DELETE", "/faults"),
+    ("DELETE", "/faults/1"),
+    ("GET", "/ledger"),
+]
+CONTROL_REQUESTS += [("GET", "/market")]
+MUTE_FAULT = {"exchange": "binance", "fault": "mute"}
 
 
-async def answer(
+async def respond_to(
     peer: str, method: str, path: str, headers: dict[str, str] | None = None, **settings: Any
 ) -> httpx.Response:
-    transport = httpx.ASGITransport(played(**settings), client=(peer, 50_000))
+    transport = httpx.ASGITransport(simulator_app(**settings), client=(peer, 50_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000/simulator") as client:
-        return await client.request(method, path, json=MUTE if method == "POST" else None, headers=headers)
+        return await client.request(method, path, json=MUTE_FAULT if method == "POST" else None, headers=headers)
 
 
-@pytest.mark.parametrize(("method", "path"), ASKED)
+@pytest.mark.parametrize(("method", "path"), CONTROL_REQUESTS)
 @pytest.mark.parametrize("peer", ["192.168.7.9", "172.17.0.1", "2001:db8::1", "::ffff:10.0.0.5"])
 async def test_others_are_refused_and_told_how_to_be_let_in(peer: str, method: str, path: str) -> None:
-    refused = await answer(peer, method, path)
+    refused = await respond_to(peer, method, path)
     assert refused.status_code == 403
     assert peer in refused.json()["detail"]
     assert "KURS_SIMULATOR_CONTROL=all" in refused.json()["detail"]
@@ -31,14 +37,14 @@ async def test_others_are_refused_and_told_how_to_be_let_in(peer: str, method: s
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 async def test_its_own_machine_is_let_in(peer: str) -> None:
-    assert (await answer(peer, "POST", "/faults")).status_code == 201
+    assert (await respond_to(peer, "POST", "/faults")).status_code == 201
 
 
 async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() -> None:
     claimed = {"x-forwarded-for": "127.0.0.1", "forwarded": "for=127.0.0.1"}
-    assert (await answer("192.168.7.9", "GET", "/ledger", claimed)).status_code == 403
+    assert (await respond_to("192.168.7.9", "GET", "/ledger", claimed)).status_code == 403
     for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
-        refused = await answer("127.0.0.1", "GET", "/ledger", {name: "192.168.7.9"})
+        refused = await respond_to("127.0.0.1", "GET", "/ledger", {name: "192.168.7.9"})
         assert refused.status_code == 403
         assert "proxy" in refused.json()["detail"]
 
@@ -60,26 +66,26 @@ async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() ->
 async def test_a_browser_on_this_machine_lets_no_page_of_others_in(host: str, origin: str | None, status: int) -> None:
     headers = {"host": host} | ({"origin": origin} if origin else {})
     settings = {"host": "0.0.0.0", "allowed_hosts": "ours.example"}
-    assert (await answer("127.0.0.1", "POST", "/faults", headers, **settings)).status_code == status
+    assert (await respond_to("127.0.0.1", "POST", "/faults", headers, **settings)).status_code == status
 
 
 async def test_the_operator_may_open_it() -> None:
     page = {"host": "evil.example", "origin": "http://evil.example"}
-    assert (await answer("192.168.7.9", "GET", "/ledger", page, simulator_control="all")).status_code == 200
+    assert (await respond_to("192.168.7.9", "GET", "/ledger", page, simulator_control="all")).status_code == 200
 
 
-MANY = "[" * 900 + "]" * 900
-ODD = [
+DEEP_JSON = "[" * 900 + "]" * 900
+ODD_FAULTS = [
     *(f'"seconds": {seconds}' for seconds in ("Infinity", "1e400", "1e300", "NaN", "0", "true")),
-    *(f'"{name}": {value}' for name in ("exchange", "fault", "instrument") for value in ("{}", "[]", MANY, "1")),
+    *(f'"{name}": {value}' for name in ("exchange", "fault", "instrument") for value in ("{}", "[]", DEEP_JSON, "1")),
     '"\\ud800": 1',
     '"fault": "\\ud800"',
 ]
 
 
-@pytest.mark.parametrize("odd", ODD, ids=lambda text: text[:25])
+@pytest.mark.parametrize("odd", ODD_FAULTS, ids=lambda text: text[:25])
 async def test_odd_faults_are_refused(odd: str) -> None:
-    transport = httpx.ASGITransport(played(), client=("127.0.0.1", 50_000))
+    transport = httpx.ASGITransport(simulator_app(), client=("127.0.0.1", 50_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost/simulator") as client:
         body = f'{{"exchange": "binance", "fault": "mute", {odd}}}'  # of two of a name the last counts
         refused = await client.post("/faults", content=body, headers={"content-type": "application/json"})
@@ -88,4 +94,4 @@ async def test_odd_faults_are_refused(odd: str) -> None:
 
 
 async def test_the_exchanges_are_open_to_everyone() -> None:
-    assert (await answer("192.168.7.9", "GET", "/binance/api/v3/time")).status_code == 200
+    assert (await respond_to("192.168.7.9", "GET", "/binance/api/v3/time")).status_code == 200

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.fast_simulator import MONDAY, Socket, alike, recorded, simulated, socket
-from tests.simulator import Market, gapless
+from tests.fast_simulator import (
+    MONDAY_MS,
+    RecordingSocket,
+    connect_socket,
+    recorded_frames,
+    run_fast_simulator,
+    same_shape,
+)
+from tests.simulator import SimulatorServer, is_gapless
 
 PATH = "/deribit/ws/api/v2"
-SPEED = 30
+CLOCK_SPEED = 30
 CHANNELS = [
     "ticker.BTC-PERPETUAL.100ms",
     "trades.BTC-PERPETUAL.100ms",
@@ -25,84 +32,86 @@ CHANNELS = [
     "book.BTC-PERPETUAL.none.10.100ms",
     "platform_state",
 ]
-UNKNOWN = [
+UNKNOWN_CHANNELS = [
     "deribit_price_index.usdt_usd",
     "quote.BTC-NEVER",
     "ticker.BTC-PERPETUAL.7ms",
     "book.BTC-NEVER.100ms",
     "nonsense",
 ]
-Told = tuple[Market, dict[str, list[Any]]]
+ReceivedData = tuple[SimulatorServer, dict[str, list[Any]]]
 
 
 @pytest_asyncio.fixture(scope="module")
-async def market() -> AsyncIterator[Market]:
-    async with simulated(MONDAY + 43_200_000) as market:
+async def market() -> AsyncIterator[SimulatorServer]:
+    async with run_fast_simulator(MONDAY_MS + 43_200_000) as market:
         yield market
 
 
 @pytest_asyncio.fixture(scope="module")
-async def hurried() -> AsyncIterator[Market]:
-    async with simulated(MONDAY + 43_200_000, SPEED) as market:
+async def hurried() -> AsyncIterator[SimulatorServer]:
+    async with run_fast_simulator(MONDAY_MS + 43_200_000, CLOCK_SPEED) as market:
         yield market
 
 
 @pytest_asyncio.fixture(scope="module")
-async def told(hurried: Market) -> Told:
+async def told(hurried: SimulatorServer) -> ReceivedData:
     """What the channels told in a minute, by channel."""
     frames: dict[str, list[Any]] = {name: [] for name in CHANNELS}
-    async with socket(hurried, PATH) as client:
-        answer = await call(client, "public/subscribe", channels=CHANNELS + UNKNOWN)
+    async with connect_socket(hurried, PATH) as client:
+        answer = await call_method(client, "public/subscribe", channels=CHANNELS + UNKNOWN_CHANNELS)
         assert answer["result"] == sorted(CHANNELS, reverse=True)
-        start = (await call(client, "public/get_time"))["result"]
-        await client.until(lambda frame: data(frame).get("timestamp", 0) > start + 60_000)
+        start = (await call_method(client, "public/get_time"))["result"]
+        await client.read_until(lambda frame: channel_data(frame).get("timestamp", 0) > start + 60_000)
     for frame in client.frames:
         if "params" in frame:
             frames[frame["params"]["channel"]].append(frame["params"]["data"])
     return hurried, frames
 
 
-def data(frame: Any) -> Any:
+def channel_data(frame: Any) -> Any:
     found = frame.get("params", {}).get("data", {})
     return found if isinstance(found, dict) else {}
 
 
-async def call(client: Socket, method: str, **params: Any) -> Any:
-    return await client.ask(jsonrpc="2.0", id=method, method=method, params=params)
+async def call_method(client: RecordingSocket, method: str, **params: Any) -> Any:
+    return await client.request(jsonrpc="2.0", id=method, method=method, params=params)
 
 
-async def get(market: Market, method: str, **params: Any) -> Any:
+async def get_result(market: SimulatorServer, method: str, **params: Any) -> Any:
     return (await market.client.get(f"/deribit/api/v2/{method}", params=params)).json()["result"]
 
 
-async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: Told) -> None:
+async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: ReceivedData) -> None:
     market, frames = told
     trades = [trade for batch in frames["trades.BTC-PERPETUAL.100ms"] for trade in batch]
     assert len(trades) > 20
-    assert gapless([trade["trade_seq"] for trade in trades])
+    assert is_gapless([trade["trade_seq"] for trade in trades])
     query = {"instrument_name": "BTC-PERPETUAL", "start_seq": trades[0]["trade_seq"], "count": len(trades)}
-    asked = await get(market, "public/get_last_trades_by_instrument", **query)
+    asked = await get_result(market, "public/get_last_trades_by_instrument", **query)
     assert asked["trades"] == trades
     times = {"start_timestamp": trades[0]["timestamp"], "end_timestamp": trades[-1]["timestamp"], "count": 1000}
-    asked = await get(market, "public/get_last_trades_by_instrument_and_time", instrument_name="BTC-PERPETUAL", **times)
+    asked = await get_result(
+        market, "public/get_last_trades_by_instrument_and_time", instrument_name="BTC-PERPETUAL", **times
+    )
     assert asked == {"trades": trades, "has_more": False}
 
 
-async def test_trades_of_a_kind_come_from_all_of_it(told: Told) -> None:
+async def test_trades_of_a_kind_come_from_all_of_it(told: ReceivedData) -> None:
     _, frames = told
     names = {trade["instrument_name"] for batch in frames["trades.spot.any.agg2"] for trade in batch}
     assert names == {"BTC_USDC", "ETH_USDC", "BTC_USDT", "ETH_USDT"}
 
 
-async def test_charts_are_what_trades_come_to(told: Told) -> None:
+async def test_charts_are_what_trades_come_to(told: ReceivedData) -> None:
     market, _ = told
-    minute = MONDAY + 43_200_000
+    minute = MONDAY_MS + 43_200_000
     query = {"instrument_name": "BTC-PERPETUAL", "start_timestamp": minute, "end_timestamp": minute, "resolution": "1"}
-    chart = await get(market, "public/get_tradingview_chart_data", **query)
+    chart = await get_result(market, "public/get_tradingview_chart_data", **query)
     times = {"start_timestamp": minute, "end_timestamp": minute + 59_999, "count": 1000}
-    trades = (await get(market, "public/get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", **times))[
-        "trades"
-    ]
+    trades = (
+        await get_result(market, "public/get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", **times)
+    )["trades"]
     prices = [trade["price"] for trade in trades]
     assert chart["ticks"] == [minute]
     ends = (chart["open"], chart["high"], chart["low"], chart["close"])
@@ -111,7 +120,7 @@ async def test_charts_are_what_trades_come_to(told: Told) -> None:
     assert chart["volume"][0] == pytest.approx(sum(trade["amount"] / trade["price"] for trade in trades), rel=1e-6)
 
 
-async def test_the_present_comes_first_and_then_every_change(told: Told) -> None:
+async def test_the_present_comes_first_and_then_every_change(told: ReceivedData) -> None:
     _, frames = told
     indices = [frame["timestamp"] for frame in frames["deribit_price_index.btc_usd"]]
     assert {second - first for first, second in pairwise(indices[1:])} == {1000}
@@ -124,7 +133,7 @@ async def test_the_present_comes_first_and_then_every_change(told: Told) -> None
     assert quotes == sorted(set(quotes))
 
 
-async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(told: Told) -> None:
+async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(told: ReceivedData) -> None:
     _, frames = told
     snapshot, *changes = frames["book.BTC-PERPETUAL.100ms"]
     assert snapshot["type"] == "snapshot"
@@ -149,66 +158,68 @@ async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(tol
         assert {name: frame[name] for name in sides} == kept[frame["change_id"]]
 
 
-async def test_frames_look_like_recorded_ones(told: Told) -> None:
+async def test_frames_look_like_recorded_ones(told: ReceivedData) -> None:
     _, frames = told
     seen = set()
-    for frame in recorded("deribit"):
+    for frame in recorded_frames("deribit"):
         channel = frame.get("params", {}).get("channel")
         if channel and channel.replace("eth_usd", "btc_usd") in frames:
             ours = frames[channel.replace("eth_usd", "btc_usd")]
             if ours and channel != "platform_state":
-                assert alike(ours[0 if channel.startswith("book") else -1], frame["params"]["data"])
+                assert same_shape(ours[0 if channel.startswith("book") else -1], frame["params"]["data"])
                 seen.add(channel.partition(".")[0])
     assert {"deribit_price_index", "ticker", "trades", "quote", "chart", "book"} <= seen
 
 
-async def test_raw_needs_a_login_and_fails_the_whole_call(market: Market) -> None:
-    async with socket(market, PATH) as client:
+async def test_raw_needs_a_login_and_fails_the_whole_call(market: SimulatorServer) -> None:
+    async with connect_socket(market, PATH) as client:
         channels = ["quote.BTC-PERPETUAL", "trades.BTC-PERPETUAL.raw"]
-        refused = await call(client, "public/subscribe", channels=channels)
+        refused = await call_method(client, "public/subscribe", channels=channels)
         assert refused["error"] == {"code": 13778, "message": "raw_subscriptions_not_available_for_unauthorized"}
-        assert (await call(client, "public/unsubscribe", channels=channels))["result"] == []
-        token = await call(client, "public/auth", grant_type="client_credentials", client_id="me", client_secret="x")
+        assert (await call_method(client, "public/unsubscribe", channels=channels))["result"] == []
+        token = await call_method(
+            client, "public/auth", grant_type="client_credentials", client_id="me", client_secret="x"
+        )
         assert token["result"]["token_type"] == "bearer"
-        assert len((await call(client, "public/subscribe", channels=channels))["result"]) == 2
-        await client.until(lambda frame: frame.get("params", {}).get("channel") == "trades.BTC-PERPETUAL.raw")
-        assert (await call(client, "public/unsubscribe_all"))["result"] == "ok"
+        assert len((await call_method(client, "public/subscribe", channels=channels))["result"]) == 2
+        await client.read_until(lambda frame: frame.get("params", {}).get("channel") == "trades.BTC-PERPETUAL.raw")
+        assert (await call_method(client, "public/unsubscribe_all"))["result"] == "ok"
 
 
-async def test_who_answers_the_heartbeat_stays(hurried: Market) -> None:
-    async with socket(hurried, PATH) as client:
-        assert (await call(client, "public/set_heartbeat", interval=5))["error"]["code"] == -32602
-        assert (await call(client, "public/set_heartbeat", interval=10))["result"] == "ok"
+async def test_who_answers_the_heartbeat_stays(hurried: SimulatorServer) -> None:
+    async with connect_socket(hurried, PATH) as client:
+        assert (await call_method(client, "public/set_heartbeat", interval=5))["error"]["code"] == -32602
+        assert (await call_method(client, "public/set_heartbeat", interval=10))["result"] == "ok"
         for _ in range(4):
-            await client.until(lambda frame: frame.get("params", {}).get("type") == "test_request")
-            assert (await call(client, "public/test"))["result"]["version"]
-        assert (await call(client, "public/disable_heartbeat"))["result"] == "ok"
+            await client.read_until(lambda frame: frame.get("params", {}).get("type") == "test_request")
+            assert (await call_method(client, "public/test"))["result"]["version"]
+        assert (await call_method(client, "public/disable_heartbeat"))["result"] == "ok"
 
 
-async def test_who_does_not_is_cut(hurried: Market) -> None:
-    async with socket(hurried, PATH) as client:
-        await call(client, "public/set_heartbeat", interval=10)
-        await client.until(lambda frame: frame.get("params", {}).get("type") == "test_request")
-        assert (await client.closing())[0] == 1000
+async def test_who_does_not_is_cut(hurried: SimulatorServer) -> None:
+    async with connect_socket(hurried, PATH) as client:
+        await call_method(client, "public/set_heartbeat", interval=10)
+        await client.read_until(lambda frame: frame.get("params", {}).get("type") == "test_request")
+        assert (await client.close_frame())[0] == 1000
 
 
-async def test_a_login_by_request_gives_a_token(market: Market) -> None:
+async def test_a_login_by_request_gives_a_token(market: SimulatorServer) -> None:
     asked = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "x"}
-    assert (await get(market, "public/auth", **asked))["token_type"] == "bearer"
+    assert (await get_result(market, "public/auth", **asked))["token_type"] == "bearer"
     refused = await market.client.get("/deribit/api/v2/public/auth", params=asked | {"grant_type": "password"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, 13004)
 
 
-async def test_too_many_calls_end_the_session(market: Market) -> None:
-    async with socket(market, PATH) as client:
+async def test_too_many_calls_end_the_session(market: SimulatorServer) -> None:
+    async with connect_socket(market, PATH) as client:
         for number in range(20):
             await client.send(jsonrpc="2.0", id=number, method="public/subscribe", params={"channels": []})
-        await client.closing()
+        await client.close_frame()
     errors = [frame["error"] for frame in client.frames if "error" in frame]
     assert errors == [{"code": 10028, "message": "too_many_requests"}]
 
 
-CALLS = [
+WRONG_CALLS = [
     ({"method": "public/dance"}, -32601),
     ({"method": "private/get_account_summary"}, 13009),
     ({"method": "public/ticker", "params": {"instrument_name": "BTC-NEVER"}}, 13020),
@@ -221,14 +232,14 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("message", "code"), CALLS, ids=lambda value: str(value)[:50])
-async def test_errors(market: Market, message: dict[str, Any], code: int | None) -> None:
-    async with socket(market, PATH) as client:
-        answer = await client.ask(jsonrpc="2.0", id="a", **message)
+@pytest.mark.parametrize(("message", "code"), WRONG_CALLS, ids=lambda value: str(value)[:50])
+async def test_errors(market: SimulatorServer, message: dict[str, Any], code: int | None) -> None:
+    async with connect_socket(market, PATH) as client:
+        answer = await client.request(jsonrpc="2.0", id="a", **message)
     assert answer.get("error", {}).get("code") == code
 
 
-UNREADABLE = [
+UNREADABLE_CALLS = [
     ("{", -32700),
     ("[]", 11050),
     (f'{{"a":"{"x" * 33_000}"}}', -32600),
@@ -237,24 +248,24 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "code"), UNREADABLE, ids=lambda value: str(value)[:20])
-async def test_unreadable_calls(market: Market, text: str, code: int) -> None:
-    async with socket(market, PATH) as client:
+@pytest.mark.parametrize(("text", "code"), UNREADABLE_CALLS, ids=lambda value: str(value)[:20])
+async def test_unreadable_calls(market: SimulatorServer, text: str, code: int) -> None:
+    async with connect_socket(market, PATH) as client:
         await client.connection.send(text)
-        assert (await client.until(lambda frame: "error" in frame))["error"]["code"] == code
+        assert (await client.read_until(lambda frame: "error" in frame))["error"]["code"] == code
 
 
-async def test_odd_requests_get_deribits_answers(market: Market) -> None:
+async def test_odd_requests_get_deribits_answers(market: SimulatorServer) -> None:
     nested = await market.client.post("/deribit/api/v2", content='{"a":' + "[" * 30_000)
     assert (nested.status_code, nested.json()["error"]["code"]) == (400, -32700)
     for number in (10**13, 2**63 - 1, 10**20):
-        found = await get(
+        found = await get_result(
             market, "public/get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", start_seq=number
         )
         assert (found["trades"], found["has_more"]) == ([], False)
 
 
-async def test_other_methods_and_paths_are_refused_as_deribit_does(market: Market) -> None:
+async def test_other_methods_and_paths_are_refused_as_deribit_does(market: SimulatorServer) -> None:
     answer = await market.client.put("/deribit/api/v2/public/ticker")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert answer.json()["error"] == {"code": 11050, "message": "bad_request"}
@@ -262,7 +273,7 @@ async def test_other_methods_and_paths_are_refused_as_deribit_does(market: Marke
     assert (await market.client.get("/deribit/api/v2/public/dance")).json()["error"]["code"] == -32601
 
 
-async def test_over_http_errors_have_a_status(market: Market) -> None:
+async def test_over_http_errors_have_a_status(market: SimulatorServer) -> None:
     client = market.client
     assert (await client.get("/deribit/api/v2/public/subscribe")).json()["error"]["code"] == 10030
     assert (await client.get("/deribit/api/v2/private/get_positions")).status_code == 401
@@ -274,30 +285,32 @@ async def test_over_http_errors_have_a_status(market: Market) -> None:
     assert abs(answer["result"] * 1000 - answer["usOut"]) < 1_000_000
 
 
-async def test_instruments_and_indices(market: Market) -> None:
-    names = await get(market, "public/get_index_price_names")
+async def test_instruments_and_indices(market: SimulatorServer) -> None:
+    names = await get_result(market, "public/get_index_price_names")
     assert {"btc_usd", "eth_usd", "usdc_usdt"} <= set(names)
     assert "usdt_usd" not in names
-    listed = await get(market, "public/get_instruments", currency="BTC", kind="future")
+    listed = await get_result(market, "public/get_instruments", currency="BTC", kind="future")
     assert [row["instrument_name"] for row in listed] == ["BTC-PERPETUAL"]
-    for row in await get(market, "public/get_instruments", currency="any"):
-        ticker = await get(market, "public/ticker", instrument_name=row["instrument_name"])
+    for row in await get_result(market, "public/get_instruments", currency="any"):
+        ticker = await get_result(market, "public/ticker", instrument_name=row["instrument_name"])
         assert Decimal(str(ticker["best_bid_price"])) % Decimal(str(row["tick_size"])) == 0
-        book = await get(market, "public/get_order_book", instrument_name=row["instrument_name"], depth=3)
+        book = await get_result(market, "public/get_order_book", instrument_name=row["instrument_name"], depth=3)
         assert [len(book["bids"]), len(book["asks"])] == [3, 3]
         assert book["bids"][0] == [book["best_bid_price"], book["best_bid_amount"]]
 
 
-async def test_a_summary_is_the_ticker_in_short(market: Market) -> None:
-    rows = await get(market, "public/get_book_summary_by_currency", currency="USDC", kind="future")
+async def test_a_summary_is_the_ticker_in_short(market: SimulatorServer) -> None:
+    rows = await get_result(market, "public/get_book_summary_by_currency", currency="USDC", kind="future")
     assert {row["instrument_name"] for row in rows} == {
         f"{name}_USDC-PERPETUAL" for name in ("BTC", "ETH", "SOL", "XRP")
     }
     for row in rows:
-        [alone] = await get(market, "public/get_book_summary_by_instrument", instrument_name=row["instrument_name"])
+        [alone] = await get_result(
+            market, "public/get_book_summary_by_instrument", instrument_name=row["instrument_name"]
+        )
         assert alone.keys() == row.keys()
         assert row["bid_price"] < row["mid_price"] < row["ask_price"]
         assert row["low"] <= row["last"] <= row["high"]
-    spot = await get(market, "public/get_book_summary_by_currency", currency="BTC", kind="spot")
+    spot = await get_result(market, "public/get_book_summary_by_currency", currency="BTC", kind="spot")
     assert {row["instrument_name"] for row in spot} == {"BTC_USDC", "BTC_USDT"}
     assert all("open_interest" not in row for row in spot)

@@ -11,73 +11,73 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.fast_simulator import MONDAY, Socket, simulated, socket
-from tests.simulator import Market, gapless
+from tests.fast_simulator import MONDAY_MS, RecordingSocket, connect_socket, run_fast_simulator
+from tests.simulator import SimulatorServer, is_gapless
 
-PLACES = {
+EXCHANGE_PATHS = {
     "binance": ("/binance/ws", "/binance/api/v3/ticker/price?symbol=BTCUSDT"),
     "deribit": ("/deribit/ws/api/v2", "/deribit/api/v2/public/ticker?instrument_name=BTC-PERPETUAL"),
     "coingecko": ("/coingecko/v1?x_cg_pro_api_key=k", "/coingecko/api/v3/simple/price?ids=bitcoin&vs_currencies=usd"),
 }
 STREAM = "/binance/stream?streams=btcusdt@aggTrade/ethusdt@aggTrade"
-SPEED = 10
+CLOCK_SPEED = 10
 
 
 @pytest_asyncio.fixture(scope="module")
-async def played() -> AsyncIterator[Market]:
-    async with simulated(MONDAY + 43_200_000, SPEED) as market:
+async def played() -> AsyncIterator[SimulatorServer]:
+    async with run_fast_simulator(MONDAY_MS + 43_200_000, CLOCK_SPEED) as market:
         yield market
 
 
 @pytest_asyncio.fixture
-async def market(played: Market) -> AsyncIterator[Market]:
+async def market(played: SimulatorServer) -> AsyncIterator[SimulatorServer]:
     yield played
-    await played.heal()
+    await played.clear_faults()
 
 
 def symbol(frame: Any) -> str:
     return str(frame.get("data", {}).get("s"))
 
 
-async def some(client: Socket, count: int) -> list[Any]:
+async def next_frames(client: RecordingSocket, count: int) -> list[Any]:
     """The next frames."""
     before = len(client.texts)
-    await client.until(lambda _: len(client.texts) >= before + count)
+    await client.read_until(lambda _: len(client.texts) >= before + count)
     return client.frames[before:]
 
 
-@pytest.mark.parametrize("exchange", PLACES)
-async def test_a_killed_exchange_is_dead_in_every_way_and_rises_again(market: Market, exchange: str) -> None:
-    path, address = PLACES[exchange]
-    async with socket(market, path) as client:
+@pytest.mark.parametrize("exchange", EXCHANGE_PATHS)
+async def test_a_killed_exchange_is_dead_in_every_way_and_rises_again(market: SimulatorServer, exchange: str) -> None:
+    path, address = EXCHANGE_PATHS[exchange]
+    async with connect_socket(market, path) as client:
         await market.fault(exchange, "kill")
-        assert await client.closing() == (None, "")
+        assert await client.close_frame() == (None, "")
         with pytest.raises(httpx.RemoteProtocolError):
             await market.client.get(address)
         with pytest.raises(websockets.InvalidMessage):
-            async with socket(market, path):
+            async with connect_socket(market, path):
                 pass
-    others = [PLACES[name][1] for name in PLACES if name != exchange]
+    others = [EXCHANGE_PATHS[name][1] for name in EXCHANGE_PATHS if name != exchange]
     assert [(await market.client.get(other)).status_code for other in others] == [200, 200]
-    await market.heal()
+    await market.clear_faults()
     assert (await market.client.get(address)).status_code == 200
-    async with socket(market, path):
+    async with connect_socket(market, path):
         pass
 
 
-async def test_dropped_once_and_the_missed_trades_are_there_by_request(market: Market) -> None:
-    async with socket(market, STREAM) as client:
-        last = (await client.until(lambda frame: symbol(frame) == "BTCUSDT"))["data"]["a"]
+async def test_dropped_once_and_the_missed_trades_are_there_by_request(market: SimulatorServer) -> None:
+    async with connect_socket(market, STREAM) as client:
+        last = (await client.read_until(lambda frame: symbol(frame) == "BTCUSDT"))["data"]["a"]
         await market.fault("binance", "drop")
-        assert await client.closing() == (None, "")
+        assert await client.close_frame() == (None, "")
         last = [frame["data"]["a"] for frame in client.frames if symbol(frame) == "BTCUSDT"][-1]
     await asyncio.sleep(0.3)
-    async with socket(market, STREAM) as client:
-        first = (await client.until(lambda frame: symbol(frame) == "BTCUSDT"))["data"]["a"]
+    async with connect_socket(market, STREAM) as client:
+        first = (await client.read_until(lambda frame: symbol(frame) == "BTCUSDT"))["data"]["a"]
     query = {"symbol": "BTCUSDT", "fromId": last + 1, "limit": 1000}
     missed = [trade["a"] for trade in (await market.client.get("/binance/api/v3/aggTrades", params=query)).json()]
     assert first in missed
-    assert gapless([last, *missed])
+    assert is_gapless([last, *missed])
 
 
 STATUSES = [
@@ -93,97 +93,99 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("exchange", "status", "right"), STATUSES)
-async def test_a_status_for_requests_and_upgrades(market: Market, exchange: str, status: int, right: Any) -> None:
-    path, address = PLACES[exchange]
+async def test_a_status_for_requests_and_upgrades(
+    market: SimulatorServer, exchange: str, status: int, right: Any
+) -> None:
+    path, address = EXCHANGE_PATHS[exchange]
     await market.fault(exchange, "status", status=status)
     answer = await market.client.get(address)
     assert answer.status_code == status
     assert right(answer)
     with pytest.raises(websockets.InvalidStatus, match=str(status)):
-        async with socket(market, path):
+        async with connect_socket(market, path):
             pass
 
 
-async def test_refused_by_a_closing_code(market: Market) -> None:
+async def test_refused_by_a_closing_code(market: SimulatorServer) -> None:
     await market.fault("deribit", "refuse", close=1013)
-    async with socket(market, PLACES["deribit"][0]) as client:
-        assert (await client.closing())[0] == 1013
+    async with connect_socket(market, EXCHANGE_PATHS["deribit"][0]) as client:
+        assert (await client.close_frame())[0] == 1013
 
 
-async def test_one_instrument_is_muted_and_then_goes_on(market: Market) -> None:
-    async with socket(market, STREAM) as client:
+async def test_one_instrument_is_muted_and_then_goes_on(market: SimulatorServer) -> None:
+    async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "mute", "BTC-USDT")
-        await some(client, 2)  # what was under way
-        assert {symbol(frame) for frame in await some(client, 10)} == {"ETHUSDT"}
-        await market.heal()
-        await client.until(lambda frame: symbol(frame) == "BTCUSDT")
+        await next_frames(client, 2)  # what was under way
+        assert {symbol(frame) for frame in await next_frames(client, 10)} == {"ETHUSDT"}
+        await market.clear_faults()
+        await client.read_until(lambda frame: symbol(frame) == "BTCUSDT")
 
 
 async def test_a_mute_reference_shows_its_age() -> None:
     path = "/coingecko-pro/api/v3/simple/price?ids=bitcoin&vs_currencies=usd&include_last_updated_at=true"
     key = {"x-cg-pro-api-key": "k"}
-    async with simulated(speed=100) as market:
+    async with run_fast_simulator(speed=100) as market:
         await market.fault("coingecko", "mute")
         first = (await market.client.get(path, headers=key)).json()
         await asyncio.sleep(61 / 100)
         assert (await market.client.get(path, headers=key)).json() == first
-        await market.heal()
+        await market.clear_faults()
         later = (await market.client.get(path, headers=key)).json()
     assert later["bitcoin"]["last_updated_at"] > first["bitcoin"]["last_updated_at"]
 
 
-async def test_late_but_in_order(market: Market) -> None:
-    async with socket(market, STREAM) as client:
+async def test_late_but_in_order(market: SimulatorServer) -> None:
+    async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "delay", ms=3000)
-        frame = await client.until(lambda frame: symbol(frame) == "BTCUSDT")
+        frame = await client.read_until(lambda frame: symbol(frame) == "BTCUSDT")
         entries = (await market.ledger())["entries"]
         [entry] = [e for e in entries if (e["kind"], e["id"]) == ("trade", str(frame["data"]["a"]))][-1:]
         assert entry["faults"] == ["delay"]
         assert entry["sent"] - frame["data"]["T"] >= 3000
-        numbers = [f["data"]["a"] for f in await some(client, 20) if symbol(f) == "BTCUSDT"]
-        assert gapless(numbers)
-        await market.heal()
-        await some(client, 10)
-        assert gapless([f["data"]["a"] for f in client.frames if symbol(f) == "BTCUSDT"])
+        numbers = [f["data"]["a"] for f in await next_frames(client, 20) if symbol(f) == "BTCUSDT"]
+        assert is_gapless(numbers)
+        await market.clear_faults()
+        await next_frames(client, 10)
+        assert is_gapless([f["data"]["a"] for f in client.frames if symbol(f) == "BTCUSDT"])
 
 
-async def test_reordered_and_doubled(market: Market) -> None:
-    async with socket(market, STREAM) as client:
+async def test_reordered_and_doubled(market: SimulatorServer) -> None:
+    async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "reorder", "BTC-USDT", size=3)
-        await some(client, 40)
+        await next_frames(client, 40)
         numbers = [f["data"]["a"] for f in client.frames if symbol(f) == "BTCUSDT"]
         assert numbers != sorted(numbers)
         assert len(set(numbers)) == len(numbers)
-        await market.heal()
+        await market.clear_faults()
         await market.fault("binance", "duplicate", "ETH-USDT", times=3)
-        await some(client, 5)
-        numbers = [f["data"]["a"] for f in await some(client, 30) if symbol(f) == "ETHUSDT"]
+        await next_frames(client, 5)
+        numbers = [f["data"]["a"] for f in await next_frames(client, 30) if symbol(f) == "ETHUSDT"]
         assert max(map(numbers.count, numbers)) == 3
 
 
 @pytest.mark.parametrize("exchange", ["binance", "deribit", "coingecko"])
-async def test_garbage(market: Market, exchange: str) -> None:
+async def test_garbage(market: SimulatorServer, exchange: str) -> None:
     await market.fault(exchange, "garbage")
-    texts = [(await market.client.get(PLACES[exchange][1])).text for _ in range(6)]
-    usable = [text for text in texts if right_type(text)]
+    texts = [(await market.client.get(EXCHANGE_PATHS[exchange][1])).text for _ in range(6)]
+    usable = [text for text in texts if is_price_like(text)]
     assert not usable
-    assert len(set(map(kind, texts))) == 3
+    assert len(set(map(garbage_kind, texts))) == 3
 
 
-def right_type(text: str) -> bool:
+def is_price_like(text: str) -> bool:
     """Whether it is JSON with a number or a text where a price should be."""
     try:
         body = msgspec.json.decode(text)
     except msgspec.DecodeError:
         return False
-    return any(isinstance(value, str | int | float) for value in leaves(body))
+    return any(isinstance(value, str | int | float) for value in leaf_values(body))
 
 
-def leaves(body: Any) -> list[Any]:
-    return [leaf for value in body.values() for leaf in leaves(value)] if isinstance(body, dict) else [body]
+def leaf_values(body: Any) -> list[Any]:
+    return [leaf for value in body.values() for leaf in leaf_values(value)] if isinstance(body, dict) else [body]
 
 
-def kind(text: str) -> str:
+def garbage_kind(text: str) -> str:
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -191,105 +193,105 @@ def kind(text: str) -> str:
     return "wrong types"
 
 
-async def test_garbage_comes_as_often_as_asked(market: Market) -> None:
-    async with socket(market, STREAM) as client:
+async def test_garbage_comes_as_often_as_asked(market: SimulatorServer) -> None:
+    async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "garbage", every=4)
-        before = await some_texts(client, 40)
-    broken = [text for text in before if not right_type(text)]
+        before = await next_texts(client, 40)
+    broken = [text for text in before if not is_price_like(text)]
     assert 5 <= len(broken) <= 12
 
 
-async def some_texts(client: Socket, count: int) -> list[str]:
+async def next_texts(client: RecordingSocket, count: int) -> list[str]:
     async with asyncio.timeout(15):
         return [await client.connection.recv(decode=True) for _ in range(count)]
 
 
-async def test_a_wrong_price_everywhere_and_of_one_instrument(market: Market) -> None:
+async def test_a_wrong_price_everywhere_and_of_one_instrument(market: SimulatorServer) -> None:
     address = "/binance/api/v3/ticker/price?symbols=%5B%22BTCUSDT%22,%22ETHUSDT%22%5D"
     right = [Decimal(row["price"]) for row in (await market.client.get(address)).json()]
     await market.fault("binance", "price", "BTC-USDT", percent=10)
     wrong = [Decimal(row["price"]) for row in (await market.client.get(address)).json()]
     assert wrong[0] / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01"))
     assert wrong[1] / right[1] == pytest.approx(Decimal(1), rel=Decimal("0.01"))
-    async with socket(market, "/binance/ws/btcusdt@bookTicker/btcusdt@trade/btcusdt@kline_1s") as client:
-        frames = await some(client, 10)
+    async with connect_socket(market, "/binance/ws/btcusdt@bookTicker/btcusdt@trade/btcusdt@kline_1s") as client:
+        frames = await next_frames(client, 10)
     prices = [Decimal(frame.get("p") or frame.get("b") or frame["k"]["c"]) for frame in frames]
     assert all(price / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01")) for price in prices)
     assert all(price.as_tuple().exponent == -8 for price in prices)
-    async with socket(market, "/binance/ws/btcusdt@depth@100ms") as client:
-        [update] = await some(client, 1)
+    async with connect_socket(market, "/binance/ws/btcusdt@depth@100ms") as client:
+        [update] = await next_frames(client, 1)
     book = (await market.client.get("/binance/api/v3/depth?symbol=BTCUSDT&limit=5")).json()
     assert update["b"]
     for price, _ in (*update["b"], *update["a"], *book["bids"], *book["asks"]):
         assert Decimal(price) / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01"))
-    async with socket(market, "/binance/ws/btcusdt@aggTrade") as client:
-        trades = await some(client, 5)
-    assert gapless([trade["a"] for trade in trades])
+    async with connect_socket(market, "/binance/ws/btcusdt@aggTrade") as client:
+        trades = await next_frames(client, 5)
+    assert is_gapless([trade["a"] for trade in trades])
     assert all(Decimal(trade["p"]) / right[0] == pytest.approx(Decimal("1.1"), rel=Decimal("0.01")) for trade in trades)
     await market.fault("deribit", "price", percent=-50)
-    ticker = (await market.client.get(PLACES["deribit"][1])).json()["result"]
+    ticker = (await market.client.get(EXCHANGE_PATHS["deribit"][1])).json()["result"]
     assert Decimal(str(ticker["index_price"])) / right[0] == pytest.approx(Decimal("0.5"), rel=Decimal("0.01"))
     await market.fault("coingecko", "price", "BTC-USD", percent=100)
-    coin = (await market.client.get(PLACES["coingecko"][1])).json()["bitcoin"]["usd"]
+    coin = (await market.client.get(EXCHANGE_PATHS["coingecko"][1])).json()["bitcoin"]["usd"]
     assert coin / float(right[0]) == pytest.approx(2, rel=0.02)
 
 
-async def test_a_wrong_clock(market: Market) -> None:
+async def test_a_wrong_clock(market: SimulatorServer) -> None:
     hour = 3_600_000
     for exchange, ms in (("binance", -hour), ("deribit", -hour), ("coingecko", -hour)):
         await market.fault(exchange, "clock", ms=ms)
     at = (await market.client.get("/market")).json()["time"] - hour
     assert abs((await market.client.get("/binance/api/v3/time")).json()["serverTime"] - at) < 30_000
     assert abs((await market.client.get("/deribit/api/v2/public/get_time")).json()["result"] - at) < 30_000
-    assert abs((await market.client.get(PLACES["deribit"][1])).json()["result"]["timestamp"] - at) < 30_000
-    coins = (await market.client.get(PLACES["coingecko"][1] + "&include_last_updated_at=true")).json()
+    assert abs((await market.client.get(EXCHANGE_PATHS["deribit"][1])).json()["result"]["timestamp"] - at) < 30_000
+    coins = (await market.client.get(EXCHANGE_PATHS["coingecko"][1] + "&include_last_updated_at=true")).json()
     assert abs(coins["bitcoin"]["last_updated_at"] * 1000 - at) < 90_000
-    async with socket(market, "/binance/ws/btcusdt@aggTrade/btcusdt@kline_1s") as client:
-        trade = await client.until(lambda frame: frame["e"] == "aggTrade")
-        bar = await client.until(lambda frame: frame["e"] == "kline")
+    async with connect_socket(market, "/binance/ws/btcusdt@aggTrade/btcusdt@kline_1s") as client:
+        trade = await client.read_until(lambda frame: frame["e"] == "aggTrade")
+        bar = await client.read_until(lambda frame: frame["e"] == "kline")
     assert abs(trade["T"] - at) < 60_000
     assert bar["E"] < bar["k"]["t"]  # the clock is wrong, the bar's edges are not
 
 
-async def test_unheard_values(market: Market) -> None:
+async def test_unheard_values(market: SimulatorServer) -> None:
     for exchange in ("binance", "deribit"):
         await market.fault(exchange, "unknown_enum")
     info = (await market.client.get("/binance/api/v3/exchangeInfo?symbol=BTCUSDT")).json()
     assert info["symbols"][0]["status"] == "SOMETHING_NEW"
-    assert (await market.client.get(PLACES["deribit"][1])).json()["result"]["state"] == "SOMETHING_NEW"
-    async with socket(market, "/binance/ws/btcusdt@aggTrade") as client:
-        assert (await client.until(bool))["e"] == "SOMETHING_NEW"
+    assert (await market.client.get(EXCHANGE_PATHS["deribit"][1])).json()["result"]["state"] == "SOMETHING_NEW"
+    async with connect_socket(market, "/binance/ws/btcusdt@aggTrade") as client:
+        assert (await client.read_until(bool))["e"] == "SOMETHING_NEW"
 
 
-async def test_shutdown_is_announced_to_open_sockets_alone(market: Market) -> None:
+async def test_shutdown_is_announced_to_open_sockets_alone(market: SimulatorServer) -> None:
     channels = {"channels": ["platform_state"]}
-    async with socket(market, STREAM) as old, socket(market, PLACES["deribit"][0]) as other:
-        await other.ask(id=1, method="public/subscribe", params=channels)
+    async with connect_socket(market, STREAM) as old, connect_socket(market, EXCHANGE_PATHS["deribit"][0]) as other:
+        await other.request(id=1, method="public/subscribe", params=channels)
         await market.fault("binance", "shutdown", after=10)
         await market.fault("deribit", "shutdown", after=10)
-        told = await old.until(lambda frame: frame["stream"] == "!serverShutdown")
+        told = await old.read_until(lambda frame: frame["stream"] == "!serverShutdown")
         assert told["data"]["e"] == "serverShutdown"
-        told = await other.until(lambda frame: frame.get("method") == "subscription")
+        told = await other.read_until(lambda frame: frame.get("method") == "subscription")
         assert told["params"]["data"] == {"maintenance": True}
-        async with socket(market, STREAM) as new:
-            assert (await old.closing())[0] == 1001
-            assert (await other.closing())[0] == 1001
-            await some(new, 3)
+        async with connect_socket(market, STREAM) as new:
+            assert (await old.close_frame())[0] == 1001
+            assert (await other.close_frame())[0] == 1001
+            await next_frames(new, 3)
     assert any(symbol(frame) == "BTCUSDT" for frame in old.frames)
 
 
-async def test_faults_run_out_and_can_be_ended_one_by_one(market: Market) -> None:
+async def test_faults_run_out_and_can_be_ended_one_by_one(market: SimulatorServer) -> None:
     body = {"exchange": "binance", "fault": "mute", "seconds": 2}
     one = (await market.client.post("/faults", json=body)).json()
     two = (await market.client.post("/faults", json={**body, "seconds": None})).json()
-    await asyncio.sleep(2.5 / SPEED)
+    await asyncio.sleep(2.5 / CLOCK_SPEED)
     active = (await market.client.get("/faults")).json()["active"]
     assert [fault["id"] for fault in active] == [two["id"]]
     assert (await market.client.delete(f"/faults/{two['id']}")).status_code == 204
     assert (await market.client.delete(f"/faults/{one['id']}")).status_code == 404
 
 
-WRONG = [
+WRONG_FAULTS = [
     ({"exchange": "binance", "fault": "dance"}, "there are drop, kill"),
     ({"exchange": "kraken", "fault": "kill"}, "binance, deribit, coingecko"),
     ({"exchange": "binance", "fault": "delay", "hours": 1}, "it takes ms"),
@@ -303,8 +305,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("body", "words"), WRONG)
-async def test_what_cannot_be_done_is_refused_with_what_can(market: Market, body: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("body", "words"), WRONG_FAULTS)
+async def test_what_cannot_be_done_is_refused_with_what_can(
+    market: SimulatorServer, body: dict[str, Any], words: str
+) -> None:
     answer = await market.client.post("/faults", json=body)
     assert answer.status_code == 422
     assert words in answer.text

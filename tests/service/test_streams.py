@@ -18,26 +18,26 @@ from msgspec.structs import replace
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryJournal
 from services.api.streams import broadcaster
-from services.api.streams.channels import Channels
+from services.api.streams.channels import ChannelRegistry
 from services.core.model import (
+    ActiveExchange,
     Bar,
     Candle,
-    Choice,
+    CandleSource,
+    ExchangeStatus,
+    ExchangeSwitch,
+    IndicatorRequest,
+    IndicatorValue,
     Instrument,
     Leg,
-    Offer,
-    Origin,
     Rate,
-    Reading,
+    RateCandidate,
     Series,
-    State,
-    Switch,
-    Wish,
 )
-from services.core.timeframes import MINUTE
-from services.sequencing import Teller
-from tests.api import Replica, client, events, replica
-from tests.simulator import until
+from services.core.timeframes import MINUTE_MS
+from services.sequencing import SequencedPublisher
+from tests.api import ServedReplica, connect_client, open_event_stream, serve_replica
+from tests.simulator import wait_until
 
 PAIR = Instrument("BTC", "USDT")
 SERIES = Series("binance", PAIR, "1m")
@@ -47,38 +47,40 @@ BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "USD")
 
 def candle(minute: int, close: int, closed: bool = False, revision: int = 0, series: Series = SERIES) -> Candle:
     price = Decimal(close)
-    bar = Bar(START + minute * MINUTE, price, price + 1, price - 1, price, Decimal(1), price, 3)
-    return Candle(series, bar, closed, Origin.EXCHANGE if closed else Origin.TICKS, revision)
+    bar = Bar(START + minute * MINUTE_MS, price, price + 1, price - 1, price, Decimal(1), price, 3)
+    return Candle(series, bar, closed, CandleSource.EXCHANGE if closed else CandleSource.TRADES, revision)
 
 
 def rate(direction: Instrument, value: str) -> Rate:
     now = SystemClock().now()
     leg = Leg("binance", direction, Decimal(value), now, now, now + 5_000, own=True)
-    return Rate(direction, now, (Offer("binance", (leg,), Decimal(value)),))
+    return Rate(direction, now, (RateCandidate("binance", (leg,), Decimal(value)),))
 
 
-def state(connected: bool, reason: str) -> State:
+def exchange_status(connected: bool, reason: str) -> ExchangeStatus:
     now = SystemClock().now()
-    return State("binance", now, connected, "socket" if connected else "none", "host", reason, START, now, 0, False)
+    return ExchangeStatus(
+        "binance", now, connected, "socket" if connected else "none", "host", reason, START, now, 0, False
+    )
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Replica]:
-    async with replica() as running:
+async def here() -> AsyncIterator[ServedReplica]:
+    async with serve_replica() as running:
         yield running
 
 
-async def test_the_protocol_to_the_letter(here: Replica) -> None:
-    await here.tell(candle(0, 100))
-    async with client(here) as one:
+async def test_the_protocol_to_the_letter(here: ServedReplica) -> None:
+    await here.publish(candle(0, 100))
+    async with connect_client(here) as one:
         welcome = await one.next()
         assert welcome["type"] == "welcome"
         assert welcome["message"]
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         assert await one.next() == {"type": "subscribed", "symbol": "BTCUSDT", "timeframe": "1m"}
         standing = await one.next()
         assert (standing["type"], standing["data"]["close"], standing["symbol"]) == ("snapshot", 100, "BTCUSDT")
-        await here.tell(candle(0, 105))
+        await here.publish(candle(0, 105))
         update = await one.next()
         assert update.keys() == {"type", "symbol", "timeframe", "data", "seq", "time"}
         assert (update["type"], update["symbol"], update["timeframe"]) == ("price_update", "BTCUSDT", "1m")
@@ -95,47 +97,47 @@ async def test_the_protocol_to_the_letter(here: Replica) -> None:
             "revision": 0,
         }
         assert update["seq"] > standing["seq"]
-        await here.tell(candle(0, 106, closed=True), candle(1, 107), candle(0, 108, closed=True, revision=1))
+        await here.publish(candle(0, 106, closed=True), candle(1, 107), candle(0, 108, closed=True, revision=1))
         told = [(await one.next("price_update"))["data"] for _ in range(3)]
         assert [(row["closed"], row["close"], row["revision"]) for row in told] == [
             (True, 106, 0),
             (False, 107, 0),
             (True, 108, 1),
         ]
-        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m", id=7)
+        await one.send(action="unsubscribe", symbol="BTCUSDT", timeframe="1m", id=7)
         assert await one.next() == {"type": "unsubscribed", "symbol": "BTCUSDT", "timeframe": "1m", "id": 7}
-        await here.tell(candle(1, 109))
-        await one.ask(action="ping", id="last")
+        await here.publish(candle(1, 109))
+        await one.send(action="ping", id="last")
         assert await one.next() == {"type": "pong", "id": "last"}
 
 
-async def test_indicators_rates_and_exchanges_are_channels_too(here: Replica) -> None:
-    await here.tell(rate(BTC, "100.5"), rate(ETH, "7"), state(True, "connected"))
-    async with client(here) as one:
+async def test_indicators_rates_and_exchanges_are_channels_too(here: ServedReplica) -> None:
+    await here.publish(rate(BTC, "100.5"), rate(ETH, "7"), exchange_status(True, "connected"))
+    async with connect_client(here) as one:
         await one.next("welcome")
-        await one.ask(action="subscribe", symbols=["BTCUSDT"], timeframe="1m", indicators=["sma:20"], id=1)
+        await one.send(action="subscribe", symbols=["BTCUSDT"], timeframe="1m", indicators=["sma:20"], id=1)
         confirmed = {"type": "subscribed", "symbol": "BTCUSDT", "timeframe": "1m", "indicators": ["sma:20"], "id": 1}
         assert await one.next() == confirmed
-        await one.ask(action="subscribe", channels=["btc_usd", "courses", "connection", "source_changed"])
+        await one.send(action="subscribe", channels=["btc_usd", "courses", "connection", "source_changed"])
         names = ["btc_usd", "courses", "connection", "source_changed"]
         assert await one.next() == {"type": "subscribed", "channels": names}
         standing = [await one.next() for _ in range(4)]
         assert [row["channel"] for row in standing] == ["btc_usd", "courses", "courses", "connection"]
         assert standing[0]["data"]["value"] == "100.5"
-        await here.tell(Reading(SERIES, "sma:20", START, {"sma": 101.25}, closed=False))
+        await here.publish(IndicatorValue(SERIES, "sma:20", START, {"sma": 101.25}, closed=False))
         assert (await one.next())["data"] == {"timestamp": START, "values": {"sma": 101.25}, "closed": False}
-        await here.tell(rate(ETH, "8"))
+        await here.publish(rate(ETH, "8"))
         update = await one.next()
         assert (update["type"], update["channel"]) == ("courses_update", "courses")
         assert (update["data"]["direction"], update["data"]["value"]) == ("ETH-USD", "8")
-        await here.tell(rate(ETH, "8"))  # as old as it is, but no news
-        switch = Switch(1, "binance", "deribit", "why")
-        await here.tell(state(False, "cut off"), Choice(1, "deribit", 1, "", 1, (switch,)))
+        await here.publish(rate(ETH, "8"))  # as old as it is, but no news
+        switch = ExchangeSwitch(1, "binance", "deribit", "why")
+        await here.publish(exchange_status(False, "cut off"), ActiveExchange(1, "deribit", 1, "", 1, (switch,)))
         connection, source = await one.next(), await one.next()
         assert (connection["type"], connection["data"]["reason"]) == ("connection", "cut off")
         told = source["data"]
         assert (source["type"], told["previous"], told["exchange"]) == ("source_changed", "binance", "deribit")
-    assert Wish(SERIES, "sma:20", 0) in [replace(wish, until=0) for wish in here.wishes]
+    assert IndicatorRequest(SERIES, "sma:20", 0) in [replace(wish, until=0) for wish in here.indicator_requests]
 
 
 @pytest.mark.parametrize(
@@ -159,8 +161,8 @@ async def test_indicators_rates_and_exchanges_are_channels_too(here: Replica) ->
         ("[" * 50_000, "bad-request", "not understood"),
     ],
 )
-async def test_what_is_wrong_is_said_and_the_socket_stays(here: Replica, said: str, code: str, part: str) -> None:
-    async with client(here) as one:
+async def test_what_is_wrong_is_said_and_the_socket_stays(here: ServedReplica, said: str, code: str, part: str) -> None:
+    async with connect_client(here) as one:
         await one.next("welcome")
         await one.connection.send(said)
         error = await one.next()
@@ -169,47 +171,49 @@ async def test_what_is_wrong_is_said_and_the_socket_stays(here: Replica, said: s
         if said.startswith('{"'):
             await one.connection.send(said.replace("{", '{"id":8,', 1))
             assert await one.next() == {**error, "id": 8}
-        await one.ask(action="ping")
+        await one.send(action="ping")
         assert await one.next() == {"type": "pong"}
 
 
-async def test_who_was_away_reads_on_by_number_on_the_socket_and_by_event_stream_and_by_request(here: Replica) -> None:
-    await here.tell(candle(0, 100))
-    async with client(here) as one:
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+async def test_who_was_away_reads_on_by_number_on_the_socket_and_by_event_stream_and_by_request(
+    here: ServedReplica,
+) -> None:
+    await here.publish(candle(0, 100))
+    async with connect_client(here) as one:
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         seen = (await one.next("snapshot"))["seq"]
-    await here.tell(*(candle(0, close) for close in range(101, 110)))
-    async with client(here) as one:
-        await one.ask(action="resume", symbol="BTCUSDT", timeframe="1m", after=seen)
+    await here.publish(*(candle(0, close) for close in range(101, 110)))
+    async with connect_client(here) as one:
+        await one.send(action="resume", symbol="BTCUSDT", timeframe="1m", after=seen)
         assert (await one.next("resumed"))["symbol"] == "BTCUSDT"
         assert [(await one.next())["data"]["close"] for _ in range(9)] == list(range(101, 110))
-        await here.tell(candle(0, 110))
+        await here.publish(candle(0, 110))
         assert (await one.next())["data"]["close"] == 110
-    async with events(here, "candles:BTCUSDT:1m", headers={"Last-Event-ID": str(seen)}) as stream:
+    async with open_event_stream(here, "candles:BTCUSDT:1m", headers={"Last-Event-ID": str(seen)}) as stream:
         told = [await stream.next() for _ in range(10)]
         assert [event.data["close"] for event in told] == list(range(101, 111))
         assert {event.name for event in told} == {"candles:BTCUSDT:1m"}
     asked = {"channels": "candles:BTCUSDT:1m", "after": told[4].id, "limit": "3"}
     async with httpx.AsyncClient() as http:
-        page = (await http.get(f"{here.http}/history", params=asked)).raise_for_status().json()
+        page = (await http.get(f"{here.stream_url}/history", params=asked)).raise_for_status().json()
         assert [event["data"]["close"] for event in page["events"]] == [106, 107, 108]
-        rest = (await http.get(f"{here.http}/history", params={**asked, "after": page["cursor"]})).json()
+        rest = (await http.get(f"{here.stream_url}/history", params={**asked, "after": page["cursor"]})).json()
         assert [event["data"]["close"] for event in rest["events"]] == [109, 110]
         assert rest["cursor"] == told[-1].id
-        lost = (await http.get(f"{here.http}/history", params={**asked, "after": "5"})).json()
+        lost = (await http.get(f"{here.stream_url}/history", params={**asked, "after": "5"})).json()
         assert (lost["events"], lost["reset"]) == ([], ["candles:BTCUSDT:1m"])
 
 
-async def test_every_block_of_the_event_stream_is_an_event(here: Replica) -> None:
+async def test_every_block_of_the_event_stream_is_an_event(here: ServedReplica) -> None:
     """Some clients make an empty event of a comment, or of `retry`, that an empty line follows."""
     text = ""
-    url = f"{here.http}?channels=btc_usd&timer=0"
+    url = f"{here.stream_url}?channels=btc_usd&timer=0"
     async with asyncio.timeout(20), httpx.AsyncClient() as http, http.stream("GET", url, timeout=20) as answer:
         async for piece in answer.aiter_text():
             text += piece
             if text.count("\n:") >= 2 and text.endswith("\n\n"):
                 break
-            await here.tell(rate(BTC, str(len(text))))
+            await here.publish(rate(BTC, str(len(text))))
     assert text.startswith("retry: 3000\n")
     for block in text[:-2].split("\n\n"):
         told = [line.partition(":")[0] for line in block.splitlines()]
@@ -217,7 +221,7 @@ async def test_every_block_of_the_event_stream_is_an_event(here: Replica) -> Non
         assert told[-3:] == ["event", "data", "id"]
 
 
-async def test_an_old_client_is_sent_events_and_no_chunks(here: Replica) -> None:
+async def test_an_old_client_is_sent_events_and_no_chunks(here: ServedReplica) -> None:
     """HTTP/1.0 has none: the answer ends with the connection."""
     host, port = here.address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -225,7 +229,7 @@ async def test_an_old_client_is_sent_events_and_no_chunks(here: Replica) -> None
     async with asyncio.timeout(20):
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"chunked" not in head
-        await here.tell(rate(BTC, "1.5"))
+        await here.publish(rate(BTC, "1.5"))
         first = await reader.readuntil(b"\n\n")
         assert first.startswith(b"retry: 3000\nevent: ")
         here.deps.hub.close()
@@ -236,87 +240,94 @@ async def test_an_old_client_is_sent_events_and_no_chunks(here: Replica) -> None
     assert {line.partition(b":")[0] for line in rest.splitlines() if line} <= {b"id", b"event", b"data"}
 
 
-async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: Replica) -> None:
-    await here.tell(candle(0, 100))
+async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: ServedReplica) -> None:
+    await here.publish(candle(0, 100))
     for unknown in (5, 2**53 - 1):
-        async with client(here) as one:
-            await one.ask(action="resume", symbol="BTCUSDT", timeframe="1m", after=unknown)
+        async with connect_client(here) as one:
+            await one.send(action="resume", symbol="BTCUSDT", timeframe="1m", after=unknown)
             assert (await one.next("reset"))["channels"] == ["candles:BTCUSDT:1m"]
             assert (await one.next("snapshot"))["data"]["close"] == 100
-            await here.tell(candle(0, 100))
+            await here.publish(candle(0, 100))
             assert (await one.next("price_update"))["data"]["close"] == 100
 
 
 async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
     journal, words = MemoryJournal(), {"symbol": "BTCUSDT", "timeframe": "1m"}
-    async with replica(journal) as here, replica(journal) as other, client(here) as one, client(other) as before:
-        await here.tell(candle(0, 100))
-        await before.ask(action="subscribe", **words)
+    async with (
+        serve_replica(journal) as here,
+        serve_replica(journal) as other,
+        connect_client(here) as one,
+        connect_client(other) as before,
+    ):
+        await here.publish(candle(0, 100))
+        await before.send(action="subscribe", **words)
         await before.next("subscribed")
-        ahead = Teller(other.deps)
-        await ahead.say(candle(0, 101))
+        ahead = SequencedPublisher(other.deps)
+        await ahead.publish_unjournaled(candle(0, 101))
         seen = (await before.next("price_update"))["seq"]
-        await one.ask(action="resume", after=seen, **words)
+        await one.send(action="resume", after=seen, **words)
         await one.next("resumed")
         await asyncio.sleep(0.1)
-        await ahead.keep()
-        await Teller(here.deps).tell(candle(0, 102))
+        await ahead.flush_journal()
+        await SequencedPublisher(here.deps).publish(candle(0, 102))
         heard = await one.next()
         assert (heard["type"], heard["data"]["close"]) == ("price_update", 102)
 
 
-async def test_a_candle_that_was_never_closed_is_no_snapshot(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_candle_that_was_never_closed_is_no_snapshot(
+    here: ServedReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is over, and nothing was heard of it for a while."""
-    await here.tell(candle(0, 100))
-    async with client(here) as one:
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+    await here.publish(candle(0, 100))
+    async with connect_client(here) as one:
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         assert (await one.next("snapshot"))["data"]["closed"] is False
-        monkeypatch.setattr(broadcaster, "LATE", 0)
-        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
-        await one.ask(action="ping")
+        monkeypatch.setattr(broadcaster, "FORMING_GRACE_MS", 0)
+        await one.send(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.send(action="ping")
         assert [(await one.next())["type"] for _ in range(3)] == ["unsubscribed", "subscribed", "pong"]
 
 
-async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: Replica) -> None:
-    await here.tell(candle(0, 100))
-    async with client(here) as one:
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: ServedReplica) -> None:
+    await here.publish(candle(0, 100))
+    async with connect_client(here) as one:
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("snapshot")
-        lost = Teller(here.deps._replace(bus=MemoryBus()))
-        await lost.tell(candle(0, 101), candle(0, 102))
+        lost = SequencedPublisher(here.deps._replace(bus=MemoryBus()))
+        await lost.publish(candle(0, 101), candle(0, 102))
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [101, 102]
-        successor = Teller(here.deps)
-        await successor.tell(candle(0, 103), candle(0, 104))
+        successor = SequencedPublisher(here.deps)
+        await successor.publish(candle(0, 103), candle(0, 104))
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [103, 104]
 
 
-async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_its_own(here: Replica) -> None:
-    await here.tell(rate(BTC, "1"), rate(ETH, "1"))
-    async with client(here) as one:
-        await one.ask(action="subscribe", channels=["btc_usd"])
+async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_its_own(here: ServedReplica) -> None:
+    await here.publish(rate(BTC, "1"), rate(ETH, "1"))
+    async with connect_client(here) as one:
+        await one.send(action="subscribe", channels=["btc_usd"])
         await one.next("snapshot")
         for value in range(2, 50):
-            await here.tell(rate(ETH, str(value)))
-        await here.tell(rate(BTC, "2"))
+            await here.publish(rate(ETH, str(value)))
+        await here.publish(rate(BTC, "2"))
         assert (await one.next())["data"]["value"] == "2"
-        lost = Teller(here.deps._replace(bus=MemoryBus()))
-        await lost.tell(rate(ETH, "50"), rate(BTC, "3"), rate(ETH, "51"))
-        await Teller(here.deps).tell(rate(ETH, "52"), rate(BTC, "4"))
+        lost = SequencedPublisher(here.deps._replace(bus=MemoryBus()))
+        await lost.publish(rate(ETH, "50"), rate(BTC, "3"), rate(ETH, "51"))
+        await SequencedPublisher(here.deps).publish(rate(ETH, "52"), rate(BTC, "4"))
         assert [(await one.next())["data"]["value"] for _ in range(2)] == ["3", "4"]
 
 
-async def test_a_rate_is_told_in_the_clients_own_interval(here: Replica) -> None:
-    await here.tell(rate(BTC, "1"))
-    async with events(here, "btc_usd", timer="0.2") as stream:
+async def test_a_rate_is_told_in_the_clients_own_interval(here: ServedReplica) -> None:
+    await here.publish(rate(BTC, "1"))
+    async with open_event_stream(here, "btc_usd", timer="0.2") as stream:
         assert (await stream.next()).data["snapshot"]
         for value in range(2, 50):
-            await here.tell(rate(BTC, str(value)))
+            await here.publish(rate(BTC, str(value)))
         assert (await stream.next()).data["value"] == "49"
-    async with events(here, "btc_usd", timer="0") as stream:
+    async with open_event_stream(here, "btc_usd", timer="0") as stream:
         await stream.next()
         for value in range(50, 60):
-            await here.tell(rate(BTC, str(value)))
+            await here.publish(rate(BTC, str(value)))
         assert [(await stream.next()).data["value"] for _ in range(10)] == [str(value) for value in range(50, 60)]
 
 
@@ -332,81 +343,81 @@ async def test_a_rate_is_told_in_the_clients_own_interval(here: Replica) -> None
     ],
 )
 async def test_a_stream_that_cannot_be_is_refused(
-    here: Replica, query: Mapping[str, str], status: int, part: str
+    here: ServedReplica, query: Mapping[str, str], status: int, part: str
 ) -> None:
     async with httpx.AsyncClient() as http:
-        answer = await http.get(here.http, params=query)
+        answer = await http.get(here.stream_url, params=query)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
         assert part in answer.json()["detail"]
 
 
 async def test_pages_of_others_and_too_many_connections_are_refused() -> None:
-    async with replica(websocket_max_connections=3, stream_address_connections=2) as running:
+    async with serve_replica(websocket_max_connections=3, stream_address_connections=2) as running:
         with pytest.raises(websockets.InvalidStatus) as refused:
-            async with client(running, origin="https://evil.example"):
+            async with connect_client(running, origin="https://evil.example"):
                 pass
         assert refused.value.response.status_code == 403
         for origin in (None, "http://localhost:5173", f"http://{running.address}"):
-            async with client(running, origin=origin) as one:
+            async with connect_client(running, origin=origin) as one:
                 await one.next("welcome")
-        async with client(running), client(running):
+        async with connect_client(running), connect_client(running):
             with pytest.raises(websockets.InvalidStatus) as refused:
-                async with client(running):
+                async with connect_client(running):
                     pass
             assert refused.value.response.status_code == 429
             async with httpx.AsyncClient() as http:
-                assert (await http.get(running.http, params={"channels": "btc_usd"})).status_code == 429
-        async with client(running), client(running):
+                assert (await http.get(running.stream_url, params={"channels": "btc_usd"})).status_code == 429
+        async with connect_client(running), connect_client(running):
             pass
 
 
-async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: Replica) -> None:
-    async with client(here) as one:
+async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: ServedReplica) -> None:
+    async with connect_client(here) as one:
         with suppress(websockets.ConnectionClosed):
             for _ in range(1_000):
-                await one.ask(action="ping")
+                await one.send(action="ping")
                 await asyncio.sleep(0)
-        assert await one.closing() == 4400
-    async with client(here) as one:
+        assert await one.close_code() == 4400
+    async with connect_client(here) as one:
         await one.connection.send("x" * 100_000)
-        assert await one.closing() == 1009
+        assert await one.close_code() == 1009
 
 
-async def test_names_are_understood_however_they_are_written(here: Replica) -> None:
-    await here.tell(candle(0, 100), rate(BTC, "1"))
-    async with client(here) as one:
+async def test_names_are_understood_however_they_are_written(here: ServedReplica) -> None:
+    await here.publish(candle(0, 100), rate(BTC, "1"))
+    async with connect_client(here) as one:
         channels = ["Candles:binance:btc-usdt:1m", "BTC_usd", "COURSES"]
-        await one.ask(action="subscribe", channels=channels)
+        await one.send(action="subscribe", channels=channels)
         assert [(await one.next("snapshot"))["channel"] for _ in channels] == channels
 
 
-async def test_every_closing_code_is_in_the_table(here: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_closing_code_is_in_the_table(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise ZeroDivisionError
 
     codes = {4001}  # for which half a minute has to pass
     for sent in (b"\x81\x01a", b"\x81\x81\0\0\0\0\xff"):  # unmasked; no UTF-8
-        async with client(here) as one:
+        async with connect_client(here) as one:
             await one.next("welcome")
             one.connection.transport.write(sent)
-            codes.add(await one.closing() or 0)
-    async with client(here) as one:
+            codes.add(await one.close_code() or 0)
+    async with connect_client(here) as one:
         await one.connection.send("x" * 100_000)
-        codes.add(await one.closing() or 0)
-    async with client(here) as one:
+        codes.add(await one.close_code() or 0)
+    async with connect_client(here) as one:
         with suppress(websockets.ConnectionClosed):
             for _ in range(200):
-                await one.ask(action="ping")
-        codes.add(await one.closing() or 0)
+                await one.send(action="ping")
+        codes.add(await one.close_code() or 0)
     with monkeypatch.context() as patched:
-        patched.setattr(Channels, "all", fail)
-        async with client(here) as one:
-            await one.ask(action="subscribe", channels=["btc_usd"])
-            codes.add(await one.closing() or 0)
-    async with client(here) as one:
+        patched.setattr(ChannelRegistry, "all", fail)
+        async with connect_client(here) as one:
+            await one.send(action="subscribe", channels=["btc_usd"])
+            codes.add(await one.close_code() or 0)
+    async with connect_client(here) as one:
         await one.next("welcome")
         here.deps.hub.close()
-        codes.add(await one.closing() or 0)
+        codes.add(await one.close_code() or 0)
     docs = Path(__file__).parents[2] / "docs"
     table = re.findall(r"^\| (\d{4}) \|", (docs / "streams.md").read_text(), re.MULTILINE)
     described = yaml.safe_load((docs / "asyncapi.yaml").read_text())["channels"]["socket"]["description"]
@@ -414,15 +425,15 @@ async def test_every_closing_code_is_in_the_table(here: Replica, monkeypatch: py
     assert codes | {1006} == set(map(int, table)) == set(map(int, re.findall(r"\b\d{4}\b", described)))
 
 
-async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest(here: Replica) -> None:
-    await here.tell(candle(0, 0))
-    reader, writer = await stalled(here)
+async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest(here: ServedReplica) -> None:
+    await here.publish(candle(0, 0))
+    reader, writer = await connect_stalled(here)
     count = 12_000  # more than all buffers in between hold
-    async with client(here, max_queue=None) as other:
-        await other.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+    async with connect_client(here, max_queue=None) as other:
+        await other.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await other.next("snapshot")
         for close in range(1, count + 1):
-            await here.tell(candle(0, close))
+            await here.publish(candle(0, close))
         closes = [(await other.next("price_update"))["data"]["close"] for _ in range(count)]
         assert closes == list(range(1, count + 1))
     text = b""
@@ -434,7 +445,7 @@ async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest
     writer.close()
 
 
-async def stalled(here: Replica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_stalled(here: ServedReplica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client that has subscribed and reads nothing."""
     host, port = here.address.split(":")
     raw = socket.socket()
@@ -453,21 +464,21 @@ async def stalled(here: Replica) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return reader, writer
 
 
-async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing_behind(here: Replica) -> None:
+async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing_behind(here: ServedReplica) -> None:
     chance = random.Random(5)
-    await here.tell(candle(0, 0))
-    async with client(here, max_queue=None) as other:
-        await other.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+    await here.publish(candle(0, 0))
+    async with connect_client(here, max_queue=None) as other:
+        await other.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await other.next("snapshot")
         before = len(asyncio.all_tasks())
-        await asyncio.gather(*(hostile(here, random.Random(chance.random())) for _ in range(60)))
+        await asyncio.gather(*(run_hostile_client(here, random.Random(chance.random())) for _ in range(60)))
         for close in range(1, 50):
-            await here.tell(candle(0, close))
+            await here.publish(candle(0, close))
         assert [(await other.next("price_update"))["data"]["close"] for _ in range(1, 50)] == list(range(1, 50))
-        await until(lambda: len(asyncio.all_tasks()) <= before, 20)
+        await wait_until(lambda: len(asyncio.all_tasks()) <= before, 20)
 
 
-async def hostile(here: Replica, chance: random.Random) -> None:
+async def run_hostile_client(here: ServedReplica, chance: random.Random) -> None:
     """A client that sends whatever comes to its mind, and goes as it pleases."""
     host, port = here.address.split(":")
     good = [
@@ -496,14 +507,14 @@ async def hostile(here: Replica, chance: random.Random) -> None:
     writer.transport.abort() if chance.random() < 0.5 else writer.close()
 
 
-async def test_a_replica_that_stops_sends_its_clients_elsewhere(here: Replica) -> None:
-    async with client(here) as one, events(here, "btc_usd") as stream:
+async def test_a_replica_that_stops_sends_its_clients_elsewhere(here: ServedReplica) -> None:
+    async with connect_client(here) as one, open_event_stream(here, "btc_usd") as stream:
         await one.next("welcome")
-        await until(lambda: stream.begun)
+        await wait_until(lambda: stream.begun)
         here.deps.hub.close()
         assert (await stream.next()).name == "closing"
-        assert await one.closing() == 4000
+        assert await one.close_code() == 4000
         with pytest.raises(websockets.InvalidStatus) as refused:
-            async with client(here):
+            async with connect_client(here):
                 pass
         assert refused.value.response.status_code == 503

@@ -10,139 +10,141 @@ import pytest
 
 from services.adapters.memory import MemoryBus, MemoryJournal
 from services.api.streams.channels import Channel
-from services.api.streams.client import Client as Served
-from services.api.streams.topics import FULL, Log
-from services.core.journal import Entry
+from services.api.streams.client import StreamClient as Served
+from services.api.streams.topics import MAX_BUFFERED_BYTES, TopicState
+from services.core.journal import JournalEntry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
-from services.sequencing import Teller
-from tests.api import Listing, Replica, client, replica
-from tests.service.test_streams import BTC, SERIES, candle, rate, stalled
-from tests.simulator import until
+from services.sequencing import SequencedPublisher
+from tests.api import ListingStore, ServedReplica, connect_client, serve_replica
+from tests.service.test_streams import BTC, SERIES, candle, connect_stalled, rate
+from tests.simulator import wait_until
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Replica]:
-    async with replica() as running:
+async def here() -> AsyncIterator[ServedReplica]:
+    async with serve_replica() as running:
         yield running
 
 
-class Slow(MemoryJournal):
+class GatedJournal(MemoryJournal):
     """A journal that answers when it may."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked, self.may = asyncio.Event(), asyncio.Event()
 
-    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+    async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
         self.asked.set()
         await self.may.wait()
-        return await super().after(log, number, most)
+        return await super().read_after(topic, seq, limit)
 
 
-class SlowStore(Listing):
+class GatedListingStore(ListingStore):
     """A store that tells the last candle when it may."""
 
     def __init__(self) -> None:
         super().__init__()
         self.may = asyncio.Event()
 
-    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+    async def latest_candles(
+        self, series: Series, until: int, count: int, *, forming_since: int | None = None
+    ) -> list[Candle]:
         await self.may.wait()
-        return await super().last(series, until, count, forming_since=forming_since)
+        return await super().latest_candles(series, until, count, forming_since=forming_since)
 
 
-def mute(here: Replica) -> Teller:
+def journal_only_publisher(here: ServedReplica) -> SequencedPublisher:
     """A voice that reaches the journal, but nobody over the bus."""
-    return Teller(here.deps._replace(bus=MemoryBus()))
+    return SequencedPublisher(here.deps._replace(bus=MemoryBus()))
 
 
-async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: Replica) -> None:
-    await here.tell(candle(0, 100))
-    await mute(here).tell(candle(0, 101, closed=True), candle(1, 102))
-    async with client(here) as one:
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: ServedReplica) -> None:
+    await here.publish(candle(0, 100))
+    await journal_only_publisher(here).publish(candle(0, 101, closed=True), candle(1, 102))
+    async with connect_client(here) as one:
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         assert (await one.next("snapshot"))["data"]["close"] == 100
         told = [(await one.next("price_update"))["data"] for _ in range(2)]
         assert [(row["close"], row["closed"]) for row in told] == [(101, True), (102, False)]
 
 
 async def test_what_is_half_begun_does_not_begin_anew() -> None:
-    store = SlowStore()
-    async with replica(kept=store) as here, client(here) as one:
-        await here.tell(rate(BTC, "1"))
-        await one.ask(action="subscribe", channels=["courses"])
+    store = GatedListingStore()
+    async with serve_replica(kept=store) as here, connect_client(here) as one:
+        await here.publish(rate(BTC, "1"))
+        await one.send(action="subscribe", channels=["courses"])
         await one.next("snapshot")
-        await mute(here).tell(candle(0, 100))  # known to the journal, and not to this replica
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+        await journal_only_publisher(here).publish(candle(0, 100))  # known to the journal, and not to this replica
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("subscribed")
-        await mute(here).tell(rate(BTC, "2"))
+        await journal_only_publisher(here).publish(rate(BTC, "2"))
         assert (await one.next("courses_update"))["data"]["value"] == "2"  # read in the journal meanwhile
         store.may.set()
-        await here.tell(candle(0, 101))
+        await here.publish(candle(0, 101))
         assert (await one.next())["data"]["close"] == 101
 
 
 async def test_what_was_unsubscribed_is_not_told_although_it_was_being_read() -> None:
-    journal = Slow()
-    async with replica(journal) as here, client(here) as one:
-        await here.tell(candle(0, 100))
-        await one.ask(action="subscribe", symbol="BTCUSDT", timeframe="1m")
+    journal = GatedJournal()
+    async with serve_replica(journal) as here, connect_client(here) as one:
+        await here.publish(candle(0, 100))
+        await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("snapshot")
-        await mute(here).tell(candle(0, 101))
-        await Teller(here.deps).tell(candle(0, 102))  # whose predecessor it lacks
+        await journal_only_publisher(here).publish(candle(0, 101))
+        await SequencedPublisher(here.deps).publish(candle(0, 102))  # whose predecessor it lacks
         await journal.asked.wait()
-        await one.ask(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
+        await one.send(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("unsubscribed")
         journal.may.set()
         for _ in range(10):
-            await one.ask(action="ping")
+            await one.send(action="ping")
             assert await one.next() == {"type": "pong"}
 
 
 @pytest.mark.parametrize("timer", [-1, 0.01, 1e9])
-async def test_intervals_have_bounds(here: Replica, timer: float) -> None:
-    async with client(here) as one, httpx.AsyncClient() as http:
-        await one.ask(action="subscribe", channels=["courses"], timer=timer)
+async def test_intervals_have_bounds(here: ServedReplica, timer: float) -> None:
+    async with connect_client(here) as one, httpx.AsyncClient() as http:
+        await one.send(action="subscribe", channels=["courses"], timer=timer)
         assert (await one.next("error"))["code"] == "bad-range"
-        answer = await http.get(here.http, params={"channels": "courses", "timer": timer})
+        answer = await http.get(here.stream_url, params={"channels": "courses", "timer": timer})
         assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
 
 
-async def test_what_is_followed_no_longer_leaves_nothing_behind(here: Replica) -> None:
+async def test_what_is_followed_no_longer_leaves_nothing_behind(here: ServedReplica) -> None:
     names = [f"indicators:BTCUSDT:{timeframe}:sma:{bars}" for timeframe in TIMEFRAMES for bars in range(2, 42)]
-    async with client(here) as one:
+    async with connect_client(here) as one:
         await one.next("welcome")
-        tasks, before = len(asyncio.all_tasks()), len(alive(Channel, Log))
+        tasks, before = len(asyncio.all_tasks()), len(live_objects(Channel, TopicState))
         for first in range(0, len(names), 20):
             some = {"channels": [*names[first : first + 20], "courses"], "timer": 60 + first}
             for action in ("subscribe", "unsubscribe"):
-                await one.ask(action=action, **some)
+                await one.send(action=action, **some)
                 await one.next(f"{action}d")
         assert len(asyncio.all_tasks()) <= tasks
-        assert len(alive(Channel, Log)) <= before + 1  # courses, of which every replica hears
+        assert len(live_objects(Channel, TopicState)) <= before + 1  # courses, of which every replica hears
 
 
-async def test_requests_wait_for_who_does_not_read_the_answers(here: Replica) -> None:
-    await here.tell(*(candle(0, 100, series=SERIES._replace(timeframe=each)) for each in TIMEFRAMES))
-    _, writer = await stalled(here)
-    (served,) = alive(Served)
+async def test_requests_wait_for_who_does_not_read_the_answers(here: ServedReplica) -> None:
+    await here.publish(*(candle(0, 100, series=SERIES._replace(timeframe=each)) for each in TIMEFRAMES))
+    _, writer = await connect_stalled(here)
+    (served,) = live_objects(Served)
     channels = ",".join(f'"candles:BTCUSDT:{each}"' for each in TIMEFRAMES)
     for number in range(98):
         action = "unsubscribe" if number % 2 else "subscribe"
-        writer.write(masked(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
-    await until(lambda: served.wire.waiting > FULL)
+        writer.write(masked_frame(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
+    await wait_until(lambda: served.wire.waiting > MAX_BUFFERED_BYTES)
     await asyncio.sleep(0.5)  # in which all of them would be answered
-    assert served.wire.waiting < 2 * FULL
+    assert served.wire.waiting < 2 * MAX_BUFFERED_BYTES
     writer.close()
 
 
-def alive(*kinds: type) -> list[Any]:
+def live_objects(*kinds: type) -> list[Any]:
     """All objects of these kinds."""
     gc.collect()
     return [each for each in gc.get_objects() if type(each) in kinds]
 
 
-def masked(payload: bytes) -> bytes:
+def masked_frame(payload: bytes) -> bytes:
     """A client's frame, under a mask of zeros."""
     return b"\x81\xfe" + len(payload).to_bytes(2) + b"\0\0\0\0" + payload

@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services.core.model import Bar, Candle, Instrument, Leg, Offer, Origin, Rate, Series
-from services.core.timeframes import MINUTE
+from services.core.model import Bar, Candle, CandleSource, Instrument, Leg, Rate, RateCandidate, Series
+from services.core.timeframes import MINUTE_MS
 from services.watch.screen import screen
 from services.watch.sse_client import Event
-from tests.api import Replica, replica
-from tests.simulator import until
+from tests.api import ServedReplica, serve_replica
+from tests.simulator import wait_until
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
 START = 1_795_392_000_000
 ROOT = Path(__file__).parents[2]
-CUTS, CANDLES = 8, 10  # so many candles between two cuts
+CONNECTION_CUTS, CANDLES = 8, 10  # so many candles between two cuts
 
 
-class Relay:
+class CuttableRelay:
     """What lies between, and breaks."""
 
     def __init__(self, address: str) -> None:
@@ -41,22 +41,22 @@ class Relay:
             writer.transport.abort()
         self._writers.clear()
 
-    async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._address)
         self._writers += (writer, back)
         self.joined += 1
-        await asyncio.gather(_pass(reader, back), _pass(there, writer))
+        await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
 
 @asynccontextmanager
-async def relayed(address: str) -> AsyncIterator[tuple[Relay, str]]:
-    relay = Relay(address)
-    async with await asyncio.start_server(relay.join, "127.0.0.1", 0) as server:
+async def run_relay(address: str) -> AsyncIterator[tuple[CuttableRelay, str]]:
+    relay = CuttableRelay(address)
+    async with await asyncio.start_server(relay.forward, "127.0.0.1", 0) as server:
         yield relay, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         relay.cut()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while some := await reader.read(65_536):
             writer.write(some)
@@ -68,11 +68,11 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def candle(number: int) -> Candle:
     price = Decimal(number)
-    bar = Bar(START + number * MINUTE, price, price, price, price, Decimal(1), price, 3)
-    return Candle(SERIES, bar, True, Origin.EXCHANGE)
+    bar = Bar(START + number * MINUTE_MS, price, price, price, price, Decimal(1), price, 3)
+    return Candle(SERIES, bar, True, CandleSource.EXCHANGE)
 
 
-async def watching(folder: Path, *words: str, stdout: int = PIPE) -> Process:
+async def start_watch(folder: Path, *words: str, stdout: int = PIPE) -> Process:
     command = (sys.executable, "-m", "services", "watch", *words)
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may not
     return await asyncio.create_subprocess_exec(
@@ -81,20 +81,20 @@ async def watching(folder: Path, *words: str, stdout: int = PIPE) -> Process:
 
 
 async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: Path) -> None:
-    async with replica() as here, relayed(here.address) as (relay, url):
-        await here.tell(candle(0))
-        process = await watching(tmp_path, "candles:BTCUSDT:1m", "--url", url)
+    async with serve_replica() as here, run_relay(here.address) as (relay, url):
+        await here.publish(candle(0))
+        process = await start_watch(tmp_path, "candles:BTCUSDT:1m", "--url", url)
         assert process.stdout
         assert process.stderr
         lines = [await asyncio.wait_for(process.stdout.readline(), 20)]
-        for cut in range(CUTS):
+        for cut in range(CONNECTION_CUTS):
             for number in range(CANDLES):
-                await here.tell(candle(1 + cut * CANDLES + number))
+                await here.publish(candle(1 + cut * CANDLES + number))
             relay.cut()
-            await until(lambda cuts=cut + 1: relay.joined > cuts, 20)  # type: ignore[misc]
+            await wait_until(lambda cuts=cut + 1: relay.joined > cuts, 20)  # type: ignore[misc]
         async with asyncio.timeout(20):
-            lines += [await process.stdout.readline() for _ in range(CUTS * CANDLES)]
-        assert [int(line.split()[2]) for line in lines] == list(range(CUTS * CANDLES + 1))
+            lines += [await process.stdout.readline() for _ in range(CONNECTION_CUTS * CANDLES)]
+        assert [int(line.split()[2]) for line in lines] == list(range(CONNECTION_CUTS * CANDLES + 1))
         assert b" BTCUSDT:1m 0 2026-11-23T00:00:00Z open 0 high 0 low 0 closed" in lines[0]
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 130
@@ -110,8 +110,8 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
     ],
 )
 async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:
-    async with replica() as here:
-        process = await watching(tmp_path, "--url", f"http://{here.address}", *words)
+    async with serve_replica() as here:
+        process = await start_watch(tmp_path, "--url", f"http://{here.address}", *words)
         _, complaint = await process.communicate()
         assert process.returncode == 2
         assert said in complaint
@@ -119,13 +119,13 @@ async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words
 
 async def test_rates_are_lines_and_who_stops_reading_ends_it_in_peace(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    async with replica() as here:
-        await tell_rate(here, "97614.93")
-        process = await watching(tmp_path, "--url", f"http://{here.address}", stdout=writing)
+    async with serve_replica() as here:
+        await publish_rate(here, "97614.93")
+        process = await start_watch(tmp_path, "--url", f"http://{here.address}", stdout=writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as lines:
             assert b" BTC-USD 97614.93 binance\n" in await asyncio.to_thread(lines.readline)
-        await tell_rate(here, "97615")
+        await publish_rate(here, "97615")
         assert await asyncio.wait_for(process.wait(), 20) == 0
         assert process.stderr
         assert await process.stderr.read() == b""
@@ -142,6 +142,6 @@ def test_a_terminal_has_a_table_that_tells_rises_from_falls() -> None:
     assert "trying again" in last
 
 
-async def tell_rate(here: Replica, value: str) -> None:
+async def publish_rate(here: ServedReplica, value: str) -> None:
     leg = Leg("binance", Instrument("BTC", "USD"), Decimal(value), START, START, START + 5_000, own=True)
-    await here.tell(Rate(leg.instrument, START, (Offer("binance", (leg,), leg.value),)))
+    await here.publish(Rate(leg.instrument, START, (RateCandidate("binance", (leg,), leg.value),)))

@@ -9,10 +9,10 @@ from random import Random
 import pytest
 import uvloop
 
-from services.web import Wire
-from tests.tls import contexts
+from services.web import DirectWriter
+from tests.tls import tls_contexts
 
-PIECES, MOST = 300, 200_000
+PIECE_COUNT, MAX_PIECE_BYTES = 300, 200_000
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -22,23 +22,25 @@ def test_everything_arrives_in_its_order(
     loop: Callable[[], asyncio.AbstractEventLoop], encrypted: bool, tmp_path: Path
 ) -> None:
     random = Random(5)
-    pieces = [random.randbytes(random.choice((1, 300, random.randrange(MOST)))) for _ in range(PIECES)]
+    pieces = [random.randbytes(random.choice((1, 300, random.randrange(MAX_PIECE_BYTES)))) for _ in range(PIECE_COUNT)]
     with asyncio.Runner(loop_factory=loop) as runner:
-        assert runner.run(_heard(pieces, random, contexts(tmp_path) if encrypted else (None, None))) == b"".join(pieces)
+        assert runner.run(
+            _received_bytes(pieces, random, tls_contexts(tmp_path) if encrypted else (None, None))
+        ) == b"".join(pieces)
 
 
-async def _heard(
+async def _received_bytes(
     pieces: list[bytes], random: Random, tls: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 ) -> bytes:
     """What a client hears that reads more slowly than it is written to."""
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = Wire(writer.transport)  # type: ignore[arg-type]
+        wire = DirectWriter(writer.transport)  # type: ignore[arg-type]
         for piece in pieces:
             if random.random() < 0.2:
                 writer.transport.write(piece)
             else:
-                assert wire.write(piece) == wire.waiting
+                assert wire.write(piece) == wire.buffered
             if random.random() < 0.3:
                 await asyncio.sleep(random.choice((0, 0.001)))
         wire.close()

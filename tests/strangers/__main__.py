@@ -16,14 +16,14 @@ import httpx
 
 from tests import servers
 from tests.strangers import packages
-from tests.strangers.client_report import Outcome, page, row
-from tests.strangers.client_runner import printed
-from tests.strangers.clients import CLIENTS, Client
-from tests.strangers.deployment import Place
-from tests.system import QUICK, System, whole
+from tests.strangers.client_report import ClientResult, render_report, row
+from tests.strangers.client_runner import run_client
+from tests.strangers.clients import CLIENTS, StrangerClient
+from tests.strangers.deployment import Deployment
+from tests.system import FAST_SETTINGS, System, single_process
 
 READY_SECONDS = 300  # until all history that the clients ask for is there
-WANTED = (
+WARM_UP_PATHS = (
     "/api/chart-data?symbol=BTCUSDT&timeframe=1m&limit=1000",
     "/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit=1000",
 )
@@ -38,66 +38,70 @@ def main() -> int:
     parser.add_argument("--udf", type=Path, help="the folder datafeeds/udf of TradingView's library")
     asked = parser.parse_args()
     chosen = [client for client in CLIENTS if asked.only in client.program]
-    with tempfile.TemporaryDirectory(prefix="kurs-") as folder, servers.terminated_as_interrupted():
+    with tempfile.TemporaryDirectory(prefix="kurs-") as folder, servers.sigterm_as_interrupt():
         outcomes = asyncio.run(run(chosen, Path(folder), asked.udf.resolve() if asked.udf else None))
     asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(page(outcomes))
+    asked.page.write_text(render_report(outcomes))
     return int(any(outcome.passed is False for outcome in outcomes))
 
 
-async def run(clients: list[Client], folder: Path, udf: Path | None) -> list[Outcome]:
+async def run(clients: list[StrangerClient], folder: Path, udf: Path | None) -> list[ClientResult]:
     """How each of them does, one after the other."""
     outcomes = []
-    with whole(folder, {**QUICK, "KURS_SIMULATOR_TLS_PORT": str(tls := servers.free_port())}) as system:
-        place = Place(
+    with single_process(
+        folder, {**FAST_SETTINGS, "KURS_SIMULATOR_TLS_PORT": str(tls := servers.free_port())}
+    ) as system:
+        place = Deployment(
             system.url,
             system.simulator,
             f"wss://127.0.0.1:{tls}{urlsplit(system.simulator).path}",
             folder / "data/simulator-cert.pem",
         )
-        await history(system)
+        await load_history(system)
         for client in clients:
-            outcomes.append(await tried(client, place, udf))
+            outcomes.append(await try_client(client, place, udf))
             print(row(outcomes[-1]), flush=True)
     return outcomes
 
 
-async def history(system: System) -> None:
+async def load_history(system: System) -> None:
     """Wait for all that the clients ask for. Raises TimeoutError."""
     async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(base_url=system.url, timeout=30) as http:
-        for path in WANTED:
-            while not _whole(await http.get(path)):
+        for path in WARM_UP_PATHS:
+            while not _is_complete(await http.get(path)):
                 await asyncio.sleep(0.5)
 
 
-def _whole(answer: httpx.Response) -> bool:
+def _is_complete(answer: httpx.Response) -> bool:
     return answer.status_code == httpx.codes.OK and "loading" not in answer.json()
 
 
-async def tried(client: Client, place: Place, udf: Path | None) -> Outcome:
+async def try_client(client: StrangerClient, place: Deployment, udf: Path | None) -> ClientResult:
     """How it went with one."""
     if client.program == "udf.mjs" and not udf:
-        return Outcome(client, None, NO_UDF)
+        return ClientResult(client, None, NO_UDF)
     try:
-        folder = await packages.installed(client)
-    except (packages.Failed, servers.Missing) as error:
-        return Outcome(client, None, _last(error))
+        folder = await packages.install_packages(client)
+    except (packages.ProgramFailed, servers.NotInstalled) as error:
+        return ClientResult(client, None, _error_line(error))
     try:
-        words = await client.judge(place, await printed(client, folder, place, udf))
-        return Outcome(client, True, f"{words}; {_bundle(udf)}" if udf and client.program == "udf.mjs" else words)
-    except servers.Missing as error:
-        return Outcome(client, None, _last(error))
+        words = await client.check_output(place, await run_client(client, folder, place, udf))
+        return ClientResult(
+            client, True, f"{words}; {_udf_version(udf)}" if udf and client.program == "udf.mjs" else words
+        )
+    except servers.NotInstalled as error:
+        return ClientResult(client, None, _error_line(error))
     except Exception as error:  # noqa: BLE001  whatever a stranger does is an outcome
         print(error, file=sys.stderr)
-        return Outcome(client, False, f"{type(error).__name__}: {_last(error)}")
+        return ClientResult(client, False, f"{type(error).__name__}: {_error_line(error)}")
 
 
-def _bundle(udf: Path) -> str:
+def _udf_version(udf: Path) -> str:
     """Which adapter it was: it names no version."""
     return f"`bundle.js` with SHA-256 {hashlib.sha256((udf / 'dist/bundle.js').read_bytes()).hexdigest()[:12]}…"
 
 
-def _last(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     """The line that says most: the last one that names an error."""
     lines = str(error).strip().splitlines() or [""]
     return next((line for line in reversed(lines) if re.match(r"\S*(Error|Exception)\b|\S*: error", line)), lines[-1])[

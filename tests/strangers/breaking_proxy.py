@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 LOOPBACK = "127.0.0.1"
-CARRIED = 2_500  # bytes to the client, then a connection breaks in the middle of what it carries
+BREAK_AFTER_BYTES = 2_500  # bytes to the client, then a connection breaks in the middle of what it carries
 
 
-class Line:
+class BreakingProxy:
     """Its address, and how many of its long answers will still be cut off."""
 
     def __init__(self, port: int, breaks: int) -> None:
-        self._port, self.left = port, breaks
+        self._port, self.breaks_left = port, breaks
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
 
@@ -30,26 +30,26 @@ class Line:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._carry(reader, writer))
+        task = asyncio.create_task(self._forward(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
             answers, upstream = await asyncio.open_connection(LOOPBACK, self._port)
             requests = asyncio.create_task(_copy(reader, upstream))
             try:
-                await self._answer(answers, writer)
+                await self._forward_response(answers, writer)
             finally:
                 requests.cancel()
                 upstream.close()
 
-    async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_response(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         carried = 0
         while data := await answers.read(65_536):
             carried += len(data)
-            if self.left and carried > CARRIED:
-                self.left -= 1
+            if self.breaks_left and carried > BREAK_AFTER_BYTES:
+                self.breaks_left -= 1
                 writer.write(data[: len(data) // 2])
                 return
             writer.write(data)
@@ -57,9 +57,9 @@ class Line:
 
 
 @asynccontextmanager
-async def breaking(port: int, breaks: int = 2) -> AsyncIterator[Line]:
+async def run_breaking_proxy(port: int, breaks: int = 2) -> AsyncIterator[BreakingProxy]:
     """A line to `port` whose first `breaks` long answers are cut off."""
-    line = Line(port, breaks)
+    line = BreakingProxy(port, breaks)
     server = await line.open()
     try:
         yield line

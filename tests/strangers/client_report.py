@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tests.strangers.client_runner import PROGRAMS
-from tests.strangers.clients import CLIENTS, Client
+from tests.strangers.client_runner import PROGRAMS_FOLDER
+from tests.strangers.clients import CLIENTS, StrangerClient
 
 LANGUAGES = {"python": "python", "node": "js", "page": "js"}
-PAGE = """\
+REPORT_TEMPLATE = """\
 # Clients
 
 Clients and generators of other people work with Kurs and with its simulator as they are. `make strangers` installs
@@ -28,29 +28,29 @@ file `data/simulator-cert.pem`. [simulator.md](simulator.md) has the simulator's
 
 {sections}
 """
-STREAMS = """\
+STREAMS_NOTE = """\
 A stream begins with the current state, one event for each channel; each later event is a change. The line between a
 client and Kurs is cut in the middle of an answer, twice; then the client's events are compared with those of
 `/v1/stream/history`. [streams.md](streams.md) has the channels, the closing codes and the limits.
 """
-NOTES = {"Server-sent events": STREAMS}
+NOTES = {"Server-sent events": STREAMS_NOTE}
 
 
-class Outcome(NamedTuple):
+class ClientResult(NamedTuple):
     """How it went with a client. `passed`: None when it could not be run."""
 
-    client: Client
+    client: StrangerClient
     passed: bool | None
-    words: str
+    message: str
 
 
-def page(outcomes: Sequence[Outcome]) -> str:
+def render_report(outcomes: Sequence[ClientResult]) -> str:
     """The page."""
     failed = sum(outcome.passed is False for outcome in outcomes)
     missed = sum(outcome.passed is None for outcome in outcomes)
     rest = [f", {failed} fail"] if failed else []
     rest += [f", {missed} could not be run here"] if missed else []
-    return PAGE.format(
+    return REPORT_TEMPLATE.format(
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         passed=sum(bool(outcome.passed) for outcome in outcomes),
@@ -60,7 +60,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def _sections(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _sections(outcomes: Sequence[ClientResult]) -> Iterator[str]:
     for section in dict.fromkeys(client.section for client in CLIENTS):
         mine = [outcome for outcome in outcomes if outcome.client.section == section]
         if not mine:
@@ -77,18 +77,18 @@ def _sections(outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"```{LANGUAGES[outcome.client.language]}\n{snippet(outcome.client)}\n```\n"
 
 
-def row(outcome: Outcome) -> str:
+def row(outcome: ClientResult) -> str:
     """The client's row of the table."""
-    client, words = outcome.client, outcome.words.replace("|", "\\|")
+    client, words = outcome.client, outcome.message.replace("|", "\\|")
     told = {True: words, False: f"**fails**: {words}", None: f"**not run**: {words}"}[outcome.passed]
-    return f"| {client.title} | {client.version} | {client.done} | {told} | {client.settings} |"
+    return f"| {client.title} | {client.version} | {client.task} | {told} | {client.settings} |"
 
 
-def snippet(client: Client) -> str:
+def snippet(client: StrangerClient) -> str:
     """The part of the client's program that others need."""
     parts: list[list[str]] = []
     inside = False
-    for line in (PROGRAMS / client.program).read_text().splitlines():
+    for line in (PROGRAMS_FOLDER / client.program).read_text().splitlines():
         mark = line.strip().lstrip("#/ ")
         if mark in ("page", "end") and line.strip()[0] in "#/":
             inside = mark == "page"

@@ -13,64 +13,68 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tests import browser
-from tests.servers import program
-from tests.simulator import served
-from tests.strangers.breaking_proxy import breaking
-from tests.strangers.checks import EVENTS
-from tests.strangers.clients import Client
-from tests.strangers.deployment import Place
-from tests.strangers.packages import Failed, run
+from tests.servers import find_program
+from tests.simulator import serve_app
+from tests.strangers.breaking_proxy import run_breaking_proxy
+from tests.strangers.checks import MIN_EVENTS
+from tests.strangers.clients import StrangerClient
+from tests.strangers.deployment import Deployment
+from tests.strangers.packages import ProgramFailed, run_program
 
-PROGRAMS = Path(__file__).parent / "programs"
-PATIENCE_SECONDS = 120  # with a program, on a busy machine
-BREAKS = 2  # of the line of each client that follows something
+PROGRAMS_FOLDER = Path(__file__).parent / "programs"
+PROGRAM_TIMEOUT_SECONDS = 120  # with a program, on a busy machine
+CONNECTION_BREAKS = 2  # of the line of each client that follows something
 ORIGIN = "localhost:5173"  # a page of another origin, let in unless it is set otherwise
 
 
-async def printed(client: Client, folder: Path, place: Place, udf: Path | None = None, breaks: int = BREAKS) -> str:
+async def run_client(
+    client: StrangerClient, folder: Path, place: Deployment, udf: Path | None = None, breaks: int = CONNECTION_BREAKS
+) -> str:
     """What a client's program prints, or its page says in the end. Raises Failed."""
-    if not client.streams:
-        return await _printed(client, folder, place, place.kurs, udf)
-    async with breaking(place.port, breaks) as line:
-        text = await _printed(client, folder, place, line.address, udf)
-    if line.left:
-        raise Failed(f"{line.left} breaks of the line were still to come")
+    if not client.follows_stream:
+        return await _run_program(client, folder, place, place.kurs, udf)
+    async with run_breaking_proxy(place.port, breaks) as line:
+        text = await _run_program(client, folder, place, line.address, udf)
+    if line.breaks_left:
+        raise ProgramFailed(f"{line.breaks_left} breaks of the line were still to come")
     return text
 
 
-async def _printed(client: Client, folder: Path, place: Place, kurs: str, udf: Path | None) -> str:
+async def _run_program(client: StrangerClient, folder: Path, place: Deployment, kurs: str, udf: Path | None) -> str:
     env = {
         "KURS": kurs,
         "SIMULATOR": place.simulator,
-        "SECURE": place.secure,
+        "SECURE": place.secure_simulator,
         "CERTIFICATE": str(place.certificate),
-        "EVENTS": str(EVENTS),
+        "EVENTS": str(MIN_EVENTS),
         **({"UDF": str(udf)} if udf else {}),
     }
     if client.language == "page":
-        return await _shown(client, folder, env)
-    command = [program("node")]
+        return await _run_page(client, folder, env)
+    command = [find_program("node")]
     if client.language == "python":
         env["PYTHONPATH"], command = str(folder), [sys.executable, "-P"]
     env["PATH"] = os.pathsep.join([str(folder / "bin"), str(folder / "node_modules/.bin"), os.environ["PATH"]])
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
     with tempfile.TemporaryDirectory(dir=folder) as room:  # Node looks for packages above its program
         # under a name that hides no package from what the program starts
-        copied = shutil.copy(PROGRAMS / client.program, Path(room, "program").with_suffix(Path(client.program).suffix))
-        return await run(Path(room), PATIENCE_SECONDS, *command, str(copied), env={**known, **env})
+        copied = shutil.copy(
+            PROGRAMS_FOLDER / client.program, Path(room, "program").with_suffix(Path(client.program).suffix)
+        )
+        return await run_program(Path(room), PROGRAM_TIMEOUT_SECONDS, *command, str(copied), env={**known, **env})
 
 
-async def _shown(client: Client, folder: Path, env: dict[str, str]) -> str:
+async def _run_page(client: StrangerClient, folder: Path, env: dict[str, str]) -> str:
     query = urlencode({name: env[name] for name in ("KURS", "EVENTS")})
     async with (
-        served(Pages(PROGRAMS / client.program, folder)) as address,
-        browser.page(f"--host-resolver-rules=MAP {ORIGIN} {address}") as page,
+        serve_app(PageApp(PROGRAMS_FOLDER / client.program, folder)) as address,
+        browser.open_page(f"--host-resolver-rules=MAP {ORIGIN} {address}") as page,
     ):
         await page.goto(f"http://{ORIGIN}/?{query}")
-        return await browser.said(page)
+        return await browser.final_title(page)
 
 
-class Pages:
+class PageApp:
     """A page and the packages that it loads."""
 
     def __init__(self, page: Path, folder: Path) -> None:

@@ -4,7 +4,7 @@ import re
 from typing import Literal, NamedTuple
 
 from tests.strangers import checks
-from tests.strangers.checks import Judge
+from tests.strangers.checks import OutputCheck
 
 Language = Literal["python", "node", "page"]
 FOLLOWED = "two channels followed over a line that breaks twice"
@@ -16,15 +16,15 @@ CALLED = "client generated from `/openapi.json`, three answers called and parsed
 BINANCE = "bars, trades, quotes, depth by request, trades by socket"
 
 
-class Client(NamedTuple):
+class StrangerClient(NamedTuple):
     """One client. Its program is `programs/<program>`; the first of its packages is the client itself."""
 
     section: str
     program: str
     packages: tuple[str, ...]
-    done: str
+    task: str
     settings: str
-    judge: Judge
+    check_output: OutputCheck
     name: str = ""  # where it is not the package's
 
     @property
@@ -34,21 +34,21 @@ class Client(NamedTuple):
         return languages[self.program.rpartition(".")[2]]
 
     @property
-    def streams(self) -> bool:
+    def follows_stream(self) -> bool:
         """Whether it follows channels, over a line that breaks."""
-        return self.judge in (checks.events, checks.messages)
+        return self.check_output in (checks.check_events, checks.check_messages)
 
     @property
     def title(self) -> str:
         """What the page calls it."""
-        return self.name or self._split()[0]
+        return self.name or self._package_parts()[0]
 
     @property
     def version(self) -> str:
         """The client's version; empty where it has none."""
-        return self._split()[1]
+        return self._package_parts()[1]
 
-    def _split(self) -> tuple[str, str]:
+    def _package_parts(self) -> tuple[str, str]:
         if not self.packages:
             return "", ""
         name, _, version = self.packages[0].replace("==", "@").rpartition("@")
@@ -69,121 +69,132 @@ SSE, SOCKET, CHART, EXCHANGE, GENERATOR = (
 )
 
 CLIENTS = (
-    Client(SSE, "httpx_sse.py", ("httpx-sse==0.4.3", "httpx==0.28.1"), FOLLOWED, LOOP, checks.events),
-    Client(SSE, "aiosseclient.py", ("aiosseclient==0.1.8",), FOLLOWED, LOOP, checks.events),
-    Client(SSE, "sseclient_py.py", ("sseclient-py==1.9.0", "requests==2.34.2"), FOLLOWED, LOOP, checks.events),
-    Client(SSE, "eventsource.mjs", ("eventsource@4.1.1",), FOLLOWED, RESUMES, checks.events, "eventsource, in Node"),
-    Client(
+    StrangerClient(SSE, "httpx_sse.py", ("httpx-sse==0.4.3", "httpx==0.28.1"), FOLLOWED, LOOP, checks.check_events),
+    StrangerClient(SSE, "aiosseclient.py", ("aiosseclient==0.1.8",), FOLLOWED, LOOP, checks.check_events),
+    StrangerClient(
+        SSE, "sseclient_py.py", ("sseclient-py==1.9.0", "requests==2.34.2"), FOLLOWED, LOOP, checks.check_events
+    ),
+    StrangerClient(
+        SSE, "eventsource.mjs", ("eventsource@4.1.1",), FOLLOWED, RESUMES, checks.check_events, "eventsource, in Node"
+    ),
+    StrangerClient(
         SSE,
         "eventsource.html",
         ("eventsource@4.1.1",),
         f"{FOLLOWED}, in Chromium, by a page of another origin, with a header of its own",
         ORIGIN,
-        checks.events,
+        checks.check_events,
         "eventsource, in a browser",
     ),
-    Client(
+    StrangerClient(
         SSE,
         "fetch_event_source.html",
         ("@microsoft/fetch-event-source@2.0.1",),
         f"{FOLLOWED}, in Chromium, by a page of another origin",
         f"{ORIGIN}; `openWhenHidden`, `onclose`: see below",
-        checks.events,
+        checks.check_events,
     ),
-    Client(
+    StrangerClient(
         SSE,
         "native.html",
         (),
         f"{FOLLOWED}, in Chromium, by a page of another origin",
         ORIGIN,
-        checks.events,
+        checks.check_events,
         "the browser's `EventSource`",
     ),
-    Client(SOCKET, "websockets.py", ("websockets==17.4",), FOLLOWED, AFTER, checks.messages),
-    Client(SOCKET, "websocket_client.py", ("websocket-client==1.9.2",), FOLLOWED, AFTER, checks.messages),
-    Client(SOCKET, "aiohttp.py", ("aiohttp==3.14.5",), FOLLOWED, AFTER, checks.messages),
-    Client(SOCKET, "ws.mjs", ("ws@8.23.0",), FOLLOWED, AFTER, checks.messages),
-    Client(
+    StrangerClient(SOCKET, "websockets.py", ("websockets==17.4",), FOLLOWED, AFTER, checks.check_messages),
+    StrangerClient(SOCKET, "websocket_client.py", ("websocket-client==1.9.2",), FOLLOWED, AFTER, checks.check_messages),
+    StrangerClient(SOCKET, "aiohttp.py", ("aiohttp==3.14.5",), FOLLOWED, AFTER, checks.check_messages),
+    StrangerClient(SOCKET, "ws.mjs", ("ws@8.23.0",), FOLLOWED, AFTER, checks.check_messages),
+    StrangerClient(
         CHART,
         "udf.mjs",
         (),
         "configuration, search, a symbol, bars to the end of history, live bars, quotes, marks",
         "the address `/udf`",
-        checks.udf,
+        checks.check_udf,
         "TradingView's `UDFCompatibleDatafeed`",
     ),
-    Client(
+    StrangerClient(
         CHART,
         "lightweight_charts.html",
         ("lightweight-charts@5.2.1",),
         "500 minutes drawn in Chromium by a page of another origin, then live",
         f"{ORIGIN}; its times are seconds",
-        checks.chart,
+        checks.check_chart,
     ),
-    Client(
-        CHART, "pandas.py", ("pandas==3.1.1",), "500 hours as a frame, summed up in days", "times are ms", checks.frame
+    StrangerClient(
+        CHART,
+        "pandas.py",
+        ("pandas==3.1.1",),
+        "500 hours as a frame, summed up in days",
+        "times are ms",
+        checks.check_data_frame,
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "ccxt_binance.py",
         ("ccxt==4.5.90",),
         f"{BINANCE}, tickers",
         "`urls`; `fetchMarkets`: spot, `fetchCurrencies`: off",
-        checks.binance,
+        checks.check_binance,
         "ccxt, Binance",
     ),
-    Client(EXCHANGE, "ccxt_deribit.py", ("ccxt==4.5.90",), BINANCE, "`urls`", checks.deribit, "ccxt, Deribit"),
-    Client(
+    StrangerClient(
+        EXCHANGE, "ccxt_deribit.py", ("ccxt==4.5.90",), BINANCE, "`urls`", checks.check_deribit, "ccxt, Deribit"
+    ),
+    StrangerClient(
         EXCHANGE,
         "python_binance.py",
         ("python-binance==1.0.37",),
         BINANCE,
         "`API_URL`, `STREAM_URL`",
-        checks.binance,
+        checks.check_binance,
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "binance_connector.py",
         ("binance-connector==3.13.0",),
         f"{BINANCE}, tickers of a day, of a trading day and of a window",
         "`base_url`, `stream_url`",
-        checks.binance,
+        checks.check_binance,
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "binance_sdk_spot.py",
         ("binance-sdk-spot==13.3.0",),
         BINANCE,
         "`base_path`, `stream_url`; any key",
-        checks.binance,
+        checks.check_binance,
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "cryptofeed_binance.py",
         ("cryptofeed==2.4.1",),
         "trades, quotes and the book by socket",
         "endpoints; `wss://` only: `KURS_SIMULATOR_TLS_PORT`",
-        checks.binance,
+        checks.check_binance,
         "cryptofeed, Binance",
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "cryptofeed_deribit.py",
         ("cryptofeed==2.4.1",),
         "trades and the best prices by socket",
         "endpoints; `wss://` only: `KURS_SIMULATOR_TLS_PORT`; any key",
-        checks.deribit,
+        checks.check_deribit,
         "cryptofeed, Deribit",
     ),
-    Client(
+    StrangerClient(
         EXCHANGE,
         "pycoingecko.py",
         ("pycoingecko==3.2.0",),
         "prices, bars, a chart",
         "`api_base_url`",
-        checks.coingecko,
+        checks.check_coingecko,
     ),
-    Client(
+    StrangerClient(
         GENERATOR,
         "openapi_generator.py",
         (
@@ -195,31 +206,31 @@ CLIENTS = (
         ),
         f"Python {CALLED}",
         "`Configuration(host=…)`; needs Java 11",
-        checks.generated,
+        checks.check_generated,
         "openapi-generator",
     ),
-    Client(
+    StrangerClient(
         GENERATOR,
         "openapi_python_client.py",
         ("openapi-python-client==0.29.1",),
         f"Python {CALLED}",
         "`base_url`",
-        checks.generated,
+        checks.check_generated,
     ),
-    Client(
+    StrangerClient(
         GENERATOR,
         "orval.mjs",
         ("orval@8.38.0", "typescript@5.9.3"),
         f"TypeScript {CALLED}, compiled with `tsc --strict`",
         "`baseUrl`; tsc's `lib` with `dom.iterable`",
-        checks.generated,
+        checks.check_generated,
     ),
-    Client(
+    StrangerClient(
         GENERATOR,
         "openapi_typescript.mjs",
         ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"),
         f"TypeScript types {CALLED.removeprefix('client ')}, compiled with `tsc --strict`",
         "`baseUrl`",
-        checks.generated,
+        checks.check_generated,
     ),
 )

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class Deployment(NamedTuple):
     """A Kurs, the simulator beside it, and what trusts the simulator's TLS."""
 
     kurs: str
     simulator: str
-    secure: str  # the simulator's sockets by TLS: wss://…/simulator
+    secure_simulator: str  # the simulator's sockets by TLS: wss://…/simulator
     certificate: Path
 
     @property

@@ -8,18 +8,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.servers import program
-from tests.strangers.clients import Client, Language
+from tests.servers import find_program
+from tests.strangers.clients import Language, StrangerClient
 
 FOLDER = Path(__file__).parents[2] / "build/strangers"
-PATIENCE_SECONDS = 300  # with a registry
+INSTALL_TIMEOUT_SECONDS = 300  # with a registry
 
 
-class Failed(Exception):
+class ProgramFailed(Exception):
     """A program ended with an error, or not in time. The message ends with the last line that it wrote."""
 
 
-async def installed(client: Client) -> Path:
+async def install_packages(client: StrangerClient) -> Path:
     """The folder with a client's packages, which stays for the next run. Raises Failed, Missing."""
     folder, packages = FOLDER / client.folder, client.packages
     wanted, done = "\n".join(packages), folder / "packages.txt"
@@ -28,22 +28,22 @@ async def installed(client: Client) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if packages:
-        await run(folder, PATIENCE_SECONDS, *_command(client.language, folder), *packages)
+        await run_program(folder, INSTALL_TIMEOUT_SECONDS, *_install_command(client.language, folder), *packages)
     done.write_text(wanted)
     return folder
 
 
-def _command(language: Language, folder: Path) -> list[str]:
+def _install_command(language: Language, folder: Path) -> list[str]:
     if language == "python":
         if shutil.which("uv"):
             return ["uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder)]
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         return [*pip, "install", "--quiet", "--no-compile", "--target", str(folder)]
     quiet = ["--silent", "--no-save", "--no-package-lock", "--no-audit", "--no-fund"]
-    return [program("npm"), "install", *quiet, "--prefix", str(folder)]
+    return [find_program("npm"), "install", *quiet, "--prefix", str(folder)]
 
 
-async def run(folder: Path, seconds: float, *command: str, env: dict[str, str] | None = None) -> str:
+async def run_program(folder: Path, seconds: float, *command: str, env: dict[str, str] | None = None) -> str:
     """What a program prints. Raises Failed."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -57,12 +57,12 @@ async def run(folder: Path, seconds: float, *command: str, env: dict[str, str] |
         async with asyncio.timeout(seconds):
             output, complaint = await process.communicate()
     except TimeoutError:
-        raise Failed(f"not done within {seconds:.0f} s") from None
+        raise ProgramFailed(f"not done within {seconds:.0f} s") from None
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what it has started
         await process.wait()
     if process.returncode:
         written = (complaint or output).decode(errors="replace").strip()
-        raise Failed(written)
+        raise ProgramFailed(written)
     return output.decode()

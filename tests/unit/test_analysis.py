@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.core.analysis import DISCLAIMER, Analysis, Direction, Side
+from services.core.analysis import DISCLAIMER, Analysis, Side, TrendDirection
 from services.core.analysis import notes as warnings
 from services.core.analysis import signals as seen
 from services.core.analysis import trend as votes
-from services.core.analysis.analysing import FEWEST, NEED, RECENT, analyse, analyses
-from services.core.analysis.blocks import parts, reach
-from services.core.analysis.multi_timeframe import DEFAULT, WEIGHTS, together
-from services.core.analysis.summary import summary
-from services.core.indicators import Columns, joined
+from services.core.analysis.analysing import MIN_TREND_CANDLES, REQUIREMENTS, SIGNAL_CANDLES, analyse, analyse_since
+from services.core.analysis.blocks import blocks, first_needed
+from services.core.analysis.multi_timeframe import DEFAULT_TIMEFRAMES, TIMEFRAME_WEIGHTS, combine_trends
+from services.core.analysis.summary import summary_text
+from services.core.indicators import OhlcvColumns, concat_columns
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
 
@@ -29,7 +29,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
 X = np.arange(1500)
 
 
-def shaped(closes: "np.typing.ArrayLike", noise: float = 0.5, volume: float = 1, seed: int = 1) -> Columns:
+def columns_of(closes: "np.typing.ArrayLike", noise: float = 0.5, volume: float = 1, seed: int = 1) -> OhlcvColumns:
     """Candles that open at the last close, with wicks of up to `noise`."""
     random, close = np.random.default_rng(seed), np.asarray(closes, float)
     close = close + random.normal(0, noise, len(close)) if noise else close
@@ -37,10 +37,10 @@ def shaped(closes: "np.typing.ArrayLike", noise: float = 0.5, volume: float = 1,
     wicks = random.uniform(0.1, 1, (2, len(close))) * noise
     high, low = np.maximum(opened, close) + wicks[0], np.minimum(opened, close) - wicks[1]
     time = LAST - HOUR * np.arange(len(close) - 1, -1, -1)
-    return Columns(time, opened, high, low, close, np.full(len(close), volume, float))
+    return OhlcvColumns(time, opened, high, low, close, np.full(len(close), volume, float))
 
 
-def with_bar(columns: Columns, place: int, **changes: float) -> Columns:
+def with_bar(columns: OhlcvColumns, place: int, **changes: float) -> OhlcvColumns:
     """The same with one candle changed."""
     changed = columns._replace(**{name: getattr(columns, name).copy() for name in changes})
     for name, value in changes.items():
@@ -48,51 +48,51 @@ def with_bar(columns: Columns, place: int, **changes: float) -> Columns:
     return changed
 
 
-RISE, FALL = shaped(1000 + X * 0.4), shaped(3000 - X * 0.4)
-RANGE = shaped(1000 + 10 * np.sin(X / 20 * 2 * np.pi))
-FLAT = shaped(np.full(300, 100.1), noise=0)
+RISE, FALL = columns_of(1000 + X * 0.4), columns_of(3000 - X * 0.4)
+RANGE = columns_of(1000 + 10 * np.sin(X / 20 * 2 * np.pi))
+FLAT = columns_of(np.full(300, 100.1), noise=0)
 
 
-@pytest.mark.parametrize(("columns", "direction"), [(RISE, Direction.UP), (FALL, Direction.DOWN)])
-def test_a_steady_movement_is_a_strong_trend(columns: Columns, direction: Direction) -> None:
+@pytest.mark.parametrize(("columns", "direction"), [(RISE, TrendDirection.UP), (FALL, TrendDirection.DOWN)])
+def test_a_steady_movement_is_a_strong_trend(columns: OhlcvColumns, direction: TrendDirection) -> None:
     found = analyse(SERIES, columns)
     assert (found.trend.direction, found.notes) == (direction, ())
     assert found.trend.strength >= 70
     assert {vote.rule for vote in found.trend.votes} == {rule.name for rule in votes.RULES}
-    assert all(vote.value > 0 for vote in found.trend.votes) == (direction is Direction.UP)
-    assert direction.value in summary(found)
+    assert all(vote.value > 0 for vote in found.trend.votes) == (direction is TrendDirection.UP)
+    assert direction.value in summary_text(found)
 
 
 def test_a_range_goes_sideways_between_its_levels() -> None:
-    for found in analyses(SERIES, RANGE, LAST - 40 * HOUR):  # two whole swings
+    for found in analyse_since(SERIES, RANGE, LAST - 40 * HOUR):  # two whole swings
         assert found.trend.strength < 50
         if found.support_levels and found.resistance_levels and found.close and 995 < found.close < 1005:
             assert abs(found.support_levels[0].price - 990) < 2
             assert abs(found.resistance_levels[0].price - 1010) < 2
             assert max(found.support_levels[0].touches, found.support_levels[-1].touches) >= 5
-    ways = [found.trend.direction for found in analyses(SERIES, RANGE, LAST - 40 * HOUR)]
-    assert ways.count(Direction.SIDEWAYS) > len(ways) / 2
+    ways = [found.trend.direction for found in analyse_since(SERIES, RANGE, LAST - 40 * HOUR)]
+    assert ways.count(TrendDirection.SIDEWAYS) > len(ways) / 2
 
 
 def test_a_reversal_turns_the_trend_and_is_signalled() -> None:
     turn = np.r_[1000 + X[:1440] * 0.4, 1000 + 1440 * 0.4 - np.arange(1, 61) * 0.6]
-    found = list(analyses(SERIES, shaped(turn), LAST - 80 * HOUR))
-    assert found[0].trend.direction is Direction.UP
-    assert found[-1].trend.direction is Direction.DOWN
+    found = list(analyse_since(SERIES, columns_of(turn), LAST - 80 * HOUR))
+    assert found[0].trend.direction is TrendDirection.UP
+    assert found[-1].trend.direction is TrendDirection.DOWN
     at_turn = {signal.rule for each in found[20:50] for signal in each.signals if signal.side is Side.SELL}
     assert {"ema_cross", "macd_cross"} <= at_turn
 
 
 def test_a_flat_market_says_nothing() -> None:
     found = analyse(SERIES, FLAT)
-    assert (found.trend.direction, found.trend.strength, found.signals) == (Direction.SIDEWAYS, 0, ())
+    assert (found.trend.direction, found.trend.strength, found.signals) == (TrendDirection.SIDEWAYS, 0, ())
     assert (found.support_levels, found.resistance_levels, found.fibonacci_levels) == ((), (), ())
     assert found.volatility
     assert (found.volatility.atr, found.volatility.state) == (0, "low")
     assert "has not moved" in found.notes[0]
 
 
-def stopped(seed: int, still: int, digits: int = 2, blip: int = 0) -> Columns:
+def stopped_market(seed: int, still: int, digits: int = 2, blip: int = 0) -> OhlcvColumns:
     """A market that wandered and then did not move for so many candles, but for one step up and back at `blip`."""
     random = np.random.default_rng(seed)
     close = np.round(100 + np.cumsum(random.normal(0, 0.2, 1600 - still)), digits)
@@ -101,18 +101,18 @@ def stopped(seed: int, still: int, digits: int = 2, blip: int = 0) -> Columns:
         close[-blip] = np.round(close[-1] + 10.0**-digits, digits)
     opened = np.r_[close[0], close[:-1]]
     time = LAST - HOUR * np.arange(len(close) - 1, -1, -1)
-    return Columns(time, opened, np.maximum(opened, close), np.minimum(opened, close), close, np.ones(len(close)))
+    return OhlcvColumns(time, opened, np.maximum(opened, close), np.minimum(opened, close), close, np.ones(len(close)))
 
 
-STOPPED = st.builds(stopped, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([1, 2, 4, 8]))
+STOPPED_MARKETS = st.builds(stopped_market, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([1, 2, 4, 8]))
 
 
 @settings(max_examples=100)
-@given(columns=STOPPED)
-def test_a_market_that_has_stopped_goes_sideways(columns: Columns) -> None:
+@given(columns=STOPPED_MARKETS)
+def test_a_market_that_has_stopped_goes_sideways(columns: OhlcvColumns) -> None:
     """Averages go on moving when the price has stopped, by ever smaller parts of a step: that is no trend."""
     found = analyse(SERIES, columns)
-    assert (found.trend.direction, found.trend.strength) == (Direction.SIDEWAYS, 0)
+    assert (found.trend.direction, found.trend.strength) == (TrendDirection.SIDEWAYS, 0)
     assert all(abs(vote.value) == 0 for vote in found.trend.votes)
     assert found.volatility
     assert found.volatility.atr == 0 or found.volatility.atr >= 1e-11
@@ -122,17 +122,17 @@ def test_a_market_that_has_stopped_goes_sideways(columns: Columns) -> None:
 @settings(max_examples=100)
 @given(
     columns=st.builds(
-        stopped, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([2, 4]), st.integers(41, 59)
+        stopped_market, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([2, 4]), st.integers(41, 59)
     )
 )
-def test_one_step_up_and_back_is_no_trend(columns: Columns) -> None:
+def test_one_step_up_and_back_is_no_trend(columns: OhlcvColumns) -> None:
     """Though all that is left of a mean true range is less than that."""
-    assert analyse(SERIES, columns).trend.direction is Direction.SIDEWAYS
+    assert analyse(SERIES, columns).trend.direction is TrendDirection.SIDEWAYS
 
 
 def test_a_move_out_of_a_standstill_is_measured_in_steps() -> None:
     """Not in what is left of a mean true range that has died away."""
-    still = stopped(1, 700)
+    still = stopped_market(1, 700)
     moved = with_bar(still, -1, close=float(still.close[-1]) + 0.05, high=float(still.close[-1]) + 0.05)
     assert "a spike of 0.05, 5.0 mean true ranges, just now" in analyse(SERIES, moved).notes
 
@@ -142,46 +142,51 @@ def test_a_spike_is_named_and_turns_no_trend() -> None:
     found = analyse(SERIES, with_bar(RISE, -3, high=high))
     assert "spike" in " ".join(found.notes)
     assert "2 candles before the newest" in " ".join(found.notes)
-    assert found.trend.direction is Direction.UP
+    assert found.trend.direction is TrendDirection.UP
 
 
 def test_a_gap_in_the_price_and_candles_that_are_missing_are_named() -> None:
     opened = float(RISE.close[-2]) - 12
     jumped = with_bar(RISE, -1, open=opened, low=opened - 1, close=opened, high=opened + 1)
     assert "a gap of -1" in " ".join(analyse(SERIES, jumped).notes)
-    holed = joined([RISE.between(0, 1450), RISE.between(1456, 1500)])
+    holed = concat_columns([RISE.slice(0, 1450), RISE.slice(1456, 1500)])
     assert analyse(SERIES, holed).notes == ("6 candles are missing among the last 206",)
 
 
 def test_too_little_history_says_so() -> None:
-    nothing = analyse(SERIES, RISE.between(0, 0))
-    assert (nothing.timestamp, nothing.candles, nothing.trend.direction) == (None, 0, Direction.UNKNOWN)
-    assert "no closed candle" in summary(nothing)
-    for count in (1, 2, 15, FEWEST - 1):
-        few = analyse(SERIES, RISE.between(1500 - count, 1500))
-        assert (few.trend.direction, few.trend.strength, few.candles) == (Direction.UNKNOWN, 0, count)
+    nothing = analyse(SERIES, RISE.slice(0, 0))
+    assert (nothing.open_time, nothing.candles, nothing.trend.direction) == (None, 0, TrendDirection.UNKNOWN)
+    assert "no closed candle" in summary_text(nothing)
+    for count in (1, 2, 15, MIN_TREND_CANDLES - 1):
+        few = analyse(SERIES, RISE.slice(1500 - count, 1500))
+        assert (few.trend.direction, few.trend.strength, few.candles) == (TrendDirection.UNKNOWN, 0, count)
         assert f"only {count} closed candles" in few.notes[0]
-    assert analyse(SERIES, RISE.between(1500 - FEWEST, 1500)).trend.direction is Direction.UP
+    assert analyse(SERIES, RISE.slice(1500 - MIN_TREND_CANDLES, 1500)).trend.direction is TrendDirection.UP
 
 
-def rules_at_last(columns: Columns) -> dict[str, Side]:
+def last_signals(columns: OhlcvColumns) -> dict[str, Side]:
     return {found.rule: found.side for found in analyse(SERIES, columns).signals if found.timestamp == LAST}
 
 
-def mirrored(columns: Columns) -> Columns:
+def mirrored(columns: OhlcvColumns) -> OhlcvColumns:
     """Upside down about 2,000."""
-    return Columns(
-        columns.time, 2000 - columns.open, 2000 - columns.low, 2000 - columns.high, 2000 - columns.close, columns.volume
+    return OhlcvColumns(
+        columns.open_times,
+        2000 - columns.open,
+        2000 - columns.low,
+        2000 - columns.high,
+        2000 - columns.close,
+        columns.volume,
     )
 
 
-def first_at(rule: str, closes: "np.typing.ArrayLike", noise: float = 0.02) -> Columns:
+def first_signal(rule: str, closes: "np.typing.ArrayLike", noise: float = 0.02) -> OhlcvColumns:
     """A market up to the first candle at which a rule sees something."""
-    columns = shaped(closes, noise)
-    for end in range(1000, len(columns.time) + 1):
-        part = columns.between(0, end)
-        shifted = part._replace(time=LAST - HOUR * np.arange(end - 1, -1, -1))
-        if rule in rules_at_last(shifted):
+    columns = columns_of(closes, noise)
+    for end in range(1000, len(columns.open_times) + 1):
+        part = columns.slice(0, end)
+        shifted = part._replace(open_times=LAST - HOUR * np.arange(end - 1, -1, -1))
+        if rule in last_signals(shifted):
             return shifted
     raise AssertionError(f"{rule} saw nothing")
 
@@ -204,32 +209,34 @@ BOUNCES = np.r_[1000 + 10 * np.sin(X[:1200] / 30 * 2 * np.pi)]
     ],
 )
 def test_each_rule_sees_its_turn_upwards_and_in_a_mirror_its_turn_downwards(rule: str, closes: np.ndarray) -> None:
-    market = first_at(rule, closes)
-    side = rules_at_last(market)[rule]
-    other = rules_at_last(mirrored(market))[rule]
+    market = first_signal(rule, closes)
+    side = last_signals(market)[rule]
+    other = last_signals(mirrored(market))[rule]
     assert {side, other} == {Side.BUY, Side.SELL}
     if rule != "bounce":
         assert side is Side.BUY
 
 
 def test_a_breakout_needs_volume() -> None:
-    quiet = shaped(np.full(1200, 1000.0), noise=0.3)
+    quiet = columns_of(np.full(1200, 1000.0), noise=0.3)
     out = with_bar(quiet, -1, close=1010.0, high=1011.0)
-    assert "breakout" not in rules_at_last(out)
+    assert "breakout" not in last_signals(out)
     loud = with_bar(out, -1, volume=2.0)
-    assert rules_at_last(loud)["breakout"] is Side.BUY
-    assert rules_at_last(mirrored(loud))["breakout"] is Side.SELL
+    assert last_signals(loud)["breakout"] is Side.BUY
+    assert last_signals(mirrored(loud))["breakout"] is Side.SELL
 
 
 def test_signals_name_their_rule_inputs_and_time() -> None:
-    (found,) = [each for each in analyse(SERIES, first_at("rsi_return", DIP)).signals if each.rule == "rsi_return"]
+    (found,) = [each for each in analyse(SERIES, first_signal("rsi_return", DIP)).signals if each.rule == "rsi_return"]
     assert found.timestamp == LAST
     assert found.inputs["rsi_before"] < 30 <= found.inputs["rsi"]
     assert "RSI came back" in found.reason
 
 
 random_walks = st.builds(
-    lambda seed, jumps: shaped(1000 + np.cumsum(np.random.default_rng(seed).normal(0, jumps, 6000)), jumps, seed=seed),
+    lambda seed, jumps: columns_of(
+        1000 + np.cumsum(np.random.default_rng(seed).normal(0, jumps, 6000)), jumps, seed=seed
+    ),
     st.integers(0, 2**32),
     st.sampled_from([0.001, 0.5, 5]),
 )
@@ -237,50 +244,50 @@ random_walks = st.builds(
 
 @settings(max_examples=20)
 @given(columns=random_walks, timeframe=st.sampled_from(["1m", "1h", "4h", "1d"]), start=st.integers(0, 500))
-def test_the_candles_alone_decide(columns: Columns, timeframe: str, start: int) -> None:
+def test_the_candles_alone_decide(columns: OhlcvColumns, timeframe: str, start: int) -> None:
     """Neither where the candles at hand begin, nor what else is asked for, nor what comes later changes a digit."""
     frame, series = TIMEFRAMES[timeframe], SERIES._replace(timeframe=timeframe)
-    last = frame.opening(LAST)
-    time = np.array(list(frame.openings(frame.back(last, len(columns.time) - 1), last)))
-    columns = columns._replace(time=time)
-    many = {each.timestamp: each for each in analyses(series, columns, int(time[-60]))}
+    last = frame.open_time(LAST)
+    time = np.array(list(frame.open_times(frame.step_back(last, len(columns.open_times) - 1), last)))
+    columns = columns._replace(open_times=time)
+    many = {each.open_time: each for each in analyse_since(series, columns, int(time[-60]))}
     assert list(many) == time[-60:].tolist()
     place = len(time) - 1 - start % 60
-    alone = analyse(series, columns.between(0, place + 1))
-    assert many[alone.timestamp] == alone
-    first = int(np.searchsorted(time, reach(NEED, frame, int(time[place]))))
-    assert analyse(series, columns.between(max(0, first - start), place + 1)) == alone
+    alone = analyse(series, columns.slice(0, place + 1))
+    assert many[alone.open_time] == alone
+    first = int(np.searchsorted(time, first_needed(REQUIREMENTS, frame, int(time[place]))))
+    assert analyse(series, columns.slice(max(0, first - start), place + 1)) == alone
     assert msgspec.json.decode(msgspec.json.encode(alone), type=Analysis) == alone
     assert [signal.timestamp for signal in alone.signals] == sorted(
         (signal.timestamp for signal in alone.signals), reverse=True
     )
-    oldest = time[place - RECENT + 1]
+    oldest = time[place - SIGNAL_CANDLES + 1]
     assert all(signal.timestamp >= oldest for signal in alone.signals)
 
 
 def test_parts_hold_each_candle_once_with_all_that_it_needs() -> None:
     frame = TIMEFRAMES["1h"]
-    since = int(RISE.time[-250])
+    since = int(RISE.open_times[-250])
     openings = list[int]()
-    for part in parts(NEED, frame, RISE, since):
-        mine = part.columns.time[part.first : part.end].tolist()
-        assert part.columns.time[0] <= max(reach(NEED, frame, mine[0]), RISE.time[0])
+    for part in blocks(REQUIREMENTS, frame, RISE, since):
+        mine = part.columns.open_times[part.first : part.end].tolist()
+        assert part.columns.open_times[0] <= max(first_needed(REQUIREMENTS, frame, mine[0]), RISE.open_times[0])
         openings += mine
-    assert openings == RISE.time[-250:].tolist()
+    assert openings == RISE.open_times[-250:].tolist()
 
 
 def test_longer_timeframes_weigh_more() -> None:
-    assert list(WEIGHTS) == list(TIMEFRAMES)
-    assert sorted(WEIGHTS.values()) == list(WEIGHTS.values())
-    up, down, unknown = analyse(SERIES, RISE), analyse(SERIES, FALL), analyse(SERIES, RISE.between(0, 9))
-    hour, day = (WEIGHTS[name] for name in ("1h", "1d"))
-    found = together([up, replace(down, series=SERIES._replace(timeframe="1d")), unknown])
+    assert list(TIMEFRAME_WEIGHTS) == list(TIMEFRAMES)
+    assert sorted(TIMEFRAME_WEIGHTS.values()) == list(TIMEFRAME_WEIGHTS.values())
+    up, down, unknown = analyse(SERIES, RISE), analyse(SERIES, FALL), analyse(SERIES, RISE.slice(0, 9))
+    hour, day = (TIMEFRAME_WEIGHTS[name] for name in ("1h", "1d"))
+    found = combine_trends([up, replace(down, series=SERIES._replace(timeframe="1d")), unknown])
     score = (hour * up.trend.strength - day * down.trend.strength) / (hour + day)
-    assert (found.strength, found.direction) == (abs(round(score)), votes.direction(round(score)))
-    agree = together([up, up])
-    assert (agree.direction, agree.strength, agree.agreement) == (Direction.UP, up.trend.strength, 100)
-    assert together([unknown]).direction is Direction.UNKNOWN
-    assert set(DEFAULT) <= set(WEIGHTS)
+    assert (found.strength, found.direction) == (abs(round(score)), votes.trend_direction(round(score)))
+    agree = combine_trends([up, up])
+    assert (agree.direction, agree.strength, agree.agreement) == (TrendDirection.UP, up.trend.strength, 100)
+    assert combine_trends([unknown]).direction is TrendDirection.UNKNOWN
+    assert set(DEFAULT_TIMEFRAMES) <= set(TIMEFRAME_WEIGHTS)
 
 
 def test_the_page_has_every_rule_word_for_word() -> None:
@@ -291,6 +298,6 @@ def test_the_page_has_every_rule_word_for_word() -> None:
         assert re.sub(r"\s+", " ", words) in page, f"{name}: write its docstring into docs/analysis.md"
     for rule in votes.RULES:
         assert f"| `{rule.name}` | {rule.weight} |" in page
-    for timeframe, weight in WEIGHTS.items():
+    for timeframe, weight in TIMEFRAME_WEIGHTS.items():
         assert re.search(rf"\| [^|]*\b{timeframe}\b[^|]* \| {weight} \|", page)
     assert DISCLAIMER in page

@@ -9,29 +9,29 @@ import pytest
 from msgspec.structs import replace
 
 from services.core import bounds
-from services.core.exchange import Heard, Rejected, sifted
+from services.core.exchange import InvalidValue, SequencedQuote, validate_events
 from services.core.model import (
     Bar,
     Candle,
-    Feed,
-    Gap,
-    Hole,
+    CandleGap,
+    CandleSource,
+    ExchangeStatus,
+    FeedGap,
+    FeedStatus,
     Instrument,
+    InstrumentFeed,
     Kline,
-    Lookup,
     Message,
-    Offer,
-    Origin,
+    Quote,
     Rate,
+    RateCandidate,
     Series,
-    Source,
-    State,
+    StoreLookup,
     StoreQuery,
     StoreReply,
-    Tick,
     Trade,
 )
-from services.core.timeframes import DAY, MINUTE
+from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.core.times import parse
 from services.exchanges import EXCHANGES
 
@@ -40,15 +40,19 @@ NOW = 1_800_000_000_000
 PAIR = Instrument("BTC", "USDT")
 ONE = Decimal(1)
 TRADE = Trade("binance", PAIR, NOW, NOW - 5, Decimal("97.5"), Decimal("0.1"), 7)
-BAR = Bar(NOW - NOW % MINUTE - MINUTE, ONE, Decimal(3), ONE, Decimal(2), ONE, ONE, 1)
+BAR = Bar(NOW - NOW % MINUTE_MS - MINUTE_MS, ONE, Decimal(3), ONE, Decimal(2), ONE, ONE, 1)
 KLINE = Kline(Series("binance", PAIR, "1m"), BAR)
-HOLE = Hole(KLINE.series, BAR.timestamp - 5 * MINUTE, BAR.timestamp, NOW)
-GAP = Gap("deribit", NOW - 5, NOW, "it was silent", PAIR)
-TICK = Tick("deribit", PAIR, NOW, NOW, bid=ONE, ask=Decimal(2))
-STATE = State("x", NOW, True, "socket", "h", "", NOW, None, 0, False, (Source(PAIR, Feed.LIVE, NOW, NOW),))
-RATE = Rate(PAIR, NOW, (Offer("x", (), ONE),))
-QUERY = StoreQuery("a", Lookup.MISSING, KLINE.series, NOW - bounds.SPAN * MINUTE, NOW - 1, 1)
-REPLY = StoreReply("a", (Candle(KLINE.series, BAR, False, Origin.TICKS),), ((0, 0), (NOW, NOW + DAY)), (HOLE,), "b")
+HOLE = CandleGap(KLINE.series, BAR.open_time - 5 * MINUTE_MS, BAR.open_time, NOW)
+GAP = FeedGap("deribit", NOW - 5, NOW, "it was silent", PAIR)
+TICK = Quote("deribit", PAIR, NOW, NOW, bid=ONE, ask=Decimal(2))
+STATE = ExchangeStatus(
+    "x", NOW, True, "socket", "h", "", NOW, None, 0, False, (InstrumentFeed(PAIR, FeedStatus.LIVE, NOW, NOW),)
+)
+RATE = Rate(PAIR, NOW, (RateCandidate("x", (), ONE),))
+QUERY = StoreQuery("a", StoreLookup.MISSING, KLINE.series, NOW - bounds.MAX_QUERY_CANDLES * MINUTE_MS, NOW - 1, 1)
+REPLY = StoreReply(
+    "a", (Candle(KLINE.series, BAR, False, CandleSource.TRADES),), ((0, 0), (NOW, NOW + DAY_MS)), (HOLE,), "b"
+)
 GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE, QUERY, REPLY)
 
 
@@ -57,9 +61,12 @@ def bar(**changes: Any) -> Kline:
 
 
 WRONG: list[tuple[str, Message]] = [
-    *(("time", replace(TRADE, time=time)) for time in (0, -1, NOW + bounds.APART + 1, NOW + 365 * DAY, 2**63, 10**400)),
-    ("time", replace(TRADE, received=NOW + bounds.APART + 1, time=NOW + bounds.APART + 1)),
-    *(("number", replace(TRADE, number=number)) for number in (-1, 2**63, 10**400)),
+    *(
+        ("time", replace(TRADE, time=time))
+        for time in (0, -1, NOW + bounds.MAX_PROCESS_LEAD_MS + 1, NOW + 365 * DAY_MS, 2**63, 10**400)
+    ),
+    ("time", replace(TRADE, received=NOW + bounds.MAX_PROCESS_LEAD_MS + 1, time=NOW + bounds.MAX_PROCESS_LEAD_MS + 1)),
+    *(("number", replace(TRADE, trade_id=number)) for number in (-1, 2**63, 10**400)),
     *(("count", replace(TRADE, fills=fills)) for fills in (0, -1, 2**63)),
     *(
         (reason, replace(TRADE, **{reason: Decimal(value)}))
@@ -69,22 +76,22 @@ WRONG: list[tuple[str, Message]] = [
     *(("name", replace(TRADE, instrument=PAIR._replace(base=base))) for base in ("", "B\0", "B-T", "B T", "B" * 33)),
     *(("name", replace(TRADE, exchange=exchange)) for exchange in ("a\0", "a b", "é", "a" * 33)),
     ("timeframe", replace(KLINE, series=KLINE.series._replace(timeframe="7m"))),
-    ("grid", bar(timestamp=BAR.timestamp + 1)),
-    ("time", bar(timestamp=BAR.timestamp + 365 * DAY)),
-    ("time", bar(timestamp=-MINUTE)),
-    ("time", bar(timestamp=2**70 * MINUTE)),
+    ("grid", bar(open_time=BAR.open_time + 1)),
+    ("time", bar(open_time=BAR.open_time + 365 * DAY_MS)),
+    ("time", bar(open_time=-MINUTE_MS)),
+    ("time", bar(open_time=2**70 * MINUTE_MS)),
     ("order", bar(high=ONE)),
     ("order", bar(low=Decimal(2))),
     *(("price", bar(open=Decimal(value))) for value in ("NaN", "Infinity", "-1", "0", "1e200000")),
     *(("volume", bar(volume=Decimal(value))) for value in ("NaN", "Infinity", "-1", "1e200000")),
     *(("volume", bar(quote_volume=Decimal(value))) for value in ("NaN", "-0.1", "0E-200000")),
     *(("count", bar(trades=trades)) for trades in (-1, 2**63)),
-    ("range", replace(HOLE, since=HOLE.until + MINUTE, until=HOLE.until)),
-    ("range", replace(HOLE, since=BAR.timestamp - bounds.OPENINGS * MINUTE)),
+    ("range", replace(HOLE, since=HOLE.until + MINUTE_MS, until=HOLE.until)),
+    ("range", replace(HOLE, since=BAR.open_time - bounds.MAX_GAP_CANDLES * MINUTE_MS)),
     ("time", replace(HOLE, since=1_451_606_400_000, until=4_102_444_800_000)),
     ("grid", replace(HOLE, until=HOLE.until + 1)),
     ("timeframe", replace(HOLE, series=HOLE.series._replace(timeframe=""))),
-    ("time", replace(HOLE, noticed=2**63)),
+    ("time", replace(HOLE, detected=2**63)),
     ("text", replace(GAP, reason="left\0")),
     ("text", replace(GAP, reason="x" * 301)),
     ("text", replace(GAP, reason="\ud800")),
@@ -96,31 +103,36 @@ WRONG: list[tuple[str, Message]] = [
     ("time", replace(TICK, time=2**63)),
     ("time", replace(STATE, time=2**63)),
     ("text", replace(STATE, reason="\x1b[2J")),
-    ("price", replace(RATE, offers=(Offer("x", (), Decimal("1e200000")),))),
+    ("price", replace(RATE, candidates=(RateCandidate("x", (), Decimal("1e200000")),))),
     ("name", replace(RATE, direction=Instrument("B\0", "USD"))),
-    ("range", replace(QUERY, since=0, until=bounds.LATEST)),
-    ("range", replace(QUERY, lookup=Lookup.UNVERIFIED, since=QUERY.since - MINUTE)),
-    *(("count", replace(QUERY, limit=limit)) for limit in (0, bounds.MEMBERS + 1)),
+    ("range", replace(QUERY, since=0, until=bounds.LATEST_MS)),
+    ("range", replace(QUERY, lookup=StoreLookup.UNVERIFIED, since=QUERY.since - MINUTE_MS)),
+    *(("count", replace(QUERY, limit=limit)) for limit in (0, bounds.MAX_LIST_LENGTH + 1)),
     *(("text", replace(message, id="x" * 301)) for message in (QUERY, REPLY)),
     ("text", replace(REPLY, error="no\nline")),
     *(("range", replace(REPLY, ranges=(each,))) for each in ((1, 0), (-1, 0), (0, 2**63))),
-    ("count", replace(REPLY, ranges=((0, 0),) * (bounds.MEMBERS + 1))),
-    ("range", replace(REPLY, holes=(replace(HOLE, since=HOLE.until + MINUTE),))),
-    ("grid", replace(REPLY, candles=(Candle(KLINE.series, bar(timestamp=BAR.timestamp + 1).bar, True, Origin.TICKS),))),
+    ("count", replace(REPLY, ranges=((0, 0),) * (bounds.MAX_LIST_LENGTH + 1))),
+    ("range", replace(REPLY, gaps=(replace(HOLE, since=HOLE.until + MINUTE_MS),))),
+    (
+        "grid",
+        replace(
+            REPLY, candles=(Candle(KLINE.series, bar(open_time=BAR.open_time + 1).bar, True, CandleSource.TRADES),)
+        ),
+    ),
 ]
 
 
 @pytest.mark.parametrize("message", GOOD, ids=lambda message: type(message).__name__)
 def test_what_is_in_range_is_let_in(message: Message) -> None:
-    assert bounds.fault(message, NOW) is None
+    assert bounds.find_violation(message, NOW) is None
 
 
 @pytest.mark.parametrize(("reason", "message"), WRONG)
 def test_what_is_out_of_range_is_not_and_the_reason_can_be_shown(reason: str, message: Message) -> None:
-    wrong = bounds.fault(message, NOW)
+    wrong = bounds.find_violation(message, NOW)
     assert wrong
     assert wrong.reason == reason
-    assert bounds.clean(wrong.detail) == wrong.detail
+    assert bounds.clean_text(wrong.detail) == wrong.detail
 
 
 def test_the_table_in_the_docs_is_the_code() -> None:
@@ -174,12 +186,12 @@ DERIBIT = (
     ],
 )
 def test_a_row_that_cannot_be_costs_only_itself(exchange: str, instrument: str, timeframe: str, body: str) -> None:
-    ask = EXCHANGES[exchange].history
+    ask = EXCHANGES[exchange].klines
     asked = ask and ask(Instrument.parse(instrument), timeframe, 0, NOW)
     assert asked
-    events = sifted(asked.read(body.encode(), NOW), NOW + bounds.AHEAD)
-    assert [type(event) for event in events] == [Kline, Rejected, Kline]
-    (rejected,) = (event for event in events if isinstance(event, Rejected))
+    events = validate_events(asked.parse(body.encode(), NOW), NOW + bounds.MAX_EXCHANGE_LEAD_MS)
+    assert [type(event) for event in events] == [Kline, InvalidValue, Kline]
+    (rejected,) = (event for event in events if isinstance(event, InvalidValue))
     assert rejected.subject.startswith(instrument)
 
 
@@ -189,6 +201,6 @@ def test_one_coin_that_cannot_be_costs_only_itself() -> None:
     (ask,) = poll(wanted, {})
     for bad in ('{"usd":"cheap"}', '{"usd":"NaN"}', '{"usd":1,"last_updated_at":1e200000}', "null", "7"):
         body = f'{{"bitcoin":{bad},"ethereum":{{"usd":2000.5,"last_updated_at":1799999990}}}}'
-        events = sifted(ask.read(body.encode(), NOW), NOW + bounds.AHEAD)
-        assert [event.tick.price for event in events if isinstance(event, Heard)] == [Decimal("2000.5")]
-        assert [event.subject for event in events if isinstance(event, Rejected)] in (["bitcoin"], ["BTC-USD"])
+        events = validate_events(ask.parse(body.encode(), NOW), NOW + bounds.MAX_EXCHANGE_LEAD_MS)
+        assert [event.quote.price for event in events if isinstance(event, SequencedQuote)] == [Decimal("2000.5")]
+        assert [event.subject for event in events if isinstance(event, InvalidValue)] in (["bitcoin"], ["BTC-USD"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.adapters.memory import MemoryCache
-from services.collector.request_weight import Budget
+from services.collector.request_weight import RequestWeightBudget
 from services.core.errors import Unavailable
 from services.exchanges import EXCHANGES
 
@@ -15,7 +15,7 @@ START = 1_704_067_230_000  # half past a minute
 
 
 @dataclass
-class Turned:
+class SleepingClock:
     """A clock that passes only by waiting."""
 
     time: float = START
@@ -31,43 +31,43 @@ class Turned:
 
 
 def test_who_has_spent_a_minutes_budget_waits_for_the_next_and_others_share_it() -> None:
-    exchange = EXCHANGES["binance"]._replace(history_weight=2, history_budget=20)
+    exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> list[int]:
-        cache, clocks = MemoryCache(lambda: 0.0), (Turned(), Turned())
-        budgets = [Budget(exchange, cache, clock.now, clock) for clock in clocks]
+        cache, clocks = MemoryCache(lambda: 0.0), (SleepingClock(), SleepingClock())
+        budgets = [RequestWeightBudget(exchange, cache, clock.now, clock) for clock in clocks]
         for _ in range(15):
             for budget in budgets:
-                await budget.afford()
+                await budget.acquire()
         return [clock.now() for clock in clocks]
 
     minute = START // 60_000
     assert [now // 60_000 - minute for now in asyncio.run(play())] == [2, 2]
 
 
-class Forgetful(MemoryCache):
+class ForgetfulCache(MemoryCache):
     """A cache that is emptied before each question, or away."""
 
     def __init__(self, away: bool) -> None:
         super().__init__(lambda: 0.0)
         self.away = away
 
-    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+    async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         if self.away:
             raise Unavailable("the cache (Redis) is full")
         self._windows.clear()
-        return await super().count(window, seconds, counts)
+        return await super().increment(window, ttl_seconds, counts)
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["away", "emptied"])
 def test_what_the_cache_forgets_the_process_itself_knows(away: bool) -> None:
-    exchange = EXCHANGES["binance"]._replace(history_weight=2, history_budget=20)
+    exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> int:
-        clock = Turned()
-        budget = Budget(exchange, Forgetful(away), clock.now, clock)
+        clock = SleepingClock()
+        budget = RequestWeightBudget(exchange, ForgetfulCache(away), clock.now, clock)
         for _ in range(25):
-            await budget.afford()
+            await budget.acquire()
         return clock.now()
 
     assert asyncio.run(play()) // 60_000 - START // 60_000 == 2

@@ -7,14 +7,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from services.core.errors import Misconfigured
-from services.web.certificates import own_hosts, self_signed, server_context
+from services.web.certificates import local_hosts, self_signed, server_context
 
 
 def test_it_is_kept_while_it_is_for_all_names(tmp_path: Path) -> None:
-    made = self_signed(tmp_path, own_hosts("0.0.0.0")).read_bytes()
-    assert self_signed(tmp_path, own_hosts("::")).read_bytes() == made
+    made = self_signed(tmp_path, local_hosts("0.0.0.0")).read_bytes()
+    assert self_signed(tmp_path, local_hosts("::")).read_bytes() == made
     assert b"PRIVATE" not in (tmp_path / "simulator-cert.pem").read_bytes()
-    other = self_signed(tmp_path, own_hosts("192.168.7.9")).read_bytes()
+    other = self_signed(tmp_path, local_hosts("192.168.7.9")).read_bytes()
     assert other != made
     assert (tmp_path / "simulator-cert.pem").read_bytes() in other
 

@@ -8,7 +8,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SERVERS = ("postgres", "redis", "rabbitmq")
 SERVICES = ("pricer", "writer", "analyst", "api", "migrate")
-NONE = ("simulator", "nginx")
+WITHOUT_SECRETS = ("simulator", "nginx")
 
 
 def containers() -> dict[str, dict[str, Any]]:
@@ -28,7 +28,7 @@ def test_a_container_sees_its_own_secrets_alone_and_those_on_the_internet_none_o
     expected |= {name: {name: "/run/secrets/kurs:ro"} for name in SERVICES}
     collectors = [name for name in known if name.startswith("collector-")]
     expected |= {name: {"collector": "/run/secrets/kurs:ro"} for name in collectors}
-    expected |= {name: {} for name in NONE}
+    expected |= {name: {} for name in WITHOUT_SECRETS}
     every = (*SERVERS, *SERVICES, "collector")
     expected["passwords"] = {name: f"/accounts/{name}" for name in every}
     assert {name: secrets(container) for name, container in known.items()} == expected

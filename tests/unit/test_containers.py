@@ -10,20 +10,22 @@ from services.core.markets import LIVE, SIMULATED
 from services.settings import load
 from tests import compose
 
-SERVICES = compose.services()
-OURS = {name: service for name, service in SERVICES.items() if "build" in service and "entrypoint" not in service}
+SERVICES = compose.load_services()
+KURS_SERVICES = {
+    name: service for name, service in SERVICES.items() if "build" in service and "entrypoint" not in service
+}
 IMAGE = (compose.ROOT / "Dockerfile").read_text()
-BUSY = 300  # seconds in which a machine that does other things as well starts everything
+MIN_HEALTH_SECONDS = 300  # seconds in which a machine that does other things as well starts everything
 
 
 def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES.keys() - OURS.keys() - {"passwords"}))
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - KURS_SERVICES.keys() - {"passwords"}))
 def test_a_busy_machine_makes_no_server_unhealthy(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
-    assert seconds(check["start_period"]) >= BUSY
+    assert seconds(check["start_period"]) >= MIN_HEALTH_SECONDS
     assert seconds(check["interval"]) * check["retries"] >= 60
 
 
@@ -31,35 +33,35 @@ def test_a_busy_machine_makes_kurs_not_unhealthy() -> None:
     found = re.search(r"HEALTHCHECK --interval=(\d+)s --timeout=(\d+)s --retries=(\d+) --start-period=(\d+)s", IMAGE)
     assert found
     interval, timeout, retries, start = map(int, found.groups())
-    assert (start >= BUSY, interval * retries >= 60, timeout >= 30) == (True, True, True)
+    assert (start >= MIN_HEALTH_SECONDS, interval * retries >= 60, timeout >= 30) == (True, True, True)
 
 
-@pytest.mark.parametrize(("name", "service"), OURS.items())
+@pytest.mark.parametrize(("name", "service"), KURS_SERVICES.items())
 def test_each_container_of_the_image_is_given_a_command_that_there_is(name: str, service: dict[str, Any]) -> None:
     program, *words = service["command"].split()
     assert program == "kurs"
-    assert words == ["migrate"] or runtime.understood(words, load(_env_file=None)).services == (words[0],)
+    assert words == ["migrate"] or runtime.parse_process(words, load(_env_file=None)).services == (words[0],)
 
 
 def test_one_setting_plays_a_market_and_starts_its_simulator() -> None:
     (profile,) = SERVICES["simulator"]["profiles"]
-    market = OURS["api"]["environment"]["KURS_MARKET"]
-    assert compose.filled_in(market) == LIVE
-    assert compose.filled_in(market, COMPOSE_PROFILES=profile) == SIMULATED
+    market = KURS_SERVICES["api"]["environment"]["KURS_MARKET"]
+    assert compose.interpolate(market) == LIVE
+    assert compose.interpolate(market, COMPOSE_PROFILES=profile) == SIMULATED
 
 
 def test_the_log_names_the_address_on_the_host() -> None:
     named = [
-        compose.filled_in(file["api"]["environment"]["KURS_PUBLIC_URL"], KURS_HTTP_PORT="81", KURS_HTTPS_PORT="444")
-        for file in (SERVICES, compose.services("docker-compose.tls.yml"))
+        compose.interpolate(file["api"]["environment"]["KURS_PUBLIC_URL"], KURS_HTTP_PORT="81", KURS_HTTPS_PORT="444")
+        for file in (SERVICES, compose.load_services("docker-compose.tls.yml"))
     ]
     assert named == ["http://localhost:81", "https://localhost:444"]
 
 
 def test_each_process_that_talks_to_a_server_can_be_given_a_way_out() -> None:
     """Collectors have one, and the simulator needs none."""
-    outside = compose.services("docker-compose.servers.yml")
-    inside = {name for name, service in OURS.items() if "outside" not in service["networks"]}
+    outside = compose.load_services("docker-compose.servers.yml")
+    inside = {name for name, service in KURS_SERVICES.items() if "outside" not in service["networks"]}
     assert outside.keys() == inside - {"simulator"}
     assert all(service == {"networks": ["outside"]} for service in outside.values())
 
@@ -71,4 +73,4 @@ def test_the_upgrade_knows_each_service() -> None:
     assert roles
     assert exchanges
     named = [*roles[1].split(), *(f"collector-{exchange}" for exchange in exchanges[1].split())]
-    assert sorted(named) == sorted(OURS.keys() - {"migrate", "simulator"})
+    assert sorted(named) == sorted(KURS_SERVICES.keys() - {"migrate", "simulator"})

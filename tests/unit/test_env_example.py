@@ -22,27 +22,27 @@ IN_CONTAINERS = {
 }  # other defaults there, as the example says
 
 
-class Entry(NamedTuple):
+class ExampleSetting(NamedTuple):
     """One setting of the example: its default, and the comment before it."""
 
     value: str
     comment: str
 
 
-def entries() -> dict[str, Entry]:
+def example_settings() -> dict[str, ExampleSetting]:
     """What the example says, by name."""
-    found: dict[str, Entry] = {}
+    found: dict[str, ExampleSetting] = {}
     for block in (ROOT / ".env.example").read_text().split("\n\n"):
         lines = [line.removeprefix("# ") for line in block.splitlines()]
         named = [re.fullmatch(r"([A-Z][A-Z0-9_]+)=(.*)", line) for line in lines]
         comment = " ".join(line for line, name in zip(lines, named, strict=True) if not name)
         for name in filter(None, named):
             assert name[1] not in found
-            found[name[1]] = Entry(name[2], comment)
+            found[name[1]] = ExampleSetting(name[2], comment)
     return found
 
 
-def of_compose() -> dict[str, str]:
+def compose_defaults() -> dict[str, str]:
     """What the compose files ask the environment for, with their defaults."""
     text = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
     asked = dict(VARIABLE.findall(text))
@@ -50,11 +50,11 @@ def of_compose() -> dict[str, str]:
 
 
 def test_the_names_are_those_of_the_settings_and_of_the_compose_files() -> None:
-    assert entries().keys() == FIELDS.keys() | of_compose().keys()
+    assert example_settings().keys() == FIELDS.keys() | compose_defaults().keys()
 
 
 def test_names_of_compose_are_known_as_such(tmp_path: Path) -> None:
-    names = of_compose().keys() - FIELDS.keys()
+    names = compose_defaults().keys() - FIELDS.keys()
     (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names if name.startswith("KURS_")))
     Settings(_env_file=tmp_path / ".env")
 
@@ -65,7 +65,7 @@ def test_a_setting_is_told_with_its_meaning_and_default(
 ) -> None:
     for known in (*FIELDS, *OTHER_NAMES):
         monkeypatch.delenv(known, raising=False)
-    field, entry = Settings.model_fields[FIELDS[name]], entries()[name]
+    field, entry = Settings.model_fields[FIELDS[name]], example_settings()[name]
     assert field.description
     assert field.description in entry.comment
     (tmp_path / ".env").write_text(f"{name}={entry.value}\n")
@@ -73,6 +73,6 @@ def test_a_setting_is_told_with_its_meaning_and_default(
     assert entry.value or not field.default  # an empty value would have been passed over
 
 
-@pytest.mark.parametrize("name", sorted(of_compose().keys() - IN_CONTAINERS))
+@pytest.mark.parametrize("name", sorted(compose_defaults().keys() - IN_CONTAINERS))
 def test_compose_falls_back_to_what_the_example_says(name: str) -> None:
-    assert entries()[name].value == of_compose()[name]
+    assert example_settings()[name].value == compose_defaults()[name]

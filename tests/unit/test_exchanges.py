@@ -7,19 +7,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.core.bounds import AHEAD
+from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Misconfigured
-from services.core.exchange import LONGEST_WAIT, Answer, Event, Exchange, Rejected, sifted
-from services.core.model import Bar, Instrument, Kline, Tick, Trade
-from services.exchanges import EXCHANGES, chosen
+from services.core.exchange import MAX_RETRY_SECONDS, Event, Exchange, InvalidValue, RestResponse, validate_events
+from services.core.model import Bar, Instrument, Kline, Quote, Trade
+from services.exchanges import EXCHANGES, configured_exchanges
 from services.settings import load
 
 FRAMES = Path(__file__).parent.parent / "frames"
 NOW = 1_800_000_000_000
-WAYS = ("socket", "poll", "missed", "history", "listing")
+EXCHANGE_WAYS = ("socket", "poll", "missed", "history", "listing")
 
 
-class Recorded(msgspec.Struct):
+class RecordedFrame(msgspec.Struct):
     """A frame as it came and what it means; `events` None: it cannot be understood, or nothing in it can be so."""
 
     by: str
@@ -29,53 +29,57 @@ class Recorded(msgspec.Struct):
     timeframe: str = "1m"
 
 
-def recorded(name: str) -> list[Recorded]:
-    return [msgspec.json.decode(line, type=Recorded) for line in (FRAMES / f"{name}.jsonl").read_bytes().splitlines()]
+def recorded_frames(name: str) -> list[RecordedFrame]:
+    return [
+        msgspec.json.decode(line, type=RecordedFrame) for line in (FRAMES / f"{name}.jsonl").read_bytes().splitlines()
+    ]
 
 
-def read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
-    events = sifted(_read(exchange, row), NOW + AHEAD)
-    if events and all(isinstance(event, Rejected) for event in events):
+def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
+    events = validate_events(parse_by_way(exchange, row), NOW + MAX_EXCHANGE_LEAD_MS)
+    if events and all(isinstance(event, InvalidValue) for event in events):
         raise ValueError(events)
     return events
 
 
-def _read(exchange: Exchange, row: Recorded) -> Sequence[Event]:
+def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
     wanted = tuple(Instrument.parse(name) for name in row.instruments)
     if row.by == "socket":
         assert exchange.stream
-        return exchange.stream(wanted).read(row.frame, NOW)
+        return exchange.stream(wanted).parse(row.frame, NOW)
     if row.by == "poll":
         assert exchange.poll
-        return exchange.poll(wanted, {})[0].read(row.frame.encode(), NOW)
+        return exchange.poll(wanted, {})[0].parse(row.frame.encode(), NOW)
     if row.by == "missed":
-        assert exchange.missed
-        return exchange.missed(wanted[0], range(1)).read(row.frame.encode(), NOW)
+        assert exchange.refetch_trades
+        return exchange.refetch_trades(wanted[0], range(1)).parse(row.frame.encode(), NOW)
     if row.by == "history":
-        assert exchange.history
-        ask = exchange.history(wanted[0], row.timeframe, 0, NOW)
+        assert exchange.klines
+        ask = exchange.klines(wanted[0], row.timeframe, 0, NOW)
         assert ask
-        return ask.read(row.frame.encode(), NOW)
-    assert exchange.listing
-    return exchange.listing(wanted[0]).read(row.frame.encode(), NOW)
+        return ask.parse(row.frame.encode(), NOW)
+    assert exchange.instrument_status
+    return exchange.instrument_status(wanted[0]).parse(row.frame.encode(), NOW)
 
 
-def plain(event: Event) -> list[object]:
+def event_as_json(event: Event) -> list[object]:
     """An event as JSON would have it: its kind, then its fields, prices with their digits."""
     if isinstance(event, Trade | Kline):
-        return [type(event).__name__, _plain(event)]
-    return [type(event).__name__, *(_plain(value) for value in event)]
+        return [type(event).__name__, _value_as_json(event)]
+    return [type(event).__name__, *(_value_as_json(value) for value in event)]
 
 
-def _plain(value: object) -> object:
+def _value_as_json(value: object) -> object:
     match value:
-        case Tick() | Trade() | Kline() | Bar():
+        case Quote() | Trade() | Kline() | Bar():
             given = {name: getattr(value, name) for name in value.__struct_fields__}
-            return {name: _plain(part) for name, part in given.items() if part is not None and name != "received"}
+            return {
+                name: _value_as_json(part) for name, part in given.items() if part is not None and name != "received"
+            }
         case Instrument() | Decimal():
             return str(value)
         case tuple():
-            return [_plain(part) for part in value]
+            return [_value_as_json(part) for part in value]
     return value
 
 
@@ -84,61 +88,61 @@ def rows() -> Iterator[object]:
         if not (FRAMES / f"{name}.jsonl").exists():
             yield pytest.param(name, None, id=name)
             continue
-        for number, row in enumerate(recorded(name), 1):
+        for number, row in enumerate(recorded_frames(name), 1):
             yield pytest.param(name, row, id=f"{name}-{number}")
 
 
 @pytest.mark.parametrize(("name", "row"), list(rows()))
-def test_recorded_frames_mean_what_they_say(name: str, row: Recorded | None) -> None:
+def test_recorded_frames_mean_what_they_say(name: str, row: RecordedFrame | None) -> None:
     assert row, f"tests/frames/{name}.jsonl: record what {name} sends, with what it means"
     if row.events is None:
         with pytest.raises(ValueError):  # noqa: PT011  each parser's own words
-            read(EXCHANGES[name], row)
+            parse_frame(EXCHANGES[name], row)
     else:
-        assert [plain(event) for event in read(EXCHANGES[name], row)] == row.events
+        assert [event_as_json(event) for event in parse_frame(EXCHANGES[name], row)] == row.events
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_every_way_of_an_exchange_is_recorded(name: str) -> None:
-    exchange, ways = EXCHANGES[name], {row.by for row in recorded(name) if row.events}
+    exchange, ways = EXCHANGES[name], {row.by for row in recorded_frames(name) if row.events}
     offered = {
         "socket": exchange.stream,
         "poll": exchange.poll,
-        "missed": exchange.missed,
-        "listing": exchange.listing,
-        "history": exchange.history,
+        "missed": exchange.refetch_trades,
+        "listing": exchange.instrument_status,
+        "history": exchange.klines,
     }
     assert {way for way, offer in offered.items() if offer} <= ways
 
 
 def test_a_url_never_holds_the_key_and_the_plan_chooses_host_header_and_pace() -> None:
     keyless, demo, pro = (
-        chosen(load(exchanges="coingecko", coingecko_plan=plan, coingecko_key=key))[0]
+        configured_exchanges(load(exchanges="coingecko", coingecko_plan=plan, coingecko_key=key))[0]
         for plan, key in (("keyless", ""), ("demo", "CG-demo"), ("pro", "CG-pro"))
     )
     assert keyless.credentials() == {}
-    assert (demo.rests[0], demo.credentials()) == ("https://api.coingecko.com", {"x-cg-demo-api-key": "CG-demo"})
-    assert (pro.rests[0], pro.credentials()) == ("https://pro-api.coingecko.com", {"x-cg-pro-api-key": "CG-pro"})
+    assert (demo.rest_urls[0], demo.credentials()) == ("https://api.coingecko.com", {"x-cg-demo-api-key": "CG-demo"})
+    assert (pro.rest_urls[0], pro.credentials()) == ("https://pro-api.coingecko.com", {"x-cg-pro-api-key": "CG-pro"})
     assert 31 * 24 * 3600 / demo.poll_seconds <= 10_000
     wanted = (Instrument("BTC", "USD"),)
     assert pro.stream
     assert pro.poll
     said = repr((pro, pro.stream(wanted), pro.poll(wanted, {}), [ask.path for ask in pro.poll(wanted, {})]))
     assert "CG-pro" not in said
-    assert pro.at("http://127.0.0.1:1/simulator").credentials() == {}
+    assert pro.simulated_at("http://127.0.0.1:1/simulator").credentials() == {}
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_the_simulator_takes_the_place_of_every_host(name: str) -> None:
-    there = EXCHANGES[name].at("http://127.0.0.1:8000/simulator/")
+    there = EXCHANGES[name].simulated_at("http://127.0.0.1:8000/simulator/")
     assert there.simulated
-    assert there.rests == (f"http://127.0.0.1:8000/simulator/{name}",)
-    assert there.sockets in ((), (f"ws://127.0.0.1:8000/simulator/{name}",))
+    assert there.rest_urls == (f"http://127.0.0.1:8000/simulator/{name}",)
+    assert there.ws_urls in ((), (f"ws://127.0.0.1:8000/simulator/{name}",))
 
 
 def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Misconfigured, match=r"KURS_EXCHANGES: 'mtgox' is not one of binance, deribit, coingecko"):
-        chosen(load(exchanges="binance,mtgox"))
+        configured_exchanges(load(exchanges="binance,mtgox"))
 
 
 @pytest.mark.parametrize(
@@ -160,10 +164,10 @@ def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
 def test_an_exchange_is_left_alone_for_as_long_as_it_says(
     name: str, status: int, headers: dict[str, str], seconds: float
 ) -> None:
-    assert EXCHANGES[name].wait(Answer(status, headers), NOW) == seconds
+    assert EXCHANGES[name].retry_delay(RestResponse(status, headers), NOW) == seconds
 
 
-BAN = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %s. Please use WebSocket Streams."}'
+BAN_TEXT = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %s. Please use WebSocket Streams."}'
 
 
 @pytest.mark.parametrize(
@@ -174,8 +178,8 @@ BAN = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %s
         (403, {}, NOW + 3_600_000, 3600),
         (418, {"retry-after": "7"}, NOW + 3_600_000, 3600),
         (418, {"retry-after": "7200"}, NOW + 3_600_000, 7200),
-        (418, {}, NOW + 999 * 86_400_000, LONGEST_WAIT),
-        (418, {}, 9_999_999_999_999, LONGEST_WAIT),
+        (418, {}, NOW + 999 * 86_400_000, MAX_RETRY_SECONDS),
+        (418, {}, 9_999_999_999_999, MAX_RETRY_SECONDS),
         (418, {}, 99_999_999_999_999_999_999, 60),
         (418, {}, NOW - 1, 60),
         (403, {}, "tomorrow", 0),
@@ -186,7 +190,7 @@ BAN = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %s
 def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
     name: str, status: int, headers: dict[str, str], until: object, seconds: float
 ) -> None:
-    assert EXCHANGES[name].wait(Answer(status, headers, (BAN % until).encode()), NOW) == seconds
+    assert EXCHANGES[name].retry_delay(RestResponse(status, headers, (BAN_TEXT % until).encode()), NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -204,5 +208,5 @@ def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
     ],
 )
 def test_complaints_are_read_in_every_shape(name: str, body: bytes, said: str) -> None:
-    assert EXCHANGES[name].complaint(body).startswith(said)
-    assert bool(EXCHANGES[name].complaint(body)) == bool(said)
+    assert EXCHANGES[name].error_text(body).startswith(said)
+    assert bool(EXCHANGES[name].error_text(body)) == bool(said)

@@ -18,7 +18,7 @@ import services
 from services import archive, watch
 from services.adapters.sql.tables import metadata
 from services.core import journal
-from services.core.journal import Entry
+from services.core.journal import JournalEntry
 from services.core.model import Instrument, Message, Series
 from services.exchanges import EXCHANGES
 from services.runtime import SERVICES
@@ -72,11 +72,11 @@ def kinds(union: Any) -> Iterator[type]:
 def topics() -> Mapping[str, str]:
     """Names of topics, as Redis and the cursors of clients have them."""
     return {
-        "rates": journal.RATES,
-        "choice": journal.CHOICE,
-        "state": journal.state_log("binance"),
-        "candle": journal.candle_log(ONE_SERIES),
-        "reading": journal.reading_log(ONE_SERIES, "sma:20"),
+        "rates": journal.RATES_TOPIC,
+        "choice": journal.ACTIVE_EXCHANGE_TOPIC,
+        "state": journal.status_topic("binance"),
+        "candle": journal.candle_topic(ONE_SERIES),
+        "reading": journal.indicator_topic(ONE_SERIES, "sma:20"),
     }
 
 
@@ -94,7 +94,7 @@ def names() -> Mapping[str, Any]:
     """Everything that others refer to by its name."""
     return {
         "messages": messages(),
-        "journal entry": wire(inspect.type_info(Entry)),
+        "journal entry": wire(inspect.type_info(JournalEntry)),
         "topics": topics(),
         "metrics": metrics(),
         "commands": sorted({*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi"}),

@@ -29,7 +29,7 @@ print(ended, round(time.monotonic() - began))
 
 
 @contextmanager
-def served(answer: bytes) -> Iterator[str]:
+def serve_fixed_answer(answer: bytes) -> Iterator[str]:
     """A port at which every connection is answered with that; b"": never."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -49,17 +49,17 @@ def served(answer: bytes) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def check(port: str) -> int:
+def run_check(port: str) -> int:
     env = {**os.environ, "KURS_PORT": port}
     return subprocess.run([sys.executable, "-IS", str(CHECK)], env=env, timeout=60, check=False).returncode  # noqa: S603
 
 
 def test_ready_is_healthy_and_all_else_is_not() -> None:
-    with served(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert check(port) == 0
-    assert check(port) == 1
-    with served(b"HTTP/1.1 503 Service Unavailable\r\n\r\n") as port:
-        assert check(port) == 1
+    with serve_fixed_answer(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert run_check(port) == 0
+    assert run_check(port) == 1
+    with serve_fixed_answer(b"HTTP/1.1 503 Service Unavailable\r\n\r\n") as port:
+        assert run_check(port) == 1
 
 
 def test_what_answers_nothing_is_ended() -> None:
@@ -67,7 +67,7 @@ def test_what_answers_nothing_is_ended() -> None:
     space = [unshare or "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if not unshare or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:  # noqa: S603
         pytest.skip("no process of its own number 1 can be had here")
-    with served(b"") as port:
+    with serve_fixed_answer(b"") as port:
         command = [*space, sys.executable, "-c", CONTAINER, sys.executable, "-IS", str(CHECK)]
         env = {**os.environ, "KURS_PORT": port}
         out = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=True).stdout  # noqa: S603

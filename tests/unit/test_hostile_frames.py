@@ -9,44 +9,54 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core import bounds
-from services.core.exchange import LONGEST_WAIT, Answer, Event, Heard, Presence, Refused, Rejected, Renew, sifted
+from services.core.exchange import (
+    MAX_RETRY_SECONDS,
+    Event,
+    ExchangeRefusal,
+    InstrumentStatus,
+    InvalidValue,
+    Reconnect,
+    RestResponse,
+    SequencedQuote,
+    validate_events,
+)
 from services.core.model import Kline, Trade
 from services.exchanges import EXCHANGES
-from tests.unit.test_exchanges import NOW, Recorded, _read, recorded
+from tests.unit.test_exchanges import NOW, RecordedFrame, parse_by_way, recorded_frames
 
-LATEST = NOW + bounds.AHEAD
+LATEST = NOW + bounds.MAX_EXCHANGE_LEAD_MS
 VALUES: Sequence[Any] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**30, 10**400, 1e308, 0.1),
     *("", "0", "-1", "1e200000", "-1e200000", "1e-200000", "NaN", "sNaN", "Infinity", "1" * 5_000, "٣", "²", "\0"),
     *("x" * 100_000, "\x1b[2J", "\u202e", "BTCUSDT", "BTC", "closed", "true", [], [[]], {}, [None], {"a": None}),
     *(1_230_767_999_999, 1_634_943_780_001, 4_102_444_800_000, 253_402_300_800_000, -62_135_596_800_001),
 )
-FRAMES = [(name, row) for name in EXCHANGES for row in recorded(name) if row.events]
+FRAMES = [(name, row) for name in EXCHANGES for row in recorded_frames(name) if row.events]
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def value_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where something could stand in a frame."""
     yield path
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(inner, (*path, key))
+            yield from value_paths(inner, (*path, key))
 
 
-def changed(value: Any, path: Sequence[Any], new: Any) -> Any:
+def with_value(value: Any, path: Sequence[Any], new: Any) -> Any:
     if not path:
         return new
     key, *rest = path
     copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[key] = changed(value[key], rest, new)
+    copy[key] = with_value(value[key], rest, new)
     return copy
 
 
 def text_of(event: Event) -> str:
     """What of it an exchange's own words may be in."""
     match event:
-        case Presence() | Renew() | Refused():
+        case InstrumentStatus() | Reconnect() | ExchangeRefusal():
             return event.reason
-        case Rejected():
+        case InvalidValue():
             return f"{event.subject} {event.reason} {event.detail}"
     return ""
 
@@ -54,37 +64,37 @@ def text_of(event: Event) -> str:
 @pytest.mark.parametrize(("name", "row"), FRAMES, ids=[f"{name}-{number}" for number, (name, _) in enumerate(FRAMES)])
 @settings(max_examples=60)
 @given(st.data())
-def test_nothing_out_of_range_gets_in_and_nothing_escapes(name: str, row: Recorded, data: st.DataObject) -> None:
+def test_nothing_out_of_range_gets_in_and_nothing_escapes(name: str, row: RecordedFrame, data: st.DataObject) -> None:
     frame = msgspec.json.decode(row.frame)
     for _ in range(data.draw(st.integers(1, 3), "changes")):
-        path = data.draw(st.sampled_from(list(places(frame))), "where")
-        frame = changed(frame, path, data.draw(st.sampled_from(VALUES), "value"))
-    text = _text(frame)
+        path = data.draw(st.sampled_from(list(value_paths(frame))), "where")
+        frame = with_value(frame, path, data.draw(st.sampled_from(VALUES), "value"))
+    text = _encode_json(frame)
     try:
-        events = sifted(_read(EXCHANGES[name], msgspec.structs.replace(row, frame=text)), LATEST)
+        events = validate_events(parse_by_way(EXCHANGES[name], msgspec.structs.replace(row, frame=text)), LATEST)
     except ValueError:  # the whole frame cannot be understood
         return
     for event in events:
         match event:
             case Trade():
-                assert bounds.trade_fault(event, LATEST) is None
-            case Heard():
-                assert bounds.tick_fault(event.tick, LATEST) is None
+                assert bounds.trade_violation(event, LATEST) is None
+            case SequencedQuote():
+                assert bounds.quote_violation(event.quote, LATEST) is None
             case Kline():
-                assert bounds.kline_fault(event, LATEST) is None
-        if isinstance(event, Trade | Heard | Kline):
-            message = event.tick if isinstance(event, Heard) else event
-            assert bounds.fault(message, NOW) is None, "who takes it from the bus would call it dead"
-        assert bounds.clean(text_of(event)).isprintable()
+                assert bounds.kline_violation(event, LATEST) is None
+        if isinstance(event, Trade | SequencedQuote | Kline):
+            message = event.quote if isinstance(event, SequencedQuote) else event
+            assert bounds.find_violation(message, NOW) is None, "who takes it from the bus would call it dead"
+        assert bounds.clean_text(text_of(event)).isprintable()
 
 
-def _text(frame: Any) -> str:
+def _encode_json(frame: Any) -> str:
     """JSON as an exchange may write it: numbers of any length too."""
     match frame:
         case dict():
-            return "{" + ",".join(f"{_text(key)}:{_text(value)}" for key, value in frame.items()) + "}"
+            return "{" + ",".join(f"{_encode_json(key)}:{_encode_json(value)}" for key, value in frame.items()) + "}"
         case list():
-            return "[" + ",".join(map(_text, frame)) + "]"
+            return "[" + ",".join(map(_encode_json, frame)) + "]"
         case bool() | None | str() | float():
             return msgspec.json.encode(frame).decode()
     return str(frame)
@@ -93,9 +103,9 @@ def _text(frame: Any) -> str:
 @pytest.mark.parametrize("name", EXCHANGES)
 @given(st.sampled_from(VALUES), st.sampled_from(VALUES))
 def test_a_complaint_of_any_shape_is_read_or_empty(name: str, one: Any, other: Any) -> None:
-    complaint = EXCHANGES[name].complaint
+    complaint = EXCHANGES[name].error_text
     for body in (one, [one], {"error": one}, {"msg": one}, {"error": {"code": one, "message": other}}, {"status": one}):
-        assert isinstance(complaint(_text(body).encode()), str)
+        assert isinstance(complaint(_encode_json(body).encode()), str)
     assert complaint(b"\xff\xfe") == ""
 
 
@@ -104,4 +114,4 @@ def test_no_wait_is_longer_than_a_ban(name: str) -> None:
     for value in ("1e300", "inf", "nan", "-1", "²", "9" * 5_000, "\xb2", ""):
         for header in ("retry-after", "x-mbx-used-weight-1m", "x-ratelimit-reset"):
             for status in (200, 418, 429):
-                assert 0 <= EXCHANGES[name].wait(Answer(status, {header: value}), NOW) <= LONGEST_WAIT
+                assert 0 <= EXCHANGES[name].retry_delay(RestResponse(status, {header: value}), NOW) <= MAX_RETRY_SECONDS

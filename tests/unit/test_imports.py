@@ -9,7 +9,7 @@ HEAVY = ("numpy", "talib", "pandas", "pandas_ta_classic", "polars", "pyarrow")
 LOADED = """
 import sys
 from services import runtime
-runtime.part(sys.argv[1])
+runtime.import_service(sys.argv[1])
 print(*(name for name in sys.argv[2:] if name in sys.modules))
 """
 

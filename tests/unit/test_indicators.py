@@ -16,26 +16,26 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.core.errors import BadRange, BadRequest, KursError, UnknownName
-from services.core.history_depth import BEGINNING
+from services.core.history_depth import EARLIEST_CANDLE_MS
 from services.core.indicators import (
     CATALOG,
     STANDARD,
-    Asked,
-    Columns,
     Indicator,
+    IndicatorSpec,
+    OhlcvColumns,
     Parameter,
-    ahead,
-    columns,
     compute,
-    future,
-    joined,
-    levels,
-    parse,
-    settled,
+    compute_levels,
+    concat_columns,
+    future_values,
+    lookahead,
+    parse_specs,
+    stable_from,
+    to_columns,
     warmup,
 )
-from services.core.model import Bar, Candle, Instrument, Origin, Series
-from services.core.timeframes import DAY, MINUTE, TIMEFRAMES
+from services.core.model import Bar, Candle, CandleSource, Instrument, Series
+from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -44,16 +44,16 @@ with warnings.catch_warnings():
 
 Floats = NDArray[np.float64]
 M1 = TIMEFRAMES["1m"]
-MIDNIGHT = 1_800_000_000_000 // DAY * DAY
-SERIES = [name for name, known in CATALOG.items() if not known.levels]
+MIDNIGHT = 1_800_000_000_000 // DAY_MS * DAY_MS
+SERIES = [name for name, known in CATALOG.items() if not known.has_levels]
 
 
-def asked(text: str) -> Asked:
-    (one,) = parse(text)
+def parse_spec(text: str) -> IndicatorSpec:
+    (one,) = parse_specs(text)
     return one
 
 
-def walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe: str = "1m") -> Columns:
+def random_walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe: str = "1m") -> OhlcvColumns:
     """A market in cents. `wild`: how far it moves; `still`: how often it does not, and nothing is traded."""
     rng = np.random.default_rng(seed)
     moves = rng.normal(0, wild, count) * (rng.random(count) >= still) * np.where(rng.random(count) < 0.002, 15, 1)
@@ -63,36 +63,38 @@ def walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe
     low = np.maximum(np.round(np.minimum(opened, close) - rng.exponential(wild * 200, count) * (moves != 0), 2), 0.01)
     volume = np.round(rng.lognormal(0, 2, count) + 0.001, 3) * (moves != 0)
     time = MIDNIGHT + np.arange(count) * TIMEFRAMES[timeframe].length
-    return Columns(time, opened, high, low, close, volume)
+    return OhlcvColumns(time, opened, high, low, close, volume)
 
 
-def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MIDNIGHT) -> Columns:
+def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MIDNIGHT) -> OhlcvColumns:
     """Minutes without a range."""
     price = np.array(prices, np.float64)
-    time = since + np.arange(len(prices), dtype=np.int64) * MINUTE
-    return Columns(time, price, price, price, price, np.array(volumes or [1.0] * len(prices), np.float64))
+    time = since + np.arange(len(prices), dtype=np.int64) * MINUTE_MS
+    return OhlcvColumns(time, price, price, price, price, np.array(volumes or [1.0] * len(prices), np.float64))
 
 
-def same(ours: Floats, theirs: Floats) -> bool:
+def almost_equal(ours: Floats, theirs: Floats) -> bool:
     """To 1e-9 of what the column holds at most: a sum that ends at zero has no digits of its own."""
     scale = np.nanmax(np.abs(theirs), initial=0)
     return bool(np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True))
 
 
-class Frame:
+class PandasFrame:
     """Columns as pandas has them."""
 
-    def __init__(self, all_of: Columns) -> None:
-        index = pd.to_datetime(all_of.time, unit="ms")
+    def __init__(self, all_of: OhlcvColumns) -> None:
+        index = pd.to_datetime(all_of.open_times, unit="ms")
         o, h, low, c, v = (pd.Series(column, index=index) for column in all_of[1:])
         self.open, self.high, self.low, self.close, self.volume = o, h, low, c, v
 
 
-def pandas_ta(name: str, *words: str, places: tuple[int, ...] = (), **more: Any) -> Callable[[Columns], list[Floats]]:
+def pandas_ta(
+    name: str, *words: str, places: tuple[int, ...] = (), **more: Any
+) -> Callable[[OhlcvColumns], list[Floats]]:
     """What pandas-ta-classic computes by itself, its columns in our order."""
 
-    def reference(all_of: Columns) -> list[Floats]:
-        frame = Frame(all_of)
+    def reference(all_of: OhlcvColumns) -> list[Floats]:
+        frame = PandasFrame(all_of)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = getattr(ta, name)(*(getattr(frame, word) for word in words), talib=False, **more)
@@ -111,18 +113,18 @@ def wilder(values: Floats, period: int) -> Floats:
     return found
 
 
-def true_range(all_of: Columns) -> Floats:
+def true_range(all_of: OhlcvColumns) -> Floats:
     last = np.r_[all_of.close[0], all_of.close[:-1]]
     return np.maximum(all_of.high, last) - np.minimum(all_of.low, last)
 
 
-def keltner(all_of: Columns) -> list[Floats]:
-    middle = np.array(Frame(all_of).close.ewm(span=20, adjust=False).mean())
+def keltner(all_of: OhlcvColumns) -> list[Floats]:
+    middle = np.array(PandasFrame(all_of).close.ewm(span=20, adjust=False).mean())
     reach = 2 * wilder(true_range(all_of), 10)
     return [middle + reach, middle, middle - reach]
 
 
-def supertrend(all_of: Columns) -> list[Floats]:
+def supertrend(all_of: OhlcvColumns) -> list[Floats]:
     """As TradingView's script has it."""
     reach, middle = 3 * wilder(true_range(all_of), 10), (all_of.high + all_of.low) / 2
     line, side = np.full(len(middle), np.nan), np.full(len(middle), np.nan)
@@ -139,10 +141,10 @@ def supertrend(all_of: Columns) -> list[Floats]:
     return [line, side]
 
 
-def psar(all_of: Columns) -> list[Floats]:
+def psar(all_of: OhlcvColumns) -> list[Floats]:
     """TradingView's reference, one candle at a time, from the state of the one before."""
     stops, state = [np.nan], (False, 0.0, 0.0, 0.0)
-    for place in range(1, len(all_of.time)):
+    for place in range(1, len(all_of.open_times)):
         high, low, close = (column[: place + 1][-3:].tolist() for column in (all_of.high, all_of.low, all_of.close))
         rising, stop, extreme, share = state
         first = place == 1
@@ -162,31 +164,31 @@ def psar(all_of: Columns) -> list[Floats]:
     return [np.array(stops)]
 
 
-def sar(all_of: Columns) -> list[Floats]:
+def sar(all_of: OhlcvColumns) -> list[Floats]:
     """One of two columns has a value."""
     long, short = pandas_ta("psar", "high", "low", "close", places=(0, 1))(all_of)
     return [np.where(np.isnan(long), short, long)]
 
 
-def ichimoku(all_of: Columns) -> list[Floats]:
+def ichimoku(all_of: OhlcvColumns) -> list[Floats]:
     """Middles the slow way. TradingView draws spans 25 candles on, and the close 25 back, when told 26."""
-    high, low = Frame(all_of).high, Frame(all_of).low
+    high, low = PandasFrame(all_of).high, PandasFrame(all_of).low
     short, middle, long = (((high.rolling(n).max() + low.rolling(n).min()) / 2).to_numpy() for n in (9, 26, 52))
     spans = [np.r_[np.full(25, np.nan), span[:-25]] for span in ((short + middle) / 2, long)]
     return [short, middle, *spans, np.r_[all_of.close[25:], np.full(25, np.nan)]]
 
 
-def volume(all_of: Columns) -> list[Floats]:
-    return [all_of.volume, Frame(all_of).volume.rolling(20).mean().to_numpy()]
+def volume(all_of: OhlcvColumns) -> list[Floats]:
+    return [all_of.volume, PandasFrame(all_of).volume.rolling(20).mean().to_numpy()]
 
 
-def obv(all_of: Columns) -> list[Floats]:
+def obv(all_of: OhlcvColumns) -> list[Floats]:
     signs = np.sign(np.diff(all_of.close, prepend=all_of.close[0]))
     return [np.cumsum(signs * all_of.volume)]
 
 
 PRICES = ("high", "low", "close")
-REFERENCES: Mapping[str, Callable[[Columns], list[Floats]]] = {
+REFERENCES: Mapping[str, Callable[[OhlcvColumns], list[Floats]]] = {
     "sma": pandas_ta("sma", "close", length=20),
     "ema": pandas_ta("ema", "close", length=20),
     "wma": pandas_ta("wma", "close", length=20),
@@ -216,16 +218,16 @@ REFERENCES: Mapping[str, Callable[[Columns], list[Floats]]] = {
 @pytest.mark.parametrize("name", SERIES)
 def test_every_indicator_agrees_with_its_reference(name: str) -> None:
     """Since Monday's midnight, and where what they begin with is forgotten."""
-    market = walk(4000, 8)
-    monday = market._replace(time=market.time - 4 * DAY)
-    ours, theirs = compute(asked(name), monday, M1), REFERENCES[name](monday)
+    market = random_walk(4000, 8)
+    monday = market._replace(open_times=market.open_times - 4 * DAY_MS)
+    ours, theirs = compute(parse_spec(name), monday, M1), REFERENCES[name](monday)
     assert len(ours) == len(theirs)
     for (output, values), reference in zip(ours.items(), theirs, strict=True):
         assert not np.isnan(values[1500:-30]).any(), output
-        assert same(values[1500:], reference[1500:]), output
+        assert almost_equal(values[1500:], reference[1500:]), output
 
 
-HAND = [
+HAND_COMPUTED = [
     ("sma:3", [1, 2, 6, 7], {"sma": [math.nan, math.nan, 3, 5]}),
     ("ema:3", [1, 2, 6, 7, 9], {"ema": [math.nan, math.nan, 3, 5, 7]}),  # a mean, then halves
     ("wma:3", [1, 2, 6], {"wma": [math.nan, math.nan, (1 + 4 + 18) / 6]}),
@@ -244,9 +246,9 @@ HAND = [
 ]
 
 
-@pytest.mark.parametrize(("text", "closes", "expected"), HAND, ids=[row[0] for row in HAND])
+@pytest.mark.parametrize(("text", "closes", "expected"), HAND_COMPUTED, ids=[row[0] for row in HAND_COMPUTED])
 def test_figures_worked_by_hand(text: str, closes: list[float], expected: dict[str, list[float]]) -> None:
-    found = compute(asked(text), flat(closes), M1)
+    found = compute(parse_spec(text), flat(closes), M1)
     assert list(found) == list(expected)
     for name, values in expected.items():
         assert np.allclose(found[name], values, rtol=1e-12, equal_nan=True), (name, found[name])
@@ -254,10 +256,10 @@ def test_figures_worked_by_hand(text: str, closes: list[float], expected: dict[s
 
 def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
     closes = [1.0, 2, 6, 7, 9]
-    macd = compute(asked("macd:2:3:2"), flat(closes), M1)
+    macd = compute(parse_spec("macd:2:3:2"), flat(closes), M1)
     fast, slow = [4.0, 6.0, 8.0], [3.0, 5.0, 7.0]  # 2 / 3 and 1 / 2 of the new close, after means at the third
     assert np.allclose(macd["macd"][3:], np.subtract(fast, slow)[1:])
-    cloud = compute(asked("ichimoku:2:3:4:3"), flat([1, 2, 6, 7, 9, 9]), M1)
+    cloud = compute(parse_spec("ichimoku:2:3:4:3"), flat([1, 2, 6, 7, 9, 9]), M1)
     assert cloud["conversion"].tolist()[1:3] == [1.5, 4]
     assert cloud["leading_a"].tolist()[4:] == [(4 + 3.5) / 2, (6.5 + 4.5) / 2]  # two candles on, of three
     assert cloud["lagging"].tolist()[:4] == [6, 7, 9, 9]
@@ -267,19 +269,19 @@ def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
 @pytest.mark.parametrize("count", [1, 20, 60, 300])
 def test_the_future_cloud_is_what_stands_there_once_candles_come(text: str, count: int) -> None:
     """Whatever these are."""
-    one, market = asked(text), walk(1000, 9)
-    shift = ahead(one)
-    cloud = future(one, market.between(0, count))
+    one, market = parse_spec(text), random_walk(1000, 9)
+    shift = lookahead(one)
+    cloud = future_values(one, market.slice(0, count))
     whole = compute(one, market, M1)
     assert list(cloud) == ["leading_a", "leading_b"]
     for output, values in cloud.items():
         assert len(values) == shift
-        assert same(values, whole[output][count : count + shift]), output
+        assert almost_equal(values, whole[output][count : count + shift]), output
 
 
 def test_only_ichimoku_knows_of_the_future() -> None:
-    assert [name for name in CATALOG if future(asked(name), walk(100, 1))] == ["ichimoku"]
-    assert future(asked("ichimoku"), walk(9, 1).between(0, 0)) == {}
+    assert [name for name in CATALOG if future_values(parse_spec(name), random_walk(100, 1))] == ["ichimoku"]
+    assert future_values(parse_spec("ichimoku"), random_walk(9, 1).slice(0, 0)) == {}
 
 
 PSAR = """
@@ -293,112 +295,119 @@ turns."""
 def test_the_parabolic_stop_is_tradingviews_and_talibs_has_a_name_of_its_own() -> None:
     """A stop that turns stands at the extreme of the candle that turned it, until the two candles before are above."""
     high, low, close = np.array(PSAR.split(), np.float64).reshape(-1, 3).T
-    market = Columns(MIDNIGHT + np.arange(12) * MINUTE, close, high, low, close, close)
-    ours, talibs = (compute(asked(name), market, M1)[name] for name in ("psar", "sar"))
-    assert same(ours, psar(market)[0])
+    market = OhlcvColumns(MIDNIGHT + np.arange(12) * MINUTE_MS, close, high, low, close, close)
+    ours, talibs = (compute(parse_spec(name), market, M1)[name] for name in ("psar", "sar"))
+    assert almost_equal(ours, psar(market)[0])
     assert (ours[-1], talibs[-1]) == (0.2609, 0.2596)
     assert ours[1:5] == pytest.approx([0.2592, 0.2589, 0.2589, 0.25894], rel=1e-12)
 
 
 def test_levels_worked_by_hand() -> None:
-    before, day = flat([10, 16, 4, *[7] * 1437], since=MIDNIGHT - DAY), flat([8, 9])
-    both = joined([before, day])
-    pivots = levels(asked("pivots"), both, M1)
+    before, day = flat([10, 16, 4, *[7] * 1437], since=MIDNIGHT - DAY_MS), flat([8, 9])
+    both = concat_columns([before, day])
+    pivots = compute_levels(parse_spec("pivots"), both, M1)
     assert {level.name: level.price for level in pivots} == {
         **{"p": 9, "r1": 14, "r2": 21, "r3": 26},
         **{"s1": 2, "s2": -3, "s3": -10},
     }
-    assert not any(level.known for level in pivots)
-    assert levels(asked("pivots"), day, M1) == []
-    holed = joined([both.between(0, 700), both.between(710, 1442)])
-    assert [level.known for level in levels(asked("pivots"), holed, M1)] == [{"missing": 10}] * 7
-    assert levels(asked("pivots"), both.between(600, 1442), M1) == []  # ten hours of the day before are not kept
+    assert not any(level.details for level in pivots)
+    assert compute_levels(parse_spec("pivots"), day, M1) == []
+    holed = concat_columns([both.slice(0, 700), both.slice(710, 1442)])
+    assert [level.details for level in compute_levels(parse_spec("pivots"), holed, M1)] == [{"missing": 10}] * 7
+    assert (
+        compute_levels(parse_spec("pivots"), both.slice(600, 1442), M1) == []
+    )  # ten hours of the day before are not kept
 
-    fall = {level.name: level.price for level in levels(asked("fib:5"), flat([50, 110, 60, 10, 30]), M1)}
+    fall = {level.name: level.price for level in compute_levels(parse_spec("fib:5"), flat([50, 110, 60, 10, 30]), M1)}
     assert fall == pytest.approx(
         {"0": 10, "23.6": 33.6, "38.2": 48.2, "50": 60, "61.8": 71.8, "78.6": 88.6, "100": 110}
     )
-    rise = {level.name: level.price for level in levels(asked("fib:2"), flat([500, 10, 110]), M1)}
+    rise = {level.name: level.price for level in compute_levels(parse_spec("fib:2"), flat([500, 10, 110]), M1)}
     assert rise["61.8"] == pytest.approx(48.2)
-    assert levels(asked("fib:2"), flat([5, 5]), M1) == []
+    assert compute_levels(parse_spec("fib:2"), flat([5, 5]), M1) == []
 
-    profile = levels(asked("vp:4:2"), flat([1, 1, 3, 2.5], [1, 2, 5, 4]), M1)
+    profile = compute_levels(parse_spec("vp:4:2"), flat([1, 1, 3, 2.5], [1, 2, 5, 4]), M1)
     assert [(level.name, level.price) for level in profile[:3]] == [
         ("poc", 2.5),
         ("value_area_high", 3),
         ("value_area_low", 2),
     ]
-    assert [level.known["volume"] for level in profile[3:]] == [3, 9]
+    assert [level.details["volume"] for level in profile[3:]] == [3, 9]
     one, five, two, eight = (np.array([number]) for number in (1.0, 5.0, 2.0, 8.0))
-    wide = Columns(np.array([MIDNIGHT]), one, five, one, two, eight)
-    assert [level.known["volume"] for level in levels(asked("vp:2:4"), wide, M1)[3:]] == [2, 2, 2, 2]
+    wide = OhlcvColumns(np.array([MIDNIGHT]), one, five, one, two, eight)
+    assert [level.details["volume"] for level in compute_levels(parse_spec("vp:2:4"), wide, M1)[3:]] == [2, 2, 2, 2]
 
     wave = flat([10, 20, 10, 20, 10, 20, 15] * 3)
-    found = levels(asked("sr:21:1:0.5"), wave, M1)
+    found = compute_levels(parse_spec("sr:21:1:0.5"), wave, M1)
     assert [(level.name, level.price) for level in found] == [("support", 10), ("resistance", 20)]
-    assert found[1].known["touches"] == 9
-    assert 99 < found[1].known["strength"] < 100
-    assert levels(asked("sr"), flat([5] * 300), M1) == []
+    assert found[1].details["touches"] == 9
+    assert 99 < found[1].details["strength"] < 100
+    assert compute_levels(parse_spec("sr"), flat([5] * 300), M1) == []
 
 
-def days(since: str, until: str) -> Columns:
+def days(since: str, until: str) -> OhlcvColumns:
     """A walk of days, the last one left out."""
     first, end = (int(pd.Timestamp(text).value) // 10**6 for text in (since, until))
-    count = (end - first) // DAY
-    return walk(count, 7, timeframe="1d")._replace(time=first + np.arange(count) * DAY)
+    count = (end - first) // DAY_MS
+    return random_walk(count, 7, timeframe="1d")._replace(open_times=first + np.arange(count) * DAY_MS)
 
 
-def rolled(market: Columns, timeframe: str) -> Columns:
+def roll_up_days(market: OhlcvColumns, timeframe: str) -> OhlcvColumns:
     """The same days as candles of a longer timeframe."""
     frame = TIMEFRAMES[timeframe]
-    openings = np.array([frame.opening(time) for time in market.time.tolist()])
+    openings = np.array([frame.open_time(time) for time in market.open_times.tolist()])
     starts = np.flatnonzero(np.diff(openings, prepend=-1))
     ends = np.append(starts[1:], len(openings)) - 1
     high, low = np.maximum.reduceat(market.high, starts), np.minimum.reduceat(market.low, starts)
     volume = np.add.reduceat(market.volume, starts)
-    return Columns(openings[starts], market.open[starts], high, low, market.close[ends], volume)
+    return OhlcvColumns(openings[starts], market.open[starts], high, low, market.close[ends], volume)
 
 
 def test_pivots_of_a_year_and_of_a_month_are_the_same_in_every_timeframe() -> None:
     """A week lies in two years at times, and three days in two months: those are made of days."""
     market = days("2024-01-01", "2026-02-20")
     for ours, other in (("1w", "1M"), ("3d", "1d")):
-        one, two = (levels(asked("pivots"), rolled(market, name), TIMEFRAMES[name], market) for name in (ours, other))
+        one, two = (
+            compute_levels(parse_spec("pivots"), roll_up_days(market, name), TIMEFRAMES[name], market)
+            for name in (ours, other)
+        )
         assert one == two
         assert len(one) == 7
-    last = market.time < int(pd.Timestamp("2026-01-01").value) // 10**6
-    year = market.between(366, int(last.sum()))  # 2025
+    last = market.open_times < int(pd.Timestamp("2026-01-01").value) // 10**6
+    year = market.slice(366, int(last.sum()))  # 2025
     middle = (year.high.max() + year.low.min() + year.close[-1]) / 3
     assert {level.name: level.price for level in one}["p"] != pytest.approx(middle)
     (point,) = (
         level.price
-        for level in levels(asked("pivots"), rolled(market, "1w"), TIMEFRAMES["1w"], market)
+        for level in compute_levels(parse_spec("pivots"), roll_up_days(market, "1w"), TIMEFRAMES["1w"], market)
         if level.name == "p"
     )
     assert point == pytest.approx(middle)
-    weeks = rolled(market, "1w")
-    assert levels(asked("pivots"), weeks, TIMEFRAMES["1w"]) == []
-    late = market.between(400, len(market.time))
-    assert levels(asked("pivots"), weeks, TIMEFRAMES["1w"], late) == []
+    weeks = roll_up_days(market, "1w")
+    assert compute_levels(parse_spec("pivots"), weeks, TIMEFRAMES["1w"]) == []
+    late = market.slice(400, len(market.open_times))
+    assert compute_levels(parse_spec("pivots"), weeks, TIMEFRAMES["1w"], late) == []
 
 
 @pytest.mark.parametrize("name", CATALOG)
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 30])
 def test_too_little_history_is_no_error(name: str, count: int) -> None:
-    few, one = walk(30, 3).between(0, count), asked(name)
-    if CATALOG[name].levels:
-        assert isinstance(levels(one, few, M1), list)
+    few, one = random_walk(30, 3).slice(0, count), parse_spec(name)
+    if CATALOG[name].has_levels:
+        assert isinstance(compute_levels(one, few, M1), list)
     else:
         assert {len(values) for values in compute(one, few, M1).values()} == {count}
-    assert 0 <= settled(one, few, M1) <= count
+    assert 0 <= stable_from(one, few, M1) <= count
 
 
-def parameters(known: Indicator) -> st.SearchStrategy[str]:
+def spec_texts(known: Indicator) -> st.SearchStrategy[str]:
     """What may be asked for, in the shorter half of what is long."""
 
     def one(parameter: Parameter) -> st.SearchStrategy[float]:
-        most = min(parameter.most, 60)
-        return st.integers(int(parameter.least), int(most)) if parameter.whole else st.floats(parameter.least, most)
+        most = min(parameter.maximum, 60)
+        return (
+            st.integers(int(parameter.minimum), int(most)) if parameter.integer else st.floats(parameter.minimum, most)
+        )
 
     words = st.tuples(*map(one, known.parameters))
     if known.ascending:
@@ -406,12 +415,12 @@ def parameters(known: Indicator) -> st.SearchStrategy[str]:
     return words.map(lambda values: ":".join([known.name, *(f"{value:.3f}".removesuffix(".000") for value in values)]))
 
 
-def window(one: Asked, market: Columns, timeframe: str, opening: int) -> Columns:
+def window(one: IndicatorSpec, market: OhlcvColumns, timeframe: str, opening: int) -> OhlcvColumns:
     """As much of a market as has to be read for the candle at a place, more where that is not enough."""
-    need = warmup(one, TIMEFRAMES[timeframe], int(market.time[opening]))
+    need = warmup(one, TIMEFRAMES[timeframe], int(market.open_times[opening]))
     for more in (1, 2, 4):
-        part = market.between(max(0, opening - more * need), len(market.time))
-        if settled(one, part, TIMEFRAMES[timeframe]) <= more * need:
+        part = market.slice(max(0, opening - more * need), len(market.open_times))
+        if stable_from(one, part, TIMEFRAMES[timeframe]) <= more * need:
             break
     return part
 
@@ -420,66 +429,69 @@ def window(one: Asked, market: Columns, timeframe: str, opening: int) -> Columns
 @given(data=st.data(), name=st.sampled_from(list(CATALOG)), seed=st.integers(0, 10**6))
 def test_a_value_never_depends_on_where_the_window_starts(data: st.DataObject, name: str, seed: int) -> None:
     """Wild, quiet and hardly traded markets, with jumps, in any timeframe."""
-    one = asked(data.draw(parameters(CATALOG[name])))
+    one = parse_spec(data.draw(spec_texts(CATALOG[name])))
     timeframe = data.draw(st.sampled_from(["1m", "15m", "1h", "1d"]))
-    market = walk(
+    market = random_walk(
         9000, seed, data.draw(st.sampled_from([0.0005, 0.003, 0.02])), data.draw(st.sampled_from([0, 0.5])), timeframe
     )
     opening = data.draw(st.integers(5000, 8900))
-    if CATALOG[name].levels:
-        market = market.between(0, opening + 1)
+    if CATALOG[name].has_levels:
+        market = market.slice(0, opening + 1)
         part = window(one, market, timeframe, opening)
-        whole, few = (levels(one, each, TIMEFRAMES[timeframe]) for each in (market, part))
+        whole, few = (compute_levels(one, each, TIMEFRAMES[timeframe]) for each in (market, part))
         assert [level.name for level in whole] == [level.name for level in few]
         assert np.allclose([level.price for level in whole], [level.price for level in few], rtol=1e-9)
         return
     part = window(one, market, timeframe, opening)
-    trusted = len(market.time) - len(part.time) + settled(one, part, TIMEFRAMES[timeframe])
+    trusted = len(market.open_times) - len(part.open_times) + stable_from(one, part, TIMEFRAMES[timeframe])
     since = max(opening, trusted)
     found = compute(one, part, TIMEFRAMES[timeframe])
     for output, values in compute(one, market, TIMEFRAMES[timeframe]).items():
         count, scale = len(values) - since, np.nanmax(np.abs(values), initial=0)
-        ours, theirs = found[output][len(part.time) - count :], values[since:]
+        ours, theirs = found[output][len(part.open_times) - count :], values[since:]
         assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True), (str(one), output)
 
 
 @pytest.mark.parametrize("name", SERIES)
 def test_a_value_knows_nothing_of_the_future_but_what_is_said(name: str) -> None:
-    market, one = walk(2000, 11), asked(name)
-    whole, part = compute(one, market, M1), compute(one, market.between(0, 1500 + ahead(one)), M1)
+    market, one = random_walk(2000, 11), parse_spec(name)
+    whole, part = compute(one, market, M1), compute(one, market.slice(0, 1500 + lookahead(one)), M1)
     for output, values in whole.items():
-        assert same(part[output][:1500], values[:1500])
+        assert almost_equal(part[output][:1500], values[:1500])
 
 
 def test_prices_of_any_size_and_sums_of_any_volume() -> None:
     """A coin of a millionth of a cent is a market as well."""
-    market = walk(3000, 5)
+    market = random_walk(3000, 5)
     for price, amount in ((2.0**-40, 1.0), (2.0**20, 1.0), (1.0, 2.0**-30), (1.0, 2.0**30)):
         time, o, h, low, c, v = market
-        scaled = Columns(time, o * price, h * price, low * price, c * price, v * amount)
+        scaled = OhlcvColumns(time, o * price, h * price, low * price, c * price, v * amount)
         for name in SERIES:
-            found = compute(asked(name), scaled, M1)
-            for output, values in compute(asked(name), market, M1).items():
+            found = compute(parse_spec(name), scaled, M1)
+            for output, values in compute(parse_spec(name), market, M1).items():
                 ours = found[output][1500:]
-                assert any(same(ours, values[1500:] * factor) for factor in (1.0, price, amount)), (name, output)
+                assert any(almost_equal(ours, values[1500:] * factor) for factor in (1.0, price, amount)), (
+                    name,
+                    output,
+                )
 
 
 def test_counts_begin_where_they_are_said_to() -> None:
-    hours = walk(3000, 5, timeframe="1h")
-    days = hours.time // DAY
-    vwap = compute(asked("vwap"), hours, TIMEFRAMES["1h"])["vwap"]
+    hours = random_walk(3000, 5, timeframe="1h")
+    days = hours.open_times // DAY_MS
+    vwap = compute(parse_spec("vwap"), hours, TIMEFRAMES["1h"])["vwap"]
     for place in np.flatnonzero(np.diff(days)) + 1:
         assert vwap[place] == pytest.approx((hours.high[place] + hours.low[place] + hours.close[place]) / 3)
     for timeframe, since in (("1m", "2027-01-11"), ("15m", "2027-01-01"), ("1h", "2027-01-01")):
-        opening = MIDNIGHT + DAY // 2  # Friday, 15 January 2027
-        count = warmup(asked("obv"), TIMEFRAMES[timeframe], opening)
-        first = TIMEFRAMES[timeframe].back(opening, count - 1)
+        opening = MIDNIGHT + DAY_MS // 2  # Friday, 15 January 2027
+        count = warmup(parse_spec("obv"), TIMEFRAMES[timeframe], opening)
+        first = TIMEFRAMES[timeframe].step_back(opening, count - 1)
         assert pd.Timestamp(first, unit="ms").isoformat() == f"{since}T00:00:00", timeframe
-    everything = warmup(asked("obv"), TIMEFRAMES["1d"], MIDNIGHT)
-    assert TIMEFRAMES["1d"].back(MIDNIGHT, everything - 1) <= BEGINNING
+    everything = warmup(parse_spec("obv"), TIMEFRAMES["1d"], MIDNIGHT)
+    assert TIMEFRAMES["1d"].step_back(MIDNIGHT, everything - 1) <= EARLIEST_CANDLE_MS
 
 
-SILENT = {  # what a market without a range and without a trade has no value of
+UNDEFINED_WHEN_FLAT = {  # what a market without a range and without a trade has no value of
     "rsi": ["rsi"],
     "stoch": ["k", "d"],
     "willr": ["willr"],
@@ -489,41 +501,41 @@ SILENT = {  # what a market without a range and without a trade has no value of
     "mfi": ["mfi"],
     "vwap": ["vwap"],
 }
-NOTHING = {"macd", "atr", "roc", "volume", "obv"}  # what is 0 there: that is what was measured
+ZERO_WHEN_FLAT = {"macd", "atr", "roc", "volume", "obv"}  # what is 0 there: that is what was measured
 
 
 @pytest.mark.parametrize("name", SERIES)
 def test_a_market_that_stands_still_says_nothing(name: str) -> None:
     """Each value is none, the price that all prices are, or the zero that was measured; never a figure that reads as a
     signal."""
-    found = compute(asked(name), flat([5.0] * 1500, [0.0] * 1500), M1)
+    found = compute(parse_spec(name), flat([5.0] * 1500, [0.0] * 1500), M1)
     for output, values in found.items():
         rest = values[1000:-30]
-        if output in SILENT.get(name, ()):
+        if output in UNDEFINED_WHEN_FLAT.get(name, ()):
             assert np.isnan(values).all(), output
         elif output != "direction":
-            assert (rest == (0.0 if name in NOTHING else 5.0)).all(), output
+            assert (rest == (0.0 if name in ZERO_WHEN_FLAT else 5.0)).all(), output
 
 
-@pytest.mark.parametrize("name", [name for name, known in CATALOG.items() if known.levels])
+@pytest.mark.parametrize("name", [name for name, known in CATALOG.items() if known.has_levels])
 def test_a_market_that_stands_still_has_no_levels_but_pivots_at_its_price(name: str) -> None:
-    found = levels(asked(name), flat([5.0] * 4000, [0.0] * 4000), M1)
+    found = compute_levels(parse_spec(name), flat([5.0] * 4000, [0.0] * 4000), M1)
     assert {level.price for level in found} == ({5.0} if name == "pivots" else set())
 
 
-@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("name", UNDEFINED_WHEN_FLAT)
 @pytest.mark.parametrize("price", [1.0, 2.0**-30])
 def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(name: str, price: float) -> None:
     """Whatever a price costs; and it speaks again when it moves again."""
-    before, count = walk(300, 4), 1500
-    still = flat([float(before.close[-1])] * count, [0.0] * count, int(before.time[-1]) + MINUTE)
-    after = walk(1200, 5)
-    after = after._replace(time=after.time + int(still.time[-1]) + MINUTE - MIDNIGHT)
-    whole = joined([before, still, after])
+    before, count = random_walk(300, 4), 1500
+    still = flat([float(before.close[-1])] * count, [0.0] * count, int(before.open_times[-1]) + MINUTE_MS)
+    after = random_walk(1200, 5)
+    after = after._replace(open_times=after.open_times + int(still.open_times[-1]) + MINUTE_MS - MIDNIGHT)
+    whole = concat_columns([before, still, after])
     o, h, low, c = (column * price for column in whole[1:5])
-    whole = Columns(whole.time, o, h, low, c, whole.volume)
-    found = compute(asked(name), whole, M1)
-    for output in SILENT[name]:
+    whole = OhlcvColumns(whole.open_times, o, h, low, c, whole.volume)
+    found = compute(parse_spec(name), whole, M1)
+    for output in UNDEFINED_WHEN_FLAT[name]:
         values = found[output]
         assert not np.isnan(values[100:300]).any(), output
         if name != "vwap":  # it has the day's trades still
@@ -533,20 +545,20 @@ def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(na
 
 def test_the_directional_index_begins_again_after_a_long_standstill() -> None:
     """So that a window which begins within the standstill gives the same."""
-    quiet = flat([float(walk(300, 4).close[-1])] * 700, since=MIDNIGHT + 300 * MINUTE)
-    after = walk(200, 5)
-    after = after._replace(time=after.time + 1000 * MINUTE)
-    whole = joined([walk(300, 4), quiet, after])
-    longer = compute(asked("adx"), whole, M1)
-    shorter = compute(asked("adx"), whole.between(400, 1200), M1)
+    quiet = flat([float(random_walk(300, 4).close[-1])] * 700, since=MIDNIGHT + 300 * MINUTE_MS)
+    after = random_walk(200, 5)
+    after = after._replace(open_times=after.open_times + 1000 * MINUTE_MS)
+    whole = concat_columns([random_walk(300, 4), quiet, after])
+    longer = compute(parse_spec("adx"), whole, M1)
+    shorter = compute(parse_spec("adx"), whole.slice(400, 1200), M1)
     for output, values in longer.items():
-        assert same(shorter[output][500:], values[900:]), output
+        assert almost_equal(shorter[output][500:], values[900:]), output
         assert not np.isnan(values[1030:]).any(), output
 
 
 def test_aroon_of_one_side_alone_needs_that_side_to_move() -> None:
     rising = flat([1.0] * 20)._replace(high=np.arange(2.0, 22.0))
-    found = compute(asked("aroon:5"), rising, M1)
+    found = compute(parse_spec("aroon:5"), rising, M1)
     assert np.isnan(found["down"]).all()
     assert (found["up"][5:] == 100).all()
 
@@ -554,16 +566,22 @@ def test_aroon_of_one_side_alone_needs_that_side_to_move() -> None:
 def test_candles_become_columns() -> None:
     series = Series("binance", Instrument("BTC", "USDT"), "1m")
     o, h, low, c, volume, quote = (Decimal(text) for text in ("1.5", "2", "0.5", "1.25", "10.5", "12"))
-    found = columns([Candle(series, Bar(MIDNIGHT, o, h, low, c, volume, quote, 3), True, Origin.EXCHANGE)])
+    found = to_columns([Candle(series, Bar(MIDNIGHT, o, h, low, c, volume, quote, 3), True, CandleSource.EXCHANGE)])
     assert [column.tolist() for column in found] == [[MIDNIGHT], [1.5], [2], [0.5], [1.25], [10.5]]
-    assert len(columns([]).close) == 0
+    assert len(to_columns([]).close) == 0
 
 
 def test_what_is_asked_for() -> None:
     text = "sma:20, EMA:12,macd,bbands::2.5,macd:12:26:9,psar:0.02"
-    assert [str(one) for one in parse(text)] == ["sma:20", "ema:12", "macd:12:26:9", "bbands:20:2.5", "psar:0.02:0.2"]
-    assert parse(",".join(map(str, STANDARD))) == STANDARD
-    assert asked("keltner").named == {"period": 20, "factor": 2, "atr": 10}
+    assert [str(one) for one in parse_specs(text)] == [
+        "sma:20",
+        "ema:12",
+        "macd:12:26:9",
+        "bbands:20:2.5",
+        "psar:0.02:0.2",
+    ]
+    assert parse_specs(",".join(map(str, STANDARD))) == STANDARD
+    assert parse_spec("keltner").params_by_name == {"period": 20, "factor": 2, "atr": 10}
 
 
 @pytest.mark.parametrize(
@@ -588,18 +606,18 @@ def test_what_is_asked_for() -> None:
 )
 def test_what_cannot_be_answered_is_told_why(text: str, error: type[KursError], part: str) -> None:
     with pytest.raises(error) as told:
-        parse(text)
+        parse_specs(text)
     assert part in str(told.value)
 
 
 def test_the_catalog_tells_all() -> None:
-    assert {name for name, known in CATALOG.items() if not known.levels} == set(REFERENCES)
+    assert {name for name, known in CATALOG.items() if not known.has_levels} == set(REFERENCES)
     for name, known in CATALOG.items():
         assert known.title, name
         assert known.formula, name
         assert known.source, name
         for parameter in known.parameters:
-            assert parameter.least <= parameter.default <= parameter.most
+            assert parameter.minimum <= parameter.default <= parameter.maximum
 
 
 @pytest.mark.parametrize(

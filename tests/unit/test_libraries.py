@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.core.indicators import Columns, compute
-from services.core.timeframes import DAY
+from services.core.indicators import OhlcvColumns, compute
+from services.core.timeframes import DAY_MS
 from tests.unit import test_indicators as reference
-from tests.unit.test_indicators import M1, SERIES, asked, same, walk
+from tests.unit.test_indicators import M1, SERIES, almost_equal, parse_spec, random_walk
 
 talib: Any = pytest.importorskip("talib")
 with warnings.catch_warnings():
@@ -20,16 +20,16 @@ with warnings.catch_warnings():
     ta: Any = pytest.importorskip("pandas_ta_classic")
 
 Floats = NDArray[np.float64]
-Compute = Callable[[Columns], list[Floats]]
+Compute = Callable[[OhlcvColumns], list[Floats]]
 pandas_ta = reference.pandas_ta
 HLC, HL = ("high", "low", "close"), ("high", "low")
-FORGOTTEN = 1500  # candles after which nothing is left of what a library begins with
+WARM_UP_CANDLES = 1500  # candles after which nothing is left of what a library begins with
 
 
 def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[int, ...] = (0,)) -> Compute:
     """What TA-Lib computes by itself, its outputs in our order."""
 
-    def run(market: Columns) -> list[Floats]:
+    def run(market: OhlcvColumns) -> list[Floats]:
         found = getattr(talib, name)(*(getattr(market, each) for each in inputs), *parameters)
         outputs = found if isinstance(found, tuple) else (found,)
         return [outputs[place] for place in order]
@@ -37,7 +37,7 @@ def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[
     return run
 
 
-class Checked(NamedTuple):
+class LibraryReferences(NamedTuple):
     """One indicator by both libraries. None: it means something else there, and `why` says what."""
 
     ta_lib: Compute | None
@@ -45,12 +45,12 @@ class Checked(NamedTuple):
     why: str = ""
 
 
-def keltner(market: Columns) -> list[Floats]:
+def keltner(market: OhlcvColumns) -> list[Floats]:
     middle, reach = talib.EMA(market.close, 20), 2 * talib.ATR(market.high, market.low, market.close, 10)
     return [middle + reach, middle, middle - reach]
 
 
-def ichimoku(market: Columns) -> list[Floats]:
+def ichimoku(market: OhlcvColumns) -> list[Floats]:
     """Middles by TA-Lib, moved by hand."""
     short, middle, long = (talib.MIDPRICE(market.high, market.low, period) for period in (9, 26, 52))
     none = np.full(25, np.nan)
@@ -58,90 +58,94 @@ def ichimoku(market: Columns) -> list[Floats]:
     return [short, middle, *spans, np.r_[market.close[25:], none]]
 
 
-def pandas_ichimoku(market: Columns) -> list[Floats]:
+def pandas_ichimoku(market: OhlcvColumns) -> list[Floats]:
     """It moves by 26 where TradingView counts the candle itself: one back."""
-    frame = reference.Frame(market)
+    frame = reference.PandasFrame(market)
     found = ta.ichimoku(frame.high, frame.low, frame.close, as_dataframe=True).to_numpy(np.float64)
     leading_a, leading_b, conversion, standard, lagging = found.T
     return [conversion, standard, np.roll(leading_a, -1), np.roll(leading_b, -1), np.roll(lagging, 1)]
 
 
-def pandas_keltner(market: Columns) -> list[Floats]:
+def pandas_keltner(market: OhlcvColumns) -> list[Floats]:
     """Its channel with its own ATR, whose Wilder's average it begins elsewhere, which is forgotten."""
-    frame = reference.Frame(market)
+    frame = reference.PandasFrame(market)
     middle = ta.ema(frame.close, length=20, talib=False).to_numpy(np.float64)
     reach = 2 * pandas_ta("atr", *HLC, length=10)(market)[0]
     return [middle + reach, middle, middle - reach]
 
 
-def pandas_volume(market: Columns) -> list[Floats]:
+def pandas_volume(market: OhlcvColumns) -> list[Floats]:
     return [market.volume, pandas_ta("sma", "volume", length=20)(market)[0]]
 
 
-def talib_volume(market: Columns) -> list[Floats]:
+def talib_volume(market: OhlcvColumns) -> list[Floats]:
     return [market.volume, talib.SMA(market.volume, 20)]
 
 
-def since_first(run: Compute) -> Compute:
+def differences_since_first(run: Compute) -> Compute:
     """Less what it begins with: of a balance only differences mean anything."""
     return lambda market: [values - values[0] for values in run(market)]
 
 
-CHECKED: Mapping[str, Checked] = {
-    "sma": Checked(ta_lib("SMA", ("close",), 20), pandas_ta("sma", "close", length=20)),
-    "ema": Checked(ta_lib("EMA", ("close",), 20), pandas_ta("ema", "close", length=20)),
-    "wma": Checked(ta_lib("WMA", ("close",), 20), pandas_ta("wma", "close", length=20)),
-    "bbands": Checked(
+CHECKED: Mapping[str, LibraryReferences] = {
+    "sma": LibraryReferences(ta_lib("SMA", ("close",), 20), pandas_ta("sma", "close", length=20)),
+    "ema": LibraryReferences(ta_lib("EMA", ("close",), 20), pandas_ta("ema", "close", length=20)),
+    "wma": LibraryReferences(ta_lib("WMA", ("close",), 20), pandas_ta("wma", "close", length=20)),
+    "bbands": LibraryReferences(
         ta_lib("BBANDS", ("close",), 20, 2.0, 2.0, order=(0, 1, 2)),
         pandas_ta("bbands", "close", length=20, std=2, ddof=0, places=(2, 1, 0)),
     ),
-    "keltner": Checked(keltner, pandas_keltner, "pandas-ta's kc takes an EMA of the range: its EMA and ATR instead"),
-    "donchian": Checked(
+    "keltner": LibraryReferences(
+        keltner, pandas_keltner, "pandas-ta's kc takes an EMA of the range: its EMA and ATR instead"
+    ),
+    "donchian": LibraryReferences(
         ta_lib("DONCHIAN", HL, 20, order=(0, 1, 2)),
         pandas_ta("donchian", *HL, lower_length=20, upper_length=20, places=(2, 1, 0)),
     ),
-    "ichimoku": Checked(
+    "ichimoku": LibraryReferences(
         ichimoku, pandas_ichimoku, "TA-Lib has the middles only; pandas-ta moves them by one candle more"
     ),
-    "supertrend": Checked(
+    "supertrend": LibraryReferences(
         ta_lib("SUPERTREND", HLC, 10, 3.0, order=(0, 1)),
         None,
         "pandas-ta's turns at the same candles, but keeps a band that the close has crossed: one value in 70 differs",
     ),
-    "psar": Checked(
+    "psar": LibraryReferences(
         None,
         None,
         "both turn at a touch of a stop that is already out of the last candles' range, Pine at one that is not yet",
     ),
-    "sar": Checked(ta_lib("SAR", HL, 0.02, 0.2), reference.sar),
-    "rsi": Checked(ta_lib("RSI", ("close",), 14), pandas_ta("rsi", "close", length=14)),
-    "macd": Checked(
+    "sar": LibraryReferences(ta_lib("SAR", HL, 0.02, 0.2), reference.sar),
+    "rsi": LibraryReferences(ta_lib("RSI", ("close",), 14), pandas_ta("rsi", "close", length=14)),
+    "macd": LibraryReferences(
         ta_lib("MACD", ("close",), 12, 26, 9, order=(0, 1, 2)), pandas_ta("macd", "close", places=(0, 2, 1))
     ),
-    "stoch": Checked(
+    "stoch": LibraryReferences(
         ta_lib("STOCH", HLC, 14, 1, 0, 3, 0, order=(0, 1)), pandas_ta("stoch", *HLC, k=14, d=3, smooth_k=1)
     ),
-    "willr": Checked(ta_lib("WILLR", HLC, 14), pandas_ta("willr", *HLC, length=14)),
-    "cci": Checked(ta_lib("CCI", HLC, 20), pandas_ta("cci", *HLC, length=20)),
-    "adx": Checked(
+    "willr": LibraryReferences(ta_lib("WILLR", HLC, 14), pandas_ta("willr", *HLC, length=14)),
+    "cci": LibraryReferences(ta_lib("CCI", HLC, 20), pandas_ta("cci", *HLC, length=20)),
+    "adx": LibraryReferences(
         lambda market: [ta_lib(name, HLC, 14)(market)[0] for name in ("ADX", "PLUS_DI", "MINUS_DI")],
         pandas_ta("adx", *HLC, length=14, places=(0, 1, 2)),
     ),
-    "aroon": Checked(ta_lib("AROON", HL, 14, order=(1, 0)), pandas_ta("aroon", *HL, length=14, places=(1, 0))),
-    "atr": Checked(ta_lib("ATR", HLC, 14), pandas_ta("atr", *HLC, length=14)),
-    "roc": Checked(ta_lib("ROC", ("close",), 9), pandas_ta("roc", "close", length=9)),
-    "volume": Checked(talib_volume, pandas_volume),
-    "obv": Checked(
-        since_first(ta_lib("OBV", ("close", "volume"))),
-        since_first(pandas_ta("obv", "close", "volume")),
+    "aroon": LibraryReferences(
+        ta_lib("AROON", HL, 14, order=(1, 0)), pandas_ta("aroon", *HL, length=14, places=(1, 0))
+    ),
+    "atr": LibraryReferences(ta_lib("ATR", HLC, 14), pandas_ta("atr", *HLC, length=14)),
+    "roc": LibraryReferences(ta_lib("ROC", ("close",), 9), pandas_ta("roc", "close", length=9)),
+    "volume": LibraryReferences(talib_volume, pandas_volume),
+    "obv": LibraryReferences(
+        differences_since_first(ta_lib("OBV", ("close", "volume"))),
+        differences_since_first(pandas_ta("obv", "close", "volume")),
         "both begin with a volume or a 0 of their own: differences",
     ),
-    "vwap": Checked(
+    "vwap": LibraryReferences(
         None,
         pandas_ta("vwap", *HLC, "volume", anchor="D"),
         "TA-Lib's has no days: it counts from the first candle",
     ),
-    "mfi": Checked(ta_lib("MFI", (*HLC, "volume"), 14), pandas_ta("mfi", *HLC, "volume", length=14)),
+    "mfi": LibraryReferences(ta_lib("MFI", (*HLC, "volume"), 14), pandas_ta("mfi", *HLC, "volume", length=14)),
 }
 
 
@@ -158,9 +162,9 @@ def test_every_indicator_agrees_with_both_libraries(name: str, library: str) -> 
     run: Compute | None = getattr(CHECKED[name], library)
     if run is None:
         pytest.skip(CHECKED[name].why)
-    market = walk(4000, 8)
-    market = market._replace(time=market.time - 4 * DAY)
-    ours, theirs = compute(asked(name), market, M1), run(market)
+    market = random_walk(4000, 8)
+    market = market._replace(open_times=market.open_times - 4 * DAY_MS)
+    ours, theirs = compute(parse_spec(name), market, M1), run(market)
     assert len(ours) == len(theirs)
     for (output, values), others in zip(ours.items(), theirs, strict=True):
-        assert same(values[FORGOTTEN:-30], others[FORGOTTEN:-30]), output
+        assert almost_equal(values[WARM_UP_CANDLES:-30], others[WARM_UP_CANDLES:-30]), output

@@ -7,8 +7,18 @@ import msgspec
 import pytest
 
 from loadtest import bench, bench_first, load, report, results, rounds, wrk
-from loadtest.rate_probe import spell
-from loadtest.results import Bench, Fanned, Figures, Load, Machine, Moment, Row, Streams, Target
+from loadtest.rate_probe import longest_unchanged
+from loadtest.results import (
+    FanoutResult,
+    FigureBench,
+    LoadResult,
+    MachineInfo,
+    PeerBench,
+    PeerResult,
+    RateProbeSample,
+    StreamBench,
+    Target,
+)
 
 STATS = """Type,Name,Request Count,Failure Count,Requests/s,50%,75%,90%,95%,99%,99.9%,100%
 GET,/v1/courses,600,2,300.04,3,4,6,9,21,33,40
@@ -20,53 +30,61 @@ HISTORY = """Timestamp,Name,Total Request Count,Total Failure Count,50%,95%,99%
 101,/v1/courses,100,0,3,9,21
 102,Aggregated,400,2,4,10,22
 """
-MACHINE = Machine("2026-11-20", 2, "Linux x86_64", {"Python": "3.11.7"})
+MACHINE = MachineInfo("2026-11-20", 2, "Linux x86_64", {"Python": "3.11.7"})
 
 
-def asked_in_turn() -> Bench:
+def bench_result() -> PeerBench:
     names = ("nginx, static file", "bare ASGI callable", "/v1/courses")
-    rows = [Row(name, unchanged, 64, [40_000], 40_000, 1, 3, 0) for unchanged in (False, True) for name in names]
+    rows = [PeerResult(name, unchanged, 64, [40_000], 40_000, 1, 3, 0) for unchanged in (False, True) for name in names]
     targets = [Target(name, 0.95, least=0.9) for name in ("direct", "direct 304", "through", "through 304")]
-    return Bench(MACHINE, rows, targets)
+    return PeerBench(MACHINE, rows, targets)
 
 
-def loaded(folder: Path) -> Load:
+def load_result(folder: Path) -> LoadResult:
     (folder / "run_stats.csv").write_text(STATS)
     (folder / "run_stats_history.csv").write_text(HISTORY)
-    questions, seconds = list(load.asked(folder / "run")), list(load.passed(folder / "run"))
-    moments = [Moment(0.2, 700, '"a"'), Moment(0.4, 900, '"a"'), Moment(0.6, 300, '"b"')]
-    return Load(MACHINE, questions, seconds, moments, load.judged(questions[-1]))
+    questions, seconds = list(load.request_kinds(folder / "run")), list(load.load_seconds(folder / "run"))
+    moments = [RateProbeSample(0.2, 700, '"a"'), RateProbeSample(0.4, 900, '"a"'), RateProbeSample(0.6, 300, '"b"')]
+    return LoadResult(MACHINE, questions, seconds, moments, load.load_targets(questions[-1]))
 
 
 def test_locusts_files_become_figures_and_verdicts(tmp_path: Path) -> None:
-    found = loaded(tmp_path)
+    found = load_result(tmp_path)
     assert [question.name for question in found.questions] == ["/v1/courses", "Aggregated"]
     assert found.questions[-1].percentiles["99%"] == 21
     (second,) = found.seconds
     assert (second.at, second.rate, second.failures, second.p99_ms) == (1, 300, 2, 22)
     assert [target.reached for target in found.targets] == [False, False, True]
-    assert spell(found.moments) == 0.2
+    assert longest_unchanged(found.moments) == 0.2
 
 
 def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
     line = '{"requests":80000,"seconds":2.0,"p50_ms":1.5,"p99_ms":2.9,"statuses":0,"sockets":3}'
-    assert wrk.understood(f"Running 2s test\n{line}\n").rate == 40_000
+    assert wrk.parse_output(f"Running 2s test\n{line}\n").rate == 40_000
     with pytest.raises(msgspec.MsgspecError):
-        wrk.understood("unable to connect")
+        wrk.parse_output("unable to connect")
     with pytest.raises(ValueError, match=r"127\.0\.0\.1 only"):
         wrk.measure("http://example.com/", 1, 1)
 
 
 def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.main(tmp_path, tmp_path / "none") == 2
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS_FOLDER", tmp_path)
     for name in ("courses", "charts"):
-        assert results.told(name, asked_in_turn()) == 0
+        assert results.save_and_exit_code(name, bench_result()) == 0
     for name in ("candles", "ticks", "indicators", "first"):
-        assert results.told(name, Figures(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])) == 1
-    heard = Fanned("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
-    assert results.told("streams", Streams(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], [])) == 0
-    results.write("load", loaded(tmp_path))
+        assert (
+            results.save_and_exit_code(
+                name, FigureBench(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])
+            )
+            == 1
+        )
+    heard = FanoutResult("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
+    assert (
+        results.save_and_exit_code("streams", StreamBench(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], []))
+        == 0
+    )
+    results.save_result("load", load_result(tmp_path))
     docs = [tmp_path / "first", tmp_path / "second"]
     for folder in docs:
         assert report.main(tmp_path, folder) == 0
@@ -93,7 +111,7 @@ def test_parts_of_the_benchmark_run_in_turn_and_the_worst_one_counts(capsys: pyt
     assert bench.main(["god"], parts) == 2
     assert "there are: good, slow, quick" in capsys.readouterr().err
     assert ran == [*parts, "good", "quick"]
-    assert rounds.ratio(asked_in_turn().rows, "/v1/courses", "nginx, static file") == 1
+    assert rounds.ratio(bench_result().rows, "/v1/courses", "nginx, static file") == 1
 
 
 def test_the_first_minute_is_judged_by_what_was_reached_in_time() -> None:
@@ -101,8 +119,8 @@ def test_the_first_minute_is_judged_by_what_was_reached_in_time() -> None:
     met = {target.name: target.reached for target in bench_first.targets(reached)}
     assert met.pop("a thousand hours with a fifth of a core, s") is False, "it has no figure: it took for ever"
     assert all(met.values())
-    assert not bench_first.complete(None)
+    assert not bench_first.is_loaded(None)
     whole, part = {"history": {"expected": 9, "missing": 0}}, {"history": {"expected": 9, "missing": 1}}
-    assert bench_first.complete({"exchanges": [whole, whole]})
-    assert not bench_first.complete({"exchanges": [whole, part]})
-    assert not bench_first.complete({"exchanges": [whole, {"history": None}]})
+    assert bench_first.is_loaded({"exchanges": [whole, whole]})
+    assert not bench_first.is_loaded({"exchanges": [whole, part]})
+    assert not bench_first.is_loaded({"exchanges": [whole, {"history": None}]})

@@ -51,13 +51,13 @@ def test_secrets_are_hidden_in_messages_extras_and_tracebacks(lines: Any, text: 
     written = json.dumps(lines())
     assert SECRET not in written
     assert "correct horse" not in written
-    assert log.HIDDEN in written
+    assert log.MASK in written
 
 
 def test_what_is_named_a_secret_is_hidden_whatever_it_looks_like(lines: Any) -> None:
     logging.getLogger("services.test").info("signed in", extra={"password": SECRET, "access_token": 42, "tokens": 7})
     (line,) = lines()
-    assert (line["password"], line["access_token"], line["tokens"]) == (log.HIDDEN, log.HIDDEN, 7)
+    assert (line["password"], line["access_token"], line["tokens"]) == (log.MASK, log.MASK, 7)
 
 
 def test_ordinary_text_is_left_alone(lines: Any) -> None:

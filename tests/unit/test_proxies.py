@@ -8,7 +8,7 @@ import pytest
 
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
-from services.outbound import failure, proxy_for, tls_context, websocket_options
+from services.outbound import failure_text, proxy_for, tls_context, websocket_options
 from services.settings import load
 
 PROXY = "http://proxy.example:3128"
@@ -206,10 +206,10 @@ def test_a_certificate_that_is_not_accepted_says_what_to_do(code: int, message: 
     refused.verify_code, refused.verify_message = code, message
     error = httpx.ConnectError("a text that says little")
     error.__cause__ = refused
-    assert failure(error, None) == failure(refused, None)
-    assert failure(error, None).startswith(f"its certificate cannot be verified: {message}: ")
-    assert remedy in failure(error, None)
-    assert failure(error, parse_proxy(PROXY)).endswith(f" (through the proxy {PROXY})")
+    assert failure_text(error, None) == failure_text(refused, None)
+    assert failure_text(error, None).startswith(f"its certificate cannot be verified: {message}: ")
+    assert remedy in failure_text(error, None)
+    assert failure_text(error, parse_proxy(PROXY)).endswith(f" (through the proxy {PROXY})")
 
 
 def test_proxies_stand_in_the_env_file_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.conversion import FIAT, REFERENCE, ROUTES, collected, route, table
+from services.core.conversion import FIAT, REFERENCE, ROUTES, find_route, instruments_to_collect, route_table
 from services.core.model import Instrument
 from services.settings import Settings
 
@@ -13,7 +13,7 @@ assets = st.sampled_from(["BTC", "ETH", "USDT", "USDC", "USDTTRC", "SOL", "BNB"]
 
 @given(st.sampled_from(sorted(ROUTES)), assets, assets | st.sampled_from(sorted(FIAT)))
 def test_a_route_leads_from_base_to_quote(exchange: str, base: str, quote: str) -> None:
-    legs = route(exchange, Instrument(base, quote), SETTINGS.assets)
+    legs = find_route(exchange, Instrument(base, quote), SETTINGS.assets)
     base, quote = (SETTINGS.assets.get(name, name) for name in (base, quote))
     if legs is None:
         assert base == quote or exchange == "deribit"
@@ -28,7 +28,7 @@ def test_a_route_leads_from_base_to_quote(exchange: str, base: str, quote: str) 
 
 
 def test_every_exchange_gives_every_default_direction_and_none_takes_rubles_from_binance() -> None:
-    for ways in table(SETTINGS.exchanges, SETTINGS.directions, SETTINGS.assets).values():
+    for ways in route_table(SETTINGS.exchanges, SETTINGS.directions, SETTINGS.assets).values():
         assert tuple(ways) == SETTINGS.exchanges
         for hop in (hop for legs in ways.values() for hop in legs):
             assert hop.exchange == REFERENCE or "RUB" not in hop.instrument
@@ -36,7 +36,7 @@ def test_every_exchange_gives_every_default_direction_and_none_takes_rubles_from
 
 def test_what_is_collected_is_what_the_routes_need_and_the_symbols() -> None:
     symbols = (Instrument("BTC", "USDT"), Instrument("SOL", "USDT"))
-    wanted = {name: collected(name, SETTINGS.directions, SETTINGS.assets, symbols) for name in ROUTES}
+    wanted = {name: instruments_to_collect(name, SETTINGS.directions, SETTINGS.assets, symbols) for name in ROUTES}
     assert {str(i) for i in wanted["binance"]} == {"BTC-USDT", "ETH-USDT", "USDC-USDT", "SOL-USDT"}
     assert {str(i) for i in wanted["deribit"]} == {"BTC-USD", "ETH-USD", "USDC-USDT", "BTC-USD-PERPETUAL"}
     assert len(wanted["coingecko"]) == 8

@@ -7,29 +7,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.core.candles import empty, of_kline
-from services.core.model import Bar, Hole, HoleState, Instrument, Kline, Series
+from services.core.candles import empty_bar, from_kline
+from services.core.model import Bar, CandleGap, CandleGapState, Instrument, Kline, Series
 from services.core.seals import GENESIS, Seal, digest
-from services.core.timeframes import DAY, TIMEFRAMES
-from services.writer.batch_processor import Book, Item
-from tests.memory_store import Kept, as_store
+from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.writer.batch_processor import BatchProcessor, Change
+from tests.memory_store import MemoryStore, as_store
 
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
-FIRST = 19_723 * DAY
+FIRST = 19_723 * DAY_MS
 FRAME = TIMEFRAMES["1h"]
 HOUR = FRAME.length
-FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "timestamp")
+FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "open_time")
 
 
-def day(number: int, price: int = 5) -> list[Kline]:
-    start = FIRST + number * DAY
-    return [Kline(HOURS, empty(opening, Decimal(price))) for opening in FRAME.openings(start, start + DAY - 1)]
+def day_klines(number: int, price: int = 5) -> list[Kline]:
+    start = FIRST + number * DAY_MS
+    return [Kline(HOURS, empty_bar(opening, Decimal(price))) for opening in FRAME.open_times(start, start + DAY_MS - 1)]
 
 
 @given(st.lists(st.decimals("0.00000001", "1e9", places=8), min_size=6, max_size=6), st.sampled_from(FIELDS))
 def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[Decimal], field: str) -> None:
     bar = Bar(FIRST, *values, 7)  # type: ignore[call-arg, arg-type]
-    candle = of_kline(Kline(HOURS, bar))
+    candle = from_kline(Kline(HOURS, bar))
     longer = Bar(FIRST, *(Decimal(f"{value:f}000") for value in values), 7)  # type: ignore[call-arg, arg-type]
     edited = replace(bar, **{field: getattr(bar, field) + 1})
     true = digest("before", [candle])
@@ -39,34 +39,38 @@ def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[De
     assert digest("before", [candle, candle]) != true
 
 
-async def sealed(store: Kept, now: int) -> None:
-    book = Book(as_store(store))
+async def seal_days(store: MemoryStore, now: int) -> None:
+    book = BatchProcessor(as_store(store))
     await book.load()
-    items = await book.days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)
+    items = await book.seal_days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)
     await store.save(*items)
-    book.saved(items)
+    book.on_saved(items)
 
 
-async def written(store: Kept, *klines: Kline | Hole) -> None:
-    book = Book(as_store(store))
+async def save_klines(store: MemoryStore, *klines: Kline | CandleGap) -> None:
+    book = BatchProcessor(as_store(store))
     await book.load()
-    items = await book.take(klines, FIRST + 9 * DAY)
+    items = await book.apply(klines, FIRST + 9 * DAY_MS)
     await store.save(*items)
-    book.saved(items)
+    book.on_saved(items)
 
 
-async def keep(store: Kept, book: Book, items: list[Item]) -> None:
+async def save_items(store: MemoryStore, book: BatchProcessor, items: list[Change]) -> None:
     await store.save(*items)
-    book.saved(items)
+    book.on_saved(items)
 
 
-def check(store: Kept, days: list[int]) -> list[Seal]:
+def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
     """The chain is whole, and says what is kept."""
-    seals = [seal for (series, _), seal in sorted(store.chain.items(), key=lambda row: row[0][1]) if series == HOURS]
-    assert [(seal.day - FIRST) // DAY for seal in seals] == days
+    seals = [
+        seal for (series, _), seal in sorted(store.seal_rows.items(), key=lambda row: row[0][1]) if series == HOURS
+    ]
+    assert [(seal.day - FIRST) // DAY_MS for seal in seals] == days
     previous = GENESIS
     for seal in seals:
-        rows = [store.rows[HOURS][o] for o in FRAME.openings(seal.day, seal.day + DAY - 1) if o in store.rows[HOURS]]
+        rows = [
+            store.rows[HOURS][o] for o in FRAME.open_times(seal.day, seal.day + DAY_MS - 1) if o in store.rows[HOURS]
+        ]
         assert (seal.previous, seal.digest) == (previous, digest(previous, rows))
         assert seal.candles == len(rows)
         previous = seal.digest
@@ -75,36 +79,38 @@ def check(store: Kept, days: list[int]) -> list[Seal]:
 
 def test_complete_days_are_chained_in_their_order_and_a_hole_holds_the_chain_up() -> None:
     async def play() -> None:
-        store = Kept()
-        await written(store, *day(0)[5:], *day(1), *day(2)[:-1], *day(3))
-        await sealed(store, FIRST + 4 * DAY)
-        check(store, [1])
-        await written(store, day(2)[-1])
-        await sealed(store, FIRST + 4 * DAY)
-        check(store, [1, 2, 3])
-        await written(store, *day(4)[:20])
-        lacking = day(4)[20].bar.timestamp, day(4)[-1].bar.timestamp
-        await written(store, Hole(HOURS, *lacking, 1, HoleState.ABSENT, 1))
-        await sealed(store, FIRST + 5 * DAY)
-        assert check(store, [1, 2, 3, 4])[-1].candles == 20
+        store = MemoryStore()
+        await save_klines(store, *day_klines(0)[5:], *day_klines(1), *day_klines(2)[:-1], *day_klines(3))
+        await seal_days(store, FIRST + 4 * DAY_MS)
+        check_chain(store, [1])
+        await save_klines(store, day_klines(2)[-1])
+        await seal_days(store, FIRST + 4 * DAY_MS)
+        check_chain(store, [1, 2, 3])
+        await save_klines(store, *day_klines(4)[:20])
+        lacking = day_klines(4)[20].bar.open_time, day_klines(4)[-1].bar.open_time
+        await save_klines(store, CandleGap(HOURS, *lacking, 1, CandleGapState.ABSENT, 1))
+        await seal_days(store, FIRST + 5 * DAY_MS)
+        assert check_chain(store, [1, 2, 3, 4])[-1].candles == 20
 
     asyncio.run(play())
 
 
 def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself() -> None:
     async def play() -> None:
-        store = Kept()
-        await written(store, *day(0), *day(1), *day(2))
-        await sealed(store, FIRST + 3 * DAY)
-        before = check(store, [0, 1, 2])
-        await written(store, day(1, price=6)[7])
-        after = check(store, [0, 1, 2])
+        store = MemoryStore()
+        await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
+        await seal_days(store, FIRST + 3 * DAY_MS)
+        before = check_chain(store, [0, 1, 2])
+        await save_klines(store, day_klines(1, price=6)[7])
+        after = check_chain(store, [0, 1, 2])
         assert [seal.revision for seal in after] == [0, 1, 1]
         assert after[0] == before[0]
-        await written(store, *day(1)[:7])
-        assert check(store, [0, 1, 2]) == after
-        store.rows[HOURS][FIRST + DAY] = replace(store.rows[HOURS][FIRST + DAY], bar=empty(FIRST + DAY, Decimal(9)))
-        rows = [store.rows[HOURS][opening] for opening in FRAME.openings(FIRST + DAY, FIRST + 2 * DAY - 1)]
+        await save_klines(store, *day_klines(1)[:7])
+        assert check_chain(store, [0, 1, 2]) == after
+        store.rows[HOURS][FIRST + DAY_MS] = replace(
+            store.rows[HOURS][FIRST + DAY_MS], bar=empty_bar(FIRST + DAY_MS, Decimal(9))
+        )
+        rows = [store.rows[HOURS][opening] for opening in FRAME.open_times(FIRST + DAY_MS, FIRST + 2 * DAY_MS - 1)]
         assert digest(after[1].previous, rows) != after[1].digest
 
     asyncio.run(play())
@@ -112,34 +118,34 @@ def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself(
 
 def test_what_somebody_edited_is_not_sealed_anew_with_a_correction_before_it() -> None:
     async def play() -> None:
-        store = Kept()
-        await written(store, *day(0), *day(1), *day(2))
-        await sealed(store, FIRST + 3 * DAY)
-        before = check(store, [0, 1, 2])
-        true = store.rows[HOURS][FIRST + DAY]
-        store.rows[HOURS][FIRST + DAY] = replace(true, bar=empty(FIRST + DAY, Decimal(9)))
-        await written(store, day(0, price=6)[7])
-        assert [store.chain[HOURS, seal.day].revision for seal in before] == [1, 0, 0]
-        assert store.chain[HOURS, FIRST + DAY] == before[1]
-        await written(store, Kline(HOURS, true.bar))
-        assert [seal.revision for seal in check(store, [0, 1, 2])] == [1, 1, 1]
+        store = MemoryStore()
+        await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
+        await seal_days(store, FIRST + 3 * DAY_MS)
+        before = check_chain(store, [0, 1, 2])
+        true = store.rows[HOURS][FIRST + DAY_MS]
+        store.rows[HOURS][FIRST + DAY_MS] = replace(true, bar=empty_bar(FIRST + DAY_MS, Decimal(9)))
+        await save_klines(store, day_klines(0, price=6)[7])
+        assert [store.seal_rows[HOURS, seal.day].revision for seal in before] == [1, 0, 0]
+        assert store.seal_rows[HOURS, FIRST + DAY_MS] == before[1]
+        await save_klines(store, Kline(HOURS, true.bar))
+        assert [seal.revision for seal in check_chain(store, [0, 1, 2])] == [1, 1, 1]
 
     asyncio.run(play())
 
 
 def test_older_days_join_the_chain_when_no_more_come() -> None:
     async def play() -> None:
-        store = Kept()
-        await written(store, *day(2), *day(3))
-        await sealed(store, FIRST + 4 * DAY)
-        await written(store, *day(0), *day(1))
-        check(store, [2, 3])
-        book = Book(as_store(store))
+        store = MemoryStore()
+        await save_klines(store, *day_klines(2), *day_klines(3))
+        await seal_days(store, FIRST + 4 * DAY_MS)
+        await save_klines(store, *day_klines(0), *day_klines(1))
+        check_chain(store, [2, 3])
+        book = BatchProcessor(as_store(store))
         for _ in range(2):
-            items = await book.days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY)
+            items = await book.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY_MS)
             await store.save(*items)
-            book.saved(items)
-        assert [seal.revision for seal in check(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+            book.on_saved(items)
+        assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
 
     asyncio.run(play())
 
@@ -149,53 +155,57 @@ def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -
     two_hours = HOURS._replace(timeframe="2h")
 
     async def play() -> None:
-        store = Kept()
-        await written(store, *day(0)[:12], *day(0)[18:])
+        store = MemoryStore()
+        await save_klines(store, *day_klines(0)[:12], *day_klines(0)[18:])
 
         async def look() -> int:
-            book = Book(as_store(store))
+            book = BatchProcessor(as_store(store))
             await book.load()
-            await keep(store, book, await book.days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR))
-            return sum(seal.candles for (series, _), seal in store.chain.items() if series == two_hours)
+            await save_items(
+                store, book, await book.seal_days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR)
+            )
+            return sum(seal.candles for (series, _), seal in store.seal_rows.items() if series == two_hours)
 
         assert await look() == 0
-        lacking = day(0)[12].bar.timestamp, day(0)[17].bar.timestamp
-        await written(store, Hole(HOURS, *lacking, 1, HoleState.ABSENT, 1))
+        lacking = day_klines(0)[12].bar.open_time, day_klines(0)[17].bar.open_time
+        await save_klines(store, CandleGap(HOURS, *lacking, 1, CandleGapState.ABSENT, 1))
         assert await look() == 9
 
     asyncio.run(play())
 
 
 def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_it_is_complete() -> None:
-    halt = day(1)[:12] + day(1)[18:]
+    halt = day_klines(1)[:12] + day_klines(1)[18:]
 
     async def play(restarts: bool) -> None:
-        store = Kept()
-        await written(store, *day(0), *halt, *day(2), *day(3))
-        book = Book(as_store(store))
+        store = MemoryStore()
+        await save_klines(store, *day_klines(0), *halt, *day_klines(2), *day_klines(3))
+        book = BatchProcessor(as_store(store))
         await book.load()
 
         async def look(days: int) -> None:
-            items = await book.days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY)
+            items = await book.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY_MS)
             await store.save(*items)
-            book.saved(items)
+            book.on_saved(items)
 
         await look(3)
-        check(store, [0])
+        check_chain(store, [0])
         await look(5)
-        before = check(store, [0, 2, 3])
-        for missing in day(1)[12:18]:
+        before = check_chain(store, [0, 2, 3])
+        for missing in day_klines(1)[12:18]:
             await look(5)
-            items = await book.take([missing], FIRST + 5 * DAY)
+            items = await book.apply([missing], FIRST + 5 * DAY_MS)
             await store.save(*items)
-            book.saved(items)
-            assert check(store, [0, 2, 3]) == before, "one at a time would have made all later seals anew each time"
+            book.on_saved(items)
+            assert check_chain(store, [0, 2, 3]) == before, (
+                "one at a time would have made all later seals anew each time"
+            )
         if restarts:
-            book = Book(as_store(store))
+            book = BatchProcessor(as_store(store))
             await book.load()
         for _ in range(2):
             await look(5)
-        assert [seal.revision for seal in check(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+        assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
 
     for restarts in (False, True):
         asyncio.run(play(restarts))
@@ -205,28 +215,30 @@ def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_i
 @given(st.data())
 def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data: st.DataObject) -> None:
     """Hours come in any order, some never, and of some the exchange says that it has none."""
-    hours = [kline for number in range(5) for kline in day(number)]
+    hours = [kline for number in range(5) for kline in day_klines(number)]
     places = st.integers(1, len(hours) - 1)  # what is kept begins with a whole day
     never, lacking = data.draw(st.sets(places, max_size=3)), data.draw(st.sets(places, max_size=3))
     late = data.draw(st.lists(places, max_size=8, unique=True))
     never -= {*late}
     first = [hour for place, hour in enumerate(hours) if place not in {*never, *lacking, *late}]
-    holes = [Hole(HOURS, o, o, 1, HoleState.ABSENT, 1) for o in (hours[place].bar.timestamp for place in lacking)]
-    batches = list[list[Kline | Hole]]([[*first[::2]], [*first[1::2]]])
+    holes = [
+        CandleGap(HOURS, o, o, 1, CandleGapState.ABSENT, 1) for o in (hours[place].bar.open_time for place in lacking)
+    ]
+    batches = list[list[Kline | CandleGap]]([[*first[::2]], [*first[1::2]]])
     batches += [[hours[place]] for place in late]
     batches.insert(data.draw(st.integers(0, len(batches))), [*holes])
 
     async def play() -> None:
-        store, now = Kept(), FIRST + 9 * DAY
-        book = Book(as_store(store))
+        store, now = MemoryStore(), FIRST + 9 * DAY_MS
+        book = BatchProcessor(as_store(store))
         for batch in [*batches, [], [], []]:
             if batch and data.draw(st.integers(0, 4)) == 0:
-                book = Book(as_store(store))
+                book = BatchProcessor(as_store(store))
                 await book.load()
-            await keep(store, book, await book.take(batch, now))
+            await save_items(store, book, await book.apply(batch, now))
             if kept := store.rows.get(HOURS):
-                await keep(store, book, await book.days(HOURS, min(kept), max(kept), now))
+                await save_items(store, book, await book.seal_days(HOURS, min(kept), max(kept), now))
         whole = set(range(5)) - {place // 24 for place in never - lacking}
-        check(store, sorted(whole & {(o - FIRST) // DAY for o in store.rows[HOURS]}))
+        check_chain(store, sorted(whole & {(o - FIRST) // DAY_MS for o in store.rows[HOURS]}))
 
     asyncio.run(play())

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.model import Instrument, Trade
-from services.core.trade_sequencer import REWIND, Sequence
+from services.core.trade_sequencer import ID_RESET_DISTANCE, TradeSequencer
 
 
 def trade(number: int, received: int = 0) -> Trade:
     return Trade("x", Instrument("BTC", "USDT"), received, received, Decimal(1), Decimal(1), number)
 
 
-def passed(sequence: Sequence, numbers: list[int]) -> list[int]:
-    return [passed.number for number in numbers for passed in sequence.take(trade(number, number), number)]
+def passed_ids(sequence: TradeSequencer, numbers: list[int]) -> list[int]:
+    return [passed.trade_id for number in numbers for passed in sequence.push(trade(number, number), number)]
 
 
 @given(st.data(), st.integers(2, 60))
@@ -22,61 +22,61 @@ def test_late_doubled_and_mixed_trades_come_out_once_and_in_order(data: st.DataO
     first = 1000
     rest = data.draw(st.permutations(range(first + 1, first + count)))
     doubled = data.draw(st.lists(st.sampled_from(range(first, first + count))))
-    sequence = Sequence()
-    assert passed(sequence, [first, *rest, *doubled]) == list(range(first, first + count))
-    assert not sequence.missing()
-    assert sequence.since is None
+    sequence = TradeSequencer()
+    assert passed_ids(sequence, [first, *rest, *doubled]) == list(range(first, first + count))
+    assert not sequence.first_gap()
+    assert sequence.gap_since is None
 
 
 @given(st.sets(st.integers(1001, 1060), min_size=1))
 def test_what_is_missing_is_known_and_can_be_filled(lost: set[int]) -> None:
-    sequence, everything = Sequence(), range(1000, 1062)
-    out = passed(sequence, [number for number in everything if number not in lost])
-    while hole := sequence.missing():
+    sequence, everything = TradeSequencer(), range(1000, 1062)
+    out = passed_ids(sequence, [number for number in everything if number not in lost])
+    while hole := sequence.first_gap():
         assert set(hole) <= lost
-        out += passed(sequence, list(hole))
+        out += passed_ids(sequence, list(hole))
     assert out == list(everything)
 
 
 def test_a_hole_given_up_says_between_which_times() -> None:
-    sequence = Sequence()
-    assert passed(sequence, [5, 6, 9, 10]) == [5, 6]
-    assert (sequence.missing(), sequence.since) == (range(7, 9), 9)
-    trades, since, until = sequence.give_up(11)
-    assert [passed.number for passed in trades] == [9, 10]
+    sequence = TradeSequencer()
+    assert passed_ids(sequence, [5, 6, 9, 10]) == [5, 6]
+    assert (sequence.first_gap(), sequence.gap_since) == (range(7, 9), 9)
+    trades, since, until = sequence.skip_gap(11)
+    assert [passed.trade_id for passed in trades] == [9, 10]
     assert (since, until) == (6, 9)
-    assert not sequence.missing()
-    assert passed(sequence, [7, 11]) == [11]
+    assert not sequence.first_gap()
+    assert passed_ids(sequence, [7, 11]) == [11]
 
 
 def test_a_new_count_is_followed() -> None:
-    sequence = Sequence()
-    assert passed(sequence, [REWIND * 3, 7, 8]) == [REWIND * 3, 7, 8]
+    sequence = TradeSequencer()
+    assert passed_ids(sequence, [ID_RESET_DISTANCE * 3, 7, 8]) == [ID_RESET_DISTANCE * 3, 7, 8]
 
 
 def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes() -> None:
     """What is asked for reaches back until a trade is of an earlier minute; of those only the last one passes."""
-    sequence, first = Sequence(lead=10), 1_000
+    sequence, first = TradeSequencer(lead=10), 1_000
 
     def at(number: int) -> Trade:
         return trade(number, 60_000 + (number - 975) * 1_000)  # the minute begins with 975
 
-    assert sequence.take(at(first), 5) == []
-    assert (sequence.missing(), sequence.leading, sequence.since) == (range(990, 1_000), True, 5)
-    assert sequence.take(at(first + 1), 6) == []
+    assert sequence.push(at(first), 5) == []
+    assert (sequence.first_gap(), sequence.awaits_lead, sequence.gap_since) == (range(990, 1_000), True, 5)
+    assert sequence.push(at(first + 1), 6) == []
     asked = list[range]()
     out = list[Trade]()
-    while hole := sequence.missing():
+    while hole := sequence.first_gap():
         asked.append(hole)
         for number in hole:
-            out += sequence.take(at(number), 7)
+            out += sequence.push(at(number), 7)
     assert asked == [range(990, 1_000), range(980, 990), range(970, 980)]
-    assert [each.number for each in out] == list(range(974, first + 2))
-    assert (sequence.leading, sequence.since, sequence.due) == (False, None, first + 2)
+    assert [each.trade_id for each in out] == list(range(974, first + 2))
+    assert (sequence.awaits_lead, sequence.gap_since, sequence.expected_id) == (False, None, first + 2)
 
 
 def test_without_the_trades_that_lead_up_to_it_the_first_one_passes_after_a_while() -> None:
-    sequence = Sequence(lead=10)
-    assert passed(sequence, [1_000, 1_001, 995]) == []
-    assert [each.number for each in sequence.begin(9)] == [1_000, 1_001]
-    assert not sequence.missing()
+    sequence = TradeSequencer(lead=10)
+    assert passed_ids(sequence, [1_000, 1_001, 995]) == []
+    assert [each.trade_id for each in sequence.skip_lead(9)] == [1_000, 1_001]
+    assert not sequence.first_gap()

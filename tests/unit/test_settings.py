@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
-from services.runtime import understood
+from services.runtime import parse_process
 from services.settings import Settings, load
 from services.settings_sources import environment_name
 
@@ -241,7 +241,7 @@ def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(
 )
 def test_words_that_name_nothing_are_refused(words: list[str], part: str) -> None:
     with pytest.raises(Misconfigured, match=part):
-        understood(words, load())
+        parse_process(words, load())
 
 
 @pytest.mark.parametrize(
@@ -258,30 +258,30 @@ def test_what_no_exchange_can_give_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=f"{name}.*{part}"):
-        understood([], load())
+        parse_process([], load())
 
 
 def test_a_contract_needs_the_exchange_that_has_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_SYMBOLS", "BTC-USDT,BTC-USD-PERPETUAL")
-    understood([], load())
+    parse_process([], load())
     monkeypatch.setenv("KURS_EXCHANGES", "binance,coingecko")
     with pytest.raises(Misconfigured, match=r"KURS_SYMBOLS: BTC-USD-PERPETUAL: only deribit"):
-        understood([], load())
+        parse_process([], load())
 
 
 def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_DIRECTIONS", "SHIB-USD,BTC-PEPE")
     monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe")
-    understood([], load())  # Binance may list it: that is known only later
+    parse_process([], load())  # Binance may list it: that is known only later
     monkeypatch.setenv("KURS_EXCHANGES", "coingecko")
     with pytest.raises(Misconfigured, match=r"SHIB-USD.*KURS_COINGECKO_IDS"):
-        understood([], load())
+        parse_process([], load())
     monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe,SHIB=shiba-inu")
-    understood([], load())
+    parse_process([], load())
 
 
 def test_words_choose_services_and_exchanges() -> None:
     settings = load()
-    assert understood([], settings).services == ("collector", "pricer", "writer", "analyst", "api")
-    assert understood(["collector", "deribit"], settings) == (("collector",), ("deribit",))
-    assert understood(["api", "pricer"], settings).services == ("pricer", "api")
+    assert parse_process([], settings).services == ("collector", "pricer", "writer", "analyst", "api")
+    assert parse_process(["collector", "deribit"], settings) == (("collector",), ("deribit",))
+    assert parse_process(["api", "pricer"], settings).services == ("pricer", "api")

@@ -12,22 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core.model import Instrument
-from services.simulator.market.bar_columns import Bars, Trade
-from services.simulator.market.listings import BINANCE, DAY, DERIBIT, INDICES, MINUTE, SECOND, Listing
+from services.simulator.market.bar_columns import BarColumns, TapeTrade
+from services.simulator.market.listings import BINANCE, DAY, DERIBIT, INDICES, MINUTE, SECOND, SimulatedListing
 from services.simulator.market.order_book import OrderBook, order_book, update
-from services.simulator.market.simulated_market import Market
-from services.simulator.market.tape import between
-from services.simulator.market.tape_candles import LENGTHS, candles, openings, summary
+from services.simulator.market.simulated_market import SimulatedMarket
+from services.simulator.market.tape import trades_between
+from services.simulator.market.tape_candles import LENGTHS_MS, candles, openings, summary
 from services.simulator.market.tape_quotes import quote, quotes
 
-MARKET = Market(1)
+MARKET = SimulatedMarket(1)
 LISTINGS = [*BINANCE.values(), *DERIBIT.values()]
 BTC = MARKET.tape(BINANCE["BTCUSDT"])
 TODAY = 1_795_000_000_123
 moments = st.integers(BTC.start + DAY, TODAY)
 
 
-def by_hand(trades: Sequence[Trade], opened: int) -> tuple[int, ...]:
+def by_hand(trades: Sequence[TapeTrade], opened: int) -> tuple[int, ...]:
     """A bar, made the slow way."""
     prices, bought = [trade.price for trade in trades], [trade for trade in trades if not trade.sold]
     return (
@@ -41,7 +41,7 @@ def by_hand(trades: Sequence[Trade], opened: int) -> tuple[int, ...]:
     )
 
 
-def rows(bars: Bars) -> list[tuple[int, ...]]:
+def rows(bars: BarColumns) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in bars), strict=True))
 
 
@@ -65,30 +65,30 @@ def boundary(interval: str, time: int) -> int:
 
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(LISTINGS), moments, st.integers(1, 40))
-def test_minutes_are_what_their_trades_come_to(listing: Listing, now: int, count: int) -> None:
+def test_minutes_are_what_their_trades_come_to(listing: SimulatedListing, now: int, count: int) -> None:
     tape = MARKET.tape(listing)
     found = candles(tape, MINUTE, openings(MINUTE, None, now, count), now)
     start = int(found.time[0])
     groups = groupby(tape.trades(start, now + 1), key=lambda trade: trade.time // MINUTE * MINUTE)
-    assert traded(rows(found)) == [by_hand(list(trades), opened) for opened, trades in groups]
+    assert traded_only(rows(found)) == [by_hand(list(trades), opened) for opened, trades in groups]
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from([name for name in LENGTHS if name not in ("1s", "1m")]), moments)
+@given(st.sampled_from([name for name in LENGTHS_MS if name not in ("1s", "1m")]), moments)
 def test_every_timeframe_is_what_its_minutes_come_to(interval: str, now: int) -> None:
-    length = LENGTHS[interval]
+    length = LENGTHS_MS[interval]
     found = rows(candles(BTC, length, openings(length, None, now, 3), now))
     minutes = rows(candles(BTC, MINUTE, openings(MINUTE, found[0][0], now, 10**6), now))
-    groups = groupby(traded(minutes), key=lambda row: boundary(interval, row[0]))
-    assert traded(found) == [joined(list(group), opened) for opened, group in groups]
+    groups = groupby(traded_only(minutes), key=lambda row: boundary(interval, row[0]))
+    assert traded_only(found) == [join_minutes(list(group), opened) for opened, group in groups]
 
 
-def traded(bars: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def traded_only(bars: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Without those that had no trade yet."""
     return [row for row in bars if row[-1] >= 0]
 
 
-def joined(minutes: list[tuple[int, ...]], opened: int) -> tuple[int, ...]:
+def join_minutes(minutes: list[tuple[int, ...]], opened: int) -> tuple[int, ...]:
     columns = list(zip(*minutes, strict=True))
     sums = [sum(column) for column in columns[5:9]]
     ends = (minutes[0][1], max(columns[2]), min(columns[3]), minutes[-1][4])
@@ -100,7 +100,7 @@ def test_a_second_without_trades_is_flat() -> None:
     found = candles(tape, SECOND, openings(SECOND, None, now, 60), now)
     busy = {trade.time // SECOND * SECOND for trade in tape.trades(now - MINUTE, now + 1)}
     assert 0 < len(busy) < len(found.time) == 60
-    close = tape.before(int(found.time[0]))
+    close = tape.last_before(int(found.time[0]))
     last = close.price if close else 0
     for opened, first, high, low, end, volume, *_, first_id, last_id in rows(found):
         if opened not in busy:
@@ -111,22 +111,22 @@ def test_a_second_without_trades_is_flat() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(LISTINGS), moments, st.integers(1, 600_000), st.data())
 def test_looking_in_two_steps_shows_what_one_look_shows(
-    listing: Listing, start: int, ms: int, data: st.DataObject
+    listing: SimulatedListing, start: int, ms: int, data: st.DataObject
 ) -> None:
     tape, end = MARKET.tape(listing), start + ms
     middle = data.draw(st.integers(start, end))
     trades = tape.trades(start, end)
     assert tape.trades(start, middle) + tape.trades(middle, end) == trades
     assert [trade.id for trade in trades] == list(range(trades[0].id, trades[-1].id + 1)) if trades else True
-    assert between(tape, start, end - 1, 10**6) == trades
+    assert trades_between(tape, start, end - 1, 10**6) == trades
     if trades:
-        assert tape.following(trades[0].id, len(trades)) == trades
-        assert tape.before(end) == trades[-1]
+        assert tape.from_id(trades[0].id, len(trades)) == trades
+        assert tape.last_before(end) == trades[-1]
     assert quotes(tape, start, middle) + quotes(tape, middle, end) == quotes(tape, start, end)
 
 
 def test_the_seed_alone_makes_the_market() -> None:
-    again, other = Market(1), Market(2)
+    again, other = SimulatedMarket(1), SimulatedMarket(2)
     for listing in LISTINGS:
         window = (TODAY - 5 * MINUTE, TODAY)
         assert again.tape(listing).trades(*window) == MARKET.tape(listing).trades(*window)
@@ -137,23 +137,23 @@ def test_the_seed_alone_makes_the_market() -> None:
 @given(moments)
 def test_exchanges_agree(now: int) -> None:
     """One underlying: a few basis points between any two, as between real ones."""
-    dollars = {"BTC": MARKET.worth("BTC", "USD", now), "ETH": MARKET.worth("ETH", "USD", now)}
-    tether = MARKET.worth("USDT", "USD", now)
+    dollars = {"BTC": MARKET.price_in("BTC", "USD", now), "ETH": MARKET.price_in("ETH", "USD", now)}
+    tether = MARKET.price_in("USDT", "USD", now)
     assert tether == pytest.approx(1, abs=0.005)
-    assert MARKET.worth("USDT", "RUB", now) == pytest.approx(80, rel=0.15)
+    assert MARKET.price_in("USDT", "RUB", now) == pytest.approx(80, rel=0.15)
     for asset, value in dollars.items():
-        assert last(f"{asset}USDT", now) * tether == pytest.approx(value, rel=2e-3)
-        assert last(f"{asset}-PERPETUAL", now) == pytest.approx(value, rel=2e-3)
+        assert last_price(f"{asset}USDT", now) * tether == pytest.approx(value, rel=2e-3)
+        assert last_price(f"{asset}-PERPETUAL", now) == pytest.approx(value, rel=2e-3)
         assert MARKET.index(f"{asset}_USD".lower(), now) == pytest.approx(value, rel=1e-3)
     for name in INDICES:
         pair = Instrument(*name.upper().split("_"))
-        cross = exp(MARKET.paths.at(pair.base, now) - MARKET.paths.at(pair.quote, now))
+        cross = exp(MARKET.price_model.log_price_at(pair.base, now) - MARKET.price_model.log_price_at(pair.quote, now))
         assert MARKET.index(name, now) == pytest.approx(cross, rel=1e-3)
 
 
-def last(symbol: str, now: int) -> float:
+def last_price(symbol: str, now: int) -> float:
     listing = BINANCE.get(symbol) or DERIBIT[symbol]
-    trade = MARKET.tape(listing).before(now)
+    trade = MARKET.tape(listing).last_before(now)
     assert trade
     return float(listing.price(trade.price))
 
@@ -169,17 +169,17 @@ def test_it_is_lively() -> None:
 
 
 def test_history_begins_on_its_day() -> None:
-    tape = Market(3).tape(BINANCE["BTCUSDT"])
+    tape = SimulatedMarket(3).tape(BINANCE["BTCUSDT"])
     ever = rows(candles(tape, 0, openings(0, 0, TODAY, 1000), TODAY))
     assert datetime.fromtimestamp(ever[0][0] / 1000, UTC) == datetime(2017, 8, 1, tzinfo=UTC)
     assert tape.trades(0, tape.start) == []
     assert [ever[0][9], *(row[9] for row in ever[1:])] == [1, *(row[10] + 1 for row in ever[:-1])]
 
 
-@pytest.mark.parametrize("interval", [name for name in LENGTHS if name != "1s"])
+@pytest.mark.parametrize("interval", [name for name in LENGTHS_MS if name != "1s"])
 def test_a_thousand_bars_cost_next_to_nothing(interval: str) -> None:
     """The first time, of a market that nobody has asked before: years of trades are not drawn for it."""
-    tape, length = Market(4).tape(BINANCE["ETHUSDT"]), LENGTHS[interval]
+    tape, length = SimulatedMarket(4).tape(BINANCE["ETHUSDT"]), LENGTHS_MS[interval]
     started = time.process_time()
     found = candles(tape, length, openings(length, None, TODAY, 1000), TODAY)
     assert time.process_time() - started < 0.2  # a tenth of that on an idle machine
@@ -203,7 +203,7 @@ def test_nothing_shows_where_days_and_hours_meet(symbol: str) -> None:
 def test_it_moves_as_a_market_does() -> None:
     """Days vary as the asset's volatility says, and hours and minutes in proportion."""
     for interval, count in (("1d", 2500), ("1h", 5000), ("1m", 20_000)):
-        length = LENGTHS[interval]
+        length = LENGTHS_MS[interval]
         closes = candles(BTC, length, openings(length, None, TODAY, count), TODAY).close
         moves = np.log(closes[1:] / closes[:-1]) * (DAY / length) ** 0.5
         assert 0.018 < moves.std() < 0.032, interval
@@ -230,7 +230,7 @@ def test_days_of_another_time_zone_begin_at_its_midnight(minutes: int) -> None:
 DEPTH = 300
 
 
-def standing(symbol: str, at: int) -> OrderBook:
+def order_book_at(symbol: str, at: int) -> OrderBook:
     book = order_book(MARKET.tape(BINANCE[symbol]), at)
     assert book
     return book
@@ -246,13 +246,13 @@ def best(levels: dict[int, int], highest: bool) -> list[tuple[int, int]]:
 def test_a_book_that_follows_the_updates_is_the_one_that_stands(
     symbol: str, start: int, windows: list[int], read: int
 ) -> None:
-    tape, book = MARKET.tape(BINANCE[symbol]), standing(symbol, start + read)
+    tape, book = MARKET.tape(BINANCE[symbol]), order_book_at(symbol, start + read)
     bids, asks, number = dict(book.bids(DEPTH)), dict(book.asks(DEPTH)), book.top.time
-    at, last = start, standing(symbol, start).top.time
+    at, last = start, order_book_at(symbol, start).top.time
     for window in windows:
         at += window
         if change := update(tape, at - window, at):
-            assert (change.first, change.last) == (last + 1, standing(symbol, at).top.time)
+            assert (change.first, change.last) == (last + 1, order_book_at(symbol, at).top.time)
             last = change.last
             if last > number:
                 for side, levels in ((bids, change.bids), (asks, change.asks)):
@@ -260,7 +260,7 @@ def test_a_book_that_follows_the_updates_is_the_one_that_stands(
                     for price in [price for price, size in side.items() if not size]:
                         del side[price]
     if last > number:
-        now = standing(symbol, at)
+        now = order_book_at(symbol, at)
         assert best(bids, highest=True) == now.bids(20)
         assert best(asks, highest=False) == now.asks(20)
         top = quote(tape, at)

@@ -11,6 +11,6 @@ PAGE = Path(__file__).parents[2] / "docs/clients.md"
 def test_the_page_has_every_client_with_its_version_and_the_lines_that_are_run() -> None:
     page = PAGE.read_text()
     for client in CLIENTS:
-        assert f"| {client.title} | {client.version} | {client.done} |" in page, "run `make strangers`"
+        assert f"| {client.title} | {client.version} | {client.task} |" in page, "run `make strangers`"
         assert f"\n{snippet(client)}\n```" in page, "run `make strangers`"
     assert "**fails**" not in page

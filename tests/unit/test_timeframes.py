@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from services.core.timeframes import DAY, TIMEFRAMES
-from services.simulator.market.tape_candles import LENGTHS, opening
+from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.simulator.market.tape_candles import LENGTHS_MS, opening
 
 FIRST = 1_502_942_400_000  # 2017-08-17 04:00: BTCUSDT's first trade
 RECORDED = {  # openings of real candles
@@ -36,12 +36,12 @@ def test_every_timeframe_has_recorded_openings() -> None:
 def test_openings_are_those_of_real_candles(name: str) -> None:
     timeframe = TIMEFRAMES[name]
     for recorded in RECORDED[name]:
-        last = timeframe.closing(recorded) - 1
-        assert [timeframe.opening(time) for time in (recorded, last, last + 1)] == [recorded, recorded, last + 1]
-        played = opening(LENGTHS[name], np.array([recorded, last, last + 1]))
+        last = timeframe.close_time(recorded) - 1
+        assert [timeframe.open_time(time) for time in (recorded, last, last + 1)] == [recorded, recorded, last + 1]
+        played = opening(LENGTHS_MS[name], np.array([recorded, last, last + 1]))
         assert played.tolist() == [recorded, recorded, last + 1]
 
 
 def test_three_days_do_not_restart_with_a_month() -> None:
-    openings = list(TIMEFRAMES["3d"].openings(1_782_864_000_000, 1_782_864_000_000 + 366 * DAY))
-    assert {later - earlier for earlier, later in pairwise(openings)} == {3 * DAY}
+    openings = list(TIMEFRAMES["3d"].open_times(1_782_864_000_000, 1_782_864_000_000 + 366 * DAY_MS))
+    assert {later - earlier for earlier, later in pairwise(openings)} == {3 * DAY_MS}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LIMIT = 2
+MAX_STALL_SECONDS = 2
 PROGRAM = """
 import asyncio, re, sys, time
 import uvloop
@@ -25,7 +25,7 @@ def holding():  # the interpreter's lock: no other thread has a turn
 STILL = {{"waiting": lambda: time.sleep(600), "busy": busy, "holding the lock": holding}}
 
 async def main():
-    with watchdog.watching({limit}):
+    with watchdog.watch_event_loop({limit}):
         await asyncio.sleep(0.1)
         print("watched", flush=True)
         {body}
@@ -35,10 +35,10 @@ asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main())
 """
 
 
-def started(body: str) -> "subprocess.Popen[str]":
+def start_watched(body: str) -> "subprocess.Popen[str]":
     """A process whose loop does that, once it is watched."""
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", PROGRAM.format(limit=LIMIT, body=body)],
+        [sys.executable, "-c", PROGRAM.format(limit=MAX_STALL_SECONDS, body=body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,7 +51,7 @@ def started(body: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("how", ["waiting", "busy", "holding the lock"])
 def test_a_process_whose_loop_stands_still_ends_and_says_where(how: str) -> None:
-    process = started(f"STILL[{how!r}]()")
+    process = start_watched(f"STILL[{how!r}]()")
     out, err = process.communicate(timeout=60)
     assert "in main" in err  # the stack
     if how == "holding the lock":  # then nobody is left to log it
@@ -63,9 +63,9 @@ def test_a_process_whose_loop_stands_still_ends_and_says_where(how: str) -> None
 
 
 def test_a_process_that_was_stopped_goes_on() -> None:
-    process = started("await asyncio.sleep(2); print('well')")
+    process = start_watched("await asyncio.sleep(2); print('well')")
     process.send_signal(signal.SIGSTOP)
-    time.sleep(2 * LIMIT + 1)
+    time.sleep(2 * MAX_STALL_SECONDS + 1)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -73,7 +73,7 @@ def test_a_process_that_was_stopped_goes_on() -> None:
 
 
 def test_the_longest_stall_is_measured() -> None:
-    process = started(
+    process = start_watched(
         "await asyncio.sleep(0.2); time.sleep(0.5); await asyncio.sleep(0.1); "
         "print(REGISTRY.get_sample_value('kurs_loop_longest_stall_seconds'))"
     )

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 
-from services.core.model import Choice, Rate, State, key
-from services.core.sender_clocks import replaces
+from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_key
+from services.core.sender_clocks import supersedes
 
-ANSWER_BYTES = 32_000_000
-ANSWER_OVERHEAD = 250  # bytes, of an answer beside its key and body
+MAX_CACHE_BYTES = 32_000_000
+ENTRY_OVERHEAD_BYTES = 250  # bytes, of an answer beside its key and body
 
 
-def _wall() -> int:
+def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
@@ -20,39 +20,39 @@ class MemoryCache:
     def __init__(
         self,
         monotonic: Callable[[], float] = time.monotonic,
-        most_bytes: int = ANSWER_BYTES,
-        wall: Callable[[], int] = _wall,
+        most_bytes: int = MAX_CACHE_BYTES,
+        wall: Callable[[], int] = _wall_ms,
     ) -> None:
-        self._answers: dict[str, tuple[float, bytes]] = {}
-        self._most_bytes, self._bytes = most_bytes, 0
-        self._newest: dict[object, Rate | State | Choice] = {}
+        self._bodies: dict[str, tuple[float, bytes]] = {}
+        self._max_bytes, self._used_bytes = most_bytes, 0
+        self._latest: dict[object, Rate | ExchangeStatus | ActiveExchange] = {}
         self._windows: dict[str, tuple[float, dict[str, int]]] = {}
         self._monotonic, self._wall = monotonic, wall
 
-    async def put(self, *items: Rate | State | Choice) -> None:
+    async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
         """Keep the newest of each."""
         for item in items:
-            known = self._newest.get(name := (type(item), key(item)))
-            if known is None or replaces(item.time, known.time, self._wall()):
-                self._newest[name] = item
+            known = self._latest.get(name := (type(item), partition_key(item)))
+            if known is None or supersedes(item.time, known.time, self._wall()):
+                self._latest[name] = item
 
     async def rates(self) -> list[Rate]:
         """The last rate of each direction."""
-        return [item for item in self._newest.values() if isinstance(item, Rate)]
+        return [item for item in self._latest.values() if isinstance(item, Rate)]
 
-    async def states(self) -> list[State]:
+    async def exchange_statuses(self) -> list[ExchangeStatus]:
         """The last state of each exchange."""
-        return [item for item in self._newest.values() if isinstance(item, State)]
+        return [item for item in self._latest.values() if isinstance(item, ExchangeStatus)]
 
-    async def choice(self) -> Choice | None:
+    async def active_exchange(self) -> ActiveExchange | None:
         """The exchange in use."""
-        return next((item for item in self._newest.values() if isinstance(item, Choice)), None)
+        return next((item for item in self._latest.values() if isinstance(item, ActiveExchange)), None)
 
-    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+    async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
         now = self._monotonic()
         self._windows = {name: kept for name, kept in self._windows.items() if kept[0] > now}
-        _, totals = self._windows.setdefault(window, (now + seconds, {}))
+        _, totals = self._windows.setdefault(window, (now + ttl_seconds, {}))
         for name, number in counts.items():
             totals[name] = totals.get(name, 0) + number
         return {name: totals[name] for name in counts}
@@ -60,22 +60,22 @@ class MemoryCache:
     async def get(self, *keys: str) -> list[bytes | None]:
         """Answers that were kept under these keys."""
         now, nothing = self._monotonic(), (0.0, b"")
-        found = [self._answers.get(key, nothing) for key in keys]
+        found = [self._bodies.get(key, nothing) for key in keys]
         return [body if expires > now else None for expires, body in found]
 
-    async def set(self, key: str, body: bytes, seconds: int) -> None:
+    async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
         """Keep an answer for so long; when they are too much, those that were kept first go."""
-        await self.drop(key)
-        self._answers[key] = (self._monotonic() + seconds, body)
-        self._bytes += _size(key, body)
-        while self._bytes > self._most_bytes:
-            await self.drop(next(iter(self._answers)))
+        await self.delete(key)
+        self._bodies[key] = (self._monotonic() + ttl_seconds, body)
+        self._used_bytes += _size(key, body)
+        while self._used_bytes > self._max_bytes:
+            await self.delete(next(iter(self._bodies)))
 
-    async def drop(self, *keys: str) -> None:
+    async def delete(self, *keys: str) -> None:
         """Keep what is under these keys no longer."""
         for name in keys:
-            if kept := self._answers.pop(name, None):
-                self._bytes -= _size(name, kept[1])
+            if kept := self._bodies.pop(name, None):
+                self._used_bytes -= _size(name, kept[1])
 
     async def ping(self) -> None:
         """Nothing lies in between."""
@@ -85,4 +85,4 @@ class MemoryCache:
 
 
 def _size(key: str, body: bytes) -> int:
-    return ANSWER_OVERHEAD + len(key) + len(body)
+    return ENTRY_OVERHEAD_BYTES + len(key) + len(body)

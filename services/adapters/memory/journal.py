@@ -5,54 +5,54 @@ from collections.abc import Callable, Iterable
 from struct import Struct
 from time import monotonic_ns
 
-from services.core.journal import JOURNAL_BYTES, Entry, continued
-from services.core.journal_retention import FEW, Costs, Retention
+from services.core.journal import JOURNAL_BYTES, JournalEntry, contiguous_after
+from services.core.journal_retention import UNFOLLOWED_ENTRIES, EntryCosts, JournalRetention
 
-RESUMED = 600_000  # ms in which who was away comes back: quiet logs need not fill up for hours
-COSTS = Costs(log=1_500, entry=96)
+RESUME_WINDOW_MS = 600_000  # ms in which who was away comes back: quiet logs need not fill up for hours
+COSTS = EntryCosts(topic=1_500, entry=96)
 _head = Struct(">QQQQH")  # number, previous, time, when it was kept (ms, monotonic), length of the key
 
 
-def _monotonic() -> int:
+def _monotonic_ms() -> int:
     return monotonic_ns() // 1_000_000
 
 
 class MemoryJournal:
     """The newest entries of each log, in `most_bytes` together."""
 
-    def __init__(self, most_bytes: int = JOURNAL_BYTES, monotonic: Callable[[], int] = _monotonic) -> None:
-        self._logs: dict[str, deque[bytes]] = {}
+    def __init__(self, most_bytes: int = JOURNAL_BYTES, monotonic: Callable[[], int] = _monotonic_ms) -> None:
+        self._topics: dict[str, deque[bytes]] = {}
         self._monotonic = monotonic
-        self._retention = Retention(most_bytes, COSTS)
+        self._retention = JournalRetention(most_bytes, COSTS)
 
-    async def append(self, *entries: Entry) -> None:
+    async def append(self, *entries: JournalEntry) -> None:
         """Keep entries; what is not newer than the last of its log is passed over."""
         now = self._monotonic()
         for entry in entries:
-            log = self._logs.setdefault(entry.log, deque())
-            if not log or entry.number > _number(log[-1]):
-                log.append(_packed(entry, now))
-                _cut(log, self._retention.admit(entry, now))
-                while len(log) > FEW and now - _kept(log[0]) > RESUMED:
+            log = self._topics.setdefault(entry.topic, deque())
+            if not log or entry.seq > _seq_of(log[-1]):
+                log.append(_pack(entry, now))
+                _drop_oldest(log, self._retention.add(entry, now))
+                while len(log) > UNFOLLOWED_ENTRIES and now - _stored_at(log[0]) > RESUME_WINDOW_MS:
                     log.popleft()
-        for name, count in self._retention.trims().items():
-            _cut(self._logs.get(name, deque()), count)
+        for name, count in self._retention.take_trims().items():
+            _drop_oldest(self._topics.get(name, deque()), count)
             if not count:
-                self._logs.pop(name, None)
+                self._topics.pop(name, None)
 
-    def follow(self, log: str) -> None:
+    def retain(self, topic: str) -> None:
         """Somebody follows this log."""
-        self._retention.follow(log, self._monotonic())
+        self._retention.follow(topic, self._monotonic())
 
-    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+    async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
-        known: Iterable[bytes] = self._logs.get(log, ())
-        wanted = [packed for packed in known if _number(packed) >= number][: most + bool(number)]
-        return continued([_unpacked(log, packed) for packed in wanted], number)
+        known: Iterable[bytes] = self._topics.get(topic, ())
+        wanted = [packed for packed in known if _seq_of(packed) >= seq][: limit + bool(seq)]
+        return contiguous_after([_unpack(topic, packed) for packed in wanted], seq)
 
-    async def newest(self, *logs: str) -> list[Entry | None]:
+    async def latest(self, *logs: str) -> list[JournalEntry | None]:
         """The last entry of each log."""
-        return [_unpacked(log, self._logs[log][-1]) if log in self._logs else None for log in logs]
+        return [_unpack(log, self._topics[log][-1]) if log in self._topics else None for log in logs]
 
     async def ping(self) -> None:
         """Nothing lies in between."""
@@ -61,25 +61,25 @@ class MemoryJournal:
         """Nothing is open."""
 
 
-def _cut(log: deque[bytes], count: int) -> None:
+def _drop_oldest(log: deque[bytes], count: int) -> None:
     while len(log) > count:
         log.popleft()
 
 
-def _number(packed: bytes) -> int:
+def _seq_of(packed: bytes) -> int:
     return int.from_bytes(packed[:8])
 
 
-def _kept(packed: bytes) -> int:
+def _stored_at(packed: bytes) -> int:
     return int.from_bytes(packed[24:32])
 
 
-def _packed(entry: Entry, now: int) -> bytes:
+def _pack(entry: JournalEntry, now: int) -> bytes:
     key = entry.key.encode()
-    return _head.pack(entry.number, entry.previous, entry.time, now, len(key)) + key + entry.data.encode()
+    return _head.pack(entry.seq, entry.prev_seq, entry.time, now, len(key)) + key + entry.data.encode()
 
 
-def _unpacked(log: str, packed: bytes) -> Entry:
+def _unpack(log: str, packed: bytes) -> JournalEntry:
     number, previous, time, _, length = _head.unpack_from(packed)
     end = _head.size + length
-    return Entry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode(), time)
+    return JournalEntry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode(), time)

@@ -24,27 +24,27 @@ from aiormq.exceptions import (
 )
 from pamqp.common import FieldTable
 
-from services.adapters.codec import tag
-from services.core.errors import Refused, Unavailable
+from services.adapters.codec import kind_name
+from services.core.errors import AccessRefused, Unavailable
 from services.core.markets import LIVE, Market
 from services.ports import Kinds
 
-SECONDS = 5  # how long the broker is waited for
-HEARTBEAT = 5  # seconds; who misses three is taken for dead
-LOST = (AMQPError, ChannelInvalidStateError, OSError)
+TIMEOUT_SECONDS = 5  # how long the broker is waited for
+HEARTBEAT_SECONDS = 5  # seconds; who misses three is taken for dead
+CONNECTION_ERRORS = (AMQPError, ChannelInvalidStateError, OSError)
 
 # It would say on each try what we say now and then.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
-class Line(NamedTuple):
+class BrokerConnection(NamedTuple):
     """A connection with one channel open."""
 
     connection: AbstractConnection
     channel: AbstractChannel
 
 
-def named(name: str, market: Market) -> str:
+def market_name(name: str, market: Market) -> str:
     """What is called so in a market: a name of its own for each."""
     return name if market == LIVE else f"{name}-{market}"
 
@@ -55,73 +55,75 @@ class Broker:
 
     url: str = field(repr=False)  # it may hold a password
     queues: Mapping[str, Kinds]
-    deliveries: int
+    max_deliveries: int
     market: Market = LIVE
 
     @property
     def exchange(self) -> str:
         """The market's exchange."""
-        return self.named("kurs")
+        return self.market_name("kurs")
 
-    def named(self, name: str) -> str:
+    def market_name(self, name: str) -> str:
         """What is called so in this market: a name of its own for each."""
-        return named(name, self.market)
+        return market_name(name, self.market)
 
     @asynccontextmanager
-    async def line(self, heartbeat: int = HEARTBEAT, declare: bool = False) -> AsyncIterator[Line]:
+    async def connect(
+        self, heartbeat: int = HEARTBEAT_SECONDS, declare: bool = False
+    ) -> AsyncIterator[BrokerConnection]:
         """A new line, when exchange and queues are there. `declare`: bring them up to date. Raises Unavailable."""
-        with reaching():
-            connection = await aio_pika.connect(make_url(self.url, heartbeat=heartbeat), timeout=SECONDS)
+        with translate_errors():
+            connection = await aio_pika.connect(make_url(self.url, heartbeat=heartbeat), timeout=TIMEOUT_SECONDS)
         try:
-            with reaching():
-                async with asyncio.timeout(SECONDS):
-                    channel = await (self._declared(connection) if declare else self._found(connection))
-            yield Line(connection, channel)
+            with translate_errors():
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    channel = await (self._declare(connection) if declare else self._open_existing(connection))
+            yield BrokerConnection(connection, channel)
         finally:
-            with suppress(Unavailable), reaching():
-                async with asyncio.timeout(SECONDS):
+            with suppress(Unavailable), translate_errors():
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     await connection.close()
 
-    async def _found(self, connection: AbstractConnection) -> AbstractChannel:
+    async def _open_existing(self, connection: AbstractConnection) -> AbstractChannel:
         """A channel, when all is there. An account that may not declare it waits for the writer, which does."""
         channel = await connection.channel()
         try:
             await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, passive=True)
             for name in self.queues:
-                await channel.declare_queue(self.named(name), passive=True)
-                await channel.declare_queue(self.named(f"{name}.dead"), passive=True)
+                await channel.declare_queue(self.market_name(name), passive=True)
+                await channel.declare_queue(self.market_name(f"{name}.dead"), passive=True)
         except ChannelNotFoundEntity:
             try:
-                return await self._declared(connection)
+                return await self._declare(connection)
             except ChannelAccessRefused:
                 raise Unavailable(
                     f"the bus (RabbitMQ) has no {self.exchange} yet, and only a writer may declare it: start one"
                 ) from None
         return channel
 
-    async def _declared(self, connection: AbstractConnection) -> AbstractChannel:
+    async def _declare(self, connection: AbstractConnection) -> AbstractChannel:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, durable=True)
         for name, kinds in self.queues.items():
             dead = await channel.declare_queue(
-                self.named(f"{name}.dead"), durable=True, arguments={"x-queue-type": "quorum"}
+                self.market_name(f"{name}.dead"), durable=True, arguments={"x-queue-type": "quorum"}
             )
             arguments: FieldTable = {
                 "x-queue-type": "quorum",
-                "x-delivery-limit": self.deliveries - 1,  # how often one may come back
+                "x-delivery-limit": self.max_deliveries - 1,  # how often one may come back
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": dead.name,
                 "x-dead-letter-strategy": "at-least-once",
                 "x-overflow": "reject-publish",  # which that strategy asks for
             }
-            queue = await channel.declare_queue(self.named(name), durable=True, arguments=arguments)
+            queue = await channel.declare_queue(self.market_name(name), durable=True, arguments=arguments)
             for kind in kinds:
-                await queue.bind(exchange, f"{tag(kind)}.#")
+                await queue.bind(exchange, f"{kind_name(kind)}.#")
         return channel
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """What goes wrong inside between us and the broker is raised as Unavailable, without its URL."""
     try:
         yield
@@ -131,9 +133,9 @@ def reaching() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise Unavailable("the bus (RabbitMQ) does not answer: the connection is lost") from None
-    except LOST as error:
+    except CONNECTION_ERRORS as error:
         if advice := _advice(error):
-            raise Refused(f"{advice} ({error})") from None
+            raise AccessRefused(f"{advice} ({error})") from None
         raise Unavailable(f"the bus (RabbitMQ) does not answer: {str(error) or type(error).__name__}") from None
     except Exception as error:
         if type(error) is Exception:  # how the library ends who writes while its connection closes
@@ -153,7 +155,7 @@ def _advice(error: Exception) -> str:
     return ""
 
 
-async def on_loss(channel: AbstractChannel, call: Callable[[], None]) -> None:
+async def on_loss(channel: AbstractChannel, callback: Callable[[], None]) -> None:
     """Call once the channel is gone, or the broker has dismissed its consumer."""
-    channel.close_callbacks.add(lambda *_: call())
-    (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: call())
+    channel.close_callbacks.add(lambda *_: callback())
+    (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: callback())

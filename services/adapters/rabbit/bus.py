@@ -13,39 +13,39 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
-from services.adapters.codec import dead_letters, pack, tag, unpack, unpack_each
-from services.adapters.drop_oldest import Tail
+from services.adapters.codec import kind_name, pack, to_dead_letters, unpack, unpack_each
+from services.adapters.drop_oldest import DropOldestQueue
 from services.adapters.rabbit import role_queue
-from services.adapters.rabbit.broker import SECONDS, Broker, on_loss, reaching
-from services.adapters.rabbit.consumer import Desk
+from services.adapters.rabbit.broker import TIMEOUT_SECONDS, Broker, on_loss, translate_errors
+from services.adapters.rabbit.consumer import BatchConsumer
 from services.adapters.rabbit.publisher import Publisher
-from services.adapters.retry import until_up
+from services.adapters.retry import retry_until_available
 from services.core.backoff import delays
-from services.core.bounds import clean
+from services.core.bounds import clean_text
 from services.core.dead_letters import DeadLetter
 from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.core.model import Message
 from services.leases import Lease
-from services.ports import DELIVERIES, QUEUES, Kinds
+from services.ports import MAX_DELIVERIES, QUEUES, Kinds
 
-LIVE_LIMIT = 10_000  # messages here, letters at the broker, that wait for a slow listener
-LIVE_BYTES = 64_000_000  # of such letters
-LETTERS = 1_000  # at a worker, or on their way to it; each may hold many messages
-PING = "ping"  # first word of a routing key
-DEAD_LETTERS = 10  # letters that are taken at once from those that were given up
+MAX_BUFFERED = 10_000  # messages here, letters at the broker, that wait for a slow listener
+MAX_BUFFERED_BYTES = 64_000_000  # of such letters
+MAX_PREFETCH = 1_000  # at a worker, or on their way to it; each may hold many messages
+PING_KEY = "ping"  # first word of a routing key
+MAX_DEAD_DELIVERIES = 10  # letters that are taken at once from those that were given up
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
 
 
 async def connect(
-    url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = DELIVERIES, market: Market = LIVE
+    url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = MAX_DELIVERIES, market: Market = LIVE
 ) -> "RabbitBus":
     """A bus on `amqp://` or `amqps://`. It connects, and declares everything there, when first used."""
     return RabbitBus(Broker(url, queues, deliveries, market))
 
 
-async def unbroken(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]) -> AsyncGenerator[T, None]:
+async def reconnecting(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]) -> AsyncGenerator[T, None]:
     """One stream after another: each lives as long as its line. Returns when the first is open."""
 
     async def items(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -58,16 +58,16 @@ async def unbroken(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]
                         yield item
             log.warning("the bus (RabbitMQ) is lost: reading goes on as soon as it answers")
             await asyncio.sleep(next(waits))
-            stream = await until_up(open_stream)
+            stream = await retry_until_available(open_stream)
 
-    return items(await until_up(open_stream))
+    return items(await retry_until_available(open_stream))
 
 
 class RabbitBus:
     """Messages between processes."""
 
-    def __init__(self, broker: Broker, live_limit: int = LIVE_LIMIT) -> None:
-        self._broker, self._live_limit = broker, live_limit
+    def __init__(self, broker: Broker, live_limit: int = MAX_BUFFERED) -> None:
+        self._broker, self._max_buffered = broker, live_limit
         self._publisher = Publisher(broker)
 
     async def publish(self, *messages: Message) -> None:
@@ -76,20 +76,20 @@ class RabbitBus:
         Raises Unavailable after a few seconds.
         """
         if messages:
-            await self._publisher.publish(pack(messages, self._publisher.kept))
+            await self._publisher.publish(pack(messages, self._publisher.queued_kinds))
 
     @asynccontextmanager
-    async def live(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
+    async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
         """All messages of these kinds from now on. What passes while the broker is away is missed."""
         async with (
             AsyncExitStack() as line,
-            aclosing(await unbroken(partial(self._listen, line, kinds))) as messages,
+            aclosing(await reconnecting(partial(self._open_subscription, line, kinds))) as messages,
         ):
             yield messages
 
-    async def _listen(self, line: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
+    async def _open_subscription(self, line: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
         """The messages of a new line; they end with it."""
-        tail, unreadable = Tail(self._live_limit), count(1)
+        tail, unreadable = DropOldestQueue(self._max_buffered), count(1)
 
         async def hear(letter: DeliveredMessage) -> None:
             try:
@@ -98,25 +98,28 @@ class RabbitBus:
                 tail.put(*unpack_each(letter.body)[0])
                 if (number := next(unreadable)).bit_count() == 1:  # all of them may be so while versions differ
                     log.error(
-                        "%d cannot be read and passed over, now %s: %s", number, letter.routing_key, clean(str(error))
+                        "%d cannot be read and passed over, now %s: %s",
+                        number,
+                        letter.routing_key,
+                        clean_text(str(error)),
                     )
 
         await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.line())
-        with reaching():
-            limits: FieldTable = {"x-max-length": self._live_limit, "x-max-length-bytes": LIVE_BYTES}
+        _, channel = await line.enter_async_context(self._broker.connect())
+        with translate_errors():
+            limits: FieldTable = {"x-max-length": self._max_buffered, "x-max-length-bytes": MAX_BUFFERED_BYTES}
             arguments: FieldTable = {**limits, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
             for kind in kinds:
-                await queue.bind(self._broker.exchange, f"{tag(kind)}.#")
-            await on_loss(channel, tail.end)
+                await queue.bind(self._broker.exchange, f"{kind_name(kind)}.#")
+            await on_loss(channel, tail.close)
             wire = await channel.get_underlay_channel()  # aio-pika's own consumer takes a task more for each letter
             await wire.basic_consume(queue.name, hear, no_ack=True)
         return tail.read()
 
     @asynccontextmanager
-    async def work(
-        self, queue: str, *kinds: type[Message], size: int = 500, alone: bool = False
+    async def consume(
+        self, queue: str, *kinds: type[Message], size: int = 500, exclusive: bool = False
     ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
         """Batches of up to `size` messages, each to one worker of `queue`. A broker's restart loses none.
 
@@ -125,80 +128,84 @@ class RabbitBus:
         if self._broker.queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
         async with AsyncExitStack() as line:
-            desk: Desk | None = None
+            desk: BatchConsumer | None = None
 
             async def sit_down() -> AsyncGenerator[Sequence[Message], None]:
                 nonlocal desk
-                desk = await self._sit_down(line, queue, size, alone)
+                desk = await self._open_consumer(line, queue, size, exclusive)
                 return desk.batches()
 
             # left by an exception nothing is settled: all goes back to the queue when the line is closed
-            async with aclosing(await unbroken(sit_down)) as batches:
+            async with aclosing(await reconnecting(sit_down)) as batches:
                 yield batches
             with suppress(Unavailable):  # then it comes again
-                await desk.settle() if desk else None
+                await desk.ack() if desk else None
 
-    async def _sit_down(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> Desk:
+    async def _open_consumer(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> BatchConsumer:
         """A place at the queue on a new line."""
         await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.line(role_queue.HEARTBEAT, declare=True))
-        with reaching():
-            if alone and not await role_queue.lock(channel, self._broker.named(f"worker.{queue}")):
+        _, channel = await line.enter_async_context(
+            self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=True)
+        )
+        with translate_errors():
+            if alone and not await role_queue.own_queue(channel, self._broker.market_name(f"worker.{queue}")):
                 raise Unavailable(f"the queue {queue} is another worker's still")
-            await channel.set_qos(prefetch_count=min(size, LETTERS))
-            dead = self._broker.named(f"{queue}.dead")
-            desk = Desk(await channel.get_queue(self._broker.named(queue)), dead, size)
+            await channel.set_qos(prefetch_count=min(size, MAX_PREFETCH))
+            dead = self._broker.market_name(f"{queue}.dead")
+            desk = BatchConsumer(await channel.get_queue(self._broker.market_name(queue)), dead, size)
             await on_loss(channel, desk.close)
             return desk
 
-    async def waiting(self, queue: str) -> int:
+    async def queue_depth(self, queue: str) -> int:
         """How many letters of `queue` wait for a worker."""
-        async with self._broker.line() as (_, channel):
-            with reaching():
-                return (await channel.get_queue(self._broker.named(queue))).declaration_result.message_count or 0
+        async with self._broker.connect() as (_, channel):
+            with translate_errors():
+                return (await channel.get_queue(self._broker.market_name(queue))).declaration_result.message_count or 0
 
-    async def dead(self, queue: str) -> int:
+    async def dead_letter_count(self, queue: str) -> int:
         """How many letters of `queue` were given up."""
-        return await self.waiting(f"{queue}.dead")
+        return await self.queue_depth(f"{queue}.dead")
 
     @asynccontextmanager
-    async def take_dead(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
+    async def take_dead_letters(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
         """Some of what was set aside; the broker forgets it when it is left in peace."""
-        with reaching():
+        with translate_errors():
             channel = await (await self._publisher.connection()).channel()
         try:
-            with reaching():
-                letters = await self._dead_letters(await channel.get_queue(self._broker.named(f"{queue}.dead")))
-            yield [each for letter in letters for each in dead_letters(letter.body, queue, _reason(letter), now)]
-            with reaching():
+            with translate_errors():
+                letters = await self._get_dead(await channel.get_queue(self._broker.market_name(f"{queue}.dead")))
+            yield [
+                each for letter in letters for each in to_dead_letters(letter.body, queue, _death_reason(letter), now)
+            ]
+            with translate_errors():
                 for letter in letters:
                     await letter.ack()
         finally:
-            with suppress(Unavailable), reaching():
+            with suppress(Unavailable), translate_errors():
                 await channel.close()
 
     @staticmethod
-    async def _dead_letters(dead: AbstractQueue) -> list[AbstractIncomingMessage]:
+    async def _get_dead(dead: AbstractQueue) -> list[AbstractIncomingMessage]:
         found = list[AbstractIncomingMessage]()
-        async with asyncio.timeout(SECONDS):
-            while len(found) < DEAD_LETTERS and (letter := await dead.get(fail=False)):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while len(found) < MAX_DEAD_DELIVERIES and (letter := await dead.get(fail=False)):
                 found.append(letter)
         return found
 
-    def hold(self, role: str, waits: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
+    def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it; `waits` is told which one has."""
-        return role_queue.hold(self._broker, role, waits)
+        return role_queue.hold_role(self._broker, role, on_wait)
 
     async def ping(self) -> None:
         """Send a message through the exchange and take it back. Raises Unavailable."""
-        with reaching():
-            async with asyncio.timeout(SECONDS):
+        with translate_errors():
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 connection = await self._publisher.connection()
                 async with connection.channel(publisher_confirms=False) as channel:  # to get it is proof enough
                     queue = await channel.declare_queue(exclusive=True)
                     exchange = await channel.get_exchange(self._broker.exchange, ensure=False)
-                    await queue.bind(exchange, f"{PING}.{queue.name}")
-                    await exchange.publish(aio_pika.Message(b"ping"), f"{PING}.{queue.name}")
+                    await queue.bind(exchange, f"{PING_KEY}.{queue.name}")
+                    await exchange.publish(aio_pika.Message(b"ping"), f"{PING_KEY}.{queue.name}")
                     await queue.get(no_ack=True)
                     await queue.delete()
 
@@ -207,6 +214,6 @@ class RabbitBus:
         await self._publisher.close()
 
 
-def _reason(letter: AbstractIncomingMessage) -> str:
+def _death_reason(letter: AbstractIncomingMessage) -> str:
     """Why the broker gave a letter up: `delivery_limit`, or `rejected` by a worker that cannot read it."""
     return f"the broker gave it up: {letter.headers.get('x-first-death-reason', 'a part of it cannot be read')!s}"

@@ -10,19 +10,19 @@ import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from services.adapters.codec import unpack, unpack_each
-from services.adapters.rabbit.broker import reaching
-from services.core.bounds import clean
+from services.adapters.rabbit.broker import translate_errors
+from services.core.bounds import clean_text
 from services.core.model import Message
 
 log = logging.getLogger("kurs.bus")
 
 
-class _Batch(NamedTuple):
+class _MessageGroup(NamedTuple):
     messages: list[Message]
     last: AbstractIncomingMessage  # the letter that ends it
 
 
-class Desk:
+class BatchConsumer:
     """Letters of one queue, for as long as one line lives.
 
     What was given back comes first, and is fetched one by one: whatever else is delivered when it fails once more would
@@ -30,30 +30,30 @@ class Desk:
     """
 
     def __init__(self, queue: AbstractQueue, dead: str, size: int) -> None:
-        self._queue, self._dead, self._size = queue, dead, size
-        self._waiting: deque[AbstractIncomingMessage] = deque()
-        self._opened: list[Message] = []  # what is in the first of them, once that is known
+        self._queue, self._dead_queue, self._size = queue, dead, size
+        self._deliveries: deque[AbstractIncomingMessage] = deque()
+        self._decoded: list[Message] = []  # what is in the first of them, once that is known
         self._changed = asyncio.Event()
-        self._careful, self._lost = True, False
-        self._due: AbstractIncomingMessage | None = None
+        self._one_by_one, self._lost = True, False
+        self._unacked: AbstractIncomingMessage | None = None
 
     async def batches(self) -> AsyncGenerator[Sequence[Message], None]:
         """Up to `size` messages at a time, each batch settled when the next is asked for. Raises Unavailable."""
-        with reaching():
+        with translate_errors():
             while True:
-                messages, letter = await self._take()
+                messages, letter = await self._next_group()
                 *first, last = (messages[at : at + self._size] for at in range(0, len(messages), self._size))
                 for batch in first:
                     yield batch
-                self._due = letter  # its messages are handed out with this batch, all of them
+                self._unacked = letter  # its messages are handed out with this batch, all of them
                 yield last
-                await self.settle()
+                await self.ack()
 
-    async def settle(self) -> None:
+    async def ack(self) -> None:
         """What was handed out is done. Raises Unavailable."""
-        letter, self._due = self._due, None
+        letter, self._unacked = self._unacked, None
         if letter:
-            with reaching():
+            with translate_errors():
                 await letter.ack(multiple=True)
 
     def close(self) -> None:
@@ -61,9 +61,9 @@ class Desk:
         self._lost = True
         self._changed.set()
 
-    async def _fill(self) -> None:
-        while not self._lost and not self._waiting:
-            if self._careful:
+    async def _wait_for_delivery(self) -> None:
+        while not self._lost and not self._deliveries:
+            if self._one_by_one:
                 await self._fetch()
             else:
                 self._changed.clear()
@@ -76,50 +76,50 @@ class Desk:
         if letter:
             await self._receive(letter)
         if not letter or not letter.redelivered:
-            self._careful = False
+            self._one_by_one = False
             await self._queue.consume(self._receive)
 
     async def _receive(self, letter: AbstractIncomingMessage) -> None:
         """It stays closed until its turn: a thousand full ones take ten times the room when they are open."""
-        self._waiting.append(letter)
+        self._deliveries.append(letter)
         self._changed.set()
 
-    async def _take(self) -> _Batch:
+    async def _next_group(self) -> _MessageGroup:
         """The next batch: as many letters as fit, and one at least."""
-        await self._fill()
-        while not await self._open():
-            await self._fill()
-        messages, last = self._pass()
-        while not last.redelivered and (more := await self._open()) and not self._waiting[0].redelivered:
+        await self._wait_for_delivery()
+        while not await self._decode_first():
+            await self._wait_for_delivery()
+        messages, last = self._pop_first()
+        while not last.redelivered and (more := await self._decode_first()) and not self._deliveries[0].redelivered:
             if len(messages) + len(more) > self._size:
                 break
             messages.extend(more)
-            _, last = self._pass()
-        return _Batch(messages, last)
+            _, last = self._pop_first()
+        return _MessageGroup(messages, last)
 
-    async def _open(self) -> list[Message]:
+    async def _decode_first(self) -> list[Message]:
         """What is in the first letter that can be read; nothing when none is here."""
-        while self._waiting and not self._opened:
+        while self._deliveries and not self._decoded:
             try:
-                self._opened = unpack(self._waiting[0].body)
+                self._decoded = unpack(self._deliveries[0].body)
             except ValueError as error:
                 log.error(
-                    "a message in %s cannot be read and goes to the dead: %s", self._queue.name, clean(str(error))
+                    "a message in %s cannot be read and goes to the dead: %s", self._queue.name, clean_text(str(error))
                 )
-                self._opened = await self._part(self._waiting[0])
-        return self._opened
+                self._decoded = await self._set_aside_undecodable(self._deliveries[0])
+        return self._decoded
 
-    async def _part(self, letter: AbstractIncomingMessage) -> list[Message]:
+    async def _set_aside_undecodable(self, letter: AbstractIncomingMessage) -> list[Message]:
         """Set aside what of a letter cannot be read; answers the rest."""
         messages, unreadable = unpack_each(letter.body)
         if not messages:
-            await self._waiting.popleft().reject(requeue=False)
+            await self._deliveries.popleft().reject(requeue=False)
             return []
         for part in unreadable:
             dead = aio_pika.Message(b"[%s]" % part.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-            await self._queue.channel.default_exchange.publish(dead, self._dead)
+            await self._queue.channel.default_exchange.publish(dead, self._dead_queue)
         return messages
 
-    def _pass(self) -> _Batch:
-        opened, self._opened = self._opened, []
-        return _Batch(opened, self._waiting.popleft())
+    def _pop_first(self) -> _MessageGroup:
+        opened, self._decoded = self._decoded, []
+        return _MessageGroup(opened, self._deliveries.popleft())

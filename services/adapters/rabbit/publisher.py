@@ -9,23 +9,23 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.commands import Basic
 
-from services.adapters.codec import Letter, tag
-from services.adapters.rabbit.broker import SECONDS, Broker, reaching
+from services.adapters.codec import Batch, kind_name
+from services.adapters.rabbit.broker import TIMEOUT_SECONDS, Broker, translate_errors
 from services.core.backoff import delays
 from services.core.errors import Unavailable
-from services.ports import REPEATED
+from services.ports import UNCONFIRMED_KINDS
 
-WINDOW = 200  # letters on their way at once
+MAX_UNCONFIRMED_BATCHES = 200  # letters on their way at once
 
 
-class _Line(NamedTuple):
+class _Channels(NamedTuple):
     connection: AbstractConnection
     confirmed: AbstractChannel
-    swift: AbstractChannel  # the broker does not confirm what comes by it
+    unconfirmed: AbstractChannel  # the broker does not confirm what comes by it
 
     @property
-    def lost(self) -> bool:
-        return bool(self.confirmed.is_closed or self.swift.is_closed)
+    def is_lost(self) -> bool:
+        return bool(self.confirmed.is_closed or self.unconfirmed.is_closed)
 
 
 class Publisher:
@@ -34,23 +34,23 @@ class Publisher:
     def __init__(self, broker: Broker) -> None:
         self._broker, self._exchange = broker, broker.exchange
         self._stack = AsyncExitStack()
-        self._line: _Line | None = None
-        self._connecting = asyncio.Lock()
-        self._window = asyncio.Semaphore(WINDOW)
-        self.kept = {kind for kinds in broker.queues.values() for kind in kinds}
-        self._unconfirmed = set(REPEATED) - self.kept
+        self._channels: _Channels | None = None
+        self._connect_lock = asyncio.Lock()
+        self._in_flight = asyncio.Semaphore(MAX_UNCONFIRMED_BATCHES)
+        self.queued_kinds = {kind for kinds in broker.queues.values() for kind in kinds}
+        self._unconfirmed_kinds = set(UNCONFIRMED_KINDS) - self.queued_kinds
 
-    async def publish(self, letters: Sequence[Letter]) -> None:
+    async def publish(self, letters: Sequence[Batch]) -> None:
         """Returns when the broker has them all; what is soon said again is on its way.
 
         A lost line is replaced; raises Unavailable after a few seconds.
         """
         trouble = "the bus (RabbitMQ) does not confirm"
         with suppress(TimeoutError):
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 for delay in delays(0.05, 1):
                     try:
-                        letters = await self._send(letters)
+                        letters = await self._publish_all(letters)
                     except Unavailable as error:
                         trouble = str(error)
                     if not letters:
@@ -60,42 +60,42 @@ class Publisher:
 
     async def connection(self) -> AbstractConnection:
         """The line's. Raises Unavailable."""
-        return (await self._connected()).connection
+        return (await self._open_channels()).connection
 
     async def close(self) -> None:
         """Close the line."""
         await self._stack.aclose()
 
-    async def _connected(self) -> _Line:
+    async def _open_channels(self) -> _Channels:
         """The line, a new one if the last is lost. Raises Unavailable."""
-        async with self._connecting:
-            if self._line is None or self._line.lost:
+        async with self._connect_lock:
+            if self._channels is None or self._channels.is_lost:
                 await self._stack.aclose()
-                connection, channel = await self._stack.enter_async_context(self._broker.line())
-                with reaching():
-                    self._line = _Line(connection, channel, await connection.channel(publisher_confirms=False))
-            return self._line
+                connection, channel = await self._stack.enter_async_context(self._broker.connect())
+                with translate_errors():
+                    self._channels = _Channels(connection, channel, await connection.channel(publisher_confirms=False))
+            return self._channels
 
-    async def _send(self, letters: Iterable[Letter]) -> list[Letter]:
+    async def _publish_all(self, letters: Iterable[Batch]) -> list[Batch]:
         """Send in this order; answers what was not taken, and may or may not have arrived."""
-        line, unsent, others = await self._connected(), list[Letter](), list[Letter]()
+        line, unsent, others = await self._open_channels(), list[Batch](), list[Batch]()
         for letter in letters:
-            if letter.kind not in self._unconfirmed:
+            if letter.kind not in self._unconfirmed_kinds:
                 others.append(letter)
-            elif not await self._sent(line.swift, letter, DeliveryMode.NOT_PERSISTENT):
+            elif not await self._try_publish(line.unconfirmed, letter, DeliveryMode.NOT_PERSISTENT):
                 unsent.append(letter)
-        outcomes = await asyncio.gather(*(self._confirmed(line, letter) for letter in others)) if others else []
+        outcomes = await asyncio.gather(*(self._publish_confirmed(line, letter) for letter in others)) if others else []
         return [*unsent, *(letter for letter, done in zip(others, outcomes, strict=True) if not done)]
 
-    async def _confirmed(self, line: _Line, letter: Letter) -> bool:
-        mode = DeliveryMode.PERSISTENT if letter.kind in self.kept else DeliveryMode.NOT_PERSISTENT
-        async with self._window:
-            return await self._sent(line.confirmed, letter, mode)
+    async def _publish_confirmed(self, line: _Channels, letter: Batch) -> bool:
+        mode = DeliveryMode.PERSISTENT if letter.kind in self.queued_kinds else DeliveryMode.NOT_PERSISTENT
+        async with self._in_flight:
+            return await self._try_publish(line.confirmed, letter, mode)
 
-    async def _sent(self, channel: AbstractChannel, letter: Letter, mode: DeliveryMode) -> bool:
+    async def _try_publish(self, channel: AbstractChannel, letter: Batch, mode: DeliveryMode) -> bool:
         """Past aio-pika's own messages, which cost as much again as the letter on its way."""
-        with suppress(Unavailable), reaching():
-            wire, key = await channel.get_underlay_channel(), f"{tag(letter.kind)}.{letter.partition}"
+        with suppress(Unavailable), translate_errors():
+            wire, key = await channel.get_underlay_channel(), f"{kind_name(letter.kind)}.{letter.partition}"
             properties = Basic.Properties(delivery_mode=mode)
             await wire.basic_publish(letter.body, exchange=self._exchange, routing_key=key, properties=properties)
             return True

@@ -13,28 +13,30 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelLockedResource
 
-from services.adapters.rabbit.broker import Broker, on_loss, reaching
-from services.adapters.retry import until_up
+from services.adapters.rabbit.broker import Broker, on_loss, translate_errors
+from services.adapters.retry import retry_until_available
 from services.core.errors import Unavailable
 from services.leases import Lease
 
-HEARTBEAT = 3  # seconds; who misses two or three is taken for dead, and another one takes over
-SURE_SECONDS = 5  # after a proof; the broker would wait for longer before it gives the role away
-PROOF_SECONDS = 1  # between two proofs
-AGAIN_SECONDS = 0.5  # between two tries
-ANSWER_SECONDS = 2  # in which the holder says who it is
-ROLE, ANSWER = "role", "answer"  # first words of routing keys
-NAME = f"process {os.getpid()} on {socket.gethostname()}"
+ROLE_HEARTBEAT_SECONDS = 3  # seconds; who misses two or three is taken for dead, and another one takes over
+LEASE_SECONDS = 5  # after a proof; the broker would wait for longer before it gives the role away
+RENEW_SECONDS = 1  # between two proofs
+RETRY_SECONDS = 0.5  # between two tries
+HOLDER_TIMEOUT_SECONDS = 2  # in which the holder says who it is
+ROLE_KEY, ANSWER_KEY = "role", "answer"  # first words of routing keys
+PROCESS_NAME = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @asynccontextmanager
-async def hold(broker: Broker, role: str, waits: Callable[[str], None]) -> AsyncIterator[Lease]:
+async def hold_role(broker: Broker, role: str, on_wait: Callable[[str], None]) -> AsyncIterator[Lease]:
     """Have a role, from when nobody else has it."""
     async with AsyncExitStack() as line:
-        yield await until_up(partial(_taken, broker, broker.named(f"{ROLE}.{role}"), waits, line))
+        yield await retry_until_available(
+            partial(_acquire, broker, broker.market_name(f"{ROLE_KEY}.{role}"), on_wait, line)
+        )
 
 
-async def lock(channel: AbstractChannel, name: str) -> bool:
+async def own_queue(channel: AbstractChannel, name: str) -> bool:
     """Own a name for as long as the channel's connection lives; False, and the channel is closed: another one does."""
     try:
         await channel.declare_queue(name, exclusive=True)
@@ -43,16 +45,16 @@ async def lock(channel: AbstractChannel, name: str) -> bool:
     return True
 
 
-async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> Lease:
+async def _acquire(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> Lease:
     await line.aclose()
-    connection, channel = await line.enter_async_context(broker.line(HEARTBEAT))
-    lease, told = Lease(SURE_SECONDS), False
-    with reaching():
-        while not await lock(channel, name):
+    connection, channel = await line.enter_async_context(broker.connect(ROLE_HEARTBEAT_SECONDS))
+    lease, told = Lease(LEASE_SECONDS), False
+    with translate_errors():
+        while not await own_queue(channel, name):
             if not told:
                 told = True
                 waits(await _holder(broker, connection, name))
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             channel = await connection.channel()
         await on_loss(channel, lease.lost.set)
         wire = await channel.get_underlay_channel()
@@ -60,22 +62,22 @@ async def _taken(broker: Broker, name: str, waits: Callable[[str], None], line: 
 
         async def answer(question: DeliveredMessage) -> None:
             to = question.header.properties.reply_to or ""
-            await wire.basic_publish(NAME.encode(), exchange=broker.exchange, routing_key=to)
+            await wire.basic_publish(PROCESS_NAME.encode(), exchange=broker.exchange, routing_key=to)
 
         await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
-    proving = asyncio.create_task(_prove(channel, name, lease), name="role")
+    proving = asyncio.create_task(_renew(channel, name, lease), name="role")
     line.callback(proving.cancel)
     return lease
 
 
-async def _prove(channel: AbstractChannel, name: str, lease: Lease) -> None:
+async def _renew(channel: AbstractChannel, name: str, lease: Lease) -> None:
     try:
         while True:
             at = time.monotonic()
-            with reaching():
+            with translate_errors():
                 await channel.declare_queue(name, exclusive=True, passive=True)
-            lease.prove(at)
-            await asyncio.sleep(PROOF_SECONDS)
+            lease.renew(at)
+            await asyncio.sleep(RENEW_SECONDS)
     except Unavailable:
         lease.lost.set()
 
@@ -84,11 +86,11 @@ async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> 
     """Who has it, if that one answers. Not by the default exchange, which leads into every queue."""
     async with connection.channel() as channel:
         mine = await channel.declare_queue(exclusive=True)
-        await mine.bind(broker.exchange, f"{ANSWER}.{mine.name}")
+        await mine.bind(broker.exchange, f"{ANSWER_KEY}.{mine.name}")
         exchange = await channel.get_exchange(broker.exchange, ensure=False)
-        await exchange.publish(aio_pika.Message(b"who?", reply_to=f"{ANSWER}.{mine.name}"), name)
+        await exchange.publish(aio_pika.Message(b"who?", reply_to=f"{ANSWER_KEY}.{mine.name}"), name)
         with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS), mine.iterator(no_ack=True) as answers:
+            async with asyncio.timeout(HOLDER_TIMEOUT_SECONDS), mine.iterator(no_ack=True) as answers:
                 async for each in answers:
                     return each.body.decode(errors="replace")
     return "a process that does not answer"

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import msgspec
 
-from services.adapters.codec import tag
-from services.adapters.redis.connection import client, prefix, reaching
+from services.adapters.codec import kind_name
+from services.adapters.redis.connection import create_client, key_prefix, translate_errors
 from services.core.markets import LIVE, SIMULATED, Market
-from services.core.model import Choice, Rate, State, key
-from services.core.sender_clocks import MAX_SKEW
+from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_key
+from services.core.sender_clocks import MAX_SKEW_MS
 
-KEPT = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
+TTL_SECONDS = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
 # A writer that was paused may wake up with old news: the newer stays. But what is from the future, by this server's
 # clock, gives way to anything and takes nobody's place: `replaces` of core/stamps.py.
 PUT_NEWER = """
@@ -28,7 +28,7 @@ return 1
 """
 # Counters must not be evicted when memory is full, and what has an expiry may be: so they have none, and each count
 # takes out those whose time is over.
-COUNT = """
+INCREMENT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, name in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
@@ -42,7 +42,7 @@ for place = 3, #ARGV, 2 do
 end
 return totals
 """
-T = TypeVar("T", Rate, State, Choice)
+T = TypeVar("T", Rate, ExchangeStatus, ActiveExchange)
 log = logging.getLogger("kurs.cache")
 
 
@@ -50,81 +50,81 @@ class RedisCache:
     """What is current, for all processes. Every method raises Unavailable within a few seconds."""
 
     def __init__(self, url: str, market: Market = LIVE) -> None:
-        self._redis, self._prefix = client(url), prefix(market)
+        self._redis, self._prefix = create_client(url), key_prefix(market)
         self._simulated = market == SIMULATED
 
-    async def put(self, *items: Rate | State | Choice) -> None:
+    async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
         """Keep the newest of each, in one round trip."""
-        with reaching():
+        with translate_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for item in items:
-                    kind, name = tag(type(item)), key(item)
+                    kind, name = kind_name(type(item)), partition_key(item)
                     place, body = f"{self._prefix}{kind}:{{{name}}}", msgspec.json.encode(item)
                     pipe.sadd(f"{self._prefix}{kind}s", name)
-                    pipe.eval(PUT_NEWER, 1, place, item.time, body, KEPT, MAX_SKEW)
+                    pipe.eval(PUT_NEWER, 1, place, item.time, body, TTL_SECONDS, MAX_SKEW_MS)
                 await pipe.execute()
 
     async def rates(self) -> list[Rate]:
         """The last rate of each direction."""
-        return await self._all(Rate)
+        return await self._load_all(Rate)
 
-    async def states(self) -> list[State]:
+    async def exchange_statuses(self) -> list[ExchangeStatus]:
         """The last state of each exchange."""
-        return await self._all(State)
+        return await self._load_all(ExchangeStatus)
 
-    async def choice(self) -> Choice | None:
+    async def active_exchange(self) -> ActiveExchange | None:
         """The exchange in use."""
-        return next(iter(await self._all(Choice)), None)
+        return next(iter(await self._load_all(ActiveExchange)), None)
 
-    async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+    async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
         words = [word for name, number in counts.items() for word in (name, number)]
-        with reaching():
+        with translate_errors():
             place = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # what is counted: rights differ by it
-            totals = await self._redis.eval(COUNT, 2, place, f"{place}:{window}", window, seconds, *words)
+            totals = await self._redis.eval(INCREMENT, 2, place, f"{place}:{window}", window, ttl_seconds, *words)
         return dict(zip(counts, totals, strict=True))
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Answers that were kept under these keys, in one round trip."""
-        with reaching():
+        with translate_errors():
             bodies = await self._redis.mget(self._prefix + each for each in keys)
         return [None if body is None else str(body).encode() for body in bodies]
 
-    async def set(self, key: str, body: bytes, seconds: int) -> None:
+    async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
         """Keep an answer for so long."""
-        with reaching():
-            await self._redis.set(self._prefix + key, body, ex=seconds)
+        with translate_errors():
+            await self._redis.set(self._prefix + key, body, ex=ttl_seconds)
 
-    async def drop(self, *keys: str) -> None:
+    async def delete(self, *keys: str) -> None:
         """Keep what is under these keys no longer."""
-        with reaching():
+        with translate_errors():
             await self._redis.delete(*(self._prefix + each for each in keys))
 
     async def ping(self) -> None:
         """Prove that something can be kept. Raises Unavailable."""
-        with reaching():
-            await self._redis.set(f"{self._prefix}probe", "1", ex=KEPT)
+        with translate_errors():
+            await self._redis.set(f"{self._prefix}probe", "1", ex=TTL_SECONDS)
 
     async def close(self) -> None:
         """Close the pool's connections."""
         await self._redis.aclose()
 
-    async def _all(self, kind: type[T]) -> list[T]:
-        with reaching():
-            names = sorted(map(str, await self._redis.smembers(f"{self._prefix}{tag(kind)}s")))
+    async def _load_all(self, kind: type[T]) -> list[T]:
+        with translate_errors():
+            names = sorted(map(str, await self._redis.smembers(f"{self._prefix}{kind_name(kind)}s")))
             async with self._redis.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hget(f"{self._prefix}{tag(kind)}:{{{name}}}", "body")
+                    pipe.hget(f"{self._prefix}{kind_name(kind)}:{{{name}}}", "body")
                 bodies = await pipe.execute()
-        items = [item for body in bodies if body and (item := _read(body, kind))]
+        items = [item for body in bodies if body and (item := _decode(body, kind))]
         # versions before 0006 kept both markets under the same keys
-        return [item for item in items if isinstance(item, Choice) or item.simulated == self._simulated]
+        return [item for item in items if isinstance(item, ActiveExchange) or item.simulated == self._simulated]
 
 
-def _read(body: str, kind: type[T]) -> T | None:
+def _decode(body: str, kind: type[T]) -> T | None:
     """What another version of Kurs wrote and this one cannot read is passed over."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        log.warning("a %s in the cache cannot be read and is passed over: %s", tag(kind), error)
+        log.warning("a %s in the cache cannot be read and is passed over: %s", kind_name(kind), error)
         return None

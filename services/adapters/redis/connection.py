@@ -10,49 +10,51 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from services.core.errors import Refused, Unavailable
+from services.core.errors import AccessRefused, Unavailable
 from services.core.markets import LIVE, Market
-from services.log_throttle import Complaints
+from services.log_throttle import ThrottledLog
 
 FULL = Counter("kurs_cache_full_total", "Times that Redis refused to keep something because its memory is full")
-SECONDS = 1  # how long Redis is waited for
-CONNECTIONS = 20  # who needs one more waits for it
-_complaints = Complaints(logging.getLogger("kurs.cache"))
+TIMEOUT_SECONDS = 1  # how long Redis is waited for
+MAX_CONNECTIONS = 20  # who needs one more waits for it
+_throttled_log = ThrottledLog(logging.getLogger("kurs.cache"))
 
 
-def client(url: str) -> Redis:
+def create_client(url: str) -> Redis:
     """A pool of connections to `redis://` or `rediss://`."""
     pool = BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
-        max_connections=CONNECTIONS,
-        timeout=SECONDS,
-        socket_timeout=SECONDS,
-        socket_connect_timeout=SECONDS,
+        max_connections=MAX_CONNECTIONS,
+        timeout=TIMEOUT_SECONDS,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 1),  # once: each connection of the pool learns so that Redis was restarted
     )
     return Redis.from_pool(pool)
 
 
-def prefix(market: Market) -> str:
+def key_prefix(market: Market) -> str:
     """What all keys of a market begin with. It stands before the braces, which say what lies on one node."""
     return "" if market == LIVE else f"{market}:"
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
     try:
         yield
     except NoPermissionError as error:
-        raise Refused(f"Redis gives this user too few rights: grant them with ACL SETUSER ({error})") from None
+        raise AccessRefused(f"Redis gives this user too few rights: grant them with ACL SETUSER ({error})") from None
     except AuthenticationError as error:
-        raise Refused(f"Redis refuses the user or the password: correct REDIS_URL ({error})") from None
+        raise AccessRefused(f"Redis refuses the user or the password: correct REDIS_URL ({error})") from None
     except (RedisError, OSError) as error:
         if isinstance(error, ResponseError) and "maxmemory" in str(error):
             FULL.inc()
-            _complaints.say("the cache (Redis) is full and keeps nothing more: give it more memory (maxmemory)")
+            _throttled_log.warning("the cache (Redis) is full and keeps nothing more: give it more memory (maxmemory)")
             raise Unavailable("the cache (Redis) is full: give it more memory (maxmemory)") from None
         if "DB index is out of range" in str(error):
-            raise Refused(f"Redis has no such database: correct the number at the end of REDIS_URL ({error})") from None
+            raise AccessRefused(
+                f"Redis has no such database: correct the number at the end of REDIS_URL ({error})"
+            ) from None
         raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None

@@ -6,107 +6,107 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from services.adapters.redis.connection import client, prefix, reaching
-from services.core.journal import JOURNAL_BYTES, Entry, continued
-from services.core.journal_retention import FEW, FORGOTTEN, Costs, Retention
+from services.adapters.redis.connection import create_client, key_prefix, translate_errors
+from services.core.journal import JOURNAL_BYTES, JournalEntry, contiguous_after
+from services.core.journal_retention import TOPIC_TTL_SECONDS, UNFOLLOWED_ENTRIES, EntryCosts, JournalRetention
 from services.core.markets import LIVE, Market
 
-COSTS = Costs(log=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
+COSTS = EntryCosts(topic=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
 
 
 class RedisJournal:
     """The newest entries of each log, for all processes. Every method raises Unavailable within a few seconds."""
 
     def __init__(self, url: str, most_bytes: int = JOURNAL_BYTES, market: Market = LIVE) -> None:
-        self._redis, self._prefix = client(url), f"{prefix(market)}journal:"
-        self._retention = Retention(most_bytes, COSTS)
-        self._taken_over: set[str] = set()  # kinds of logs
-        self._trims: dict[str, int] = {}
+        self._redis, self._prefix = create_client(url), f"{key_prefix(market)}journal:"
+        self._retention = JournalRetention(most_bytes, COSTS)
+        self._counted_kinds: set[str] = set()  # kinds of logs
+        self._pending_trims: dict[str, int] = {}
 
-    async def append(self, *entries: Entry) -> None:
+    async def append(self, *entries: JournalEntry) -> None:
         """Keep entries, in one round trip. Redis itself refuses what is not newer than the last of its log."""
-        with reaching():
-            for kind in {entry.log.partition(":")[0] for entry in entries} - self._taken_over:
-                await self._take_over(kind)
+        with translate_errors():
+            for kind in {entry.topic.partition(":")[0] for entry in entries} - self._counted_kinds:
+                await self._count_existing(kind)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    fields = {"previous": entry.previous, "key": entry.key, "data": entry.data, "time": entry.time}
-                    place, most = self._key(entry.log), self._retention.admit(entry, _monotonic())
-                    pipe.xadd(place, fields, _id(entry.number), maxlen=most, approximate=False)  # type: ignore[arg-type]
-                for log in {entry.log for entry in entries}:
-                    pipe.expire(self._key(log), FORGOTTEN)
-                self._trims |= self._retention.trims()
-                for log, most in self._trims.items():
-                    place = self._key(log)
+                    fields = {"previous": entry.prev_seq, "key": entry.key, "data": entry.data, "time": entry.time}
+                    place, most = self._stream_key(entry.topic), self._retention.add(entry, _monotonic_ms())
+                    pipe.xadd(place, fields, _entry_id(entry.seq), maxlen=most, approximate=False)  # type: ignore[arg-type]
+                for log in {entry.topic for entry in entries}:
+                    pipe.expire(self._stream_key(log), TOPIC_TTL_SECONDS)
+                self._pending_trims |= self._retention.take_trims()
+                for log, most in self._pending_trims.items():
+                    place = self._stream_key(log)
                     pipe.xtrim(place, maxlen=most, approximate=False) if most else pipe.delete(place)
                 answers = await pipe.execute(raise_on_error=False)
-            self._trims = {}
+            self._pending_trims = {}
             for answer in answers:
-                if isinstance(answer, RedisError) and not _refused(answer):
+                if isinstance(answer, RedisError) and not _is_out_of_order(answer):
                     raise answer
 
-    async def _take_over(self, kind: str) -> None:
+    async def _count_existing(self, kind: str) -> None:
         """Count what a predecessor has written: it takes room too."""
         keys = [key async for key in self._redis.scan_iter(f"{self._prefix}{{{kind}*", count=1000)]
         logs = [key.removeprefix(f"{self._prefix}{{").removesuffix("}") for key in keys]
-        newest = sorted((entry for entry in await self.newest(*logs) if entry), key=lambda entry: entry.number)
+        newest = sorted((entry for entry in await self.latest(*logs) if entry), key=lambda entry: entry.seq)
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in newest:
-                pipe.xlen(self._key(entry.log))
+                pipe.xlen(self._stream_key(entry.topic))
             lengths = await pipe.execute()
         for entry, length in zip(newest, lengths, strict=True):
-            if length > FEW:
-                self._retention.follow(entry.log, _monotonic())
-            self._trims[entry.log] = self._retention.admit(entry, _monotonic())
-        self._trims |= self._retention.trims()
-        self._taken_over.add(kind)
+            if length > UNFOLLOWED_ENTRIES:
+                self._retention.follow(entry.topic, _monotonic_ms())
+            self._pending_trims[entry.topic] = self._retention.add(entry, _monotonic_ms())
+        self._pending_trims |= self._retention.take_trims()
+        self._counted_kinds.add(kind)
 
-    def follow(self, log: str) -> None:
+    def retain(self, topic: str) -> None:
         """Somebody follows this log."""
-        self._retention.follow(log, _monotonic())
+        self._retention.follow(topic, _monotonic_ms())
 
-    async def after(self, log: str, number: int, most: int) -> list[Entry] | None:
+    async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
         """The first `most` entries after `number`; None: what came after it is not known any more."""
-        with reaching():
-            rows: Any = await self._redis.xrange(self._key(log), _id(number), "+", count=most + bool(number))
-        return continued([_entry(log, *row) for row in rows], number)
+        with translate_errors():
+            rows: Any = await self._redis.xrange(self._stream_key(topic), _entry_id(seq), "+", count=limit + bool(seq))
+        return contiguous_after([_to_entry(topic, *row) for row in rows], seq)
 
-    async def newest(self, *logs: str) -> list[Entry | None]:
+    async def latest(self, *logs: str) -> list[JournalEntry | None]:
         """The last entry of each log, in one round trip."""
-        with reaching():
+        with translate_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for log in logs:
-                    pipe.xrevrange(self._key(log), count=1)
+                    pipe.xrevrange(self._stream_key(log), count=1)
                 answers = await pipe.execute()
-        return [_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
+        return [_to_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
 
     async def ping(self) -> None:
         """Raises Unavailable."""
-        with reaching():
+        with translate_errors():
             await self._redis.ping()
 
     async def close(self) -> None:
         """Close the pool's connections."""
         await self._redis.aclose()
 
-    def _key(self, log: str) -> str:
+    def _stream_key(self, log: str) -> str:
         return f"{self._prefix}{{{log}}}"
 
 
-def _monotonic() -> int:
+def _monotonic_ms() -> int:
     return monotonic_ns() // 1_000_000
 
 
-def _id(number: int) -> str:
+def _entry_id(number: int) -> str:
     """Redis counts in milliseconds, and on within each."""
     return f"{number // 1000}-{number % 1000}"
 
 
-def _entry(log: str, identifier: str, fields: Mapping[str, str]) -> Entry:
+def _to_entry(log: str, identifier: str, fields: Mapping[str, str]) -> JournalEntry:
     milliseconds, _, rest = identifier.partition("-")
     number, time = int(milliseconds) * 1000 + int(rest), fields.get("time", milliseconds)  # older ones have none
-    return Entry(log, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
+    return JournalEntry(log, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
 
 
-def _refused(answer: RedisError) -> bool:
+def _is_out_of_order(answer: RedisError) -> bool:
     return isinstance(answer, ResponseError) and "equal or smaller" in str(answer)

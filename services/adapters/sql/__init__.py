@@ -1,8 +1,18 @@
 """The store on PostgreSQL or SQLite: a file per noun."""
 
-from services.adapters.sql.market_databases import address, kept
+from services.adapters.sql.market_databases import market_url, stored_market
 from services.adapters.sql.migrate import migrate
-from services.adapters.sql.sqlite_files import Owned, file, owned, separate
+from services.adapters.sql.sqlite_files import FilesInUse, move_simulated_file, own_files, sqlite_file
 from services.adapters.sql.store import SqlStore, connect
 
-__all__ = ["Owned", "SqlStore", "address", "connect", "file", "kept", "migrate", "owned", "separate"]
+__all__ = [
+    "FilesInUse",
+    "SqlStore",
+    "connect",
+    "market_url",
+    "migrate",
+    "move_simulated_file",
+    "own_files",
+    "sqlite_file",
+    "stored_market",
+]

@@ -10,59 +10,68 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import merge
 from services.adapters.sql.tables import analysis
-from services.core.analysis import Analysis, Direction, Level, Line, Signal, Trend, Volatility, Vote
+from services.core.analysis import (
+    Analysis,
+    NamedPrice,
+    Signal,
+    SupportResistanceLevel,
+    Trend,
+    TrendDirection,
+    Volatility,
+    Vote,
+)
 from services.core.model import Series
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_TEXTS: Mapping[str, msgspec.json.Decoder[Any]] = {
+_DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in {
         "votes": tuple[Vote, ...],
         "signals": tuple[Signal, ...],
-        "support_levels": tuple[Level, ...],
-        "resistance_levels": tuple[Level, ...],
-        "fibonacci_levels": tuple[Line, ...],
-        "pivot_levels": tuple[Line, ...],
+        "support_levels": tuple[SupportResistanceLevel, ...],
+        "resistance_levels": tuple[SupportResistanceLevel, ...],
+        "fibonacci_levels": tuple[NamedPrice, ...],
+        "pivot_levels": tuple[NamedPrice, ...],
         "volatility": Volatility | None,
         "notes": tuple[str, ...],
     }.items()
 }
 _COLUMNS = (
     *(analysis.c[name] for name in ("timestamp", "candles", "trend", "strength")),
-    *(cast(analysis.c[name], Text).label(name) for name in ("close", *_TEXTS)),
+    *(cast(analysis.c[name], Text).label(name) for name in ("close", *_DECODERS)),
 )
 
 
 async def save(connection: AsyncConnection, items: Sequence[Analysis]) -> None:
     """Keep each in place of the one of its candle; those that say the same stay."""
-    await merge(connection, analysis, [_row(item) for item in items])
+    await merge(connection, analysis, [_to_row(item) for item in items])
 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Analysis]:
     """Those of candles with openings in [since, until], oldest first."""
     here = analysis.c.timestamp
-    mine = select(*_COLUMNS).where(names.of(analysis, series), here.between(since, until)).order_by(here)
-    return [_read(series, row) for row in (await connection.execute(mine)).mappings()]
+    mine = select(*_COLUMNS).where(names.where_series(analysis, series), here.between(since, until)).order_by(here)
+    return [_from_row(series, row) for row in (await connection.execute(mine)).mappings()]
 
 
-async def forget(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
+async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Keep those of candles with openings in [since, until] no longer."""
     here = analysis.c.timestamp.between(since, until)
-    await connection.execute(delete(analysis).where(names.of(analysis, series), here))
+    await connection.execute(delete(analysis).where(names.where_series(analysis, series), here))
 
 
-async def touch(connection: AsyncConnection) -> None:
+async def probe_write(connection: AsyncConnection) -> None:
     """Change nothing, in a way that needs the right and the room to change something. Writer and analyst have both."""
     await connection.execute(delete(analysis).where(analysis.c.exchange == ""))
 
 
-def _row(item: Analysis) -> dict[str, str | int]:
-    if item.timestamp is None or item.close is None:
+def _to_row(item: Analysis) -> dict[str, str | int]:
+    if item.open_time is None or item.close is None:
         raise ValueError(f"an analysis of no candle is not kept: {item.series}")
-    texts = {name: _encode(getattr(item, name)).decode() for name in _TEXTS if name != "votes"}
+    texts = {name: _encode(getattr(item, name)).decode() for name in _DECODERS if name != "votes"}
     return {
-        **names.columns(item.series),
-        "timestamp": item.timestamp,
+        **names.as_columns(item.series),
+        "timestamp": item.open_time,
         "close": repr(item.close),
         "candles": item.candles,
         "trend": item.trend.direction.value,
@@ -72,7 +81,7 @@ def _row(item: Analysis) -> dict[str, str | int]:
     }
 
 
-def _read(series: Series, row: RowMapping) -> Analysis:
-    texts = {name: decoder.decode(row[name]) for name, decoder in _TEXTS.items()}
-    trend = Trend(Direction(row["trend"]), row["strength"], texts.pop("votes"))
+def _from_row(series: Series, row: RowMapping) -> Analysis:
+    texts = {name: decoder.decode(row[name]) for name, decoder in _DECODERS.items()}
+    trend = Trend(TrendDirection(row["trend"]), row["strength"], texts.pop("votes"))
     return Analysis(series, row["timestamp"], float(row["close"]), row["candles"], trend, **texts)

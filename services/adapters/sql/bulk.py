@@ -22,9 +22,9 @@ from services.core.model import Candle
 from services.core.timeframes import TIMEFRAMES
 
 Key = tuple[str, str, str]
-LONG = 100  # candles of one series
+BULK_THRESHOLD_CANDLES = 100  # candles of one series
 FOREVER = 2**62
-CHUNK = 50  # rows that are sent while the next are being written out
+COPY_CHUNK_ROWS = 50  # rows that are sent while the next are being written out
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
 _VALUES = [name for name in _COLUMNS if name not in (*_KEY, "created_at")]
@@ -32,7 +32,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _QUOTES = str.maketrans({"\\": r"\\", '"': r"\""})
 
 
-class Run(NamedTuple):
+class CandleRun(NamedTuple):
     """Candles of one series, oldest first. `key`: its exchange, symbol and timeframe."""
 
     key: Key
@@ -41,21 +41,23 @@ class Run(NamedTuple):
     @property
     def ends(self) -> tuple[int, int]:
         """Its first and its last opening."""
-        return self.candles[0].bar.timestamp, self.candles[-1].bar.timestamp
+        return self.candles[0].bar.open_time, self.candles[-1].bar.open_time
 
     @property
-    def long(self) -> bool:
+    def is_bulk(self) -> bool:
         """Whether it goes alone: worth a statement, and without a hole, so that a MERGE looks through nothing else."""
-        return len(self.candles) >= LONG and TIMEFRAMES[self.key[2]].expected(*self.ends) == len(self.candles)
+        return len(self.candles) >= BULK_THRESHOLD_CANDLES and TIMEFRAMES[self.key[2]].count_between(*self.ends) == len(
+            self.candles
+        )
 
 
-class Frontier:
+class SeenRange:
     """Between which openings long runs of each series have come: those beyond them are new, most likely."""
 
     def __init__(self) -> None:
         self._ends: dict[Key, tuple[int, int]] = {}
 
-    def passed(self, run: Run) -> bool:
+    def extend(self, run: CandleRun) -> bool:
         """Whether it lies beyond all that came before it. The frontier moves there: the same run is new only once."""
         low, high = self._ends.get(run.key, (FOREVER, -FOREVER))
         since, until = run.ends
@@ -63,11 +65,11 @@ class Frontier:
         return until < low or since > high
 
 
-def _listed(names: Iterable[str], prefix: str = "") -> str:
+def _column_list(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in names)
 
 
-def _arrays(columns: Iterable[Column[Any]]) -> str:
+def _unnested_columns(columns: Iterable[Column[Any]]) -> str:
     """A SELECT's columns, from arrays that come as one text each: cheaper to write than arrays of values."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     types = [(column.name, column.type.compile(dialect)) for column in columns]
@@ -75,22 +77,24 @@ def _arrays(columns: Iterable[Column[Any]]) -> str:
 
 
 _UPSERT = f"""
-INSERT INTO candles ({_listed(_COLUMNS)}) SELECT {_arrays(list(candles.columns)[:-1])}, ${len(_COLUMNS)}::bigint
-ON CONFLICT ({_listed(_KEY)}) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name}"' for name in _VALUES)}
-WHERE ({_listed(_VALUES, "candles.")}) IS DISTINCT FROM ({_listed(_VALUES, "excluded.")})
+INSERT INTO candles ({_column_list(_COLUMNS)})
+SELECT {_unnested_columns(list(candles.columns)[:-1])}, ${len(_COLUMNS)}::bigint
+ON CONFLICT ({_column_list(_KEY)}) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name}"' for name in _VALUES)}
+WHERE ({_column_list(_VALUES, "candles.")}) IS DISTINCT FROM ({_column_list(_VALUES, "excluded.")})
 """  # noqa: S608  our own names
 
 # From $12 on: the series, its ends, and now. The ends let PostgreSQL look only into the years between them.
 _MERGE = f"""
-MERGE INTO candles USING (SELECT {_arrays(list(candles.columns)[3:-1])}) AS new
+MERGE INTO candles USING (SELECT {_unnested_columns(list(candles.columns)[3:-1])}) AS new
 ON candles.exchange = $12 AND candles.symbol = $13 AND candles.timeframe = $14
     AND candles.timestamp BETWEEN $15 AND $16 AND candles.timestamp = new.timestamp
 WHEN MATCHED THEN UPDATE SET {", ".join(f'"{name}" = new."{name}"' for name in _VALUES)}
-WHEN NOT MATCHED THEN INSERT ({_listed(_COLUMNS)}) VALUES ($12, $13, $14, {_listed(_COLUMNS[3:-1], "new.")}, $17)
+WHEN NOT MATCHED THEN INSERT ({_column_list(_COLUMNS)})
+  VALUES ($12, $13, $14, {_column_list(_COLUMNS[3:-1], "new.")}, $17)
 """  # noqa: S608
 
 
-async def save(connection: AsyncConnection, runs: Sequence[Run], frontier: Frontier, now: int) -> None:
+async def save(connection: AsyncConnection, runs: Sequence[CandleRun], seen: SeenRange, now: int) -> None:
     """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
 
     The caller holds `locks(runs)` for the time of that transaction. Past SQLAlchemy, whose share would be as large as
@@ -98,22 +102,24 @@ async def save(connection: AsyncConnection, runs: Sequence[Run], frontier: Front
     nothing is saved, and the next time it is known.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    new, known, rest = list[Run](), list[Run](), list[Run]()
+    new, known, rest = list[CandleRun](), list[CandleRun](), list[CandleRun]()
     for run in runs:
-        (rest if not run.long else new if frontier.passed(run) else known).append(run)
+        (rest if not run.is_bulk else new if seen.extend(run) else known).append(run)
     if new:
-        await driver.copy_to_table("candles", source=_lines(new, now), columns=_COLUMNS)
-    await _merge(driver, known, now)
+        await driver.copy_to_table("candles", source=_copy_chunks(new, now), columns=_COLUMNS)
+    await _merge_runs(driver, known, now)
     if rest:
-        await driver.execute(_UPSERT, *_keys(rest), *_values(chain.from_iterable(run.candles for run in rest)), now)
+        await driver.execute(
+            _UPSERT, *_key_arrays(rest), *_value_arrays(chain.from_iterable(run.candles for run in rest)), now
+        )
 
 
-async def _merge(driver: asyncpg.Connection, runs: Iterable[Run], now: int) -> None:
+async def _merge_runs(driver: asyncpg.Connection, runs: Iterable[CandleRun], now: int) -> None:
     """One after the other; while PostgreSQL works on one the next is written."""
     working: asyncio.Task[str] | None = None
     try:
         for run in runs:
-            values = _values(run.candles)
+            values = _value_arrays(run.candles)
             if working:
                 await working
             working = asyncio.create_task(driver.execute(_MERGE, *values, *run.key, *run.ends, now))
@@ -126,43 +132,45 @@ async def _merge(driver: asyncpg.Connection, runs: Iterable[Run], now: int) -> N
             await asyncio.wait([working])
 
 
-def locks(runs: Sequence[Run]) -> list[int]:
+def advisory_locks(runs: Sequence[CandleRun]) -> list[int]:
     """Numbers of advisory locks, in the order in which they are taken: one for each long run's series.
 
     What is copied goes before what is merged, and so not in the key's order: without them two writers could wait for
     each other.
     """
-    digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if run.long)
+    digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if run.is_bulk)
     return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
 
 
-async def _lines(runs: Iterable[Run], now: int) -> AsyncIterator[bytes]:
+async def _copy_chunks(runs: Iterable[CandleRun], now: int) -> AsyncIterator[bytes]:
     """COPY's text format, in pieces, so that PostgreSQL works on one while the next is written."""
     for key, rows in runs:
         start = "\t".join(word.translate(_ESCAPES) for word in key)
-        for place in range(0, len(rows), CHUNK):
-            yield "".join([f"{start}\t{_line(row)}\t{now}\n" for row in rows[place : place + CHUNK]]).encode()
+        for place in range(0, len(rows), COPY_CHUNK_ROWS):
+            yield "".join(
+                [f"{start}\t{_copy_line(row)}\t{now}\n" for row in rows[place : place + COPY_CHUNK_ROWS]]
+            ).encode()
             await asyncio.sleep(0)  # uvloop sends when the loop comes round, and not before
 
 
-def _line(row: Candle) -> str:
+def _copy_line(row: Candle) -> str:
     b = row.bar
     prices = f"{b.open!s}\t{b.high!s}\t{b.low!s}\t{b.close!s}\t{b.volume!s}\t{b.quote_volume!s}"
-    return f"{b.timestamp}\t{prices}\t{b.trades}\t{row.closed:d}\t{row.source!s}\t{row.revision}"
+    return f"{b.open_time}\t{prices}\t{b.trades}\t{row.closed:d}\t{row.source!s}\t{row.revision}"
 
 
-def _keys(runs: Sequence[Run]) -> list[str]:
+def _key_arrays(runs: Sequence[CandleRun]) -> list[str]:
     """The first three columns as arrays, the way PostgreSQL writes them."""
     words = ([word for run in runs for word in [_quoted(run.key[place])] * len(run.candles)] for place in range(3))
     return [_array(column) for column in words]
 
 
-def _values(candles: Iterable[Candle]) -> list[str]:
+def _value_arrays(candles: Iterable[Candle]) -> list[str]:
     """The others but the last."""
     rows = list(candles)
     bars = [row.bar for row in rows]
     columns = (
-        [str(bar.timestamp) for bar in bars],
+        [str(bar.open_time) for bar in bars],
         [str(bar.open) for bar in bars],
         [str(bar.high) for bar in bars],
         [str(bar.low) for bar in bars],

@@ -17,58 +17,58 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import bulk
 from services.adapters.sql import series_columns as names
 from services.adapters.sql.tables import candles
-from services.core.model import Bar, Candle, Origin, Series
-from services.core.ranges import Run
-from services.core.ranges import of as runs_of
+from services.core.model import Bar, Candle, CandleSource, Series
+from services.core.ranges import TimeRange
+from services.core.ranges import from_open_times as runs_of
 from services.core.timeframes import TIMEFRAMES
 
 # timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
-Row = tuple[int, str, str, str, str, str, str, int, bool, str, int]
+CandleRow = tuple[int, str, str, str, str, str, str, int, bool, str, int]
 
 ALL = 2**62
-CHUNK = 500  # rows that SQLite is given at once: others have their turn in between
+SQLITE_CHUNK_ROWS = 500  # rows that SQLite is given at once: others have their turn in between
 KEY = [column.name for column in candles.primary_key]
 PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
-ORIGINS = {origin.value: origin for origin in Origin}
+SOURCES = {origin.value: origin for origin in CandleSource}
 VALUES = [*PRICES, "trades", "closed", "source", "revision"]
 _ROW = (
     candles.c.timestamp,
     *(cast(candles.c[name], Text).label(name) for name in PRICES),
     *(candles.c[name] for name in ("trades", "closed", "source", "revision")),
 )
-_KEPT = select(*_ROW).where(
+_IN_RANGE = select(*_ROW).where(
     *(candles.c[name] == bindparam(name) for name in KEY[:3]),
     candles.c.timestamp.between(bindparam("since"), bindparam("until")),
     or_(candles.c.closed, candles.c.timestamp >= bindparam("forming_since")),
 )
-_OLDEST = _KEPT.order_by(candles.c.timestamp).limit(bindparam("limit"))
-_NEWEST = _KEPT.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
+_OLDEST = _IN_RANGE.order_by(candles.c.timestamp).limit(bindparam("limit"))
+_NEWEST = _IN_RANGE.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
 _DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
 _COMPILED = {question: question.compile(dialect=_DIALECT) for question in (_OLDEST, _NEWEST)}
 _ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, compiled in _COMPILED.items()}
 
 
-def runs(items: Iterable[Candle]) -> list[bulk.Run]:
+def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
     """One candle per key, the last of `items`, in the key's order, which is the same for all writers."""
     newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
     for series, together in groupby(items, attrgetter("series")):
-        newest[series].update({item.bar.timestamp: item for item in together})
-    found = [bulk.Run(names.key(series), [run[at] for at in sorted(run)]) for series, run in newest.items()]
+        newest[series].update({item.bar.open_time: item for item in together})
+    found = [bulk.CandleRun(names.key(series), [run[at] for at in sorted(run)]) for series, run in newest.items()]
     return sorted(found, key=itemgetter(0))
 
 
-async def save(connection: AsyncConnection, runs: Sequence[bulk.Run], frontier: bulk.Frontier) -> None:
+async def save(connection: AsyncConnection, runs: Sequence[bulk.CandleRun], frontier: bulk.SeenRange) -> None:
     """Keep each candle in place of the one of its key."""
     now = time.time_ns() // 1_000_000
     if connection.dialect.name == "postgresql":
         await bulk.save(connection, runs, frontier, now)
         return
     items = ((run.key, candle) for run in runs for candle in run.candles)
-    while part := list(islice(items, CHUNK)):
-        await connection.exec_driver_sql(_SQLITE, [_row(key, candle, now) for key, candle in part])
+    while part := list(islice(items, SQLITE_CHUNK_ROWS)):
+        await connection.exec_driver_sql(_SQLITE_UPSERT, [_to_row(key, candle, now) for key, candle in part])
 
 
-def _upsert() -> str:
+def _sqlite_upsert() -> str:
     """The statement for SQLite, written out once: SQLAlchemy would go through each of its values again, row by row."""
     new = sqlite.insert(candles)
     statement = new.on_conflict_do_update(
@@ -79,10 +79,10 @@ def _upsert() -> str:
     return str(statement.compile(dialect=sqlite.dialect()))
 
 
-_SQLITE = _upsert()
+_SQLITE_UPSERT = _sqlite_upsert()
 
 
-class Span(NamedTuple):
+class RangeQuery(NamedTuple):
     """At most `limit` openings in [since, until]; of candles that are not closed those from `forming_since` on."""
 
     since: int
@@ -91,25 +91,27 @@ class Span(NamedTuple):
     forming_since: int
 
 
-def span(since: int, until: int, limit: int | None, forming_since: int | None) -> Span:
+def range_query(since: int, until: int, limit: int | None, forming_since: int | None) -> RangeQuery:
     """A span; None: without that bound."""
-    return Span(since, until, limit or ALL, -ALL if forming_since is None else forming_since)
+    return RangeQuery(since, until, limit or ALL, -ALL if forming_since is None else forming_since)
 
 
-async def oldest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+async def select_oldest(connection: AsyncConnection, series: Series, span: RangeQuery) -> Sequence[CandleRow]:
     """The oldest candles of a span, oldest first."""
-    return await _fetched(connection, _OLDEST, series, span)
+    return await _fetch(connection, _OLDEST, series, span)
 
 
-async def newest(connection: AsyncConnection, series: Series, span: Span) -> Sequence[Row]:
+async def select_latest(connection: AsyncConnection, series: Series, span: RangeQuery) -> Sequence[CandleRow]:
     """The newest candles of a span, oldest first."""
-    return (await _fetched(connection, _NEWEST, series, span))[::-1]
+    return (await _fetch(connection, _NEWEST, series, span))[::-1]
 
 
-async def _fetched(connection: AsyncConnection, question: Select[Any], series: Series, span: Span) -> Sequence[Row]:
+async def _fetch(
+    connection: AsyncConnection, question: Select[Any], series: Series, span: RangeQuery
+) -> Sequence[CandleRow]:
     """On PostgreSQL past SQLAlchemy, which would take longer to wrap the rows than the database to find them."""
     values = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
-    found: Sequence[Row]
+    found: Sequence[CandleRow]
     if connection.dialect.name != "postgresql":
         found = (await connection.execute(question, values)).all()
         return found
@@ -119,57 +121,57 @@ async def _fetched(connection: AsyncConnection, question: Select[Any], series: S
     return found
 
 
-async def unverified(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Run]:
+async def unconfirmed_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[TimeRange]:
     """Runs of openings of closed candles that were built from ticks."""
-    question = _of(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
-    ticks = question.where(candles.c.closed, candles.c.source == Origin.TICKS.value)
+    question = _where(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
+    ticks = question.where(candles.c.closed, candles.c.source == CandleSource.TRADES.value)
     return runs_of(TIMEFRAMES[series.timeframe], await connection.scalars(ticks))
 
 
-async def delete(connection: AsyncConnection, series: Series, since: int) -> int:
+async def delete_from(connection: AsyncConnection, series: Series, since: int) -> int:
     """Keep no candles with openings from `since` on; answers how many there were."""
-    mine = names.of(candles, series)
+    mine = names.where_series(candles, series)
     done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
     return int(done.rowcount)
 
 
-async def series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
+async def list_series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
     """Every series with its first and last opening. From one to the next through the index: there are few of them."""
     found: dict[Series, tuple[int, int]] = {}
     key = [candles.c[name] for name in KEY[:3]]
     first = select(*key).order_by(*key).limit(1)
     row = (await connection.execute(first)).first()
     while row:
-        one = names.read(*row)
-        ends = _of(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), one, None, None)
+        one = names.from_row(*row)
+        ends = _where(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), one, None, None)
         found[one] = (await connection.execute(ends)).one()
         row = (await connection.execute(first.where(tuple_(*key) > tuple_(*row)))).first()
     return found
 
 
-def read(series: Series, rows: Iterable[Row]) -> list[Candle]:
+def to_candles(series: Series, rows: Iterable[CandleRow]) -> list[Candle]:
     """Rows as candles."""
     return [
         Candle(
             series,
             Bar(at, Decimal(o), Decimal(h), Decimal(low), Decimal(c), Decimal(volume), Decimal(quote), trades),
             closed,
-            ORIGINS[source],
+            SOURCES[source],
             revision,
         )
         for at, o, h, low, c, volume, quote, trades, closed, source, revision in rows
     ]
 
 
-def _of(question: Any, series: Series, since: int | None, until: int | None) -> Any:
-    question = question.where(names.of(candles, series))
+def _where(question: Any, series: Series, since: int | None, until: int | None) -> Any:
+    question = question.where(names.where_series(candles, series))
     if since is not None:
         question = question.where(candles.c.timestamp >= since)
     return question if until is None else question.where(candles.c.timestamp <= until)
 
 
-def _row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:
+def _to_row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:
     """All columns, in their order."""
     bar = candle.bar
     prices = (f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume))
-    return (*key, bar.timestamp, *prices, bar.trades, candle.closed, candle.source.value, candle.revision, now)
+    return (*key, bar.open_time, *prices, bar.trades, candle.closed, candle.source.value, candle.revision, now)

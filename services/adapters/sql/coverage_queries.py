@@ -8,41 +8,41 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import candle_gaps_table
 from services.adapters.sql import series_columns as names
 from services.adapters.sql.tables import candles
-from services.core.coverage import Coverage
+from services.core.coverage import SeriesCoverage
 from services.core.model import Series
-from services.core.timeframes import DAY, TIMEFRAMES, Timeframe
+from services.core.timeframes import DAY_MS, TIMEFRAMES, Timeframe
 
-LONGEST_MONTH = 31 * DAY
+LONGEST_MONTH_MS = 31 * DAY_MS
 
 
-async def missing(connection: AsyncConnection, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+async def missing_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[tuple[int, int]]:
     """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
     timeframe, here = TIMEFRAMES[series.timeframe], candles.c.timestamp
     previous = func.lag(here).over(order_by=here).label("previous")
     following = func.lead(here).over(order_by=here).label("following")
-    kept = _closed(select(here, previous, following), series, since, until).subquery()
-    step = timeframe.length or LONGEST_MONTH
+    kept = _where_closed(select(here, previous, following), series, since, until).subquery()
+    step = timeframe.length or LONGEST_MONTH_MS
     edges = select(kept).where(
         or_(kept.c.previous.is_(None), kept.c.following.is_(None), kept.c.following - kept.c.timestamp > step)
     )
     found, begin = list[tuple[int, int]](), since
     for opening, before, after in await connection.execute(edges.order_by(kept.c.timestamp)):
         if before is None:
-            found += _openings(timeframe, since, opening - 1)
-        begin = timeframe.closing(opening)
+            found += _range_of_open_times(timeframe, since, opening - 1)
+        begin = timeframe.close_time(opening)
         if after is not None and begin < after:
-            found += _openings(timeframe, begin, after - 1)
-    return found + _openings(timeframe, begin, until)
+            found += _range_of_open_times(timeframe, begin, after - 1)
+    return found + _range_of_open_times(timeframe, begin, until)
 
 
-async def coverage(connection: AsyncConnection, series: Series, since: int, until: int) -> Coverage:
+async def coverage(connection: AsyncConnection, series: Series, since: int, until: int) -> SeriesCoverage:
     """What is kept of the closed openings in [since, until]."""
-    gaps = await missing(connection, series, since, until)
+    gaps = await missing_ranges(connection, series, since, until)
     timeframe = TIMEFRAMES[series.timeframe]
-    expected = timeframe.expected(since, until)
-    counts = _closed(
+    expected = timeframe.count_between(since, until)
+    counts = _where_closed(
         select(
-            func.coalesce(func.sum(case((_empty(), 1), else_=0)), 0),
+            func.coalesce(func.sum(case((_is_empty(), 1), else_=0)), 0),
             func.coalesce(func.sum(case((candles.c.revision > 0, 1), else_=0)), 0),
         ),
         series,
@@ -50,37 +50,37 @@ async def coverage(connection: AsyncConnection, series: Series, since: int, unti
         until,
     )
     empty, revised = (await connection.execute(counts)).one()
-    return Coverage(
+    return SeriesCoverage(
         series,
         since,
         until,
         expected,
-        expected - sum(timeframe.expected(*gap) for gap in gaps),
+        expected - sum(timeframe.count_between(*gap) for gap in gaps),
         empty,
         revised,
         tuple(gaps),
-        tuple(await candle_gaps_table.touching(connection, series, since, until)),
+        tuple(await candle_gaps_table.load_overlapping(connection, series, since, until)),
     )
 
 
-def _closed(question: Any, series: Series, since: int, until: int) -> Any:
+def _where_closed(question: Any, series: Series, since: int, until: int) -> Any:
     here = candles.c.timestamp
-    return question.where(names.of(candles, series), here >= since, here <= until, candles.c.closed)
+    return question.where(names.where_series(candles, series), here >= since, here <= until, candles.c.closed)
 
 
-def _openings(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:
+def _range_of_open_times(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:
     """The first and the last opening in [since, until], when there is one."""
-    first = next(timeframe.openings(since, until), None)
-    return [] if first is None else [(first, timeframe.opening(until))]
+    first = next(timeframe.open_times(since, until), None)
+    return [] if first is None else [(first, timeframe.open_time(until))]
 
 
-def _empty() -> ColumnElement[bool]:
+def _is_empty() -> ColumnElement[bool]:
     """Candle.kind, in SQL."""
     volume = func.ltrim(cast(candles.c.volume, Text), "0.") == ""
-    return and_(candles.c.trades == 0, volume, _digits(candles.c.high) == _digits(candles.c.low))
+    return and_(candles.c.trades == 0, volume, _canonical_text(candles.c.high) == _canonical_text(candles.c.low))
 
 
-def _digits(price: ColumnElement[object]) -> ColumnElement[str]:
+def _canonical_text(price: ColumnElement[object]) -> ColumnElement[str]:
     """The same text for the same number, also where prices are kept as text."""
     text = cast(price, Text)
     return func.rtrim(case((text.like("%.%"), text), else_=text + "."), "0")

@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import dead_letters
-from services.core.dead_letters import KEPT, Cause, DeadLetter
+from services.core.dead_letters import MAX_DEAD_LETTERS, DeadLetter, DeadLetterCause
 
 
 async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None:
     """Keep each in place of the one of its id; the oldest give way."""
-    await upsert(connection, dead_letters, [asdict(item) for item in items[-KEPT:]])
-    newest = select(dead_letters.c.id).order_by(dead_letters.c.time.desc(), dead_letters.c.id).limit(KEPT)
-    if await count(connection) > KEPT:
+    await upsert(connection, dead_letters, [asdict(item) for item in items[-MAX_DEAD_LETTERS:]])
+    newest = select(dead_letters.c.id).order_by(dead_letters.c.time.desc(), dead_letters.c.id).limit(MAX_DEAD_LETTERS)
+    if await count(connection) > MAX_DEAD_LETTERS:
         await connection.execute(delete(dead_letters).where(dead_letters.c.id.not_in(newest)))
 
 
@@ -24,7 +24,8 @@ async def load(connection: AsyncConnection, replay: bool) -> list[DeadLetter]:
     question = select(dead_letters).order_by(dead_letters.c.time, dead_letters.c.id)
     rows = await connection.execute(question.where(dead_letters.c.replay) if replay else question)
     return [
-        DeadLetter(r.id, r.queue, r.kind, r.symbol, Cause(r.cause), r.reason, r.time, r.body, r.replay) for r in rows
+        DeadLetter(r.id, r.queue, r.kind, r.symbol, DeadLetterCause(r.cause), r.reason, r.time, r.body, r.replay)
+        for r in rows
     ]
 
 

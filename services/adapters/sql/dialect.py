@@ -34,7 +34,7 @@ async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mappin
     if connection.dialect.name == "postgresql":
         names = table.columns.keys()
         columns = tuple([str(row[name]) for row in ordered] for name in names)
-        await connection.exec_driver_sql(_merging(table), columns)
+        await connection.exec_driver_sql(_merge_statement(table), columns)
         return
     new = insert(connection, table)
     rest = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
@@ -43,7 +43,7 @@ async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mappin
 
 
 @cache
-def _merging(table: Table) -> str:
+def _merge_statement(table: Table) -> str:
     """One INSERT of arrays of text, whose members PostgreSQL casts."""
     dialect, key = postgresql.dialect(), [column.name for column in table.primary_key]  # type: ignore[no-untyped-call]
     arrays = ", ".join(

@@ -15,24 +15,24 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.core.errors import Misconfigured, Refused, Unavailable
+from services.core.errors import AccessRefused, Misconfigured, Unavailable
 
 # By this the processes that share a database tell each other's sessions apart.
-NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
-SECONDS = 5  # how long a connection or a place in the pool is waited for
-THEIRS = (
+SESSION_NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
+CONNECT_TIMEOUT_SECONDS = 5  # how long a connection or a place in the pool is waited for
+DRIVER_ERRORS = (
     *(exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError),
     asyncpg.InternalClientError,  # a connection whose server died in the middle of an answer
 )
 # What no waiting mends, and what does.
-SQLITE = {
+SQLITE_ADVICE = {
     "SQLITE_NOTADB": "{} is no SQLite database: move it away, or restore it from a backup",
     "SQLITE_CORRUPT": "{} is damaged: move it away, or restore it from a backup",
     "SQLITE_READONLY": "{} cannot be written: give it and its folder to the user that Kurs runs as",
     "SQLITE_CANTOPEN": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
     "SQLITE_PERM": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
 }
-POSTGRES = {
+POSTGRES_ADVICE = {
     "28P01": "PostgreSQL refuses the password of {user}: correct DATABASE_URL",
     "28000": "PostgreSQL refuses the user {user}: correct DATABASE_URL, or PostgreSQL's pg_hba.conf",
     "3D000": "PostgreSQL has no database {database}: create it, or correct DATABASE_URL",
@@ -40,12 +40,16 @@ POSTGRES = {
 }
 # What PostgreSQL (by the first two characters of its SQLSTATE) and SQLite say of our values and statements. All else is
 # about the database itself: it is away, starting, stopping, full, read-only, locked, damaged, or too slow.
-OUR_STATES = ("21", "22", "23", "2F", "42", "44", "54")
-UNREADY_STATES = ("42501", "42703", "42P01")  # no right to it, no such column, no such table: the operator's to mend
-OUR_SQLITE_ERRORS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQLITE_MISUSE")
+QUERY_ERROR_CLASSES = ("21", "22", "23", "2F", "42", "44", "54")
+SCHEMA_ERROR_STATES = (
+    "42501",
+    "42703",
+    "42P01",
+)  # no right to it, no such column, no such table: the operator's to mend
+SQLITE_QUERY_ERRORS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQLITE_MISUSE")
 
 
-def make_engine(address: str, seconds: float = 2 * SECONDS) -> AsyncEngine:
+def make_engine(address: str, seconds: float = 2 * CONNECT_TIMEOUT_SECONDS) -> AsyncEngine:
     """An engine for that URL, which waits `seconds` for an answer or a lock. A `schema` in the URL is all it sees.
 
     It connects when first used; connections that a restart broke are replaced unnoticed.
@@ -59,11 +63,11 @@ def _postgres(url: URL, seconds: float) -> AsyncEngine:
     engine = create_async_engine(
         url.difference_update_query(["schema"]),
         hide_parameters=True,
-        pool_timeout=SECONDS,
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args={
-            "timeout": SECONDS,
+            "timeout": CONNECT_TIMEOUT_SECONDS,
             "command_timeout": seconds,
-            "server_settings": {"application_name": NAME, **({"search_path": str(schema)} if schema else {})},
+            "server_settings": {"application_name": SESSION_NAME, **({"search_path": str(schema)} if schema else {})},
         },
     )
     event.listen(engine.sync_engine, "checkout", _replace_broken)
@@ -84,7 +88,7 @@ def _sqlite(url: URL, seconds: float) -> AsyncEngine:
     if url.database and url.database != ":memory:":
         make_folder(Path(url.database).parent)
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": seconds})
-    event.listen(engine.sync_engine, "connect", _tune)
+    event.listen(engine.sync_engine, "connect", _set_pragmas)
     event.listen(engine.sync_engine, "invalidate", _roll_back)
     return engine
 
@@ -97,7 +101,7 @@ def make_folder(folder: Path) -> None:
         raise Misconfigured(f"the database's folder cannot be made, choose another KURS_DATA_DIR: {error}") from None
 
 
-def _tune(connection: DBAPIConnection, _record: object) -> None:
+def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a power cut may take the last commits, never the file
@@ -115,15 +119,15 @@ def _roll_back(connection: DBAPIConnection, _record: object, _error: object) -> 
 
 
 @asynccontextmanager
-async def reaching(engine: AsyncEngine) -> AsyncIterator[None]:
+async def translate_errors(engine: AsyncEngine) -> AsyncIterator[None]:
     """What goes wrong inside between us and the database is raised as Unavailable, without its URL."""
     try:
         yield
-    except THEIRS as error:
+    except DRIVER_ERRORS as error:
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
         if advice := _advice(error, engine.url):
-            raise Refused(f"{advice} ({reason})") from None
-        if _ours(error):
+            raise AccessRefused(f"{advice} ({reason})") from None
+        if _is_query_error(error):
             raise
         raise Unavailable(f"the database ({engine.dialect.name}) does not answer: {reason}") from None
 
@@ -133,18 +137,20 @@ def _advice(error: BaseException, url: URL) -> str:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):
         name = getattr(cause, "sqlite_errorname", "")
-        return next((text.format(url.database) for kind, text in SQLITE.items() if name.startswith(kind)), "")
-    return POSTGRES.get(getattr(cause, "sqlstate", None) or "", "").format(database=url.database, user=url.username)
+        return next((text.format(url.database) for kind, text in SQLITE_ADVICE.items() if name.startswith(kind)), "")
+    return POSTGRES_ADVICE.get(getattr(cause, "sqlstate", None) or "", "").format(
+        database=url.database, user=url.username
+    )
 
 
-def _ours(error: Exception) -> bool:
+def _is_query_error(error: Exception) -> bool:
     """Whether the fault lies in what was asked or given, while the database is well."""
     known = getattr(error, "orig", None) or error
     known = known.__cause__ if known.__cause__ and not hasattr(known, "sqlite_errorname") else known
     if state := getattr(known, "sqlstate", None):
-        return str(state).startswith(OUR_STATES) and state not in UNREADY_STATES
+        return str(state).startswith(QUERY_ERROR_CLASSES) and state not in SCHEMA_ERROR_STATES
     if name := getattr(known, "sqlite_errorname", None):
-        return str(name).startswith(OUR_SQLITE_ERRORS)
+        return str(name).startswith(SQLITE_QUERY_ERRORS)
     if isinstance(error, exc.SQLAlchemyError):  # of a driver, of the pool, or of how SQLAlchemy was used
         return not isinstance(error, exc.DBAPIError | exc.TimeoutError | exc.DisconnectionError)
     return False
@@ -152,5 +158,5 @@ def _ours(error: Exception) -> bool:
 
 async def ping(engine: AsyncEngine) -> None:
     """Raises Unavailable."""
-    async with reaching(engine), engine.connect() as connection:
+    async with translate_errors(engine), engine.connect() as connection:
         await connection.execute(text("SELECT 1"))

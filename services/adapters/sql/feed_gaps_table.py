@@ -7,10 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.dialect import insert
 from services.adapters.sql.tables import gaps
-from services.core.model import Gap, Instrument
+from services.core.model import FeedGap, Instrument
 
 
-async def save(connection: AsyncConnection, items: Sequence[Gap]) -> None:
+async def save(connection: AsyncConnection, items: Sequence[FeedGap]) -> None:
     """Keep each gap once."""
     rows = [
         {
@@ -26,11 +26,11 @@ async def save(connection: AsyncConnection, items: Sequence[Gap]) -> None:
     await connection.execute(insert(connection, gaps).on_conflict_do_nothing(), rows)
 
 
-async def load(connection: AsyncConnection, since: int, until: int) -> list[Gap]:
+async def load(connection: AsyncConnection, since: int, until: int) -> list[FeedGap]:
     """Gaps that touch [since, until], oldest first."""
     touching = select(gaps).where(gaps.c.until >= since, gaps.c.since <= until)
     rows = await connection.execute(touching.order_by(gaps.c.since, gaps.c.until, gaps.c.exchange, gaps.c.instrument))
-    return [Gap(row.exchange, row.since, row.until, row.reason, _instrument(row.instrument)) for row in rows]
+    return [FeedGap(row.exchange, row.since, row.until, row.reason, _instrument(row.instrument)) for row in rows]
 
 
 def _instrument(text: str) -> Instrument | None:

@@ -13,37 +13,37 @@ from sqlalchemy import Connection, text
 
 from services.core.errors import Misconfigured
 
-ALL = "SELECT, INSERT, UPDATE, DELETE"
+READ_AND_WRITE = "SELECT, INSERT, UPDATE, DELETE"
 READ = "SELECT"
-EVERYBODY = {"alembic_version": READ, "market": READ}
-RIGHTS: Mapping[str, Mapping[str, str]] = {
+COMMON_GRANTS = {"alembic_version": READ, "market": READ}
+GRANTS: Mapping[str, Mapping[str, str]] = {
     "pricer": {"rates": READ},
     "writer": {
-        **dict.fromkeys(("candles", "holes", "seals", "cursors", "dead_letters"), ALL),
+        **dict.fromkeys(("candles", "holes", "seals", "cursors", "dead_letters"), READ_AND_WRITE),
         "rates": "SELECT, INSERT, UPDATE",
         "gaps": "SELECT, INSERT",
         **dict.fromkeys(("indicators", "analysis"), "SELECT, DELETE"),  # those of candles that it deletes
     },
-    "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), ALL)},
+    "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), READ_AND_WRITE)},
     "api": {
         **dict.fromkeys(("candles", "holes", "gaps", "rates", "indicators", "analysis"), READ),
         "dead_letters": "SELECT (id)",  # how many there are
     },
 }
-ITERATIONS = 4096  # PostgreSQL's own
+SCRAM_ITERATIONS = 4096  # PostgreSQL's own
 
 
-def role(service: str) -> str:
+def role_name(service: str) -> str:
     """The name of a service's role."""
     return f"kurs_{service}"
 
 
 def verifier(password: str, salt: bytes) -> str:
     """What PostgreSQL keeps of an ASCII password (RFC 5802), so that the password itself is never sent."""
-    salted = pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
+    salted = pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     stored = sha256(digest(salted, b"Client Key", "sha256")).digest()
     encoded = (b64encode(each).decode() for each in (salt, stored, digest(salted, b"Server Key", "sha256")))
-    return "SCRAM-SHA-256${}:{}${}:{}".format(ITERATIONS, *encoded)
+    return "SCRAM-SHA-256${}:{}${}:{}".format(SCRAM_ITERATIONS, *encoded)
 
 
 def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
@@ -51,8 +51,8 @@ def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
 
     Rights that an earlier version granted go. Raises Misconfigured for a name that is no service with a role.
     """
-    if unknown := passwords.keys() - RIGHTS.keys():
-        raise Misconfigured(f"KURS_DATABASE_ROLES: {min(unknown)} has no role; there are {', '.join(RIGHTS)}")
+    if unknown := passwords.keys() - GRANTS.keys():
+        raise Misconfigured(f"KURS_DATABASE_ROLES: {min(unknown)} has no role; there are {', '.join(GRANTS)}")
     if not passwords:
         return
     quote = connection.dialect.identifier_preparer.quote
@@ -63,12 +63,12 @@ def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
     ):
         connection.execute(text(statement))
     for service, password in passwords.items():
-        name = role(service)
+        name = role_name(service)
         if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": name}).first() is None:
             connection.execute(text(f"CREATE ROLE {name}"))
         words = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": password})
         connection.exec_driver_sql(f"ALTER ROLE {name} LOGIN PASSWORD {words}")
         connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}"))
         connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {name}"))
-        for table, rights in {**EVERYBODY, **RIGHTS[service]}.items():
+        for table, rights in {**COMMON_GRANTS, **GRANTS[service]}.items():
             connection.execute(text(f"GRANT {rights} ON {table} TO {name}"))

@@ -9,39 +9,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import merge
 from services.adapters.sql.tables import indicators
-from services.core.model import Reading, Series
+from services.core.model import IndicatorValue, Series
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _values = msgspec.json.Decoder(dict[str, float | None])
 
 
-async def save(connection: AsyncConnection, items: Sequence[Reading]) -> None:
+async def save(connection: AsyncConnection, items: Sequence[IndicatorValue]) -> None:
     """Keep each in place of the one of its candle; those that say the same stay."""
-    await merge(connection, indicators, [_row(item) for item in items])
+    await merge(connection, indicators, [_to_row(item) for item in items])
 
 
-async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Reading]:
+async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[IndicatorValue]:
     """Those of candles with openings in [since, until], oldest first."""
     here, name = indicators.c.timestamp, indicators.c.indicator_name
     mine = select(name, here, cast(indicators.c.value, Text).label("value")).where(
-        names.of(indicators, series), here.between(since, until)
+        names.where_series(indicators, series), here.between(since, until)
     )
     return [
-        Reading(series, row.indicator_name, row.timestamp, _values.decode(row.value), True)
+        IndicatorValue(series, row.indicator_name, row.timestamp, _values.decode(row.value), True)
         for row in await connection.execute(mine.order_by(here, name))
     ]
 
 
-async def forget(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
+async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Keep those of candles with openings in [since, until] no longer."""
     here = indicators.c.timestamp.between(since, until)
-    await connection.execute(delete(indicators).where(names.of(indicators, series), here))
+    await connection.execute(delete(indicators).where(names.where_series(indicators, series), here))
 
 
-def _row(reading: Reading) -> dict[str, str | int]:
+def _to_row(reading: IndicatorValue) -> dict[str, str | int]:
     return {
-        **names.columns(reading.series),
+        **names.as_columns(reading.series),
         "indicator_name": reading.indicator,
-        "timestamp": reading.timestamp,
+        "timestamp": reading.open_time,
         "value": _encode(reading.values).decode(),
     }

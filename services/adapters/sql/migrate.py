@@ -12,15 +12,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.adapters.retry import until_up
+from services.adapters.retry import retry_until_available
 from services.adapters.sql import grants, market_databases, partitions
-from services.adapters.sql.engine import make_engine, ping, reaching
-from services.core.errors import Misconfigured, Refused, Unavailable
+from services.adapters.sql.engine import make_engine, ping, translate_errors
+from services.core.errors import AccessRefused, Misconfigured, Unavailable
 from services.core.markets import LIVE, Market
 
-HISTORY = Path(__file__).parents[3] / "migrations"
-SECONDS = 600  # how long another one's migration is waited for
-LOCK = 7_461_225  # any number that nothing else in the database locks
+MIGRATIONS_DIR = Path(__file__).parents[3] / "migrations"
+MIGRATION_TIMEOUT_SECONDS = 600  # how long another one's migration is waited for
+MIGRATION_LOCK_ID = 7_461_225  # any number that nothing else in the database locks
 
 
 async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | None = None) -> None:
@@ -31,78 +31,80 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
     Raises Misconfigured where the history was not installed beside the code, for a database that is newer than the code
     or holds the other market, and where the database refuses us.
     """
-    if not (HISTORY / "env.py").is_file():
-        raise Misconfigured(f"no migrations in {HISTORY}: install the whole tree, not only the package")
-    engine = make_engine(url, SECONDS)
+    if not (MIGRATIONS_DIR / "env.py").is_file():
+        raise Misconfigured(f"no migrations in {MIGRATIONS_DIR}: install the whole tree, not only the package")
+    engine = make_engine(url, MIGRATION_TIMEOUT_SECONDS)
     try:
         if engine.dialect.name == "postgresql":
-            await _keep_apart(url)
-        await until_up(lambda: ping(engine))
+            await _prepare_schema(url)
+        await retry_until_available(lambda: ping(engine))
         if engine.dialect.name == "sqlite":
             _lock_on_begin(engine)
-        async with reaching(engine), engine.begin() as connection:
+        async with translate_errors(engine), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_ID})"))
             else:
                 await connection.execute(text("PRAGMA user_version = 0"))  # as it is: a file that is read-only refuses
             await connection.run_sync(_upgrade)
-            await connection.run_sync(market_databases.record, market)
+            await connection.run_sync(market_databases.record_market, market)
             if engine.dialect.name == "postgresql":
-                await connection.run_sync(partitions.extend)
+                await connection.run_sync(partitions.create_missing)
                 await connection.run_sync(grants.grant, roles or {})
-    except Refused as error:
+    except AccessRefused as error:
         raise Misconfigured(str(error)) from None
     finally:
         await engine.dispose()
 
 
-def check(connection: Connection, market: Market) -> None:
+def check_schema(connection: Connection, market: Market) -> None:
     """Raises Refused for a newer version's database or the other market's, Unavailable for an older version's."""
-    if _known(connection) != _history(connection).get_current_head():
+    if _revision(connection) != _scripts(connection).get_current_head():
         raise Unavailable(
-            f"{market_databases.where(connection)} is of an older version: `kurs migrate` has to be run on it"
+            f"{market_databases.database_title(connection)} is of an older version: `kurs migrate` has to be run on it"
         )
-    market_databases.check(connection, market)
+    market_databases.check_market(connection, market)
 
 
-async def _keep_apart(url: str) -> None:
+async def _prepare_schema(url: str) -> None:
     """Have the schema of the URL, and nothing simulated in the live market's."""
     schema = str(make_url(url).query.get("schema", ""))
-    engine = make_engine(make_url(url).difference_update_query(["schema"]).render_as_string(False), SECONDS)
+    engine = make_engine(
+        make_url(url).difference_update_query(["schema"]).render_as_string(False), MIGRATION_TIMEOUT_SECONDS
+    )
     try:
-        await until_up(lambda: ping(engine))
-        async with reaching(engine), engine.begin() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-            await connection.run_sync(market_databases.separate)
+        await retry_until_available(lambda: ping(engine))
+        async with translate_errors(engine), engine.begin() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_ID})"))
+            await connection.run_sync(market_databases.move_simulated_tables)
             if schema:
                 await connection.run_sync(market_databases.make_schema, schema)
     finally:
         await engine.dispose()
 
 
-def _history(connection: Connection) -> ScriptDirectory:
+def _scripts(connection: Connection) -> ScriptDirectory:
     return ScriptDirectory.from_config(_config(connection))
 
 
 def _config(connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(HISTORY))
+    config.set_main_option("script_location", str(MIGRATIONS_DIR))
     return config
 
 
-def _known(connection: Connection) -> str | None:
+def _revision(connection: Connection) -> str | None:
     """The database's revision; None: it is empty. Raises Refused when the history has no such one."""
     revision = MigrationContext.configure(connection).get_current_revision()
-    if revision not in (None, *(script.revision for script in _history(connection).walk_revisions())):
-        raise Refused(
-            f"{market_databases.where(connection)} is of a newer version ({revision}) than this Kurs: "
+    if revision not in (None, *(script.revision for script in _scripts(connection).walk_revisions())):
+        raise AccessRefused(
+            f"{market_databases.database_title(connection)} is of a newer version ({revision}) than this Kurs: "
             "upgrade Kurs, or restore the backup that was made before the upgrade"
         )
     return revision
 
 
 def _upgrade(connection: Connection) -> None:
-    _known(connection)
+    _revision(connection)
     config = _config(connection)
     command.upgrade(config, "head")
 

@@ -9,27 +9,27 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, inspect, text
 
-FIRST = 2017  # before it no exchange that Kurs knows had candles
-AHEAD = 5  # years that are made before they begin
+FIRST_YEAR = 2017  # before it no exchange that Kurs knows had candles
+YEARS_AHEAD = 5  # years that are made before they begin
 
 
-def extend(connection: Connection, last: int | None = None) -> None:
+def create_missing(connection: Connection, last: int | None = None) -> None:
     """Make the years up to `last` that are not there; without it, enough for some years to come."""
-    last = last or time.gmtime().tm_year + AHEAD
+    last = last or time.gmtime().tm_year + YEARS_AHEAD
     there = inspect(connection).get_table_names()
-    for year in range(FIRST, last + 1):
-        if _name(year) not in there:
-            _add(connection, year)
+    for year in range(FIRST_YEAR, last + 1):
+        if _partition_name(year) not in there:
+            _create(connection, year)
 
 
-def ours(name: str | None, kind: str, _parents: object) -> bool:
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
     """Whether Alembic is to compare what has this name with our tables: a partition is no table of its own."""
     return kind != "table" or not (name or "").startswith("candles_")
 
 
-def _add(connection: Connection, year: int) -> None:
+def _create(connection: Connection, year: int) -> None:
     """Made beside the table and then attached: writers wait for the move, readers only where they read the rest."""
-    name, since, until = _name(year), _begin(year), _begin(year + 1)
+    name, since, until = _partition_name(year), _year_start_ms(year), _year_start_ms(year + 1)
     mine = f"timestamp >= {since} AND timestamp < {until}"
     for statement in (
         # else a writer that is under way would bring the rest a candle that is no longer its
@@ -43,9 +43,9 @@ def _add(connection: Connection, year: int) -> None:
         connection.execute(text(statement))
 
 
-def _name(year: int) -> str:
+def _partition_name(year: int) -> str:
     return f"candles_{year}"
 
 
-def _begin(year: int) -> int:
+def _year_start_ms(year: int) -> int:
     return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1000

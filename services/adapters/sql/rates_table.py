@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql.dialect import insert
 from services.adapters.sql.tables import rates
 from services.core.model import Rate
-from services.core.sender_clocks import MAX_SKEW
+from services.core.sender_clocks import MAX_SKEW_MS
 
 log = logging.getLogger("kurs.store")
 
 
 async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
     """Keep each rate that is not older than the one that is kept: as `replaces` of core/stamps.py has it."""
-    latest = time.time_ns() // 1_000_000 + MAX_SKEW
+    latest = time.time_ns() // 1_000_000 + MAX_SKEW_MS
     newest = {str(rate.direction): rate for rate in sorted(items, key=lambda rate: rate.time)}
     new = insert(connection, rates)
     statement = new.on_conflict_do_update(

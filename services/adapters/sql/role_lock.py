@@ -11,24 +11,24 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.adapters.retry import until_up
-from services.adapters.sql.engine import NAME, reaching
+from services.adapters.retry import retry_until_available
+from services.adapters.sql.engine import SESSION_NAME, translate_errors
 from services.core.errors import Unavailable
 from services.leases import Lease
 
-FAMILY = 7_461_226  # of locks; any number that nothing else in the database locks
-AGAIN_SECONDS = 0.5  # between two tries
-DYING_SECONDS = 1  # in which the session of a holder that ended is gone
-PROOF_SECONDS = 2  # between two proofs that the session lives
-ELECTED = " elected"  # behind the name of a session whose process has the role at the broker, too
+LOCK_FAMILY_ID = 7_461_226  # of locks; any number that nothing else in the database locks
+RETRY_SECONDS = 0.5  # between two tries
+SESSION_END_SECONDS = 1  # in which the session of a holder that ended is gone
+CHECK_SECONDS = 2  # between two proofs that the session lives
+ELECTED_SUFFIX = " elected"  # behind the name of a session whose process has the role at the broker, too
 # The server has to know within seconds when the other side is gone without a farewell.
-TUNE = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
-HOLDER = """
+SET_KEEPALIVES = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
+SELECT_HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = :family AND objid = :role
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-END = """
+END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name IN (:holder, :others) AND datname = current_database()
 """
@@ -36,39 +36,45 @@ log = logging.getLogger("kurs.store")
 
 
 @asynccontextmanager
-async def hold(engine: AsyncEngine, role: str, waits: Callable[[str], None], elected: bool) -> AsyncIterator[Lease]:
+async def hold_role(
+    engine: AsyncEngine, role: str, on_wait: Callable[[str], None], elected: bool
+) -> AsyncIterator[Lease]:
     """Have a role, from when nobody else has it.
 
     `elected`: this process has the role at the broker. Who was elected before and still holds the lock hangs: its
     sessions are ended, so that nothing it had begun can be committed when it wakes up.
     """
     async with AsyncExitStack() as session:
-        yield await until_up(partial(_taken, engine, role, waits, elected, session))
+        yield await retry_until_available(partial(_acquire, engine, role, on_wait, elected, session))
 
 
-async def _taken(
+async def _acquire(
     engine: AsyncEngine, role: str, waits: Callable[[str], None], elected: bool, session: AsyncExitStack
 ) -> Lease:
     await session.aclose()
     connection = await session.enter_async_context(_session(engine))
-    names = {"family": FAMILY, "role": zlib.crc32(f"{engine.dialect.default_schema_name} {role}".encode()) >> 1}
+    names = {"family": LOCK_FAMILY_ID, "role": zlib.crc32(f"{engine.dialect.default_schema_name} {role}".encode()) >> 1}
     try_it = text("SELECT pg_try_advisory_lock(:family, :role)")
-    async with reaching(engine):
+    async with translate_errors(engine):
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute(f"{TUNE}; SET application_name = '{NAME}{ELECTED if elected else ''}'")
+        await driver.execute(
+            f"{SET_KEEPALIVES}; SET application_name = '{SESSION_NAME}{ELECTED_SUFFIX if elected else ''}'"
+        )
         for tries in range(2**62):
             if await connection.scalar(try_it, names):
                 break
-            holder = await connection.scalar(text(HOLDER), names)
+            holder = await connection.scalar(text(SELECT_HOLDER), names)
             if holder and not tries:
-                waits(holder.removesuffix(ELECTED))
-            if holder and elected and holder.endswith(ELECTED) and tries > DYING_SECONDS / AGAIN_SECONDS:
+                waits(holder.removesuffix(ELECTED_SUFFIX))
+            if holder and elected and holder.endswith(ELECTED_SUFFIX) and tries > SESSION_END_SECONDS / RETRY_SECONDS:
                 log.warning("%s hangs with the role of the %s: its sessions are ended", holder, role)
-                await connection.execute(text(END), {"holder": holder, "others": holder.removesuffix(ELECTED)})
-            await asyncio.sleep(AGAIN_SECONDS)
+                await connection.execute(
+                    text(END_SESSIONS), {"holder": holder, "others": holder.removesuffix(ELECTED_SUFFIX)}
+                )
+            await asyncio.sleep(RETRY_SECONDS)
     lease = Lease()
     driver.add_termination_listener(lambda _: lease.lost.set())
-    proving = asyncio.create_task(_prove(engine, connection, lease), name="role")
+    proving = asyncio.create_task(_check_session(engine, connection, lease), name="role")
     session.callback(proving.cancel)
     return lease
 
@@ -76,7 +82,7 @@ async def _taken(
 @asynccontextmanager
 async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A session that is not used again: its lock ends with it."""
-    async with reaching(engine):
+    async with translate_errors(engine):
         connection = await engine.connect()
     try:
         yield connection
@@ -85,11 +91,11 @@ async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         await connection.close()
 
 
-async def _prove(engine: AsyncEngine, connection: AsyncConnection, lease: Lease) -> None:
+async def _check_session(engine: AsyncEngine, connection: AsyncConnection, lease: Lease) -> None:
     try:
         while True:
-            await asyncio.sleep(PROOF_SECONDS)
-            async with reaching(engine):
+            await asyncio.sleep(CHECK_SECONDS)
+            async with translate_errors(engine):
                 await connection.execute(text("SELECT 1"))
     except Unavailable:
         lease.lost.set()

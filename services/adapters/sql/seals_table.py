@@ -11,35 +11,37 @@ from services.adapters.sql.dialect import upsert
 from services.adapters.sql.tables import seals
 from services.core.model import Series
 from services.core.seals import Seal
-from services.core.timeframes import DAY
+from services.core.timeframes import DAY_MS
 
 
 async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
     """Keep each revision of a day's seal."""
-    await upsert(connection, seals, [_row(seal) for seal in items])
+    await upsert(connection, seals, [_to_row(seal) for seal in items])
 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Seal]:
     """The newest revision of each day in [since, until], oldest first."""
-    mine = select(seals).where(names.of(seals, series), seals.c.day >= since, seals.c.day <= until)
+    mine = select(seals).where(names.where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
     newest = {row.day: row for row in await connection.execute(mine.order_by(seals.c.day, seals.c.revision))}
     return [
         Seal(series, row.day, row.candles, row.digest, row.previous, row.made, row.revision) for row in newest.values()
     ]
 
 
-async def delete(connection: AsyncConnection, series: Series, since: int) -> None:
+async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
     """Keep no seals of days that hold `since` or are later."""
-    await connection.execute(sqlalchemy.delete(seals).where(names.of(seals, series), seals.c.day > since - DAY))
+    await connection.execute(
+        sqlalchemy.delete(seals).where(names.where_series(seals, series), seals.c.day > since - DAY_MS)
+    )
 
 
-def _row(seal: Seal) -> dict[str, object]:
+def _to_row(seal: Seal) -> dict[str, object]:
     return {
-        **names.columns(seal.series),
+        **names.as_columns(seal.series),
         "day": seal.day,
         "revision": seal.revision,
         "candles": seal.candles,
         "digest": seal.digest,
         "previous": seal.previous,
-        "made": seal.made,
+        "made": seal.created_at,
     }

@@ -13,16 +13,16 @@ def key(series: Series) -> tuple[str, str, str]:
     return series.exchange, str(series.instrument), series.timeframe
 
 
-def columns(series: Series) -> dict[str, str]:
+def as_columns(series: Series) -> dict[str, str]:
     """The same by name."""
     return dict(zip(("exchange", "symbol", "timeframe"), key(series), strict=True))
 
 
-def of(table: FromClause, series: Series) -> ColumnElement[bool]:
+def where_series(table: FromClause, series: Series) -> ColumnElement[bool]:
     """That a row is of the series."""
-    return and_(*(table.c[name] == value for name, value in columns(series).items()))
+    return and_(*(table.c[name] == value for name, value in as_columns(series).items()))
 
 
-def read(exchange: str, symbol: str, timeframe: str) -> Series:
+def from_row(exchange: str, symbol: str, timeframe: str) -> Series:
     """Back again."""
     return Series(exchange, Instrument(*symbol.split("-", 2)), timeframe)

@@ -12,18 +12,18 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from services.adapters.sql.engine import make_folder
-from services.adapters.sql.market_databases import LINE, log
+from services.adapters.sql.market_databases import SIMULATED_PATTERN, log
 from services.core.errors import Misconfigured
 
-WAIT_SECONDS = 3  # for an owner that is just ending, or a command that only looks
-AGAIN_SECONDS = 0.1
+LOCK_TIMEOUT_SECONDS = 3  # for an owner that is just ending, or a command that only looks
+LOCK_RETRY_SECONDS = 0.1
 
 
-class Owned(Misconfigured):
+class FilesInUse(Misconfigured):
     """Another process owns the data folder."""
 
 
-def file(url: str) -> Path | None:
+def sqlite_file(url: str) -> Path | None:
     """The file of SQLite's database; None: it has none."""
     parts = make_url(url)
     named = parts.get_backend_name() == "sqlite" and parts.database and parts.database != ":memory:"
@@ -31,16 +31,16 @@ def file(url: str) -> Path | None:
 
 
 @contextmanager
-def owned(files: Iterable[Path], seconds: float = WAIT_SECONDS) -> Iterator[None]:
+def own_files(files: Iterable[Path], seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
     """Be the one process that writes to these files, until the block ends. Raises Owned, which names the other one."""
     with ExitStack() as stack:
         for each in files:
-            stack.enter_context(_locked(each, time.monotonic() + seconds))
+            stack.enter_context(_lock_file(each, time.monotonic() + seconds))
         yield
 
 
 @contextmanager
-def _locked(database: Path, deadline: float) -> Iterator[None]:
+def _lock_file(database: Path, deadline: float) -> Iterator[None]:
     """The lock is the kernel's, and ends with its holder however that ends; what stands in the file only names it."""
     make_folder(database.parent)
     path = Path(f"{database}.lock")
@@ -52,11 +52,11 @@ def _locked(database: Path, deadline: float) -> Iterator[None]:
             "or choose another KURS_DATA_DIR"
         ) from None
     try:
-        while not _taken(descriptor):
+        while not _try_lock(descriptor):
             if time.monotonic() > deadline:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-                raise Owned(f"{path.parent} is in use by {holder}: stop that, or choose another KURS_DATA_DIR")
-            time.sleep(AGAIN_SECONDS)  # nothing else runs yet
+                raise FilesInUse(f"{path.parent} is in use by {holder}: stop that, or choose another KURS_DATA_DIR")
+            time.sleep(LOCK_RETRY_SECONDS)  # nothing else runs yet
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
@@ -64,7 +64,7 @@ def _locked(database: Path, deadline: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -72,7 +72,7 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def separate(live: Path, simulated: Path) -> None:
+def move_simulated_file(live: Path, simulated: Path) -> None:
     """Have a file in which an older version simulated a market be the simulated market's. Raises Misconfigured."""
     if not live.is_file() or not _is_simulated(live):
         return
@@ -96,6 +96,9 @@ def _is_simulated(file: Path) -> bool:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if "market" in tables or "rates" not in tables:
                 return False
-            return connection.execute("SELECT 1 FROM rates WHERE body LIKE ? LIMIT 1", [LINE]).fetchone() is not None
+            return (
+                connection.execute("SELECT 1 FROM rates WHERE body LIKE ? LIMIT 1", [SIMULATED_PATTERN]).fetchone()
+                is not None
+            )
     except sqlite3.Error:
         return False

@@ -23,29 +23,29 @@ from services.adapters.sql import (
     seals_table,
 )
 from services.adapters.sql import engine as engines
-from services.adapters.sql.migrate import check
-from services.adapters.sql.save_outcomes import Outcomes
+from services.adapters.sql.migrate import check_schema
+from services.adapters.sql.save_outcomes import SaveOutcomes
 from services.core.analysis import Analysis
-from services.core.coverage import Coverage
+from services.core.coverage import SeriesCoverage
 from services.core.dead_letters import DeadLetter
 from services.core.markets import LIVE, Market
-from services.core.minute_builder import Cursor
-from services.core.model import Candle, Gap, Hole, HoleState, Rate, Reading, Series
+from services.core.minute_builder import TradeCursor
+from services.core.model import Candle, CandleGap, CandleGapState, FeedGap, IndicatorValue, Rate, Series
 from services.core.seals import Seal
 from services.leases import Lease
 
-OVERTAKEN = 3  # how often there may be candles that were taken to be new
+MAX_COPY_RETRIES = 3  # how often there may be candles that were taken to be new
 # to plan anew for all years' partitions each time would take a fifth of what it is for
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
-Kept = Rate | Gap | Candle | Hole | Seal | Cursor | Reading | Analysis | DeadLetter
+Storable = Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
 
-SAVES: Mapping[type[Kept], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
+SAVERS: Mapping[type[Storable], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
     Rate: rates_table.save,
-    Gap: feed_gaps_table.save,
-    Hole: candle_gaps_table.save,
+    FeedGap: feed_gaps_table.save,
+    CandleGap: candle_gaps_table.save,
     Seal: seals_table.save,
-    Cursor: cursors_table.save,
-    Reading: indicators_table.save,
+    TradeCursor: cursors_table.save,
+    IndicatorValue: indicators_table.save,
     Analysis: analysis_table.save,
     DeadLetter: dead_letters_table.save,
 }
@@ -60,33 +60,35 @@ class SqlStore:
     """What is kept for good. Every method raises Unavailable when the database cannot be reached."""
 
     def __init__(self, engine: AsyncEngine, market: Market = LIVE) -> None:
-        self._engine = self._reading = engine
+        self._engine = self._autocommit = engine
         self._market = market
-        self._frontier, self._outcomes = bulk.Frontier(), Outcomes()
+        self._seen, self._outcomes = bulk.SeenRange(), SaveOutcomes()
         self._postgres = engine.dialect.name == "postgresql"
         if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
-            self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN and ROLLBACK to wait for
+            self._autocommit = engine.execution_options(
+                isolation_level="AUTOCOMMIT"
+            )  # no BEGIN and ROLLBACK to wait for
 
-    async def save(self, *items: Kept) -> None:
+    async def save(self, *items: Storable) -> None:
         """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing."""
         kinds = defaultdict[type, list[Any]](list)
         for item in items:
             kinds[type(item)].append(item)
-        with self._outcomes.noting(list(kinds)):
+        with self._outcomes.recording(list(kinds)):
             await self._save_kinds(kinds)
 
     async def _save_kinds(self, kinds: dict[type, list[Any]]) -> None:
-        runs = candles_table.runs(kinds.pop(Candle, ()))
-        for _ in range(OVERTAKEN):
+        runs = candles_table.to_runs(kinds.pop(Candle, ()))
+        for _ in range(MAX_COPY_RETRIES):
             with suppress(asyncpg.UniqueViolationError):
                 return await self._save(runs, kinds)
         return await self._save(runs, kinds)
 
-    async def _save(self, runs: Sequence[bulk.Run], kinds: Mapping[type, list[Any]]) -> None:
-        async with engines.reaching(self._engine), self._transaction(bulk.locks(runs)) as connection:
+    async def _save(self, runs: Sequence[bulk.CandleRun], kinds: Mapping[type, list[Any]]) -> None:
+        async with engines.translate_errors(self._engine), self._transaction(bulk.advisory_locks(runs)) as connection:
             if runs:
-                await candles_table.save(connection, runs, self._frontier)
-            for kind, save in SAVES.items():
+                await candles_table.save(connection, runs, self._seen)
+            for kind, save in SAVERS.items():
                 if kind in kinds:
                     await save(connection, kinds[kind])
 
@@ -97,47 +99,51 @@ class SqlStore:
 
         Of those that are not closed only such as opened at `forming_since` or later.
         """
-        span = candles_table.span(since, until, limit, forming_since)
+        span = candles_table.range_query(since, until, limit, forming_since)
         async with self._connection() as connection:
-            return candles_table.read(series, await candles_table.oldest(connection, series, span))
+            return candles_table.to_candles(series, await candles_table.select_oldest(connection, series, span))
 
-    async def last(self, series: Series, until: int, count: int, *, forming_since: int | None = None) -> list[Candle]:
+    async def latest_candles(
+        self, series: Series, until: int, count: int, *, forming_since: int | None = None
+    ) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
-        span = candles_table.span(-candles_table.ALL, until, count, forming_since)
+        span = candles_table.range_query(-candles_table.ALL, until, count, forming_since)
         async with self._connection() as connection:
-            return candles_table.read(series, await candles_table.newest(connection, series, span))
+            return candles_table.to_candles(series, await candles_table.select_latest(connection, series, span))
 
     async def series(self) -> dict[Series, tuple[int, int]]:
         """Every series that is kept, with its first and last opening."""
         async with self._connection() as connection:
-            return await candles_table.series(connection)
+            return await candles_table.list_series(connection)
 
-    async def missing(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
         async with self._connection() as connection:
-            return await coverage_queries.missing(connection, series, since, until)
+            return await coverage_queries.missing_ranges(connection, series, since, until)
 
-    async def unverified(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
+    async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
         """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
         async with self._connection() as connection:
-            return await candles_table.unverified(connection, series, since, until)
+            return await candles_table.unconfirmed_ranges(connection, series, since, until)
 
-    async def coverage(self, series: Series, since: int, until: int) -> Coverage:
+    async def coverage(self, series: Series, since: int, until: int) -> SeriesCoverage:
         """What is kept of the closed openings in [since, until]."""
         async with self._connection() as connection:
             return await coverage_queries.coverage(connection, series, since, until)
 
-    async def holes_within(self, series: Series, since: int, until: int) -> list[Hole]:
+    async def candle_gaps_within(self, series: Series, since: int, until: int) -> list[CandleGap]:
         """Holes of a series that touch [since, until], oldest first."""
         async with self._connection() as connection:
-            return await candle_gaps_table.touching(connection, series, since, until)
+            return await candle_gaps_table.load_overlapping(connection, series, since, until)
 
-    async def holes(self, state: HoleState, series: Series | None = None, limit: int | None = None) -> list[Hole]:
+    async def candle_gaps(
+        self, state: CandleGapState, series: Series | None = None, limit: int | None = None
+    ) -> list[CandleGap]:
         """All holes in that state, or those of one series; the newest `limit` of them."""
         async with self._connection() as connection:
             return await candle_gaps_table.load(connection, state, series, limit)
 
-    async def cursors(self) -> list[Cursor]:
+    async def cursors(self) -> list[TradeCursor]:
         """How far the trades of each series are built in."""
         async with self._connection() as connection:
             return await cursors_table.load(connection)
@@ -147,7 +153,7 @@ class SqlStore:
         async with self._connection() as connection:
             return await seals_table.load(connection, series, since, until)
 
-    async def readings(self, series: Series, since: int, until: int) -> list[Reading]:
+    async def indicator_values(self, series: Series, since: int, until: int) -> list[IndicatorValue]:
         """What indicators said at closed candles with openings in [since, until], oldest first."""
         async with self._connection() as connection:
             return await indicators_table.load(connection, series, since, until)
@@ -157,40 +163,40 @@ class SqlStore:
         async with self._connection() as connection:
             return await analysis_table.load(connection, series, since, until)
 
-    async def forget(self, series: Series, since: int, until: int) -> None:
+    async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
-        async with engines.reaching(self._engine), self._transaction() as connection:
-            await indicators_table.forget(connection, series, since, until)
-            await analysis_table.forget(connection, series, since, until)
+        async with engines.translate_errors(self._engine), self._transaction() as connection:
+            await indicators_table.delete_between(connection, series, since, until)
+            await analysis_table.delete_between(connection, series, since, until)
 
     async def delete_candles(self, series: Series, since: int) -> int:
         """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
-        async with engines.reaching(self._engine), self._transaction() as connection:
-            for forget in (indicators_table.forget, analysis_table.forget):
+        async with engines.translate_errors(self._engine), self._transaction() as connection:
+            for forget in (indicators_table.delete_between, analysis_table.delete_between):
                 await forget(connection, series, since, candles_table.ALL)
-            await cursors_table.delete(connection, series, since)
-            await candle_gaps_table.delete(connection, series, since)
-            await seals_table.delete(connection, series, since)
-            return await candles_table.delete(connection, series, since)
+            await cursors_table.delete_from(connection, series, since)
+            await candle_gaps_table.delete_from(connection, series, since)
+            await seals_table.delete_from(connection, series, since)
+            return await candles_table.delete_from(connection, series, since)
 
     async def rates(self) -> list[Rate]:
         """The last known rate of each direction."""
         async with self._connection() as connection:
             return await rates_table.load(connection)
 
-    async def gaps(self, since: int, until: int) -> list[Gap]:
+    async def feed_gaps(self, since: int, until: int) -> list[FeedGap]:
         """Gaps that touch [since, until], oldest first."""
         async with self._connection() as connection:
             return await feed_gaps_table.load(connection, since, until)
 
-    def hold(self, role: str, waits: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
+    def hold_role(self, role: str, on_wait: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
         """Have a role, from when no other process has it. A file of SQLite has one owner from the start."""
-        return role_lock.hold(self._reading, role, waits, elected) if self._postgres else nullcontext(Lease())
+        return role_lock.hold_role(self._autocommit, role, on_wait, elected) if self._postgres else nullcontext(Lease())
 
     async def check(self) -> None:
         """Whether the database is this version's and this market's. Raises Unavailable, Refused."""
         async with self._connection() as connection:
-            await connection.run_sync(check, self._market)
+            await connection.run_sync(check_schema, self._market)
 
     async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
         """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
@@ -204,23 +210,23 @@ class SqlStore:
 
     async def request_replay(self, *ids: str) -> None:
         """Have the writer publish these dead letters again."""
-        async with engines.reaching(self._engine), self._transaction() as connection:
+        async with engines.translate_errors(self._engine), self._transaction() as connection:
             await dead_letters_table.request_replay(connection, ids)
 
     async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
         """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
-        async with engines.reaching(self._engine), self._transaction() as connection:
+        async with engines.translate_errors(self._engine), self._transaction() as connection:
             await dead_letters_table.drop(connection, ids, replayed)
 
     async def ping(self) -> None:
         """Raises Unavailable."""
         await engines.ping(self._engine)
 
-    async def check_saving(self) -> None:
+    async def check_writable(self) -> None:
         """Prove that something can be saved: by the last save, else by one that changes nothing. Raises Unavailable."""
-        if not self._outcomes.proven():
-            async with engines.reaching(self._engine), self._transaction() as connection:
-                await analysis_table.touch(connection)
+        if not self._outcomes.is_proven():
+            async with engines.translate_errors(self._engine), self._transaction() as connection:
+                await analysis_table.probe_write(connection)
 
     async def close(self) -> None:
         """Close the pool's connections."""
@@ -233,7 +239,7 @@ class SqlStore:
             async with self._engine.begin() as connection:
                 yield connection
             return
-        async with self._reading.connect() as connection:
+        async with self._autocommit.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             try:
                 turn = ", ".join(f"pg_advisory_xact_lock({lock})" for lock in locks)
@@ -241,11 +247,11 @@ class SqlStore:
                 yield connection
                 await driver.execute("COMMIT")
             except BaseException:
-                with suppress(*engines.THEIRS):  # a connection that is lost has nothing to take back
+                with suppress(*engines.DRIVER_ERRORS):  # a connection that is lost has nothing to take back
                     await driver.execute("ROLLBACK")
                 raise
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        async with engines.reaching(self._engine), self._reading.connect() as connection:
+        async with engines.translate_errors(self._engine), self._autocommit.connect() as connection:
             yield connection

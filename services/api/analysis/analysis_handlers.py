@@ -6,113 +6,119 @@ from typing import Any
 
 import msgspec
 
-from services.api.analysis.latest_analysis import Newest
+from services.api.analysis.latest_analysis import LatestAnalysis
 from services.api.analysis.schemas import AnalysisQuestion, MultiQuestion
-from services.api.backfill_status import Backfill, Loading
+from services.api.backfill_status import BackfillStatus, LoadingStatus
 from services.api.candles import candle_query
 from services.api.candles.answers import headers
-from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_catalog import SymbolCatalog
 from services.core.analysis import DISCLAIMER, Analysis
-from services.core.analysis.candle_view import LOOKED
-from services.core.analysis.multi_timeframe import DEFAULT, Together, together, weight
-from services.core.analysis.summary import summary, summed
+from services.core.analysis.candle_view import ANALYSED_CANDLES
+from services.core.analysis.multi_timeframe import DEFAULT_TIMEFRAMES, CombinedTrend, combine_trends, weight
+from services.core.analysis.summary import combined_summary_text, summary_text
 from services.core.errors import unknown_name
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Clock
-from services.web import Kept
+from services.web import CachedResponse
 
 _encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
 
 
-class _Addressed(MultiQuestion):
+class _SymbolMultiQuestion(MultiQuestion):
     """With what the path says."""
 
     symbol: str
 
 
-class Answers:
+class AnalysisHandlers:
     """Answers from the newest analyses."""
 
-    def __init__(self, listing: Listing, newest: Newest, backfill: Backfill, clock: Clock) -> None:
-        self._listing, self._newest, self._backfill, self._now = listing, newest, backfill, clock.now
+    def __init__(self, listing: SymbolCatalog, latest: LatestAnalysis, backfill: BackfillStatus, clock: Clock) -> None:
+        self._listing, self._latest, self._backfill, self._now = listing, latest, backfill, clock.now
 
-    async def one(self, query: bytes) -> Kept:
+    async def single(self, query: bytes) -> CachedResponse:
         """The answer of `/api/analysis` to a query string. Raises KursError."""
-        words = candle_query.words(query, AnalysisQuestion)
+        words = candle_query.params(query, AnalysisQuestion)
         symbol = await self._listing.find(
-            candle_query.one(words, "symbol", "BTCUSDT"), candle_query.one(words, "exchange")
+            candle_query.single(words, "symbol", "BTCUSDT"), candle_query.single(words, "exchange")
         )
-        found = await self._newest.analysis(symbol.series(candle_query.timeframe(words).name))
-        return _kept(symbol.exchange, _whole(found, await self._loading(found)))
+        found = await self._latest.get(symbol.series(candle_query.timeframe(words).name))
+        return _cached_response(symbol.exchange, _analysis_body(found, await self._loading(found)))
 
-    async def multi(self, query: bytes) -> Kept:
+    async def multi(self, query: bytes) -> CachedResponse:
         """The answer of `/api/analysis/{symbol}/multi`; the query holds the symbol too. Raises KursError."""
-        words = candle_query.words(query, _Addressed)
-        names = words.get("timeframes", ()) or DEFAULT
+        words = candle_query.params(query, _SymbolMultiQuestion)
+        names = words.get("timeframes", ()) or DEFAULT_TIMEFRAMES
         for name in names:
             if name not in TIMEFRAMES:
                 raise unknown_name("timeframe", name, list(TIMEFRAMES))
         symbol = await self._listing.find(
-            candle_query.one(words, "symbol", "BTCUSDT"), candle_query.one(words, "exchange")
+            candle_query.single(words, "symbol", "BTCUSDT"), candle_query.single(words, "exchange")
         )
         ordered = [symbol.series(name) for name in TIMEFRAMES if name in names]
-        found = await asyncio.gather(*(self._newest.analysis(series) for series in ordered))
+        found = await asyncio.gather(*(self._latest.get(series) for series in ordered))
         loading = [await self._loading(each) for each in found]
-        return _kept(symbol.exchange, _summed(found, loading, together(found)))
+        return _cached_response(symbol.exchange, _multi_body(found, loading, combine_trends(found)))
 
-    async def _loading(self, found: Analysis) -> Loading | None:
+    async def _loading(self, analysis: Analysis) -> LoadingStatus | None:
         """What is to be said of candles that are not there yet, of those that the rules look at."""
-        return await self._backfill.check(found.series, (None, self._now(), LOOKED), lambda _: found.candles)
+        return await self._backfill.check(
+            analysis.series, (None, self._now(), ANALYSED_CANDLES), lambda _: analysis.candles
+        )
 
 
-def _kept(exchange: str, body: dict[str, Any]) -> Kept:
+def _cached_response(exchange: str, body: dict[str, Any]) -> CachedResponse:
     fields = {**body, "disclaimer": DISCLAIMER}
     text = b",".join(b'"%s":%s' % (name.encode(), _encode(value)) for name, value in fields.items())
-    return Kept(b"{%s}" % text, headers(exchange, closed=False), packs=True)
+    return CachedResponse(b"{%s}" % text, headers(exchange, closed=False), compress=True)
 
 
-def _whole(found: Analysis, loading: Loading | None) -> dict[str, Any]:
-    rest = {name: getattr(found, name) for name in found.__struct_fields__ if name != "series"}
-    series = found.series
+def _analysis_body(analysis: Analysis, loading: LoadingStatus | None) -> dict[str, Any]:
+    rest = {name: getattr(analysis, name) for name in analysis.__struct_fields__ if name != "series"}
+    series = analysis.series
     names = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
-    return {**names, **rest, **_told(loading), "summary": summary(found)}
+    return {**names, **rest, **_loading_field(loading), "summary": summary_text(analysis)}
 
 
-def _summed(found: Sequence[Analysis], loading: Sequence[Loading | None], whole: Together) -> dict[str, Any]:
-    series = found[0].series
+def _multi_body(
+    analyses: Sequence[Analysis], loading: Sequence[LoadingStatus | None], combined: CombinedTrend
+) -> dict[str, Any]:
+    series = analyses[0].series
     return {
         "symbol": str(series.instrument),
         "exchange": series.exchange,
-        "trend": whole,
-        "timeframes": [{**_row(each), **_told(some)} for each, some in zip(found, loading, strict=True)],
-        "summary": summed(found, whole),
-        **_told(_together(loading)),
+        "trend": combined,
+        "timeframes": [
+            {**_timeframe_row(each), **_loading_field(some)} for each, some in zip(analyses, loading, strict=True)
+        ],
+        "summary": combined_summary_text(analyses, combined),
+        **_loading_field(_combined_loading(loading)),
     }
 
 
-def _together(loading: Sequence[Loading | None]) -> Loading | None:
+def _combined_loading(loading: Sequence[LoadingStatus | None]) -> LoadingStatus | None:
     """What is being loaded of all of them: until then the sum is one of those that are there."""
     some = [each for each in loading if each]
     reasons = (each.reason for each in some if each.reason)
     counts = sum(each.expected for each in some), sum(each.available for each in some)
-    return Loading(*counts, next(reasons, None)) if some else None
+    return LoadingStatus(*counts, next(reasons, None)) if some else None
 
 
-def _told(loading: Loading | None) -> dict[str, Any]:
+def _loading_field(loading: LoadingStatus | None) -> dict[str, Any]:
     return {"loading": loading._asdict()} if loading else {}
 
 
-def _row(found: Analysis) -> dict[str, Any]:
+def _timeframe_row(analysis: Analysis) -> dict[str, Any]:
     return {
-        "timeframe": found.series.timeframe,
-        "weight": weight(found),
-        "timestamp": found.timestamp,
-        "close": found.close,
-        "direction": found.trend.direction,
-        "strength": found.trend.strength,
-        "signals": found.signals,
-        "support": found.support_levels[0].price if found.support_levels else None,
-        "resistance": found.resistance_levels[0].price if found.resistance_levels else None,
-        "volatility": found.volatility,
-        "notes": found.notes,
+        "timeframe": analysis.series.timeframe,
+        "weight": weight(analysis),
+        "timestamp": analysis.open_time,
+        "close": analysis.close,
+        "direction": analysis.trend.direction,
+        "strength": analysis.trend.strength,
+        "signals": analysis.signals,
+        "support": analysis.support_levels[0].price if analysis.support_levels else None,
+        "resistance": analysis.resistance_levels[0].price if analysis.resistance_levels else None,
+        "volatility": analysis.volatility,
+        "notes": analysis.notes,
     }

@@ -7,19 +7,19 @@ from fastapi import APIRouter, Path, Response
 from starlette.requests import HTTPConnection
 
 from services.api.analysis import schemas
-from services.api.backfill_status import Backfill
-from services.api.candles.candle_page_cache import Pages
+from services.api.backfill_status import BackfillStatus
+from services.api.candles.candle_page_cache import CandlePageCache
 from services.api.candles.routes import SECOND, UNCHANGED, parameters
 from services.api.candles.schemas import NAMED
-from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_catalog import SymbolCatalog
 from services.ports import Deps
-from services.web import Brief, Front, front_answer
+from services.web import Brief, FastHandler, front_answer
 
 if TYPE_CHECKING:
-    from services.api.indicators.column_reader import History
+    from services.api.indicators.column_reader import ColumnReader
 
 router = APIRouter(tags=["analysis"])
-CACHED = 128  # answers kept
+MAX_CACHED_RESPONSES = 128  # answers kept
 
 
 @router.get("/v1/analysis", include_in_schema=False)
@@ -50,14 +50,19 @@ async def multi(connection: HTTPConnection, symbol: Annotated[str, Path(descript
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
+def fronts(
+    deps: Deps, listing: SymbolCatalog, pages: CandlePageCache, history: "ColumnReader", backfill: BackfillStatus
+) -> Mapping[str, FastHandler]:
     """The analysis' addresses with what answers them. As with indicators, only who serves them loads TA-Lib."""
-    from services.api.analysis.analysis_handlers import Answers  # noqa: PLC0415
-    from services.api.analysis.latest_analysis import Newest  # noqa: PLC0415
+    from services.api.analysis.analysis_handlers import AnalysisHandlers  # noqa: PLC0415
+    from services.api.analysis.latest_analysis import LatestAnalysis  # noqa: PLC0415
 
-    answers, now = Answers(listing, Newest(deps, pages, history), backfill, deps.clock), deps.clock.monotonic
-    reads: Mapping[str, Front] = {
-        "analysis": Brief(answers.one, now, SECOND, CACHED),
-        "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, CACHED),
+    answers, now = (
+        AnalysisHandlers(listing, LatestAnalysis(deps, pages, history), backfill, deps.clock),
+        deps.clock.monotonic,
+    )
+    reads: Mapping[str, FastHandler] = {
+        "analysis": Brief(answers.single, now, SECOND, MAX_CACHED_RESPONSES),
+        "analysis/{symbol}/multi": Brief(answers.multi, now, SECOND, MAX_CACHED_RESPONSES),
     }
     return {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}

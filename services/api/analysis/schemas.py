@@ -8,8 +8,8 @@ from services.api.candles.schemas import NAMED, Loading
 from services.api.schemas import example
 from services.core.analysis import DISCLAIMER
 
-Direction = Literal["up", "down", "sideways", "unknown"]
-SIGNAL = {
+TrendDirection = Literal["up", "down", "sideways", "unknown"]
+SIGNAL_EXAMPLE = {
     "rule": "macd_cross",
     "side": "buy",
     "timestamp": 1795165200000,
@@ -17,8 +17,8 @@ SIGNAL = {
     "inputs": {"macd": 41.2, "signal": 39.9},
     "reason": "macd crossed signal upwards",
 }
-LEVEL = {"price": 97120.5, "touches": 3, "strength": 82, "first": 1794902400000, "last": 1795111200000}
-VOLATILITY = {"atr": 214.1, "percent": 0.2193, "rank": 41, "state": "normal"}
+LEVEL_EXAMPLE = {"price": 97120.5, "touches": 3, "strength": 82, "first": 1794902400000, "last": 1795111200000}
+VOLATILITY_EXAMPLE = {"atr": 214.1, "percent": 0.2193, "rank": 41, "state": "normal"}
 
 
 class AnalysisQuestion(BaseModel):
@@ -49,7 +49,7 @@ class Vote(BaseModel):
 class Trend(BaseModel):
     """The mean of the votes by their weights."""
 
-    direction: Direction
+    direction: TrendDirection
     strength: int = Field(description="0 to 100; below 25 the market goes sideways")
     votes: list[Vote]
 
@@ -114,12 +114,12 @@ class Analysis(BaseModel):
                 }
             ],
         },
-        signals=[SIGNAL],
-        support_levels=[LEVEL],
+        signals=[SIGNAL_EXAMPLE],
+        support_levels=[LEVEL_EXAMPLE],
         resistance_levels=[],
         fibonacci_levels=[{"name": "61.8", "price": 96120.4}],
         pivot_levels=[{"name": "p", "price": 97310.1}],
-        volatility=VOLATILITY,
+        volatility=VOLATILITY_EXAMPLE,
         notes=["2 candles are missing among the last 200"],
         summary="The trend is up, strength 62 of 100: the 20-candle average has risen …",
         disclaimer=DISCLAIMER,
@@ -149,7 +149,7 @@ class Analysis(BaseModel):
 class Together(BaseModel):
     """All timeframes together."""
 
-    direction: Direction
+    direction: TrendDirection
     strength: int
     agreement: int = Field(description="The share of the weights, in percent, that go the same way")
 
@@ -161,7 +161,7 @@ class TimeframeAnalysis(BaseModel):
     weight: int
     timestamp: int | None
     close: float | None
-    direction: Direction
+    direction: TrendDirection
     strength: int
     signals: list[Signal]
     support: float | None = Field(description="The nearest one below the close")
@@ -186,10 +186,10 @@ class Multi(BaseModel):
                 "close": 97614.93,
                 "direction": "up",
                 "strength": 62,
-                "signals": [SIGNAL],
+                "signals": [SIGNAL_EXAMPLE],
                 "support": 97120.5,
                 "resistance": None,
-                "volatility": VOLATILITY,
+                "volatility": VOLATILITY_EXAMPLE,
                 "notes": [],
             }
         ],

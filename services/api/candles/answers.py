@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from services.core.model import Candle, Series
 from services.ports import Deps
-from services.web import Answer, Headers, Kept, Once, Shelf
+from services.web import CachedResponse, FifoCache, Headers, RawResponse, SingleFlight
 
 CACHED = 128  # answers kept, each for another question
 FORMING_MS, CLOSED_MS = 1_000, 60_000  # how long an answer with and without the forming candle is kept
@@ -20,7 +20,7 @@ class Ready(NamedTuple):
     since: int
     until: int
     lasts: int
-    kept: Kept
+    kept: CachedResponse
 
 
 class Answers:
@@ -28,19 +28,19 @@ class Answers:
 
     def __init__(self, deps: Deps, build: Callable[[bytes], Coroutine[Any, Any, Ready]]) -> None:
         self._build, self._monotonic = build, deps.clock.monotonic
-        self._shelf: Shelf[bytes, tuple[int, Ready]] = Shelf(CACHED)  # each with when it expires
-        self._once: Once[bytes, Ready] = Once()
+        self._shelf: FifoCache[bytes, tuple[int, Ready]] = FifoCache(CACHED)  # each with when it expires
+        self._once: SingleFlight[bytes, Ready] = SingleFlight()
         deps.hub.on_candle(self._heard)
 
-    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer | None:
+    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse | None:
         """The answer to a query string if it is kept; 304 when the client has it already."""
         expires, ready = self._shelf.get(query) or (0, None)
-        return ready.kept.answer(headers) if ready and expires > self._monotonic() else None
+        return ready.kept.response_for(headers) if ready and expires > self._monotonic() else None
 
-    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> Answer:
+    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse:
         """The answer, made now. Raises KursError."""
-        ready = await self._once.make(query, self._made)
-        return ready.kept.answer(headers)
+        ready = await self._once.run(query, self._made)
+        return ready.kept.response_for(headers)
 
     async def _made(self, query: bytes) -> Ready:
         began, ready = self._monotonic(), await self._build(query)
@@ -51,7 +51,7 @@ class Answers:
         """What holds a closed candle that is new or changed is answered anew."""
         if candle.closed:
             for query, (_, ready) in self._shelf.items():
-                if ready.series == candle.series and ready.since <= candle.bar.timestamp <= ready.until:
+                if ready.series == candle.series and ready.since <= candle.bar.open_time <= ready.until:
                     self._shelf.drop(query)
 
 

@@ -6,47 +6,49 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.api.backfill_status import Loading
-from services.core.candles import row
-from services.core.decimals import number
+from services.api.backfill_status import LoadingStatus
+from services.core.candles import to_json
+from services.core.decimals import format_decimal
 from services.core.model import Candle
 
 
-class Missing(NamedTuple):
+class MissingCandle(NamedTuple):
     """A candle that is not kept; `close` is the last one before it, None to say nothing."""
 
     timestamp: int
     close: Decimal | None
 
 
-def body(symbol: str, timeframe: str, slots: Sequence[Candle | Missing], loading: Loading | None) -> bytes:
+def chart_body(
+    symbol: str, timeframe: str, slots: Sequence[Candle | MissingCandle], loading: LoadingStatus | None
+) -> bytes:
     """The answer of `/api/chart-data`."""
-    rows = ",".join(_missing(slot) if isinstance(slot, Missing) else row(slot) for slot in slots)
+    rows = ",".join(_missing_row(slot) if isinstance(slot, MissingCandle) else to_json(slot) for slot in slots)
     more = f',"loading":{msgspec.json.encode(loading._asdict()).decode()}' if loading else ""
     return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]{more}}}'.encode()
 
 
-def filled(
+def fill_missing(
     candles: Sequence[Candle], openings: Iterable[int], before: Candle | None, flat: bool
-) -> list[Candle | Missing]:
+) -> list[Candle | MissingCandle]:
     """One slot for each opening, from the first candle that is kept on.
 
     `before` is the last candle ahead of them; `flat`: what is missing goes on at the last close.
     """
-    kept = {candle.bar.timestamp: candle for candle in candles}
-    slots: list[Candle | Missing] = []
+    kept = {candle.bar.open_time: candle for candle in candles}
+    slots: list[Candle | MissingCandle] = []
     last = before
     for opening in openings:
         if candle := kept.get(opening):
             last = candle
             slots.append(candle)
         elif last:
-            slots.append(Missing(opening, last.bar.close if flat else None))
+            slots.append(MissingCandle(opening, last.bar.close if flat else None))
     return slots
 
 
-def _missing(slot: Missing) -> str:
-    price, volume = ("null", "null") if slot.close is None else (number(slot.close), "0")
+def _missing_row(slot: MissingCandle) -> str:
+    price, volume = ("null", "null") if slot.close is None else (format_decimal(slot.close), "0")
     return (
         f'{{"timestamp":{slot.timestamp},"open":{price},"high":{price},"low":{price},"close":{price},'
         f'"volume":{volume},"closed":true,"kind":"missing","source":null,"revision":0}}'

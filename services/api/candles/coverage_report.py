@@ -6,23 +6,23 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from services.api.backfill_status import Backfill
+from services.api.backfill_status import BackfillStatus
 from services.api.candles import candle_query, reasons, schemas
-from services.api.candles.symbol_catalog import Listing, Symbol, configured
-from services.api.exchange_status import standing
+from services.api.candles.symbol_catalog import CatalogSymbol, SymbolCatalog, configured_series
+from services.api.exchange_status import current_status
 from services.core import history_depth, ranges
-from services.core.coverage import Coverage
+from services.core.coverage import SeriesCoverage
 from services.core.errors import BadRange, unknown_name
-from services.core.model import Gap, Hole, HoleState, Series
+from services.core.model import CandleGap, CandleGapState, FeedGap, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
-from services.web import Kept
+from services.web import CachedResponse
 
-MOST = 600_000  # openings in one question: a year of minutes
-MOST_GAPS = 10_000  # in one answer
-FIRSTS_MS = 5_000  # how long it is known how far back each series is kept
-RECENT = 1000  # openings that are looked at when no `from` says otherwise
-MISSING = ("open", "unnoticed")
+MAX_OPEN_TIMES = 600_000  # openings in one question: a year of minutes
+MAX_GAPS = 10_000  # in one answer
+FIRST_OPEN_TIMES_TTL_MS = 5_000  # how long it is known how far back each series is kept
+DEFAULT_OPEN_TIMES = 1000  # openings that are looked at when no `from` says otherwise
+MISSING_STATES = ("open", "unnoticed")
 COUNTS = ("expected", "present", "missing", "repaired", "empty", "revised")
 HEADERS = [
     (b"content-type", b"application/json"),
@@ -31,58 +31,58 @@ HEADERS = [
 ]
 
 
-class Ledger:
+class CoverageHandler:
     """Coverage of one series, of a symbol's, or of all."""
 
-    def __init__(self, deps: Deps, listing: Listing, backfill: Backfill) -> None:
+    def __init__(self, deps: Deps, listing: SymbolCatalog, backfill: BackfillStatus) -> None:
         self._backfill = backfill
         self._deps, self._listing, self._store, self._now = deps, listing, deps.store, deps.clock.now
         self._monotonic = deps.clock.monotonic
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
-        self._sources = {series[:2]: exchanges[series.exchange] for series in configured(deps)}
-        self._one = asyncio.Semaphore(1)  # question after question: each asks the database much
-        self._read = -FIRSTS_MS
-        self._firsts: dict[Series, int] = {}
-        self._absent: dict[Series, list[Hole]] = {}
+        self._sources = {series[:2]: exchanges[series.exchange] for series in configured_series(deps)}
+        self._one_at_a_time = asyncio.Semaphore(1)  # question after question: each asks the database much
+        self._first_open_times_read_at = -FIRST_OPEN_TIMES_TTL_MS
+        self._first_open_times: dict[Series, int] = {}
+        self._absent_gaps: dict[Series, list[CandleGap]] = {}
 
-    async def coverage(self, query: bytes) -> Kept:
+    async def coverage(self, query: bytes) -> CachedResponse:
         """The answer to a query string. Raises KursError."""
-        now, words = self._now(), candle_query.words(query, schemas.CoverageQuestion)
-        selected, period = await self._selected(words), candle_query.period(words, now)
-        async with self._one:
-            if period.since is None and self._monotonic() - self._read >= FIRSTS_MS:
-                await self._look()
+        now, words = self._now(), candle_query.params(query, schemas.CoverageQuestion)
+        selected, period = await self._selected(words), candle_query.candle_range(words, now)
+        async with self._one_at_a_time:
+            if period.since is None and self._monotonic() - self._first_open_times_read_at >= FIRST_OPEN_TIMES_TTL_MS:
+                await self._load_first_open_times()
             spans = self._spans(selected, period, now)
-            lost = await self._store.gaps(min((since for since, _ in spans.values()), default=now), now)
+            lost = await self._store.feed_gaps(min((since for since, _ in spans.values()), default=now), now)
             found = [await self._store.coverage(series, *span) for series, span in spans.items()]
             for series in spans if "symbol" in words else ():  # a question about everything is no wish for any of it
                 if self._backfill.progress(series):
                     await self._backfill.request(series, *spans[series])
-            return await asyncio.to_thread(self._answer, found, lost, now)
+            return await asyncio.to_thread(self._build_response, found, lost, now)
 
-    def _answer(self, found: Sequence[Coverage], lost: Sequence[Gap], now: int) -> Kept:
+    def _build_response(self, found: Sequence[SeriesCoverage], lost: Sequence[FeedGap], now: int) -> CachedResponse:
         """Runs beside the loop: there may be as many gaps as candles."""
         gaps = list[schemas.Gap]()
-        counts = [counted(each, self._backfill.progress(each.series) is not None) for each in found]
+        counts = [count_series(each, self._backfill.progress(each.series) is not None) for each in found]
         for coverage in found:
-            gaps += islice(self._gaps(coverage, lost, now), MOST_GAPS + 1 - len(gaps))
-        if len(gaps) > MOST_GAPS:
-            raise BadRange(f"there are more than {MOST_GAPS} gaps: ask for a shorter range, or for fewer series")
+            gaps += islice(self._gaps(coverage, lost, now), MAX_GAPS + 1 - len(gaps))
+        if len(gaps) > MAX_GAPS:
+            raise BadRange(f"there are more than {MAX_GAPS} gaps: ask for a shorter range, or for fewer series")
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
         body = schemas.Coverage(time=now, gaps=gaps, series=counts, **totals).model_dump_json().encode()
-        return Kept(body, HEADERS, packs=True)
+        return CachedResponse(body, HEADERS, compress=True)
 
-    async def _look(self) -> None:
+    async def _load_first_open_times(self) -> None:
         """Learn how far back each series is kept, and of what the exchanges have nothing."""
-        self._firsts = {series: first for series, (first, _) in (await self._store.series()).items()}
-        self._absent = {}
-        for hole in await self._store.holes(HoleState.ABSENT):
-            self._absent.setdefault(hole.series, []).append(hole)
-        self._read = self._monotonic()
+        self._first_open_times = {series: first for series, (first, _) in (await self._store.series()).items()}
+        self._absent_gaps = {}
+        for hole in await self._store.candle_gaps(CandleGapState.ABSENT):
+            self._absent_gaps.setdefault(hole.series, []).append(hole)
+        self._first_open_times_read_at = self._monotonic()
 
     def _spans(
-        self, selected: Sequence[Series], period: candle_query.Period, now: int
+        self, selected: Sequence[Series], period: candle_query.CandleRange, now: int
     ) -> dict[Series, tuple[int, int]]:
         """The first and last closed opening to look at, of those that have such. Without `from` the newest ones.
         Raises BadRange for more than one answer can be made of.
@@ -90,47 +90,48 @@ class Ledger:
         spans, count = {}, 0
         for series in selected:
             timeframe = TIMEFRAMES[series.timeframe]
-            since, until = period.since, timeframe.opening(min(period.until, timeframe.opening(now) - 1))
+            since, until = period.since, timeframe.open_time(min(period.until, timeframe.open_time(now) - 1))
             if since is None:
-                due = self._due(series, until)
-                first = min(due, self._firsts.get(series, due))
-                since = max(timeframe.back(until, RECENT - 1), first)
+                due = self._first_expected(series, until)
+                first = min(due, self._first_open_times.get(series, due))
+                since = max(timeframe.step_back(until, DEFAULT_OPEN_TIMES - 1), first)
             if since <= until:
                 spans[series] = since, until
-                count += timeframe.expected(since, until)
-        if count > MOST:
+                count += timeframe.count_between(since, until)
+        if count > MAX_OPEN_TIMES:
             raise BadRange(
-                f"{count} candles of {len(spans)} series would be looked at, at most {MOST}: name a symbol and a "
+                f"{count} candles of {len(spans)} series would be looked at, at most {MAX_OPEN_TIMES}: "
+                f"name a symbol and a "
                 "timeframe, or ask for a shorter range"
             )
         return spans
 
-    def _due(self, series: Series, until: int) -> int:
+    def _first_expected(self, series: Series, until: int) -> int:
         """The first opening that should be kept: as much as is configured, as far back as the exchange has candles."""
         timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
-        given = exchange.timeframes(series.instrument) if exchange else ()
+        given = exchange.kline_timeframes(series.instrument) if exchange else ()
         if exchange is None or series.timeframe not in given:
-            return timeframe.closing(until)
-        first = history_depth.due(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
-        for hole in self._absent.get(series, ()):  # oldest first
+            return timeframe.close_time(until)
+        first = history_depth.first_wanted(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
+        for hole in self._absent_gaps.get(series, ()):  # oldest first
             if hole.since <= first <= hole.until:
-                first = timeframe.closing(hole.until)
+                first = timeframe.close_time(hole.until)
         return first
 
-    def _gaps(self, coverage: Coverage, lost: Sequence[Gap], now: int) -> Iterator[schemas.Gap]:
+    def _gaps(self, coverage: SeriesCoverage, lost: Sequence[FeedGap], now: int) -> Iterator[schemas.Gap]:
         """The holes of a series, and what is missing without having been noticed, with the reasons."""
         series = coverage.series
-        for hole, state in holes(coverage):
-            why = reasons.lost(hole, lost)
-            if state in MISSING:
-                about = standing(self._deps.hub, series.exchange, self._monotonic())
+        for hole, state in gaps_with_states(coverage):
+            why = reasons.feed_gap_reasons(hole, lost)
+            if state in MISSING_STATES:
+                about = current_status(self._deps.hub, series.exchange, self._monotonic())
                 loading = self._backfill.progress(series)
-                why += reasons.delayed(hole, self._sources.get(series[:2]), about, loading, now)
-            yield _gap(hole, state, why)
+                why += reasons.pending_reasons(hole, self._sources.get(series[:2]), about, loading, now)
+            yield _gap_row(hole, state, why)
 
-    async def _selected(self, words: candle_query.Words) -> list[Series]:
-        name, exchange = candle_query.one(words, "symbol"), candle_query.one(words, "exchange")
-        symbols: Sequence[Symbol] = await self._listing.symbols()
+    async def _selected(self, words: candle_query.Params) -> list[Series]:
+        name, exchange = candle_query.single(words, "symbol"), candle_query.single(words, "exchange")
+        symbols: Sequence[CatalogSymbol] = await self._listing.symbols()
         if name:
             symbols = [await self._listing.find(name, exchange)]
         elif exchange:
@@ -149,12 +150,13 @@ class Ledger:
         ]
 
 
-def counted(coverage: Coverage, loading: bool) -> schemas.Counts:
+def count_series(coverage: SeriesCoverage, loading: bool) -> schemas.Counts:
     """One series in numbers."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
-    spans = [(hole.since, hole.until) for hole in coverage.holes if hole.state is HoleState.REPAIRED]
+    spans = [(hole.since, hole.until) for hole in coverage.gaps if hole.state is CandleGapState.REPAIRED]
     repaired = sum(
-        timeframe.expected(max(since, coverage.since), min(until, coverage.until)) for since, until in _merged(spans)
+        timeframe.count_between(max(since, coverage.since), min(until, coverage.until))
+        for since, until in _merge_spans(spans)
     )
     return schemas.Counts(
         **_names(coverage.series),
@@ -170,33 +172,33 @@ def counted(coverage: Coverage, loading: bool) -> schemas.Counts:
     )
 
 
-def holes(coverage: Coverage) -> Iterator[tuple[Hole, str]]:
+def gaps_with_states(coverage: SeriesCoverage) -> Iterator[tuple[CandleGap, str]]:
     """The holes of a series with their states: those that were repaired, and what is missing, each opening once."""
     timeframe, left = TIMEFRAMES[coverage.series.timeframe], coverage.missing
-    for hole in coverage.holes:
-        if hole.state is HoleState.REPAIRED:
+    for hole in coverage.gaps:
+        if hole.state is CandleGapState.REPAIRED:
             yield hole, hole.state
-    for state in (HoleState.ABSENT, HoleState.OPEN):
-        for hole in (each for each in coverage.holes if each.state is state):
-            rest = tuple(ranges.without(timeframe, left, [(hole.since, hole.until)]))
-            for since, until in ranges.without(timeframe, left, rest):
+    for state in (CandleGapState.ABSENT, CandleGapState.OPEN):
+        for hole in (each for each in coverage.gaps if each.state is state):
+            rest = tuple(ranges.subtract(timeframe, left, [(hole.since, hole.until)]))
+            for since, until in ranges.subtract(timeframe, left, rest):
                 yield replace(hole, since=since, until=until), state
             left = rest
     for since, until in left:
-        yield Hole(coverage.series, since, until, 0), "unnoticed"
+        yield CandleGap(coverage.series, since, until, 0), "unnoticed"
 
 
-def _gap(hole: Hole, state: str, why: Sequence[str]) -> schemas.Gap:
+def _gap_row(hole: CandleGap, state: str, why: Sequence[str]) -> schemas.Gap:
     series, timeframe = hole.series, TIMEFRAMES[hole.series.timeframe]
     return schemas.Gap(
         **_names(series),
         since=hole.since,
         until=hole.until,
-        candles=timeframe.expected(hole.since, hole.until),
+        candles=timeframe.count_between(hole.since, hole.until),
         state=state,
-        noticed=hole.noticed or None,
-        settled=hole.settled,
-        origin=hole.origin,
+        noticed=hole.detected or None,
+        settled=hole.resolved,
+        origin=hole.repaired_from,
         reasons=list(why),
     )
 
@@ -205,7 +207,7 @@ def _names(series: Series) -> dict[str, str]:
     return {"exchange": series.exchange, "symbol": str(series.instrument), "timeframe": series.timeframe}
 
 
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
     for since, until in sorted(spans):
         if merged and since <= merged[-1][1]:

@@ -11,50 +11,50 @@ from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
-FORGET_SECONDS = 0.1
+FLUSH_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
-async def follow(deps: Deps) -> None:
+async def invalidate_on_candles(deps: Deps) -> None:
     """What is kept of a candle that changed is dropped: in this process through the hub, in the shared cache from here.
 
     Every replica drops it, so that one that misses the news does no harm; what all miss is kept for minutes only.
     """
     stale: set[str] = set()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_hear(deps, stale))
+        group.create_task(_consume_candles(deps, stale))
         while True:
-            await deps.clock.sleep(FORGET_SECONDS)
+            await deps.clock.sleep(FLUSH_SECONDS)
             if stale:
-                await _drop(deps, stale)
+                await _delete_keys(deps, stale)
 
 
-async def _hear(deps: Deps, stale: set[str]) -> None:
+async def _consume_candles(deps: Deps, stale: set[str]) -> None:
     seen: set[Series] = set()
-    async with bus_input.listen(deps, Candle) as messages:
+    async with bus_input.subscribe(deps, Candle) as messages:
         async for candle in messages:
             if not isinstance(candle, Candle):
                 continue
-            deps.hub.put(candle)
+            deps.hub.apply(candle)
             if candle.series not in seen:  # it may be one that the list of symbols has not
                 seen.add(candle.series)
-                stale.add(symbol_catalog.KEY)
+                stale.add(symbol_catalog.CACHE_KEY)
             if candle.closed:
-                stale.add(analysis.key(candle.series))
-            if _over(candle, deps.clock.now()):
-                stale.add(candle_page_cache.key(candle.series, candle.bar.timestamp))
+                stale.add(analysis.analysis_cache_key(candle.series))
+            if _is_past_page(candle, deps.clock.now()):
+                stale.add(candle_page_cache.page_key(candle.series, candle.bar.open_time))
 
 
-def _over(candle: Candle, now: int) -> bool:
-    opening = candle.bar.timestamp
-    return bool(candle_page_cache.over(TIMEFRAMES[candle.series.timeframe], opening, opening, now))
+def _is_past_page(candle: Candle, now: int) -> bool:
+    opening = candle.bar.open_time
+    return bool(candle_page_cache.past_pages(TIMEFRAMES[candle.series.timeframe], opening, opening, now))
 
 
-async def _drop(deps: Deps, stale: set[str]) -> None:
+async def _delete_keys(deps: Deps, stale: set[str]) -> None:
     keys = set(stale)
     stale.clear()
     try:
-        await deps.cache.drop(*keys)
+        await deps.cache.delete(*keys)
     except Unavailable as error:
         log.warning("answers in the cache are dropped later: %s", error)
         stale |= keys

@@ -4,18 +4,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.core import ranges
-from services.core.candles import merged
+from services.core.candles import merge_bars
 from services.core.errors import BadRange
-from services.core.model import Bar, Candle, Origin, Series
-from services.core.ranges import Run
+from services.core.model import Bar, Candle, CandleSource, Series
+from services.core.ranges import TimeRange
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Store
 
-MOST_PARTS = 20_000  # candles that are read for one answer
-MOST_HOLES = 100  # that are looked into for it
+MAX_CANDLES_READ = 20_000  # candles that are read for one answer
+MAX_GAPS_READ = 100  # that are looked into for it
 
 
-class Partial(Candle, frozen=True, gc=False):
+class PartialCandle(Candle, frozen=True, gc=False):
     """What is known of a candle that is not whole."""
 
     @property
@@ -24,17 +24,17 @@ class Partial(Candle, frozen=True, gc=False):
         return "partial"
 
 
-async def partials(store: Store, series: Series, missing: Sequence[Run]) -> list[Partial]:
+async def build_partials(store: Store, series: Series, missing: Sequence[TimeRange]) -> list[PartialCandle]:
     """For each of these openings the shorter candles that are kept, as one; the longest of them, without overlap.
 
     Raises BadRange where too much would be read, Unavailable.
     """
     timeframe, parts = TIMEFRAMES[series.timeframe], defaultdict[int, list[Bar]](list)
-    holes, frame, left = list(missing), timeframe, MOST_PARTS
+    holes, frame, left = list(missing), timeframe, MAX_CANDLES_READ
     while holes and frame.child:
-        if len(holes) > MOST_HOLES:
+        if len(holes) > MAX_GAPS_READ:
             raise _too_much(series)
-        child, spans = TIMEFRAMES[frame.child], [(since, frame.closing(until) - 1) for since, until in holes]
+        child, spans = TIMEFRAMES[frame.child], [(since, frame.close_time(until) - 1) for since, until in holes]
         holes = []
         for since, until in spans:
             rows = await store.candles(series._replace(timeframe=child.name), since, until, left + 1)
@@ -43,22 +43,24 @@ async def partials(store: Store, series: Series, missing: Sequence[Run]) -> list
             if left < 0:
                 raise _too_much(series)
             for bar in bars:
-                parts[timeframe.opening(bar.timestamp)].append(bar)
-            holes += _between(child, bars, since, until)
+                parts[timeframe.open_time(bar.open_time)].append(bar)
+            holes += _missing_between(child, bars, since, until)
         frame = child
     return [
-        Partial(series, merged(opening, sorted(bars, key=lambda bar: bar.timestamp)), True, Origin.ROLLUP)
+        PartialCandle(
+            series, merge_bars(opening, sorted(bars, key=lambda bar: bar.open_time)), True, CandleSource.ROLLUP
+        )
         for opening, bars in sorted(parts.items())
     ]
 
 
-def _between(timeframe: Timeframe, bars: Sequence[Bar], since: int, until: int) -> list[Run]:
+def _missing_between(timeframe: Timeframe, bars: Sequence[Bar], since: int, until: int) -> list[TimeRange]:
     """What of [since, until] these bars leave."""
-    first = next(timeframe.openings(since, until), None)
+    first = next(timeframe.open_times(since, until), None)
     if first is None:
         return []
-    return ranges.without(
-        timeframe, [(first, timeframe.opening(until))], ranges.of(timeframe, (b.timestamp for b in bars))
+    return ranges.subtract(
+        timeframe, [(first, timeframe.open_time(until))], ranges.from_open_times(timeframe, (b.open_time for b in bars))
     )
 
 

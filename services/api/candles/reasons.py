@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 
 from services.core.exchange import Exchange
-from services.core.model import Feed, Gap, Hole, SeriesProgress, State
+from services.core.model import CandleGap, ExchangeStatus, FeedGap, FeedStatus, SeriesProgress
 from services.core.timeframes import TIMEFRAMES
 
 
-def lost(hole: Hole, gaps: Iterable[Gap]) -> list[str]:
+def feed_gap_reasons(hole: CandleGap, gaps: Iterable[FeedGap]) -> list[str]:
     """What was lost of its exchange while its candles formed, each reason once."""
-    series, end = hole.series, TIMEFRAMES[hole.series.timeframe].closing(hole.until)
+    series, end = hole.series, TIMEFRAMES[hole.series.timeframe].close_time(hole.until)
     touching = (
         gap.reason
         for gap in gaps
@@ -21,22 +21,24 @@ def lost(hole: Hole, gaps: Iterable[Gap]) -> list[str]:
     return list(dict.fromkeys(touching))
 
 
-def delayed(
-    hole: Hole, exchange: Exchange | None, state: State, loading: SeriesProgress | None, now: int
+def pending_reasons(
+    hole: CandleGap, exchange: Exchange | None, state: ExchangeStatus, loading: SeriesProgress | None, now: int
 ) -> Iterator[str]:
     """What keeps candles from coming that are missing now; `exchange`: who should give them."""
     if exchange is None:
         yield "nobody collects it: name it in KURS_SYMBOLS, or import it"
         return
-    timeframe, given = TIMEFRAMES[hole.series.timeframe], exchange.timeframes(hole.series.instrument)
+    timeframe, given = TIMEFRAMES[hole.series.timeframe], exchange.kline_timeframes(hole.series.instrument)
     if timeframe.child and timeframe.name not in given:
         yield f"{exchange.name} has no {timeframe.name}: it is made of {timeframe.child}, of which some are missing"
     if not state.connected:
         yield f"{state.exchange}: {state.reason}"
-    if any(source.instrument == hole.series.instrument and source.feed is Feed.ABSENT for source in state.sources):
+    if any(
+        source.instrument == hole.series.instrument and source.status is FeedStatus.ABSENT for source in state.feeds
+    ):
         yield f"{state.exchange} does not trade it"
-    if (over := timeframe.closing(hole.until)) + exchange.history_seconds * 1000 > now:
-        yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.history_seconds:g} s"
+    if (over := timeframe.close_time(hole.until)) + exchange.kline_delay_seconds * 1000 > now:
+        yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.kline_delay_seconds:g} s"
     elif loading and loading.missing:
         yield f"history is being loaded: {loading.missing} candles to go"
     if loading and loading.reason and state.connected:

@@ -7,17 +7,17 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from services.api.backfill_status import Backfill
+from services.api.backfill_status import BackfillStatus
 from services.api.candles import schemas
 from services.api.candles.answers import Answers
-from services.api.candles.candle_page_cache import Pages
-from services.api.candles.chart_data import Charts
-from services.api.candles.coverage_report import Ledger
-from services.api.candles.symbol_catalog import Listing
-from services.api.candles.symbol_handlers import Symbols
-from services.api.candles.udf import CALLS, Udf
+from services.api.candles.candle_page_cache import CandlePageCache
+from services.api.candles.chart_data import ChartDataHandler
+from services.api.candles.coverage_report import CoverageHandler
+from services.api.candles.symbol_catalog import SymbolCatalog
+from services.api.candles.symbol_handlers import SymbolHandlers
+from services.api.candles.udf import CALL_NAMES, Udf
 from services.ports import Deps
-from services.web import Brief, Front, front_answer
+from services.web import Brief, FastHandler, front_answer
 
 router = APIRouter(tags=["candles"])
 UNCHANGED = {"description": "The client has it already"}
@@ -102,16 +102,18 @@ async def udf(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-for call in CALLS:
+for call in CALL_NAMES:
     router.add_api_route(f"/udf/{call}", udf, include_in_schema=False)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages, backfill: Backfill) -> Mapping[str, Front]:
+def fronts(
+    deps: Deps, listing: SymbolCatalog, pages: CandlePageCache, backfill: BackfillStatus
+) -> Mapping[str, FastHandler]:
     """The candles' addresses with what answers them."""
-    named, now = Symbols(listing), deps.clock.monotonic
-    reads: Mapping[str, Front] = {
-        "chart-data": Answers(deps, Charts(deps, listing, pages, backfill).build),
-        "candles/coverage": Brief(Ledger(deps, listing, backfill).coverage, now, SECOND, 16),
+    named, now = SymbolHandlers(listing), deps.clock.monotonic
+    reads: Mapping[str, FastHandler] = {
+        "chart-data": Answers(deps, ChartDataHandler(deps, listing, pages, backfill).build),
+        "candles/coverage": Brief(CoverageHandler(deps, listing, backfill).coverage, now, SECOND, 16),
         "symbols": Brief(named.symbols, now, SECOND, 1),
         "timeframes": Brief(named.timeframes, now, 3600 * SECOND, 1),
     }

@@ -9,10 +9,10 @@ from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
-LATE = 120_000  # ms after its end in which a candle may still be closed
+FORMING_GRACE_MS = 120_000  # ms after its end in which a candle may still be closed
 
 
-class Reader:
+class ServedCandles:
     """The store, for what is answered. Raises Unavailable."""
 
     def __init__(self, deps: Deps) -> None:
@@ -21,17 +21,21 @@ class Reader:
     async def between(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
         """Candles with openings in [since, until], oldest first; the oldest `limit` of them."""
         forming_since = self.forming_since(series)
-        return _whole(await self._store.candles(series, since, until, limit, forming_since=forming_since))
+        return _drop_outdated_forming(
+            await self._store.candles(series, since, until, limit, forming_since=forming_since)
+        )
 
-    async def last(self, series: Series, until: int, count: int) -> list[Candle]:
+    async def latest(self, series: Series, until: int, count: int) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first."""
-        return _whole(await self._store.last(series, until, count, forming_since=self.forming_since(series)))
+        return _drop_outdated_forming(
+            await self._store.latest_candles(series, until, count, forming_since=self.forming_since(series))
+        )
 
     def forming_since(self, series: Series) -> int:
         """The first opening whose candle may be forming still, by the exchange's clock."""
-        return TIMEFRAMES[series.timeframe].opening(self._hub.exchange_now(series.exchange) - LATE)
+        return TIMEFRAMES[series.timeframe].open_time(self._hub.exchange_now(series.exchange) - FORMING_GRACE_MS)
 
 
-def _whole(candles: Sequence[Candle]) -> list[Candle]:
+def _drop_outdated_forming(candles: Sequence[Candle]) -> list[Candle]:
     """Without those that are followed by another although they were not closed."""
     return [candle for candle in candles[:-1] if candle.closed] + [*candles[-1:]]

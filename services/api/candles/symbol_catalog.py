@@ -7,21 +7,21 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from services.core.conversion import collected
+from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable, UnknownName, unknown_name
 from services.core.model import Candle, Instrument, Series
-from services.core.symbols import bare, split, unknown_symbol
-from services.core.timeframes import rolled_up
+from services.core.symbols import normalize, split_exchange, unknown_symbol
+from services.core.timeframes import with_roll_ups
 from services.ports import Deps
-from services.web import Once
+from services.web import SingleFlight
 
-KEY, SECONDS = "symbols:list", 3600
-KNOWN_MS = 60_000  # how long this process needs not look again
-AGAIN_MS = 1_000  # how often it looks again because candles of an unlisted series were heard
+CACHE_KEY, CACHE_SECONDS = "symbols:list", 3600
+CATALOG_TTL_MS = 60_000  # how long this process needs not look again
+MIN_RELOAD_MS = 1_000  # how often it looks again because candles of an unlisted series were heard
 T = TypeVar("T")
 
 
-class Symbol(Struct, frozen=True):
+class CatalogSymbol(Struct, frozen=True):
     """An instrument at an exchange, with the timeframes that can be had: given by the exchange, imported, rolled up."""
 
     exchange: str
@@ -35,98 +35,103 @@ class Symbol(Struct, frozen=True):
         return Series(self.exchange, self.instrument, timeframe)
 
 
-class Listing:
+class SymbolCatalog:
     """All symbols: of the configured exchanges first, in their order."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._symbols: list[Symbol] = []
-        self._named: dict[tuple[str, str], Symbol] = {}  # by exchange, or "" for the first that has it, and bare name
+        self._symbols: list[CatalogSymbol] = []
+        self._by_name: dict[
+            tuple[str, str], CatalogSymbol
+        ] = {}  # by exchange, or "" for the first that has it, and bare name
         self._series: set[Series] = set()
-        self._news = False  # of a series that is not listed
-        self._read: int | None = None  # when
-        self._once: Once[bool, None] = Once()
-        deps.hub.on_candle(self._heard)
+        self._has_unlisted = False  # of a series that is not listed
+        self._loaded_at: int | None = None  # when
+        self._single_flight: SingleFlight[bool, None] = SingleFlight()
+        deps.hub.on_candle(self._on_candle)
 
-    async def symbols(self) -> Sequence[Symbol]:
+    async def symbols(self) -> Sequence[CatalogSymbol]:
         """All of them. Raises Unavailable."""
-        if self._read is None or self._deps.clock.monotonic() - self._read >= KNOWN_MS:
-            await self._once.make(False, self._look)
+        if self._loaded_at is None or self._deps.clock.monotonic() - self._loaded_at >= CATALOG_TTL_MS:
+            await self._single_flight.run(False, self._reload)
         return self._symbols
 
-    async def find(self, name: str, exchange: str = "") -> Symbol:
+    async def find(self, name: str, exchange: str = "") -> CatalogSymbol:
         """`BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT`, at the first exchange that has it. Raises UnknownName."""
-        return await self._known(lambda: self._find(name, exchange))
+        return await self._find_or_reload(lambda: self._find(name, exchange))
 
     async def series(self, name: str, exchange: str, timeframe: str) -> Series:
         """A symbol's candles of one timeframe. Raises UnknownName."""
-        return await self._known(lambda: self._find(name, exchange).series(timeframe))
+        return await self._find_or_reload(lambda: self._find(name, exchange).series(timeframe))
 
-    async def _known(self, find: Callable[[], T]) -> T:
+    async def _find_or_reload(self, find: Callable[[], T]) -> T:
         """What is found in the list. What is not costs nothing, unless something was heard that is not in it yet."""
         await self.symbols()
         try:
             return find()
         except UnknownName:
-            if not self._news or (self._read is not None and self._deps.clock.monotonic() - self._read < AGAIN_MS):
+            if not self._has_unlisted or (
+                self._loaded_at is not None and self._deps.clock.monotonic() - self._loaded_at < MIN_RELOAD_MS
+            ):
                 raise
-        await self._once.make(True, self._look)
+        await self._single_flight.run(True, self._reload)
         return find()
 
-    def _find(self, name: str, exchange: str) -> Symbol:
-        prefix, symbol = split(name)
+    def _find(self, name: str, exchange: str) -> CatalogSymbol:
+        prefix, symbol = split_exchange(name)
         exchange = exchange.lower() or prefix
-        found = self._named.get((exchange, bare(symbol)))
+        found = self._by_name.get((exchange, normalize(symbol)))
         if found is None:
             raise unknown_symbol(symbol, exchange, [(each.exchange, each.instrument) for each in self._symbols])
         return found
 
-    async def _look(self, anew: bool) -> None:
+    async def _reload(self, anew: bool) -> None:
         """Read them, `anew` from the store whatever the cache has. Those who want them at once share the reading."""
-        self._news = False  # before it is read: what is heard meanwhile is news again
-        found = [] if anew else await self._cached()
-        self._symbols, self._read = found or await self._stored(), self._deps.clock.monotonic()
+        self._has_unlisted = False  # before it is read: what is heard meanwhile is news again
+        found = [] if anew else await self._from_cache()
+        self._symbols, self._loaded_at = found or await self._from_store(), self._deps.clock.monotonic()
         self._series = {symbol.series(timeframe) for symbol in self._symbols for timeframe in symbol.timeframes}
-        self._named = {}
+        self._by_name = {}
         for symbol in self._symbols:
             for exchange in (symbol.exchange, ""):
-                self._named.setdefault((exchange, bare(str(symbol.instrument))), symbol)
+                self._by_name.setdefault((exchange, normalize(str(symbol.instrument))), symbol)
 
-    def _heard(self, candle: Candle) -> None:
+    def _on_candle(self, candle: Candle) -> None:
         if candle.series not in self._series:
-            self._news = True
+            self._has_unlisted = True
 
-    async def _cached(self) -> list[Symbol]:
+    async def _from_cache(self) -> list[CatalogSymbol]:
         try:
-            (body,) = await self._deps.cache.get(KEY)
-            return msgspec.json.decode(body, type=list[Symbol]) if body else []
+            (body,) = await self._deps.cache.get(CACHE_KEY)
+            return msgspec.json.decode(body, type=list[CatalogSymbol]) if body else []
         except (Unavailable, msgspec.MsgspecError):
             return []
 
-    async def _stored(self) -> list[Symbol]:
+    async def _from_store(self) -> list[CatalogSymbol]:
         kept = await self._deps.store.series()
-        symbols = listed([*configured(self._deps), *kept], self._deps.settings.exchanges)
+        symbols = to_symbols([*configured_series(self._deps), *kept], self._deps.settings.exchanges)
         with suppress(Unavailable):  # then the next one looks into the store as well
-            await self._deps.cache.set(KEY, msgspec.json.encode(symbols), SECONDS)
+            await self._deps.cache.set(CACHE_KEY, msgspec.json.encode(symbols), CACHE_SECONDS)
         return symbols
 
 
-def listed(series: Iterable[Series], order: Sequence[str]) -> list[Symbol]:
+def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSymbol]:
     """The symbols of these series, those of the exchanges in `order` first."""
     kept: dict[tuple[str, Instrument], set[str]] = {}
     for exchange, instrument, timeframe in series:
         kept.setdefault((exchange, instrument), set()).add(timeframe)
     symbols = [
-        Symbol(exchange, instrument, rolled_up(timeframes)) for (exchange, instrument), timeframes in kept.items()
+        CatalogSymbol(exchange, instrument, with_roll_ups(timeframes))
+        for (exchange, instrument), timeframes in kept.items()
     ]
     places = {name: place for place, name in enumerate(order)}
     return sorted(symbols, key=lambda s: (places.get(s.exchange, len(places)), s.exchange, str(s.instrument)))
 
 
-def configured(deps: Deps) -> Iterable[Series]:
+def configured_series(deps: Deps) -> Iterable[Series]:
     """What the configured exchanges give candles of, kept already or not."""
     settings = deps.settings
     for exchange in deps.exchanges:
-        instruments = collected(exchange.name, settings.directions, settings.assets, settings.symbols)
+        instruments = instruments_to_collect(exchange.name, settings.directions, settings.assets, settings.symbols)
         for instrument in instruments:
-            yield from (Series(exchange.name, instrument, name) for name in exchange.timeframes(instrument))
+            yield from (Series(exchange.name, instrument, name) for name in exchange.kline_timeframes(instrument))

@@ -1,18 +1,18 @@
 """`/api/symbols` and `/api/timeframes`."""
 
 from services.api.candles import schemas
-from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_catalog import SymbolCatalog
 from services.core.timeframes import TIMEFRAMES
-from services.web import Headers, Kept
+from services.web import CachedResponse, Headers
 
 
-class Symbols:
+class SymbolHandlers:
     """What there is to ask for."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: SymbolCatalog) -> None:
         self._listing = listing
 
-    async def symbols(self, _query: bytes) -> Kept:
+    async def symbols(self, _query: bytes) -> CachedResponse:
         """Every instrument that has candles. Raises Unavailable."""
         rows = [
             schemas.Symbol(
@@ -25,15 +25,17 @@ class Symbols:
             )
             for symbol in await self._listing.symbols()
         ]
-        return Kept(schemas.Symbols(symbols=rows).model_dump_json().encode(), _headers(60), packs=True)
+        return CachedResponse(schemas.Symbols(symbols=rows).model_dump_json().encode(), _headers(60), compress=True)
 
-    async def timeframes(self, _query: bytes) -> Kept:
+    async def timeframes(self, _query: bytes) -> CachedResponse:
         """Every timeframe."""
         rows = [
             schemas.Timeframe(timeframe=timeframe.name, milliseconds=timeframe.length or None)
             for timeframe in TIMEFRAMES.values()
         ]
-        return Kept(schemas.Timeframes(timeframes=rows).model_dump_json().encode(), _headers(3600), packs=True)
+        return CachedResponse(
+            schemas.Timeframes(timeframes=rows).model_dump_json().encode(), _headers(3600), compress=True
+        )
 
 
 def _headers(seconds: int) -> Headers:

@@ -5,23 +5,23 @@ from typing import Any
 
 import msgspec
 
-from services.api.candles.served_candles import Reader
-from services.api.candles.symbol_catalog import Listing, Symbol
-from services.core.decimals import number
+from services.api.candles.served_candles import ServedCandles
+from services.api.candles.symbol_catalog import CatalogSymbol, SymbolCatalog
+from services.core.decimals import format_decimal
 from services.core.errors import UnknownName
 from services.core.model import Bar, Candle, Leg
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
-DAY = "1d"
-PERCENT = Decimal("0.0001")
+DAILY = "1d"
+PERCENT_STEP = Decimal("0.0001")
 
 
-class Quotes:
+class UdfQuotes:
     """Quotes by name."""
 
-    def __init__(self, deps: Deps, listing: Listing) -> None:
-        self._listing, self._reader, self._hub, self._clock = listing, Reader(deps), deps.hub, deps.clock
+    def __init__(self, deps: Deps, listing: SymbolCatalog) -> None:
+        self._listing, self._reader, self._hub, self._clock = listing, ServedCandles(deps), deps.hub, deps.clock
 
     async def quote(self, name: str) -> dict[str, Any]:
         """One symbol; of one that does not exist the error. Raises Unavailable."""
@@ -30,7 +30,7 @@ class Quotes:
         except UnknownName as error:
             return {"s": "error", "n": name, "v": {}, "errmsg": str(error)}
         leg = self._leg(symbol)
-        last = await self._last(symbol, leg)
+        last = await self._last_price(symbol, leg)
         yesterday, today = await self._days(symbol)
         exchange = symbol.exchange.upper()
         words = {
@@ -40,33 +40,35 @@ class Quotes:
             "description": f"{symbol.instrument.base} in {symbol.instrument.quote}",
         }
         known = _numbers(last, leg, yesterday, today)
-        numbers = {key: msgspec.Raw(number(value).encode()) for key, value in known.items() if value is not None}
+        numbers = {
+            key: msgspec.Raw(format_decimal(value).encode()) for key, value in known.items() if value is not None
+        }
         return {"s": "ok", "n": name, "v": {**words, **numbers}}
 
-    def _leg(self, symbol: Symbol) -> Leg | None:
+    def _leg(self, symbol: CatalogSymbol) -> Leg | None:
         """What the exchange says of it, if a direction is made of it and it is fresh."""
-        legs = [leg for rate in self._hub.rates.values() for offer in rate.offers for leg in offer.legs]
+        legs = [leg for rate in self._hub.rates.values() for offer in rate.candidates for leg in offer.legs]
         asked, now = (symbol.exchange, symbol.instrument), self._clock.monotonic()
         fresh = [leg for leg in legs if (leg.exchange, leg.instrument) == asked and leg.expires >= now]
         return max(fresh, key=lambda leg: leg.confirmed, default=None)
 
-    async def _last(self, symbol: Symbol, leg: Leg | None) -> Decimal | None:
+    async def _last_price(self, symbol: CatalogSymbol, leg: Leg | None) -> Decimal | None:
         """The last price: of a candle that forms or has just closed, or the exchange's own where it tells only that."""
         timeframe = TIMEFRAMES[symbol.timeframes[0]]
         newest = await self._candles(symbol, timeframe.name, 1)
-        if newest and newest[0].bar.timestamp >= timeframe.back(timeframe.opening(self._clock.now()), 1):
+        if newest and newest[0].bar.open_time >= timeframe.step_back(timeframe.open_time(self._clock.now()), 1):
             return newest[0].bar.close
         return leg.value if leg and leg.bid is None and leg.ask is None else None
 
-    async def _days(self, symbol: Symbol) -> tuple[Bar | None, Bar | None]:
+    async def _days(self, symbol: CatalogSymbol) -> tuple[Bar | None, Bar | None]:
         """Yesterday and today, in UTC."""
-        candles = await self._candles(symbol, DAY, 2) if DAY in symbol.timeframes else []
-        today = TIMEFRAMES[DAY].opening(self._clock.now())
-        bars = {candle.bar.timestamp: candle.bar for candle in candles}
-        return bars.get(TIMEFRAMES[DAY].back(today, 1)), bars.get(today)
+        candles = await self._candles(symbol, DAILY, 2) if DAILY in symbol.timeframes else []
+        today = TIMEFRAMES[DAILY].open_time(self._clock.now())
+        bars = {candle.bar.open_time: candle.bar for candle in candles}
+        return bars.get(TIMEFRAMES[DAILY].step_back(today, 1)), bars.get(today)
 
-    async def _candles(self, symbol: Symbol, timeframe: str, count: int) -> list[Candle]:
-        return await self._reader.last(symbol.series(timeframe), self._clock.now(), count)
+    async def _candles(self, symbol: CatalogSymbol, timeframe: str, count: int) -> list[Candle]:
+        return await self._reader.latest(symbol.series(timeframe), self._clock.now(), count)
 
 
 def _numbers(
@@ -82,5 +84,5 @@ def _numbers(
         known["prev_close_price"] = yesterday.close
     if yesterday and last is not None:
         change = last - yesterday.close
-        known |= {"ch": change, "chp": (change * 100 / yesterday.close).quantize(PERCENT)}
+        known |= {"ch": change, "chp": (change * 100 / yesterday.close).quantize(PERCENT_STEP)}
     return known

@@ -1,8 +1,8 @@
 """`/api/indicators/catalog`."""
 
 from services.api.indicators import schemas
-from services.core.indicators import CATALOG, Indicator, Parameter, parse
-from services.web import Kept
+from services.core.indicators import CATALOG, Indicator, Parameter, parse_specs
+from services.web import CachedResponse
 
 HEADERS = [
     (b"content-type", b"application/json"),
@@ -11,19 +11,19 @@ HEADERS = [
 ]
 
 
-async def catalog(_query: bytes) -> Kept:
+async def catalog(_query: bytes) -> CachedResponse:
     """Every indicator."""
-    rows = [_row(indicator) for indicator in CATALOG.values()]
-    return Kept(schemas.Catalog(indicators=rows).model_dump_json().encode(), HEADERS, packs=True)
+    rows = [_indicator_row(indicator) for indicator in CATALOG.values()]
+    return CachedResponse(schemas.Catalog(indicators=rows).model_dump_json().encode(), HEADERS, compress=True)
 
 
-def _row(indicator: Indicator) -> schemas.Indicator:
+def _indicator_row(indicator: Indicator) -> schemas.Indicator:
     return schemas.Indicator(
         name=indicator.name,
         title=indicator.title,
-        example=str(parse(indicator.name)[0]),
-        parameters=[_parameter(each) for each in indicator.parameters],
-        shape="levels" if indicator.levels else "series",
+        example=str(parse_specs(indicator.name)[0]),
+        parameters=[_parameter_row(each) for each in indicator.parameters],
+        shape="levels" if indicator.has_levels else "series",
         outputs=list(indicator.outputs),
         overlay=indicator.overlay,
         formula=" ".join(indicator.formula.split()),
@@ -31,8 +31,8 @@ def _row(indicator: Indicator) -> schemas.Indicator:
     )
 
 
-def _parameter(parameter: Parameter) -> schemas.Parameter:
-    kind = "whole" if parameter.whole else "number"
+def _parameter_row(parameter: Parameter) -> schemas.Parameter:
+    kind = "whole" if parameter.integer else "number"
     return schemas.Parameter(
-        name=parameter.name, kind=kind, default=parameter.default, least=parameter.least, most=parameter.most
+        name=parameter.name, kind=kind, default=parameter.default, least=parameter.minimum, most=parameter.maximum
     )

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
-from services.api.backfill_status import Backfill
+from services.api.backfill_status import BackfillStatus
 from services.api.candles.answers import Answers
-from services.api.candles.candle_page_cache import Pages
+from services.api.candles.candle_page_cache import CandlePageCache
 from services.api.candles.routes import UNCHANGED, parameters
-from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_catalog import SymbolCatalog
 from services.api.indicators import schemas
 from services.ports import Deps
-from services.web import Brief, Front, front_answer
+from services.web import Brief, FastHandler, front_answer
 
 if TYPE_CHECKING:
-    from services.api.indicators.column_reader import History
+    from services.api.indicators.column_reader import ColumnReader
 
 router = APIRouter(tags=["indicators"])
-HOUR = 3_600_000
+CATALOG_TTL_MS = 3_600_000
 
 
 @router.get("/v1/indicators", include_in_schema=False)
@@ -51,16 +51,20 @@ async def catalog(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-def fronts(deps: Deps, listing: Listing, pages: Pages, history: "History", backfill: Backfill) -> Mapping[str, Front]:
+def fronts(
+    deps: Deps, listing: SymbolCatalog, pages: CandlePageCache, history: "ColumnReader", backfill: BackfillStatus
+) -> Mapping[str, FastHandler]:
     """The indicators' addresses with what answers them. TA-Lib is loaded here: only who serves indicators needs it."""
     from services.api.indicators.catalog_handler import catalog as described  # noqa: PLC0415
-    from services.api.indicators.indicator_page_cache import Computed  # noqa: PLC0415
-    from services.api.indicators.indicator_service import Work  # noqa: PLC0415
-    from services.api.indicators.indicators_handler import Readings  # noqa: PLC0415
+    from services.api.indicators.indicator_page_cache import IndicatorPageCache  # noqa: PLC0415
+    from services.api.indicators.indicator_service import IndicatorService  # noqa: PLC0415
+    from services.api.indicators.indicators_handler import IndicatorsHandler  # noqa: PLC0415
 
-    readings = Readings(deps, listing, history, backfill, Work(deps, history, Computed(deps)))
-    reads: Mapping[str, Front] = {
+    readings = IndicatorsHandler(
+        deps, listing, history, backfill, IndicatorService(deps, history, IndicatorPageCache(deps))
+    )
+    reads: Mapping[str, FastHandler] = {
         "indicators": Answers(deps, readings.build),
-        "indicators/catalog": Brief(described, deps.clock.monotonic, HOUR, 1),
+        "indicators/catalog": Brief(described, deps.clock.monotonic, CATALOG_TTL_MS, 1),
     }
     return {f"{root}/{name}": front for root in ("/api", "/v1") for name, front in reads.items()}

@@ -7,9 +7,11 @@ from pydantic import BaseModel, Field
 from services.api.candles.schemas import NAMED, Loading, Period
 from services.api.schemas import example
 
-TRUSTED = """The opening from which on the values are those that any longer history would give; null: all are. The one
+TRUSTED_FROM_TEXT = """\
+The opening from which on the values are those that any longer history would give; null: all are. The one
 after the last where none is, because too little history is kept"""
-WARMUP = """Candles before the first timestamp (of levels: the last) that the value there is made of. With as many kept,
+WARMUP_TEXT = """\
+Candles before the first timestamp (of levels: the last) that the value there is made of. With as many kept,
 `trusted_from` is null; `psar`, `sar` and `supertrend` may need more"""
 
 
@@ -65,8 +67,8 @@ class Reading(BaseModel):
     )
     levels: list[IndicatorLevel] | None = None
     future: Future | None = Field(None, description="With `future=true`, where the indicator knows something of it")
-    warmup: int = Field(description=WARMUP)
-    trusted_from: int | None = Field(description=TRUSTED)
+    warmup: int = Field(description=WARMUP_TEXT)
+    trusted_from: int | None = Field(description=TRUSTED_FROM_TEXT)
 
 
 class Indicators(BaseModel):

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Set
 from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
-from services.api.current_selection import select
-from services.api.exchange_status import standing
+from services.api.current_selection import select_current
+from services.api.exchange_status import current_status
 from services.api.overview import schemas
 from services.core import conversion
 from services.core.errors import NothingFresh
 from services.core.markets import SIMULATED
-from services.core.model import Choice, Feed, Instrument, State
-from services.core.selection import chosen
+from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument
+from services.core.selection import update_active
 from services.hub import PRICER
 from services.ports import Deps
-from services.web import Front, Headers, Kept, front_answer
+from services.web import CachedResponse, FastHandler, Headers, front_answer
 
 router = APIRouter(prefix="/v1", tags=["rates"])
 UNCHANGED = {"description": "The client has it already"}
@@ -48,20 +48,20 @@ async def exchanges(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-def fronts(deps: Deps) -> Mapping[str, Front]:
+def fronts(deps: Deps) -> Mapping[str, FastHandler]:
     """The paths, answered without routing, conditionally and to HEAD as well."""
     return {
-        "/v1/directions": lambda _, asked: _described(deps).answer(asked),
-        "/v1/exchanges": lambda _, asked: _told(deps).answer(asked),
+        "/v1/directions": lambda _, asked: _directions_response(deps).response_for(asked),
+        "/v1/exchanges": lambda _, asked: _exchanges_response(deps).response_for(asked),
     }
 
 
-def _described(deps: Deps) -> Kept:
-    return Kept(_directions(deps).model_dump_json().encode(), _headers(DIRECTIONS_CACHED))
+def _directions_response(deps: Deps) -> CachedResponse:
+    return CachedResponse(_directions(deps).model_dump_json().encode(), _headers(DIRECTIONS_CACHED))
 
 
-def _told(deps: Deps) -> Kept:
-    return Kept(_exchanges(deps).model_dump_json().encode(), _headers(EXCHANGES_CACHED))
+def _exchanges_response(deps: Deps) -> CachedResponse:
+    return CachedResponse(_exchanges(deps).model_dump_json().encode(), _headers(EXCHANGES_CACHED))
 
 
 def _headers(cache_control: bytes) -> Headers:
@@ -70,12 +70,12 @@ def _headers(cache_control: bytes) -> Headers:
 
 def _directions(deps: Deps) -> schemas.Directions:
     settings = deps.settings
-    table = conversion.table(settings.exchanges, settings.directions, settings.assets)
+    table = conversion.route_table(settings.exchanges, settings.directions, settings.assets)
     absent = {
         (state.exchange, source.instrument)
-        for state in deps.hub.states.values()
-        for source in state.sources
-        if source.feed is Feed.ABSENT
+        for state in deps.hub.exchange_statuses.values()
+        for source in state.feeds
+        if source.status is FeedStatus.ABSENT
     }
     return schemas.Directions(
         directions=[
@@ -91,7 +91,7 @@ def _directions(deps: Deps) -> schemas.Directions:
     )
 
 
-def _route(exchange: str, legs: conversion.Route, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
+def _route(exchange: str, legs: conversion.ConversionRoute, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
     untraded = [str(hop.instrument) for hop in legs if (hop.exchange, hop.instrument) in absent]
     return schemas.Route(exchange=exchange, legs=_legs(legs), not_traded=untraded)
 
@@ -99,7 +99,10 @@ def _route(exchange: str, legs: conversion.Route, absent: Set[tuple[str, Instrum
 def _exchanges(deps: Deps) -> schemas.Exchanges:
     now, hub = deps.clock.monotonic(), deps.hub
     by = deps.clock.now() - now  # what makes wall times of monotonic ones
-    known = [_state(standing(hub, name, now), now, by, name in hub.states) for name in deps.settings.exchanges]
+    known = [
+        _state(current_status(hub, name, now), now, by, name in hub.exchange_statuses)
+        for name in deps.settings.exchanges
+    ]
     return schemas.Exchanges(
         time=now + by,
         simulated=hub.market == SIMULATED,
@@ -109,24 +112,24 @@ def _exchanges(deps: Deps) -> schemas.Exchanges:
     )
 
 
-def _legs(legs: conversion.Route) -> list[schemas.RouteLeg]:
+def _legs(legs: conversion.ConversionRoute) -> list[schemas.RouteLeg]:
     return [
         schemas.RouteLeg(exchange=hop.exchange, instrument=str(hop.instrument), inverted=hop.inverted) for hop in legs
     ]
 
 
-def _state(state: State, now: int, by: int, heard: bool) -> schemas.ExchangeState:
+def _state(state: ExchangeStatus, now: int, by: int, heard: bool) -> schemas.ExchangeState:
     instruments = [
         schemas.InstrumentState(
             instrument=str(source.instrument),
-            feed=source.feed,
-            received=_wall(source.received, by),
-            age_ms=_since(source.received, now),
-            confirmed_age_ms=_since(source.confirmed, now),
+            feed=source.status,
+            received=_to_wall_time(source.received, by),
+            age_ms=_age_ms(source.received, now),
+            confirmed_age_ms=_age_ms(source.confirmed, now),
         )
-        for source in state.sources
+        for source in state.feeds
     ]
-    known = state.history
+    known = state.backfill
     return schemas.ExchangeState(
         exchange=state.exchange,
         connected=state.connected,
@@ -134,9 +137,9 @@ def _state(state: State, now: int, by: int, heard: bool) -> schemas.ExchangeStat
         host=state.host,
         reason=state.reason,
         since=state.since + by,
-        received=_wall(state.received, by),
-        age_ms=_since(state.received, now),
-        heard_age_ms=_since(state.time, now) if heard else None,
+        received=_to_wall_time(state.received, by),
+        age_ms=_age_ms(state.received, now),
+        heard_age_ms=_age_ms(state.time, now) if heard else None,
         reconnects=state.reconnects,
         instruments=instruments,
         history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,
@@ -144,26 +147,26 @@ def _state(state: State, now: int, by: int, heard: bool) -> schemas.ExchangeStat
     )
 
 
-def _wall(time: int | None, by: int) -> int | None:
+def _to_wall_time(time: int | None, by: int) -> int | None:
     return None if time is None else time + by
 
 
-def _since(time: int | None, now: int) -> int | None:
+def _age_ms(time: int | None, now: int) -> int | None:
     return None if time is None else max(0, now - time)
 
 
 def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
     """What this replica answers with, whatever the pricer chose when it was last heard."""
-    settings, choice = deps.settings, deps.hub.choice
+    settings, choice = deps.settings, deps.hub.active_exchange
     try:
-        exchange = select(deps.hub, settings.directions, settings.exchanges, now, partial=True).exchange
+        exchange = select_current(deps.hub, settings.directions, settings.exchanges, now, partial=True).exchange
     except NothingFresh as nothing:
         exchange, reason = None, str(nothing)
     else:
-        reason = chosen(None, deps.hub.rates, settings.directions, settings.exchanges, now).reason
+        reason = update_active(None, deps.hub.rates, settings.directions, settings.exchanges, now).reason
     recent = [
         schemas.Switch(time=s.time + by, previous=s.previous, exchange=s.exchange, reason=s.reason)
-        for s in (choice.recent if choice else ())
+        for s in (choice.switches if choice else ())
     ]
     agreed = choice if choice and choice.exchange == exchange and exchange else None
     return schemas.InUse(
@@ -176,11 +179,11 @@ def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
     )
 
 
-def _choice(choice: Choice | None, now: int, by: int, fault: str) -> schemas.PricerChoice:
+def _choice(choice: ActiveExchange | None, now: int, by: int, fault: str) -> schemas.PricerChoice:
     if choice is None:
         reason = "; ".join(filter(None, ["the pricer has not been heard", fault]))
         return schemas.PricerChoice(exchange=None, since=None, reason=reason, age_ms=None)
     reason = "; ".join(filter(None, [choice.reason, fault]))
     return schemas.PricerChoice(
-        exchange=choice.exchange, since=choice.since + by, reason=reason, age_ms=_since(choice.time, now)
+        exchange=choice.exchange, since=choice.since + by, reason=reason, age_ms=_age_ms(choice.time, now)
     )

@@ -9,39 +9,45 @@ from typing import Any
 from starlette.types import Scope
 
 from services.api.streams import metrics
-from services.api.streams.broadcaster import Fan
+from services.api.streams.broadcaster import Broadcaster
 from services.core.errors import Forbidden, Overloaded, QuotaExceeded
 from services.settings import Settings
-from services.web import Addresses, Hosts, Wire
+from services.web import AllowedHosts, ClientAddresses, DirectWriter
 
-SEND_BUFFER = 64 * 1024  # bytes that the system keeps for a client that does not read, beside ours
-SILENCE_MS = 30_000  # after which a client that acknowledges nothing is gone
+SEND_BUFFER_BYTES = 64 * 1024  # bytes that the system keeps for a client that does not read, beside ours
+UNACKNOWLEDGED_TIMEOUT_MS = 30_000  # after which a client that acknowledges nothing is gone
 
 
-class Doors:
+class ConnectionLimiter:
     """The doors of one replica."""
 
-    def __init__(self, settings: Settings, fan: Fan) -> None:
-        self._fan, self._addresses = fan, Addresses(settings.trusted_proxies)
-        self._most, self._most_each = settings.websocket_max_connections, settings.stream_address_connections
-        self._pages, self._hosts = settings.cors_allowed_origins, Hosts(settings.allowed_hosts, settings.host)
-        self._inside: Counter[str] = Counter()
+    def __init__(self, settings: Settings, fan: Broadcaster) -> None:
+        self._broadcaster, self._addresses = fan, ClientAddresses(settings.trusted_proxies)
+        self._max_connections, self._max_per_address = (
+            settings.websocket_max_connections,
+            settings.stream_address_connections,
+        )
+        self._allowed_origins, self._hosts = (
+            settings.cors_allowed_origins,
+            AllowedHosts(settings.allowed_hosts, settings.host),
+        )
+        self._open_by_address: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, scope: Scope) -> Iterator[Wire]:
+    def admit(self, scope: Scope) -> Iterator[DirectWriter]:
         """Inside as long as the block lasts; yields the wire. Raises Overloaded, QuotaExceeded."""
-        address = self._addresses.of(scope)
-        self._admit(address)
-        self._inside[address] += 1
+        address = self._addresses.client_of(scope)
+        self._check_limits(address)
+        self._open_by_address[address] += 1
         try:
-            yield Wire(tuned(scope["extensions"]["kurs.wire"]))
+            yield DirectWriter(tune_socket(scope["extensions"]["kurs.wire"]))
         finally:
-            self._inside[address] -= 1
-            self._inside += Counter()  # who has left is forgotten
+            self._open_by_address[address] -= 1
+            self._open_by_address += Counter()  # who has left is forgotten
 
-    def known_page(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    def check_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises Forbidden for a browser that shows a page of somebody else."""
-        if not self._hosts.admits_page(headers, self._pages):
+        if not self._hosts.allows_origin(headers, self._allowed_origins):
             metrics.REFUSED.labels("origin").inc()
             origin = headers[b"origin"].decode("latin-1").lower()
             raise Forbidden(
@@ -49,20 +55,20 @@ class Doors:
                 "KURS_ALLOWED_HOSTS for those of this server"
             )
 
-    def _admit(self, address: str) -> None:
-        if self._fan.closed or self._inside.total() >= self._most:
+    def _check_limits(self, address: str) -> None:
+        if self._broadcaster.closed or self._open_by_address.total() >= self._max_connections:
             metrics.REFUSED.labels("replica").inc()
             raise Overloaded("this replica takes no more live connections: try again")
-        if self._inside[address] >= self._most_each:
+        if self._open_by_address[address] >= self._max_per_address:
             metrics.REFUSED.labels("address").inc()
-            raise QuotaExceeded(f"{self._most_each} live connections from one address are allowed: close one")
+            raise QuotaExceeded(f"{self._max_per_address} live connections from one address are allowed: close one")
 
 
-def tuned(transport: Any) -> Any:
+def tune_socket(transport: Any) -> Any:
     """The transport, made to forget soon who does not read."""
-    options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
+    options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS))
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TIMEOUT_MS))
     with suppress(OSError, ValueError):  # it may be gone already
         for option in options:
             transport.get_extra_info("socket").setsockopt(*option)

@@ -4,19 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from services.api.candles.symbol_catalog import Listing, Symbol
+from services.api.candles.symbol_catalog import CatalogSymbol, SymbolCatalog
 from services.core.errors import BadRange, BadRequest, UnknownName, unknown_name
-from services.core.indicators import parse
-from services.core.journal import CHOICE, RATES, candle_log, reading_log, state_log
+from services.core.indicators import parse_specs
+from services.core.journal import ACTIVE_EXCHANGE_TOPIC, RATES_TOPIC, candle_topic, indicator_topic, status_topic
 from services.core.model import Instrument, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
-MOST = 100  # channels of one client
-LONGEST_NAME = 200
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 86_400  # intervals that a client may ask for
-RATE_SECONDS = 60  # how often a single rate is told where a client asks for no other interval
-FORMS = ("candles:SYMBOL:TIMEFRAME", "indicators:SYMBOL:TIMEFRAME:NAME", "courses", "connection", "source_changed")
+MAX_CHANNELS = 100  # channels of one client
+MAX_NAME_LENGTH = 200
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 0.1, 86_400  # intervals that a client may ask for
+DEFAULT_RATE_INTERVAL_SECONDS = 60  # how often a single rate is told where a client asks for no other interval
+CHANNEL_FORMATS = (
+    "candles:SYMBOL:TIMEFRAME",
+    "indicators:SYMBOL:TIMEFRAME:NAME",
+    "courses",
+    "connection",
+    "source_changed",
+)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -24,80 +30,80 @@ class Channel:
     """Something to follow. `key`: only these entries of its logs; `seconds`: the interval unless asked otherwise."""
 
     name: str
-    logs: tuple[str, ...]
-    kind: str  # of its WebSocket messages
-    words: Mapping[str, str]  # that tell these apart
+    topics: tuple[str, ...]
+    message_type: str  # of its WebSocket messages
+    labels: Mapping[str, str]  # that tell these apart
     key: str = ""
-    seconds: float = 0
+    default_interval: float = 0
     series: Series | None = None
     indicator: str = ""
 
     @property
-    def paced(self) -> bool:
+    def allows_interval(self) -> bool:
         """Whether a client may ask for an interval: of rates it may, all else is told at each change."""
-        return self.logs[0] == RATES
+        return self.topics[0] == RATES_TOPIC
 
 
-class Channels:
+class ChannelRegistry:
     """All channels that this replica knows of."""
 
-    def __init__(self, deps: Deps, listing: Listing) -> None:
+    def __init__(self, deps: Deps, listing: SymbolCatalog) -> None:
         self._listing, self._exchanges = listing, deps.settings.exchanges
-        self._directions: Mapping[str, Instrument] = {_rate_name(d): d for d in deps.settings.directions}
-        self._known: WeakValueDictionary[str, Channel] = WeakValueDictionary()  # all who follow one share it
+        self._directions: Mapping[str, Instrument] = {_rate_channel_name(d): d for d in deps.settings.directions}
+        self._in_use: WeakValueDictionary[str, Channel] = WeakValueDictionary()  # all who follow one share it
 
-    async def all(self, names: Sequence[str]) -> list[Channel]:
+    async def resolve_all(self, names: Sequence[str]) -> list[Channel]:
         """The channels of these names, each once. Raises BadRequest, UnknownName, Unavailable."""
         if not names:
             raise BadRequest(f"no channel is named: write for example {', '.join(self._examples())}")
-        within_limit(len(names))
-        return list(dict.fromkeys([await self.find(name) for name in names]))
+        check_channel_count(len(names))
+        return list(dict.fromkeys([await self.resolve(name) for name in names]))
 
-    async def find(self, name: str) -> Channel:
+    async def resolve(self, name: str) -> Channel:
         """The channel of a name. Raises BadRequest, UnknownName, Unavailable."""
-        if len(name) > LONGEST_NAME:
-            raise BadRequest(f"{name[:40]!r}… is {len(name)} characters long: a channel has at most {LONGEST_NAME}")
-        known = self._known.get(name)
-        return known or self._known.setdefault(name, await self._made(name))
+        if len(name) > MAX_NAME_LENGTH:
+            raise BadRequest(f"{name[:40]!r}… is {len(name)} characters long: a channel has at most {MAX_NAME_LENGTH}")
+        known = self._in_use.get(name)
+        return known or self._in_use.setdefault(name, await self._create(name))
 
-    async def _made(self, name: str) -> Channel:
+    async def _create(self, name: str) -> Channel:
         kind, _, rest = name.partition(":")
         match kind.lower():
             case "candles":
-                return await self._candles(name, rest)
+                return await self._candle_channel(name, rest)
             case "indicators":
-                return await self._indicator(name, rest)
+                return await self._indicator_channel(name, rest)
             case "courses":
-                return Channel(name, (RATES,), "courses_update", {"channel": name})
+                return Channel(name, (RATES_TOPIC,), "courses_update", {"channel": name})
             case "connection":
-                return Channel(name, tuple(map(state_log, self._exchanges)), "connection", {})
+                return Channel(name, tuple(map(status_topic, self._exchanges)), "connection", {})
             case "source_changed":
-                return Channel(name, (CHOICE,), "source_changed", {})
+                return Channel(name, (ACTIVE_EXCHANGE_TOPIC,), "source_changed", {})
         if direction := self._directions.get(name.lower().replace("-", "_")):
             words = {"channel": name}
-            return Channel(name, (RATES,), "courses_update", words, str(direction), RATE_SECONDS)
-        raise unknown_name("channel", name, [*self._directions, *FORMS])
+            return Channel(name, (RATES_TOPIC,), "courses_update", words, str(direction), DEFAULT_RATE_INTERVAL_SECONDS)
+        raise unknown_name("channel", name, [*self._directions, *CHANNEL_FORMATS])
 
-    async def _candles(self, name: str, rest: str) -> Channel:
+    async def _candle_channel(self, name: str, rest: str) -> Channel:
         symbol, _, timeframe = rest.rpartition(":")
-        series = (await self._symbol(symbol)).series(_timeframe(timeframe))
-        words = {**_named(symbol), "timeframe": timeframe}
-        return Channel(name, (candle_log(series),), "price_update", words, series=series)
+        series = (await self._resolve_symbol(symbol)).series(_check_timeframe(timeframe))
+        words = {**_symbol_labels(symbol), "timeframe": timeframe}
+        return Channel(name, (candle_topic(series),), "price_update", words, series=series)
 
-    async def _indicator(self, name: str, rest: str) -> Channel:
+    async def _indicator_channel(self, name: str, rest: str) -> Channel:
         words = rest.split(":")
         place = next((place for place, word in enumerate(words[1:], 1) if word in TIMEFRAMES), 0)
         if not place or place + 1 == len(words):
             raise BadRequest(f"{name[:80]!r} is no channel: write for example indicators:BTCUSDT:1h:sma:20")
         symbol, timeframe = ":".join(words[:place]), words[place]
-        (asked,) = parse(":".join(words[place + 1 :]), most=1)
+        (asked,) = parse_specs(":".join(words[place + 1 :]), max_specs=1)
         indicator = str(asked)
-        series = (await self._symbol(symbol)).series(timeframe)
-        telling = {**_named(symbol), "timeframe": timeframe, "indicator": indicator}
-        log = reading_log(series, indicator)
+        series = (await self._resolve_symbol(symbol)).series(timeframe)
+        telling = {**_symbol_labels(symbol), "timeframe": timeframe, "indicator": indicator}
+        log = indicator_topic(series, indicator)
         return Channel(name, (log,), "indicator_update", telling, series=series, indicator=indicator)
 
-    async def _symbol(self, symbol: str) -> Symbol:
+    async def _resolve_symbol(self, symbol: str) -> CatalogSymbol:
         if not symbol:
             raise UnknownName("a symbol is missing: write for example candles:BTCUSDT:1m")
         return await self._listing.find(symbol)
@@ -106,42 +112,43 @@ class Channels:
         return [next(iter(self._directions)), "courses", "connection", "candles:BTCUSDT:1m"]
 
 
-def within_limit(count: int) -> None:
+def check_channel_count(count: int) -> None:
     """Raises BadRequest for more channels than one client may follow."""
-    if count > MOST:
-        raise BadRequest(f"{count} channels are too many: at most {MOST}")
+    if count > MAX_CHANNELS:
+        raise BadRequest(f"{count} channels are too many: at most {MAX_CHANNELS}")
 
 
-def candles(symbol: str, timeframe: str, exchange: str = "") -> str:
+def candle_channel_name(symbol: str, timeframe: str, exchange: str = "") -> str:
     """The name of a channel of candles."""
     return ":".join(filter(None, ("candles", exchange, symbol, timeframe)))
 
 
-def indicator(symbol: str, timeframe: str, name: str, exchange: str = "") -> str:
+def indicator_channel_name(symbol: str, timeframe: str, name: str, exchange: str = "") -> str:
     """The name of a channel of an indicator's values."""
     return ":".join(filter(None, ("indicators", exchange, symbol, timeframe, name)))
 
 
-def interval(seconds: float | None) -> float | None:
+def check_interval(seconds: float | None) -> float | None:
     """The interval that a client asks for; 0: each change; None: each channel's own. Raises BadRange."""
-    if seconds and not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+    if seconds and not MIN_INTERVAL_SECONDS <= seconds <= MAX_INTERVAL_SECONDS:
         raise BadRange(
-            f"timer: {seconds:g} is neither 0 (each change) nor {SHORTEST_SECONDS} to {LONGEST_SECONDS} seconds"
+            f"timer: {seconds:g} is neither 0 (each change) "
+            f"nor {MIN_INTERVAL_SECONDS} to {MAX_INTERVAL_SECONDS} seconds"
         )
     return seconds
 
 
-def _rate_name(direction: Instrument) -> str:
+def _rate_channel_name(direction: Instrument) -> str:
     return f"{direction.base}_{direction.quote}".lower()
 
 
-def _timeframe(name: str) -> str:
+def _check_timeframe(name: str) -> str:
     if name not in TIMEFRAMES:
         raise unknown_name("timeframe", name, list(TIMEFRAMES))
     return name
 
 
-def _named(symbol: str) -> dict[str, str]:
+def _symbol_labels(symbol: str) -> dict[str, str]:
     """The symbol as it was asked for, and the exchange if one was named."""
     exchange, _, bare = symbol.rpartition(":")
     return {"exchange": exchange, "symbol": bare} if exchange else {"symbol": bare}

@@ -6,16 +6,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from services.api.streams.channels import candles, indicator, within_limit
-from services.api.streams.cursor import LARGEST
+from services.api.streams.channels import candle_channel_name, check_channel_count, indicator_channel_name
+from services.api.streams.cursor import MAX_JSON_INTEGER
 from services.core.errors import BadRequest, unknown_name
 
 ACTIONS = ("subscribe", "unsubscribe", "resume", "ping")
-Id = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | None
+Id = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-MAX_JSON_INTEGER, le=MAX_JSON_INTEGER)] | None
 """Comes back with each answer, of which one message may have a hundred."""
 
 
-class Request(Struct, frozen=True):
+class ClientRequest(Struct, frozen=True):
     """One message of a client. `after`: a cursor, or the numbers in it."""
 
     action: str
@@ -30,25 +30,29 @@ class Request(Struct, frozen=True):
     timer: float | None = None
 
     @property
-    def pairs(self) -> list[str]:
+    def all_symbols(self) -> list[str]:
         """All symbols, each once."""
         return list(dict.fromkeys(filter(None, (self.symbol, *self.symbols))))
 
     @property
-    def place(self) -> str | Sequence[int]:
+    def cursor(self) -> str | Sequence[int]:
         """The cursor."""
         return [self.after] if isinstance(self.after, int) else self.after
 
     @property
-    def names(self) -> list[str]:
+    def channel_names(self) -> list[str]:
         """The channels that it is about, counted before they are written out. Raises BadRequest."""
-        if self.pairs and not self.timeframe:
+        if self.all_symbols and not self.timeframe:
             raise BadRequest('timeframe is missing: write for example "timeframe": "1h"')
-        if (self.indicators or self.timeframe) and not self.pairs:
+        if (self.indicators or self.timeframe) and not self.all_symbols:
             raise BadRequest('symbol is missing: write for example "symbol": "BTCUSDT"')
-        within_limit(len(self.pairs) * (1 + len(self.indicators)) + len(self.channels))
-        of = [candles(symbol, self.timeframe, self.exchange) for symbol in self.pairs]
-        of += [indicator(each, self.timeframe, name, self.exchange) for each in self.pairs for name in self.indicators]
+        check_channel_count(len(self.all_symbols) * (1 + len(self.indicators)) + len(self.channels))
+        of = [candle_channel_name(symbol, self.timeframe, self.exchange) for symbol in self.all_symbols]
+        of += [
+            indicator_channel_name(each, self.timeframe, name, self.exchange)
+            for each in self.all_symbols
+            for name in self.indicators
+        ]
         return [*of, *self.channels]
 
 
@@ -56,7 +60,7 @@ class _Named(Struct):
     id: Id = None
 
 
-_decoder, _named = msgspec.json.Decoder(Request), msgspec.json.Decoder(_Named)
+_decoder, _named = msgspec.json.Decoder(ClientRequest), msgspec.json.Decoder(_Named)
 
 
 def request_id(text: str | bytes) -> Id:
@@ -67,7 +71,7 @@ def request_id(text: str | bytes) -> Id:
         return None
 
 
-def understood(text: str | bytes) -> Request:
+def parse(text: str | bytes) -> ClientRequest:
     """A message as a request. Raises BadRequest, UnknownName."""
     try:
         request = _decoder.decode(text)

@@ -5,32 +5,32 @@ from urllib.parse import parse_qs
 
 from services.api.streams.channels import Channel
 from services.core.errors import BadRequest
-from services.core.markets import Market, is_foreign
+from services.core.markets import Market, is_other_market
 
-LARGEST = 2**53 - 1  # of whole numbers in JSON
-DIGITS = len(str(LARGEST))
-LOST = 1  # older than anything that any log holds: whoever was told so far has to begin anew
+MAX_JSON_INTEGER = 2**53 - 1  # of whole numbers in JSON
+MAX_DIGITS = len(str(MAX_JSON_INTEGER))
+EXPIRED_SEQ = 1  # older than anything that any log holds: whoever was told so far has to begin anew
 
 
-def asked(query: bytes) -> str:
+def from_query(query: bytes) -> str:
     """The cursor in a query string: its commas part no list of different words."""
     return parse_qs(query.decode("ascii", "replace")).get("after", [""])[0]
 
 
-def parsed(after: str | Sequence[int], channels: Sequence[Channel], market: Market) -> dict[Channel, list[int]]:
+def parse(cursor: str | Sequence[int], channels: Sequence[Channel], market: Market) -> dict[Channel, list[int]]:
     """The numbers of each channel's logs, none for "". Those of the other market count as lost. Raises BadRequest."""
-    words = after.split(",") if isinstance(after, str) else list(map(str, after))
+    words = cursor.split(",") if isinstance(cursor, str) else list(map(str, cursor))
     if words in ([], [""]):
         return {}
-    due = sum(len(channel.logs) for channel in channels)
-    if len(words) != due or not all(map(_is_number, words)):
+    due = sum(len(channel.topics) for channel in channels)
+    if len(words) != due or not all(map(_is_seq, words)):
         raise BadRequest(
             f"the cursor does not belong to these channels: it has to be {due} numbers, as the last event's id was"
         )
-    numbers = iter(LOST if is_foreign(number, market) else number for number in map(int, words))
-    return {channel: [next(numbers) for _ in channel.logs] for channel in channels}
+    numbers = iter(EXPIRED_SEQ if is_other_market(number, market) else number for number in map(int, words))
+    return {channel: [next(numbers) for _ in channel.topics] for channel in channels}
 
 
-def _is_number(word: str) -> bool:
+def _is_seq(word: str) -> bool:
     """Whether it is a whole number of at most `LARGEST`."""
-    return len(word) <= DIGITS and word.isascii() and word.isdigit() and int(word) <= LARGEST
+    return len(word) <= MAX_DIGITS and word.isascii() and word.isdigit() and int(word) <= MAX_JSON_INTEGER

@@ -6,16 +6,16 @@ from fastapi import APIRouter, Response
 from starlette.requests import HTTPConnection
 
 from services.api.candles.routes import parameters
-from services.api.candles.symbol_catalog import Listing
+from services.api.candles.symbol_catalog import SymbolCatalog
 from services.api.streams import schemas
-from services.api.streams.admission import Doors
-from services.api.streams.broadcaster import Fan
-from services.api.streams.channels import Channels
-from services.api.streams.sse import Streams
-from services.api.streams.stream_history import History
-from services.api.streams.websocket import Sockets
+from services.api.streams.admission import ConnectionLimiter
+from services.api.streams.broadcaster import Broadcaster
+from services.api.streams.channels import ChannelRegistry
+from services.api.streams.sse import SseEndpoint
+from services.api.streams.stream_history import StreamHistoryHandler
+from services.api.streams.websocket import WebSocketEndpoint
 from services.ports import Deps
-from services.web import Front, Stream, front_answer, stream_answer
+from services.web import FastHandler, StreamApp, front_answer, stream_answer
 
 router = APIRouter(prefix="/v1", tags=["streams"])
 COSTS = {"/v1/stream/history": 5}
@@ -48,13 +48,17 @@ async def history(connection: HTTPConnection) -> Response:
     return await front_answer(connection)
 
 
-def fronts(deps: Deps) -> Mapping[str, Front]:
+def fronts(deps: Deps) -> Mapping[str, FastHandler]:
     """What is answered by request."""
-    return {"/v1/stream/history": History(deps.journal, Channels(deps, Listing(deps)), deps.hub.market)}
+    return {
+        "/v1/stream/history": StreamHistoryHandler(
+            deps.journal, ChannelRegistry(deps, SymbolCatalog(deps)), deps.hub.market
+        )
+    }
 
 
-def streams(deps: Deps) -> Mapping[str, Stream]:
+def streams(deps: Deps) -> Mapping[str, StreamApp]:
     """What goes on as long as its client stays."""
-    fan, channels = Fan(deps), Channels(deps, Listing(deps))
-    doors = Doors(deps.settings, fan)
-    return {"/ws/chart-data": Sockets(fan, channels, doors), "/v1/stream": Streams(fan, channels, doors)}
+    fan, channels = Broadcaster(deps), ChannelRegistry(deps, SymbolCatalog(deps))
+    doors = ConnectionLimiter(deps.settings, fan)
+    return {"/ws/chart-data": WebSocketEndpoint(fan, channels, doors), "/v1/stream": SseEndpoint(fan, channels, doors)}

@@ -3,34 +3,34 @@
 from typing import Protocol
 
 from services.api.streams.channels import Channel
-from services.api.streams.encoding import News
+from services.api.streams.encoding import EncodedUpdate
 from services.core.indicators import STANDARD
-from services.core.journal import Entry
-from services.core.model import Candle, Place, Reading
+from services.core.journal import JournalEntry
+from services.core.model import Candle, IndicatorValue, Position
 
-LASTING = frozenset(map(str, STANDARD))
-FULL = 64 * 1024  # bytes that wait for a client before it is given nothing but the newest
+STANDARD_INDICATORS = frozenset(map(str, STANDARD))
+MAX_BUFFERED_BYTES = 64 * 1024  # bytes that wait for a client before it is given nothing but the newest
 
 
-class Follower(Protocol):
+class Subscriber(Protocol):
     """Whom a log is told to."""
 
     live: bool  # what is heard is told at once; else it is being read on
 
-    def tell(self, slot: "Slot", news: News) -> int:
+    def send_update(self, slot: "Subscription", news: EncodedUpdate) -> int:
         """Send an update. Answers how many bytes wait for the client."""
 
-    def read_on(self) -> None:
+    def catch_up(self) -> None:
         """Something may have been missed: have it read in the journal."""
 
-    def begin_anew(self, slot: "Slot") -> None:
+    def reset(self, slot: "Subscription") -> None:
         """The log has begun anew."""
 
-    def fall_behind(self) -> None:
+    def pause(self) -> None:
         """The client does not read what it is sent."""
 
 
-class Log:
+class TopicState:
     """One log. `number`: of its newest entry; 0: none is known. `heard`: of the newest that the bus brought; the
     journal may be ahead. `asked`: the journal was, and had `last`. `due`: what it had at the last look.
 
@@ -40,117 +40,119 @@ class Log:
 
     __slots__ = (
         "__weakref__",
-        "_by_key",
-        "_newest",
-        "asked",
-        "due",
-        "heard",
-        "heard_at",
-        "last",
+        "_seq_by_key",
+        "_subscriptions",
+        "bus_seq",
+        "contiguous",
+        "head_read",
+        "journal_seq",
+        "known_seq",
+        "last_entry",
+        "latest",
         "name",
-        "newest",
-        "number",
-        "unbroken",
+        "received_at",
     )
 
     def __init__(self, name: str) -> None:
-        self.name, self.number, self.heard, self.due, self.asked = name, 0, 0, 0, False
-        self.heard_at = 0  # ms, monotonic
-        self.newest: Candle | Reading | None = None
-        self.last: Entry | None = None
-        self._by_key: dict[str, dict[Slot, None]] = {}  # that are told of each change, those of all keys under ""
-        self._newest: dict[str, int] = {}  # number of the newest that was heard, by key that has slots
-        self.unbroken = True  # nothing is missing before what was heard last
+        self.name, self.known_seq, self.bus_seq, self.journal_seq, self.head_read = name, 0, 0, 0, False
+        self.received_at = 0  # ms, monotonic
+        self.latest: Candle | IndicatorValue | None = None
+        self.last_entry: JournalEntry | None = None
+        self._subscriptions: dict[
+            str, dict[Subscription, None]
+        ] = {}  # that are told of each change, those of all keys under ""
+        self._seq_by_key: dict[str, int] = {}  # number of the newest that was heard, by key that has slots
+        self.contiguous = True  # nothing is missing before what was heard last
 
     @property
-    def lasting(self) -> bool:
+    def permanent(self) -> bool:
         """Whether it is told whoever follows it."""
-        return not isinstance(self.newest, Reading) or self.newest.indicator in LASTING
+        return not isinstance(self.latest, IndicatorValue) or self.latest.indicator in STANDARD_INDICATORS
 
     @property
-    def standing(self) -> int:
+    def snapshot_seq(self) -> int:
         """The number up to which it is at hand how things stand."""
-        return self.heard or self.number
+        return self.bus_seq or self.known_seq
 
     @property
-    def slots(self) -> list["Slot"]:
+    def subscriptions(self) -> list["Subscription"]:
         """All that are told of changes."""
-        return [slot for slots in self._by_key.values() for slot in slots]
+        return [slot for slots in self._subscriptions.values() for slot in slots]
 
-    def add(self, slot: "Slot") -> None:
+    def add(self, subscription: "Subscription") -> None:
         """Tell it of changes from now on."""
-        self._by_key.setdefault(slot.channel.key, {})[slot] = None
+        self._subscriptions.setdefault(subscription.channel.key, {})[subscription] = None
 
-    def remove(self, slot: "Slot") -> None:
+    def remove(self, subscription: "Subscription") -> None:
         """Tell it no longer."""
-        key = slot.channel.key
-        slots = self._by_key.get(key, {})
-        slots.pop(slot, None)
+        key = subscription.channel.key
+        slots = self._subscriptions.get(key, {})
+        slots.pop(subscription, None)
         if not slots:
-            self._by_key.pop(key, None)
-            self._newest.pop(key, None)
+            self._subscriptions.pop(key, None)
+            self._seq_by_key.pop(key, None)
 
-    def hear(self, entry: Entry) -> list["Slot"]:
+    def on_entry(self, entry: JournalEntry) -> list["Subscription"]:
         """The bus brought an entry; answers the slots that are to be told: all of them, if one before it is missing."""
-        known = entry.previous and entry.number <= self.heard
-        self.unbroken = bool(known or entry.previous == self.heard or not self.heard)
-        self.pass_by(Place(entry.number, entry.previous))
-        if not self.unbroken:
-            self._newest.clear()  # what is missing may be of any key
-        if entry.key in self._by_key:
-            self._newest[entry.key] = entry.number
-        if not (self.unbroken and entry.key):
-            return self.slots
-        return [*self._by_key.get("", ()), *self._by_key.get(entry.key, ())]
+        known = entry.prev_seq and entry.seq <= self.bus_seq
+        self.contiguous = bool(known or entry.prev_seq == self.bus_seq or not self.bus_seq)
+        self.on_position(Position(entry.seq, entry.prev_seq))
+        if not self.contiguous:
+            self._seq_by_key.clear()  # what is missing may be of any key
+        if entry.key in self._subscriptions:
+            self._seq_by_key[entry.key] = entry.seq
+        if not (self.contiguous and entry.key):
+            return self.subscriptions
+        return [*self._subscriptions.get("", ()), *self._subscriptions.get(entry.key, ())]
 
-    def pass_by(self, place: Place) -> None:
+    def on_position(self, place: Position) -> None:
         """The bus brought something that nobody follows."""
-        if not place.previous:
-            self.number = self.heard = place.number
-        self.number, self.heard = max(self.number, place.number), max(self.heard, place.number)
+        if not place.prev_seq:
+            self.known_seq = self.bus_seq = place.seq
+        self.known_seq, self.bus_seq = max(self.known_seq, place.seq), max(self.bus_seq, place.seq)
 
     @property
-    def followed(self) -> bool:
+    def has_subscriptions(self) -> bool:
         """Whether anybody is told of changes."""
-        return bool(self._by_key)
+        return bool(self._subscriptions)
 
-    def newest_of(self, key: str) -> int:
+    def head_of(self, key: str) -> int:
         """The number of the newest entry of a key; where it is not known, of the log."""
-        return self._newest.get(key, self.number) if key and self.heard >= self.number else self.number
+        return self._seq_by_key.get(key, self.known_seq) if key and self.bus_seq >= self.known_seq else self.known_seq
 
 
-class Slot:
+class Subscription:
     """One log that a client follows on a channel. `position`: the number up to which it was told; 0: nothing."""
 
-    __slots__ = ("channel", "follower", "log", "position", "seconds")
+    __slots__ = ("channel", "interval", "position", "subscriber", "topic")
 
-    def __init__(self, follower: Follower, channel: Channel, log: Log, seconds: float) -> None:
-        self.follower, self.channel, self.log, self.seconds = follower, channel, log, seconds
+    def __init__(self, subscriber: Subscriber, channel: Channel, topic: TopicState, interval: float) -> None:
+        self.subscriber, self.channel, self.topic, self.interval = subscriber, channel, topic, interval
         self.position = 0
 
     @property
-    def late(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether there is more than it was told."""
-        return self.position < self.log.newest_of(self.channel.key)
+        return self.position < self.topic.head_of(self.channel.key)
 
-    def hear(self, news: News) -> None:
+    def on_update(self, news: EncodedUpdate) -> None:
         """Something new: tell it, unless something before it is missing. Runs for each client at each change."""
-        follower, entry, position = self.follower, news.entry, self.position
+        follower, entry, position = self.subscriber, news.entry, self.position
         if not follower.live:
             return
-        if position and entry.previous != position and not self._next(entry, position):
-            self._out_of_turn(entry.number, entry.previous)
+        if position and entry.prev_seq != position and not self._follows_other_keys(entry, position):
+            self._on_out_of_order(entry.seq, entry.prev_seq)
             return
-        self.position, key = entry.number, self.channel.key
-        if (not key or key == entry.key) and follower.tell(self, news) > FULL:
-            follower.fall_behind()
+        self.position, key = entry.seq, self.channel.key
+        if (not key or key == entry.key) and follower.send_update(self, news) > MAX_BUFFERED_BYTES:
+            follower.pause()
 
-    def _next(self, entry: Entry, position: int) -> bool:
+    def _follows_other_keys(self, entry: JournalEntry, position: int) -> bool:
         """Whether it follows although other keys' came between: nothing was told of those, but the log has all."""
-        return self.channel.key == entry.key != "" and entry.number > position and self.log.unbroken
+        return self.channel.key == entry.key != "" and entry.seq > position and self.topic.contiguous
 
-    def _out_of_turn(self, number: int, previous: int) -> None:
+    def _on_out_of_order(self, number: int, previous: int) -> None:
         if number > self.position:
-            self.follower.read_on()
+            self.subscriber.catch_up()
         elif not previous:  # whoever writes has lost count
-            self.follower.begin_anew(self)
+            self.subscriber.reset(self)

@@ -5,7 +5,7 @@ How it comes about is in the modules beside this one; `docs/analysis.md` has eve
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from services.core.model import Series
 
@@ -15,7 +15,7 @@ DISCLAIMER = (
 )
 
 
-class Direction(StrEnum):
+class TrendDirection(StrEnum):
     """Where the price has been going."""
 
     UP = "up"
@@ -44,7 +44,7 @@ class Vote(Struct, frozen=True):
 class Trend(Struct, frozen=True):
     """All votes together. `strength` is from 0 to 100; a trend below `analysis.trend.SIDEWAYS` has no direction."""
 
-    direction: Direction
+    direction: TrendDirection
     strength: int
     votes: tuple[Vote, ...]
 
@@ -60,7 +60,7 @@ class Signal(Struct, frozen=True):
     reason: str
 
 
-class Level(Struct, frozen=True):
+class SupportResistanceLevel(Struct, frozen=True):
     """A price at which the market turned: the mean of its turns that lie together. `strength` is from 0 to 100."""
 
     price: float
@@ -70,7 +70,7 @@ class Level(Struct, frozen=True):
     last: int
 
 
-class Line(Struct, frozen=True):
+class NamedPrice(Struct, frozen=True):
     """A price with a name, such as `61.8` or `r1`."""
 
     name: str
@@ -90,14 +90,14 @@ class Analysis(Struct, frozen=True):
     """What closed candles up to one of them say. `timestamp` is its opening; with no candle at all it is None."""
 
     series: Series
-    timestamp: int | None
+    open_time: int | None = field(name="timestamp")
     close: float | None
     candles: int  # that were looked at
     trend: Trend
     signals: tuple[Signal, ...] = ()  # of the last candles, the newest first
-    support_levels: tuple[Level, ...] = ()  # the nearest first
-    resistance_levels: tuple[Level, ...] = ()
-    fibonacci_levels: tuple[Line, ...] = ()
-    pivot_levels: tuple[Line, ...] = ()
+    support_levels: tuple[SupportResistanceLevel, ...] = ()  # the nearest first
+    resistance_levels: tuple[SupportResistanceLevel, ...] = ()
+    fibonacci_levels: tuple[NamedPrice, ...] = ()
+    pivot_levels: tuple[NamedPrice, ...] = ()
     volatility: Volatility | None = None
     notes: tuple[str, ...] = ()  # what makes one careful: gaps, spikes, too little history

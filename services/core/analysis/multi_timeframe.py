@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from services.core.analysis import Analysis, Direction
-from services.core.analysis.trend import direction
+from services.core.analysis import Analysis, TrendDirection
+from services.core.analysis.trend import trend_direction
 
-DEFAULT = ("15m", "1h", "4h", "1d")
-WEIGHTS = {
+DEFAULT_TIMEFRAMES = ("15m", "1h", "4h", "1d")
+TIMEFRAME_WEIGHTS = {
     **dict.fromkeys(("1m", "3m", "5m"), 1),
     **dict.fromkeys(("15m", "30m"), 2),
     **dict.fromkeys(("1h", "2h"), 3),
@@ -18,32 +18,32 @@ WEIGHTS = {
 }
 
 
-class Together(Struct, frozen=True):
+class CombinedTrend(Struct, frozen=True):
     """What all of them come to. `agreement`: the share, in per cent, of the weights that go the same way."""
 
-    direction: Direction
+    direction: TrendDirection
     strength: int
     agreement: int
 
 
-def together(analyses: Sequence[Analysis]) -> Together:
+def combine_trends(analyses: Sequence[Analysis]) -> CombinedTrend:
     """The mean of their strengths, up and down against each other, by the weights. Who cannot tell is left out."""
-    telling = [each for each in analyses if each.trend.direction is not Direction.UNKNOWN]
+    telling = [each for each in analyses if each.trend.direction is not TrendDirection.UNKNOWN]
     weights = sum(map(weight, telling))
     if not weights:
-        return Together(Direction.UNKNOWN, 0, 0)
-    score = round(sum(weight(each) * _signed(each) for each in telling) / weights)
-    way = direction(score)
+        return CombinedTrend(TrendDirection.UNKNOWN, 0, 0)
+    score = round(sum(weight(each) * _signed_strength(each) for each in telling) / weights)
+    way = trend_direction(score)
     agreeing = sum(weight(each) for each in telling if each.trend.direction is way)
-    return Together(way, abs(score), round(100 * agreeing / weights))
+    return CombinedTrend(way, abs(score), round(100 * agreeing / weights))
 
 
 def weight(analysis: Analysis) -> int:
     """How much its timeframe counts."""
-    return WEIGHTS[analysis.series.timeframe]
+    return TIMEFRAME_WEIGHTS[analysis.series.timeframe]
 
 
-def _signed(analysis: Analysis) -> int:
+def _signed_strength(analysis: Analysis) -> int:
     """Strength with its sign; what goes sideways has one as well, in its votes."""
     score = sum(vote.value * vote.weight for vote in analysis.trend.votes)
     return analysis.trend.strength if score > 0 else -analysis.trend.strength

@@ -2,43 +2,43 @@
 
 from collections.abc import Iterator, Sequence
 
-from services.core.analysis import Analysis, Direction, Level, Side
-from services.core.analysis.multi_timeframe import Together
+from services.core.analysis import Analysis, Side, SupportResistanceLevel, TrendDirection
+from services.core.analysis.multi_timeframe import CombinedTrend
 
-TREND = {
-    Direction.UP: "The trend is up",
-    Direction.DOWN: "The trend is down",
-    Direction.SIDEWAYS: "The market goes sideways",
-    Direction.UNKNOWN: "There is no telling where the market goes",
+TREND_TEXTS = {
+    TrendDirection.UP: "The trend is up",
+    TrendDirection.DOWN: "The trend is down",
+    TrendDirection.SIDEWAYS: "The market goes sideways",
+    TrendDirection.UNKNOWN: "There is no telling where the market goes",
 }
 
 
-def summary(analysis: Analysis) -> str:
+def summary_text(analysis: Analysis) -> str:
     """The text of why, in a few sentences."""
     return " ".join(_sentences(analysis))
 
 
-def summed(analyses: Sequence[Analysis], whole: Together) -> str:
+def combined_summary_text(analyses: Sequence[Analysis], combined: CombinedTrend) -> str:
     """Several timeframes in a few sentences."""
-    if whole.direction is Direction.UNKNOWN:
+    if combined.direction is TrendDirection.UNKNOWN:
         return "No timeframe has enough closed candles to tell a trend."
     rows = ", ".join(f"{each.series.timeframe} {each.trend.direction} {each.trend.strength}" for each in analyses)
-    way = f"go {whole.direction}, strength {whole.strength} of 100"
-    return f"Together the timeframes {way}; {whole.agreement} % of their weight agrees. One by one: {rows}."
+    way = f"go {combined.direction}, strength {combined.strength} of 100"
+    return f"Together the timeframes {way}; {combined.agreement} % of their weight agrees. One by one: {rows}."
 
 
 def _sentences(analysis: Analysis) -> Iterator[str]:
     known = analysis.trend
     why = "; ".join(vote.reason for vote in known.votes)
-    strength = f", strength {known.strength} of 100" if known.direction is not Direction.UNKNOWN else ""
-    yield f"{TREND[known.direction]}{strength}{': ' if why else ''}{why}."
+    strength = f", strength {known.strength} of 100" if known.direction is not TrendDirection.UNKNOWN else ""
+    yield f"{TREND_TEXTS[known.direction]}{strength}{': ' if why else ''}{why}."
     if analysis.signals:
         sides = [sum(1 for each in analysis.signals if each.side is side) for side in Side]
         newest = analysis.signals[0]
         yield f"Signals of the last candles: {sides[0]} to buy, {sides[1]} to sell; the newest: {newest.reason}."
     for name, levels in (("support", analysis.support_levels), ("resistance", analysis.resistance_levels)):
         if levels and analysis.close:
-            yield f"The nearest {name} is {_told(levels[0], analysis.close)}."
+            yield f"The nearest {name} is {_level_text(levels[0], analysis.close)}."
     if analysis.volatility:
         moved = analysis.volatility
         yield f"A candle's mean true range is {moved.percent:.2g} % of the close: {moved.state} for this market."
@@ -46,7 +46,7 @@ def _sentences(analysis: Analysis) -> Iterator[str]:
         yield f"Mind: {'; '.join(analysis.notes)}."
 
 
-def _told(level: Level, close: float) -> str:
+def _level_text(level: SupportResistanceLevel, close: float) -> str:
     away = abs(level.price / close - 1) * 100
     touches = "one touch" if level.touches == 1 else f"{level.touches} touches"
     return f"{level.price:g}, {away:.2g} % away, with {touches}"

@@ -1,8 +1,8 @@
 """Moving averages of the close."""
 
 from services.core.indicators.catalog import indicator, period
-from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.lookback import Bars, smoothed, windowed
+from services.core.indicators.columns import Floats, OhlcvColumns
+from services.core.indicators.lookback import FixedLookback, smoothed, windowed
 from services.core.indicators.talib_import import talib
 
 
@@ -12,9 +12,9 @@ from services.core.indicators.talib_import import talib
     outputs=("sma",),
     overlay=True,
     source="TA-Lib SMA",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def sma(columns: Columns, period: int) -> Floats:
+def sma(columns: OhlcvColumns, period: int) -> Floats:
     """The mean of the last `period` closes."""
     return talib.SMA(columns.close, period)
 
@@ -25,9 +25,9 @@ def sma(columns: Columns, period: int) -> Floats:
     outputs=("ema",),
     overlay=True,
     source="TA-Lib EMA",
-    memory=Bars(smoothed),
+    lookback=FixedLookback(smoothed),
 )
-def ema(columns: Columns, period: int) -> Floats:
+def ema(columns: OhlcvColumns, period: int) -> Floats:
     """Each close weighs 2 / (period + 1), what was before the rest; it begins with the mean of the first closes."""
     return talib.EMA(columns.close, period)
 
@@ -38,8 +38,8 @@ def ema(columns: Columns, period: int) -> Floats:
     outputs=("wma",),
     overlay=True,
     source="TA-Lib WMA",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def wma(columns: Columns, period: int) -> Floats:
+def wma(columns: OhlcvColumns, period: int) -> Floats:
     """The mean of the last `period` closes, the newest weighing `period`, the oldest 1."""
     return talib.WMA(columns.close, period)

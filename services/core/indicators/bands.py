@@ -5,8 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.core.indicators.catalog import factor, indicator, period
-from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.lookback import FEW, Bars, Path, smoothed, wilder, windowed
+from services.core.indicators.columns import Floats, OhlcvColumns
+from services.core.indicators.lookback import (
+    PATH_WARMUP_CANDLES,
+    FixedLookback,
+    PathDependentLookback,
+    smoothed,
+    wilder,
+    windowed,
+)
 from services.core.indicators.talib_import import talib
 
 
@@ -17,9 +24,9 @@ from services.core.indicators.talib_import import talib
     outputs=("upper", "middle", "lower"),
     overlay=True,
     source="TA-Lib BBANDS",
-    memory=Bars(lambda period, _: windowed(period)),
+    lookback=FixedLookback(lambda period, _: windowed(period)),
 )
-def bbands(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
+def bbands(columns: OhlcvColumns, period: int, factor: float) -> tuple[Floats, ...]:
     """The mean of the last `period` closes, and `factor` times their deviation (the population's) above and below."""
     return talib.BBANDS(columns.close, period, float(factor), float(factor))
 
@@ -32,9 +39,9 @@ def bbands(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
     outputs=("upper", "middle", "lower"),
     overlay=True,
     source="TA-Lib EMA, ATR",
-    memory=Bars(lambda period, _, atr: max(smoothed(period), wilder(atr) + 1)),
+    lookback=FixedLookback(lambda period, _, atr: max(smoothed(period), wilder(atr) + 1)),
 )
-def keltner(columns: Columns, period: int, factor: float, atr: int) -> tuple[Floats, ...]:
+def keltner(columns: OhlcvColumns, period: int, factor: float, atr: int) -> tuple[Floats, ...]:
     """The exponential average of the close, and `factor` times the average true range above and below."""
     middle = talib.EMA(columns.close, period)
     reach = factor * talib.ATR(columns.high, columns.low, columns.close, atr)
@@ -47,21 +54,23 @@ def keltner(columns: Columns, period: int, factor: float, atr: int) -> tuple[Flo
     outputs=("upper", "middle", "lower"),
     overlay=True,
     source="TA-Lib DONCHIAN",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def donchian(columns: Columns, period: int) -> tuple[Floats, ...]:
+def donchian(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
     """The highest high and the lowest low of the last `period` candles, this one included, and their middle."""
     return talib.DONCHIAN(columns.high, columns.low, period)
 
 
-def _middles(columns: Columns, *periods: int) -> list[Floats]:
+def _midprices(columns: OhlcvColumns, *periods: int) -> list[Floats]:
     return [talib.MIDPRICE(columns.high, columns.low, period) for period in periods]
 
 
-def _cloud(columns: Columns, conversion: int, standard: int, span: int, displacement: int) -> Mapping[str, Floats]:
+def _future_spans(
+    columns: OhlcvColumns, conversion: int, standard: int, span: int, displacement: int
+) -> Mapping[str, Floats]:
     """The leading spans of the last candles, which stand at the openings after them."""
-    short, middle, long = _middles(columns, conversion, standard, span)
-    shift, count = displacement - 1, len(columns.time)
+    short, middle, long = _midprices(columns, conversion, standard, span)
+    shift, count = displacement - 1, len(columns.open_times)
     spans = np.full((2, max(shift, count)), np.nan)
     spans[0, -count:], spans[1, -count:] = (short + middle) / 2, long
     return {name: values[len(values) - shift :] for name, values in zip(("leading_a", "leading_b"), spans, strict=True)}
@@ -76,18 +85,20 @@ def _cloud(columns: Columns, conversion: int, standard: int, span: int, displace
     outputs=("conversion", "standard", "leading_a", "leading_b", "lagging"),
     overlay=True,
     source="TA-Lib MIDPRICE",
-    memory=Bars(lambda conversion, standard, span, displacement: max(conversion, standard, span) + displacement - 2),
-    ahead=lambda *parameters: parameters[3] - 1,
-    future=_cloud,
+    lookback=FixedLookback(
+        lambda conversion, standard, span, displacement: max(conversion, standard, span) + displacement - 2
+    ),
+    lookahead=lambda *parameters: parameters[3] - 1,
+    future=_future_spans,
 )
-def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displacement: int) -> tuple[Floats, ...]:
+def ichimoku(columns: OhlcvColumns, conversion: int, standard: int, span: int, displacement: int) -> tuple[Floats, ...]:
     """Middles of the highest high and the lowest low of so many candles. The leading spans (the mean of the first two
     lines; the middle of `span`) stand `displacement` - 1 candles later than what they are made of, the lagging close as
     many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet; the spans of as
     many openings after them are answered with `future=true`.
     """
-    short, middle, long = _middles(columns, conversion, standard, span)
-    shift, count = displacement - 1, len(columns.time)
+    short, middle, long = _midprices(columns, conversion, standard, span)
+    shift, count = displacement - 1, len(columns.open_times)
     moved = np.full((3, count + shift), np.nan)
     moved[0, shift:], moved[1, shift:], moved[2, :count] = (short + middle) / 2, long, columns.close
     return short, middle, moved[0, :count], moved[1, :count], moved[2, shift:]
@@ -100,9 +111,11 @@ def ichimoku(columns: Columns, conversion: int, standard: int, span: int, displa
     outputs=("supertrend", "direction"),
     overlay=True,
     source="TA-Lib SUPERTREND",
-    memory=Path(lambda period, _: wilder(period) + FEW, lambda _, outputs: outputs[1]),
+    lookback=PathDependentLookback(
+        lambda period, _: wilder(period) + PATH_WARMUP_CANDLES, lambda _, outputs: outputs[1]
+    ),
 )
-def supertrend(columns: Columns, period: int, factor: float) -> tuple[Floats, ...]:
+def supertrend(columns: OhlcvColumns, period: int, factor: float) -> tuple[Floats, ...]:
     """The middle of high and low, `factor` average true ranges below it while the trend is up (1), above it while it is
     down (-1). The line never moves against the trend, which turns when the close crosses it.
     """

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from services.core.indicators.columns import Floats
-from services.core.indicators.lookback import Memory
+from services.core.indicators.lookback import Lookback
 
-MOST_PERIOD = 500
+MAX_PERIOD_CANDLES = 500
 
 
 class Parameter(NamedTuple):
@@ -16,17 +16,17 @@ class Parameter(NamedTuple):
 
     name: str
     default: float
-    least: float
-    most: float
-    whole: bool = True
+    minimum: float
+    maximum: float
+    integer: bool = True
 
 
-class Level(NamedTuple):
+class PriceLevel(NamedTuple):
     """A price that matters, and what is known of it."""
 
     name: str
     price: float
-    known: Mapping[str, float]
+    details: Mapping[str, float]
 
 
 class Indicator(NamedTuple):
@@ -39,42 +39,42 @@ class Indicator(NamedTuple):
     overlay: bool  # drawn over the price, or below
     formula: str
     source: str
-    memory: Memory
-    ahead: Callable[..., int]  # later candles that a value is made of
+    lookback: Lookback
+    lookahead: Callable[..., int]  # later candles that a value is made of
     ascending: bool  # the first two parameters are
-    timed: bool  # the timeframe matters
-    daily: bool  # it may need candles of 1d beside those of the timeframe
-    run: Callable[..., Any]
+    uses_timeframe: bool  # the timeframe matters
+    uses_daily: bool  # it may need candles of 1d beside those of the timeframe
+    compute: Callable[..., Any]
     future: Callable[..., Mapping[str, Floats]] | None  # what is known of the openings after the last candle
 
     @property
-    def levels(self) -> bool:
+    def has_levels(self) -> bool:
         """Whether it answers levels, and not a value for each candle."""
         return not self.outputs
 
 
-_KNOWN: dict[str, Indicator] = {}
-CATALOG: Mapping[str, Indicator] = MappingProxyType(_KNOWN)
+_REGISTERED: dict[str, Indicator] = {}
+CATALOG: Mapping[str, Indicator] = MappingProxyType(_REGISTERED)
 
 
-def period(default: int, name: str = "period", least: int = 2, most: int = MOST_PERIOD) -> Parameter:
+def period(default: int, name: str = "period", minimum: int = 2, maximum: int = MAX_PERIOD_CANDLES) -> Parameter:
     """So many candles."""
-    return Parameter(name, default, least, most)
+    return Parameter(name, default, minimum, maximum)
 
 
-def factor(default: float, name: str = "factor", least: float = 0.1, most: float = 20) -> Parameter:
+def factor(default: float, name: str = "factor", minimum: float = 0.1, maximum: float = 20) -> Parameter:
     """How many times."""
-    return Parameter(name, default, least, most, whole=False)
+    return Parameter(name, default, minimum, maximum, integer=False)
 
 
 def indicator(  # noqa: PLR0913  all that is to be known, by name
     title: str,
     *parameters: Parameter,
-    memory: Memory,
+    lookback: Lookback,
     source: str,
     outputs: tuple[str, ...] = (),
     overlay: bool = False,
-    ahead: Callable[..., int] = lambda *_: 0,
+    lookahead: Callable[..., int] = lambda *_: 0,
     ascending: bool = False,
     future: Callable[..., Mapping[str, Floats]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -88,7 +88,7 @@ def indicator(  # noqa: PLR0913  all that is to be known, by name
     def put(run: Callable[..., Any]) -> Callable[..., Any]:
         name, formula = run.__name__, inspect.cleandoc(run.__doc__ or "")
         timed, daily = (word in inspect.signature(run).parameters for word in ("timeframe", "daily"))
-        _KNOWN[name] = Indicator(
+        _REGISTERED[name] = Indicator(
             name,
             title,
             parameters,
@@ -96,8 +96,8 @@ def indicator(  # noqa: PLR0913  all that is to be known, by name
             overlay,
             formula,
             source,
-            memory,
-            ahead,
+            lookback,
+            lookahead,
             ascending,
             timed,
             daily,

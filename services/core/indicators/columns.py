@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 from services.core.model import Candle
 
 Floats = NDArray[np.float64]
-Whole = NDArray[np.int64]
+Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-class Columns(NamedTuple):
+class OhlcvColumns(NamedTuple):
     """Candles that are kept, oldest first, one place each. What is missing between them has no place."""
 
-    time: Whole  # openings, in ms
+    open_times: Ints  # openings, in ms
     open: Floats
     high: Floats
     low: Floats
     close: Floats
     volume: Floats  # of the base
 
-    def between(self, first: int, end: int) -> "Columns":
+    def slice(self, first: int, end: int) -> "OhlcvColumns":
         """The candles in the places [first, end)."""
-        return Columns(self.time[first:end], *(column[first:end] for column in self[1:]))
+        return OhlcvColumns(self.open_times[first:end], *(column[first:end] for column in self[1:]))
 
 
-def columns(candles: Sequence[Candle]) -> Columns:
+def to_columns(candles: Sequence[Candle]) -> OhlcvColumns:
     """These candles as columns."""
     bars = [candle.bar for candle in candles]
-    time = np.array([bar.timestamp for bar in bars], np.int64)
+    time = np.array([bar.open_time for bar in bars], np.int64)
     rows = [(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in bars]
-    return Columns(time, *np.ascontiguousarray(np.array(rows, np.float64).reshape(-1, 5).T))
+    return OhlcvColumns(time, *np.ascontiguousarray(np.array(rows, np.float64).reshape(-1, 5).T))
 
 
-def joined(parts: Sequence[Columns]) -> Columns:
+def concat_columns(parts: Sequence[OhlcvColumns]) -> OhlcvColumns:
     """Columns one after the other."""
     if not parts:
-        return columns(())
+        return to_columns(())
     time, *prices = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Columns(time, *prices)
+    return OhlcvColumns(time, *prices)

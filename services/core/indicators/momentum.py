@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 
 from services.core.indicators.catalog import indicator, period
-from services.core.indicators.columns import Bools, Columns, Floats
-from services.core.indicators.lookback import Bars, smoothed, wilder, windowed
-from services.core.indicators.talib_import import SIMPLE, talib
+from services.core.indicators.columns import Bools, Floats, OhlcvColumns
+from services.core.indicators.lookback import FixedLookback, smoothed, wilder, windowed
+from services.core.indicators.talib_import import MA_SIMPLE, talib
 
 
 @indicator(
@@ -15,9 +15,9 @@ from services.core.indicators.talib_import import SIMPLE, talib
     period(14),
     outputs=("rsi",),
     source="TA-Lib RSI",
-    memory=Bars(lambda period: wilder(period) + 1),
+    lookback=FixedLookback(lambda period: wilder(period) + 1),
 )
-def rsi(columns: Columns, period: int) -> Floats:
+def rsi(columns: OhlcvColumns, period: int) -> Floats:
     """100 - 100 / (1 + average rise / average fall), Wilder's averages of the changes of the close. No value where the
     close has not changed for so long that nothing is left of the last change.
     """
@@ -25,7 +25,7 @@ def rsi(columns: Columns, period: int) -> Floats:
     looks = close[:: span // 2].tolist()  # two of them are in any stretch that is as long
     if len(close) <= period or (close[0] != close[period] and not any(a == b for a, b in pairwise(looks))):
         return found
-    return np.where(_dead(np.diff(close, prepend=close[:1]) != 0, span), np.nan, found)
+    return np.where(_no_movement_mask(np.diff(close, prepend=close[:1]) != 0, span), np.nan, found)
 
 
 @indicator(
@@ -35,10 +35,10 @@ def rsi(columns: Columns, period: int) -> Floats:
     period(9, "signal"),
     outputs=("macd", "signal", "histogram"),
     source="TA-Lib MACD",
-    memory=Bars(lambda _, slow, signal: smoothed(slow) + smoothed(signal)),
+    lookback=FixedLookback(lambda _, slow, signal: smoothed(slow) + smoothed(signal)),
     ascending=True,
 )
-def macd(columns: Columns, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
+def macd(columns: OhlcvColumns, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
     """The fast exponential average of the close less the slow one; an exponential average of it; their difference."""
     return talib.MACD(columns.close, fast, slow, signal)
 
@@ -50,16 +50,16 @@ def macd(columns: Columns, fast: int, slow: int, signal: int) -> tuple[Floats, .
     period(1, "smooth", 1),
     outputs=("k", "d"),
     source="TA-Lib STOCH",
-    memory=Bars(lambda period, d, smooth: period + d + smooth - 3),
+    lookback=FixedLookback(lambda period, d, smooth: period + d + smooth - 3),
 )
-def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, ...]:
+def stoch(columns: OhlcvColumns, period: int, d: int, smooth: int) -> tuple[Floats, ...]:
     """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`. %D: the mean
     of the last `d` of it. No value where there is no range.
     """
-    lines = talib.STOCH(columns.high, columns.low, columns.close, period, smooth, SIMPLE, d, SIMPLE)
-    if (still := _still(columns, period)) is None:
+    lines = talib.STOCH(columns.high, columns.low, columns.close, period, smooth, MA_SIMPLE, d, MA_SIMPLE)
+    if (still := _no_range_mask(columns, period)) is None:
         return lines
-    return _without(lines[0], still, smooth), _without(lines[1], still, smooth + d - 1)
+    return _blank_near(lines[0], still, smooth), _blank_near(lines[1], still, smooth + d - 1)
 
 
 @indicator(
@@ -67,14 +67,14 @@ def stoch(columns: Columns, period: int, d: int, smooth: int) -> tuple[Floats, .
     period(14),
     outputs=("willr",),
     source="TA-Lib WILLR",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def willr(columns: Columns, period: int) -> Floats:
+def willr(columns: OhlcvColumns, period: int) -> Floats:
     """How far the close is below the highest high of the last `period` candles, in percent of their range: -100 to 0.
     No value where there is no range.
     """
     found = talib.WILLR(columns.high, columns.low, columns.close, period)
-    return found if (still := _still(columns, period)) is None else _without(found, still, 1)
+    return found if (still := _no_range_mask(columns, period)) is None else _blank_near(found, still, 1)
 
 
 @indicator(
@@ -82,14 +82,14 @@ def willr(columns: Columns, period: int) -> Floats:
     period(20),
     outputs=("cci",),
     source="TA-Lib CCI",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def cci(columns: Columns, period: int) -> Floats:
+def cci(columns: OhlcvColumns, period: int) -> Floats:
     """How far (high + low + close) / 3 is from its mean, in units of 0.015 mean deviations. No value where it has not
     changed within `period` candles.
     """
     found = talib.CCI(columns.high, columns.low, columns.close, period)
-    return _without_range(found, columns.high + columns.low + columns.close, period)
+    return _blank_where_constant(found, columns.high + columns.low + columns.close, period)
 
 
 @indicator(
@@ -97,9 +97,9 @@ def cci(columns: Columns, period: int) -> Floats:
     period(14),
     outputs=("adx", "plus_di", "minus_di"),
     source="TA-Lib ADX, PLUS_DI, MINUS_DI",
-    memory=Bars(lambda period: 2 * wilder(period)),
+    lookback=FixedLookback(lambda period: 2 * wilder(period)),
 )
-def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
+def adx(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
     """Wilder's average of 100 |+DI - -DI| / (+DI + -DI). +DI and -DI: the movement beyond the last high and low, in
     percent of the true range, all in Wilder's averages. No value where there has been no range for so long that nothing
     is left of the last one; after that ADX begins again.
@@ -110,7 +110,7 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     ranged[:1] = columns.high[:1] - columns.low[:1]
     if ranged.all():
         return found
-    dead = _dead(ranged > 0, wilder(period))
+    dead = _no_movement_mask(ranged > 0, wilder(period))
     for start in np.flatnonzero(dead[:-1] & ~dead[1:]):
         found[0][start:] = talib.ADX(columns.high[start:], columns.low[start:], columns.close[start:], period)
     return tuple(np.where(dead, np.nan, values) for values in found)
@@ -121,14 +121,14 @@ def adx(columns: Columns, period: int) -> tuple[Floats, ...]:
     period(14),
     outputs=("up", "down"),
     source="TA-Lib AROON",
-    memory=Bars(int),
+    lookback=FixedLookback(int),
 )
-def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
+def aroon(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
     """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest. No
     value where all of their highs (lows) are the same.
     """
     down, up = talib.AROON(columns.high, columns.low, period)
-    return _without_range(up, columns.high, period + 1), _without_range(down, columns.low, period + 1)
+    return _blank_where_constant(up, columns.high, period + 1), _blank_where_constant(down, columns.low, period + 1)
 
 
 @indicator(
@@ -136,26 +136,26 @@ def aroon(columns: Columns, period: int) -> tuple[Floats, ...]:
     period(14),
     outputs=("atr",),
     source="TA-Lib ATR",
-    memory=Bars(lambda period: wilder(period) + 1),
+    lookback=FixedLookback(lambda period: wilder(period) + 1),
 )
-def atr(columns: Columns, period: int) -> Floats:
+def atr(columns: OhlcvColumns, period: int) -> Floats:
     """Wilder's average of the true range: from the last close or the low, to the last close or the high."""
     return talib.ATR(columns.high, columns.low, columns.close, period)
 
 
 @indicator(
     "Rate of Change",
-    period(9, least=1),
+    period(9, minimum=1),
     outputs=("roc",),
     source="TA-Lib ROC",
-    memory=Bars(int),
+    lookback=FixedLookback(int),
 )
-def roc(columns: Columns, period: int) -> Floats:
+def roc(columns: OhlcvColumns, period: int) -> Floats:
     """The close's change since `period` candles ago, in percent."""
     return talib.ROC(columns.close, period)
 
 
-def _still(columns: Columns, period: int) -> Bools | None:
+def _no_range_mask(columns: OhlcvColumns, period: int) -> Bools | None:
     """Where the last `period` candles have no range; None: surely nowhere."""
     if not (columns.high == columns.low).any():
         return None
@@ -163,14 +163,14 @@ def _still(columns: Columns, period: int) -> Bools | None:
     return still
 
 
-def _without_range(values: Floats, of: Floats, period: int) -> Floats:
+def _blank_where_constant(values: Floats, reference: Floats, period: int) -> Floats:
     """The values but those where the last `period` places of another column are all the same."""
-    if len(of) < period or (np.diff(of) != 0).all():
+    if len(reference) < period or (np.diff(reference) != 0).all():
         return values
-    return np.where(talib.MAX(of, period) == talib.MIN(of, period), np.nan, values)
+    return np.where(talib.MAX(reference, period) == talib.MIN(reference, period), np.nan, values)
 
 
-def _dead(moved: Bools, span: int) -> Bools:
+def _no_movement_mask(moved: Bools, span: int) -> Bools:
     """Where nothing has moved within the last `span` candles, nor since the first one."""
     places = np.arange(len(moved))
     last = np.maximum.accumulate(np.where(moved, places, -span))
@@ -178,7 +178,7 @@ def _dead(moved: Bools, span: int) -> Bools:
     return dead
 
 
-def _without(values: Floats, out: Bools, count: int) -> Floats:
+def _blank_near(values: Floats, excluded: Bools, count: int) -> Floats:
     """The values but those that one of the last `count` places is out of."""
-    near = np.convolve(out, np.ones(count))[: len(out)] > 0
+    near = np.convolve(excluded, np.ones(count))[: len(excluded)] > 0
     return np.where(near, np.nan, values)

@@ -2,27 +2,37 @@
 
 import numpy as np
 
-from services.core.indicators.catalog import Level, factor, indicator, period
-from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.lookback import DAILY, MONTHLY, WEEKLY, YEARLY, Anchored, Bars, Period, shorter, windowed
+from services.core.indicators.catalog import PriceLevel, factor, indicator, period
+from services.core.indicators.columns import Floats, OhlcvColumns
+from services.core.indicators.lookback import (
+    DAILY,
+    MONTHLY,
+    WEEKLY,
+    YEARLY,
+    AnchoredLookback,
+    CalendarPeriod,
+    FixedLookback,
+    is_shorter,
+    windowed,
+)
 from services.core.indicators.talib_import import talib
-from services.core.timeframes import DAY, MINUTE, TIMEFRAMES, Timeframe
+from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES, Timeframe
 
-RATIOS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)  # percent
+FIBONACCI_PERCENTS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)  # percent
 
 
-def pivot_period(timeframe: Timeframe) -> Period:
+def pivot_period(timeframe: Timeframe) -> CalendarPeriod:
     """What pivot points are made of in this timeframe."""
-    if shorter(timeframe, DAY // MINUTE):
-        return DAILY if shorter(timeframe, 16) else WEEKLY
-    return MONTHLY if 0 < timeframe.length < 7 * DAY else YEARLY
+    if is_shorter(timeframe, DAY_MS // MINUTE_MS):
+        return DAILY if is_shorter(timeframe, 16) else WEEKLY
+    return MONTHLY if 0 < timeframe.length < 7 * DAY_MS else YEARLY
 
 
-def crosses(timeframe: Timeframe) -> bool:
+def straddles_periods(timeframe: Timeframe) -> bool:
     """Whether some candles of this timeframe lie in two of those periods: months are not made of three days, nor years
     of weeks.
     """
-    return timeframe.length > DAY
+    return timeframe.length > DAY_MS
 
 
 @indicator(
@@ -32,19 +42,19 @@ def crosses(timeframe: Timeframe) -> bool:
     factor(0.5, "tolerance", 0.05, 5),
     overlay=True,
     source="Kurs",
-    memory=Bars(lambda bars, *_: windowed(bars)),
+    lookback=FixedLookback(lambda bars, *_: windowed(bars)),
 )
-def sr(columns: Columns, bars: int, reach: int, tolerance: float) -> list[Level]:
+def sr(columns: OhlcvColumns, bars: int, reach: int, tolerance: float) -> list[PriceLevel]:
     """Turning points among the last `bars` candles: highs above, lows below those of `reach` candles on each side.
     Those within `tolerance` mean true ranges of one another are one level, at their mean: `support` below the last
     close, else `resistance`. `strength` (0 to 100) is 100 (1 - 0.5^n), where n counts each touch, a new one 1, the
     oldest possible 0.5.
     """
-    last = columns.between(max(0, len(columns.time) - bars), len(columns.time))
-    if len(last.time) <= 2 * reach:
+    last = columns.slice(max(0, len(columns.open_times) - bars), len(columns.open_times))
+    if len(last.open_times) <= 2 * reach:
         return []
-    places = [(place, last.high[place]) for place in _turns(last.high, reach)]
-    places += [(place, last.low[place]) for place in _turns(-last.low, reach)]
+    places = [(place, last.high[place]) for place in _turning_points(last.high, reach)]
+    places += [(place, last.low[place]) for place in _turning_points(-last.low, reach)]
     places.sort(key=lambda each: each[1])
     near = tolerance * float(np.mean(talib.TRANGE(last.high, last.low, last.close)[1:]))
     groups: list[list[tuple[int, float]]] = []
@@ -52,7 +62,7 @@ def sr(columns: Columns, bars: int, reach: int, tolerance: float) -> list[Level]
         if not groups or price - groups[-1][0][1] > near:
             groups.append([])
         groups[-1].append((place, price))
-    return [_level(last, group) for group in groups]
+    return [_support_or_resistance(last, group) for group in groups]
 
 
 @indicator(
@@ -60,45 +70,47 @@ def sr(columns: Columns, bars: int, reach: int, tolerance: float) -> list[Level]
     period(100, "bars"),
     overlay=True,
     source="Kurs",
-    memory=Bars(windowed),
+    lookback=FixedLookback(windowed),
 )
-def fib(columns: Columns, bars: int) -> list[Level]:
+def fib(columns: OhlcvColumns, bars: int) -> list[PriceLevel]:
     """Between the highest high and the lowest low of the last `bars` candles, in percent of the way back from the later
     one (0) to the earlier one (100).
     """
-    last = columns.between(max(0, len(columns.time) - bars), len(columns.time))
-    newest = len(last.time) - 1
+    last = columns.slice(max(0, len(columns.open_times) - bars), len(columns.open_times))
+    newest = len(last.open_times) - 1
     top, bottom = newest - int(last.high[::-1].argmax()), newest - int(last.low[::-1].argmin())
     high, low = float(last.high[top]), float(last.low[bottom])
     if high == low:
         return []
     rising = top > bottom or (top == bottom and last.close[top] >= last.open[top])
     end, start = (high, low) if rising else (low, high)
-    return [Level(f"{ratio:g}", end + (start - end) * ratio / 100, {"ratio": ratio}) for ratio in RATIOS]
+    return [
+        PriceLevel(f"{ratio:g}", end + (start - end) * ratio / 100, {"ratio": ratio}) for ratio in FIBONACCI_PERCENTS
+    ]
 
 
 @indicator(
     "Classic Pivot Points",
     overlay=True,
     source="Kurs",
-    memory=Anchored(pivot_period, before=1),
+    lookback=AnchoredLookback(pivot_period, periods_before=1),
 )
-def pivots(columns: Columns, timeframe: Timeframe, daily: Columns | None) -> list[Level]:
+def pivots(columns: OhlcvColumns, timeframe: Timeframe, daily: OhlcvColumns | None) -> list[PriceLevel]:
     """Of the last period's high, low and close: p = (h + l + c) / 3, r1 = 2 p - l, s1 = 2 p - h, r2 = p + h - l,
     s2 = p - h + l, r3 = h + 2 (p - l), s3 = l - 2 (h - p). The period is the UTC day up to 15m, the week up to 12h, the
     month for 1d and 3d, the year for 1w and 1M. It is made of the timeframe's own candles, for 3d and 1w, which lie in
     two periods at times, of those of 1d. No levels where they are not kept from the period's beginning on; `missing`
     counts those that are not kept after it.
     """
-    since = pivot_period(timeframe).since(int(columns.time[-1]))
-    begin = pivot_period(timeframe).since(since - 1)
-    source, frame = (daily, TIMEFRAMES["1d"]) if crosses(timeframe) else (columns, timeframe)
+    since = pivot_period(timeframe).start_of(int(columns.open_times[-1]))
+    begin = pivot_period(timeframe).start_of(since - 1)
+    source, frame = (daily, TIMEFRAMES["1d"]) if straddles_periods(timeframe) else (columns, timeframe)
     if source is None:
         return []
-    first, end = source.time.searchsorted((begin, since)).tolist()
-    if first == end or not (first or source.time[0] == begin):
+    first, end = source.open_times.searchsorted((begin, since)).tolist()
+    if first == end or not (first or source.open_times[0] == begin):
         return []
-    period, missing = source.between(first, end), frame.expected(begin, since - 1) - (end - first)
+    period, missing = source.slice(first, end), frame.count_between(begin, since - 1) - (end - first)
     high, low, close = float(period.high.max()), float(period.low.min()), float(period.close[-1])
     middle = (high + low + close) / 3
     prices = {
@@ -111,10 +123,10 @@ def pivots(columns: Columns, timeframe: Timeframe, daily: Columns | None) -> lis
         "s3": low - 2 * (high - middle),
     }
     known = {"missing": missing} if missing else {}
-    return [Level(name, price, known) for name, price in prices.items()]
+    return [PriceLevel(name, price, known) for name, price in prices.items()]
 
 
-def _turns(values: Floats, reach: int) -> list[int]:
+def _turning_points(values: Floats, reach: int) -> list[int]:
     """Where a value is above the `reach` before it, and not below the `reach` after it."""
     middle = values[reach : len(values) - reach]
     windows = np.lib.stride_tricks.sliding_window_view(values, reach).max(axis=1)
@@ -123,9 +135,9 @@ def _turns(values: Floats, reach: int) -> list[int]:
     return found
 
 
-def _level(columns: Columns, touches: list[tuple[int, float]]) -> Level:
+def _support_or_resistance(columns: OhlcvColumns, touches: list[tuple[int, float]]) -> PriceLevel:
     price = float(np.mean([price for _, price in touches]))
-    count = sum(0.5 + 0.5 * place / (len(columns.time) - 1) for place, _ in touches)
-    times = [int(columns.time[place]) for place, _ in touches]
+    count = sum(0.5 + 0.5 * place / (len(columns.open_times) - 1) for place, _ in touches)
+    times = [int(columns.open_times[place]) for place, _ in touches]
     known = {"touches": len(touches), "strength": 100 * (1 - 0.5**count), "first": min(times), "last": max(times)}
-    return Level("support" if price < columns.close[-1] else "resistance", price, known)
+    return PriceLevel("support" if price < columns.close[-1] else "resistance", price, known)

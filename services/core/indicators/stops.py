@@ -3,18 +3,18 @@
 import numpy as np
 
 from services.core.indicators.catalog import factor, indicator
-from services.core.indicators.columns import Columns, Floats
-from services.core.indicators.lookback import FEW, Path
+from services.core.indicators.columns import Floats, OhlcvColumns
+from services.core.indicators.lookback import PATH_WARMUP_CANDLES, PathDependentLookback
 from services.core.indicators.talib_import import talib
 
 STEP, MAXIMUM = factor(0.02, "step", 0.005, 0.5), factor(0.2, "most", 0.05, 1)
 
 
-def _count(_: float, most: float) -> int:
-    return FEW + int(100 / most)
+def _warmup_candles(_: float, most: float) -> int:
+    return PATH_WARMUP_CANDLES + int(100 / most)
 
 
-def _side(columns: Columns, outputs: tuple[Floats, ...]) -> Floats:
+def _trend_side(columns: OhlcvColumns, outputs: tuple[Floats, ...]) -> Floats:
     side: Floats = columns.high + columns.low - 2 * outputs[0]
     return side
 
@@ -26,17 +26,17 @@ def _side(columns: Columns, outputs: tuple[Floats, ...]) -> Floats:
     outputs=("psar",),
     overlay=True,
     source="Kurs",
-    memory=Path(_count, _side, exact=True),
+    lookback=PathDependentLookback(_warmup_candles, _trend_side, exact=True),
 )
-def psar(columns: Columns, step: float, most: float) -> Floats:
+def psar(columns: OhlcvColumns, step: float, most: float) -> Floats:
     """As TradingView's `ta.sar(step, step, most)`. Each candle the stop nears the trend's extreme by a share of the
     distance: `step`, and one `step` more with each new extreme, up to `most`. When the low is below a rising stop (the
     high above a falling one) the trend turns: the stop is then the extreme, this candle's included, and the share
     `step`. Only after that it is taken out of the range of the two candles before. The second candle begins a trend:
     a rise when its close is above the first one, with the stop at the first low; else a fall from the first high.
     """
-    stops = _stops(columns, step, most) if len(columns.time) > 1 else []
-    return np.array([np.nan] * (len(columns.time) - len(stops)) + stops, np.float64)
+    stops = _stops(columns, step, most) if len(columns.open_times) > 1 else []
+    return np.array([np.nan] * (len(columns.open_times) - len(stops)) + stops, np.float64)
 
 
 @indicator(
@@ -46,18 +46,18 @@ def psar(columns: Columns, step: float, most: float) -> Floats:
     outputs=("sar",),
     overlay=True,
     source="TA-Lib SAR",
-    memory=Path(_count, _side),
+    lookback=PathDependentLookback(_warmup_candles, _trend_side),
 )
-def sar(columns: Columns, step: float, most: float) -> Floats:
+def sar(columns: OhlcvColumns, step: float, most: float) -> Floats:
     """As `psar`, but the stop is taken out of the range of the two candles before it is compared with the price, a
     touch turns the trend too, and the first trend is that of the directional movement.
     """
-    if len(columns.time) < 2:
-        return np.full(len(columns.time), np.nan)
+    if len(columns.open_times) < 2:
+        return np.full(len(columns.open_times), np.nan)
     return talib.SAR(columns.high, columns.low, float(step), float(most))
 
 
-def _stops(columns: Columns, step: float, most: float) -> list[float]:
+def _stops(columns: OhlcvColumns, step: float, most: float) -> list[float]:
     """The stop at each candle but the first. Of the two candles before the second there is one."""
     high, low, (first, second) = columns.high, columns.low, columns.close[:2].tolist()
     floors = np.minimum(low[:-1], np.append(low[:1], low[:-2])).tolist()

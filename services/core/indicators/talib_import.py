@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _without(*names: str) -> Iterator[None]:
+def _hidden_modules(*names: str) -> Iterator[None]:
     """These modules cannot be imported inside, unless they are already."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "there is no such module"
@@ -17,10 +17,10 @@ def _without(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with _without("pandas", "polars"):
+with _hidden_modules("pandas", "polars"):
     import talib
     from talib._ta_lib import MA_Type
 
-SIMPLE = MA_Type.SMA  # the kind of average
+MA_SIMPLE = MA_Type.SMA  # the kind of average
 
-__all__ = ["SIMPLE", "talib"]
+__all__ = ["MA_SIMPLE", "talib"]

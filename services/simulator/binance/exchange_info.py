@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from services.core.model import Instrument
-from services.simulator.binance.payloads import fixed
-from services.simulator.market.listings import BINANCE, FROZEN
+from services.simulator.binance.payloads import format_fixed
+from services.simulator.market.listings import BINANCE, DELISTED
 
 RATE_LIMITS = [
     {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
@@ -15,7 +15,7 @@ RATE_LIMITS = [
     {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
 ]
 ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"]
-PREVENTION = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT"]
+SELF_TRADE_PREVENTION = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT"]
 FLAGS = {
     "icebergAllowed": True,
     "ocoAllowed": True,
@@ -44,8 +44,8 @@ def exchange_info(now: int, names: Iterable[str], status: str | None) -> dict[st
 
 
 def _symbol(name: str) -> dict[str, Any]:
-    if name in FROZEN:
-        return _row(name, FROZEN[name][0], "BREAK", (Decimal(1), Decimal("0.00001")))
+    if name in DELISTED:
+        return _row(name, DELISTED[name][0], "BREAK", (Decimal(1), Decimal("0.00001")))
     listing = BINANCE[name]
     return _row(name, listing.instrument, "TRADING", (listing.tick, listing.lot))
 
@@ -64,12 +64,12 @@ def _row(name: str, instrument: Instrument, status: str, steps: tuple[Decimal, D
         "permissions": [],
         "permissionSets": [["SPOT", "MARGIN"]],
         "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
-        "allowedSelfTradePreventionModes": PREVENTION,
+        "allowedSelfTradePreventionModes": SELF_TRADE_PREVENTION,
     }
 
 
 def _filters(tick: Decimal, lot: Decimal) -> list[dict[str, Any]]:
-    step, size = fixed(tick), fixed(lot)
+    step, size = format_fixed(tick), format_fixed(lot)
     multipliers = {
         "bidMultiplierUp": "5",
         "bidMultiplierDown": "0.2",
@@ -79,16 +79,20 @@ def _filters(tick: Decimal, lot: Decimal) -> list[dict[str, Any]]:
     trailing = {
         f"{edge}Trailing{side}Delta": ms for edge, ms in (("min", 10), ("max", 2000)) for side in ("Above", "Below")
     }
-    notional = {"minNotional": fixed(Decimal(5)), "applyMinToMarket": True, "maxNotional": fixed(Decimal(9_000_000))}
+    notional = {
+        "minNotional": format_fixed(Decimal(5)),
+        "applyMinToMarket": True,
+        "maxNotional": format_fixed(Decimal(9_000_000)),
+    }
     return [
-        {"filterType": "PRICE_FILTER", "minPrice": step, "maxPrice": fixed(tick * 10**8), "tickSize": step},
-        {"filterType": "LOT_SIZE", "minQty": size, "maxQty": fixed(lot * 9 * 10**8), "stepSize": size},
+        {"filterType": "PRICE_FILTER", "minPrice": step, "maxPrice": format_fixed(tick * 10**8), "tickSize": step},
+        {"filterType": "LOT_SIZE", "minQty": size, "maxQty": format_fixed(lot * 9 * 10**8), "stepSize": size},
         {"filterType": "ICEBERG_PARTS", "limit": 100},
         {
             "filterType": "MARKET_LOT_SIZE",
-            "minQty": fixed(Decimal(0)),
-            "maxQty": fixed(lot * 10**7),
-            "stepSize": fixed(Decimal(0)),
+            "minQty": format_fixed(Decimal(0)),
+            "maxQty": format_fixed(lot * 10**7),
+            "stepSize": format_fixed(Decimal(0)),
         },
         {"filterType": "TRAILING_DELTA", **trailing},
         {"filterType": "PERCENT_PRICE_BY_SIDE", **multipliers, "avgPriceMins": 5},

@@ -7,47 +7,47 @@ from typing import Any
 
 import numpy as np
 
-from services.simulator.fault_injection import Dialect
-from services.simulator.market.bar_columns import Bars, Trade
-from services.simulator.market.listings import Listing
-from services.simulator.market.order_book import Level, OrderBook
+from services.simulator.fault_injection import PayloadFields
+from services.simulator.market.bar_columns import BarColumns, TapeTrade
+from services.simulator.market.listings import SimulatedListing
+from services.simulator.market.order_book import BookLevel, OrderBook
 from services.simulator.market.shapes import Ints
-from services.simulator.market.tape_quotes import Quote
+from services.simulator.market.tape_quotes import TapeQuote
 
 DECIMALS = 8
 PRICES = (
     "p b a c o h l w x price bidPrice askPrice lastPrice openPrice highPrice lowPrice weightedAvgPrice prevClosePrice"
 )
-DIALECT = Dialect(
+PAYLOAD_FIELDS = PayloadFields(
     "binance",
     times=dict.fromkeys(("E", "T", "O", "C", "serverTime", "openTime", "closeTime", "time"), 1),
     prices=frozenset(PRICES.split()),
     states=frozenset({"e", "status"}),
-    books=frozenset({"b", "a", "bids", "asks"}),
-    whole=frozenset({"k"}),
+    order_books=frozenset({"b", "a", "bids", "asks"}),
+    unshifted=frozenset({"k"}),
 )
-LETTERS = "s p P w x c Q b B a A o h l v q O C F L n"
-NAMES = (
+TICKER_KEYS = "s p P w x c Q b B a A o h l v q O C F L n"
+TICKER_NAMES = (
     "symbol priceChange priceChangePercent weightedAvgPrice prevClosePrice lastPrice lastQty bidPrice bidQty askPrice "
     "askQty openPrice highPrice lowPrice volume quoteVolume openTime closeTime firstId lastId count"
 )
-TICKER_LETTERS = dict(zip(LETTERS.split(), NAMES.split(), strict=True))
+TICKER_LETTERS = dict(zip(TICKER_KEYS.split(), TICKER_NAMES.split(), strict=True))
 MINI_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "scohlvq"}
 WINDOW_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "spPohlcwvqOCFLn"}
-MINI = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # what is left of a day when little is asked
+MINI_NAMES = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # what is left of a day when little is asked
 
 
-def fixed(number: Decimal) -> str:
+def format_fixed(number: Decimal) -> str:
     """`60000.01000000`."""
     return f"{number:.8f}"
 
 
-def agg_trade(listing: Listing, trade: Trade) -> dict[str, Any]:
+def agg_trade(listing: SimulatedListing, trade: TapeTrade) -> dict[str, Any]:
     """An aggregate trade, as REST gives it."""
     return {
         "a": trade.id,
-        "p": fixed(listing.price(trade.price)),
-        "q": fixed(listing.amount(trade.size)),
+        "p": format_fixed(listing.price(trade.price)),
+        "q": format_fixed(listing.amount(trade.size)),
         "f": trade.first,
         "l": trade.last,
         "T": trade.time,
@@ -56,7 +56,7 @@ def agg_trade(listing: Listing, trade: Trade) -> dict[str, Any]:
     }
 
 
-def fills(trade: Trade) -> Iterator[tuple[int, int]]:
+def fills(trade: TapeTrade) -> Iterator[tuple[int, int]]:
     """The trade's fills: id and lots. Together they are the trade."""
     number = trade.last - trade.first + 1
     share = trade.size // number
@@ -65,15 +65,15 @@ def fills(trade: Trade) -> Iterator[tuple[int, int]]:
     yield trade.last, trade.size - share * (number - 1)
 
 
-def book_ticker(listing: Listing, quote: Quote) -> dict[str, Any]:
+def book_ticker(listing: SimulatedListing, quote: TapeQuote) -> dict[str, Any]:
     """A quote, as the stream gives it: no time, but a growing id."""
     return {
         "u": quote.time,
         "s": listing.symbol,
-        "b": fixed(listing.price(quote.bid)),
-        "B": fixed(listing.amount(quote.bid_size)),
-        "a": fixed(listing.price(quote.ask)),
-        "A": fixed(listing.amount(quote.ask_size)),
+        "b": format_fixed(listing.price(quote.bid)),
+        "B": format_fixed(listing.amount(quote.bid_size)),
+        "a": format_fixed(listing.price(quote.ask)),
+        "A": format_fixed(listing.amount(quote.ask_size)),
     }
 
 
@@ -83,19 +83,19 @@ def book_levels(book: OrderBook, limit: int) -> dict[str, Any]:
     return {"lastUpdateId": book.top.time} | {name: levels(book.tape.listing, side) for name, side in sides.items()}
 
 
-def levels(listing: Listing, side: Iterable[Level]) -> list[list[str]]:
+def levels(listing: SimulatedListing, side: Iterable[BookLevel]) -> list[list[str]]:
     """Price and size of each."""
-    return [[fixed(listing.price(each.price)), fixed(listing.amount(each.size))] for each in side]
+    return [[format_fixed(listing.price(each.price)), format_fixed(listing.amount(each.size))] for each in side]
 
 
-def average_price(listing: Listing, minutes: Bars, last: Trade) -> str:
+def average_price(listing: SimulatedListing, minutes: BarColumns, last: TapeTrade) -> str:
     """The mean of what was traded, weighted by volume; none: the last price."""
     if not len(minutes.time):
-        return fixed(listing.price(last.price))
-    return fixed(listing.turnover(int(minutes.quote[0])) / listing.amount(int(minutes.volume[0])))
+        return format_fixed(listing.price(last.price))
+    return format_fixed(listing.turnover(int(minutes.quote[0])) / listing.amount(int(minutes.volume[0])))
 
 
-def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool) -> dict[str, Any]:
+def kline(listing: SimulatedListing, interval: str, bar: BarColumns, last_ms: int, final: bool) -> dict[str, Any]:
     """The one bar of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
     [row] = kline_rows(listing, bar, [last_ms])
     return {
@@ -119,26 +119,26 @@ def kline(listing: Listing, interval: str, bar: Bars, last_ms: int, final: bool)
     }
 
 
-def kline_rows(listing: Listing, bars: Bars, lasts: Iterable[int]) -> list[list[Any]]:
+def kline_rows(listing: SimulatedListing, bars: BarColumns, lasts: Iterable[int]) -> list[list[Any]]:
     """Bars, as REST gives them. `lasts`: the last millisecond that belongs to each."""
     tick, price_decimals = listing.tick_units
     lot, size_decimals = listing.lot_units
     counts = np.where(bars.first >= 0, bars.last - bars.first + 1, 0)
     columns = (
         bars.time.tolist(),
-        *(_fixed(column, tick, price_decimals) for column in bars[1:5]),
-        _fixed(bars.volume, lot, size_decimals),
+        *(_format_column(column, tick, price_decimals) for column in bars[1:5]),
+        _format_column(bars.volume, lot, size_decimals),
         lasts,
-        _fixed(bars.quote, tick * lot, price_decimals + size_decimals),
+        _format_column(bars.quote, tick * lot, price_decimals + size_decimals),
         counts.tolist(),
-        _fixed(bars.bought, lot, size_decimals),
-        _fixed(bars.bought_quote, tick * lot, price_decimals + size_decimals),
+        _format_column(bars.bought, lot, size_decimals),
+        _format_column(bars.bought_quote, tick * lot, price_decimals + size_decimals),
         repeat("0", len(counts)),
     )
     return list(map(list, zip(*columns, strict=True)))
 
 
-def _fixed(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
+def _format_column(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
     """What `fixed` makes of each number of so many units of the last decimal. No listing has more than eight."""
     factor = units * 10 ** (DECIMALS - decimals)
     for number in numbers.tolist():
@@ -146,19 +146,21 @@ def _fixed(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
         yield f"{whole}.{part:08d}"
 
 
-def day_ticker(span: dict[str, Any], listing: Listing, last: Trade, quote: Quote) -> dict[str, Any]:
+def day_ticker(span: dict[str, Any], listing: SimulatedListing, last: TapeTrade, quote: TapeQuote) -> dict[str, Any]:
     """The rolling day that `span` tells of, under REST's names, with what a `ticker/24hr` has beside."""
     return span | {
         "prevClosePrice": span["openPrice"],
-        "lastQty": fixed(listing.amount(last.size)),
-        "bidPrice": fixed(listing.price(quote.bid)),
-        "bidQty": fixed(listing.amount(quote.bid_size)),
-        "askPrice": fixed(listing.price(quote.ask)),
-        "askQty": fixed(listing.amount(quote.ask_size)),
+        "lastQty": format_fixed(listing.amount(last.size)),
+        "bidPrice": format_fixed(listing.price(quote.bid)),
+        "bidQty": format_fixed(listing.amount(quote.bid_size)),
+        "askPrice": format_fixed(listing.price(quote.ask)),
+        "askQty": format_fixed(listing.amount(quote.ask_size)),
     }
 
 
-def span_ticker(listing: Listing, span: Bars, last: Trade, opens: int, closes: int) -> dict[str, Any]:
+def span_ticker(
+    listing: SimulatedListing, span: BarColumns, last: TapeTrade, opens: int, closes: int
+) -> dict[str, Any]:
     """What the one bar of `span` comes to, under REST's names; none: no trade since `last`."""
     prices = [span.open, span.high, span.low, span.close]
     opened, high, low, close = (listing.price(int(each[0]) if len(each) else last.price) for each in prices)
@@ -167,15 +169,15 @@ def span_ticker(listing: Listing, span: Bars, last: Trade, opens: int, closes: i
     mean = listing.turnover(turnover) / listing.amount(volume) if volume else Decimal(0)
     return {
         "symbol": listing.symbol,
-        "priceChange": fixed(close - opened),
+        "priceChange": format_fixed(close - opened),
         "priceChangePercent": f"{(close - opened) / opened * 100:.3f}",
-        "weightedAvgPrice": fixed(mean),
-        "openPrice": fixed(opened),
-        "highPrice": fixed(high),
-        "lowPrice": fixed(low),
-        "lastPrice": fixed(close),
-        "volume": fixed(listing.amount(volume)),
-        "quoteVolume": fixed(listing.turnover(turnover)),
+        "weightedAvgPrice": format_fixed(mean),
+        "openPrice": format_fixed(opened),
+        "highPrice": format_fixed(high),
+        "lowPrice": format_fixed(low),
+        "lastPrice": format_fixed(close),
+        "volume": format_fixed(listing.amount(volume)),
+        "quoteVolume": format_fixed(listing.turnover(turnover)),
         "openTime": opens,
         "closeTime": closes,
         "firstId": first,

@@ -6,92 +6,92 @@ from typing import Any, NoReturn
 import msgspec
 
 from services.core.model import Instrument
-from services.simulator.fault_injection import About
-from services.simulator.market.listings import BINANCE, FROZEN, MINUTE
-from services.simulator.rest_server import Wrong
+from services.simulator.fault_injection import InstrumentBody
+from services.simulator.market.listings import BINANCE, DELISTED, MINUTE
+from services.simulator.rest_server import ApiError
 
 Query = Mapping[str, str]
 HOUR = 60 * MINUTE
-MOST_DIGITS = 20
-MICROSECONDS = 10**14  # a time above it is in µs
+MAX_DIGITS = 20
+MIN_MICROSECONDS = 10**14  # a time above it is in µs
 PATTERNS = {
     "symbol": "^[A-Z0-9-_.]{1,20}$",
     "symbols": '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$',
 }
 
 
-def refuse(code: int, text: str) -> NoReturn:
+def reject(code: int, text: str) -> NoReturn:
     """Answer with an error."""
-    raise Wrong(400, {"code": code, "msg": text})
+    raise ApiError(400, {"code": code, "msg": text})
 
 
-def missing(parameter: str) -> NoReturn:
+def reject_missing(parameter: str) -> NoReturn:
     """A required parameter is not there."""
-    refuse(-1102, f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed.")
+    reject(-1102, f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed.")
 
 
 def symbol(query: Query) -> str:
     """The one symbol asked for."""
-    return _known(query.get("symbol") or missing("symbol"))
+    return _checked_symbol(query.get("symbol") or reject_missing("symbol"))
 
 
 def symbols(query: Query) -> list[str]:
     """The symbols asked for; all of them if none is named."""
     if "symbol" in query and "symbols" in query:
-        refuse(-1128, "Combination of optional parameters invalid.")
+        reject(-1128, "Combination of optional parameters invalid.")
     if "symbol" in query:
         return [symbol(query)]
     if "symbols" not in query:
-        return [*BINANCE, *FROZEN]
+        return [*BINANCE, *DELISTED]
     try:
         names = msgspec.json.decode(query["symbols"], type=list[str])
     except msgspec.MsgspecError:
-        _illegal("symbols")
+        _reject_characters("symbols")
     if len(set(names)) < len(names):
-        refuse(-1151, "Symbol is present multiple times in the list.")
-    return [_known(name) for name in names]
+        reject(-1151, "Symbol is present multiple times in the list.")
+    return [_checked_symbol(name) for name in names]
 
 
-def each(query: Query, row: Callable[[str], dict[str, Any]]) -> Any:
+def per_symbol(query: Query, row: Callable[[str], dict[str, Any]]) -> Any:
     """A row for the symbol, or rows for the symbols in the status asked for."""
     status = query.get("symbolStatus")
     if status not in (None, "TRADING", "HALT", "BREAK"):
-        refuse(-1122, "Invalid symbolStatus.")
-    names = [name for name in symbols(query) if status in (None, "BREAK" if name in FROZEN else "TRADING")]
+        reject(-1122, "Invalid symbolStatus.")
+    names = [name for name in symbols(query) if status in (None, "BREAK" if name in DELISTED else "TRADING")]
     if "symbol" not in query:
-        return [About(instrument(name), row(name)) for name in names]
+        return [InstrumentBody(instrument_of(name), row(name)) for name in names]
     if not names:
-        refuse(-1220, "The symbol's status does not match the requested symbolStatus.")
-    return About(instrument(names[0]), row(names[0]))
+        reject(-1220, "The symbol's status does not match the requested symbolStatus.")
+    return InstrumentBody(instrument_of(names[0]), row(names[0]))
 
 
-def instrument(name: str) -> Instrument:
+def instrument_of(name: str) -> Instrument:
     """What a symbol trades."""
-    return FROZEN[name][0] if name in FROZEN else BINANCE[name].instrument
+    return DELISTED[name][0] if name in DELISTED else BINANCE[name].instrument
 
 
-def moment(query: Query, parameter: str) -> int | None:
+def time_ms(query: Query, parameter: str) -> int | None:
     """A time in ms, given in ms or µs."""
-    number = whole(query, parameter)
-    return number // 1000 if number is not None and number >= MICROSECONDS else number
+    number = integer(query, parameter)
+    return number // 1000 if number is not None and number >= MIN_MICROSECONDS else number
 
 
-def whole(query: Query, parameter: str) -> int | None:
+def integer(query: Query, parameter: str) -> int | None:
     """A whole number, or None if there is none."""
     text = query.get(parameter)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
-        _illegal(parameter)
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        _reject_characters(parameter)
     return int(text)
 
 
-def limit(query: Query, default: int, most: int) -> int:
+def limit(query: Query, default: int, max_rows: int) -> int:
     """How many rows; more than there may be is as many as there may be."""
-    number = whole(query, "limit")
+    number = integer(query, "limit")
     if number == 0:
-        refuse(-1130, "Data sent for parameter 'limit' is not valid.")
-    return min(number or default, most)
+        reject(-1130, "Data sent for parameter 'limit' is not valid.")
+    return min(number or default, max_rows)
 
 
 def time_zone(query: Query) -> int:
@@ -104,18 +104,18 @@ def time_zone(query: Query) -> int:
         size = 24 * HOUR
     shift = -size if text.startswith("-") else size
     if not -12 * HOUR <= shift <= 14 * HOUR:
-        refuse(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        reject(-1130, "Data sent for parameter 'timeZone' is not valid.")
     return shift
 
 
-def _known(name: str) -> str:
+def _checked_symbol(name: str) -> str:
     if not all(letter.isdigit() or letter.isupper() or letter in "-_." for letter in name):
-        _illegal("symbol")
-    if name not in BINANCE and name not in FROZEN:
-        refuse(-1121, "Invalid symbol.")
+        _reject_characters("symbol")
+    if name not in BINANCE and name not in DELISTED:
+        reject(-1121, "Invalid symbol.")
     return name
 
 
-def _illegal(parameter: str) -> NoReturn:
-    legal = PATTERNS.get(parameter, f"^[0-9]{{1,{MOST_DIGITS}}}$")
-    refuse(-1100, f"Illegal characters found in parameter '{parameter}'; legal range is '{legal}'.")
+def _reject_characters(parameter: str) -> NoReturn:
+    legal = PATTERNS.get(parameter, f"^[0-9]{{1,{MAX_DIGITS}}}$")
+    reject(-1100, f"Illegal characters found in parameter '{parameter}'; legal range is '{legal}'.")

@@ -7,26 +7,26 @@ from services.simulator.binance import query_params as asked
 from services.simulator.binance import rest_history, tickers
 from services.simulator.binance.exchange_info import exchange_info
 from services.simulator.binance.query_params import Query
-from services.simulator.rest_server import READ
+from services.simulator.rest_server import READ_METHODS
 from services.simulator.simulation import Simulation
 
 
-class Endpoint(NamedTuple):
+class RestEndpoint(NamedTuple):
     """One endpoint."""
 
-    weigh: Callable[[Query], int]
-    answer: Callable[[Simulation, Query], Any]
+    weight: Callable[[Query], int]
+    respond: Callable[[Simulation, Query], Any]
 
 
 def _info(sim: Simulation, query: Query) -> Any:
     return exchange_info(sim.now(), asked.symbols(query), query.get("symbolStatus"))
 
 
-def _always(weight: int) -> Callable[[Query], int]:
+def _fixed_weight(weight: int) -> Callable[[Query], int]:
     return lambda query: weight
 
 
-def _one_or_more(query: Query) -> int:
+def _price_weight(query: Query) -> int:
     return 2 if "symbol" in query else 4
 
 
@@ -49,26 +49,26 @@ def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> i
 
 
 ENDPOINTS = {
-    "ping": Endpoint(_always(1), lambda sim, query: {}),
-    "time": Endpoint(_always(1), lambda sim, query: {"serverTime": sim.now()}),
-    "exchangeInfo": Endpoint(_always(20), _info),
-    "klines": Endpoint(_always(2), rest_history.klines),
-    "uiKlines": Endpoint(_always(2), rest_history.klines),
-    "aggTrades": Endpoint(_always(4), rest_history.agg_trades),
-    "trades": Endpoint(_always(25), rest_history.trades),
-    "historicalTrades": Endpoint(_always(25), rest_history.historical_trades),
-    "avgPrice": Endpoint(_always(2), tickers.average),
-    "depth": Endpoint(_depth_weight, tickers.depth),
-    "ticker/price": Endpoint(_one_or_more, tickers.price),
-    "ticker/bookTicker": Endpoint(_one_or_more, tickers.best),
-    "ticker/24hr": Endpoint(_day_weight, tickers.day),
-    "ticker/tradingDay": Endpoint(_span_weight, tickers.trading_day),
-    "ticker": Endpoint(_span_weight, tickers.rolling),
+    "ping": RestEndpoint(_fixed_weight(1), lambda sim, query: {}),
+    "time": RestEndpoint(_fixed_weight(1), lambda sim, query: {"serverTime": sim.now()}),
+    "exchangeInfo": RestEndpoint(_fixed_weight(20), _info),
+    "klines": RestEndpoint(_fixed_weight(2), rest_history.klines),
+    "uiKlines": RestEndpoint(_fixed_weight(2), rest_history.klines),
+    "aggTrades": RestEndpoint(_fixed_weight(4), rest_history.agg_trades),
+    "trades": RestEndpoint(_fixed_weight(25), rest_history.trades),
+    "historicalTrades": RestEndpoint(_fixed_weight(25), rest_history.historical_trades),
+    "avgPrice": RestEndpoint(_fixed_weight(2), tickers.average),
+    "depth": RestEndpoint(_depth_weight, tickers.depth),
+    "ticker/price": RestEndpoint(_price_weight, tickers.price),
+    "ticker/bookTicker": RestEndpoint(_price_weight, tickers.best_price),
+    "ticker/24hr": RestEndpoint(_day_weight, tickers.day),
+    "ticker/tradingDay": RestEndpoint(_span_weight, tickers.trading_day),
+    "ticker": RestEndpoint(_span_weight, tickers.rolling),
 }
 
 # What needs a key, with the methods of each.
-SIGNED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("account", "allOrders", "myTrades", "rateLimit/order", "account/commission"), READ),
+SIGNED_METHODS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("account", "allOrders", "myTrades", "rateLimit/order", "account/commission"), READ_METHODS),
     "order": ("GET", "POST", "DELETE"),
     "openOrders": ("GET", "DELETE"),
     "order/test": ("POST",),
@@ -76,6 +76,6 @@ SIGNED: dict[str, tuple[str, ...]] = {
 RETIRED = ("userDataStream",)  # since 2026-02-20
 
 
-def allowed(name: str) -> tuple[str, ...]:
+def allowed_methods(name: str) -> tuple[str, ...]:
     """The methods of the endpoint; none if there is no such."""
-    return READ if name in ENDPOINTS else SIGNED.get(name, ())
+    return READ_METHODS if name in ENDPOINTS else SIGNED_METHODS.get(name, ())

@@ -6,19 +6,27 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response, WebSocket
 
-from services.simulator.binance.payloads import DIALECT
+from services.simulator.binance.payloads import PAYLOAD_FIELDS
 from services.simulator.binance.query_params import Query
-from services.simulator.binance.rest_endpoints import ENDPOINTS, RETIRED, SIGNED, Endpoint, allowed
-from services.simulator.binance.session import StreamSession
+from services.simulator.binance.rest_endpoints import ENDPOINTS, RETIRED, SIGNED_METHODS, RestEndpoint, allowed_methods
+from services.simulator.binance.session import BinanceSession
 from services.simulator.fault_injection import ENCODER
-from services.simulator.limits import Spent
-from services.simulator.rest_server import METHODS, Wrong, client, computed, gate, page, respond
-from services.simulator.simulation import Simulation, simulation
-from services.simulator.socket_server import admit, serve
+from services.simulator.limits import Spending
+from services.simulator.rest_server import (
+    ALL_METHODS,
+    ApiError,
+    check_faults,
+    client_address,
+    compute_response,
+    html_page,
+    render_response,
+)
+from services.simulator.simulation import Simulation, simulation_of
+from services.simulator.socket_server import admit, serve_socket
 
 router = APIRouter(prefix="/simulator/binance", include_in_schema=False)
 
-PATIENCE = 20  # requests over the limit before the address is banned
+MAX_EXCESS_REQUESTS = 20  # requests over the limit before the address is banned
 RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. "
     "Please contact customer service if you believe you received this message in error."
@@ -40,25 +48,27 @@ ERRORS = {
     503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
     504: (-1007, "Timeout waiting for response from backend server. Send status unknown; execution status unknown."),
 }
-KEY = re.compile("[A-Za-z0-9]{64}")
+API_KEY = re.compile("[A-Za-z0-9]{64}")
 
 
-@router.api_route("/api/v3/{name:path}", methods=METHODS)
+@router.api_route("/api/v3/{name:path}", methods=ALL_METHODS)
 async def rest(name: str, request: Request) -> Response:
     """Any endpoint."""
-    sim = simulation(request)
-    refused = await gate(sim, "binance", partial(refuse, sim.now()))
+    sim = simulation_of(request)
+    refused = await check_faults(sim, "binance", partial(error_response, sim.now()))
     if refused:
         return refused
-    if request.method not in allowed(name):
-        return _not_here(name, request.method)
-    if name in SIGNED:
-        return _no_key(request.headers.get("x-mbx-apikey", ""))
+    if request.method not in allowed_methods(name):
+        return _wrong_path(name, request.method)
+    if name in SIGNED_METHODS:
+        return _rejected_key(request.headers.get("x-mbx-apikey", ""))
     endpoint = ENDPOINTS[name]
-    spent = sim.weights.spend(client(request), _weight(endpoint, request.query_params), sim.now())
+    spent = sim.binance_weights.spend(client_address(request), _weight(endpoint, request.query_params), sim.now())
     if spent.excess:
-        return _over(sim, spent)
-    response = await respond(sim, DIALECT, computed(lambda: endpoint.answer(sim, request.query_params)))
+        return _over_limit(sim, spent)
+    response = await render_response(
+        sim, PAYLOAD_FIELDS, compute_response(lambda: endpoint.respond(sim, request.query_params))
+    )
     response.headers.update({"x-mbx-used-weight": str(spent.used), "x-mbx-used-weight-1m": str(spent.used)})
     return response
 
@@ -67,57 +77,57 @@ async def rest(name: str, request: Request) -> Response:
 async def combined(socket: WebSocket) -> None:
     """Combined streams, named in the query."""
     names = socket.query_params.get("streams", "").split("/")
-    await _stream(socket, names, combined=True)
+    await _serve_streams(socket, names, combined=True)
 
 
 @router.websocket("/ws")
 @router.websocket("/ws/{names:path}")
 async def raw(socket: WebSocket, names: str = "") -> None:
     """Raw streams, named in the path."""
-    await _stream(socket, names.split("/"), combined=False)
+    await _serve_streams(socket, names.split("/"), combined=False)
 
 
 @router.websocket("/{path:path}")
-async def no_stream(socket: WebSocket) -> None:
+async def no_socket(socket: WebSocket) -> None:
     """No stream is served there."""
-    await socket.send_denial_response(page(404))
+    await socket.send_denial_response(html_page(404))
 
 
-@router.api_route("/{path:path}", methods=METHODS)
-async def nothing() -> Response:
+@router.api_route("/{path:path}", methods=ALL_METHODS)
+async def not_found() -> Response:
     """Nothing is there."""
-    return page(404)
+    return html_page(404)
 
 
-async def _stream(socket: WebSocket, names: list[str], *, combined: bool) -> None:
-    line = await admit(socket, DIALECT, partial(refuse, simulation(socket).now()))
+async def _serve_streams(socket: WebSocket, names: list[str], *, combined: bool) -> None:
+    line = await admit(socket, PAYLOAD_FIELDS, partial(error_response, simulation_of(socket).now()))
     if line is None:
         return
     microseconds = socket.query_params.get("timeUnit", "").upper() == "MICROSECOND"
     async with line:
-        await serve(line, StreamSession(line, names, combined, microseconds))
+        await serve_socket(line, BinanceSession(line, names, combined, microseconds))
 
 
-def refuse(now: int, status: int, retry_after: int) -> Response:
+def error_response(now: int, status: int, retry_after: int) -> Response:
     """An error with the body that Binance sends."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
-        return page(status, headers)
+        return html_page(status, headers)
     code, text = ERRORS[status]
     return _error(status, code, text.format(until=now + retry_after * 1000), headers)
 
 
-def _not_here(name: str, method: str) -> Response:
+def _wrong_path(name: str, method: str) -> Response:
     """A path that there is not, or not any more, or not by this method."""
-    methods = allowed(name)
+    methods = allowed_methods(name)
     if not methods:
-        return page(410 if name in RETIRED else 404)
+        return html_page(410 if name in RETIRED else 404)
     return _error(405, -1000, f"Request method '{method}' not supported", {"allow": ", ".join(methods)})
 
 
-def _no_key(key: str) -> Response:
+def _rejected_key(key: str) -> Response:
     """There are no accounts here, so no key opens one."""
-    if not KEY.fullmatch(key):
+    if not API_KEY.fullmatch(key):
         return _error(401, -2014, "API-key format invalid.")
     return _error(401, -2015, "Invalid API-key, IP, or permissions for action.")
 
@@ -126,14 +136,18 @@ def _error(status: int, code: int, text: str, headers: Mapping[str, str] | None 
     return Response(ENCODER.encode({"code": code, "msg": text}), status, headers, "application/json")
 
 
-def _weight(endpoint: Endpoint, query: Query) -> int:
+def _weight(endpoint: RestEndpoint, query: Query) -> int:
     try:
-        return endpoint.weigh(query)
-    except Wrong:
+        return endpoint.weight(query)
+    except ApiError:
         return 1  # the answer will say what is wrong
 
 
-def _over(sim: Simulation, spent: Spent) -> Response:
+def _over_limit(sim: Simulation, spent: Spending) -> Response:
     """429 past the limit; 418 for who goes on all the same."""
-    sim.requests["binance over the limit"] += 1
-    return refuse(sim.now(), 418, 120) if spent.excess > PATIENCE else refuse(sim.now(), 429, spent.retry_after)
+    sim.request_counts["binance over the limit"] += 1
+    return (
+        error_response(sim.now(), 418, 120)
+        if spent.excess > MAX_EXCESS_REQUESTS
+        else error_response(sim.now(), 429, spent.retry_after)
+    )

@@ -7,19 +7,19 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from services.simulator.binance.streams import Stream, parse
+from services.simulator.binance.streams import MarketStream, parse
 from services.simulator.fault_injection import decode
 from services.simulator.market.listings import DAY
-from services.simulator.simulated_socket import Frame, Line
+from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 
-STREAMS, MESSAGES = 1024, 5  # per connection; per second
-MICROSECONDS = ("E", "T", "t", "O", "C")
-VARIANTS = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
+MAX_STREAMS, MAX_MESSAGES_PER_SECOND = 1024, 5  # per connection; per second
+MICROSECOND_KEYS = ("E", "T", "t", "O", "C")
+METHOD_NAMES = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
 BAD_ID = "Invalid request: request ID must be an unsigned integer"  # the words name less than what is taken
 TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # a UUID is one
 
 
-class Wrong(Exception):
+class ControlError(Exception):
     """A control message that cannot be followed."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -27,41 +27,41 @@ class Wrong(Exception):
         self.code, self.text = code, text
 
 
-class StreamSession:
+class BinanceSession:
     """Speaks for Binance on one socket."""
 
-    def __init__(self, line: Line, names: list[str], combined: bool, microseconds: bool) -> None:
-        self._line, self._combined, self._microseconds = line, combined, microseconds
+    def __init__(self, socket: SimulatedSocket, names: list[str], combined: bool, microseconds: bool) -> None:
+        self._socket, self._combined, self._microseconds = socket, combined, microseconds
         self._streams = {name: stream for name in names if (stream := parse(name))}
-        self._heard: deque[int] = deque(maxlen=MESSAGES)
+        self._message_times: deque[int] = deque(maxlen=MAX_MESSAGES_PER_SECOND)
 
-    def frames(self, since: int, until: int) -> Iterator[Frame]:
+    def frames(self, since: int, until: int) -> Iterator[OutgoingFrame]:
         for stream in tuple(self._streams.values()):
-            for frame in stream.frames(self._line.simulation.market, since, until):
-                yield self._wrapped(stream.name, frame)
+            for frame in stream.frames(self._socket.simulation.market, since, until):
+                yield self._wrap(stream.name, frame)
 
-    async def look(self, now: int) -> None:
+    async def on_tick(self, now: int) -> None:
         """A connection lives for a day."""
-        if now - self._line.opened >= DAY:
-            await self._line.close(1001)
+        if now - self._socket.opened_at >= DAY:
+            await self._socket.close(1001)
 
     async def announce_shutdown(self, now: int) -> None:
         """Tell the client to reconnect."""
-        await self._line.reply(self._wrapped("!serverShutdown", Frame({"e": "serverShutdown", "E": now})).body)
+        await self._socket.reply(self._wrap("!serverShutdown", OutgoingFrame({"e": "serverShutdown", "E": now})).body)
 
-    async def hear(self, text: str) -> None:
-        now = self._line.simulation.now()
-        if len(self._heard) == MESSAGES and now - self._heard[0] < 1000:
-            await self._line.close(1008, "Too many requests")
+    async def on_message(self, text: str) -> None:
+        now = self._socket.simulation.now()
+        if len(self._message_times) == MAX_MESSAGES_PER_SECOND and now - self._message_times[0] < 1000:
+            await self._socket.close(1008, "Too many requests")
             return
-        self._heard.append(now)
-        await self._line.reply(self._answer(text))
+        self._message_times.append(now)
+        await self._socket.reply(self._response(text))
 
-    def _wrapped(self, name: str, frame: Frame) -> Frame:
+    def _wrap(self, name: str, frame: OutgoingFrame) -> OutgoingFrame:
         body = _in_microseconds(frame.body) if self._microseconds else frame.body
         return frame._replace(body={"stream": name, "data": body}) if self._combined else frame._replace(body=body)
 
-    def _answer(self, text: str) -> dict[str, Any]:
+    def _response(self, text: str) -> dict[str, Any]:
         try:
             asked = decode(text)
         except msgspec.DecodeError as error:
@@ -69,17 +69,17 @@ class StreamSession:
         given = asked.get("id") if isinstance(asked, dict) else None
         identifier = given if _is_id(given) else None
         try:
-            return {"result": self._follow(asked), "id": identifier}
-        except Wrong as wrong:
+            return {"result": self._run_command(asked), "id": identifier}
+        except ControlError as wrong:
             return {"error": {"code": wrong.code, "msg": wrong.text}, "id": identifier}
 
-    def _follow(self, asked: Any) -> Any:
+    def _run_command(self, asked: Any) -> Any:
         if not isinstance(asked, dict):
-            raise Wrong(2, "Invalid request: request must be an object")
+            raise ControlError(2, "Invalid request: request must be an object")
         if "method" not in asked:
-            raise Wrong(2, "Invalid request: missing field `method`")
+            raise ControlError(2, "Invalid request: missing field `method`")
         if "id" in asked and not _is_id(asked["id"]):
-            raise Wrong(
+            raise ControlError(
                 2, "Invalid request: request ID must be an unsigned integer"
             )  # its text names less than it takes
         match asked["method"]:
@@ -91,27 +91,27 @@ class StreamSession:
                 return None
             case "LIST_SUBSCRIPTIONS":
                 if asked.get("params"):
-                    raise Wrong(2, "Invalid request: too many parameters")
+                    raise ControlError(2, "Invalid request: too many parameters")
                 return list(self._streams)
             case "GET_PROPERTY" | "SET_PROPERTY" as method:
                 return self._property(method, asked.get("params"))
-        raise Wrong(2, f"Invalid request: unknown variant `{asked['method']}`, expected one of {VARIANTS}")
+        raise ControlError(2, f"Invalid request: unknown variant `{asked['method']}`, expected one of {METHOD_NAMES}")
 
-    def _subscribe(self, streams: list[Stream]) -> None:
+    def _subscribe(self, streams: list[MarketStream]) -> None:
         wanted = self._streams | {stream.name: stream for stream in streams}
-        if len(wanted) > STREAMS:
-            raise Wrong(4, "Too many subscriptions")
+        if len(wanted) > MAX_STREAMS:
+            raise ControlError(4, "Too many subscriptions")
         self._streams = wanted
 
     def _property(self, method: str, params: Any) -> Any:
         if not isinstance(params, list) or not params or not isinstance(params[0], str):
-            raise Wrong(2, "Invalid request: property name must be a string")
+            raise ControlError(2, "Invalid request: property name must be a string")
         if params[0] != "combined":
-            raise Wrong(0, "Unknown property")
+            raise ControlError(0, "Unknown property")
         if method == "GET_PROPERTY":
             return self._combined
         if len(params) != 2 or not isinstance(params[1], bool):
-            raise Wrong(1, "Invalid value type: expected Boolean")
+            raise ControlError(1, "Invalid value type: expected Boolean")
         self._combined = params[1]
         return None
 
@@ -123,16 +123,16 @@ def _is_id(value: Any) -> bool:
     return value is None or (type(value) is int and -(2**63) <= value < 2**63)
 
 
-def _streams(asked: dict[str, Any]) -> list[Stream]:
+def _streams(asked: dict[str, Any]) -> list[MarketStream]:
     names = asked.get("params")
     if not isinstance(names, list):
-        raise Wrong(2, "Invalid request: streams must be an array")
+        raise ControlError(2, "Invalid request: streams must be an array")
     streams = [parse(name) if isinstance(name, str) else None for name in names]
     return [stream or _invalid() for stream in streams]
 
 
 def _invalid() -> NoReturn:
-    raise Wrong(2, "Invalid request: invalid stream")
+    raise ControlError(2, "Invalid request: invalid stream")
 
 
 def _in_microseconds(body: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _in_microseconds(body: dict[str, Any]) -> dict[str, Any]:
         key: _in_microseconds(value)
         if isinstance(value, dict)
         else value * 1000 + (999 if key == "T" and "x" in body else 0)
-        if key in MICROSECONDS and not ("m" in body and key == "t")
+        if key in MICROSECOND_KEYS and not ("m" in body and key == "t")
         else value
         for key, value in body.items()
     }

@@ -16,77 +16,77 @@ from services.simulator.binance.payloads import (
     book_ticker,
     day_ticker,
     fills,
-    fixed,
+    format_fixed,
     kline,
     levels,
     span_ticker,
 )
 from services.simulator.market import order_book
-from services.simulator.market.bar_columns import Trade
-from services.simulator.market.listings import BINANCE, DAY, MINUTE, SECOND, Listing
-from services.simulator.market.simulated_market import Market
+from services.simulator.market.bar_columns import TapeTrade
+from services.simulator.market.listings import BINANCE, DAY, MINUTE, SECOND, SimulatedListing
+from services.simulator.market.simulated_market import SimulatedMarket
 from services.simulator.market.tape import Tape
-from services.simulator.market.tape_candles import LENGTHS, candles, closing, opening, summary
+from services.simulator.market.tape_candles import LENGTHS_MS, candles, closing, opening, summary
 from services.simulator.market.tape_quotes import quote, quotes
-from services.simulator.simulated_socket import Frame
+from services.simulator.simulated_socket import OutgoingFrame
 
-Source = Callable[[Tape, int, int], Iterable[Frame]]
+FrameSource = Callable[[Tape, int, int], Iterable[OutgoingFrame]]
 
 
-class Stream(NamedTuple):
+class MarketStream(NamedTuple):
     """One stream that a client asked for."""
 
     name: str
-    listing: Listing | None  # None: accepted, and silent for ever
-    source: Source
+    listing: SimulatedListing | None  # None: accepted, and silent for ever
+    source: FrameSource
 
-    def frames(self, market: Market, since: int, until: int) -> Iterable[Frame]:
+    def frames(self, market: SimulatedMarket, since: int, until: int) -> Iterable[OutgoingFrame]:
         """What it says of (since, until]."""
         return self.source(market.tape(self.listing), since, until) if self.listing else ()
 
 
-def parse(name: str) -> Stream | None:
+def parse(name: str) -> MarketStream | None:
     """A stream by its name; None if no stream is called so."""
     symbol, _, kind = name.partition("@")
     source = _source(kind)
     if not symbol or source is None:
         return None
     listing = BINANCE.get(symbol.upper()) if symbol.isascii() and symbol == symbol.lower() else None
-    return Stream(name, listing, source)
+    return MarketStream(name, listing, source)
 
 
-def _source(kind: str) -> Source | None:
+def _source(kind: str) -> FrameSource | None:
     interval = kind.removeprefix("kline_")
     if interval != kind:
-        return partial(_klines, interval) if interval in LENGTHS else None
-    return SOURCES.get(kind)
+        return partial(_klines, interval) if interval in LENGTHS_MS else None
+    return FRAME_SOURCES.get(kind)
 
 
-def _agg_trades(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _agg_trades(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     for trade in tape.trades(since + 1, until + 1):
         body = {"e": "aggTrade", "E": trade.time, "s": tape.listing.symbol, **agg_trade(tape.listing, trade)}
-        yield Frame(body, tape.listing.instrument, "trade", str(trade.id), body["p"])
+        yield OutgoingFrame(body, tape.listing.instrument, "trade", str(trade.id), body["p"])
 
 
-def _trades(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _trades(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     listing = tape.listing
     for trade in tape.trades(since + 1, until + 1):
-        price = fixed(listing.price(trade.price))
+        price = format_fixed(listing.price(trade.price))
         for fill, lots in fills(trade):
             body = {"e": "trade", "E": trade.time, "s": listing.symbol, "t": fill, "p": price}
-            body |= {"q": fixed(listing.amount(lots)), "T": trade.time, "m": trade.sold, "M": True}
-            yield Frame(body, listing.instrument, "fill", str(fill), price)
+            body |= {"q": format_fixed(listing.amount(lots)), "T": trade.time, "m": trade.sold, "M": True}
+            yield OutgoingFrame(body, listing.instrument, "fill", str(fill), price)
 
 
-def _book_tickers(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _book_tickers(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     for change in quotes(tape, since, until):
         body = book_ticker(tape.listing, change)
-        yield Frame(body, tape.listing.instrument, "quote", str(change.time), f"{body['b']}/{body['a']}")
+        yield OutgoingFrame(body, tape.listing.instrument, "quote", str(change.time), f"{body['b']}/{body['a']}")
 
 
-def _klines(interval: str, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _klines(interval: str, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The open bar each two seconds (one for 1s) if it changed, and each bar once when it is final."""
-    length = LENGTHS[interval]
+    length = LENGTHS_MS[interval]
     opened = int(opening(length, np.array([since]))[0])
     while (end := closing(length, opened)) <= until:
         yield from _kline(interval, tape, opened, end, final=True)
@@ -97,16 +97,18 @@ def _klines(interval: str, tape: Tape, since: int, until: int) -> Iterator[Frame
         yield from _kline(interval, tape, opened, at, final=False)
 
 
-def _kline(interval: str, tape: Tape, opened: int, at: int, *, final: bool) -> Iterator[Frame]:
-    length, listing = LENGTHS[interval], tape.listing
+def _kline(interval: str, tape: Tape, opened: int, at: int, *, final: bool) -> Iterator[OutgoingFrame]:
+    length, listing = LENGTHS_MS[interval], tape.listing
     bar = candles(tape, length, np.array([opened]), at - 1 if final else at)
     if len(bar.time):
         k = kline(listing, interval, bar, closing(length, opened) - 1, final)
         body = {"e": "kline", "E": at, "s": listing.symbol, "k": k}
-        yield Frame(body, listing.instrument, "candle", f"{interval} {opened}{' final' if final else ''}", k["c"])
+        yield OutgoingFrame(
+            body, listing.instrument, "candle", f"{interval} {opened}{' final' if final else ''}", k["c"]
+        )
 
 
-def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The rolling day, each second in which there was a trade."""
     for at, last in _traded(tape, since, until):
         if standing := quote(tape, at):
@@ -114,55 +116,55 @@ def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, un
             yield _ticker(event, letters, tape.listing, day_ticker(span, tape.listing, last, standing))
 
 
-def _window_tickers(window: str, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _window_tickers(window: str, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """A shorter window, which opens with a minute."""
     for at, last in _traded(tape, since, until):
-        opens = (at - LENGTHS[window]) // MINUTE * MINUTE
+        opens = (at - LENGTHS_MS[window]) // MINUTE * MINUTE
         span = span_ticker(tape.listing, summary(tape, opens, at + 1), last, opens, at)
         yield _ticker(f"{window}Ticker", WINDOW_LETTERS, tape.listing, span)
 
 
-def _averages(tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _averages(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The mean price of five minutes."""
     for at, last in _traded(tape, since, until):
         mean = average_price(tape.listing, summary(tape, at - 5 * MINUTE, at + 1), last)
         body = {"e": "avgPrice", "E": at, "s": tape.listing.symbol, "i": "5m", "w": mean, "T": last.time}
-        yield Frame(body, tape.listing.instrument, "ticker", str(at), mean)
+        yield OutgoingFrame(body, tape.listing.instrument, "ticker", str(at), mean)
 
 
-def _traded(tape: Tape, since: int, until: int) -> Iterator[tuple[int, Trade]]:
+def _traded(tape: Tape, since: int, until: int) -> Iterator[tuple[int, TapeTrade]]:
     """The second that ended, if there was a trade in it, with its last one."""
     at = until // SECOND * SECOND
-    last = tape.before(at + 1)
+    last = tape.last_before(at + 1)
     if at > since and last and last.time > at - SECOND:
         yield at, last
 
 
-def _ticker(event: str, letters: dict[str, str], listing: Listing, values: dict[str, Any]) -> Frame:
+def _ticker(event: str, letters: dict[str, str], listing: SimulatedListing, values: dict[str, Any]) -> OutgoingFrame:
     body = {"e": event, "E": values["closeTime"], **{letter: values[name] for letter, name in letters.items()}}
-    return Frame(body, listing.instrument, "ticker", str(body["E"]), body["c"])
+    return OutgoingFrame(body, listing.instrument, "ticker", str(body["E"]), body["c"])
 
 
-def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The levels that changed in each stretch of time that ended."""
     listing = tape.listing
-    for at in order_book.ends(tape, since, until, every):
+    for at in order_book.change_times(tape, since, until, every):
         if change := order_book.update(tape, at - every, at):
             body = {"e": "depthUpdate", "E": at, "s": listing.symbol, "U": change.first, "u": change.last}
             body |= {"b": levels(listing, change.bids), "a": levels(listing, change.asks)}
-            yield Frame(body, listing.instrument, "depth", str(change.last))
+            yield OutgoingFrame(body, listing.instrument, "depth", str(change.last))
 
 
-def _partial_depth(limit: int, every: int, tape: Tape, since: int, until: int) -> Iterator[Frame]:
+def _partial_depth(limit: int, every: int, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The best levels at the end of each stretch of time in which some changed."""
-    for at in order_book.ends(tape, since, until, every):
+    for at in order_book.change_times(tape, since, until, every):
         if book := order_book.order_book(tape, at):
-            yield Frame(book_levels(book, limit), tape.listing.instrument, "depth", str(book.top.time))
+            yield OutgoingFrame(book_levels(book, limit), tape.listing.instrument, "depth", str(book.top.time))
 
 
 SPEEDS = {"": SECOND, "@1000ms": SECOND, "@100ms": SECOND // 10}
 DEPTHS = (5, 10, 20)
-SOURCES: dict[str, Source] = {
+FRAME_SOURCES: dict[str, FrameSource] = {
     "aggTrade": _agg_trades,
     "trade": _trades,
     "bookTicker": _book_tickers,

@@ -6,55 +6,55 @@ from typing import Any
 
 from services.simulator.binance import query_params as asked
 from services.simulator.binance.payloads import (
-    MINI,
+    MINI_NAMES,
     average_price,
     book_levels,
     book_ticker,
     day_ticker,
-    fixed,
+    format_fixed,
     span_ticker,
 )
 from services.simulator.binance.query_params import Query
-from services.simulator.binance.rest_history import seen
-from services.simulator.fault_injection import About
-from services.simulator.market.bar_columns import Trade
-from services.simulator.market.listings import DAY, FROZEN, HOUR, MINUTE
+from services.simulator.binance.rest_history import tape_and_time
+from services.simulator.fault_injection import InstrumentBody
+from services.simulator.market.bar_columns import TapeTrade
+from services.simulator.market.listings import DAY, DELISTED, HOUR, MINUTE
 from services.simulator.market.order_book import OrderBook
 from services.simulator.market.tape import Tape
 from services.simulator.market.tape_candles import summary
-from services.simulator.market.tape_quotes import Quote, quote
+from services.simulator.market.tape_quotes import TapeQuote, quote
 from services.simulator.simulation import Simulation
 
 ZERO = "0.00000000"
-DELISTED = 1_706_598_000_000  # 2024-01-30
-ONLY_OF_DAYS = ("prevClosePrice", "lastQty", "bidPrice", "bidQty", "askPrice", "askQty")
-UNITS = {"m": (MINUTE, 59), "h": (HOUR, 23), "d": (DAY, 7)}  # of a window, and how many there may be
+DELISTED_AT_MS = 1_706_598_000_000  # 2024-01-30
+DAY_ONLY_FIELDS = ("prevClosePrice", "lastQty", "bidPrice", "bidQty", "askPrice", "askQty")
+WINDOW_UNITS = {"m": (MINUTE, 59), "h": (HOUR, 23), "d": (DAY, 7)}  # of a window, and how many there may be
 
 
 def price(sim: Simulation, query: Query) -> Any:
     """Last prices; those of dead symbols stand still for ever."""
 
     def row(name: str) -> dict[str, Any]:
-        if name in FROZEN:
-            return {"symbol": name, "price": FROZEN[name][1]}
-        tape, now = seen(sim, name)
-        return {"symbol": name, "price": fixed(tape.listing.price(_last(tape, now).price))}
+        if name in DELISTED:
+            return {"symbol": name, "price": DELISTED[name][1]}
+        tape, now = tape_and_time(sim, name)
+        return {"symbol": name, "price": format_fixed(tape.listing.price(_last(tape, now).price))}
 
-    return asked.each(query, row)
+    return asked.per_symbol(query, row)
 
 
-def best(sim: Simulation, query: Query) -> Any:
+def best_price(sim: Simulation, query: Query) -> Any:
     """Best bid and ask; nothing on the books of dead symbols."""
 
     def row(name: str) -> dict[str, Any]:
         values = [ZERO] * 4
-        if name not in FROZEN:
-            tape, now = seen(sim, name)
+        if name not in DELISTED:
+            tape, now = tape_and_time(sim, name)
             ticker = book_ticker(tape.listing, _quote(tape, now))
             values = [ticker[letter] for letter in "bBaA"]
         return dict(zip(("symbol", "bidPrice", "bidQty", "askPrice", "askQty"), (name, *values), strict=True))
 
-    return asked.each(query, row)
+    return asked.per_symbol(query, row)
 
 
 def day(sim: Simulation, query: Query) -> Any:
@@ -62,15 +62,15 @@ def day(sim: Simulation, query: Query) -> Any:
     mini = _mini(query)
 
     def row(name: str) -> dict[str, Any]:
-        if name in FROZEN:
+        if name in DELISTED:
             found = _frozen_day(name)
         else:
-            tape, now = seen(sim, name)
+            tape, now = tape_and_time(sim, name)
             last, span = _last(tape, now), _span(tape, now, now - DAY + 1)
             found = day_ticker(span | {"openTime": now - DAY}, tape.listing, last, _quote(tape, now))
-        return {key: found[key] for key in MINI} if mini else found
+        return {key: found[key] for key in MINI_NAMES} if mini else found
 
-    return asked.each(query, row)
+    return asked.per_symbol(query, row)
 
 
 def rolling(sim: Simulation, query: Query) -> Any:
@@ -93,49 +93,49 @@ def trading_day(sim: Simulation, query: Query) -> Any:
 def average(sim: Simulation, query: Query) -> Any:
     """The mean of five minutes, weighted by volume."""
     name = asked.symbol(query)
-    if name in FROZEN:
-        return {"mins": 5, "price": FROZEN[name][1], "closeTime": DELISTED}
-    tape, now = seen(sim, name)
+    if name in DELISTED:
+        return {"mins": 5, "price": DELISTED[name][1], "closeTime": DELISTED_AT_MS}
+    tape, now = tape_and_time(sim, name)
     last, minutes = _last(tape, now), summary(tape, now - 5 * MINUTE, now + 1)
     mean = average_price(tape.listing, minutes, last)
-    return About(tape.listing.instrument, {"mins": 5, "price": mean, "closeTime": last.time})
+    return InstrumentBody(tape.listing.instrument, {"mins": 5, "price": mean, "closeTime": last.time})
 
 
 def depth(sim: Simulation, query: Query) -> Any:
     """An order book about the quote."""
     name, limit = asked.symbol(query), asked.limit(query, 100, 5000)
-    if name in FROZEN:
+    if name in DELISTED:
         return {"lastUpdateId": 0, "bids": [], "asks": []}
-    tape, now = seen(sim, name)
-    return About(tape.listing.instrument, book_levels(OrderBook(tape, _quote(tape, now)), limit))
+    tape, now = tape_and_time(sim, name)
+    return InstrumentBody(tape.listing.instrument, book_levels(OrderBook(tape, _quote(tape, now)), limit))
 
 
-def _last(tape: Tape, now: int) -> Trade:
-    return tape.before(now + 1) or asked.refuse(-1000, "There was no trade yet.")
+def _last(tape: Tape, now: int) -> TapeTrade:
+    return tape.last_before(now + 1) or asked.reject(-1000, "There was no trade yet.")
 
 
-def _quote(tape: Tape, now: int) -> Quote:
-    return quote(tape, now) or asked.refuse(-1000, "There was no trade yet.")
+def _quote(tape: Tape, now: int) -> TapeQuote:
+    return quote(tape, now) or asked.reject(-1000, "There was no trade yet.")
 
 
 def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int, int]]) -> Any:
     """A row for the trades of each symbol in its bounds, which follow from the time."""
     if "symbol" not in query and "symbols" not in query:
-        asked.refuse(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
+        asked.reject(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
     mini = _mini(query)
 
     def row(name: str) -> dict[str, Any]:
-        if name in FROZEN:
+        if name in DELISTED:
             opens, closes = bounds(sim.now())
-            found = {key: value for key, value in _frozen_day(name).items() if key not in ONLY_OF_DAYS}
+            found = {key: value for key, value in _frozen_day(name).items() if key not in DAY_ONLY_FIELDS}
             found |= {"openTime": opens, "closeTime": closes}
         else:
-            tape, now = seen(sim, name)
+            tape, now = tape_and_time(sim, name)
             opens, closes = bounds(now)
             found = _span(tape, now, opens) | {"closeTime": closes}
-        return {key: found[key] for key in MINI} if mini else found
+        return {key: found[key] for key in MINI_NAMES} if mini else found
 
-    return asked.each(query, row)
+    return asked.per_symbol(query, row)
 
 
 def _span(tape: Tape, now: int, opens: int) -> dict[str, Any]:
@@ -144,16 +144,16 @@ def _span(tape: Tape, now: int, opens: int) -> dict[str, Any]:
 
 def _mini(query: Query) -> bool:
     if query.get("type", "FULL") not in ("FULL", "MINI"):
-        asked.refuse(-1130, "Data sent for parameter 'type' is not valid.")
+        asked.reject(-1130, "Data sent for parameter 'type' is not valid.")
     return query.get("type") == "MINI"
 
 
 def _window(query: Query) -> int:
     """`15m`, `4h` or `7d` in ms; a day if none is asked for."""
     given = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
-    count, (unit, most) = (int(given[1]), UNITS[given[2]]) if given else (0, (0, 0))
+    count, (unit, most) = (int(given[1]), WINDOW_UNITS[given[2]]) if given else (0, (0, 0))
     if not 0 < count <= most:
-        asked.refuse(-1130, "Data sent for parameter 'windowSize' is not valid.")
+        asked.reject(-1130, "Data sent for parameter 'windowSize' is not valid.")
     return count * unit
 
 
@@ -165,6 +165,6 @@ def _frozen_day(name: str) -> dict[str, Any]:
         "symbol": name,
         "priceChangePercent": "0.000",
         **dict.fromkeys(nothing.split(), ZERO),
-        **dict.fromkeys(prices.split(), FROZEN[name][1]),
-        **{"openTime": DELISTED - DAY, "closeTime": DELISTED, "firstId": -1, "lastId": -1, "count": 0},
+        **dict.fromkeys(prices.split(), DELISTED[name][1]),
+        **{"openTime": DELISTED_AT_MS - DAY, "closeTime": DELISTED_AT_MS, "firstId": -1, "lastId": -1, "count": 0},
     }

@@ -6,17 +6,17 @@ from typing import Any, NoReturn
 import numpy as np
 
 from services.simulator.coingecko import query_params as asked
-from services.simulator.coingecko.coin_prices import TURNOVER, supply
+from services.simulator.coingecko.coin_prices import DAILY_TURNOVER, supply
 from services.simulator.coingecko.query_params import Query
 from services.simulator.market.listings import COINS, DAY, HOUR, MINUTE
-from services.simulator.market.shapes import SLICE, Ints
-from services.simulator.rest_server import Wrong
+from services.simulator.market.shapes import SLICE_MS, Ints
+from services.simulator.rest_server import ApiError
 from services.simulator.simulation import Simulation
 
-MOST_DAYS = 365  # of history, without a paid plan
-CANDLES = {1: HOUR // 2, 7: 4 * HOUR, 14: 4 * HOUR, 30: 4 * HOUR, 90: 4 * DAY, 180: 4 * DAY, 365: 4 * DAY}
-INTERVALS = {"hourly": HOUR, "daily": DAY}
-TOO_FAR = (
+MAX_DAYS = 365  # of history, without a paid plan
+CANDLE_LENGTHS_MS = {1: HOUR // 2, 7: 4 * HOUR, 14: 4 * HOUR, 30: 4 * HOUR, 90: 4 * DAY, 180: 4 * DAY, 365: 4 * DAY}
+INTERVALS_MS = {"hourly": HOUR, "daily": DAY}
+RANGE_ERROR = (
     "Your request exceeds the allowed time range. Public API users are limited to querying historical data within the "
     "past 365 days."
 )
@@ -24,12 +24,12 @@ TOO_FAR = (
 
 def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
     """Candles without volume. The time is the END of each; they are renewed each quarter of an hour."""
-    currency, days = asked.currency(query), asked.whole(query, "days", 0)
-    if days not in CANDLES:
-        asked.refuse("Invalid days parameter")
-    length = CANDLES[days]
+    currency, days = asked.currency(query), asked.integer(query, "days", 0)
+    if days not in CANDLE_LENGTHS_MS:
+        asked.reject("Invalid days parameter")
+    length = CANDLE_LENGTHS_MS[days]
     last = sim.now() // (15 * MINUTE) * (15 * MINUTE) // length * length
-    every = max(SLICE, length // 96)
+    every = max(SLICE_MS, length // 96)
     rows = []
     for end in range(last - days * DAY + length, last + 1, length):
         prices = _prices(sim, coin, currency, np.arange(end - length, end, every))
@@ -39,25 +39,25 @@ def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
 
 def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
     """Prices, caps and volumes of the last days; the last point is now."""
-    currency, days = asked.currency(query), asked.whole(query, "days", 0)
-    if query.get("days") == "max" or days > MOST_DAYS:
-        _too_far(sim)
+    currency, days = asked.currency(query), asked.integer(query, "days", 0)
+    if query.get("days") == "max" or days > MAX_DAYS:
+        _reject_range(sim)
     if not days:
-        asked.refuse("Missing parameter days")
+        asked.reject("Missing parameter days")
     now = sim.now() // (MINUTE // 2) * (MINUTE // 2)
-    step = INTERVALS.get(query.get("interval", "")) or _step(days)
+    step = INTERVALS_MS.get(query.get("interval", "")) or _chart_step(days)
     return _chart(sim, coin, currency, np.append(np.arange((now - days * DAY) // step * step + step, now, step), now))
 
 
 def market_chart_range(sim: Simulation, query: Query, coin: str) -> Any:
     """The same between two moments, given in seconds."""
     currency = asked.currency(query)
-    start, end = (asked.whole(query, name, 0) * 1000 for name in ("from", "to"))
+    start, end = (asked.integer(query, name, 0) * 1000 for name in ("from", "to"))
     if not 0 < start <= end:
-        asked.refuse("Missing parameter from or to")
-    if start < sim.now() - (MOST_DAYS + 1) * DAY:
-        _too_far(sim)
-    step = _step(-(-(end - start) // DAY))
+        asked.reject("Missing parameter from or to")
+    if start < sim.now() - (MAX_DAYS + 1) * DAY:
+        _reject_range(sim)
+    step = _chart_step(-(-(end - start) // DAY))
     return _chart(sim, coin, currency, np.arange(-(-start // step) * step, min(end, sim.now()) + 1, step))
 
 
@@ -66,19 +66,19 @@ def _chart(sim: Simulation, coin: str, currency: str, times: Ints) -> dict[str, 
     return {
         "prices": points,
         "market_caps": [(at, price * supply(coin)) for at, price in points],
-        "total_volumes": [(at, price * supply(coin) * TURNOVER) for at, price in points],
+        "total_volumes": [(at, price * supply(coin) * DAILY_TURNOVER) for at, price in points],
     }
 
 
 def _prices(sim: Simulation, coin: str, currency: str, times: Ints) -> list[float]:
-    return sim.market.worths(COINS[coin][0], currency.upper(), times).tolist() if len(times) else []
+    return sim.market.prices_in(COINS[coin][0], currency.upper(), times).tolist() if len(times) else []
 
 
-def _step(days: int) -> int:
+def _chart_step(days: int) -> int:
     """The distance of a chart's points, as its length suggests."""
     return 5 * MINUTE if days <= 1 else HOUR if days <= 90 else DAY
 
 
-def _too_far(sim: Simulation) -> NoReturn:
+def _reject_range(sim: Simulation) -> NoReturn:
     now = datetime.fromtimestamp(sim.now() / 1000, UTC).isoformat(timespec="milliseconds")
-    raise Wrong(401, {"error": {"status": {"timestamp": now, "error_code": 10012, "error_message": TOO_FAR}}})
+    raise ApiError(401, {"error": {"status": {"timestamp": now, "error_code": 10012, "error_message": RANGE_ERROR}}})

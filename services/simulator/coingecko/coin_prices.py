@@ -5,31 +5,31 @@ from decimal import Decimal
 from typing import Any
 
 from services.simulator.coingecko import query_params as asked
-from services.simulator.coingecko.query_params import Query, about
+from services.simulator.coingecko.query_params import Query, pair
 from services.simulator.market.listings import ASSETS, COINS, CURRENCIES, DAY, MINUTE
 from services.simulator.simulation import Simulation
 
-RENEWED_MS = MINUTE
-TURNOVER = 0.02  # of all coins, in a day
-BIG = 10_000  # prices from here on come without decimals
+PRICE_INTERVAL_MS = MINUTE
+DAILY_TURNOVER = 0.02  # of all coins, in a day
+MIN_WHOLE_PRICE = 10_000  # prices from here on come without decimals
 FIAT = ("usd", "rub", "eur", "gbp", "cny")
 
 
 def simple_price(sim: Simulation, query: Query) -> Any:
     """Prices of coins in currencies. What is not known is left out."""
-    currencies = [name for name in asked.words(query, "vs_currencies") if name in CURRENCIES]
-    return {coin: _coin(sim, query, coin, currencies) for coin in asked.coins(query)}
+    currencies = [name for name in asked.comma_list(query, "vs_currencies") if name in CURRENCIES]
+    return {coin: _coin_row(sim, query, coin, currencies) for coin in asked.coins(query)}
 
 
 def exchange_rates(sim: Simulation, query: Query) -> Any:
     """One bitcoin in each currency."""
-    at = sim.now() // RENEWED_MS * RENEWED_MS
+    at = sim.now() // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
     return {
         "rates": {
             currency: {
                 "name": currency.upper(),
                 "unit": currency.upper(),
-                "value": round(worth(sim, "bitcoin", currency, at), 3),
+                "value": round(price_in(sim, "bitcoin", currency, at), 3),
                 "type": "fiat" if currency in FIAT else "crypto",
             }
             for currency in CURRENCIES
@@ -41,23 +41,23 @@ def markets(sim: Simulation, query: Query) -> Any:
     """Coins with their day, the biggest first."""
     currency = asked.currency(query)
     wanted = asked.coins(query) if "ids" in query else COINS
-    rows = sorted((_market(sim, coin, currency) for coin in wanted), key=lambda row: -row["market_cap"])
-    size, page = asked.whole(query, "per_page", 100), asked.whole(query, "page", 1)
+    rows = sorted((_market_row(sim, coin, currency) for coin in wanted), key=lambda row: -row["market_cap"])
+    size, page = asked.integer(query, "per_page", 100), asked.integer(query, "page", 1)
     return rows[(page - 1) * size : page * size]
 
 
-def worth(sim: Simulation, coin: str, currency: str, at: int) -> float:
+def price_in(sim: Simulation, coin: str, currency: str, at: int) -> float:
     """The coin's price at that time, as the faults make it."""
-    price = sim.market.worth(COINS[coin][0], currency.upper(), at)
-    wrong = sim.faults.find("coingecko", "price", about(coin, currency))
-    late = wrong is None or at < wrong.since // RENEWED_MS * RENEWED_MS
+    price = sim.market.price_in(COINS[coin][0], currency.upper(), at)
+    wrong = sim.faults.find("coingecko", "price", pair(coin, currency))
+    late = wrong is None or at < wrong.since // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
     return price if wrong is None or late else price * (1 + wrong.parameters["percent"] / 100)
 
 
-def seen(sim: Simulation, coin: str, currency: str) -> int:
+def price_time(sim: Simulation, coin: str, currency: str) -> int:
     """When the price that is served was taken: once a minute, and not at all while mute."""
-    now = sim.faults.frozen("coingecko", about(coin, currency), sim.now(), polled=True)
-    return now // RENEWED_MS * RENEWED_MS
+    now = sim.faults.visible_time("coingecko", pair(coin, currency), sim.now(), polled=True)
+    return now // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
 
 
 def supply(coin: str) -> float:
@@ -65,40 +65,40 @@ def supply(coin: str) -> float:
     return ASSETS[COINS[coin][0]].supply
 
 
-def _coin(sim: Simulation, query: Query, coin: str, currencies: list[str]) -> dict[str, Any]:
-    times = {currency: seen(sim, coin, currency) for currency in currencies}
-    row = {key: value for each in times for key, value in _price(sim, query, coin, (each, times[each]))}
+def _coin_row(sim: Simulation, query: Query, coin: str, currencies: list[str]) -> dict[str, Any]:
+    times = {currency: price_time(sim, coin, currency) for currency in currencies}
+    row = {key: value for each in times for key, value in _currency_fields(sim, query, coin, (each, times[each]))}
     if times and asked.flag(query, "include_last_updated_at"):
         row["last_updated_at"] = min(times.values()) // 1000
     return row
 
 
-def _price(sim: Simulation, query: Query, coin: str, view: tuple[str, int]) -> list[tuple[str, Any]]:
+def _currency_fields(sim: Simulation, query: Query, coin: str, view: tuple[str, int]) -> list[tuple[str, Any]]:
     """The keys of one currency."""
     currency, at = view
-    price = worth(sim, coin, currency, at)
-    row: list[tuple[str, Any]] = [(currency, rounded(price, asked.precision(query)))]
+    price = price_in(sim, coin, currency, at)
+    row: list[tuple[str, Any]] = [(currency, round_price(price, asked.precision(query)))]
     if asked.flag(query, "include_market_cap"):
         row.append((f"{currency}_market_cap", price * supply(coin)))
     if asked.flag(query, "include_24hr_vol"):
-        row.append((f"{currency}_24h_vol", price * supply(coin) * TURNOVER))
+        row.append((f"{currency}_24h_vol", price * supply(coin) * DAILY_TURNOVER))
     if asked.flag(query, "include_24hr_change"):
-        row.append((f"{currency}_24h_change", (price / worth(sim, coin, currency, at - DAY) - 1) * 100))
+        row.append((f"{currency}_24h_change", (price / price_in(sim, coin, currency, at - DAY) - 1) * 100))
     return row
 
 
-def _market(sim: Simulation, coin: str, currency: str) -> dict[str, Any]:
-    at = seen(sim, coin, currency)
+def _market_row(sim: Simulation, coin: str, currency: str) -> dict[str, Any]:
+    at = price_time(sim, coin, currency)
     asset, name = COINS[coin]
-    day = [worth(sim, coin, currency, at - DAY + hour * 60 * MINUTE) for hour in range(25)]
+    day = [price_in(sim, coin, currency, at - DAY + hour * 60 * MINUTE) for hour in range(25)]
     updated = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "id": coin,
         "symbol": asset.lower(),
         "name": name,
-        "current_price": rounded(day[-1], None),
+        "current_price": round_price(day[-1], None),
         "market_cap": round(day[-1] * supply(coin)),
-        "total_volume": round(day[-1] * supply(coin) * TURNOVER),
+        "total_volume": round(day[-1] * supply(coin) * DAILY_TURNOVER),
         "high_24h": max(day),
         "low_24h": min(day),
         "price_change_24h": day[-1] - day[0],
@@ -106,9 +106,9 @@ def _market(sim: Simulation, coin: str, currency: str) -> dict[str, Any]:
     }
 
 
-def rounded(price: float, places: int | None) -> Decimal:
+def round_price(price: float, decimals: int | None) -> Decimal:
     """With so many decimals; None: big prices are whole, others have two decimals, small ones more."""
     exact = Decimal(repr(price))
-    if places is None:
-        places = 0 if exact >= BIG else max(2, 2 - exact.adjusted())
-    return round(exact, min(places, max(0, -int(exact.as_tuple().exponent))))
+    if decimals is None:
+        decimals = 0 if exact >= MIN_WHOLE_PRICE else max(2, 2 - exact.adjusted())
+    return round(exact, min(decimals, max(0, -int(exact.as_tuple().exponent))))

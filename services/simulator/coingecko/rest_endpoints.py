@@ -6,12 +6,12 @@ from typing import Any
 from services.simulator.coingecko import coin_charts, coin_prices
 from services.simulator.coingecko import query_params as asked
 from services.simulator.coingecko.query_params import Query
-from services.simulator.fault_injection import Dialect
+from services.simulator.fault_injection import PayloadFields
 from services.simulator.market.listings import COINS, CURRENCIES
-from services.simulator.rest_server import Wrong
+from services.simulator.rest_server import ApiError
 from services.simulator.simulation import Simulation
 
-DIALECT = Dialect(
+PAYLOAD_FIELDS = PayloadFields(
     "coingecko", times={"last_updated_at": 0, "t": 0}, prices=frozenset({"p"}), states=frozenset({"type", "c"})
 )
 
@@ -29,25 +29,25 @@ ENDPOINTS: dict[str, Callable[[Simulation, Query], Any]] = {
     "coins/list": _coins_list,
     "coins/markets": coin_prices.markets,
 }
-OF_COIN: dict[str, Callable[[Simulation, Query, str], Any]] = {
+COIN_ENDPOINTS: dict[str, Callable[[Simulation, Query, str], Any]] = {
     "ohlc": coin_charts.ohlc,
     "market_chart": coin_charts.market_chart,
     "market_chart/range": coin_charts.market_chart_range,
 }
 
 
-def answer(sim: Simulation, query: Query, path: str) -> Any:
+def call_endpoint(sim: Simulation, query: Query, path: str) -> Any:
     """What the endpoint at `path` says."""
     if path in ENDPOINTS:
         return ENDPOINTS[path](sim, query)
-    return _of_coin(path)(sim, query)
+    return _coin_endpoint(path)(sim, query)
 
 
-def _of_coin(path: str) -> Callable[[Simulation, Query], Any]:
+def _coin_endpoint(path: str) -> Callable[[Simulation, Query], Any]:
     """`coins/<id>/ohlc` and the like."""
     coins, coin, what = (*path.split("/", 2), "", "")[:3]
-    if coins != "coins" or what not in OF_COIN:
-        raise Wrong(404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"})
+    if coins != "coins" or what not in COIN_ENDPOINTS:
+        raise ApiError(404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"})
     if coin not in COINS:
-        raise Wrong(404, {"error": "coin not found"})
-    return lambda sim, query: OF_COIN[what](sim, query, coin)
+        raise ApiError(404, {"error": "coin not found"})
+    return lambda sim, query: COIN_ENDPOINTS[what](sim, query, coin)

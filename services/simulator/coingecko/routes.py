@@ -3,22 +3,30 @@
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from services.simulator.coingecko.rest_endpoints import DIALECT, answer
-from services.simulator.coingecko.session import PriceSession
+from services.simulator.coingecko.rest_endpoints import PAYLOAD_FIELDS, call_endpoint
+from services.simulator.coingecko.session import CoinGeckoSession
 from services.simulator.fault_injection import ENCODER
-from services.simulator.rest_server import METHODS, READ, client, computed, gate, page, respond
-from services.simulator.simulation import simulation
-from services.simulator.socket_server import admit, serve
+from services.simulator.rest_server import (
+    ALL_METHODS,
+    READ_METHODS,
+    check_faults,
+    client_address,
+    compute_response,
+    html_page,
+    render_response,
+)
+from services.simulator.simulation import simulation_of
+from services.simulator.socket_server import admit, serve_socket
 
 router = APIRouter(prefix="/simulator", include_in_schema=False)
 
-CALLS = {"keyless": 60, "demo": 100, "pro": 500}  # a minute; for keyless ones no number is published
-LIMITED = (
+CALLS_PER_MINUTE = {"keyless": 60, "demo": 100, "pro": 500}  # a minute; for keyless ones no number is published
+RATE_LIMIT_MESSAGE = (
     "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe to our API "
     "plans for higher rate limits."
 )
 MESSAGES = {
-    429: LIMITED,
+    429: RATE_LIMIT_MESSAGE,
     403: "Forbidden",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -28,63 +36,65 @@ MESSAGES = {
 }
 
 
-@router.api_route("/coingecko/api/v3/{name:path}", methods=METHODS)
+@router.api_route("/coingecko/api/v3/{name:path}", methods=ALL_METHODS)
 async def public(name: str, request: Request) -> Response:
     """The public host: keyless, or with a demo key."""
-    if _key(request, "pro"):
+    if _api_key(request, "pro"):
         return _error(400, 10010)
-    return await _answer(request, name, "demo" if _key(request, "demo") else "keyless")
+    return await _answer(request, name, "demo" if _api_key(request, "demo") else "keyless")
 
 
-@router.api_route("/coingecko-pro/api/v3/{name:path}", methods=METHODS)
+@router.api_route("/coingecko-pro/api/v3/{name:path}", methods=ALL_METHODS)
 async def pro(name: str, request: Request) -> Response:
     """The pro host: with a pro key."""
-    if _key(request, "demo"):
+    if _api_key(request, "demo"):
         return _error(400, 10011)
-    return await _answer(request, name, "pro") if _key(request, "pro") else _error(401, 10002)
+    return await _answer(request, name, "pro") if _api_key(request, "pro") else _error(401, 10002)
 
 
 @router.websocket("/coingecko/v1")
 @router.websocket("/coingecko-pro/v1")
 async def stream(socket: WebSocket) -> None:
     """Prices as they change: with a pro key."""
-    if not _key(socket, "pro"):
+    if not _api_key(socket, "pro"):
         await socket.send_denial_response(_error(401, 10002))
         return
-    line = await admit(socket, DIALECT, refuse)
+    line = await admit(socket, PAYLOAD_FIELDS, error_response)
     if line:
         async with line:
-            await serve(line, PriceSession(line))
+            await serve_socket(line, CoinGeckoSession(line))
 
 
 @router.websocket("/coingecko/{path:path}")
 @router.websocket("/coingecko-pro/{path:path}")
-async def no_stream(socket: WebSocket) -> None:
+async def no_socket(socket: WebSocket) -> None:
     """No WebSocket is served there."""
-    await socket.send_denial_response(page(404))
+    await socket.send_denial_response(html_page(404))
 
 
-@router.api_route("/coingecko/{path:path}", methods=METHODS)
-@router.api_route("/coingecko-pro/{path:path}", methods=METHODS)
-async def nothing() -> Response:
+@router.api_route("/coingecko/{path:path}", methods=ALL_METHODS)
+@router.api_route("/coingecko-pro/{path:path}", methods=ALL_METHODS)
+async def not_found() -> Response:
     """Nothing is there."""
-    return page(404)
+    return html_page(404)
 
 
 async def _answer(request: Request, path: str, plan: str) -> Response:
-    sim = simulation(request)
-    refused = await gate(sim, "coingecko", refuse)
+    sim = simulation_of(request)
+    refused = await check_faults(sim, "coingecko", error_response)
     if refused:
         return refused
-    spent = sim.calls.spend(f"{client(request)} {plan}", 1, sim.now())
-    if spent.used > CALLS[plan]:
-        sim.requests["coingecko over the limit"] += 1
-        return refuse(429, spent.retry_after)
-    name = path if request.method in READ else ""  # its routes are by method, too: another one is no route
-    return await respond(sim, DIALECT, computed(lambda: answer(sim, request.query_params, name)))
+    spent = sim.coingecko_calls.spend(f"{client_address(request)} {plan}", 1, sim.now())
+    if spent.used > CALLS_PER_MINUTE[plan]:
+        sim.request_counts["coingecko over the limit"] += 1
+        return error_response(429, spent.retry_after)
+    name = path if request.method in READ_METHODS else ""  # its routes are by method, too: another one is no route
+    return await render_response(
+        sim, PAYLOAD_FIELDS, compute_response(lambda: call_endpoint(sim, request.query_params, name))
+    )
 
 
-def refuse(status: int, retry_after: int) -> Response:
+def error_response(status: int, retry_after: int) -> Response:
     """An error with a body that CoinGecko sends; a page from the network before it, for 403 and 502."""
     headers = {"retry-after": str(retry_after)} if status == 429 else {}
     if status in (403, 502):
@@ -99,6 +109,6 @@ def _error(status: int, code: int, headers: dict[str, str] | None = None) -> Res
     return Response(ENCODER.encode({"status": about}), status, headers, "application/json")
 
 
-def _key(request: HTTPConnection, plan: str) -> str | None:
+def _api_key(request: HTTPConnection, plan: str) -> str | None:
     name = f"x_cg_{plan}_api_key"
     return request.headers.get(name.replace("_", "-")) or request.query_params.get(name)

@@ -5,94 +5,96 @@ from typing import Any
 
 import msgspec
 
-from services.simulator.coingecko.coin_prices import TURNOVER, supply, worth
-from services.simulator.coingecko.query_params import about
+from services.simulator.coingecko.coin_prices import DAILY_TURNOVER, price_in, supply
+from services.simulator.coingecko.query_params import pair
 from services.simulator.fault_injection import decode
 from services.simulator.market.listings import COINS, CURRENCIES, DAY
-from services.simulator.market.shapes import SLICE
-from services.simulator.simulated_socket import Frame, Line
+from services.simulator.market.shapes import SLICE_MS
+from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 
 IDENTIFIER = '{"channel":"CGSimplePrice"}'
-MOST_COINS = 100
+MAX_COINS = 100
 
 
-class PriceSession:
+class CoinGeckoSession:
     """Speaks for CoinGecko on one socket. Commands hold JSON inside strings, as ActionCable has it."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, socket: SimulatedSocket) -> None:
+        self._socket = socket
         self._subscribed = False
-        self._wanted: dict[str, list[str]] = {}  # coin → currencies
-        self._new: list[str] = []
+        self._currencies_by_coin: dict[str, list[str]] = {}  # coin → currencies
+        self._new_coins: list[str] = []
 
-    def frames(self, since: int, until: int) -> Iterator[Frame]:
+    def frames(self, since: int, until: int) -> Iterator[OutgoingFrame]:
         """Every ten seconds each coin; a new one at once."""
-        new, self._new = self._new, []
-        at = until // SLICE * SLICE
-        for coin, currencies in tuple(self._wanted.items()):
+        new, self._new_coins = self._new_coins, []
+        at = until // SLICE_MS * SLICE_MS
+        for coin, currencies in tuple(self._currencies_by_coin.items()):
             if at > since or coin in new:
                 for currency in currencies:
-                    yield self._frame(coin, currency, at)
+                    yield self._price_frame(coin, currency, at)
 
     async def announce_shutdown(self, now: int) -> None:
         """There is no word for it."""
 
-    async def look(self, now: int) -> None:
+    async def on_tick(self, now: int) -> None:
         """Nothing is due by itself."""
 
-    async def hear(self, text: str) -> None:
+    async def on_message(self, text: str) -> None:
         try:
             command = decode(text, dict[str, Any])
             identifier = decode(str(command.get("identifier")), dict[str, Any])
             data = decode(str(command.get("data", "{}")), dict[str, Any])
         except msgspec.DecodeError as error:
-            await self._say(4000, f"Invalid message: {error}")
+            await self._send_status(4000, f"Invalid message: {error}")
             return
         if identifier.get("channel") != "CGSimplePrice":
-            await self._say(4000, "Unknown channel")
+            await self._send_status(4000, "Unknown channel")
             return
-        await self._follow(command.get("command"), data)
+        await self._run_command(command.get("command"), data)
 
-    async def _follow(self, command: Any, data: dict[str, Any]) -> None:
+    async def _run_command(self, command: Any, data: dict[str, Any]) -> None:
         if command == "subscribe":
             self._subscribed = True
-            await self._line.reply({"type": "confirm_subscription", "identifier": IDENTIFIER})
+            await self._socket.reply({"type": "confirm_subscription", "identifier": IDENTIFIER})
         elif command == "unsubscribe":
-            self._wanted.clear()
-            await self._say(2000, "Unsubscription is successful for all tokens")
+            self._currencies_by_coin.clear()
+            await self._send_status(2000, "Unsubscription is successful for all tokens")
         elif command == "message" and self._subscribed and isinstance(data.get("coin_id"), list):
             for coin in data["coin_id"]:
-                await self._choose(str(coin), data)
+                await self._set_coin(str(coin), data)
         else:
-            await self._say(4000, "Invalid command")
+            await self._send_status(4000, "Invalid command")
 
-    async def _choose(self, coin: str, data: dict[str, Any]) -> None:
+    async def _set_coin(self, coin: str, data: dict[str, Any]) -> None:
         if data.get("action") == "unset_tokens":
-            self._wanted.pop(coin, None)
-            await self._say(2000, f"Unsubscription is successful for {coin}")
-        elif coin not in COINS or len(self._wanted) >= MOST_COINS:
-            await self._say(4000, f"Subscription failed for {coin}")
+            self._currencies_by_coin.pop(coin, None)
+            await self._send_status(2000, f"Unsubscription is successful for {coin}")
+        elif coin not in COINS or len(self._currencies_by_coin) >= MAX_COINS:
+            await self._send_status(4000, f"Subscription failed for {coin}")
         else:
             given = data.get("vs_currencies")
             currencies = given if given and isinstance(given, list) else ["usd"]
-            self._wanted[coin] = [name for name in currencies if isinstance(name, str) and name in CURRENCIES]
-            self._new.append(coin)
-            await self._say(2000, f"Subscription is successful for {coin}")
+            self._currencies_by_coin[coin] = [
+                name for name in currencies if isinstance(name, str) and name in CURRENCIES
+            ]
+            self._new_coins.append(coin)
+            await self._send_status(2000, f"Subscription is successful for {coin}")
 
-    async def _say(self, code: int, message: str) -> None:
-        await self._line.reply({"code": code, "message": message})
+    async def _send_status(self, code: int, message: str) -> None:
+        await self._socket.reply({"code": code, "message": message})
 
-    def _frame(self, coin: str, currency: str, at: int) -> Frame:
-        sim = self._line.simulation
-        price = worth(sim, coin, currency, at)
+    def _price_frame(self, coin: str, currency: str, at: int) -> OutgoingFrame:
+        sim = self._socket.simulation
+        price = price_in(sim, coin, currency, at)
         body = {
             "c": "C1",
             "i": coin,
             "vs": currency,
             "p": price,
-            "pp": (price / worth(sim, coin, currency, at - DAY) - 1) * 100,
+            "pp": (price / price_in(sim, coin, currency, at - DAY) - 1) * 100,
             "m": price * supply(coin),
-            "v": price * supply(coin) * TURNOVER,
+            "v": price * supply(coin) * DAILY_TURNOVER,
             "t": at / 1000,
         }
-        return Frame(body, about(coin, currency), "price", str(at), str(price))
+        return OutgoingFrame(body, pair(coin, currency), "price", str(at), str(price))

@@ -4,25 +4,25 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from services.simulator.market.listings import DAY, DERIBIT, INDICES, Listing
+from services.simulator.market.listings import DAY, DERIBIT, INDICES, SimulatedListing
 
 
-def index_of(listing: Listing) -> str:
+def index_of(listing: SimulatedListing) -> str:
     """The index that the instrument follows."""
     return f"{listing.instrument.base}_{listing.instrument.quote}".lower()
 
 
-def inverse(listing: Listing) -> bool:
+def inverse(listing: SimulatedListing) -> bool:
     """Whether sizes are in USD, settled in the base currency."""
     return listing.instrument.quote == "USD"
 
 
-def perpetual(listing: Listing) -> bool:
+def perpetual(listing: SimulatedListing) -> bool:
     """Whether it is a perpetual; else it is spot."""
     return bool(listing.instrument.contract)
 
 
-def _terms(listing: Listing, number: int) -> dict[str, Any]:
+def _terms(listing: SimulatedListing, number: int) -> dict[str, Any]:
     """What trading it means."""
     base, counter, _ = listing.instrument
     body = {
@@ -65,7 +65,7 @@ def _uuid(currency: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"urn:simulator:{currency}"))
 
 
-def settled_in(terms: dict[str, Any]) -> str:
+def settlement_currency(terms: dict[str, Any]) -> str:
     """The currency that an instrument is listed under: what it is settled in."""
     return str(terms.get("settlement_currency", terms["base_currency"]))
 

@@ -5,25 +5,25 @@ from typing import Any
 
 from services.core.model import Instrument
 from services.simulator.deribit import payloads, rest_history
-from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
-from services.simulator.deribit.rpc_params import Parameters, Refused, flag, invalid, number, seen, text
-from services.simulator.fault_injection import About
+from services.simulator.deribit.instruments import INSTRUMENTS, settlement_currency
+from services.simulator.deribit.rpc_params import Parameters, RpcError, flag, integer, reject, tape_and_time, text
+from services.simulator.fault_injection import InstrumentBody
 from services.simulator.market.listings import INDICES
 from services.simulator.market.order_book import OrderBook
 from services.simulator.market.tape import Tape
-from services.simulator.market.tape_quotes import Quote, quote
+from services.simulator.market.tape_quotes import TapeQuote, quote
 from services.simulator.simulation import Simulation
 
 VERSION = {"version": "1.2.26"}
 LOGIN_SECONDS = 31_536_000
-DEEPEST = 10_000  # levels on a side
-COINS = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
+MAX_DEPTH = 10_000  # levels on a side
+CURRENCIES = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
 
 def test(sim: Simulation, given: Parameters) -> Any:
     """Proof of life; an error on request."""
     if given.get("expected_result") == "exception":
-        raise Refused(11094, "internal_server_error")
+        raise RpcError(11094, "internal_server_error")
     return VERSION
 
 
@@ -37,7 +37,7 @@ def hello(sim: Simulation, given: Parameters) -> Any:
 def auth(sim: Simulation, given: Parameters) -> Any:
     """Anyone may log in: the simulator has no accounts, only what a login opens."""
     if text(given, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
-        raise Refused(13004, "invalid_credentials")
+        raise RpcError(13004, "invalid_credentials")
     token = f"{sim.now() + LOGIN_SECONDS * 1000}.simulated"
     login = {"token_type": "bearer", "expires_in": LOGIN_SECONDS, "scope": "connection mainaccount"}
     return {"access_token": token, "refresh_token": token, **login, "enabled_features": []}
@@ -45,17 +45,17 @@ def auth(sim: Simulation, given: Parameters) -> Any:
 
 def get_time(sim: Simulation, given: Parameters) -> Any:
     """The exchange's clock."""
-    return sim.now() + sum(int(fault.parameters["ms"]) for fault in sim.faults.of("deribit", "clock"))
+    return sim.now() + sum(int(fault.parameters["ms"]) for fault in sim.faults.at_exchange("deribit", "clock"))
 
 
 def get_index_price(sim: Simulation, given: Parameters) -> Any:
     """The index as it stands."""
     name = text(given, "index_name")
     if name not in INDICES:
-        invalid("index_name", "wrong value")
+        reject("index_name", "wrong value")
     about = Instrument(*name.upper().split("_"))
-    price = payloads.index_price(sim.market, name, sim.faults.frozen("deribit", about, sim.now()))
-    return About(about, {"index_price": price, "estimated_delivery_price": price})
+    price = payloads.index_price(sim.market, name, sim.faults.visible_time("deribit", about, sim.now()))
+    return InstrumentBody(about, {"index_price": price, "estimated_delivery_price": price})
 
 
 def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
@@ -69,7 +69,7 @@ def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
 def get_currencies(sim: Simulation, given: Parameters) -> Any:
     """All currencies."""
     fees = {"withdrawal_fee": 0.0001, "min_withdrawal_fee": 0.0001, "min_confirmations": 1, "fee_precision": 4}
-    return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in COINS]
+    return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in CURRENCIES]
 
 
 def get_instruments(sim: Simulation, given: Parameters) -> Any:
@@ -78,28 +78,30 @@ def get_instruments(sim: Simulation, given: Parameters) -> Any:
     return [
         each
         for each in INSTRUMENTS.values()
-        if currency in ("any", settled_in(each)) and kind in (None, each["kind"]) and not flag(given, "expired")
+        if currency in ("any", settlement_currency(each))
+        and kind in (None, each["kind"])
+        and not flag(given, "expired")
     ]
 
 
 def get_instrument(sim: Simulation, given: Parameters) -> Any:
     """One instrument."""
-    tape, _ = seen(sim, given)
+    tape, _ = tape_and_time(sim, given)
     return INSTRUMENTS[tape.listing.symbol]
 
 
 def ticker(sim: Simulation, given: Parameters) -> Any:
     """All that is known of an instrument."""
-    tape, now = seen(sim, given)
-    return About(tape.listing.instrument, payloads.ticker(sim.market, tape, _quote(tape, now), now))
+    tape, now = tape_and_time(sim, given)
+    return InstrumentBody(tape.listing.instrument, payloads.ticker(sim.market, tape, _quote(tape, now), now))
 
 
 def get_order_book(sim: Simulation, given: Parameters) -> Any:
     """The same with a book about the quote."""
-    tape, now = seen(sim, given)
-    top, depth = _quote(tape, now), min(max(number(given, "depth", 5), 1), DEEPEST)
+    tape, now = tape_and_time(sim, given)
+    top, depth = _quote(tape, now), min(max(integer(given, "depth", 5), 1), MAX_DEPTH)
     book = payloads.top_levels(OrderBook(tape, top), depth, now)
-    return About(tape.listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
+    return InstrumentBody(tape.listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
 
 
 def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
@@ -108,15 +110,15 @@ def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
     wanted = [
         symbol
         for symbol, terms in INSTRUMENTS.items()
-        if currency == settled_in(terms) and kind in (None, terms["kind"])
+        if currency == settlement_currency(terms) and kind in (None, terms["kind"])
     ]
     return [row for symbol in wanted for row in get_book_summary_by_instrument(sim, {"instrument_name": symbol})]
 
 
 def get_book_summary_by_instrument(sim: Simulation, given: Parameters) -> Any:
     """One row."""
-    tape, now = seen(sim, given)
-    return [About(tape.listing.instrument, payloads.book_summary(sim.market, tape, _quote(tape, now), now))]
+    tape, now = tape_and_time(sim, given)
+    return [InstrumentBody(tape.listing.instrument, payloads.book_summary(sim.market, tape, _quote(tape, now), now))]
 
 
 METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
@@ -141,8 +143,8 @@ METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
 }
 
 
-def _quote(tape: Tape, now: int) -> Quote:
+def _quote(tape: Tape, now: int) -> TapeQuote:
     standing = quote(tape, now)
     if standing is None:
-        raise Refused(13028, "temporarily_unavailable")
+        raise RpcError(13028, "temporarily_unavailable")
     return standing

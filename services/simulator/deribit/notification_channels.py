@@ -8,33 +8,36 @@ import numpy as np
 
 from services.core.model import Instrument
 from services.simulator.deribit import payloads
-from services.simulator.deribit.instruments import INSTRUMENTS, settled_in
+from services.simulator.deribit.instruments import INSTRUMENTS, settlement_currency
 from services.simulator.market import order_book
-from services.simulator.market.bar_columns import Bars
-from services.simulator.market.listings import DERIBIT, INDICES, MINUTE, SECOND, Listing
-from services.simulator.market.simulated_market import Market
-from services.simulator.market.tape_candles import LENGTHS, candles, opening
-from services.simulator.market.tape_quotes import Quote, quote, quotes
-from services.simulator.simulated_socket import Frame
+from services.simulator.market.bar_columns import BarColumns
+from services.simulator.market.listings import DERIBIT, INDICES, MINUTE, SECOND, SimulatedListing
+from services.simulator.market.simulated_market import SimulatedMarket
+from services.simulator.market.tape_candles import LENGTHS_MS, candles, opening
+from services.simulator.market.tape_quotes import TapeQuote, quote, quotes
+from services.simulator.simulated_socket import OutgoingFrame
 
-SLOW_MS = {"raw": 1, "100ms": 100, "agg2": 1000}
+INTERVALS_MS = {"raw": 1, "100ms": 100, "agg2": 1000}
 RESOLUTIONS = {"1": "1m", "3": "3m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "120": "2h", "360": "6h"}
 RESOLUTIONS |= {"720": "12h", "1D": "1d"}
-LENGTH = {name: LENGTHS[interval] for name, interval in RESOLUTIONS.items()} | {"10": 10 * MINUTE, "180": 180 * MINUTE}
-TOP = re.compile(r"([^.]+)\.none\.(1|10|20)")  # levels are told as they are, not in groups
-SILENT = ("platform_state", "announcements", "instrument")
+RESOLUTIONS_MS = {name: LENGTHS_MS[interval] for name, interval in RESOLUTIONS.items()} | {
+    "10": 10 * MINUTE,
+    "180": 180 * MINUTE,
+}
+TOP_BOOK = re.compile(r"([^.]+)\.none\.(1|10|20)")  # levels are told as they are, not in groups
+SILENT_CHANNELS = ("platform_state", "announcements", "instrument")
 
-Source = Callable[["Channel", Market, int, int], Iterable[Frame]]
+NotificationSource = Callable[["NotificationChannel", SimulatedMarket, int, int], Iterable[OutgoingFrame]]
 
 
-class Channel(NamedTuple):
+class NotificationChannel(NamedTuple):
     """One channel that a client may subscribe to."""
 
     name: str
-    source: Source
-    listings: tuple[Listing, ...] = ()
-    every: int = 1  # ms: changes of so long a time come together; of charts: the bars' length
-    state: Source | None = None  # what is pushed at once; None: nothing
+    source: NotificationSource
+    listings: tuple[SimulatedListing, ...] = ()
+    interval_ms: int = 1  # ms: changes of so long a time come together; of charts: the bars' length
+    initial: NotificationSource | None = None  # what is pushed at once; None: nothing
     raw: bool = False  # only for who has logged in
     depth: int = 0  # levels on a side, of books that are told whole each time
 
@@ -44,38 +47,38 @@ class Channel(NamedTuple):
         return self.name.split(".")[1]
 
 
-def parse(name: str) -> Channel | None:
+def parse(name: str) -> NotificationChannel | None:
     """A channel by its name; None if there is none, or it is about an unknown instrument."""
     kind, _, rest = name.partition(".")
     topic, _, interval = rest.rpartition(".")
     match kind:
         case "deribit_price_index" if rest in INDICES:
-            return Channel(name, _index, state=_index_now)
+            return NotificationChannel(name, _index, initial=_index_now)
         case "quote" if rest in DERIBIT:
-            return Channel(name, _quotes, (DERIBIT[rest],), state=_quote_now)
-        case "ticker" | "book" | "trades" if interval in SLOW_MS:
-            return _timed(name, kind, topic, interval)
-        case "chart" if (symbol := topic.removeprefix("trades.")) in DERIBIT and interval in LENGTH:
-            return Channel(name, _bars, (DERIBIT[symbol],), LENGTH[interval])
-    return Channel(name, lambda *_: ()) if kind in SILENT else None
+            return NotificationChannel(name, _quotes, (DERIBIT[rest],), initial=_quote_now)
+        case "ticker" | "book" | "trades" if interval in INTERVALS_MS:
+            return _grouped_channel(name, kind, topic, interval)
+        case "chart" if (symbol := topic.removeprefix("trades.")) in DERIBIT and interval in RESOLUTIONS_MS:
+            return NotificationChannel(name, _bars, (DERIBIT[symbol],), RESOLUTIONS_MS[interval])
+    return NotificationChannel(name, lambda *_: ()) if kind in SILENT_CHANNELS else None
 
 
-def _timed(name: str, kind: str, topic: str, interval: str) -> Channel | None:
+def _grouped_channel(name: str, kind: str, topic: str, interval: str) -> NotificationChannel | None:
     """A channel whose changes of each `interval` come together."""
     symbol, depth = topic, 0
-    if kind == "book" and (found := TOP.fullmatch(topic)):
+    if kind == "book" and (found := TOP_BOOK.fullmatch(topic)):
         symbol, depth = found[1], int(found[2])
-    listings = _traded(topic) if kind == "trades" else (DERIBIT[symbol],) if symbol in DERIBIT else ()
+    listings = _listings_of(topic) if kind == "trades" else (DERIBIT[symbol],) if symbol in DERIBIT else ()
     source, state = {
         "ticker": (_tickers, _ticker_now),
         "book": (_top, _top_now) if depth else (_book, _book_now),
         "trades": (_trades, None),
     }[kind]
-    channel = Channel(name, source, listings, SLOW_MS[interval], state, interval == "raw", depth)
+    channel = NotificationChannel(name, source, listings, INTERVALS_MS[interval], state, interval == "raw", depth)
     return channel if listings else None
 
 
-def _traded(topic: str) -> tuple[Listing, ...]:
+def _listings_of(topic: str) -> tuple[SimulatedListing, ...]:
     """`BTC-PERPETUAL`, or all of a kind and currency: `future.BTC`."""
     if topic in DERIBIT:
         return (DERIBIT[topic],)
@@ -83,47 +86,49 @@ def _traded(topic: str) -> tuple[Listing, ...]:
     return tuple(
         DERIBIT[symbol]
         for symbol, terms in INSTRUMENTS.items()
-        if kind in ("any", terms["kind"]) and currency in ("any", settled_in(terms))
+        if kind in ("any", terms["kind"]) and currency in ("any", settlement_currency(terms))
     )
 
 
-def _index(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _index(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     for at in range(since // SECOND * SECOND + SECOND, until + 1, SECOND):
         yield from _index_now(channel, market, since, at)
 
 
-def _index_now(channel: Channel, market: Market, since: int, at: int) -> Iterator[Frame]:
+def _index_now(channel: NotificationChannel, market: SimulatedMarket, since: int, at: int) -> Iterator[OutgoingFrame]:
     name = channel.topic
     price = payloads.index_price(market, name, at)
     body = {"timestamp": at, "price": price, "index_name": name}
     yield _frame(channel, body, Instrument(*name.upper().split("_")), ("index", str(at), str(price)))
 
 
-def _quotes(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _quotes(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     for change in quotes(market.tape(channel.listings[0]), since, until):
         yield _quote(channel, change)
 
 
-def _quote_now(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _quote_now(
+    channel: NotificationChannel, market: SimulatedMarket, since: int, until: int
+) -> Iterator[OutgoingFrame]:
     if standing := quote(market.tape(channel.listings[0]), until):
         yield _quote(channel, standing)
 
 
-def _quote(channel: Channel, standing: Quote) -> Frame:
+def _quote(channel: NotificationChannel, standing: TapeQuote) -> OutgoingFrame:
     body = payloads.quote(channel.listings[0], standing)
     note = ("quote", str(standing.time), f"{body['best_bid_price']}/{body['best_ask_price']}")
     return _frame(channel, body, channel.listings[0].instrument, note)
 
 
-def _tickers(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _tickers(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     """One for each stretch of time that ended and had a change."""
-    start, end = since // channel.every * channel.every, until // channel.every * channel.every
+    start, end = since // channel.interval_ms * channel.interval_ms, until // channel.interval_ms * channel.interval_ms
     changes = quotes(market.tape(channel.listings[0]), start, end)
-    for at in sorted({-(-change.time // channel.every) * channel.every for change in changes}):
+    for at in sorted({-(-change.time // channel.interval_ms) * channel.interval_ms for change in changes}):
         yield from _ticker_now(channel, market, since, at)
 
 
-def _ticker_now(channel: Channel, market: Market, since: int, at: int) -> Iterator[Frame]:
+def _ticker_now(channel: NotificationChannel, market: SimulatedMarket, since: int, at: int) -> Iterator[OutgoingFrame]:
     [listing] = channel.listings
     tape = market.tape(listing)
     if standing := quote(tape, at):
@@ -132,42 +137,42 @@ def _ticker_now(channel: Channel, market: Market, since: int, at: int) -> Iterat
         yield _frame(channel, body, listing.instrument, note)
 
 
-def _book(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _book(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     """What changed in each stretch of time that ended."""
     tape = market.tape(channel.listings[0])
-    for at in order_book.ends(tape, since, until, channel.every):
+    for at in order_book.change_times(tape, since, until, channel.interval_ms):
         change, before = (
-            order_book.update(tape, at - channel.every, at),
-            order_book.order_book(tape, at - channel.every),
+            order_book.update(tape, at - channel.interval_ms, at),
+            order_book.order_book(tape, at - channel.interval_ms),
         )
         if change and before:
             yield _book_frame(channel, payloads.book_change(before, change, at))
 
 
-def _book_now(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _book_now(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     """All of it as it stood when the last stretch ended: the next change follows on that."""
-    at = until // channel.every * channel.every
+    at = until // channel.interval_ms * channel.interval_ms
     if book := order_book.order_book(market.tape(channel.listings[0]), at):
         yield _book_frame(channel, payloads.book_snapshot(book, at))
 
 
-def _top(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
-    for at in order_book.ends(market.tape(channel.listings[0]), since, until, channel.every):
+def _top(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
+    for at in order_book.change_times(market.tape(channel.listings[0]), since, until, channel.interval_ms):
         yield from _top_now(channel, market, since, at)
 
 
-def _top_now(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _top_now(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     if book := order_book.order_book(market.tape(channel.listings[0]), until):
         yield _book_frame(channel, payloads.top_levels(book, channel.depth, until))
 
 
-def _book_frame(channel: Channel, body: dict[str, Any]) -> Frame:
+def _book_frame(channel: NotificationChannel, body: dict[str, Any]) -> OutgoingFrame:
     return _frame(channel, body, channel.listings[0].instrument, ("depth", str(body["change_id"]), ""))
 
 
-def _trades(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _trades(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     """All trades of each stretch of time that ended, together."""
-    start, end = since // channel.every * channel.every, until // channel.every * channel.every
+    start, end = since // channel.interval_ms * channel.interval_ms, until // channel.interval_ms * channel.interval_ms
     for listing in channel.listings:
         tape = market.tape(listing)
         if found := tape.trades(start + 1, end + 1):
@@ -176,24 +181,24 @@ def _trades(channel: Channel, market: Market, since: int, until: int) -> Iterato
             yield _frame(channel, body, listing.instrument, ("trade", ids, prices))
 
 
-def _bars(channel: Channel, market: Market, since: int, until: int) -> Iterator[Frame]:
+def _bars(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
     """The bar that the last trade is in, each second in which there was one."""
     [listing] = channel.listings
     at, tape = until // SECOND * SECOND, market.tape(listing)
-    last = tape.before(at + 1)
+    last = tape.last_before(at + 1)
     if at > since and last and last.time > at - SECOND:
-        opened = opening(channel.every, np.array([last.time]))
-        body = bar(listing, candles(tape, channel.every, opened, at), 0)
+        opened = opening(channel.interval_ms, np.array([last.time]))
+        body = bar(listing, candles(tape, channel.interval_ms, opened, at), 0)
         yield _frame(channel, body, listing.instrument, ("candle", str(body["tick"]), str(body["close"])))
 
 
-def _frame(channel: Channel, body: Any, about: Instrument, note: tuple[str, str, str]) -> Frame:
+def _frame(channel: NotificationChannel, body: Any, about: Instrument, note: tuple[str, str, str]) -> OutgoingFrame:
     """A notification; `note` is its kind, id and price for the ledger."""
     message = {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel.name, "data": body}}
-    return Frame(message, about, *note)
+    return OutgoingFrame(message, about, *note)
 
 
-def bar(listing: Listing, bars: Bars, row: int) -> dict[str, Any]:
+def bar(listing: SimulatedListing, bars: BarColumns, row: int) -> dict[str, Any]:
     """One bar of a chart."""
     volume, cost = payloads.volume_and_cost(listing, bars, row)
     names = ("open", "high", "low", "close")

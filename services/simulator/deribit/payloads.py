@@ -6,41 +6,41 @@ from functools import lru_cache
 from typing import Any
 
 from services.simulator.deribit.instruments import index_of, inverse, perpetual
-from services.simulator.fault_injection import Dialect
-from services.simulator.market.bar_columns import Bars, Trade
-from services.simulator.market.listings import DAY, INDICES, Listing
-from services.simulator.market.order_book import Level, OrderBook, Update
-from services.simulator.market.simulated_market import Market
+from services.simulator.fault_injection import PayloadFields
+from services.simulator.market.bar_columns import BarColumns, TapeTrade
+from services.simulator.market.listings import DAY, INDICES, SimulatedListing
+from services.simulator.market.order_book import BookLevel, BookUpdate, OrderBook
+from services.simulator.market.simulated_market import SimulatedMarket
 from services.simulator.market.tape import Tape
 from services.simulator.market.tape_candles import summary
-from services.simulator.market.tape_quotes import Quote
+from services.simulator.market.tape_quotes import TapeQuote
 
 PRICES = (
     "price index_price mark_price best_bid_price best_ask_price last_price estimated_delivery_price settlement_price "
     "min_price max_price bid_price ask_price mid_price last"
 )
-DIALECT = Dialect(
+PAYLOAD_FIELDS = PayloadFields(
     "deribit",
     times={"timestamp": 1, "usIn": 1000, "usOut": 1000},
     prices=frozenset(PRICES.split()),
     states=frozenset({"state", "direction", "type", "kind"}),
-    books=frozenset({"bids", "asks"}),
+    order_books=frozenset({"bids", "asks"}),
 )
-WHOLE = 1000  # levels on a side of a snapshot
-STATS_MS = 10_000  # how long a day's statistics are kept
+SNAPSHOT_DEPTH = 1000  # levels on a side of a snapshot
+STATS_CACHE_MS = 10_000  # how long a day's statistics are kept
 
 
-def index_price(market: Market, name: str, at: int) -> Decimal:
+def index_price(market: SimulatedMarket, name: str, at: int) -> Decimal:
     """The index with its own number of decimals."""
     return round(Decimal(market.index(name, at)), INDICES[name])
 
 
-def trades(market: Market, tape: Tape, found: Sequence[Trade]) -> list[dict[str, Any]]:
+def trades(market: SimulatedMarket, tape: Tape, found: Sequence[TapeTrade]) -> list[dict[str, Any]]:
     """Trades that follow one another."""
-    return [_trade(market, tape.listing, trade, direction) for trade, direction in _directions(tape, found)]
+    return [_trade(market, tape.listing, trade, direction) for trade, direction in _tick_directions(tape, found)]
 
 
-def quote(listing: Listing, standing: Quote) -> dict[str, Any]:
+def quote(listing: SimulatedListing, standing: TapeQuote) -> dict[str, Any]:
     """Best bid and ask."""
     return {
         "timestamp": standing.time,
@@ -52,31 +52,31 @@ def quote(listing: Listing, standing: Quote) -> dict[str, Any]:
     }
 
 
-def ticker(market: Market, tape: Tape, standing: Quote, at: int) -> dict[str, Any]:
+def ticker(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: int) -> dict[str, Any]:
     """All that is known of an instrument at that moment."""
     listing = tape.listing
-    last, index = tape.before(at + 1), index_price(market, index_of(listing), at)
+    last, index = tape.last_before(at + 1), index_price(market, index_of(listing), at)
     body = {
         **quote(listing, standing),
         "timestamp": at,
         "state": "open",
         "last_price": listing.price(last.price) if last else None,
-        "mark_price": _mark(index),
+        "mark_price": _mark_price(index),
         "index_price": index,
-        "min_price": _banded(listing, index, Decimal("0.985")),
-        "max_price": _banded(listing, index, Decimal("1.015")),
-        "stats": _stats(tape, at // STATS_MS * STATS_MS),
+        "min_price": _price_limit(listing, index, Decimal("0.985")),
+        "max_price": _price_limit(listing, index, Decimal("1.015")),
+        "stats": _stats(tape, at // STATS_CACHE_MS * STATS_CACHE_MS),
     }
     if perpetual(listing):
         body |= {
             "estimated_delivery_price": index,
-            "settlement_price": index_price(market, index_of(listing), _eight(at)),
+            "settlement_price": index_price(market, index_of(listing), _last_settlement(at)),
         }
         body |= {"open_interest": 1_000_000_000, "current_funding": 0.0, "funding_8h": 1e-05, "interest_value": 0.0}
     return body
 
 
-def book_summary(market: Market, tape: Tape, standing: Quote, at: int) -> dict[str, Any]:
+def book_summary(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: int) -> dict[str, Any]:
     """A ticker in short, under names of its own."""
     listing, whole = tape.listing, ticker(market, tape, standing, at)
     bid, ask = whole["best_bid_price"], whole["best_ask_price"]
@@ -101,7 +101,7 @@ def book_summary(market: Market, tape: Tape, standing: Quote, at: int) -> dict[s
     }
 
 
-def levels(listing: Listing, side: Iterable[Level]) -> list[list[Decimal]]:
+def levels(listing: SimulatedListing, side: Iterable[BookLevel]) -> list[list[Decimal]]:
     """Price and size of each."""
     return [[listing.price(level.price), listing.amount(level.size)] for level in side]
 
@@ -115,11 +115,11 @@ def top_levels(book: OrderBook, depth: int, at: int) -> dict[str, Any]:
 
 def book_snapshot(book: OrderBook, at: int) -> dict[str, Any]:
     """A whole book, for changes to follow."""
-    body = top_levels(book, WHOLE, at)
+    body = top_levels(book, SNAPSHOT_DEPTH, at)
     return {"type": "snapshot"} | body | {name: [["new", *level] for level in body[name]] for name in ("bids", "asks")}
 
 
-def book_change(before: OrderBook, change: Update, at: int) -> dict[str, Any]:
+def book_change(before: OrderBook, change: BookUpdate, at: int) -> dict[str, Any]:
     """What became of levels since `before`."""
     listing = before.tape.listing
     bids = [(before.bid(level.price), level) for level in change.bids]
@@ -135,14 +135,14 @@ def book_change(before: OrderBook, change: Update, at: int) -> dict[str, Any]:
     }
 
 
-def _actions(listing: Listing, side: Iterable[tuple[Level, Level]]) -> list[list[Any]]:
+def _actions(listing: SimulatedListing, side: Iterable[tuple[BookLevel, BookLevel]]) -> list[list[Any]]:
     """What was done to each level, and what it is now. One that neither was there nor is, is left out."""
     moved = [(old, new) for old, new in side if old.size or new.size]
     words = ["delete" if not new.size else "change" if old.size else "new" for old, new in moved]
     return [[word, *level] for word, level in zip(words, levels(listing, [new for _, new in moved]), strict=True)]
 
 
-def volume_and_cost(listing: Listing, bars: Bars, row: int) -> tuple[Decimal, Decimal]:
+def volume_and_cost(listing: SimulatedListing, bars: BarColumns, row: int) -> tuple[Decimal, Decimal]:
     """What was traded, in base and in quote currency.
 
     Of inverse contracts the cost is exact, and the volume is what it comes to at the mean price.
@@ -153,7 +153,7 @@ def volume_and_cost(listing: Listing, bars: Bars, row: int) -> tuple[Decimal, De
     return (round(amount * amount / turnover, 8) if turnover else Decimal(0)), amount
 
 
-def _trade(market: Market, listing: Listing, trade: Trade, direction: int) -> dict[str, Any]:
+def _trade(market: SimulatedMarket, listing: SimulatedListing, trade: TapeTrade, direction: int) -> dict[str, Any]:
     index = index_price(market, index_of(listing), trade.time)
     return {
         "trade_seq": trade.id,
@@ -166,21 +166,21 @@ def _trade(market: Market, listing: Listing, trade: Trade, direction: int) -> di
         "direction": "sell" if trade.sold else "buy",
         "tick_direction": direction,
         "index_price": index,
-        "mark_price": _mark(index),
+        "mark_price": _mark_price(index),
     }
 
 
-def _trade_id(listing: Listing, number: int) -> str:
+def _trade_id(listing: SimulatedListing, number: int) -> str:
     """Plain digits for BTC's inverse contract, prefixed for all others."""
     name = listing.instrument.base if inverse(listing) else listing.symbol
     return str(number) if name == "BTC" else f"{name}-{number}"
 
 
-def _directions(tape: Tape, found: Sequence[Trade]) -> Iterator[tuple[Trade, int]]:
+def _tick_directions(tape: Tape, found: Sequence[TapeTrade]) -> Iterator[tuple[TapeTrade, int]]:
     """Each trade with 0 (up), 1 (level after up), 2 (down) or 3 (level after down)."""
     if not found:
         return
-    earlier = tape.following(max(1, found[0].id - 20), min(20, found[0].id - 1))
+    earlier = tape.from_id(max(1, found[0].id - 20), min(20, found[0].id - 1))
     price, level = (earlier or found)[0].price, 1
     for trade in [*earlier, *found]:
         move = 0 if trade.price > price else 2 if trade.price < price else level
@@ -189,15 +189,15 @@ def _directions(tape: Tape, found: Sequence[Trade]) -> Iterator[tuple[Trade, int
             yield trade, move
 
 
-def _mark(index: Decimal) -> Decimal:
+def _mark_price(index: Decimal) -> Decimal:
     return round(index * Decimal("1.00005"), max(2, -int(index.as_tuple().exponent)))
 
 
-def _banded(listing: Listing, index: Decimal, factor: Decimal) -> Decimal:
+def _price_limit(listing: SimulatedListing, index: Decimal, factor: Decimal) -> Decimal:
     return listing.price(int(index * factor / listing.tick))
 
 
-def _eight(at: int) -> int:
+def _last_settlement(at: int) -> int:
     """The last settlement: 08:00 UTC."""
     return (at - DAY // 3) // DAY * DAY + DAY // 3
 

@@ -5,23 +5,23 @@ from typing import Any
 import numpy as np
 
 from services.simulator.deribit import payloads
-from services.simulator.deribit.notification_channels import LENGTH, bar
-from services.simulator.deribit.rpc_params import Parameters, invalid, number, optional, seen, text
-from services.simulator.market.bar_columns import Trade
-from services.simulator.market.tape import Tape, between, latest, since
+from services.simulator.deribit.notification_channels import RESOLUTIONS_MS, bar
+from services.simulator.deribit.rpc_params import Parameters, integer, optional_integer, reject, tape_and_time, text
+from services.simulator.market.bar_columns import TapeTrade
+from services.simulator.market.tape import Tape, latest_trades, trades_between, trades_since
 from services.simulator.market.tape_candles import candles, opening, openings
 from services.simulator.simulation import Simulation
 
-MOST_BARS, MOST_TRADES = 5000, 1000
+MAX_BARS, MAX_TRADES = 5000, 1000
 
 
 def last_trades(sim: Simulation, given: Parameters) -> Any:
     """Trades from a number or a time on, oldest first; else the last, newest first. `sorting` may turn them."""
-    tape, now = seen(sim, given)
-    count = min(number(given, "count", 10), MOST_TRADES)
-    first, start = optional(given, "start_seq"), optional(given, "start_timestamp")
+    tape, now = tape_and_time(sim, given)
+    count = min(integer(given, "count", 10), MAX_TRADES)
+    first, start = optional_integer(given, "start_seq"), optional_integer(given, "start_timestamp")
     from_start = first is not None or start is not None
-    found = _asked(tape, given, now, count + 1)
+    found = _select_trades(tape, given, now, count + 1)
     kept = found[:count] if from_start else found[-count:]
     rows = payloads.trades(sim.market, tape, kept)
     ascending = given.get("sorting", "default") == ("default" if from_start else "asc") or given.get("sorting") == "asc"
@@ -30,30 +30,30 @@ def last_trades(sim: Simulation, given: Parameters) -> Any:
 
 def chart(sim: Simulation, given: Parameters) -> Any:
     """Bars in [start, end], the last one forming."""
-    tape, now = seen(sim, given)
+    tape, now = tape_and_time(sim, given)
     resolution = text(given, "resolution")
-    if resolution not in LENGTH:
-        invalid("resolution", "wrong value")
-    start, end = number(given, "start_timestamp"), number(given, "end_timestamp")
-    length = LENGTH[resolution]
+    if resolution not in RESOLUTIONS_MS:
+        reject("resolution", "wrong value")
+    start, end = integer(given, "start_timestamp"), integer(given, "end_timestamp")
+    length = RESOLUTIONS_MS[resolution]
     first = int(opening(length, np.array([tape.start]))[0])  # there is none before it
-    bars = candles(tape, length, openings(length, max(start, first), min(end, now), MOST_BARS), now)
+    bars = candles(tape, length, openings(length, max(start, first), min(end, now), MAX_BARS), now)
     rows = [bar(tape.listing, bars, row) for row in range(len(bars.time))]
     names = {"ticks": "tick"} | {name: name for name in ("open", "high", "low", "close", "volume", "cost")}
     return {**{name: [row[key] for row in rows] for name, key in names.items()}, "status": "ok" if rows else "no_data"}
 
 
-def _asked(tape: Tape, given: Parameters, now: int, limit: int) -> list[Trade]:
+def _select_trades(tape: Tape, given: Parameters, now: int, limit: int) -> list[TapeTrade]:
     """The trades asked for, oldest first: one more than asked, if there are more."""
-    first, last = optional(given, "start_seq"), optional(given, "end_seq")
-    end = min(optional(given, "end_timestamp") or now, now)
-    start = optional(given, "start_timestamp")
+    first, last = optional_integer(given, "start_seq"), optional_integer(given, "end_seq")
+    end = min(optional_integer(given, "end_timestamp") or now, now)
+    start = optional_integer(given, "start_timestamp")
     if first is not None:
-        found = since(tape, first, now, limit)
+        found = trades_since(tape, first, now, limit)
     elif start is not None:
-        found = between(tape, start, end, limit)
+        found = trades_between(tape, start, end, limit)
     elif last is not None:
-        found = since(tape, last - limit + 1, now, min(limit, last))
+        found = trades_since(tape, last - limit + 1, now, min(limit, last))
     else:
-        found = latest(tape, end, limit)
+        found = latest_trades(tape, end, limit)
     return [trade for trade in found if trade.time <= end and (last is None or trade.id <= last)]

@@ -6,13 +6,20 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response, WebSocket
 
-from services.simulator.deribit.payloads import DIALECT
+from services.simulator.deribit.payloads import PAYLOAD_FIELDS
 from services.simulator.deribit.rpc import Call, envelope, reply
-from services.simulator.deribit.session import RpcSession
+from services.simulator.deribit.session import DeribitSession
 from services.simulator.fault_injection import ENCODER, decode
-from services.simulator.rest_server import METHODS, READ, Answer, gate, page, respond
-from services.simulator.simulation import Simulation, simulation
-from services.simulator.socket_server import admit, serve
+from services.simulator.rest_server import (
+    ALL_METHODS,
+    READ_METHODS,
+    ApiResponse,
+    check_faults,
+    html_page,
+    render_response,
+)
+from services.simulator.simulation import Simulation, simulation_of
+from services.simulator.socket_server import admit, serve_socket
 
 router = APIRouter(prefix="/simulator/deribit", include_in_schema=False)
 
@@ -22,27 +29,27 @@ ERRORS = {
     500: (11094, "internal_server_error"),
     503: (13503, "unavailable"),
 }
-UNREADABLE = {"code": -32700, "message": "Parse error"}
+PARSE_ERROR = {"code": -32700, "message": "Parse error"}
 STATUSES = {13009: 401, 11094: 500, 10028: 429}
 
 
 @router.websocket("/ws/api/v2")
 async def socket(socket: WebSocket) -> None:
     """JSON-RPC over a WebSocket."""
-    line = await admit(socket, DIALECT, refuse)
+    line = await admit(socket, PAYLOAD_FIELDS, error_response)
     if line:
         async with line:
-            await serve(line, RpcSession(line))
+            await serve_socket(line, DeribitSession(line))
 
 
-@router.api_route("/api/v2/{method:path}", methods=METHODS)
-@router.api_route("/api/v2", methods=METHODS)
+@router.api_route("/api/v2/{method:path}", methods=ALL_METHODS)
+@router.api_route("/api/v2", methods=ALL_METHODS)
 async def call(request: Request, method: str = "") -> Response:
     """A call by its address and query, or by its body."""
-    if request.method in READ:
+    if request.method in READ_METHODS:
         return await _answer(request, {"method": method, "params": dict(request.query_params)})
     if request.method != "POST":
-        return _error(405, 11050, "bad_request", {"allow": ", ".join((*READ, "POST"))})
+        return _error(405, 11050, "bad_request", {"allow": ", ".join((*READ_METHODS, "POST"))})
     try:
         body = decode((await request.body()).decode(), dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -53,32 +60,32 @@ async def call(request: Request, method: str = "") -> Response:
 @router.websocket("/{path:path}")
 async def no_socket(socket: WebSocket) -> None:
     """No WebSocket is served there."""
-    await socket.send_denial_response(page(404))
+    await socket.send_denial_response(html_page(404))
 
 
-@router.api_route("/{path:path}", methods=METHODS)
-async def nothing() -> Response:
+@router.api_route("/{path:path}", methods=ALL_METHODS)
+async def not_found() -> Response:
     """Nothing is there."""
-    return page(404)
+    return html_page(404)
 
 
 async def _answer(request: Request, call: Call | None) -> Response:
-    sim = simulation(request)
-    refused = await gate(sim, "deribit", refuse)
-    return refused or await respond(sim, DIALECT, _replied(sim, call))
+    sim = simulation_of(request)
+    refused = await check_faults(sim, "deribit", error_response)
+    return refused or await render_response(sim, PAYLOAD_FIELDS, _rpc_response(sim, call))
 
 
-async def _replied(sim: Simulation, call: Call | None) -> Answer:
-    body = await reply(sim, call, {}) if call else envelope(sim, {}, sim.now(), error=UNREADABLE)
+async def _rpc_response(sim: Simulation, call: Call | None) -> ApiResponse:
+    body = await reply(sim, call, {}) if call else envelope(sim, {}, sim.now(), error=PARSE_ERROR)
     status = STATUSES.get(body["error"]["code"], 400) if "error" in body else 200
-    return Answer(status, body)
+    return ApiResponse(status, body)
 
 
-def refuse(status: int, retry_after: int) -> Response:
+def error_response(status: int, retry_after: int) -> Response:
     """An error with the body that Deribit sends; pages from what stands before it."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
-        return page(status, headers)
+        return html_page(status, headers)
     return _error(status, *ERRORS[status], headers)
 
 

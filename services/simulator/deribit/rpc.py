@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.simulator.deribit.methods import METHODS
-from services.simulator.deribit.rpc_params import Parameters, Refused
+from services.simulator.deribit.rpc_params import Parameters, RpcError
 from services.simulator.simulation import Simulation
 
 Call = Mapping[str, Any]
@@ -26,11 +26,11 @@ async def reply(sim: Simulation, call: Call, session: Mapping[str, Callable[[Par
     method, given = call.get("method"), call.get("params") or {}
     try:
         if not isinstance(method, str):
-            raise Refused(-32600, "Invalid Request")
+            raise RpcError(-32600, "Invalid Request")
         if not isinstance(given, dict):
-            raise Refused(-32602, "Invalid params")
+            raise RpcError(-32602, "Invalid params")
         result = session[method](given) if method in session else await asyncio.to_thread(_call, sim, method, given)
-    except Refused as refused:
+    except RpcError as refused:
         return envelope(sim, call, received, error=refused.error)
     return envelope(sim, call, received, result=result)
 
@@ -45,9 +45,9 @@ def envelope(sim: Simulation, call: Call, received: int, **outcome: Any) -> dict
 
 def _call(sim: Simulation, method: str, given: Parameters) -> Any:
     if method in SOCKET_ONLY:
-        raise Refused(10030, "must_be_websocket_request")
+        raise RpcError(10030, "must_be_websocket_request")
     if method.startswith("private/"):
-        raise Refused(13009, "unauthorized")
+        raise RpcError(13009, "unauthorized")
     if method not in METHODS:
-        raise Refused(-32601, "Method not found")
+        raise RpcError(-32601, "Method not found")
     return METHODS[method](sim, given)

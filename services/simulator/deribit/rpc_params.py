@@ -10,7 +10,7 @@ from services.simulator.simulation import Simulation
 Parameters = Mapping[str, Any]
 
 
-class Refused(Exception):
+class RpcError(Exception):
     """A call that gets an error."""
 
     def __init__(self, code: int, message: str, **data: str) -> None:
@@ -21,18 +21,18 @@ class Refused(Exception):
 def text(given: Parameters, name: str) -> str:
     """A required text."""
     value = given.get(name)
-    return value if isinstance(value, str) and value else invalid(name)
+    return value if isinstance(value, str) and value else reject(name)
 
 
-def number(given: Parameters, name: str, default: int | None = None) -> int:
+def integer(given: Parameters, name: str, default: int | None = None) -> int:
     """A whole number; required if there is no default."""
-    value = optional(given, name)
+    value = optional_integer(given, name)
     if value is None:
         value = default
-    return invalid(name) if value is None else value
+    return reject(name) if value is None else value
 
 
-def optional(given: Parameters, name: str) -> int | None:
+def optional_integer(given: Parameters, name: str) -> int | None:
     """A whole number, or None if there is none."""
     value = given.get(name)
     if value is None:
@@ -40,7 +40,7 @@ def optional(given: Parameters, name: str) -> int | None:
     try:
         return int(value)
     except (TypeError, ValueError):
-        invalid(name, "must be an integer")
+        reject(name, "must be an integer")
 
 
 def flag(given: Parameters, name: str) -> bool:
@@ -48,15 +48,15 @@ def flag(given: Parameters, name: str) -> bool:
     return given.get(name) in (True, "true")
 
 
-def seen(sim: Simulation, given: Parameters) -> tuple[Tape, int]:
+def tape_and_time(sim: Simulation, given: Parameters) -> tuple[Tape, int]:
     """The instrument's tape, and the time up to which requests see it."""
     name = text(given, "instrument_name")
     if name not in DERIBIT:
-        raise Refused(13020, "not_found")
+        raise RpcError(13020, "not_found")
     listing = DERIBIT[name]
-    return sim.market.tape(listing), sim.faults.frozen("deribit", listing.instrument, sim.now())
+    return sim.market.tape(listing), sim.faults.visible_time("deribit", listing.instrument, sim.now())
 
 
-def invalid(name: str, reason: str = "value required") -> NoReturn:
+def reject(name: str, reason: str = "value required") -> NoReturn:
     """Refuse a parameter."""
-    raise Refused(-32602, "Invalid params", reason=reason, param=name)
+    raise RpcError(-32602, "Invalid params", reason=reason, param=name)

@@ -8,7 +8,7 @@ import numpy as np
 from services.simulator.market.shapes import Ints
 
 
-class Trade(NamedTuple):
+class TapeTrade(NamedTuple):
     """An aggregate trade: the fills `first`…`last` of one taker order at one price. Whole ticks and lots."""
 
     id: int
@@ -20,7 +20,7 @@ class Trade(NamedTuple):
     sold: bool  # the taker sold: the buyer was the maker
 
 
-class Bars(NamedTuple):
+class BarColumns(NamedTuple):
     """Columns of equal length, ascending. Only bars with trades are here; Turnovers are ticks times lots."""
 
     time: Ints  # opening
@@ -36,22 +36,22 @@ class Bars(NamedTuple):
     last: Ints
 
 
-EMPTY = Bars(*(np.empty(0, np.int64) for _ in Bars._fields))
+EMPTY = BarColumns(*(np.empty(0, np.int64) for _ in BarColumns._fields))
 
 
-def of_trades(trades: Sequence[Trade]) -> Bars:
+def of_trades(trades: Sequence[TapeTrade]) -> BarColumns:
     """Each trade as a bar of its own, to be rolled."""
     return of_rows(np.array(trades, np.int64)) if trades else EMPTY
 
 
-def of_rows(rows: Ints) -> Bars:
+def of_rows(rows: Ints) -> BarColumns:
     """The same of trades as rows of numbers, in the order of `Trade`."""
     _, time, price, size, first, last, sold = rows.T
     bought = size * (1 - sold)
-    return Bars(time, price, price, price, price, size, size * price, bought, bought * price, first, last)
+    return BarColumns(time, price, price, price, price, size, size * price, bought, bought * price, first, last)
 
 
-def roll(bars: Bars, opens: Ints) -> Bars:
+def roll(bars: BarColumns, opens: Ints) -> BarColumns:
     """Coarser bars: rows with an equal opening in `opens` (ascending, one per row) become one."""
     if not len(opens):
         return EMPTY
@@ -59,7 +59,7 @@ def roll(bars: Bars, opens: Ints) -> Bars:
     return roll_at(bars._replace(time=opens), heads)
 
 
-def roll_at(bars: Bars, heads: Ints) -> Bars:
+def roll_at(bars: BarColumns, heads: Ints) -> BarColumns:
     """Coarser bars, each from the row in `heads` up to the next."""
     tails = np.append(heads[1:], len(bars.time)) - 1
     columns = (
@@ -72,21 +72,21 @@ def roll_at(bars: Bars, heads: Ints) -> Bars:
         bars.first[heads],
         bars.last[tails],
     )
-    return Bars._make(columns)
+    return BarColumns._make(columns)
 
 
-def join(parts: Sequence[Bars]) -> Bars:
+def join(parts: Sequence[BarColumns]) -> BarColumns:
     """Parts one after the other."""
-    return Bars(*map(np.concatenate, zip(*parts, strict=True))) if parts else EMPTY
+    return BarColumns(*map(np.concatenate, zip(*parts, strict=True))) if parts else EMPTY
 
 
-def cut(bars: Bars, start: int, end: int) -> Bars:
+def cut(bars: BarColumns, start: int, end: int) -> BarColumns:
     """Bars that open in [start, end)."""
     first, last = np.searchsorted(bars.time, (start, end))
-    return Bars(*(column[first:last] for column in bars))
+    return BarColumns(*(column[first:last] for column in bars))
 
 
-def fill(bars: Bars, opens: Ints, close: int | None) -> Bars:
+def fill(bars: BarColumns, opens: Ints, close: int | None) -> BarColumns:
     """A row for each of `opens`: bars without trades are flat at the close before (`close` for the first), ids -1.
 
     Openings before the first trade are left out.
@@ -102,4 +102,4 @@ def fill(bars: Bars, opens: Ints, close: int | None) -> Bars:
     filled = [np.where(traded, np.append(column, 0)[row], closes) for column in bars[1:5]]
     filled += [np.where(traded, np.append(column, 0)[row], 0) for column in bars[5:9]]
     filled += [np.where(traded, np.append(column, 0)[row], -1) for column in bars[9:]]
-    return Bars._make((opens, *filled))
+    return BarColumns._make((opens, *filled))

@@ -45,7 +45,7 @@ ASSETS = {
 
 
 @dataclass(frozen=True)
-class Listing:
+class SimulatedListing:
     """One instrument at one exchange. Prices are whole ticks, sizes whole lots: no digit is ever lost."""
 
     exchange: str
@@ -90,20 +90,20 @@ def _scale(step: Decimal) -> tuple[int, int]:
     return int(step.scaleb(decimals)), decimals
 
 
-def _binance(rows: Iterable[str]) -> Iterable[Listing]:
+def _binance(rows: Iterable[str]) -> Iterable[SimulatedListing]:
     for row in rows:
         base, quote, tick, lot, size, rate, quote_ms = row.split()
         instrument = Instrument(base, quote)
-        yield Listing(
+        yield SimulatedListing(
             "binance", base + quote, instrument, Decimal(tick), Decimal(lot), float(size), float(rate), int(quote_ms)
         )
 
 
-def _deribit(rows: Iterable[str]) -> Iterable[Listing]:
+def _deribit(rows: Iterable[str]) -> Iterable[SimulatedListing]:
     for row in rows:
         symbol, name, tick, lot, size, rate, quote_ms = row.split()
         instrument = Instrument.parse(name)
-        yield Listing(
+        yield SimulatedListing(
             "deribit", symbol, instrument, Decimal(tick), Decimal(lot), float(size), float(rate), int(quote_ms)
         )
 
@@ -132,7 +132,7 @@ BINANCE = {
     )
 }
 # Gone since January 2024, and still answered by /ticker/price with the last number there was.
-FROZEN = {
+DELISTED = {
     "BTCRUB": (Instrument("BTC", "RUB"), "3900027.00000000"),
     "ETHRUB": (Instrument("ETH", "RUB"), "181477.60000000"),
     "XRPRUB": (Instrument("XRP", "RUB"), "56.31000000"),

@@ -8,59 +8,59 @@ from collections.abc import Iterable
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from services.simulator.market.listings import ASSETS, Listing
+from services.simulator.market.listings import ASSETS, SimulatedListing
 from services.simulator.market.tape import Tape
-from services.simulator.market.tape_quotes import Quote, mix, quote, quotes
+from services.simulator.market.tape_quotes import TapeQuote, mix_bits, quote, quotes
 
-FINEST = 100_000  # the grid's step is a price divided by that, and a tick at least
-SIZE = 40  # times a typical trade: no level but the best ones is larger
+MIN_STEPS_PER_PRICE = 100_000  # the grid's step is a price divided by that, and a tick at least
+MAX_LEVEL_TRADES = 40  # times a typical trade: no level but the best ones is larger
 
 
-class Level(NamedTuple):
+class BookLevel(NamedTuple):
     """What is offered at one price. Ticks and lots."""
 
     price: int
     size: int
 
 
-class Update(NamedTuple):
+class BookUpdate(NamedTuple):
     """Levels as they stand after the changes `first`…`last`; a size of 0: there is none."""
 
     first: int
     last: int
-    bids: list[Level]
-    asks: list[Level]
+    bids: list[BookLevel]
+    asks: list[BookLevel]
 
 
 class OrderBook(NamedTuple):
     """All levels while `top` stands. Its number is the time of that quote."""
 
     tape: Tape
-    top: Quote
+    top: TapeQuote
 
-    def bids(self, limit: int) -> list[Level]:
+    def bids(self, limit: int) -> list[BookLevel]:
         """The best `limit` levels, the highest first."""
-        step, best = grid(self.tape.listing), self.top.bid
+        step, best = level_step(self.tape.listing), self.top.bid
         return [self.bid(price) for price in islice((best, *range((best - 1) // step * step, 0, -step)[:limit]), limit)]
 
-    def asks(self, limit: int) -> list[Level]:
+    def asks(self, limit: int) -> list[BookLevel]:
         """The best `limit` levels, the lowest first."""
-        step, best = grid(self.tape.listing), self.top.ask
+        step, best = level_step(self.tape.listing), self.top.ask
         first = best // step * step + step
         return [self.ask(price) for price in islice((best, *range(first, first + limit * step, step)), limit)]
 
-    def bid(self, price: int) -> Level:
+    def bid(self, price: int) -> BookLevel:
         """What is bid at that price."""
-        return Level(price, self.top.bid_size if price == self.top.bid else self._size(price, price < self.top.bid))
+        return BookLevel(price, self.top.bid_size if price == self.top.bid else self._size(price, price < self.top.bid))
 
-    def ask(self, price: int) -> Level:
+    def ask(self, price: int) -> BookLevel:
         """What is asked at that price."""
-        return Level(price, self.top.ask_size if price == self.top.ask else self._size(price, price > self.top.ask))
+        return BookLevel(price, self.top.ask_size if price == self.top.ask else self._size(price, price > self.top.ask))
 
     def _size(self, price: int, behind: bool) -> int:
-        if not behind or price % grid(self.tape.listing):
+        if not behind or price % level_step(self.tape.listing):
             return 0
-        return 1 + mix(price ^ self.tape.salt) % round(self.tape.listing.size * SIZE)
+        return 1 + mix_bits(price ^ self.tape.salt) % round(self.tape.listing.size * MAX_LEVEL_TRADES)
 
 
 def order_book(tape: Tape, at: int) -> OrderBook | None:
@@ -69,7 +69,7 @@ def order_book(tape: Tape, at: int) -> OrderBook | None:
     return OrderBook(tape, top) if top else None
 
 
-def update(tape: Tape, since: int, until: int) -> Update | None:
+def update(tape: Tape, since: int, until: int) -> BookUpdate | None:
     """What the changes in (since, until] touched; None if there were none.
 
     Levels that were passed and left again are there, too: a book may have been read in between.
@@ -78,27 +78,27 @@ def update(tape: Tape, since: int, until: int) -> Update | None:
     if not changes:
         return None
     book, path = OrderBook(tape, changes[-1]), [before or changes[0], *changes]
-    step = grid(tape.listing)
-    bids = {price for one, two in pairwise(path) for price in _passed(one.bid, two.bid, step)}
-    asks = {price for one, two in pairwise(path) for price in _passed(one.ask, two.ask, step)}
+    step = level_step(tape.listing)
+    bids = {price for one, two in pairwise(path) for price in _touched_prices(one.bid, two.bid, step)}
+    asks = {price for one, two in pairwise(path) for price in _touched_prices(one.ask, two.ask, step)}
     first = before.time + 1 if before else changes[0].time
     levels = list(map(book.bid, sorted(bids, reverse=True))), list(map(book.ask, sorted(asks)))
-    return Update(first, changes[-1].time, *levels)
+    return BookUpdate(first, changes[-1].time, *levels)
 
 
-def ends(tape: Tape, since: int, until: int, every: int) -> list[int]:
+def change_times(tape: Tape, since: int, until: int, every: int) -> list[int]:
     """When those stretches of `every` ms ended within (since, until] in which the book changed."""
     start, end = since // every * every, until // every * every
     return sorted({-(-change.time // every) * every for change in quotes(tape, start, end)})
 
 
-def grid(listing: Listing) -> int:
+def level_step(listing: SimulatedListing) -> int:
     """Ticks between two levels: a book of a few thousand levels reaches a few percent, as real ones do."""
     base, counter = (ASSETS[asset].last or ASSETS[asset].first for asset in listing.instrument[:2])
-    return max(1, int(base / counter / float(listing.tick) / FINEST))
+    return max(1, int(base / counter / float(listing.tick) / MIN_STEPS_PER_PRICE))
 
 
-def _passed(one: int, two: int, step: int) -> Iterable[int]:
+def _touched_prices(one: int, two: int, step: int) -> Iterable[int]:
     """Both prices and the levels between them."""
     low, high = sorted((one, two))
     return {low, high, *range(-(-low // step) * step, high, step)}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.simulator.market.listings import Listing
-from services.simulator.market.shapes import SLICE, VARIANTS, Floats, Ints
+from services.simulator.market.listings import SimulatedListing
+from services.simulator.market.shapes import SLICE_MS, VARIANTS, Floats, Ints
 
 TYPICAL = 25  # a pattern's lots are the listing's, by so much: blocks and slices multiply them
 BUSIEST = 4  # slices' lots are a pattern's, times 1 to 4
@@ -25,7 +25,7 @@ class Pattern(NamedTuple):
     sold: Ints  # 0 or 1
 
 
-class Sums(NamedTuple):
+class TradeSums(NamedTuple):
     """What trades come to: equal arrays."""
 
     trades: Ints
@@ -40,14 +40,14 @@ class Sums(NamedTuple):
     bought_moment: Ints
 
 
-def draw(random: np.random.Generator, listing: Listing, swing: float) -> Pattern:
+def draw(random: np.random.Generator, listing: SimulatedListing, swing: float) -> Pattern:
     """Trades of a slice: a short walk about the level that ends where it began."""
-    count = 1 + random.poisson(max(0.0, listing.rate * SLICE / 1000 - 1))
+    count = 1 + random.poisson(max(0.0, listing.rate * SLICE_MS / 1000 - 1))
     walk = np.cumsum(random.standard_normal(count)) / count**0.5
     walk -= walk[-1] * np.arange(1, count + 1) / count
     fills = random.geometric(0.6, count)
     return Pattern(
-        np.sort(random.integers(0, SLICE, count)),
+        np.sort(random.integers(0, SLICE_MS, count)),
         np.rint(walk * max(swing, 0.6)).astype(np.int64),
         np.maximum(random.lognormal(np.log(listing.size / TYPICAL), 1.1, count).astype(np.int64), fills),
         fills,
@@ -63,7 +63,7 @@ def sums(pattern: Pattern) -> tuple[int, ...]:
     return len(offset), fills, *shape, weight.sum(), (offset * weight).sum(), bought.sum(), (offset * bought).sum()
 
 
-class Plan:
+class BlockPlan:
     """The kinds of blocks that a tape is made of: by end and variant, the slices of each.
 
     Every block uses every pattern as often as the others do.
@@ -75,16 +75,16 @@ class Plan:
         self.offset = np.rint(shapes).astype(np.int32)  # of the slice's level from the block's, by end, variant, slice
         self.pattern = random.permuted(np.tile(np.arange(slices) % len(patterns), (VARIANTS, 1)), axis=1)
         self.size = random.integers(1, BUSIEST + 1, (VARIANTS, slices))  # multiplies weights
-        of = Sums(*np.array([sums(pattern) for pattern in patterns]).T[:, self.pattern])
+        of = TradeSums(*np.array([sums(pattern) for pattern in patterns]).T[:, self.pattern])
         # by variant and slice
-        self._slices = Sums._make((*of[:2], *(each.astype(np.int32) for each in of[2:6]), *(self.size * of[6:])))
+        self._slices = TradeSums._make((*of[:2], *(each.astype(np.int32) for each in of[2:6]), *(self.size * of[6:])))
         self.trades, self.fills = (np.cumsum(column, axis=1) for column in of[:2])  # by the end of each slice
 
-    def sums(self, end: Ints, variant: Ints, parts: int) -> Sums:
+    def sums(self, end: Ints, variant: Ints, parts: int) -> TradeSums:
         """What blocks of these kinds come to: a row for each, cut into so many equal parts."""
-        of = Sums(*(column.reshape(VARIANTS, parts, -1) for column in self._slices))
+        of = TradeSums(*(column.reshape(VARIANTS, parts, -1) for column in self._slices))
         offset = self.offset[end, variant].reshape(len(end), parts, -1)
-        total = Sums(*(column.sum(axis=2)[variant] for column in of))
+        total = TradeSums(*(column.sum(axis=2)[variant] for column in of))
         return total._replace(
             first=offset[..., 0] + of.first[variant, :, 0],
             high=(offset + of.high[variant]).max(axis=2),

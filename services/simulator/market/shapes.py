@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SLICE = 10_000  # ms: the underlying stands still for so long
+SLICE_MS = 10_000  # ms: the underlying stands still for so long
 VARIANTS = 16  # bridges, from 0 to 0
-ENDS, REACH = 32, 3.5  # so many ends, evenly spread between minus and plus so many standard deviations
+ENDS, MAX_DEVIATIONS = 32, 3.5  # so many ends, evenly spread between minus and plus so many standard deviations
 
 
 def generator(*key: object) -> np.random.Generator:
@@ -29,16 +29,20 @@ def shapes(seed: int, length: int) -> Floats:
 
     In standard deviations of a block. Shapes of one variant differ in their drift alone.
     """
-    slices = length // SLICE
+    slices = length // SLICE_MS
     steps = generator(seed, "shapes", length).standard_normal((VARIANTS, slices)) / slices**0.5
     walk, passed = np.cumsum(steps, axis=1), np.arange(slices) / slices
     bridges = np.hstack((np.zeros((VARIANTS, 1)), walk[:, :-1])) - np.outer(walk[:, -1], passed)
-    return np.asarray(bridges + np.multiply.outer(np.linspace(-REACH, REACH, ENDS), passed)[:, None, :])
+    return np.asarray(
+        bridges + np.multiply.outer(np.linspace(-MAX_DEVIATIONS, MAX_DEVIATIONS, ENDS), passed)[:, None, :]
+    )
 
 
 def end(moves: Floats) -> Ints:
     """The end next to where blocks move to, in standard deviations."""
-    return np.asarray(np.clip(np.rint((moves + REACH) * ((ENDS - 1) / (2 * REACH))), 0, ENDS - 1).astype(np.int64))
+    return np.asarray(
+        np.clip(np.rint((moves + MAX_DEVIATIONS) * ((ENDS - 1) / (2 * MAX_DEVIATIONS))), 0, ENDS - 1).astype(np.int64)
+    )
 
 
 def variant(numbers: Ints) -> Ints:

@@ -5,53 +5,55 @@ from math import exp
 
 import numpy as np
 
-from services.simulator.market.listings import MINUTE, SECOND, Listing
-from services.simulator.market.price_model import Paths
+from services.simulator.market.listings import MINUTE, SECOND, SimulatedListing
+from services.simulator.market.price_model import PriceModel
 from services.simulator.market.replay import ReplayTape
 from services.simulator.market.shapes import Floats, Ints
 from services.simulator.market.tape import RandomTape, Tape
-from services.simulator.market.tape_quotes import mix
+from services.simulator.market.tape_quotes import mix_bits
 
 INDEX_NOISE, FLICKER = 0.7e-4, 0.15e-4
 REFERENCE_NOISE = 1e-4
 
 
-class Market:
+class SimulatedMarket:
     """One market per seed; the same for every process."""
 
     def __init__(self, seed: int, replay: ReplayTape | None = None) -> None:
         self._replay = replay
-        self.paths = Paths(seed, {replay.listing.instrument.base: replay.lead()} if replay else None)
+        self.price_model = PriceModel(seed, {replay.listing.instrument.base: replay.price_lead()} if replay else None)
         self.tape = lru_cache(None)(self._tape)
-        self._index = lru_cache(4096)(self._indexed)
+        self._index = lru_cache(4096)(self._compute_index)
 
-    def _tape(self, listing: Listing) -> Tape:
+    def _tape(self, listing: SimulatedListing) -> Tape:
         if self._replay and self._replay.listing == listing:
             return self._replay
-        return RandomTape(listing, self.paths)
+        return RandomTape(listing, self.price_model)
 
     def index(self, name: str, at: int) -> float:
         """Deribit's index (`btc_usd`): it moves a little every second."""
         return self._index(name, at // SECOND)
 
-    def worth(self, asset: str, currency: str, at: int) -> float:
+    def price_in(self, asset: str, currency: str, at: int) -> float:
         """What CoinGecko says one coin is worth."""
-        return float(self.worths(asset, currency, np.array([at]))[0])
+        return float(self.prices_in(asset, currency, np.array([at]))[0])
 
-    def worths(self, asset: str, currency: str, times: Ints) -> Floats:
+    def prices_in(self, asset: str, currency: str, times: Ints) -> Floats:
         """The same at ascending times."""
-        own = REFERENCE_NOISE * (asset != currency) * self.paths.wander(f"reference {asset}", times, 10 * MINUTE)
-        return np.asarray(np.exp(self.paths.logs(asset, times) - self.paths.logs(currency, times)) * (1 + own))
+        own = REFERENCE_NOISE * (asset != currency) * self.price_model.drift(f"reference {asset}", times, 10 * MINUTE)
+        return np.asarray(
+            np.exp(self.price_model.log_prices(asset, times) - self.price_model.log_prices(currency, times)) * (1 + own)
+        )
 
-    def _indexed(self, name: str, second: int) -> float:
+    def _compute_index(self, name: str, second: int) -> float:
         base, quote = name.upper().split("_")
         at = second * SECOND
-        flicker = mix(second ^ mix(hash_of(name))) / 2**63 - 1
-        own = float(self.paths.wander(f"index {name}", np.array([at]), 10 * MINUTE)[0])
-        cross = exp(self.paths.at(base, at) - self.paths.at(quote, at))
+        flicker = mix_bits(second ^ mix_bits(stable_hash(name))) / 2**63 - 1
+        own = float(self.price_model.drift(f"index {name}", np.array([at]), 10 * MINUTE)[0])
+        cross = exp(self.price_model.log_price_at(base, at) - self.price_model.log_price_at(quote, at))
         return cross * (1 + INDEX_NOISE * own + FLICKER * flicker)
 
 
-def hash_of(name: str) -> int:
+def stable_hash(name: str) -> int:
     """A number of a name, the same in every process."""
     return int.from_bytes(name.encode()[:16], "big")

@@ -12,44 +12,44 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from services.simulator.market import patterns
-from services.simulator.market.bar_columns import EMPTY, Bars, Trade
-from services.simulator.market.listings import ASSETS, DAY, HOUR, MINUTE, Listing
-from services.simulator.market.patterns import Plan, Sums
-from services.simulator.market.price_model import Paths, deviation
-from services.simulator.market.shapes import ENDS, SLICE, VARIANTS, Ints, end, even, generator, shapes, variant
+from services.simulator.market.bar_columns import EMPTY, BarColumns, TapeTrade
+from services.simulator.market.listings import ASSETS, DAY, HOUR, MINUTE, SimulatedListing
+from services.simulator.market.patterns import BlockPlan, TradeSums
+from services.simulator.market.price_model import PriceModel, usual_move
+from services.simulator.market.shapes import ENDS, SLICE_MS, VARIANTS, Ints, end, even, generator, shapes, variant
 
-PATTERNS = 40
+PATTERN_COUNT = 40
 NOISE = 1.2e-4  # how far an exchange strays from the underlying
 SWING = 0.8e-4  # how far trades stray within a slice
-FINE = 64  # ticks that a price usually moves in a block, from which on a unit is not one tick but two
+MIN_MOVE_TICKS = 64  # ticks that a price usually moves in a block, from which on a unit is not one tick but two
 QUIETEST, BUSIEST = 5, 15  # a block's lots are its kind's, times a number between
 
 
 class Tape(Protocol):
     """All trades of one listing."""
 
-    listing: Listing
+    listing: SimulatedListing
     start: int  # no trade is earlier
     salt: int  # makes its quotes its own
-    block: int  # the length of its longest bars
+    block_ms: int  # the length of its longest bars
 
     def __hash__(self) -> int:
         """Tapes may be keys of caches."""
 
-    def trades(self, start: int, end: int) -> list[Trade]:
+    def trades(self, start: int, end: int) -> list[TapeTrade]:
         """Trades in [start, end), by time."""
 
-    def following(self, first: int, limit: int) -> list[Trade]:
+    def from_id(self, first: int, limit: int) -> list[TapeTrade]:
         """Up to `limit` trades from the id `first` on."""
 
-    def before(self, time: int) -> Trade | None:
+    def last_before(self, time: int) -> TapeTrade | None:
         """The last trade before `time`."""
 
-    def bars(self, length: int, start: int, end: int) -> Bars:
+    def bars(self, length: int, start: int, end: int) -> BarColumns:
         """The bars of a minute, or of a block, that open in [start, end)."""
 
 
-class Rows(NamedTuple):
+class BlockRows(NamedTuple):
     """Blocks that follow one another."""
 
     end: Ints
@@ -63,63 +63,63 @@ class Rows(NamedTuple):
 class RandomTape:
     """A tape made up from the seed."""
 
-    def __init__(self, listing: Listing, paths: Paths) -> None:
+    def __init__(self, listing: SimulatedListing, paths: PriceModel) -> None:
         self.listing, self._paths, self.start = listing, paths, listing.since * DAY
-        self.block = paths.block(listing.instrument)
-        self._name, self._first = f"{listing.exchange} {listing.symbol}", self.start // self.block
+        self.block_ms = paths.block_ms(listing.instrument)
+        self._name, self._first = f"{listing.exchange} {listing.symbol}", self.start // self.block_ms
         random = generator(paths.seed, listing.exchange, listing.symbol, "patterns")
         self.salt = int(random.integers(2**40))
         base, quote = (ASSETS[asset].first for asset in listing.instrument[:2])
-        price, usual = base / quote / float(listing.tick), deviation(listing.instrument, self.block)
-        self._reference = price if price * usual < FINE else price / 2  # ticks at which a unit is one tick
+        price, usual = base / quote / float(listing.tick), usual_move(listing.instrument, self.block_ms)
+        self._reference = price if price * usual < MIN_MOVE_TICKS else price / 2  # ticks at which a unit is one tick
         self._usual = self._reference * usual  # units
-        self._patterns = [patterns.draw(random, listing, self._reference * SWING) for _ in range(PATTERNS)]
-        self._plan = Plan(random, self._patterns, shapes(paths.seed, self.block) * self._usual)
+        self._patterns = [patterns.draw(random, listing, self._reference * SWING) for _ in range(PATTERN_COUNT)]
+        self._plan = BlockPlan(random, self._patterns, shapes(paths.seed, self.block_ms) * self._usual)
         self._trades, self._fills = (int(column[0, -1]) for column in (self._plan.trades, self._plan.fills))
         self._row = lru_cache(16)(lambda number: [int(column[0]) for column in self._rows(number, number + 1)])
         self._slice = lru_cache(64)(self._made)
 
-    def trades(self, start: int, end: int) -> list[Trade]:
+    def trades(self, start: int, end: int) -> list[TapeTrade]:
         start = max(start, self.start)
-        slices = range(start // SLICE, -(-end // SLICE))
+        slices = range(start // SLICE_MS, -(-end // SLICE_MS))
         return [trade for number in slices for trade in self._slice(number) if start <= trade.time < end]
 
-    def following(self, first: int, limit: int) -> list[Trade]:
-        found: list[Trade] = []
+    def from_id(self, first: int, limit: int) -> list[TapeTrade]:
+        found: list[TapeTrade] = []
         for number in self._slices_from(max(first, 1)):
             found += [trade for trade in self._slice(number) if trade.id >= first]
             if len(found) >= limit:
                 break
         return found[:limit]
 
-    def before(self, time: int) -> Trade | None:
+    def last_before(self, time: int) -> TapeTrade | None:
         if time <= self.start:
             return None
-        recent = self.trades(time - time % SLICE - SLICE, time)  # no slice is without a trade
+        recent = self.trades(time - time % SLICE_MS - SLICE_MS, time)  # no slice is without a trade
         return recent[-1] if recent else None
 
-    def bars(self, length: int, start: int, end: int) -> Bars:
-        first, last = max(self._first, start // self.block), -(-end // self.block)
+    def bars(self, length: int, start: int, end: int) -> BarColumns:
+        first, last = max(self._first, start // self.block_ms), -(-end // self.block_ms)
         if first >= last:
             return EMPTY
-        found = self._bars(first, last, self.block // length)
+        found = self._bars(first, last, self.block_ms // length)
         rows = slice(*np.searchsorted(found.time, (start, end)))
-        return Bars._make(column[rows] for column in found)
+        return BarColumns._make(column[rows] for column in found)
 
     @cached_property
-    def _whole(self) -> Sums:
+    def _whole(self) -> TradeSums:
         """What each kind of block comes to, by end and variant."""
         ends, variants = (kind.ravel() for kind in np.indices((ENDS, VARIANTS)))
-        return Sums(*(column.reshape(ENDS, VARIANTS, 1) for column in self._plan.sums(ends, variants, 1)))
+        return TradeSums(*(column.reshape(ENDS, VARIANTS, 1) for column in self._plan.sums(ends, variants, 1)))
 
-    def _rows(self, first: int, last: int) -> Rows:
+    def _rows(self, first: int, last: int) -> BlockRows:
         """The blocks with numbers in [first, last), counted from 1970."""
         numbers = np.arange(first, last + 1)
-        own = self._paths.wander(self._name, numbers * self.block, HOUR)
-        prices = np.exp(self._paths.cross(self.listing.instrument, numbers * self.block) + NOISE * own)
+        own = self._paths.drift(self._name, numbers * self.block_ms, HOUR)
+        prices = np.exp(self._paths.log_rate(self.listing.instrument, numbers * self.block_ms) + NOISE * own)
         levels, numbers = np.rint(prices / float(self.listing.tick)).astype(np.int64), numbers[:-1]
         scale = np.maximum(1, np.rint(levels[:-1] / self._reference).astype(np.int64))
-        return Rows(
+        return BlockRows(
             end(np.diff(levels) / (scale * self._usual)),
             variant(numbers),
             levels[:-1],
@@ -128,19 +128,19 @@ class RandomTape:
             1 + (numbers - self._first) * self._fills,
         )
 
-    def _bars(self, first: int, last: int, parts: int) -> Bars:
+    def _bars(self, first: int, last: int, parts: int) -> BarColumns:
         """The blocks with numbers in [first, last), in so many parts each."""
         ends, variants, *columns = self._rows(first, last)
         level, scale, size, fill = (column[:, None] for column in columns)
         if parts == 1:
-            each = Sums(*(column[ends, variants] for column in self._whole))
+            each = TradeSums(*(column[ends, variants] for column in self._whole))
         else:
             each = self._plan.sums(ends, variants, parts)
         fills = fill + np.cumsum(each.fills, axis=1)
-        return Bars._make(
+        return BarColumns._make(
             column.ravel()
             for column in (
-                np.arange(first * parts, last * parts) * (self.block // parts),
+                np.arange(first * parts, last * parts) * (self.block_ms // parts),
                 *(level + scale * offset for offset in (each.first, each.high, each.low, each.last)),
                 size * each.weight,
                 size * (level * each.weight + scale * each.moment),
@@ -160,34 +160,34 @@ class RandomTape:
             yield number
             number += 1
 
-    def _made(self, number: int) -> tuple[Trade, ...]:
+    def _made(self, number: int) -> tuple[TapeTrade, ...]:
         """The trades of one slice, counted from 1970."""
-        (block, place), plan = divmod(number, self.block // SLICE), self._plan
+        (block, place), plan = divmod(number, self.block_ms // SLICE_MS), self._plan
         kind, variety, level, scale, size, fill = self._row(block)
         pattern = self._patterns[plan.pattern[variety, place]]
         passed = (block - self._first) * self._trades + plan.trades[variety, place]
         fills = fill + plan.fills[variety, place] - pattern.fills[::-1].cumsum()[::-1]
         columns = (
             1 + passed + np.arange(-len(pattern.time), 0),
-            number * SLICE + pattern.time,
+            number * SLICE_MS + pattern.time,
             level + scale * (plan.offset[kind, variety, place] + pattern.offset),
             size * plan.size[variety, place] * pattern.weight,
             fills,
             fills + pattern.fills - 1,
             pattern.sold.astype(bool),
         )
-        return tuple(map(Trade._make, zip(*(column.tolist() for column in columns), strict=True)))
+        return tuple(map(TapeTrade._make, zip(*(column.tolist() for column in columns), strict=True)))
 
 
-def since(tape: Tape, first: int, at: int, limit: int) -> list[Trade]:
+def trades_since(tape: Tape, first: int, at: int, limit: int) -> list[TapeTrade]:
     """The trades from the id `first` on, at most `limit`; none if there was none by `at`: none is made so early."""
-    last = tape.before(at + 1)
-    return tape.following(max(first, 1), limit) if last and first <= last.id else []
+    last = tape.last_before(at + 1)
+    return tape.from_id(max(first, 1), limit) if last and first <= last.id else []
 
 
-def between(tape: Tape, start: int, end: int, limit: int) -> list[Trade]:
+def trades_between(tape: Tape, start: int, end: int, limit: int) -> list[TapeTrade]:
     """The first trades in [start, end], at most `limit`: looked for in ever longer stretches."""
-    found: list[Trade] = []
+    found: list[TapeTrade] = []
     start, stretch = max(start, tape.start), MINUTE
     while start <= end and len(found) < limit:
         until = min(start + stretch, end + 1)
@@ -196,7 +196,7 @@ def between(tape: Tape, start: int, end: int, limit: int) -> list[Trade]:
     return found[:limit]
 
 
-def latest(tape: Tape, at: int, limit: int) -> list[Trade]:
+def latest_trades(tape: Tape, at: int, limit: int) -> list[TapeTrade]:
     """The last trades up to `at`, at most `limit`."""
-    last = tape.before(at + 1)
-    return [trade for trade in tape.following(max(last.id - limit + 1, 1), limit) if trade.time <= at] if last else []
+    last = tape.last_before(at + 1)
+    return [trade for trade in tape.from_id(max(last.id - limit + 1, 1), limit) if trade.time <= at] if last else []

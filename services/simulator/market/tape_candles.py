@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from services.simulator.market import bar_columns
-from services.simulator.market.bar_columns import Bars
+from services.simulator.market.bar_columns import BarColumns
 from services.simulator.market.listings import DAY, HOUR, MINUTE, SECOND
 from services.simulator.market.shapes import Ints
 from services.simulator.market.tape import Tape
 
 MONTH = 0  # its length varies
-ROLLED = 256  # days that are rolled up together, and kept
-LENGTHS = {
+ROLLED_DAYS = 256  # days that are rolled up together, and kept
+LENGTHS_MS = {
     "1s": SECOND,
     "1m": MINUTE,
     "3m": 3 * MINUTE,
@@ -61,23 +61,23 @@ def openings(length: int, start: int | None, end: int, limit: int, shift: int = 
     return np.arange(first, min(last, first + (limit - 1) * length) + 1, length)
 
 
-def candles(tape: Tape, length: int, opens: Ints, now: int, shift: int = 0) -> Bars:
+def candles(tape: Tape, length: int, opens: Ints, now: int, shift: int = 0) -> BarColumns:
     """The bars that open at `opens` (ascending), as they stand at `now`; those before the first trade are left out."""
     if not len(opens):
         return bar_columns.EMPTY
     start, end = int(opens[0]), closing(length, int(opens[-1]), shift)
     rows = _rows(tape, _grain(tape, length, shift), start, min(end, now + 1))
-    before = tape.before(start)
+    before = tape.last_before(start)
     return bar_columns.fill(
         bar_columns.roll(rows, opening(length, rows.time, shift)), opens, before.price if before else None
     )
 
 
-def summary(tape: Tape, start: int, end: int) -> Bars:
+def summary(tape: Tape, start: int, end: int) -> BarColumns:
     """All trades in [start, end) as one bar; empty if there are none."""
-    minute, block = (min(end, -(-start // length) * length) for length in (MINUTE, tape.block))
+    minute, block = (min(end, -(-start // length) * length) for length in (MINUTE, tape.block_ms))
     early = bar_columns.of_trades(tape.trades(start, minute))
-    rows = bar_columns.join([early, _rows(tape, MINUTE, minute, block), _rows(tape, tape.block, block, end)])
+    rows = bar_columns.join([early, _rows(tape, MINUTE, minute, block), _rows(tape, tape.block_ms, block, end)])
     return _one(rows, start)
 
 
@@ -87,11 +87,11 @@ def _grain(tape: Tape, length: int, shift: int) -> int:
         return SECOND
     if (length == MONTH or length % DAY == 0) and not shift:
         return DAY
-    whole = length % tape.block == 0 and shift % tape.block == 0
-    return tape.block if whole else MINUTE
+    whole = length % tape.block_ms == 0 and shift % tape.block_ms == 0
+    return tape.block_ms if whole else MINUTE
 
 
-def _rows(tape: Tape, grain: int, start: int, end: int) -> Bars:
+def _rows(tape: Tape, grain: int, start: int, end: int) -> BarColumns:
     """Bars of `grain` in [start, end), shorter ones of what is left, and the trades before `end` in the last."""
     start = max(start, tape.start // grain * grain)
     if start >= end:
@@ -99,8 +99,8 @@ def _rows(tape: Tape, grain: int, start: int, end: int) -> Bars:
     if grain == SECOND:
         trades = bar_columns.of_trades(tape.trades(start, end))
         return bar_columns.roll(trades, trades.time // SECOND * SECOND)
-    parts = list[Bars]()
-    for length in dict.fromkeys((DAY, tape.block, MINUTE)):
+    parts = list[BarColumns]()
+    for length in dict.fromkeys((DAY, tape.block_ms, MINUTE)):
         if length <= grain and (whole := end // length * length) > start:
             parts.append(_days(tape, start, whole) if length == DAY else tape.bars(length, start, whole))
             start = whole
@@ -108,22 +108,22 @@ def _rows(tape: Tape, grain: int, start: int, end: int) -> Bars:
     return bar_columns.join(parts)
 
 
-def _one(rows: Bars, opened: int) -> Bars:
+def _one(rows: BarColumns, opened: int) -> BarColumns:
     """All rows as one bar."""
     return bar_columns.roll(rows, np.full(len(rows.time), opened))
 
 
-def _days(tape: Tape, start: int, end: int) -> Bars:
-    length = ROLLED * DAY
+def _days(tape: Tape, start: int, end: int) -> BarColumns:
+    length = ROLLED_DAYS * DAY
     return bar_columns.cut(
         bar_columns.join([_rolled(tape, n) for n in range(start // length, -(-end // length))]), start, end
     )
 
 
 @lru_cache(1024)
-def _rolled(tape: Tape, number: int) -> Bars:
+def _rolled(tape: Tape, number: int) -> BarColumns:
     """Some days, whole ones, whatever the time is."""
-    rows = tape.bars(tape.block, number * ROLLED * DAY, (number + 1) * ROLLED * DAY)
+    rows = tape.bars(tape.block_ms, number * ROLLED_DAYS * DAY, (number + 1) * ROLLED_DAYS * DAY)
     return bar_columns.roll(rows, rows.time // DAY * DAY)
 
 

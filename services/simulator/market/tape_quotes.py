@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from services.simulator.market.tape import Tape
 
-WORD = 2**64 - 1
-WIDE = 24  # one quote in so many is wider than a tick
+MASK_64 = 2**64 - 1
+WIDE_QUOTE_EVERY = 24  # one quote in so many is wider than a tick
 
 
-class Quote(NamedTuple):
+class TapeQuote(NamedTuple):
     """Best bid and ask since `time`. Ticks and lots."""
 
     time: int
@@ -18,20 +18,20 @@ class Quote(NamedTuple):
     ask_size: int
 
 
-def quote(tape: Tape, at: int) -> Quote | None:
+def quote(tape: Tape, at: int) -> TapeQuote | None:
     """The quote that stands at `at`; None before the first trade."""
-    trade = tape.before(at + 1)
+    trade = tape.last_before(at + 1)
     if trade is None:
         return None
     time = max(trade.time, _own_change(tape, at))
-    noise = mix(time ^ (tape.salt << 20))
-    spread = 1 + (noise % WIDE == 0) * (1 + (noise >> 8) % 3)
+    noise = mix_bits(time ^ (tape.salt << 20))
+    spread = 1 + (noise % WIDE_QUOTE_EVERY == 0) * (1 + (noise >> 8) % 3)
     bid = trade.price if trade.sold else trade.price - spread
     size = round(tape.listing.size * 4)
-    return Quote(time, bid, 1 + (noise >> 16) % size, bid + spread, 1 + (noise >> 40) % size)
+    return TapeQuote(time, bid, 1 + (noise >> 16) % size, bid + spread, 1 + (noise >> 40) % size)
 
 
-def quotes(tape: Tape, since: int, until: int) -> list[Quote]:
+def quotes(tape: Tape, since: int, until: int) -> list[TapeQuote]:
     """Every change in (since, until]."""
     times = {trade.time for trade in tape.trades(since + 1, until + 1)}
     step = tape.listing.quote_ms
@@ -44,13 +44,13 @@ def _own_change(tape: Tape, at: int) -> int:
     """When a size last changed by itself: once in each step, at an uneven moment."""
     step = tape.listing.quote_ms
     number = at // step
-    time = number * step + mix(number ^ tape.salt) % step
-    return time if time <= at else (number - 1) * step + mix((number - 1) ^ tape.salt) % step
+    time = number * step + mix_bits(number ^ tape.salt) % step
+    return time if time <= at else (number - 1) * step + mix_bits((number - 1) ^ tape.salt) % step
 
 
-def mix(word: int) -> int:
+def mix_bits(word: int) -> int:
     """64 even bits from a number (the finaliser of splitmix64)."""
-    word = (word + 0x9E3779B97F4A7C15) & WORD
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & WORD
+    word = (word + 0x9E3779B97F4A7C15) & MASK_64
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK_64
     return word ^ (word >> 31)

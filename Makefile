@@ -32,11 +32,12 @@ fix: $(VENV)/ready-dev ## format, and repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-check: $(VENV)/ready-dev ## style, types, import contracts
+check: $(VENV)/ready-dev ## style, types, import contracts, words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.words
 
 bench: $(VENV)/ready-dev servers ## speed beside named peers, in one run; ONLY=candles: a part of it
 	@tests/install-servers wrk gcc npm

@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr(""),
         validation_alias=unprefixed("DATABASE_URL"),
-        description="Where candles and last known rates are kept; empty: SQLite in KURS_DATA_DIR; bus://: a collector "
-        "has no database, the writer looks things up for it",
+        description="The database of candles and last rates; empty: SQLite in KURS_DATA_DIR; bus://: none, a "
+        "collector then queries the store through the writer",
     )
     redis_url: SecretStr = Field(
         SecretStr("memory://"), validation_alias=unprefixed("REDIS_URL"), description="The cache of current rates"
@@ -81,38 +81,45 @@ class Settings(BaseSettings):
         validation_alias=unprefixed("WEBSOCKET_MAX_CONNECTIONS"),
         description="Live connections, WebSocket and SSE, per replica",
     )
-    log_level: LogLevel = Field("INFO", validation_alias=unprefixed("LOG_LEVEL"), description="What is logged")
+    log_level: LogLevel = Field(
+        "INFO",
+        validation_alias=unprefixed("LOG_LEVEL"),
+        description="The log level: DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    )
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("http://localhost:5173", "http://localhost:4173"),
         validation_alias=unprefixed("CORS_ALLOWED_ORIGINS"),
-        description="Web pages that may read the API from a browser; null: those without a name; a comma list",
+        description="Origins of web pages that may read the API from a browser; null: pages without one; a comma list",
     )
 
     database_roles: Annotated[dict[str, SecretStr], NoDecode] = Field(
         {},
-        description="Services that `kurs migrate` gives a role of their own in PostgreSQL, and its password: "
-        "api=…,writer=…",
+        description="Services that get a role of their own in PostgreSQL from `kurs migrate`, with its "
+        "password: api=…,writer=…",
     )
-    data_dir: Path = Field(Path("data"), description="What one process keeps")
+    data_dir: Path = Field(Path("data"), description="The folder of one process's data")
     host: str = Field("127.0.0.1", description="The address to listen on")
     port: int | None = Field(
         None,
         ge=0,
         le=65535,
         validation_alias=AliasChoices("KURS_PORT", "PORT"),
-        description="The port, where only PORT is set that one; empty: 8000, or the next free one",
+        description="The port; if only PORT is set, that one; empty: 8000, or the next free one",
     )
-    public_url: str = Field("", description="Where clients reach the API, for the log; empty: where it listens")
+    public_url: str = Field(
+        "", description="The URL at which clients reach the API, for the log; empty: where it listens"
+    )
     log_levels: Annotated[dict[str, LogLevel], NoDecode] = Field(
-        {}, description="Levels of single subsystems: collector=DEBUG,pricer=WARNING"
+        {}, description="Log levels of single modules: collector=DEBUG,pricer=WARNING"
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names that Kurs answers to beside localhost and addresses: kurs.example, *.kurs.example, or * for "
-        "any; a comma list. Empty: any, but none where KURS_HOST is the loopback",
+        description="Host names under which Kurs may be requested, beside localhost and IP addresses: "
+        "kurs.example, *.kurs.example, or * for any; a comma list. Empty: any, but none where "
+        "KURS_HOST is the loopback",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Proxies whose X-Forwarded-For is believed: addresses or networks, a comma list"
+        (), description="Proxies whose X-Forwarded-For is trusted: addresses or networks, a comma list"
     )
 
     https_proxy: SecretStr = Field(
@@ -129,18 +136,19 @@ class Settings(BaseSettings):
     no_proxy: str = Field(
         "",
         validation_alias=unprefixed("NO_PROXY"),
-        description="What is reached without a proxy: names with all below them, addresses, networks; a comma list",
+        description="What is reached without a proxy: names with all names below them, addresses, networks; a "
+        "comma list",
     )
     ssl_cert_file: str = Field(
         "",
         validation_alias=AliasChoices("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        description="The CAs that are trusted instead of the system's, in a PEM file; or",
+        description="The certificate authorities that are trusted instead of the system's, in a PEM file; or",
     )
     ssl_cert_dir: str = Field("", validation_alias=unprefixed("SSL_CERT_DIR"), description="in a folder")
 
     market: Literal["auto", "live", "simulated"] = Field(
         "auto",
-        description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), else simulated",
+        description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), otherwise simulated",
     )
     exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
         ("binance", "deribit", "coingecko"), min_length=1, description="The exchanges, the preferred one first"
@@ -148,7 +156,7 @@ class Settings(BaseSettings):
     directions: Annotated[tuple[Instrument, ...], NoDecode] = Field(
         tuple(Instrument(base, quote) for base in ("BTC", "ETH", "USDTTRC", "USDTERC") for quote in ("RUB", "USD")),
         min_length=1,
-        description="What /v1/courses answers",
+        description="The directions for which rates are served",
     )
     assets: Annotated[dict[str, str], NoDecode] = Field(
         {"USDTTRC": "USDT", "USDTERC": "USDT"}, description="Names in directions that stand for an asset: USDTTRC=USDT"
@@ -158,7 +166,7 @@ class Settings(BaseSettings):
         description="Pairs collected beside those that the directions need; BTC-USD-PERPETUAL: a contract, of Deribit",
     )
     history_bars: int = Field(
-        1000, ge=0, le=100_000, description="Closed candles of each timeframe that are loaded; of 1d all there are"
+        1000, ge=0, le=100_000, description="Closed candles of each timeframe that are fetched; of 1d all that exist"
     )
     analysis_bars: int = Field(
         1000,
@@ -166,18 +174,20 @@ class Settings(BaseSettings):
         le=100_000_000,
         description="Closed candles of each timeframe whose indicators and analysis are kept; 0: all",
     )
-    fresh_seconds: float = Field(5, gt=0, le=MAX_SECONDS, description="How old an exchange's own value may be")
+    fresh_seconds: float = Field(
+        5, gt=0, le=MAX_SECONDS, description="Maximum age of an exchange's own quote, in seconds"
+    )
     reference_seconds: float = Field(
-        900, gt=0, le=MAX_SECONDS, description="How old a fiat or peg value of the reference may be"
+        900, gt=0, le=MAX_SECONDS, description="Maximum age of a currency or peg of the reference, in seconds"
     )
     reference_price_seconds: float = Field(
-        120, gt=0, le=MAX_SECONDS, description="How old the reference's price of any other coin may be"
+        120, gt=0, le=MAX_SECONDS, description="Maximum age of the reference's price of any other coin, in seconds"
     )
     steady_seconds: float = Field(
-        15, ge=0, le=MAX_SECONDS, description="How long an exchange must be fresh before it is used again"
+        15, ge=0, le=MAX_SECONDS, description="How long an exchange must be fresh before it is used again, in seconds"
     )
     outlier_bps: float = Field(
-        200, gt=0, le=1_000_000, description="How far from the others' median a value may be, in basis points"
+        200, gt=0, le=1_000_000, description="Maximum distance of a rate from the others' median, in basis points"
     )
     stream_address_connections: int = Field(
         100, ge=1, le=1_000_000, description="Live connections per client address and replica"
@@ -186,35 +196,45 @@ class Settings(BaseSettings):
         JOURNAL_BYTES,
         ge=1_000_000,
         le=1_000_000_000_000,
-        description="Bytes kept for live streams to be resumed, all of them together; Redis needs half as much beside",
+        description="Bytes of the journal, from which live streams are resumed; Redis needs half as much in addition",
     )
     conflate_ms: int = Field(
-        100, ge=0, le=60_000, description="Quotes of one instrument are published at most this often"
+        100, ge=0, le=60_000, description="Quotes of one instrument are published at most this often, in ms"
     )
 
     coingecko_key: SecretStr = Field(SecretStr(""), description="A CoinGecko key; empty: keyless")
-    coingecko_plan: Literal["keyless", "demo", "pro"] = Field("keyless", description="What the CoinGecko key is")
+    coingecko_plan: Literal["keyless", "demo", "pro"] = Field(
+        "keyless", description="The plan of the CoinGecko key: keyless, demo or pro"
+    )
     coingecko_ids: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="CoinGecko's ids of further assets: SOL=solana"
     )
     coingecko_poll_seconds: float | None = Field(
-        None, gt=0, le=MAX_SECONDS, description="Between two calls; empty: what the plan's monthly budget allows"
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Seconds between two calls; empty: what the plan's monthly budget allows",
     )
 
-    simulator_url: str = Field("", description="The simulator's root; empty: one in this process")
-    simulator_seed: int = Field(1, ge=-(2**63), le=2**63 - 1, description="The same seed gives the same market")
+    simulator_url: str = Field("", description="The simulator's root URL; empty: one in this process")
+    simulator_seed: int = Field(
+        1, ge=-(2**63), le=2**63 - 1, description="The seed of the market: the same seed gives the same market"
+    )
     simulator_replay: Path | None = Field(
         None, description="A file of real trades to replay instead of the random market"
     )
-    simulator_speed: float = Field(1, ge=0.001, le=1_000_000, description="How fast the replay runs")
+    simulator_speed: float = Field(
+        1, ge=0.001, le=1_000_000, description="How much faster than real time the replay runs"
+    )
     simulator_control: Literal["local", "all"] = Field(
-        "local", description="Who may start the simulator's faults and read its ledger: this machine, or all"
+        "local",
+        description="Clients that may start the simulator's faults and read its ledger: local (this machine) or all",
     )
     simulator_tls_port: int | None = Field(
-        None, ge=0, le=65535, description="A second port of the simulator's process, for clients that insist on TLS"
+        None, ge=0, le=65535, description="A second port of the simulator's process, for clients that require TLS"
     )
     simulator_tls_cert: Path | None = Field(
-        None, description="The certificate to show there, in PEM; empty: one is made in KURS_DATA_DIR"
+        None, description="The certificate of that port, in PEM; empty: one is made in KURS_DATA_DIR"
     )
     simulator_tls_key: Path | None = Field(None, description="Its key; empty: it is in the certificate's file")
 

@@ -60,7 +60,8 @@ def sums(pattern: Pattern) -> tuple[int, ...]:
     offset, weight, bought = pattern.offset, pattern.weight, pattern.weight * (1 - pattern.sold)
     fills = int(pattern.fills.sum())
     shape = (offset[0], offset.max(), offset.min(), offset[-1])
-    return len(offset), fills, *shape, weight.sum(), (offset * weight).sum(), bought.sum(), (offset * bought).sum()
+    totals = (weight.sum(), (offset * weight).sum(), bought.sum(), (offset * bought).sum())
+    return len(offset), fills, *map(int, shape), *map(int, totals)
 
 
 class BlockPlan:

@@ -1,0 +1,96 @@
+"""The words that Kurs does not use in prose, each with what to write: `python -m tests.words` lists where they are.
+
+It reads comments and strings of Python files, and all of the other texts. CONTRIBUTING.md has the rules behind it.
+"""
+
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+REJECTED = {
+    r"anew": "again",
+    r"mend(s|ed|ing)?": "fix, repair, correct",
+    r"dear": "expensive",
+    r"whoever|whomever": "the noun: a client, a process",
+    r"nobody": "no, and the noun: no client, no process",
+    r"who|whom": "the noun, or that: a client that reads",
+    r"at hand": "available, cached, loaded",
+    r"(is|are|was|were|be|been) away": "is down, is disconnected, cannot be reached",
+    r"how things stand": "snapshot, status",
+    r"pass(es|ed)? over": "skipped, ignored",
+    r"so long": "while, for that time",
+    r"as far as": "to the extent that, where",
+    r"tell(s|ing)?|told": "publish, send, log, report",
+    r"hear(s|ing)?|heard": "receive",
+    r"ask(s|ing)? for|asked( for)?|asks|asking": "request, query",
+    r"said": "published, sent, logged",
+    r"else(?= (the|a|an|it|they|its|this|that|what|would)\b)|(?<=[,;:] )else": "otherwise",
+}
+PATTERN = re.compile("|".join(rf"(?P<w{n}>\b(?:{word})\b)" for n, word in enumerate(REJECTED)), re.IGNORECASE)
+INSTEAD = list(REJECTED.values())
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".env.example", "Dockerfile", "docker-compose*.yml")
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    ".env.example",
+    "Makefile",
+    "Dockerfile",
+    "docker-compose*.yml",
+)
+FOLDERS = ("services", "docs", "migrations", "nginx")
+SUFFIXES = {".py", ".md", ".conf", ".yml", ".yaml"}
+# Not rewritten yet. Nothing may be added here.
+NOT_YET: tuple[str, ...] = (
+    "migrations/",
+    "nginx/",
+    "services/",
+    "docs/",
+)
+
+
+def main() -> int:
+    """List every rejected word; 1 when there is one."""
+    lines = [
+        f"{path.relative_to(ROOT)}:{line}: {word}: write {instead}\n"
+        for path in files()
+        for line, word, instead in rejected(path)
+    ]
+    sys.stdout.writelines(lines)
+    return 1 if lines else 0
+
+
+def files() -> list[Path]:
+    """The files that are checked, without those of NOT_YET."""
+    command = ["git", "ls-files", *TEXTS, *FOLDERS]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603
+    return [
+        ROOT / name
+        for name in names
+        if not name.startswith(NOT_YET) and ("/" not in name or Path(name).suffix in SUFFIXES)
+    ]
+
+
+def rejected(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, word and replacement of each rejected word of a file."""
+    text = path.read_text()
+    for number, prose in python_prose(text) if path.suffix == ".py" else enumerate(text.split("\n"), 1):
+        for match in PATTERN.finditer(prose):
+            line = number + prose.count("\n", 0, match.start())
+            yield line, match[0], INSTEAD[int((match.lastgroup or "w0")[1:])]
+
+
+def python_prose(source: str) -> Iterator[tuple[int, str]]:
+    """Comments and strings of a Python file, each with its first line."""
+    middle = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)  # what 3.12 makes of an f-string
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in {tokenize.COMMENT, tokenize.STRING, middle}:
+            yield token.start[0], token.string
+
+
+if __name__ == "__main__":
+    sys.exit(main())

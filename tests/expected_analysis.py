@@ -11,11 +11,11 @@ from services.core.analysis import Analysis
 from services.core.indicators import to_columns
 from services.core.model import Candle, CandleSource, IndicatorValue, Series
 from services.core.timeframes import TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.ports import Store
 from tests import expected_candles
 from tests.expected_candles import Difference
 
-FOREVER = 2**62
 Row = IndicatorValue | Analysis
 
 
@@ -37,7 +37,9 @@ async def _compare_series(simulator: str, database: str, every: Iterable[Series]
         kept = await store.series()
         for series in (each for each in every if each in kept):
             newest = [
-                candle for candle in await store.latest_candles(series, FOREVER, VERIFIED_CANDLES + 1) if candle.closed
+                candle
+                for candle in await store.latest_candles(series, FAR_FUTURE, VERIFIED_CANDLES + 1)
+                if candle.closed
             ]
             if newest:
                 since = max(kept[series][0], earliest_needed(TIMEFRAMES[series.timeframe], newest[0].bar.open_time))
@@ -58,7 +60,7 @@ async def _daily_candles(store: Store, series: Series, opening: int) -> list[Can
     since = daily_since(TIMEFRAMES[series.timeframe], opening)
     if since is None:
         return None
-    return [each for each in await store.candles(series._replace(timeframe="1d"), since, FOREVER) if each.closed]
+    return [each for each in await store.candles(series._replace(timeframe="1d"), since, FAR_FUTURE) if each.closed]
 
 
 def expected_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candle] | None = None) -> list[Row]:

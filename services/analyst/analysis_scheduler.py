@@ -17,11 +17,11 @@ from services.core.indicators import STANDARD, IndicatorSpec, OhlcvColumns, pars
 from services.core.journal import indicator_topic
 from services.core.model import Candle, ExchangeStatus, IndicatorRequest, IndicatorValue, Series
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.sequencing import SequencedPublisher
 
-FAR_FUTURE = 2**62
 FULL_RELOAD_MS = 600_000  # ms after which all of a series is read again, whatever was heard
 PUBLISHED_CANDLES = 3  # newest closed candles whose readings are told when they change
 REQUEST_TTL_MS = 30_000  # ms that a wish lasts from when it came: the clock of the replica that stamped it may be wrong

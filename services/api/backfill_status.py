@@ -12,6 +12,7 @@ from services.core.errors import Unavailable
 from services.core.exchange import Exchange
 from services.core.model import ExchangeStatus, FeedStatus, HistoryRequest, Instrument, Series, SeriesProgress
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.ports import Deps
 
 PRIORITY_SECONDS = 60  # how long what was asked for goes first
@@ -73,7 +74,7 @@ class BackfillStatus:
         return SeriesProgress(
             series.instrument,
             series.timeframe,
-            next(TIMEFRAMES[series.timeframe].open_times(found.since, 2**62)),
+            next(TIMEFRAMES[series.timeframe].open_times(found.since, FAR_FUTURE)),
             *_scaled_counts(found, series.timeframe),
             trouble or found.reason or state.backfill.reason,
         )

@@ -14,7 +14,6 @@ from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.ports import Deps, Store
 from services.progress_bar import ProgressBar
 
-FOREVER = 2**62
 TIMEFRAME_ORDER = list(TIMEFRAMES)
 MAX_SHOWN_DAYS = 5  # days with holes that are named one by one
 
@@ -37,7 +36,7 @@ async def run_verify(name: str | None, deps: Deps) -> int:
         kept = [series for series in kept if series[:2] == place]
     days = broken = missing = 0
     for series in kept:
-        seals = await deps.store.seals(series, 0, FOREVER)
+        seals = await deps.store.seals(series, 0, times.FAR_FUTURE)
         fault, found = await first_mismatch(deps.store, series, seals), await _coverage(deps.store, series)
         days, broken, missing = days + len(seals), broken + bool(fault), missing + found.expected - found.present
         well = f"{_days_text(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
@@ -60,8 +59,8 @@ async def _coverage(store: Store, series: Series) -> SeriesCoverage:
 
 
 async def _first_and_last(store: Store, series: Series) -> tuple[int, int]:
-    oldest = await store.candles(series, 0, FOREVER, 1, forming_since=FOREVER)
-    newest = await store.latest_candles(series, FOREVER, 1, forming_since=FOREVER)
+    oldest = await store.candles(series, 0, times.FAR_FUTURE, 1, forming_since=times.FAR_FUTURE)
+    newest = await store.latest_candles(series, times.FAR_FUTURE, 1, forming_since=times.FAR_FUTURE)
     return (oldest[0].bar.open_time, newest[-1].bar.open_time) if oldest else (0, -1)
 
 

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FAR_FUTURE = 2**62  # ms; after every time that a candle can have, and 64 bits hold its negative too
 SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: no time of ours is both
 MILLISECONDS_BELOW = 10**14  # as milliseconds the year 5138, as microseconds 1973
 UNIX_TIME = re.compile(r"[0-9]{1,16}|[0-9]{1,11}\.[0-9]{1,9}")  # a fraction is one of seconds

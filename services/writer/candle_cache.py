@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator
 from services.core.candles import resolve
 from services.core.model import Candle, CandleSource, Series
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.ports import Store
 from services.writer import metrics
 
 CACHED_CANDLES = 300  # candles per series that stay at hand
 MAX_LOAD_GAP_BARS = 1_000  # bars; what lies further apart is loaded in two steps
-FAR_FUTURE = 2**62
 
 
 class CandleCache:

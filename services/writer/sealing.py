@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from services.core.model import Candle, CandleGap, CandleSource, Series
 from services.core.seals import GENESIS, Seal, digest, new_seal, next_revision
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.ports import Store
-from services.writer.candle_cache import FAR_FUTURE, CandleCache
+from services.writer.candle_cache import CandleCache
 from services.writer.gap_registry import GapRegistry
 
 MAX_LOADED_CANDLES = 3_000  # that are loaded for it

@@ -22,11 +22,11 @@ from services.core.analysis import (
     Vote,
 )
 from services.core.model import IndicatorValue, Instrument, Series
+from services.core.times import FAR_FUTURE
 from services.ports import Store
 
 BTC = Series("binance", Instrument("BTC", "USDT"), "1h")
 PERPETUAL = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1h")
-FOREVER = 2**62
 floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # JSON knows no -0
 names = st.text("abc:0123456789_", min_size=1, max_size=8)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -73,7 +73,7 @@ def key(item: IndicatorValue | Analysis) -> tuple[object, ...]:
     return type(item).__name__, item.series, item.open_time, name
 
 
-async def stored_items(store: Store, since: int = 0, until: int = FOREVER) -> list[IndicatorValue | Analysis]:
+async def stored_items(store: Store, since: int = 0, until: int = FAR_FUTURE) -> list[IndicatorValue | Analysis]:
     found: list[IndicatorValue | Analysis] = []
     for series in (BTC, PERPETUAL):
         found += await store.indicator_values(series, since, until)
@@ -87,7 +87,7 @@ async def test_it_answers_as_a_dictionary_would(
     store: Store, batches: Sequence[Sequence[IndicatorValue | Analysis]], span: tuple[int, int]
 ) -> None:
     for series in (BTC, PERPETUAL):
-        await store.delete_derived(series, 0, FOREVER)
+        await store.delete_derived(series, 0, FAR_FUTURE)
     true = dict[tuple[object, ...], IndicatorValue | Analysis]()
     for batch in batches:
         await store.save(*batch)

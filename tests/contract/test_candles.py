@@ -21,11 +21,11 @@ from services.core.model import Bar, Candle, CandleGap, CandleGapState, CandleSo
 from services.core.ranges import from_open_times as runs_of
 from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.ports import Store
 from tests import servers
 
 BTC = Instrument("BTC", "USDT")
-FOREVER = 2**62
 SPAN_MINUTES = 200  # bars in which a property's candles lie: more than one run's length
 names = (f"exchange{number}" for number in count())  # every example has its own: nothing of the last is seen
 numbers = st.one_of(
@@ -145,7 +145,9 @@ async def test_every_digit_comes_back(store: Store, bars: list[Bar], times: int)
     series = Series(next(names), BTC, "1m")
     sent = [replace(bar, open_time=60_000 * number) for number, bar in enumerate(bars * times)]
     await store.save(*(Candle(series, bar, True, CandleSource.EXCHANGE) for bar in sent))
-    assert [_digits(candle.bar) for candle in await store.candles(series, 0, FOREVER)] == [_digits(bar) for bar in sent]
+    assert [_digits(candle.bar) for candle in await store.candles(series, 0, FAR_FUTURE)] == [
+        _digits(bar) for bar in sent
+    ]
 
 
 def _digits(bar: Bar) -> list[str]:
@@ -158,7 +160,7 @@ async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> No
         first, *rest = run(series, 0, 150)
         await store.save(*rest)
         await store.save(first)
-        assert await store.candles(series, 0, FOREVER) == [first, *rest]
+        assert await store.candles(series, 0, FAR_FUTURE) == [first, *rest]
         assert series in await store.series()
 
 
@@ -174,7 +176,7 @@ async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore, bef
     for some in (candles, candles[:1], candles[::2], [*candles[:50], *candles[51:]]):
         revised = [replace(candle, revision=candle.revision + 1) for candle in some]
         await store.save(*revised, revised[0])
-        assert {candle.bar.open_time: candle for candle in await store.candles(series, 0, FOREVER)} == {
+        assert {candle.bar.open_time: candle for candle in await store.candles(series, 0, FAR_FUTURE)} == {
             candle.bar.open_time: candle for candle in (*candles, *revised)
         }
         await store.save(*candles)
@@ -196,7 +198,7 @@ async def test_all_or_nothing(store: Store) -> None:
     for candles in (run(series, 0, 150), run(series, 0, 1)):
         with pytest.raises(Exception, match=r"(?i)null"):
             await store.save(*candles, broken, TradeCursor(series, 1, 1, 1))
-        assert (await store.candles(series, 0, FOREVER), await store.cursors()) == ([], [])
+        assert (await store.candles(series, 0, FAR_FUTURE), await store.cursors()) == ([], [])
 
 
 async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) -> None:
@@ -204,7 +206,7 @@ async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) 
     runs = [run(one, start * 3_600_000, 150) for one in series for start in (0, 60, 120)]
     await asyncio.gather(*(store.save(*runs[number], *runs[-number]) for number in range(9)))
     for one in series:
-        assert await store.candles(one, 0, FOREVER) == run(one, 0, 270)
+        assert await store.candles(one, 0, FAR_FUTURE) == run(one, 0, 270)
         assert await store.missing_ranges(one, 0, 270 * 3_600_000) == [(270 * 3_600_000,) * 2]
 
 
@@ -229,7 +231,7 @@ async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) 
     again = replace(seals[1], digest="corrected", revision=1)
     await store.save(*seals, Seal(other, 1, 1, "", "", 1))
     await store.save(again, *seals)
-    assert await store.seals(series, 0, FOREVER) == [again, seals[0]]
+    assert await store.seals(series, 0, FAR_FUTURE) == [again, seals[0]]
     assert await store.seals(series, 2, 2) == [seals[0]]
 
     await store.save(TradeCursor(other, 1, 2, 3), TradeCursor(series, 1, 2, 3))
@@ -247,14 +249,14 @@ async def test_what_is_deleted_from_a_time_on_is_gone_with_what_was_made_of_it(s
         cursor = TradeCursor(each, 7, since, 0)
         await store.save(*run(each, since - 3 * 60_000, 6), hole, replace(hole, since=since), *seals, made, cursor)
     assert await store.delete_candles(series, since) == 3
-    assert [len(await store.candles(each, 0, FOREVER)) for each in (series, other)] == [3, 6]
-    assert [len(await store.seals(each, 0, FOREVER)) for each in (series, other)] == [1, 2]
-    assert [len(await store.indicator_values(each, 0, FOREVER)) for each in (series, other)] == [0, 1]
+    assert [len(await store.candles(each, 0, FAR_FUTURE)) for each in (series, other)] == [3, 6]
+    assert [len(await store.seals(each, 0, FAR_FUTURE)) for each in (series, other)] == [1, 2]
+    assert [len(await store.indicator_values(each, 0, FAR_FUTURE)) for each in (series, other)] == [0, 1]
     found = [hole.series for hole in await store.candle_gaps(CandleGapState.OPEN)]
     assert [found.count(each) for each in (series, other)] == [1, 2]
     assert [cursor.series for cursor in await store.cursors() if cursor.series in (series, other)] == [other]
     await store.save(*run(series, since - 60_000, 2))
-    assert len(await store.candles(series, 0, FOREVER)) == 4
+    assert len(await store.candles(series, 0, FAR_FUTURE)) == 4
 
 
 async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(postgres: servers.Postgres) -> None:
@@ -266,11 +268,11 @@ async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(
     candles = run(series, year - 3 * 86_400_000, 10)
     await store.save(*candles[::2])
     async with engine.begin() as connection:
-        reading = await store.candles(series, 0, FOREVER)
+        reading = await store.candles(series, 0, FAR_FUTURE)
         await connection.run_sync(partitions.create_missing, 2060)
         writing = asyncio.create_task(store.save(*candles[1::2]))
     await writing
-    assert (reading, await store.candles(series, 0, FOREVER)) == (candles[::2], candles)
+    assert (reading, await store.candles(series, 0, FAR_FUTURE)) == (candles[::2], candles)
     async with engine.begin() as connection:
         await connection.run_sync(partitions.create_missing, 2060)
         places = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM candles GROUP BY 1"))

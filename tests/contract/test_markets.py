@@ -31,6 +31,7 @@ from services.core.model import (
     RateCandidate,
     Series,
 )
+from services.core.times import FAR_FUTURE
 from services.ports import Bus
 from tests import servers
 
@@ -70,7 +71,7 @@ async def stored_candles(url: str, market: Market) -> list[Candle]:
     store = await sql.connect(url, market)
     try:
         await store.check()
-        return await store.candles(SERIES, 0, 2**62)
+        return await store.candles(SERIES, 0, FAR_FUTURE)
     finally:
         await store.close()
 
@@ -84,7 +85,7 @@ async def test_one_postgres_keeps_both_markets_apart(postgres: servers.Postgres)
     await stores[SIMULATED].save(CANDLE, GAP, rate(True))
     assert await sql.stored_market(urls[SIMULATED]) == SIMULATED
     assert await sql.stored_market(urls[LIVE]) is None
-    assert await stores[SIMULATED].candles(SERIES, 0, 2**62) == [CANDLE]
+    assert await stores[SIMULATED].candles(SERIES, 0, FAR_FUTURE) == [CANDLE]
     assert (await stores[LIVE].series(), await stores[LIVE].feed_gaps(0, 9), await stores[LIVE].rates()) == ({}, [], [])
     assert (await stores[LIVE].coverage(SERIES, 0, 1_767_225_600_000)).present == 0
     engine = make_engine(urls[SIMULATED])

@@ -23,6 +23,7 @@ from services.core.analysis import Analysis, Trend, TrendDirection
 from services.core.model import Bar, Candle, CandleGap, CandleGapState, CandleSource, IndicatorValue, Instrument, Series
 from services.core.seals import Seal
 from services.core.timeframes import DAY_MS
+from services.core.times import FAR_FUTURE
 from tests import servers
 
 MIGRATOR = """
@@ -143,7 +144,10 @@ async def test_rows_by_older_formulas_are_dropped(url: str) -> None:
     )
     async with engine.begin() as connection:
         await connection.run_sync(migrated, "head")
-    assert (await store.indicator_values(series, 0, 2**62), await store.analyses(series, 0, 2**62)) == ([], [])
+    assert (await store.indicator_values(series, 0, FAR_FUTURE), await store.analyses(series, 0, FAR_FUTURE)) == (
+        [],
+        [],
+    )
     await store.close()
     await engine.dispose()
 
@@ -173,9 +177,9 @@ async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
     rolled = Bar(
         first + 3 * DAY_MS, Decimal(3), Decimal("5.5"), Decimal(3), Decimal("5.5"), Decimal("0.3"), Decimal(6), 9
     )
-    assert await store.candles(days, 0, 2**62) == [own, Candle(days, rolled, True, CandleSource.ROLLUP)]
-    assert (await store.candle_gaps(CandleGapState.OPEN), await store.seals(days, 0, 2**62)) == ([], [])
-    assert len(await store.candles(daily, 0, 2**62)) == 8
+    assert await store.candles(days, 0, FAR_FUTURE) == [own, Candle(days, rolled, True, CandleSource.ROLLUP)]
+    assert (await store.candle_gaps(CandleGapState.OPEN), await store.seals(days, 0, FAR_FUTURE)) == ([], [])
+    assert len(await store.candles(daily, 0, FAR_FUTURE)) == 8
     await store.close()
     await engine.dispose()
 

@@ -31,6 +31,7 @@ from services.core.model import (
     Series,
 )
 from services.core.timeframes import MINUTE_MS
+from services.core.times import FAR_FUTURE
 from services.ports import Store
 from tests import servers
 from tests.api_replicas import candle
@@ -57,7 +58,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def test_an_empty_one_answers_nothing(store: Store) -> None:
-    assert (await store.rates(), await store.feed_gaps(0, 2**62)) == ([], [])
+    assert (await store.rates(), await store.feed_gaps(0, FAR_FUTURE)) == ([], [])
     await store.save()
     await store.ping()
 

@@ -19,6 +19,7 @@ from services.adapters import sql
 from services.core.model import Candle, CandleGap, CandleGapState, Instrument, Series
 from services.core.seals import Seal
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from tests import expected_candles, servers
 from tests.conftest import require_installed
 from tests.shifted_clock import ShiftedClock
@@ -26,7 +27,6 @@ from tests.system import FAST_SETTINGS, System, distributed, single_process
 
 HOUR = 3600
 SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m", "5m", "15m", "1h", "1d")]
-FOREVER = 2**62
 ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
 WAIT_SECONDS = 60  # for anything to happen, on a busy machine
 
@@ -96,8 +96,8 @@ async def stored_rows(system: System) -> tuple[list[Candle], list[CandleGap], li
     """The newest candles of each series, holes that the exchange is said to have, and seals."""
     store = await sql.connect(system.database)
     try:
-        candles = [row for series in SERIES for row in await store.latest_candles(series, FOREVER, 10)]
-        seals = [seal for series in SERIES for seal in await store.seals(series, 0, FOREVER)]
+        candles = [row for series in SERIES for row in await store.latest_candles(series, FAR_FUTURE, 10)]
+        seals = [seal for series in SERIES for seal in await store.seals(series, 0, FAR_FUTURE)]
         return candles, await store.candle_gaps(CandleGapState.ABSENT), seals
     finally:
         await store.close()

@@ -31,6 +31,7 @@ from services.core.model import (
     SeriesProgress,
 )
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
@@ -41,7 +42,6 @@ from tests.memory_store import MemoryStore, as_store
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
-FOREVER = 2**62
 YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
 
 
@@ -81,12 +81,13 @@ class AnalystWorld:
         expected = {each: await self._expected(each) for each in series}
         if days:
             expected = {
-                each: expected_rows(each, await self.kept.latest_candles(each, FOREVER, 9999), days) for each in series
+                each: expected_rows(each, await self.kept.latest_candles(each, FAR_FUTURE, 9999), days)
+                for each in series
             }
         return not [d for each, rows in expected.items() for d in await compare_stored(as_store(self.kept), each, rows)]
 
     async def _expected(self, series: Series) -> list[Row]:
-        candles = await self.kept.latest_candles(series, FOREVER, 9999)
+        candles = await self.kept.latest_candles(series, FAR_FUTURE, 9999)
         if self._true.get(series, ([], []))[0] != candles:
             self._true[series] = candles, expected_rows(series, candles)
         return self._true[series][1]
@@ -167,7 +168,7 @@ async def test_what_is_there_is_written_down_and_what_closes_is_added(world: Ana
             return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
 
         await wait_until(told)
-    rows = await world.kept.indicator_values(BTC, 0, FOREVER)
+    rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
     assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
 
@@ -180,12 +181,12 @@ async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(
             await world.save(candle)
         await wait_until(lambda: world.rows_match(BTC))
         old = candles[-120].bar.open_time
-        assert len(await world.kept.analyses(BTC, old, FOREVER)) == 120
+        assert len(await world.kept.analyses(BTC, old, FAR_FUTURE)) == 120
         await world.save(with_other_close(candles[-5]))
         await wait_until(lambda: world.rows_match(BTC))
         await world.save(with_other_close(candles[-120]))
         await wait_until(lambda: world.rows_match(BTC))
-        kept = await world.kept.analyses(BTC, old, FOREVER)
+        kept = await world.kept.analyses(BTC, old, FAR_FUTURE)
         assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are kept"
         assert await world.kept.analyses(BTC, 0, old - 1)
 
@@ -212,7 +213,7 @@ async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: Anal
     await world.save(*random_walk(weeks, 150), told=False)
 
     async def pivot() -> float | None:
-        rows = await world.kept.indicator_values(weeks, 0, FOREVER)
+        rows = await world.kept.indicator_values(weeks, 0, FAR_FUTURE)
         newest = max((row.open_time for row in rows), default=None)
         return next((row.values.get("p") for row in rows if (row.open_time, row.indicator) == (newest, "pivots")), None)
 
@@ -227,7 +228,7 @@ async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: Anal
         await wait_until(lambda: world.rows_match(weeks, days=days))
         assert point is not None
         assert await pivot() != point
-    (found,) = (await world.kept.analyses(weeks, 0, FOREVER))[-1:]
+    (found,) = (await world.kept.analyses(weeks, 0, FAR_FUTURE))[-1:]
     assert len(found.pivot_levels) == 7
     assert not [note for note in found.notes if "pivot" in note]
 
@@ -297,11 +298,11 @@ async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_fo
             await world.bus.publish(loading_status(page * 10))
             await world.save(*random_walk(BTC, 300), *random_walk(HOURS, 300))
             if page == 10:
-                await world.bus.publish(IndicatorRequest(HOURS, "sma:20", FOREVER))
+                await world.bus.publish(IndicatorRequest(HOURS, "sma:20", FAR_FUTURE))
             world.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
         await wait_until(lambda: world.rows_match(HOURS))
-        assert not await world.kept.analyses(BTC, 0, FOREVER), "it is computed before all of it is there"
+        assert not await world.kept.analyses(BTC, 0, FAR_FUTURE), "it is computed before all of it is there"
         await world.bus.publish(loading_status(0))
         await wait_until(lambda: world.rows_match(BTC))
 
@@ -352,7 +353,7 @@ async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world
         await world.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
         await asyncio.sleep(0.1)
         assert not heard, "a candle is missing between: nothing can be said"
-    assert not await world.kept.indicator_values(BTC, FORMING_OPEN_TIME, FOREVER)
+    assert not await world.kept.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
 
 
 async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld) -> None:
@@ -372,4 +373,4 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld)
             return len(await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
 
         await wait_until(dropped)
-    assert not await world.kept.analyses(unknown, 0, FOREVER)
+    assert not await world.kept.analyses(unknown, 0, FAR_FUTURE)

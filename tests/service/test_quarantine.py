@@ -36,6 +36,7 @@ from services.core.model import (
     Trade,
 )
 from services.core.timeframes import DAY_MS, MINUTE_MS
+from services.core.times import FAR_FUTURE
 from services.hub import Hub
 from services.ports import Bus, Deps, Store
 from services.settings import Settings
@@ -162,7 +163,7 @@ async def has_bars(deps: Deps, trades: Sequence[Trade]) -> bool:
 
 
 async def stored_bars(store: Store) -> dict[int, Bar]:
-    return {c.bar.open_time: c.bar for c in await store.candles(SERIES, 0, 2**62)}
+    return {c.bar.open_time: c.bar for c in await store.candles(SERIES, 0, FAR_FUTURE)}
 
 
 def bars_of_trades(trades: Sequence[Trade]) -> dict[int, Bar]:

@@ -20,10 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.adapters.sql.tables import candles
 from services.core.model import Candle
 from services.core.timeframes import TIMEFRAMES
+from services.core.times import FAR_FUTURE
 
 Key = tuple[str, str, str]
 BULK_THRESHOLD_CANDLES = 100  # candles of one series
-FOREVER = 2**62
 COPY_CHUNK_ROWS = 50  # rows that are sent while the next are being written out
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
@@ -59,7 +59,7 @@ class SeenRange:
 
     def extend(self, run: CandleRun) -> bool:
         """Whether it lies beyond all that came before it. The frontier moves there: the same run is new only once."""
-        low, high = self._ends.get(run.key, (FOREVER, -FOREVER))
+        low, high = self._ends.get(run.key, (FAR_FUTURE, -FAR_FUTURE))
         since, until = run.ends
         self._ends[run.key] = min(low, since), max(high, until)
         return until < low or since > high

@@ -21,11 +21,11 @@ from services.core.model import Bar, Candle, CandleSource, Series
 from services.core.ranges import TimeRange
 from services.core.ranges import from_open_times as runs_of
 from services.core.timeframes import TIMEFRAMES
+from services.core.times import FAR_FUTURE
 
 # timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
 CandleRow = tuple[int, str, str, str, str, str, str, int, bool, str, int]
 
-ALL = 2**62
 SQLITE_CHUNK_ROWS = 500  # rows that SQLite is given at once: others have their turn in between
 KEY = [column.name for column in candles.primary_key]
 PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
@@ -93,7 +93,7 @@ class RangeQuery(NamedTuple):
 
 def range_query(since: int, until: int, limit: int | None, forming_since: int | None) -> RangeQuery:
     """A span; None: without that bound."""
-    return RangeQuery(since, until, limit or ALL, -ALL if forming_since is None else forming_since)
+    return RangeQuery(since, until, limit or FAR_FUTURE, -FAR_FUTURE if forming_since is None else forming_since)
 
 
 async def select_oldest(connection: AsyncConnection, series: Series, span: RangeQuery) -> Sequence[CandleRow]:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import Any
 
 from sqlalchemy import text
@@ -60,7 +61,7 @@ async def _acquire(
         await driver.execute(
             f"{SET_KEEPALIVES}; SET application_name = '{SESSION_NAME}{ELECTED_SUFFIX if elected else ''}'"
         )
-        for tries in range(2**62):
+        for tries in count():
             if await connection.scalar(try_it, names):
                 break
             holder = await connection.scalar(text(SELECT_HOLDER), names)

@@ -32,6 +32,7 @@ from services.core.markets import LIVE, Market
 from services.core.minute_builder import TradeCursor
 from services.core.model import Candle, CandleGap, CandleGapState, FeedGap, IndicatorValue, Rate, Series
 from services.core.seals import Seal
+from services.core.times import FAR_FUTURE
 from services.leases import Lease
 
 MAX_COPY_RETRIES = 3  # how often there may be candles that were taken to be new
@@ -107,7 +108,7 @@ class SqlStore:
         self, series: Series, until: int, count: int, *, forming_since: int | None = None
     ) -> list[Candle]:
         """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
-        span = candles_table.range_query(-candles_table.ALL, until, count, forming_since)
+        span = candles_table.range_query(-FAR_FUTURE, until, count, forming_since)
         async with self._connection() as connection:
             return candles_table.to_candles(series, await candles_table.select_latest(connection, series, span))
 
@@ -173,7 +174,7 @@ class SqlStore:
         """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:
             for forget in (indicators_table.delete_between, analysis_table.delete_between):
-                await forget(connection, series, since, candles_table.ALL)
+                await forget(connection, series, since, FAR_FUTURE)
             await cursors_table.delete_from(connection, series, since)
             await candle_gaps_table.delete_from(connection, series, since)
             await seals_table.delete_from(connection, series, since)

@@ -14,6 +14,7 @@ from services.core.indicators import OhlcvColumns, to_columns
 from services.core.indicators import concat_columns as joined_columns
 from services.core.model import Candle, Series
 from services.core.timeframes import DAY_MS, TIMEFRAMES, Timeframe
+from services.core.times import FAR_FUTURE
 from services.ports import Deps
 from services.web import FifoCache
 
@@ -22,7 +23,6 @@ COMPLETE_TTL_MS, FORMING_TTL_MS = (
     60_000,
     200,
 )  # how long a page is kept; the one with the forming candle for one answer's sake
-FAR_FUTURE = 2**62
 MONTH_MS = 31 * DAY_MS
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -178,7 +179,7 @@ class Broadcaster:
 
     async def _maintenance_loop(self) -> None:
         """Look for what was missed, ask for what is watched, and let clients know that they are connected."""
-        for second in range(2**62):
+        for second in count():
             await asyncio.sleep(MAINTENANCE_SECONDS)
             try:
                 for log in await self._missed_by_bus():

@@ -148,7 +148,8 @@ class Settings(BaseSettings):
 
     market: Literal["auto", "live", "simulated"] = Field(
         "auto",
-        description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), otherwise simulated",
+        description="live: the exchanges; simulated: the simulator; auto: live if reachable (or split), "
+        "otherwise simulated",
     )
     exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
         ("binance", "deribit", "coingecko"), min_length=1, description="The exchanges, the preferred one first"

@@ -1,3 +1,3 @@
 """Kurs: crypto rates that know their age and origin."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,4 @@
-"""Keeps what closed candles say: the standard indicators and an analysis of each; and tells what the forming ones say
-now."""
+"""Computes indicators and analyses of closed candles and saves them; publishes indicators of forming candles."""
 
 from services.analyst.jobs import analyse, delete_old_rows
 

@@ -1,4 +1,4 @@
-"""What candles come to: readings of indicators, and analyses. Pure arithmetic, for a thread of its own."""
+"""Indicator values and analyses computed from columns of candles: pure arithmetic, to be run in a thread."""
 
 from collections.abc import Iterable, Iterator
 from math import isnan
@@ -21,35 +21,37 @@ from services.core.indicators import (
 from services.core.model import IndicatorValue, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 
-REQUIREMENTS_BY_SPEC = {asked: Requirements((asked,), candles_after=lookahead(asked)) for asked in STANDARD}
+REQUIREMENTS_BY_SPEC = {spec: Requirements((spec,), candles_after=lookahead(spec)) for spec in STANDARD}
 DAILY_REQUIREMENTS = Requirements(STANDARD)
-MAX_LEVELS_PER_NAME = 3  # of one kind
+MAX_LEVELS_PER_NAME = 3
 Values = dict[str, float | None]
 
 
 def compute_rows(
     series: Series, columns: OhlcvColumns, since: int, daily: OhlcvColumns | None = None
 ) -> list[IndicatorValue | Analysis]:
-    """What closed candles with openings from `since` on say, and those before them that look ahead to them. `daily`:
-    closed candles of 1d from `daily_since` on.
+    """Return the rows of closed candles with open times from `since` on, and of candles before whose indicators look
+    ahead to them. `daily` are closed candles of 1d from `daily_since` on.
     """
-    found = [reading for asked in STANDARD for reading in indicator_values(series, columns, since, asked, daily=daily)]
-    return [*found, *analyse_since(series, columns, since, daily)]
+    values = [value for spec in STANDARD for value in indicator_values(series, columns, since, spec, daily=daily)]
+    return [*values, *analyse_since(series, columns, since, daily)]
 
 
 def daily_since(timeframe: Timeframe, open_time: int) -> int | None:
-    """The first opening of the candles of 1d that rows from this opening on are made of; None: they need none."""
+    """Return the first open time of the candles of 1d needed for rows from `open_time` on; None if none are needed."""
     return DAILY_REQUIREMENTS.daily_since(timeframe, open_time)
 
 
 def earliest_needed(timeframe: Timeframe, open_time: int, requested: Iterable[IndicatorSpec] = ()) -> int:
-    """The first opening that all of it, and what is `wished`, is computed from, for candles from this opening on."""
-    needs = [*REQUIREMENTS_BY_SPEC.values(), *map(_requirements, requested)]
-    earlier = (first_needed(need, timeframe, timeframe.step_back(open_time, need.candles_after)) for need in needs)
-    return min(first_needed(REQUIREMENTS, timeframe, open_time), *earlier)
+    """Return the first open time needed for the rows and the requested indicators of candles from `open_time` on."""
+    per_indicator = [*REQUIREMENTS_BY_SPEC.values(), *map(_requirements, requested)]
+    first = (
+        first_needed(each, timeframe, timeframe.step_back(open_time, each.candles_after)) for each in per_indicator
+    )
+    return min(first_needed(REQUIREMENTS, timeframe, open_time), *first)
 
 
-def indicator_values(  # noqa: PLR0913  what it is computed from, and of what
+def indicator_values(  # noqa: PLR0913  each by its name
     series: Series,
     columns: OhlcvColumns,
     since: int,
@@ -58,12 +60,12 @@ def indicator_values(  # noqa: PLR0913  what it is computed from, and of what
     daily: OhlcvColumns | None = None,
     closed: bool = True,
 ) -> Iterator[IndicatorValue]:
-    """What one indicator says; the last candle is the forming one unless `closed`."""
-    timeframe, need, name = TIMEFRAMES[series.timeframe], _requirements(spec), str(spec)
-    place = max(0, int(np.searchsorted(columns.open_times, since)) - need.candles_after)
-    for part in blocks(need, timeframe, columns, int(columns.open_times[place])):
-        for opening, values in _block_values(spec, part, timeframe, daily):
-            yield IndicatorValue(series, name, opening, values, closed)
+    """Return the values of one indicator from `since` on. The last candle is the forming one unless `closed`."""
+    timeframe, requirements, name = TIMEFRAMES[series.timeframe], _requirements(spec), str(spec)
+    first = max(0, int(np.searchsorted(columns.open_times, since)) - requirements.candles_after)
+    for block in blocks(requirements, timeframe, columns, int(columns.open_times[first])):
+        for open_time, values in _block_values(spec, block, timeframe, daily):
+            yield IndicatorValue(series, name, open_time, values, closed)
 
 
 def _requirements(spec: IndicatorSpec) -> Requirements:
@@ -73,21 +75,21 @@ def _requirements(spec: IndicatorSpec) -> Requirements:
 def _block_values(
     spec: IndicatorSpec, block: Block, timeframe: Timeframe, daily: OhlcvColumns | None
 ) -> Iterator[tuple[int, Values]]:
-    openings = block.columns.open_times[block.first : block.end].tolist()
+    open_times = block.columns.open_times[block.first : block.end].tolist()
     if CATALOG[spec.name].has_levels:
-        for place, opening in zip(block.indices(), openings, strict=True):
-            known = block.columns.slice(0, place + 1)
-            yield opening, name_levels(compute_levels(spec, known, timeframe, daily), float(known.close[-1]))
+        for index, open_time in zip(block.indices(), open_times, strict=True):
+            until = block.columns.slice(0, index + 1)
+            yield open_time, name_levels(compute_levels(spec, until, timeframe, daily), float(until.close[-1]))
         return
-    said = compute(spec, block.columns, timeframe)
-    lines = [column[block.first : block.end].tolist() for column in said.values()]
-    for opening, *values in zip(openings, *lines, strict=True):
-        yield opening, {name: None if isnan(value) else value for name, value in zip(said, values, strict=True)}
+    outputs = compute(spec, block.columns, timeframe)
+    lists = [column[block.first : block.end].tolist() for column in outputs.values()]
+    for open_time, *values in zip(open_times, *lists, strict=True):
+        yield open_time, {name: None if isnan(value) else value for name, value in zip(outputs, values, strict=True)}
 
 
 def name_levels(price_levels: list[PriceLevel], close: float) -> Values:
-    """Levels by name. Of those with one name the nearest to the close: `support`, `support_2`, `support_3`. `missing`
-    counts the candles that are missing of those that pivot points are made of.
+    """Return prices by name. Of levels with the same name the nearest three to the close: `support`, `support_2`,
+    `support_3`. `missing` is the number of missing candles in the period of the pivot points.
     """
     values: Values = {}
     if price_levels and (missing := price_levels[0].details.get("missing")):
@@ -107,8 +109,8 @@ def requested_values(
     requested: Iterable[IndicatorSpec],
     daily: OhlcvColumns | None = None,
 ) -> list[IndicatorValue]:
-    """What these indicators say of closed candles with openings from `since` on."""
-    return [reading for asked in requested for reading in indicator_values(series, columns, since, asked, daily=daily)]
+    """Return the values of these indicators at closed candles with open times from `since` on."""
+    return [value for spec in requested for value in indicator_values(series, columns, since, spec, daily=daily)]
 
 
 def forming_values(
@@ -118,12 +120,12 @@ def forming_values(
     specs: Iterable[IndicatorSpec],
     daily: OhlcvColumns | None = None,
 ) -> list[IndicatorValue]:
-    """What these indicators say at the forming candle, which follows on the closed ones."""
-    opening = int(candle.open_times[0])
-    whole = OhlcvColumns(*(np.append(old, new) for old, new in zip(columns, candle, strict=True)))
-    found = (
-        reading
-        for asked in specs
-        for reading in indicator_values(series, whole, opening, asked, daily=daily, closed=False)
+    """Return the values of these indicators at the forming candle, which follows the closed ones in `columns`."""
+    open_time = int(candle.open_times[0])
+    extended = OhlcvColumns(*(np.append(old, new) for old, new in zip(columns, candle, strict=True)))
+    values = (
+        value
+        for spec in specs
+        for value in indicator_values(series, extended, open_time, spec, daily=daily, closed=False)
     )
-    return [reading for reading in found if reading.open_time == opening]
+    return [value for value in values if value.open_time == open_time]

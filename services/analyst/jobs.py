@@ -1,4 +1,4 @@
-"""The analyst's loops: hear candles, keep what they come to, follow those that form."""
+"""The analyst's loops: consume candles, recompute rows, verify them against the store, publish forming values."""
 
 import asyncio
 import logging
@@ -6,40 +6,44 @@ from contextlib import suppress
 
 from services import bus_input
 from services.analyst.analysis_scheduler import AnalysisScheduler, series_to_analyse
+from services.analyst.series_window import WindowState
 from services.core.errors import KursError, Unavailable
 from services.core.model import Candle, ExchangeStatus, IndicatorRequest
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
-RECOMPUTE_PAUSE_SECONDS = 0.05  # seconds
+RECOMPUTE_PAUSE_SECONDS = 0.05
 RETRY_SECONDS = 1
 FORMING_SECONDS = 1
-REST_FACTOR = 4  # times as long as following took it rests, and as all work did while history comes: that has its turn
+REST_FACTOR = 4  # a loop rests this many times as long as its work took, so that other work gets its share of the CPU
 VERIFY_SECONDS = 15
 DELETE_SECONDS = 3600
 log = logging.getLogger(__name__)
 
 
 async def analyse(deps: Deps) -> None:
-    """Follow all configured series until cancelled. Without a cursor: what the store has is compared, and put right."""
-    desk = AnalysisScheduler(deps)
+    """Keep the rows of all configured series up to date until cancelled.
+
+    There is no cursor to resume from: the rows are compared with the candles in the store and corrected.
+    """
+    scheduler = AnalysisScheduler(deps)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_consume(deps, desk))
-        for work in (_recompute_loop, _verify_loop, _forming_loop):
-            group.create_task(work(deps, desk))
+        group.create_task(_consume(deps, scheduler))
+        for loop in (_recompute_loop, _verify_loop, _forming_loop):
+            group.create_task(loop(deps, scheduler))
 
 
 async def delete_old_rows(deps: Deps) -> None:
-    """Drop the rows of candles that are older than what is to be kept, now and then."""
+    """Delete rows of candles older than the newest `KURS_ANALYSIS_BARS` of each series, once an hour."""
     count = deps.settings.analysis_bars
     while True:
         try:
             for series in series_to_analyse(deps) if count else ():
-                frame, now = TIMEFRAMES[series.timeframe], deps.clock.now()
-                back = min(count + 1, frame.count_between(0, now))  # no candle is older
-                await deps.store.delete_derived(series, 0, frame.step_back(frame.open_time(now), back))
+                timeframe, now = TIMEFRAMES[series.timeframe], deps.clock.now()
+                steps = min(count + 1, timeframe.count_between(0, now))  # there is no candle before 1970
+                await deps.store.delete_derived(series, 0, timeframe.step_back(timeframe.open_time(now), steps))
         except Unavailable as error:
-            log.warning("old rows are dropped later: %s", error)
+            log.warning("analyst: old rows not deleted, retrying in an hour: %s", error)
         await deps.clock.sleep(DELETE_SECONDS)
 
 
@@ -51,7 +55,7 @@ async def _consume(deps: Deps, scheduler: AnalysisScheduler) -> None:
             elif isinstance(message, ExchangeStatus):
                 scheduler.on_status(message)
             elif isinstance(message, IndicatorRequest):
-                with suppress(KursError):  # of another version, which has more indicators
+                with suppress(KursError):  # a replica of another version may know more indicators
                     scheduler.on_request(message)
 
 
@@ -59,15 +63,15 @@ async def _recompute_loop(deps: Deps, scheduler: AnalysisScheduler) -> None:
     loop = asyncio.get_running_loop()
     while True:
         window, started = scheduler.next_window(), loop.time()
-        live = window is not None and not window.needs_reload
+        is_live = window is not None and window.state is WindowState.DIRTY
         try:
             if window:
                 await scheduler.recompute(window)
         except Unavailable as error:
-            log.warning("not saved yet: %s", error)
+            log.warning("analyst: rows not saved, retrying in %s s: %s", RETRY_SECONDS, error)
             await deps.clock.sleep(RETRY_SECONDS)
         rest = (REST_FACTOR if scheduler.backfill_running else 1) * (loop.time() - started)
-        await deps.clock.sleep(0 if live else max(RECOMPUTE_PAUSE_SECONDS, rest))
+        await deps.clock.sleep(0 if is_live else max(RECOMPUTE_PAUSE_SECONDS, rest))
 
 
 async def _verify_loop(deps: Deps, scheduler: AnalysisScheduler) -> None:
@@ -76,7 +80,7 @@ async def _verify_loop(deps: Deps, scheduler: AnalysisScheduler) -> None:
         try:
             await scheduler.verify()
         except Unavailable as error:
-            log.warning("candles are compared later: %s", error)
+            log.warning("analyst: candles not verified, retrying in %s s: %s", VERIFY_SECONDS, error)
 
 
 async def _forming_loop(deps: Deps, scheduler: AnalysisScheduler) -> None:

@@ -1,6 +1,13 @@
-"""The candles of one series at hand: closed ones as columns, and the forming one."""
+"""The candles of one series in memory, and which of its stored rows are outdated.
 
-from collections.abc import Sequence
+A window is in one of four states; `next_state` is the whole machine. The range of outdated rows is kept beside the
+state, because it survives a reload.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,125 +15,216 @@ from services.core.indicators import OhlcvColumns, concat_columns, to_columns
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 
-RELOAD_QUIET_MS = 2_000  # ms without another change
-RELOAD_MAX_DELAY_MS = 30_000  # ms that changes are waited for at most
-VERIFIED_CANDLES = 100  # newest closed candles whose rows are put right whatever happened
+RELOAD_QUIET_MS = 2_000  # without another change
+RELOAD_MAX_DELAY_MS = 30_000  # after the previous reload, even if changes keep arriving
+VERIFIED_CANDLES = 100  # newest closed candles whose rows are corrected after any change
+
+
+class WindowState(Enum):
+    """How the stored rows of a series relate to its candles."""
+
+    CLEAN = "clean"  # the rows say what the candles in memory say
+    DIRTY = "dirty"  # some rows are to be computed from the candles in memory
+    RELOAD = "reload"  # the store has other candles than the memory
+    LOADING = "loading"  # the store is being read, and no candle has arrived since
+
+
+class WindowEvent(Enum):
+    """What happens to a window."""
+
+    OUTDATED = "outdated"  # a closed candle was appended, or a computation failed
+    CONFLICT = "conflict"  # a candle does not follow the last one, or the memory is in doubt
+    LOAD_STARTED = "load started"
+    LOAD_FAILED = "load failed"
+    LOADED_CLEAN = "loaded, no row is outdated"
+    LOADED_DIRTY = "loaded, some rows are outdated"
+    TAKEN = "taken"  # a computation took the range of outdated rows
+
+
+_TRANSITIONS = {
+    WindowState.CLEAN: {
+        WindowEvent.OUTDATED: WindowState.DIRTY,
+        WindowEvent.CONFLICT: WindowState.RELOAD,
+        WindowEvent.TAKEN: WindowState.CLEAN,
+    },
+    WindowState.DIRTY: {
+        WindowEvent.OUTDATED: WindowState.DIRTY,
+        WindowEvent.CONFLICT: WindowState.RELOAD,
+        WindowEvent.TAKEN: WindowState.CLEAN,
+    },
+    WindowState.RELOAD: {
+        WindowEvent.OUTDATED: WindowState.RELOAD,
+        WindowEvent.CONFLICT: WindowState.RELOAD,
+        WindowEvent.LOAD_STARTED: WindowState.LOADING,
+        WindowEvent.LOAD_FAILED: WindowState.RELOAD,  # a candle arrived before the read failed
+        WindowEvent.TAKEN: WindowState.RELOAD,
+    },
+    WindowState.LOADING: {
+        WindowEvent.OUTDATED: WindowState.RELOAD,  # what is being read may lack this candle
+        WindowEvent.CONFLICT: WindowState.RELOAD,
+        WindowEvent.LOAD_FAILED: WindowState.RELOAD,
+        WindowEvent.LOADED_CLEAN: WindowState.CLEAN,
+        WindowEvent.LOADED_DIRTY: WindowState.DIRTY,
+    },
+}
+
+
+def next_state(state: WindowState, event: WindowEvent) -> WindowState:
+    """Return the state after an event. Raises ValueError for an event that cannot happen in that state."""
+    try:
+        return _TRANSITIONS[state][event]
+    except KeyError:
+        raise ValueError(f"{event} cannot happen while a series window is {state}") from None
+
+
+class DirtyRange(NamedTuple):
+    """Outdated rows: those of candles from `since` on are computed again.
+
+    Stored rows from `invalid_from` up to `since` are deleted: a change made them wrong, and they are too old to be
+    computed again.
+    """
+
+    since: int
+    invalid_from: int | None = None
+
+    def union(self, other: "DirtyRange | None") -> "DirtyRange":
+        """Return the range that covers both."""
+        if other is None:
+            return self
+        invalid = [each for each in (self.invalid_from, other.invalid_from) if each is not None]
+        return DirtyRange(min(self.since, other.since), min(invalid, default=None))
 
 
 class SeriesWindow:
-    """What is known of a series, and what of it is to be done.
+    """Closed candles of a series as columns, its forming candle, and the state of its rows.
 
-    A closed candle that follows on the last one is taken at once. Anything else that is new makes the window `stale`:
-    then the store is read, which knows best.
+    A closed candle that follows the last one is appended. After any other change the store is read again, because only
+    the store knows all candles.
     """
 
     def __init__(self, series: Series) -> None:
         self.series, self.timeframe = series, TIMEFRAMES[series.timeframe]
         self.closed: OhlcvColumns = to_columns(())
-        self.daily: OhlcvColumns | None = None  # closed candles of 1d, where levels are made of these
+        self.daily: OhlcvColumns | None = None  # closed candles of 1d, where price levels are made of these
         self.forming: Candle | None = None
-        self.forming_dirty = False  # the forming candle did, since it was last looked at
-        self.needs_reload = True
-        self.dirty_from: int | None = None  # the first opening whose rows are to be computed
-        self.invalid_from: int | None = None  # the first opening whose kept rows may say something else now
-        self.reloaded_at = 0  # when the store was read last
-        self.changed_at = 0  # when the last change was heard that the store has to be asked about
-        self._version = 0
+        self.forming_dirty = False  # the forming candle changed since its values were published
+        self.state = WindowState.RELOAD
+        self.dirty: DirtyRange | None = None
+        self.reloaded_at = 0
+        self._changed_at = 0  # the last change after which the store has to be read
+
+    @property
+    def needs_reload(self) -> bool:
+        """Whether the store is to be read, or is being read."""
+        return self.state in (WindowState.RELOAD, WindowState.LOADING)
 
     @property
     def forming_follows(self) -> bool:
-        """Whether the forming candle follows on the last closed one, so that its values can be told."""
-        time, forming = self.closed.open_times, self.forming
-        return bool(forming and time.size and forming.bar.open_time == self.timeframe.close_time(int(time[-1])))
+        """Whether the forming candle follows the last closed one, so that its values can be computed."""
+        open_times, forming = self.closed.open_times, self.forming
+        return bool(
+            forming and open_times.size and forming.bar.open_time == self.timeframe.close_time(int(open_times[-1]))
+        )
 
     def on_candle(self, candle: Candle, now: int) -> None:
-        """A candle is new or has changed."""
+        """Apply a candle that is new or has changed."""
         if not candle.closed:
             self.forming, self.forming_dirty = candle, True
-            return
-        if self.needs_reload:  # it will be read with all the rest
-            self.changed_at = now
-            self._version += 1
-            return
-        one, time = to_columns([candle]), self.closed.open_times
-        if time.size and candle.bar.open_time == self.timeframe.close_time(int(time[-1])):
-            self.closed = concat_columns([self.closed, one])
-            self._mark_dirty(candle.bar.open_time)
-        elif not self._contains(one):
-            self.needs_reload, self.changed_at = True, now
-            self._version += 1
+        elif self.state is WindowState.RELOAD:
+            self._changed_at = now  # the reload will find the candle
+        elif self._follows(candle):
+            self.closed = concat_columns([self.closed, to_columns([candle])])
+            self._mark_dirty(DirtyRange(candle.bar.open_time))
+        elif not self._contains(candle):
+            self.request_reload(now)
+
+    def request_reload(self, now: int | None = None) -> None:
+        """Have the store read again: once no change has arrived for a while after `now`, or without it at once."""
+        self._changed_at = self._changed_at if now is None else now
+        self._apply(WindowEvent.CONFLICT)
 
     def should_reload(self, now: int) -> bool:
-        """Whether the store is to be asked now: what comes in numbers, as history does, is read once it has come."""
-        return self.needs_reload and (
-            now - self.changed_at >= RELOAD_QUIET_MS or now - self.reloaded_at >= RELOAD_MAX_DELAY_MS
-        )
+        """Whether to read the store now. Candles that arrive in great number, such as history, are read once."""
+        quiet, late = now - self._changed_at >= RELOAD_QUIET_MS, now - self.reloaded_at >= RELOAD_MAX_DELAY_MS
+        return self.state is WindowState.RELOAD and (quiet or late)
 
     def matches(self, candles: Sequence[Candle]) -> bool:
-        """Whether these newest ones are as they are known here."""
-        known = to_columns([candle for candle in candles if candle.closed])
-        return not known.open_times.size or self._first_difference(known) is None
+        """Whether the memory has these newest candles of the store."""
+        stored = to_columns([candle for candle in candles if candle.closed])
+        return not stored.open_times.size or self._first_difference(stored) is None
 
-    def begin_reload(self) -> int:
-        """The store is going to be read; answers what `take` wants to know."""
-        self.needs_reload = False
-        return self._version
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Read the store inside, and call `finish_reload`. An error leaves the reload to be done."""
+        self._apply(WindowEvent.LOAD_STARTED)
+        try:
+            yield
+        except BaseException:
+            self._apply(WindowEvent.LOAD_FAILED)
+            raise
 
-    def on_daily_changed(self, now: int) -> None:
-        """Candles that this series is not made of, but its levels are, have changed."""
-        self.needs_reload, self.changed_at = True, now
-        self._version += 1
+    def finish_reload(self, candles: Sequence[Candle], now: int) -> None:
+        """Take over the candles of the store. They are dropped if a candle arrived while they were read."""
+        if self.state is not WindowState.LOADING:
+            return
+        is_first, stored = not self.closed.open_times.size, to_columns([each for each in candles if each.closed])
+        difference = self._first_difference(stored) if stored.open_times.size else None
+        self.closed, self.reloaded_at = stored, now
+        if difference is not None:
+            oldest, newest = int(stored.open_times[-VERIFIED_CANDLES:][0]), int(stored.open_times[-1])
+            since = min(max(difference, oldest), newest)
+            self.dirty = DirtyRange(since, None if is_first else difference).union(self.dirty)
+        self._apply(WindowEvent.LOADED_DIRTY if self.dirty else WindowEvent.LOADED_CLEAN)
 
     def set_daily(self, candles: Sequence[Candle]) -> None:
-        """The candles of 1d that the store has. When they are others, the levels of all rows may be."""
-        new, old = to_columns([candle for candle in candles if candle.closed]), self.daily
-        self.daily = new
-        if old is not None and self.closed.open_times.size and not _columns_equal(old, new):
-            self._mark_dirty(int(self.closed.open_times[-VERIFIED_CANDLES:][0]))
+        """Take over the candles of 1d of the store. If they differ, so may the price levels of all rows."""
+        stored, previous = to_columns([candle for candle in candles if candle.closed]), self.daily
+        self.daily = stored
+        if previous is not None and self.closed.open_times.size and not _columns_equal(previous, stored):
+            self._mark_dirty(DirtyRange(int(self.closed.open_times[-VERIFIED_CANDLES:][0])))
 
-    def finish_reload(self, candles: Sequence[Candle], version: int, now: int) -> None:
-        """What the store has. If more was heard meanwhile, it is read again later."""
-        if version != self._version:
-            self.needs_reload = True
-            return
-        first, new = not self.closed.open_times.size, to_columns([candle for candle in candles if candle.closed])
-        difference = self._first_difference(new) if new.open_times.size else None
-        self.closed, self.reloaded_at = new, now
-        if difference is not None:
-            self._mark_dirty(min(max(difference, int(new.open_times[-VERIFIED_CANDLES:][0])), int(new.open_times[-1])))
-            if not first:
-                self.invalid_from = difference if self.invalid_from is None else min(self.invalid_from, difference)
+    @contextmanager
+    def recomputing(self) -> Iterator[DirtyRange | None]:
+        """Take the range of outdated rows, to compute and save them inside. An error puts the range back."""
+        taken, self.dirty = self.dirty, None
+        self._apply(WindowEvent.TAKEN)
+        try:
+            yield taken
+        except BaseException:
+            if taken is not None:
+                self._mark_dirty(taken)
+            raise
 
-    def restore(self, dirty_from: int, invalid_from: int | None) -> None:
-        """What was taken up is to be done still."""
-        self._mark_dirty(dirty_from)
-        self.invalid_from = (
-            invalid_from if self.invalid_from is None else min(self.invalid_from, invalid_from or self.invalid_from)
+    def _mark_dirty(self, outdated: DirtyRange) -> None:
+        self.dirty = outdated.union(self.dirty)
+        self._apply(WindowEvent.OUTDATED)
+
+    def _apply(self, event: WindowEvent) -> None:
+        self.state = next_state(self.state, event)
+
+    def _follows(self, candle: Candle) -> bool:
+        open_times = self.closed.open_times
+        return bool(open_times.size) and candle.bar.open_time == self.timeframe.close_time(int(open_times[-1]))
+
+    def _contains(self, candle: Candle) -> bool:
+        single, index = to_columns([candle]), int(np.searchsorted(self.closed.open_times, candle.bar.open_time))
+        return index < len(self.closed.open_times) and all(
+            ours[index] == theirs[0] for ours, theirs in zip(self.closed, single, strict=True)
         )
 
-    def _mark_dirty(self, open_time: int) -> None:
-        self.dirty_from = open_time if self.dirty_from is None else min(self.dirty_from, open_time)
-        self._version += 1
-
-    def _contains(self, candle: OhlcvColumns) -> bool:
-        place = int(np.searchsorted(self.closed.open_times, candle.open_times[0]))
-        return place < len(self.closed.open_times) and all(
-            mine[place] == theirs[0] for mine, theirs in zip(self.closed, candle, strict=True)
-        )
-
-    def _first_difference(self, new: OhlcvColumns) -> int | None:
-        """The first opening at which the closed candles here are not as the new ones, from where those begin."""
-        old = self.closed.slice(
-            int(np.searchsorted(self.closed.open_times, new.open_times[0])), len(self.closed.open_times)
-        )
-        both = min(len(old.open_times), len(new.open_times))
-        same = [mine[:both] == theirs[:both] for mine, theirs in zip(old, new, strict=True)]
-        apart = np.flatnonzero(~np.logical_and.reduce(same))
-        if apart.size:
-            return int(min(old.open_times[apart[0]], new.open_times[apart[0]]))
-        rest = (new if len(new.open_times) > both else old).open_times[both:]
-        return int(rest[0]) if rest.size else None
+    def _first_difference(self, stored: OhlcvColumns) -> int | None:
+        """Return the first open time at which the memory differs from stored candles, from their first one on."""
+        first = int(np.searchsorted(self.closed.open_times, stored.open_times[0]))
+        ours = self.closed.slice(first, len(self.closed.open_times))
+        common = min(len(ours.open_times), len(stored.open_times))
+        equal = [mine[:common] == theirs[:common] for mine, theirs in zip(ours, stored, strict=True)]
+        different = np.flatnonzero(~np.logical_and.reduce(equal))
+        if different.size:
+            return int(min(ours.open_times[different[0]], stored.open_times[different[0]]))
+        longer = stored if len(stored.open_times) > common else ours
+        beyond = longer.open_times[common:]
+        return int(beyond[0]) if beyond.size else None
 
 
-def _columns_equal(one: OhlcvColumns, other: OhlcvColumns) -> bool:
-    return all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+def _columns_equal(ours: OhlcvColumns, theirs: OhlcvColumns) -> bool:
+    return all(np.array_equal(mine, other) for mine, other in zip(ours, theirs, strict=True))

@@ -61,7 +61,7 @@ async def _check_complete(place: Deployment, seen: Mapping[str, Sequence[int]]) 
         told = await _get_json(f"{place.kurs}/v1/stream/history", channels=channel, after=first, limit=1000)
         true = [event["seq"] for event in told["events"]][: len(numbers)]
         _require(numbers == true, f"{channel}: {len(set(true) - set(numbers))} missing, {len(numbers)} came")
-    return f"{sum(map(len, seen.values()))} events over a line that broke twice: none missing, none twice"
+    return f"{sum(map(len, seen.values()))} events over a connection that broke twice: none missing, none twice"
 
 
 async def check_chart(place: Deployment, printed: str) -> str:
@@ -176,4 +176,4 @@ async def check_generated(place: Deployment, printed: str) -> str:
     given = [row for row in found["chart_data"]["candles"] if row["closed"]]
     _require(given == closed, "other candles")
     _require(len(given) == len(closed) > 40, f"{len(given)} candles")
-    return f"/v1/courses, /api/chart-data and /api/indicators called and parsed, {len(given)} candles equal"
+    return f"/v1/courses, /api/chart-data and /api/indicators requested and parsed, {len(given)} candles equal"

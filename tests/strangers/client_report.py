@@ -13,24 +13,30 @@ LANGUAGES = {"python": "python", "node": "js", "page": "js"}
 REPORT_TEMPLATE = """\
 # Clients
 
-Clients and generators of other people work with Kurs and with its simulator as they are. `make strangers` installs
+Clients and generators of other people work with Kurs and with its simulator unchanged. `make strangers` installs
 those below, each in a folder of its own, runs them against a fresh Kurs in one process on the simulated market, and
-compares what they give with what Kurs or the simulator answers itself. It writes this page.
+compares their results with the responses of Kurs or the simulator. It writes this page.
 
 - {moment} UTC, {machine}
 - {passed} of {all} pass{rest}
 
-The snippets are parts of the programs that were run (`tests/strangers/programs/`). In them `KURS` is
-`http://localhost:8000`, with containers `http://localhost:8080`, and `SIMULATOR` is `http://localhost:8000/simulator`.
-`SECURE` is `wss://localhost:8443/simulator` where `KURS_SIMULATOR_TLS_PORT=8443` is set, and `CERTIFICATE` then is the
-file `data/simulator-cert.pem`. [simulator.md](simulator.md) has the simulator's other addresses. `UDF` is the folder
-`datafeeds/udf` of TradingView's library, which has to be had from TradingView.
+Each client has its install line and the part of its program that uses it (`tests/strangers/programs/` has the rest).
+Set these first:
+
+| name | value |
+| --- | --- |
+| `KURS` | `http://localhost:8000`; with containers `http://localhost:8080` |
+| `SIMULATOR` | `http://localhost:8000/simulator`; with `KURS_MARKET=simulated make run`; [others](simulator.md) |
+| `SECURE` | `wss://localhost:8443/simulator`, with `KURS_SIMULATOR_TLS_PORT=8443` |
+| `CERTIFICATE` | then the file `data/simulator-cert.pem` |
+| `UDF` | the folder `datafeeds/udf` of TradingView's library, which only TradingView gives |
+| `seen`, `updated` | your own function, called for each message |
 
 {sections}
 """
 STREAMS_NOTE = """\
-A stream begins with the current state, one event for each channel; each later event is a change. The line between a
-client and Kurs is cut in the middle of an answer, twice; then the client's events are compared with those of
+A stream begins with the current state, one event for each channel; each later event is a change. The connection between
+a client and Kurs is cut in the middle of a response, twice; then the client's events are compared with those of
 `/v1/stream/history`. [streams.md](streams.md) has the channels, the closing codes and the limits.
 """
 NOTES = {"Server-sent events": STREAMS_NOTE}
@@ -68,12 +74,14 @@ def _sections(outcomes: Sequence[ClientResult]) -> Iterator[str]:
         yield f"## {section}\n"
         if section in NOTES:
             yield NOTES[section]
-        yield "| client | version | done with it | outcome | to be set |"
+        yield "| client | version | what it did | result | settings |"
         yield "| --- | --- | --- | --- | --- |"
         yield from map(row, mine)
         yield ""
         for outcome in mine:
             yield f"**{outcome.client.title}**\n"
+            if command := install_command(outcome.client):
+                yield f"    {command}\n"
             yield f"```{LANGUAGES[outcome.client.language]}\n{snippet(outcome.client)}\n```\n"
 
 
@@ -82,6 +90,14 @@ def row(outcome: ClientResult) -> str:
     client, words = outcome.client, outcome.message.replace("|", "\\|")
     told = {True: words, False: f"**fails**: {words}", None: f"**not run**: {words}"}[outcome.passed]
     return f"| {client.title} | {client.version} | {client.task} | {told} | {client.settings} |"
+
+
+def install_command(client: StrangerClient) -> str:
+    """Return the line that installs the client; empty if there is nothing to install."""
+    if not client.packages:
+        return ""
+    tool = "pip install" if client.language == "python" else "npm install"
+    return f"{tool} {' '.join(client.packages)}"
 
 
 def snippet(client: StrangerClient) -> str:

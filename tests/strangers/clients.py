@@ -7,12 +7,12 @@ from tests.strangers import checks
 from tests.strangers.checks import OutputCheck
 
 Language = Literal["python", "node", "page"]
-FOLLOWED = "two channels followed over a line that breaks twice"
-RESUMES = "nothing: it sends `Last-Event-ID` and comes back by itself"
-LOOP = "a loop that gives the last `id` back as `Last-Event-ID`"
-AFTER = "after a broken line `resume` with the last `seq` of each channel"
+FOLLOWED = "follows two channels over a connection that breaks twice"
+RESUMES = "nothing: it reconnects by itself with `Last-Event-ID`"
+LOOP = "a loop that sends the last `id` as `Last-Event-ID`"
+AFTER = "after a broken connection `resume` with the last `seq` of each channel"
 ORIGIN = "the page's origin in `CORS_ALLOWED_ORIGINS`"
-CALLED = "client generated from `/openapi.json`, three answers called and parsed"
+CALLED = "client generated from `/openapi.json`, three endpoints requested and parsed"
 BINANCE = "bars, trades, quotes, depth by request, trades by socket"
 
 
@@ -128,7 +128,7 @@ CLIENTS = (
         CHART,
         "pandas.py",
         ("pandas==3.1.1",),
-        "500 hours as a frame, summed up in days",
+        "500 hours as a data frame, resampled to days",
         "times are ms",
         checks.check_data_frame,
     ),

@@ -16,7 +16,7 @@ from services.core.markets import LIVE, SIMULATED
 
 
 def run(connection: Connection) -> None:
-    """Apply what was asked for. SQLite changes a table by copying it, hence the batches."""
+    """Apply the requested migrations. SQLite changes a table by copying it, hence the batches."""
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=include_name)
     with context.begin_transaction():
         context.run_migrations()

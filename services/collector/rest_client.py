@@ -100,7 +100,7 @@ class RestClient:
             self._paused_until = until
             why = "says that its limit is nearly reached" if answer.status == 200 else self._status_text(answer)
             ms = round(seconds * 1000)
-            self._resume_notice = f"; it is asked again at {times.format_rfc3339(self._feed.wall_now() + ms)}"
+            self._resume_notice = f"; next request at {times.format_rfc3339(self._feed.wall_now() + ms)}"
             self._feed.requests_paused_reason = f"{self.host} {why}{self._resume_notice}"
             self._feed.requests_paused_until = self._feed.clock.monotonic() + ms
 

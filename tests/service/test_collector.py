@@ -295,7 +295,7 @@ async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(mark
     async with scripted_host(f'418 \n\n{{"code":-1003,"msg":"{text}"}}') as (host, asked):
         there = market.exchange("binance", rests=(f"http://{host}",) * 2, sockets=())
         async with run_collector(there, market.exchange("coingecko", poll_seconds=0.5)) as heard:
-            told = f"127.0.0.1 answers 418 {text}; it is asked again at 20"
+            told = f"127.0.0.1 answers 418 {text}; next request at 20"
             await wait_until(lambda: getattr(heard.last_status("binance"), "reason", "").startswith(told))
             await wait_until(lambda: is_live(heard, "coingecko", "BTC-USD"))
             await wait_until(lambda: len(asked) > 1)
@@ -313,7 +313,7 @@ async def test_one_who_is_told_to_wait_speaks_for_all_who_ask(market: SimulatorS
             with pytest.raises(RestError) as refused:
                 await rest.get(ask)
             assert 0 < refused.value.retry_after <= 2
-            assert refused.value.reason.startswith("127.0.0.1 answers 429; it is asked again at 20")
+            assert refused.value.reason.startswith("127.0.0.1 answers 429; next request at 20")
             assert line.status().reason == f"connected; requests wait: {refused.value.reason}"
         assert len(asked) == 1
         await wait_until(lambda: asyncio.get_running_loop().time() > asked[0] + 2.1)

@@ -39,8 +39,10 @@ def faults(system: System, chance: random.Random) -> dict[str, Callable[[], None
         server.start()
 
     def cut_off() -> None:
-        asked = {"exchange": "binance", "fault": "kill", "seconds": chance.uniform(2, 6)}
-        httpx.post(f"{system.simulator}/faults", json=asked).raise_for_status()
+        seconds = chance.uniform(2, 6)
+        fault = {"exchange": "binance", "fault": "kill", "seconds": seconds}
+        httpx.post(f"{system.simulator}/faults", json=fault).raise_for_status()
+        time.sleep(seconds)  # the test itself asks this exchange afterwards
 
     return {
         "the collector is killed": partial(killed, "collector binance"),

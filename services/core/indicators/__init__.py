@@ -1,9 +1,9 @@
-"""Indicators: what each computes from candles, and how much history it needs.
+"""Indicators over candles: the catalog, the arithmetic, and the lookback of each.
 
-numpy and TA-Lib are loaded here, so only what needs indicators imports this.
+This package loads numpy and TA-Lib, so only processes that compute indicators import it.
 """
 
-from services.core.indicators import averages, bands, momentum, price_levels, stops, volumes  # noqa: F401  they fill the catalog
+from services.core.indicators import averages, bands, momentum, price_levels, stops, volumes  # noqa: F401  they register indicators
 from services.core.indicators.catalog import CATALOG, Indicator, Parameter, PriceLevel, indicator
 from services.core.indicators.columns import OhlcvColumns, concat_columns, to_columns
 from services.core.indicators.computing import (
@@ -18,14 +18,14 @@ from services.core.indicators.computing import (
 from services.core.indicators.spec import IndicatorSpec, parse_specs
 
 FORMULA_REVISION = 2
-"""Of the formulas, and of the analysis' rules. A change of what one of them gives raises it, so that no cache serves
-what the old one gave, and drops the stored rows in a migration, as `0008` does."""
+"""Revision of the formulas and of the rules of the analysis. Raise it when one of them gives other values, so that no
+cache returns the old ones, and delete the stored rows in a migration, as `0008` does."""
 
 STANDARD = parse_specs(
     "sma:10,sma:20,sma:50,sma:100,sma:200,ema:12,ema:26,ema:50,ema:100,bbands,ichimoku,rsi,macd,stoch,willr,volume,obv,"
     "vp,sr,fib,pivots,atr,adx,vwap,cci,mfi,supertrend,keltner,donchian,psar,aroon"
 )
-"""What every series has without being asked."""
+"""Computed for each series without a request."""
 
 __all__ = [
     "CATALOG",

@@ -28,7 +28,9 @@ def sma(columns: OhlcvColumns, period: int) -> Floats:
     lookback=FixedLookback(smoothed),
 )
 def ema(columns: OhlcvColumns, period: int) -> Floats:
-    """Each close weighs 2 / (period + 1), what was before the rest; it begins with the mean of the first closes."""
+    """Each close has the weight 2 / (period + 1), the previous average the rest. The first value is the mean of the
+    first `period` closes.
+    """
     return talib.EMA(columns.close, period)
 
 
@@ -41,5 +43,5 @@ def ema(columns: OhlcvColumns, period: int) -> Floats:
     lookback=FixedLookback(windowed),
 )
 def wma(columns: OhlcvColumns, period: int) -> Floats:
-    """The mean of the last `period` closes, the newest weighing `period`, the oldest 1."""
+    """The mean of the last `period` closes, with weights from `period` for the newest down to 1 for the oldest."""
     return talib.WMA(columns.close, period)

@@ -27,7 +27,7 @@ from services.core.indicators.talib_import import talib
     lookback=FixedLookback(lambda period, _: windowed(period)),
 )
 def bbands(columns: OhlcvColumns, period: int, factor: float) -> tuple[Floats, ...]:
-    """The mean of the last `period` closes, and `factor` times their deviation (the population's) above and below."""
+    """The mean of the last `period` closes, and `factor` population standard deviations above and below."""
     return talib.BBANDS(columns.close, period, float(factor), float(factor))
 
 
@@ -68,7 +68,7 @@ def _midprices(columns: OhlcvColumns, *periods: int) -> list[Floats]:
 def _future_spans(
     columns: OhlcvColumns, conversion: int, standard: int, span: int, displacement: int
 ) -> Mapping[str, Floats]:
-    """The leading spans of the last candles, which stand at the openings after them."""
+    """Return the leading spans of the last candles, which are drawn after them."""
     short, middle, long = _midprices(columns, conversion, standard, span)
     shift, count = displacement - 1, len(columns.open_times)
     spans = np.full((2, max(shift, count)), np.nan)
@@ -92,16 +92,17 @@ def _future_spans(
     future=_future_spans,
 )
 def ichimoku(columns: OhlcvColumns, conversion: int, standard: int, span: int, displacement: int) -> tuple[Floats, ...]:
-    """Middles of the highest high and the lowest low of so many candles. The leading spans (the mean of the first two
-    lines; the middle of `span`) stand `displacement` - 1 candles later than what they are made of, the lagging close as
-    many earlier: TradingView counts the candle itself. The newest candles have no lagging close yet; the spans of as
-    many openings after them are answered with `future=true`.
+    """`conversion` and `standard` are the middles between the highest high and the lowest low of as many candles. The
+    leading spans (the mean of these two lines; the middle of `span` candles) are drawn `displacement` - 1 candles later
+    than the candles that they are made of, the lagging close as many earlier: as in TradingView, the candle itself
+    counts. The newest candles have no lagging close yet. With `future=true` the response has the spans after the last
+    candle.
     """
     short, middle, long = _midprices(columns, conversion, standard, span)
     shift, count = displacement - 1, len(columns.open_times)
-    moved = np.full((3, count + shift), np.nan)
-    moved[0, shift:], moved[1, shift:], moved[2, :count] = (short + middle) / 2, long, columns.close
-    return short, middle, moved[0, :count], moved[1, :count], moved[2, shift:]
+    shifted = np.full((3, count + shift), np.nan)
+    shifted[0, shift:], shifted[1, shift:], shifted[2, :count] = (short + middle) / 2, long, columns.close
+    return short, middle, shifted[0, :count], shifted[1, :count], shifted[2, shift:]
 
 
 @indicator(
@@ -116,8 +117,8 @@ def ichimoku(columns: OhlcvColumns, conversion: int, standard: int, span: int, d
     ),
 )
 def supertrend(columns: OhlcvColumns, period: int, factor: float) -> tuple[Floats, ...]:
-    """The middle of high and low, `factor` average true ranges below it while the trend is up (1), above it while it is
-    down (-1). The line never moves against the trend, which turns when the close crosses it.
+    """The line is `factor` average true ranges below the middle of high and low while the trend is up (1), and above it
+    while the trend is down (-1). It never moves against the trend. The trend turns when the close crosses the line.
     """
     line, direction = talib.SUPERTREND(columns.high, columns.low, columns.close, period, float(factor))
     return line, np.where(np.isnan(line), np.nan, direction)

@@ -1,4 +1,4 @@
-"""All indicators by name. A function under `@indicator` is served, catalogued and documented at once."""
+"""All indicators by name. `@indicator` registers a function, which HTTP, live streams and the docs then include."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ MAX_PERIOD_CANDLES = 500
 
 
 class Parameter(NamedTuple):
-    """A number that an indicator takes; `whole`: without a fraction."""
+    """A numeric parameter of an indicator."""
 
     name: str
     default: float
@@ -22,7 +22,7 @@ class Parameter(NamedTuple):
 
 
 class PriceLevel(NamedTuple):
-    """A price that matters, and what is known of it."""
+    """A named price with details, such as how often the market touched it."""
 
     name: str
     price: float
@@ -30,26 +30,26 @@ class PriceLevel(NamedTuple):
 
 
 class Indicator(NamedTuple):
-    """What is known of an indicator. One of levels speaks of the last candle and has no `outputs`."""
+    """An indicator: a column for each of its `outputs`, or price levels as of the last candle if it has none."""
 
     name: str
     title: str
     parameters: tuple[Parameter, ...]
     outputs: tuple[str, ...]
-    overlay: bool  # drawn over the price, or below
+    overlay: bool  # a chart draws it over the price, otherwise below
     formula: str
     source: str
     lookback: Lookback
-    lookahead: Callable[..., int]  # later candles that a value is made of
-    ascending: bool  # the first two parameters are
-    uses_timeframe: bool  # the timeframe matters
-    uses_daily: bool  # it may need candles of 1d beside those of the timeframe
+    lookahead: Callable[..., int]  # number of later candles that a value depends on, by the parameters
+    ascending: bool  # the first parameter must be less than the second
+    uses_timeframe: bool
+    uses_daily: bool  # needs candles of 1d beside those of some timeframes
     compute: Callable[..., Any]
-    future: Callable[..., Mapping[str, Floats]] | None  # what is known of the openings after the last candle
+    future: Callable[..., Mapping[str, Floats]] | None  # values after the last candle
 
     @property
     def has_levels(self) -> bool:
-        """Whether it answers levels, and not a value for each candle."""
+        """Whether it has price levels instead of outputs."""
         return not self.outputs
 
 
@@ -58,16 +58,16 @@ CATALOG: Mapping[str, Indicator] = MappingProxyType(_REGISTERED)
 
 
 def period(default: int, name: str = "period", minimum: int = 2, maximum: int = MAX_PERIOD_CANDLES) -> Parameter:
-    """So many candles."""
+    """Return a parameter in candles."""
     return Parameter(name, default, minimum, maximum)
 
 
 def factor(default: float, name: str = "factor", minimum: float = 0.1, maximum: float = 20) -> Parameter:
-    """How many times."""
+    """Return a parameter that multiplies."""
     return Parameter(name, default, minimum, maximum, integer=False)
 
 
-def indicator(  # noqa: PLR0913  all that is to be known, by name
+def indicator(  # noqa: PLR0913  each by its name
     title: str,
     *parameters: Parameter,
     lookback: Lookback,
@@ -78,32 +78,31 @@ def indicator(  # noqa: PLR0913  all that is to be known, by name
     ascending: bool = False,
     future: Callable[..., Mapping[str, Floats]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put a function of (columns, *parameters) into the catalog under its own name; its docstring is the formula.
+    """Register a function of (columns, *parameters) under its own name. Its docstring is the formula.
 
-    With `outputs` it answers one column for each, NaN where there is no value; without, a list of levels. It takes the
-    timeframe too if a parameter is called so, and after that candles of 1d if one is called `daily`.
-    `future` takes the same and answers those outputs that have values at openings to come.
+    With `outputs` the function returns a column for each, NaN where there is no value, otherwise a list of price
+    levels. A function with a parameter `timeframe` also gets the timeframe, one with `daily` after it candles of 1d.
+    `future` takes the same arguments and returns the outputs that have values after the last candle.
     """
 
-    def put(run: Callable[..., Any]) -> Callable[..., Any]:
-        name, formula = run.__name__, inspect.cleandoc(run.__doc__ or "")
-        timed, daily = (word in inspect.signature(run).parameters for word in ("timeframe", "daily"))
-        _REGISTERED[name] = Indicator(
-            name,
-            title,
-            parameters,
-            outputs,
-            overlay,
-            formula,
-            source,
-            lookback,
-            lookahead,
-            ascending,
-            timed,
-            daily,
-            run,
-            future,
+    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+        arguments = inspect.signature(compute).parameters
+        _REGISTERED[compute.__name__] = Indicator(
+            name=compute.__name__,
+            title=title,
+            parameters=parameters,
+            outputs=outputs,
+            overlay=overlay,
+            formula=inspect.cleandoc(compute.__doc__ or ""),
+            source=source,
+            lookback=lookback,
+            lookahead=lookahead,
+            ascending=ascending,
+            uses_timeframe="timeframe" in arguments,
+            uses_daily="daily" in arguments,
+            compute=compute,
+            future=future,
         )
-        return run
+        return compute
 
-    return put
+    return register

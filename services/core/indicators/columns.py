@@ -1,4 +1,4 @@
-"""Candles as columns of floats: what indicators are computed from."""
+"""Candles as columns of floats, from which indicators are computed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +14,9 @@ Bools = NDArray[np.bool_]
 
 
 class OhlcvColumns(NamedTuple):
-    """Candles that are kept, oldest first, one place each. What is missing between them has no place."""
+    """Stored candles, oldest first. A missing candle has no index: its neighbours follow each other."""
 
-    open_times: Ints  # openings, in ms
+    open_times: Ints  # in ms
     open: Floats
     high: Floats
     low: Floats
@@ -24,21 +24,21 @@ class OhlcvColumns(NamedTuple):
     volume: Floats  # of the base
 
     def slice(self, first: int, end: int) -> "OhlcvColumns":
-        """The candles in the places [first, end)."""
+        """Return the candles with indices in [first, end)."""
         return OhlcvColumns(self.open_times[first:end], *(column[first:end] for column in self[1:]))
 
 
 def to_columns(candles: Sequence[Candle]) -> OhlcvColumns:
-    """These candles as columns."""
+    """Return candles as columns."""
     bars = [candle.bar for candle in candles]
-    time = np.array([bar.open_time for bar in bars], np.int64)
+    open_times = np.array([bar.open_time for bar in bars], np.int64)
     rows = [(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in bars]
-    return OhlcvColumns(time, *np.ascontiguousarray(np.array(rows, np.float64).reshape(-1, 5).T))
+    return OhlcvColumns(open_times, *np.ascontiguousarray(np.array(rows, np.float64).reshape(-1, 5).T))
 
 
 def concat_columns(parts: Sequence[OhlcvColumns]) -> OhlcvColumns:
-    """Columns one after the other."""
+    """Return the candles of all parts, in their order."""
     if not parts:
         return to_columns(())
-    time, *prices = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return OhlcvColumns(time, *prices)
+    open_times, *values = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return OhlcvColumns(open_times, *values)

@@ -1,4 +1,4 @@
-"""Indicators over columns of candles."""
+"""Indicators computed over columns of candles."""
 
 from typing import Any
 
@@ -12,53 +12,59 @@ from services.core.timeframes import DAY_MS, Timeframe
 
 
 def warmup(spec: IndicatorSpec, timeframe: Timeframe, open_time: int) -> int:
-    """How many candles before the one at `opening` its value is made of: with them it is that of any longer series,
-    to 1e-9. For one whose way has no bound (`psar`, `supertrend`) what is mostly enough: `settled` says whether it is.
+    """Return the number of candles needed before `open_time` for the value there: with them it is the value of any
+    longer series, to 1e-9. For `psar`, `sar` and `supertrend` it is the number that mostly suffices; `stable_from`
+    tests whether it does.
     """
     return CATALOG[spec.name].lookback.warmup(spec.parameters, timeframe, open_time)
 
 
 def lookahead(spec: IndicatorSpec) -> int:
-    """How many candles after one its value is made of."""
+    """Return the number of later candles that a value depends on."""
     return CATALOG[spec.name].lookahead(*spec.parameters)
 
 
 def compute(spec: IndicatorSpec, columns: OhlcvColumns, timeframe: Timeframe) -> dict[str, Floats]:
-    """Values by output, one for each candle; NaN where there is none. For one of levels ask `levels`."""
-    known = CATALOG[spec.name]
+    """Return the columns of an indicator by output, one value for each candle, NaN where there is none.
+
+    Indicators with price levels have no outputs: see `compute_levels`.
+    """
+    indicator = CATALOG[spec.name]
     if not len(columns.open_times):
-        return {name: np.empty(0) for name in known.outputs}
-    found = _call(known, spec, columns, timeframe)
-    if isinstance(found, tuple):
-        return dict(zip(known.outputs, found, strict=True))
-    return {known.outputs[0]: found}
+        return {name: np.empty(0) for name in indicator.outputs}
+    outputs = _call(indicator, spec, columns, timeframe)
+    if isinstance(outputs, tuple):
+        return dict(zip(indicator.outputs, outputs, strict=True))
+    return {indicator.outputs[0]: outputs}
 
 
 def future_values(spec: IndicatorSpec, columns: OhlcvColumns) -> dict[str, Floats]:
-    """Values by output, one for each opening after the last candle that something is known of; mostly there is none."""
-    known = CATALOG[spec.name]
-    return dict(known.future(columns, *spec.parameters)) if known.future and len(columns.open_times) else {}
+    """Return values after the last candle by output. Most indicators have none."""
+    indicator = CATALOG[spec.name]
+    if indicator.future is None or not len(columns.open_times):
+        return {}
+    return dict(indicator.future(columns, *spec.parameters))
 
 
 def compute_levels(
     spec: IndicatorSpec, columns: OhlcvColumns, timeframe: Timeframe, daily: OhlcvColumns | None = None
 ) -> list[PriceLevel]:
-    """The levels as of the last candle, of an indicator of levels; none without candles. `daily`: candles of 1d from
-    `daily_since` on.
+    """Return the price levels of an indicator as of the last candle; without candles there are none. `daily` are
+    candles of 1d from `daily_since` on.
     """
-    known = CATALOG[spec.name]
+    indicator = CATALOG[spec.name]
     if not len(columns.open_times):
         return []
-    found: list[PriceLevel] = (
-        known.compute(columns, *spec.parameters, timeframe, daily)
-        if known.uses_daily
-        else _call(known, spec, columns, timeframe)
+    price_levels: list[PriceLevel] = (
+        indicator.compute(columns, *spec.parameters, timeframe, daily)
+        if indicator.uses_daily
+        else _call(indicator, spec, columns, timeframe)
     )
-    return found
+    return price_levels
 
 
 def daily_since(spec: IndicatorSpec, timeframe: Timeframe, open_time: int) -> int | None:
-    """The first opening of the candles of 1d that the levels as of this one are made of; None: they need none."""
+    """Return the first open time of the candles of 1d needed for the levels as of `open_time`; None if none are."""
     if not CATALOG[spec.name].uses_daily or not straddles_periods(timeframe):
         return None
     period = pivot_period(timeframe)
@@ -66,12 +72,12 @@ def daily_since(spec: IndicatorSpec, timeframe: Timeframe, open_time: int) -> in
 
 
 def stable_from(spec: IndicatorSpec, columns: OhlcvColumns, timeframe: Timeframe) -> int:
-    """The first place in the columns whose value is that of any longer series; their length if there is none."""
+    """Return the first index whose value is the value of any longer series; the number of candles if there is none."""
 
-    def run(part: OhlcvColumns) -> tuple[Floats, ...]:
+    def outputs_of(part: OhlcvColumns) -> tuple[Floats, ...]:
         return tuple(compute(spec, part, timeframe).values())
 
-    return CATALOG[spec.name].lookback.stable_from(run, columns, spec.parameters, timeframe)
+    return CATALOG[spec.name].lookback.stable_from(outputs_of, columns, spec.parameters, timeframe)
 
 
 def _call(indicator: Indicator, spec: IndicatorSpec, columns: OhlcvColumns, timeframe: Timeframe) -> Any:

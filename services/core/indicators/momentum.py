@@ -1,4 +1,4 @@
-"""How strong a movement is, and how far it has gone."""
+"""Momentum: the strength and the extent of a movement."""
 
 from itertools import pairwise
 
@@ -18,14 +18,14 @@ from services.core.indicators.talib_import import MA_SIMPLE, talib
     lookback=FixedLookback(lambda period: wilder(period) + 1),
 )
 def rsi(columns: OhlcvColumns, period: int) -> Floats:
-    """100 - 100 / (1 + average rise / average fall), Wilder's averages of the changes of the close. No value where the
-    close has not changed for so long that nothing is left of the last change.
+    """100 - 100 / (1 + average rise / average fall), with Wilder's averages of the changes of the close. No value where
+    the close has not changed for so many candles that the last change has no weight.
     """
-    found, close, span = talib.RSI(columns.close, period), columns.close, wilder(period)
-    looks = close[:: span // 2].tolist()  # two of them are in any stretch that is as long
-    if len(close) <= period or (close[0] != close[period] and not any(a == b for a, b in pairwise(looks))):
-        return found
-    return np.where(_no_movement_mask(np.diff(close, prepend=close[:1]) != 0, span), np.nan, found)
+    values, close, span = talib.RSI(columns.close, period), columns.close, wilder(period)
+    samples = close[:: span // 2].tolist()  # any `span` candles contain two of them
+    if len(close) <= period or (close[0] != close[period] and not any(a == b for a, b in pairwise(samples))):
+        return values
+    return np.where(_no_movement_mask(np.diff(close, prepend=close[:1]) != 0, span), np.nan, values)
 
 
 @indicator(
@@ -39,7 +39,7 @@ def rsi(columns: OhlcvColumns, period: int) -> Floats:
     ascending=True,
 )
 def macd(columns: OhlcvColumns, fast: int, slow: int, signal: int) -> tuple[Floats, ...]:
-    """The fast exponential average of the close less the slow one; an exponential average of it; their difference."""
+    """The fast exponential average of the close minus the slow one; its exponential average; the difference of both."""
     return talib.MACD(columns.close, fast, slow, signal)
 
 
@@ -53,13 +53,13 @@ def macd(columns: OhlcvColumns, fast: int, slow: int, signal: int) -> tuple[Floa
     lookback=FixedLookback(lambda period, d, smooth: period + d + smooth - 3),
 )
 def stoch(columns: OhlcvColumns, period: int, d: int, smooth: int) -> tuple[Floats, ...]:
-    """%K: where the close is in the range of the last `period` candles, 0 to 100, averaged over `smooth`. %D: the mean
-    of the last `d` of it. No value where there is no range.
+    """%K: the position of the close in the range of the last `period` candles, 0 to 100, averaged over `smooth`. %D:
+    the mean of the last `d` values of %K. No value where there is no range.
     """
     lines = talib.STOCH(columns.high, columns.low, columns.close, period, smooth, MA_SIMPLE, d, MA_SIMPLE)
-    if (still := _no_range_mask(columns, period)) is None:
+    if (no_range := _no_range_mask(columns, period)) is None:
         return lines
-    return _blank_near(lines[0], still, smooth), _blank_near(lines[1], still, smooth + d - 1)
+    return _blank_near(lines[0], no_range, smooth), _blank_near(lines[1], no_range, smooth + d - 1)
 
 
 @indicator(
@@ -70,11 +70,11 @@ def stoch(columns: OhlcvColumns, period: int, d: int, smooth: int) -> tuple[Floa
     lookback=FixedLookback(windowed),
 )
 def willr(columns: OhlcvColumns, period: int) -> Floats:
-    """How far the close is below the highest high of the last `period` candles, in percent of their range: -100 to 0.
-    No value where there is no range.
+    """The distance of the close from the highest high of the last `period` candles, in percent of their range: -100 to
+    0. No value where there is no range.
     """
-    found = talib.WILLR(columns.high, columns.low, columns.close, period)
-    return found if (still := _no_range_mask(columns, period)) is None else _blank_near(found, still, 1)
+    values = talib.WILLR(columns.high, columns.low, columns.close, period)
+    return values if (no_range := _no_range_mask(columns, period)) is None else _blank_near(values, no_range, 1)
 
 
 @indicator(
@@ -85,11 +85,11 @@ def willr(columns: OhlcvColumns, period: int) -> Floats:
     lookback=FixedLookback(windowed),
 )
 def cci(columns: OhlcvColumns, period: int) -> Floats:
-    """How far (high + low + close) / 3 is from its mean, in units of 0.015 mean deviations. No value where it has not
-    changed within `period` candles.
+    """The distance of (high + low + close) / 3 from its mean, in units of 0.015 mean deviations. No value where that
+    price has not changed within `period` candles.
     """
-    found = talib.CCI(columns.high, columns.low, columns.close, period)
-    return _blank_where_constant(found, columns.high + columns.low + columns.close, period)
+    values = talib.CCI(columns.high, columns.low, columns.close, period)
+    return _blank_where_constant(values, columns.high + columns.low + columns.close, period)
 
 
 @indicator(
@@ -100,20 +100,20 @@ def cci(columns: OhlcvColumns, period: int) -> Floats:
     lookback=FixedLookback(lambda period: 2 * wilder(period)),
 )
 def adx(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
-    """Wilder's average of 100 |+DI - -DI| / (+DI + -DI). +DI and -DI: the movement beyond the last high and low, in
-    percent of the true range, all in Wilder's averages. No value where there has been no range for so long that nothing
-    is left of the last one; after that ADX begins again.
+    """Wilder's average of 100 |+DI - -DI| / (+DI + -DI). +DI and -DI: the movement beyond the previous high and low, in
+    percent of the true range, all as Wilder's averages. No value where there has been no range for so many candles that
+    the last one has no weight. After that ADX begins again.
     """
     prices = columns.high, columns.low, columns.close
-    found = talib.ADX(*prices, period), talib.PLUS_DI(*prices, period), talib.MINUS_DI(*prices, period)
-    ranged = talib.TRANGE(*prices)
-    ranged[:1] = columns.high[:1] - columns.low[:1]
-    if ranged.all():
-        return found
-    dead = _no_movement_mask(ranged > 0, wilder(period))
-    for start in np.flatnonzero(dead[:-1] & ~dead[1:]):
-        found[0][start:] = talib.ADX(columns.high[start:], columns.low[start:], columns.close[start:], period)
-    return tuple(np.where(dead, np.nan, values) for values in found)
+    outputs = talib.ADX(*prices, period), talib.PLUS_DI(*prices, period), talib.MINUS_DI(*prices, period)
+    ranges = talib.TRANGE(*prices)
+    ranges[:1] = columns.high[:1] - columns.low[:1]
+    if ranges.all():
+        return outputs
+    no_range = _no_movement_mask(ranges > 0, wilder(period))
+    for start in np.flatnonzero(no_range[:-1] & ~no_range[1:]):
+        outputs[0][start:] = talib.ADX(columns.high[start:], columns.low[start:], columns.close[start:], period)
+    return tuple(np.where(no_range, np.nan, values) for values in outputs)
 
 
 @indicator(
@@ -124,8 +124,8 @@ def adx(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
     lookback=FixedLookback(int),
 )
 def aroon(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
-    """100 when the highest high (lowest low) of the last `period` + 1 candles is the newest, 0 when the oldest. No
-    value where all of their highs (lows) are the same.
+    """100 if the newest of the last `period` + 1 candles has the highest high (lowest low), 0 if the oldest has it. No
+    value where all of their highs (lows) are equal.
     """
     down, up = talib.AROON(columns.high, columns.low, period)
     return _blank_where_constant(up, columns.high, period + 1), _blank_where_constant(down, columns.low, period + 1)
@@ -139,7 +139,9 @@ def aroon(columns: OhlcvColumns, period: int) -> tuple[Floats, ...]:
     lookback=FixedLookback(lambda period: wilder(period) + 1),
 )
 def atr(columns: OhlcvColumns, period: int) -> Floats:
-    """Wilder's average of the true range: from the last close or the low, to the last close or the high."""
+    """Wilder's average of the true range: from the lower of previous close and low to the higher of previous close and
+    high.
+    """
     return talib.ATR(columns.high, columns.low, columns.close, period)
 
 
@@ -151,34 +153,34 @@ def atr(columns: OhlcvColumns, period: int) -> Floats:
     lookback=FixedLookback(int),
 )
 def roc(columns: OhlcvColumns, period: int) -> Floats:
-    """The close's change since `period` candles ago, in percent."""
+    """The change of the close within `period` candles, in percent."""
     return talib.ROC(columns.close, period)
 
 
 def _no_range_mask(columns: OhlcvColumns, period: int) -> Bools | None:
-    """Where the last `period` candles have no range; None: surely nowhere."""
+    """Return where the last `period` candles have no range, or None if that is nowhere."""
     if not (columns.high == columns.low).any():
         return None
-    still: Bools = talib.MAX(columns.high, period) == talib.MIN(columns.low, period)
-    return still
+    no_range: Bools = talib.MAX(columns.high, period) == talib.MIN(columns.low, period)
+    return no_range
 
 
 def _blank_where_constant(values: Floats, reference: Floats, period: int) -> Floats:
-    """The values but those where the last `period` places of another column are all the same."""
+    """Return the values, NaN where the last `period` values of another column are all equal."""
     if len(reference) < period or (np.diff(reference) != 0).all():
         return values
     return np.where(talib.MAX(reference, period) == talib.MIN(reference, period), np.nan, values)
 
 
 def _no_movement_mask(moved: Bools, span: int) -> Bools:
-    """Where nothing has moved within the last `span` candles, nor since the first one."""
-    places = np.arange(len(moved))
-    last = np.maximum.accumulate(np.where(moved, places, -span))
-    dead: Bools = places - last >= span
-    return dead
+    """Return where nothing has moved within the last `span` candles, nor since the first one."""
+    indices = np.arange(len(moved))
+    last_moved = np.maximum.accumulate(np.where(moved, indices, -span))
+    no_movement: Bools = indices - last_moved >= span
+    return no_movement
 
 
 def _blank_near(values: Floats, excluded: Bools, count: int) -> Floats:
-    """The values but those that one of the last `count` places is out of."""
+    """Return the values, NaN where one of the last `count` candles is excluded."""
     near = np.convolve(excluded, np.ones(count))[: len(excluded)] > 0
     return np.where(near, np.nan, values)

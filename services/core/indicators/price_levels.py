@@ -1,4 +1,4 @@
-"""Prices at which a movement stopped, or may stop: levels as of the last candle."""
+"""Price levels as of the last candle: prices at which a movement stopped or may stop."""
 
 import numpy as np
 
@@ -18,20 +18,18 @@ from services.core.indicators.lookback import (
 from services.core.indicators.talib_import import talib
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES, Timeframe
 
-FIBONACCI_PERCENTS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)  # percent
+FIBONACCI_PERCENTS = (0, 23.6, 38.2, 50, 61.8, 78.6, 100)
 
 
 def pivot_period(timeframe: Timeframe) -> CalendarPeriod:
-    """What pivot points are made of in this timeframe."""
+    """Return the calendar period whose candles pivot points are made of."""
     if is_shorter(timeframe, DAY_MS // MINUTE_MS):
         return DAILY if is_shorter(timeframe, 16) else WEEKLY
     return MONTHLY if 0 < timeframe.length < 7 * DAY_MS else YEARLY
 
 
 def straddles_periods(timeframe: Timeframe) -> bool:
-    """Whether some candles of this timeframe lie in two of those periods: months are not made of three days, nor years
-    of weeks.
-    """
+    """Whether candles of this timeframe can lie in two pivot periods: one of 3d in two months, a week in two years."""
     return timeframe.length > DAY_MS
 
 
@@ -45,23 +43,23 @@ def straddles_periods(timeframe: Timeframe) -> bool:
     lookback=FixedLookback(lambda bars, *_: windowed(bars)),
 )
 def sr(columns: OhlcvColumns, bars: int, reach: int, tolerance: float) -> list[PriceLevel]:
-    """Turning points among the last `bars` candles: highs above, lows below those of `reach` candles on each side.
-    Those within `tolerance` mean true ranges of one another are one level, at their mean: `support` below the last
-    close, else `resistance`. `strength` (0 to 100) is 100 (1 - 0.5^n), where n counts each touch, a new one 1, the
-    oldest possible 0.5.
+    """Turning points among the last `bars` candles: highs above and lows below those of `reach` candles on each side.
+    Turning points within `tolerance` mean true ranges of each other form one level, at their mean: `support` below the
+    last close, otherwise `resistance`. `strength` (0 to 100) is 100 (1 - 0.5^n), where n is the sum over the touches of
+    weights from 0.5 for the oldest candle to 1 for the newest.
     """
     last = columns.slice(max(0, len(columns.open_times) - bars), len(columns.open_times))
     if len(last.open_times) <= 2 * reach:
         return []
-    places = [(place, last.high[place]) for place in _turning_points(last.high, reach)]
-    places += [(place, last.low[place]) for place in _turning_points(-last.low, reach)]
-    places.sort(key=lambda each: each[1])
+    turns = [(index, last.high[index]) for index in _turning_points(last.high, reach)]
+    turns += [(index, last.low[index]) for index in _turning_points(-last.low, reach)]
+    turns.sort(key=lambda turn: turn[1])
     near = tolerance * float(np.mean(talib.TRANGE(last.high, last.low, last.close)[1:]))
     groups: list[list[tuple[int, float]]] = []
-    for place, price in places:
+    for index, price in turns:
         if not groups or price - groups[-1][0][1] > near:
             groups.append([])
-        groups[-1].append((place, price))
+        groups[-1].append((index, price))
     return [_support_or_resistance(last, group) for group in groups]
 
 
@@ -73,8 +71,8 @@ def sr(columns: OhlcvColumns, bars: int, reach: int, tolerance: float) -> list[P
     lookback=FixedLookback(windowed),
 )
 def fib(columns: OhlcvColumns, bars: int) -> list[PriceLevel]:
-    """Between the highest high and the lowest low of the last `bars` candles, in percent of the way back from the later
-    one (0) to the earlier one (100).
+    """Prices between the highest high and the lowest low of the last `bars` candles, in percent of the way back from
+    the later one (0) to the earlier one (100).
     """
     last = columns.slice(max(0, len(columns.open_times) - bars), len(columns.open_times))
     newest = len(last.open_times) - 1
@@ -96,11 +94,11 @@ def fib(columns: OhlcvColumns, bars: int) -> list[PriceLevel]:
     lookback=AnchoredLookback(pivot_period, periods_before=1),
 )
 def pivots(columns: OhlcvColumns, timeframe: Timeframe, daily: OhlcvColumns | None) -> list[PriceLevel]:
-    """Of the last period's high, low and close: p = (h + l + c) / 3, r1 = 2 p - l, s1 = 2 p - h, r2 = p + h - l,
-    s2 = p - h + l, r3 = h + 2 (p - l), s3 = l - 2 (h - p). The period is the UTC day up to 15m, the week up to 12h, the
-    month for 1d and 3d, the year for 1w and 1M. It is made of the timeframe's own candles, for 3d and 1w, which lie in
-    two periods at times, of those of 1d. No levels where they are not kept from the period's beginning on; `missing`
-    counts those that are not kept after it.
+    """From the high, low and close of the previous period: p = (h + l + c) / 3, r1 = 2 p - l, s1 = 2 p - h, r2 = p + h
+    - l, s2 = p - h + l, r3 = h + 2 (p - l), s3 = l - 2 (h - p). The period is the UTC day up to 15m, the week up to
+    12h, the month for 1d and 3d, the year for 1w and 1M. It is made of the timeframe's own candles. Those of 3d and 1w
+    can lie in two periods, so candles of 1d are used instead. No levels if the period's first candle is not stored;
+    `missing` is the number of candles missing after it.
     """
     since = pivot_period(timeframe).start_of(int(columns.open_times[-1]))
     begin = pivot_period(timeframe).start_of(since - 1)
@@ -122,22 +120,22 @@ def pivots(columns: OhlcvColumns, timeframe: Timeframe, daily: OhlcvColumns | No
         "s2": middle - high + low,
         "s3": low - 2 * (high - middle),
     }
-    known = {"missing": missing} if missing else {}
-    return [PriceLevel(name, price, known) for name, price in prices.items()]
+    details = {"missing": missing} if missing else {}
+    return [PriceLevel(name, price, details) for name, price in prices.items()]
 
 
 def _turning_points(values: Floats, reach: int) -> list[int]:
-    """Where a value is above the `reach` before it, and not below the `reach` after it."""
+    """Return the indices of values that are above the `reach` before them and not below the `reach` after them."""
     middle = values[reach : len(values) - reach]
     windows = np.lib.stride_tricks.sliding_window_view(values, reach).max(axis=1)
     before, after = windows[: len(middle)], windows[reach + 1 : reach + 1 + len(middle)]
-    found: list[int] = (np.flatnonzero((middle > before) & (middle >= after)) + reach).tolist()
-    return found
+    indices: list[int] = (np.flatnonzero((middle > before) & (middle >= after)) + reach).tolist()
+    return indices
 
 
 def _support_or_resistance(columns: OhlcvColumns, touches: list[tuple[int, float]]) -> PriceLevel:
     price = float(np.mean([price for _, price in touches]))
-    count = sum(0.5 + 0.5 * place / (len(columns.open_times) - 1) for place, _ in touches)
-    times = [int(columns.open_times[place]) for place, _ in touches]
-    known = {"touches": len(touches), "strength": 100 * (1 - 0.5**count), "first": min(times), "last": max(times)}
-    return PriceLevel("support" if price < columns.close[-1] else "resistance", price, known)
+    weight = sum(0.5 + 0.5 * index / (len(columns.open_times) - 1) for index, _ in touches)
+    times = [int(columns.open_times[index]) for index, _ in touches]
+    details = {"touches": len(touches), "strength": 100 * (1 - 0.5**weight), "first": min(times), "last": max(times)}
+    return PriceLevel("support" if price < columns.close[-1] else "resistance", price, details)

@@ -1,4 +1,4 @@
-"""Indicators as they are asked for: `sma:20,macd:12:26:9,ichimoku`."""
+"""Indicators with parameters as clients write them: `sma:20,macd:12:26:9,ichimoku`."""
 
 import re
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from services.core.errors import BadRange, BadRequest, unknown_name
 from services.core.indicators.catalog import CATALOG, Indicator, Parameter
 
-MAX_INDICATORS = 50  # in one question
+MAX_INDICATORS = 50  # of one request
 PARAM_PATTERN = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
@@ -19,43 +19,41 @@ class IndicatorSpec(NamedTuple):
     @property
     def params_by_name(self) -> dict[str, float]:
         """The parameters by name."""
-        known = CATALOG[self.name].parameters
-        return {parameter.name: value for parameter, value in zip(known, self.parameters, strict=True)}
+        declared = CATALOG[self.name].parameters
+        return {parameter.name: value for parameter, value in zip(declared, self.parameters, strict=True)}
 
     def __str__(self) -> str:
         return ":".join([self.name, *map(format_param, self.parameters)])
 
 
 def format_param(number: float) -> str:
-    """A parameter as it is written: 20, 0.02."""
+    """Return a parameter as text, without exponent and trailing zeros: 20, 0.02."""
     return str(number) if isinstance(number, int) else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def parse_specs(text: str, max_specs: int = MAX_INDICATORS) -> tuple[IndicatorSpec, ...]:
-    """What a comma list asks for, each once, defaults filled in. Raises BadRequest, BadRange, UnknownName."""
-    words = list(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
-    if len(words) > max_specs:
-        raise BadRange(f"{len(words)} indicators are asked for, at most {max_specs} are answered: ask several times")
-    found = tuple(dict.fromkeys(_parse_spec(word) for word in words))
-    if not found:
-        raise BadRequest("indicators is missing: write indicators=sma:20,rsi; /api/indicators/catalog has all")
-    return found
+    """Return the indicators of a comma list, each once, with defaults. Raises BadRequest, BadRange, UnknownName."""
+    texts = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    if len(texts) > max_specs:
+        raise BadRange(f"{len(texts)} indicators are requested, at most {max_specs} are allowed: send several requests")
+    specs = tuple(dict.fromkeys(map(_parse_spec, texts)))
+    if not specs:
+        raise BadRequest("indicators is missing: write indicators=sma:20,rsi; /api/indicators/catalog lists all")
+    return specs
 
 
 def _parse_spec(spec_text: str) -> IndicatorSpec:
-    name, *given = spec_text.split(":")
+    name, *params = spec_text.split(":")
     if name not in CATALOG:
         raise unknown_name("indicator", name, list(CATALOG))
-    known = CATALOG[name]
-    if len(given) > len(known.parameters):
-        raise BadRequest(f"{spec_text[:40]!r} has {len(given)} parameters, {_usage_hint(known)}")
-    values = [
-        _parse_param(spec_text, text, parameter) for text, parameter in zip(given, known.parameters, strict=False)
-    ]
-    values += [parameter.default for parameter in known.parameters[len(values) :]]
-    if known.ascending and values[0] >= values[1]:
-        first, second = known.parameters[:2]
-        raise BadRange(f"{spec_text[:40]!r}: {first.name} must be less than {second.name}; {_usage_hint(known)}")
+    indicator = CATALOG[name]
+    if len(params) > len(indicator.parameters):
+        raise BadRequest(f"{spec_text[:40]!r} has {len(params)} parameters, {_usage_hint(indicator)}")
+    values = [_parse_param(spec_text, *pair) for pair in zip(params, indicator.parameters, strict=False)]
+    values += [parameter.default for parameter in indicator.parameters[len(values) :]]
+    if indicator.ascending and values[0] >= values[1]:
+        first, second = indicator.parameters[:2]
+        raise BadRange(f"{spec_text[:40]!r}: {first.name} must be less than {second.name}; {_usage_hint(indicator)}")
     return IndicatorSpec(name, tuple(values))
 
 

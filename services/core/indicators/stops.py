@@ -29,11 +29,12 @@ def _trend_side(columns: OhlcvColumns, outputs: tuple[Floats, ...]) -> Floats:
     lookback=PathDependentLookback(_warmup_candles, _trend_side, exact=True),
 )
 def psar(columns: OhlcvColumns, step: float, most: float) -> Floats:
-    """As TradingView's `ta.sar(step, step, most)`. Each candle the stop nears the trend's extreme by a share of the
-    distance: `step`, and one `step` more with each new extreme, up to `most`. When the low is below a rising stop (the
-    high above a falling one) the trend turns: the stop is then the extreme, this candle's included, and the share
-    `step`. Only after that it is taken out of the range of the two candles before. The second candle begins a trend:
-    a rise when its close is above the first one, with the stop at the first low; else a fall from the first high.
+    """TradingView's `ta.sar(step, step, most)`. With each candle the stop moves towards the trend's extreme by a share
+    of the distance: by `step`, and by one `step` more after each new extreme, up to `most`. When the low is below a
+    rising stop (the high above a falling one) the trend turns: the stop becomes the extreme, this candle's included,
+    and the share becomes `step`. After that the stop is moved out of the range of the two previous candles. The second
+    candle begins the first trend: a rise from the first low if its close is above the first close, otherwise a fall
+    from the first high.
     """
     stops = _stops(columns, step, most) if len(columns.open_times) > 1 else []
     return np.array([np.nan] * (len(columns.open_times) - len(stops)) + stops, np.float64)
@@ -49,8 +50,8 @@ def psar(columns: OhlcvColumns, step: float, most: float) -> Floats:
     lookback=PathDependentLookback(_warmup_candles, _trend_side),
 )
 def sar(columns: OhlcvColumns, step: float, most: float) -> Floats:
-    """As `psar`, but the stop is taken out of the range of the two candles before it is compared with the price, a
-    touch turns the trend too, and the first trend is that of the directional movement.
+    """As `psar`, with three differences: the stop is moved out of the range of the two previous candles before it is
+    compared with the price, a touch turns the trend too, and the first trend follows the directional movement.
     """
     if len(columns.open_times) < 2:
         return np.full(len(columns.open_times), np.nan)
@@ -58,11 +59,11 @@ def sar(columns: OhlcvColumns, step: float, most: float) -> Floats:
 
 
 def _stops(columns: OhlcvColumns, step: float, most: float) -> list[float]:
-    """The stop at each candle but the first. Of the two candles before the second there is one."""
+    """Return the stop at each candle but the first. The second one has one previous candle, the others have two."""
     high, low, (first, second) = columns.high, columns.low, columns.close[:2].tolist()
     floors = np.minimum(low[:-1], np.append(low[:1], low[:-2])).tolist()
     ceilings = np.maximum(high[:-1], np.append(high[:1], high[:-2])).tolist()
-    rising, share, found = second > first, step, list[float]()
+    rising, share, stops = second > first, step, list[float]()
     stop, extreme = (float(low[0]), float(high[1])) if rising else (float(high[0]), float(low[1]))
     for top, bottom, floor, ceiling in zip(high[1:].tolist(), low[1:].tolist(), floors, ceilings, strict=True):
         stop += share * (extreme - stop)
@@ -75,5 +76,5 @@ def _stops(columns: OhlcvColumns, step: float, most: float) -> list[float]:
             stop = floor
         elif not rising and stop < ceiling:
             stop = ceiling
-        found.append(stop)
-    return found
+        stops.append(stop)
+    return stops

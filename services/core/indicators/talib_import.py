@@ -1,4 +1,4 @@
-"""TA-Lib, without the pandas that it loads only to accept its series: a second and 80 MB that nobody here needs."""
+"""TA-Lib without pandas and polars, which it imports only to accept their series: that saves a second and 80 MB."""
 
 import sys
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def _hidden_modules(*names: str) -> Iterator[None]:
-    """These modules cannot be imported inside, unless they are already."""
+    """Make the import of these modules fail inside, unless they are loaded already."""
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "there is no such module"
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail
     try:
         yield
     finally:
@@ -21,6 +21,6 @@ with _hidden_modules("pandas", "polars"):
     import talib
     from talib._ta_lib import MA_Type
 
-MA_SIMPLE = MA_Type.SMA  # the kind of average
+MA_SIMPLE = MA_Type.SMA
 
 __all__ = ["MA_SIMPLE", "talib"]

@@ -190,7 +190,7 @@ async def _resolve_market(settings: Settings, process: ProcessSpec) -> Market:
         return settings.market
     if "collector" not in process.services or not settings.in_memory:
         return LIVE
-    why = await import_service("collector.reach").unreachable(
+    why = await import_service("collector.reachability").unreachable_reason(
         configured_exchanges(settings), settings, REACHABILITY_TIMEOUT_SECONDS
     )
     if why is None:

@@ -1,4 +1,4 @@
-"""Exchanges → ticks, gaps and states."""
+"""Collector: reads the exchanges and publishes their quotes, trades, klines, gaps and status."""
 
 from services.collector.jobs import JOBS
 

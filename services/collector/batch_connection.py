@@ -1,6 +1,6 @@
-"""A socket whose messages are taken all at once, as many as have come.
+"""WebSocket connection that hands out all messages that have arrived in one batch.
 
-One by one they cost twice as much: each is put into a queue of the library and fetched from there by a task.
+One by one they cost twice as much: the library queues each message, and a task fetches it from there.
 """
 
 import asyncio
@@ -12,32 +12,35 @@ from websockets.protocol import Event
 
 CONTINUATION = Opcode.CONT
 DATA_OPCODES = CONTINUATION, Opcode.TEXT, Opcode.BINARY
-MAX_BUFFERED_MESSAGES = 1_000  # messages that wait before the exchange has to
+MAX_BUFFERED_MESSAGES = 1_000  # after which the socket is not read until they are taken
 
 
 class BatchConnection(ClientConnection):
-    """What it overrides is undocumented in websockets: a test holds that it is still called."""
+    """Connection whose messages are read by `recv_batch`.
 
-    def __init__(self, *words: Any, **named: Any) -> None:
-        super().__init__(*words, **named)
+    It overrides hooks that websockets does not document; tests/service/test_frames.py checks that they are called.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._buffered, self._fragments = list[bytes](), list[bytes]()
         self._not_empty, self._paused = asyncio.Event(), False
 
     async def recv_batch(self) -> list[bytes]:
-        """Those that came since the last time, oldest first, at least one. Raises ConnectionClosed."""
+        """Return the messages since the last call, oldest first, at least one. Raises ConnectionClosed."""
         while not self._buffered:
             if self.connection_lost_waiter.done():
                 raise self.protocol.close_exc
             self._not_empty.clear()
             await self._not_empty.wait()
-        taken, self._buffered = self._buffered, []
+        batch, self._buffered = self._buffered, []
         if self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
         self._paused = False
-        return taken
+        return batch
 
     def process_event(self, event: Event) -> None:
-        """A frame has come, or the answer to the handshake."""
+        """Buffer a data frame; leave the rest to the library."""
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
         elif event.fin and event.opcode is not CONTINUATION:
@@ -49,8 +52,8 @@ class BatchConnection(ClientConnection):
                 self._fragments.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No more will come."""
-        if hasattr(self, "recv_messages"):  # else TLS through a proxy failed before `connection_made`
+        """Wake the reader."""
+        if hasattr(self, "recv_messages"):  # it is missing where TLS through a proxy failed before `connection_made`
             super().connection_lost(exc)
         self._not_empty.set()
 

@@ -1,4 +1,4 @@
-"""Collects: exchanges → ticks, gaps and how the exchanges stand."""
+"""The collector's job: everything at every exchange, each part restarted on an error."""
 
 import asyncio
 import logging
@@ -21,35 +21,37 @@ from services.core.backoff import delays
 from services.outbound import http_client, proxy_for
 from services.ports import Deps
 
+REQUEST_TIMEOUT = httpx.Timeout(5, connect=3)  # seconds
+FIRST_RESTART_SECONDS, MAX_RESTART_SECONDS = 0.5, 30
 log = logging.getLogger(__name__)
 
 
 async def collect(deps: Deps) -> None:
-    """Everything at every exchange of `deps`. One that goes wrong takes nothing else with it."""
-    client = http_client(deps.settings, timeout=httpx.Timeout(5, connect=3), headers={"user-agent": USER_AGENT})
+    """Collect from every exchange of `deps`. An exchange that fails stops no other."""
+    client = http_client(deps.settings, timeout=REQUEST_TIMEOUT, headers={"user-agent": USER_AGENT})
     async with client, asyncio.TaskGroup() as group:
-        lines = [ExchangeFeed(exchange, deps) for exchange in deps.exchanges]
-        group.create_task(show_progress(lines, deps.clock))
-        for line in lines:
-            if proxy := proxy_for(deps.settings, line.exchange.rest_urls[0]):
-                log.info("%s is reached through the proxy %s", line.exchange.name, proxy)
-            rest = RestClient(line, client)
+        feeds = [ExchangeFeed(exchange, deps) for exchange in deps.exchanges]
+        group.create_task(show_progress(feeds, deps.clock))
+        for feed in feeds:
+            if proxy := proxy_for(deps.settings, feed.exchange.rest_urls[0]):
+                log.info("%s is reached through the proxy %s", feed.exchange.name, proxy)
+            rest_client = RestClient(feed, client)
             for work in (stay_connected, publish_queued, repeat_quotes, publish_status):
-                group.create_task(_restart_on_error(line, partial(work, line)))
-            for asking in (watch_instruments, poll_prices, refetch_missing_trades):
-                group.create_task(_restart_on_error(line, partial(asking, line, rest)))
-            group.create_task(_restart_on_error(line, Backfill(line, rest, deps).run))
+                group.create_task(_restart_on_error(feed, partial(work, feed)))
+            for requesting in (watch_instruments, poll_prices, refetch_missing_trades):
+                group.create_task(_restart_on_error(feed, partial(requesting, feed, rest_client)))
+            group.create_task(_restart_on_error(feed, Backfill(feed, rest_client, deps).run))
 
 
 async def _restart_on_error(feed: ExchangeFeed, work: Callable[[], Awaitable[None]]) -> None:
-    """Begin again what broke. It should not: what exchanges do wrong is met where it happens."""
-    for pause in delays(0.5, 30):
+    """Restart a part that raises. It should not: errors of an exchange are handled where they occur."""
+    for pause in delays(FIRST_RESTART_SECONDS, MAX_RESTART_SECONDS):
         try:
             await work()
         except Exception:
-            log.exception("%s: a part of the collector broke and begins again", feed.exchange.name)
+            log.exception("%s: a part of the collector failed and is restarted", feed.exchange.name)
             if (task := asyncio.current_task()) and task.cancelling():
-                raise asyncio.CancelledError from None  # a group of tasks whose member fails meanwhile drops it
+                raise asyncio.CancelledError from None  # a TaskGroup with a failed member drops the cancellation
         else:
             return
         await feed.clock.sleep(pause)

@@ -1,8 +1,7 @@
-"""What is told: ticks, trades, closed candles and gaps as they come, the state each second and at each change."""
+"""Publishes a feed: quotes, trades, klines and gaps as they come, the status each second and at each change."""
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from services.collector.exchange_feed import ExchangeFeed
 from services.core.backoff import delays
@@ -12,70 +11,57 @@ from services.sequencing import SequencedPublisher
 
 log = logging.getLogger(__name__)
 
-STATUS_INTERVAL_MS = 1_000  # ms between two states when nothing changes
-QUOTE_REPEAT_SECONDS = 2.0  # seconds
-MAX_BATCH_MESSAGES = 2_000  # messages that are published together
-STATUS_CHECK_SECONDS = 0.1  # seconds between two looks at whether something did
-BATCH_PAUSE_SECONDS = 0.001  # seconds between two letters
-EMPTY_QUEUE_CHECK_SECONDS = 60.0  # seconds between two looks at an empty outbox, if nobody says that it is not
+STATUS_INTERVAL_MS = 1_000  # between two statuses while nothing changes
+STATUS_CHECK_SECONDS = 0.1
+QUOTE_REPEAT_SECONDS = 2.0
+MAX_BATCH_MESSAGES = 2_000
+BATCH_PAUSE_SECONDS = 0.001  # after a batch that was not full, so that the next one holds more
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 5.0
 
 
 async def publish_queued(feed: ExchangeFeed) -> None:
-    """All that may go, as soon as the last of it has arrived. What comes meanwhile travels together."""
-    pauses = delays(0.1, 5)
+    """Publish what the queue holds, as soon as the bus has taken the batch before."""
+    pauses = delays(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
     while True:
-        await _wait_until_ready(feed)
-        batch = feed.queue.take(feed.clock.monotonic(), MAX_BATCH_MESSAGES)
+        await feed.queue.wait_until_ready()
+        batch = feed.queue.take(MAX_BATCH_MESSAGES)
         try:
             await feed.bus.publish(*batch)
         except Unavailable as error:
             feed.queue.requeue(batch)
-            log.warning("%s: ticks wait: %s", feed.exchange.name, error)
+            log.warning("%s: the bus takes nothing, prices and trades are queued: %s", feed.exchange.name, error)
             await feed.clock.sleep(next(pauses))
         else:
-            feed.on_published()
-            pauses = delays(0.1, 5)
-            if len(batch) < MAX_BATCH_MESSAGES:  # else more is waiting
+            feed.queue.on_published()
+            pauses = delays(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
+            if len(batch) < MAX_BATCH_MESSAGES:
                 await asyncio.sleep(BATCH_PAUSE_SECONDS)
 
 
-async def _wait_until_ready(feed: ExchangeFeed) -> None:
-    """Wait until something may go."""
-    while wait := _wait_seconds(feed.queue.ms_until_ready(feed.clock.monotonic())):
-        feed.queue_changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait):
-                await feed.queue_changed.wait()
-
-
-def _wait_seconds(milliseconds: int | None) -> float:
-    return EMPTY_QUEUE_CHECK_SECONDS if milliseconds is None else milliseconds / 1000
-
-
 async def repeat_quotes(feed: ExchangeFeed) -> None:
-    """Say the last quote of each instrument again: who began to listen later knows soon what does not change."""
+    """Publish the last quote of each instrument again, for processes that subscribed after it."""
     while True:
         await feed.clock.sleep(QUOTE_REPEAT_SECONDS)
         if quotes := feed.tracker.latest_quotes():
             feed.queue.requeue(quotes)
-            feed.queue_changed.set()
 
 
 async def publish_status(feed: ExchangeFeed) -> None:
-    """The state each second and at each change. One that cannot be published is replaced by the next."""
-    told, due = None, 0
-    teller = SequencedPublisher(feed.deps)
+    """Publish the status. One that the bus does not take is replaced by the next."""
+    published: ExchangeStatus | None = None
+    next_at, publisher = 0, SequencedPublisher(feed.deps)
     while True:
         feed.sync_clock()
-        state, now = feed.status(), feed.clock.monotonic()
-        if told is None or now >= due or _change_key(state) != _change_key(told):
-            told, due = state, now + STATUS_INTERVAL_MS
+        status, now = feed.status(), feed.clock.monotonic()
+        if published is None or now >= next_at or _change_key(status) != _change_key(published):
+            published, next_at = status, now + STATUS_INTERVAL_MS
             try:
-                await teller.publish(state)
-            except Unavailable:
-                log.debug("%s: the state waits for the bus", feed.exchange.name)
+                await publisher.publish(status)
+            except Unavailable as error:
+                log.debug("%s: the status is not published: %s", feed.exchange.name, error)
         await feed.clock.sleep(STATUS_CHECK_SECONDS)
 
 
 def _change_key(status: ExchangeStatus) -> object:
-    return status.transport, status.host, status.reason, [(source.instrument, source.status) for source in status.feeds]
+    """Return what is published at once when it changes."""
+    return status.transport, status.host, status.reason, [(feed.instrument, feed.status) for feed in status.feeds]

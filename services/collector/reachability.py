@@ -1,4 +1,4 @@
-"""Can any exchange be reached?"""
+"""Whether any exchange can be reached."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from services.settings import Settings
 
 
 async def unreachable_reason(exchanges: Iterable[Exchange], settings: Settings, seconds: float) -> str | None:
-    """Why no host of any exchange answers a ping well within `seconds`; None: one does. Raises Misconfigured."""
-    hosts = [(exchange, origin) for exchange in exchanges for origin in exchange.rest_urls]
-    reasons = {exchange.name: f"no answer within {seconds:g} s" for exchange, _ in hosts}
+    """Ping all hosts. Return None if one responds well within `seconds`, else why none does. Raises Misconfigured."""
+    hosts = [(exchange, url) for exchange in exchanges for url in exchange.rest_urls]
+    reasons = {exchange.name: f"no response within {seconds:g} s" for exchange, _ in hosts}
     async with outbound.http_client(settings, timeout=seconds) as client:
         pings = {asyncio.create_task(_ping(client, settings, *host)) for host in hosts}
         try:
@@ -31,12 +31,10 @@ async def unreachable_reason(exchanges: Iterable[Exchange], settings: Settings, 
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-async def _ping(
-    client: httpx.AsyncClient, settings: Settings, exchange: Exchange, origin: str
-) -> tuple[str, str | None]:
-    """The exchange, and why this host of it does not serve us."""
+async def _ping(client: httpx.AsyncClient, settings: Settings, exchange: Exchange, url: str) -> tuple[str, str | None]:
+    """Return the exchange's name, and why this host of it does not serve us."""
     try:
-        answer = await client.get(origin + exchange.ping_path)
+        response = await client.get(url + exchange.ping_path)
     except httpx.HTTPError as error:
-        return exchange.name, outbound.failure_text(error, outbound.proxy_for(settings, origin))
-    return exchange.name, None if answer.status_code == 200 else f"answer {answer.status_code}"
+        return exchange.name, outbound.failure_text(error, outbound.proxy_for(settings, url))
+    return exchange.name, None if response.status_code == 200 else f"response {response.status_code}"

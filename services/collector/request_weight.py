@@ -1,4 +1,4 @@
-"""What asking costs: a budget per minute that all processes share."""
+"""Request weight of klines: a budget per minute that all processes share."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,11 @@ from services.core.exchange import Exchange
 from services.core.timeframes import MINUTE_MS
 from services.ports import Cache, Clock
 
+COUNTER_TTL_SECONDS = 120
+
 
 class RequestWeightBudget:
-    """One exchange's, counted in the cache. What this process has spent itself it knows, whatever the cache forgets.
+    """Budget of one exchange, counted in the cache. This process counts its own requests too.
 
     Minutes are the exchange's: its clock is the same for all processes, and ours may be set.
     """
@@ -19,7 +21,7 @@ class RequestWeightBudget:
         self._minute, self._own_weight = 0, 0
 
     async def acquire(self) -> None:
-        """Wait until there is room for one more call for history."""
+        """Wait until one more request for klines fits."""
         while True:
             now = self._exchange_now()
             if await self._record_request(now // MINUTE_MS) <= self._exchange.kline_budget:
@@ -27,12 +29,15 @@ class RequestWeightBudget:
             await self._clock.sleep(60 - now / 1000 % 60)
 
     async def _record_request(self, minute: int) -> int:
-        """In this minute, with one more call. A cache that is away, full or was emptied knows less than we do."""
+        """Return the weight used in this minute, one more request included.
+
+        A cache that is unavailable, full or was emptied knows of less than this process does.
+        """
         weight, name = self._exchange.kline_weight, self._exchange.name
         self._own_weight = weight + (self._own_weight if minute == self._minute else 0)
         self._minute = minute
         try:
-            shared = await self._cache.increment(f"history:{name}:{minute}", 120, {"weight": weight})
+            shared = await self._cache.increment(f"history:{name}:{minute}", COUNTER_TTL_SECONDS, {"weight": weight})
         except Unavailable:
             return self._own_weight
         return max(shared["weight"], self._own_weight)

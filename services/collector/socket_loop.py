@@ -1,4 +1,4 @@
-"""The socket loop: one connection after the other, and a new one before an old one must go."""
+"""Keeps one WebSocket connection open, and opens its successor before it has to end."""
 
 import asyncio
 
@@ -9,13 +9,13 @@ from services.core.exchange import StreamSpec
 from services.core.rate_limit import SlidingWindow
 from services.ports import Clock
 
-OVERLAP_SECONDS = 1.0  # seconds in which an old and a new connection are both read
-HEALTH_CHECK_SECONDS = 0.25  # seconds between two looks at whether a connection still lives
-FIRST_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.25, 15.0  # seconds before a new attempt
+OVERLAP_SECONDS = 1.0  # in which an old and a new connection are both read
+HEALTH_CHECK_SECONDS = 0.25
+FIRST_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.25, 15.0
 
 
 async def stay_connected(feed: ExchangeFeed) -> None:
-    """A connection to the first host that gives prices, for as long as the exchange has sockets."""
+    """Stay connected to the first host that delivers prices, if the exchange has sockets."""
     if feed.exchange.stream is None or not feed.exchange.ws_urls:
         return
     await feed.instruments_known.wait()
@@ -28,29 +28,29 @@ async def stay_connected(feed: ExchangeFeed) -> None:
 async def _connect_loop(
     feed: ExchangeFeed, stream_spec: StreamSpec, group: asyncio.TaskGroup, sessions: set[SocketSession]
 ) -> None:
-    """Attempts for ever, host by host. `old` goes on until its successor gives prices."""
-    hosts, connects = feed.exchange.ws_urls, SlidingWindow(feed.exchange.connect_limit)
+    """Open one session after the other, host by host. `old` is read until its successor delivers prices."""
+    urls, connect_limit = feed.exchange.ws_urls, SlidingWindow(feed.exchange.connect_limit)
     pauses, attempt, old = delays(FIRST_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS), 0, None
     while True:
-        await acquire_slot(connects)
-        session = SocketSession(feed, stream_spec, hosts[attempt % len(hosts)])
+        await acquire_slot(connect_limit)
+        session = SocketSession(feed, stream_spec, urls[attempt % len(urls)])
         group.create_task(_run(session, sessions))
-        news = await session.events.get()
-        if good := news is SessionEvent.FIRST_PRICE:
+        event = await session.events.get()
+        if has_price := event is SessionEvent.FIRST_PRICE:
             pauses, attempt = delays(FIRST_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS), 0
             await _retire(old, feed.clock)
-            old, news = None, await session.events.get()
+            old, event = None, await session.events.get()
         else:
             attempt += 1
-        if news is SessionEvent.RENEW:
+        if event is SessionEvent.RENEW:
             await _retire(old, feed.clock)
             old = session
-        if news is SessionEvent.CLOSED or not good:
+        if event is SessionEvent.CLOSED or not has_price:
             await feed.clock.sleep(max(next(pauses), session.retry_after))
 
 
 async def _retire(old: SocketSession | None, clock: Clock) -> None:
-    """Leave a connection whose successor gives prices, after both were read for a moment."""
+    """Close a session whose successor delivers prices, after both were read for a moment."""
     if old:
         await clock.sleep(OVERLAP_SECONDS)
         await old.close()

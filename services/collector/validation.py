@@ -1,27 +1,27 @@
-"""What an exchange says is checked once, here: what is out of range is counted, and costs only itself."""
+"""Check of an exchange's events: one that is out of range is counted, and costs only itself."""
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from services.collector import metrics
 from services.core.bounds import clean_text
 from services.core.exchange import Event, InvalidValue, validate_events
-from services.ports import Clock
+from services.log_throttle import ThrottledLog
 
-REJECTED_LOG_INTERVAL_MS = 60_000  # ms between two lines of the log on values that were rejected for one reason
 log = logging.getLogger(__name__)
 
 
 class EventValidator:
-    """Of one exchange."""
+    """Validator of one exchange's events."""
 
-    def __init__(self, exchange: str, clock: Clock) -> None:
-        self._exchange, self._clock = exchange, clock
-        self._logged_at: dict[str, int] = {}  # by reason: when it was last in the log
-        self._unlogged: dict[str, int] = {}  # by reason: how many since then
+    def __init__(self, exchange: str) -> None:
+        self._exchange = exchange
+        self._logs = defaultdict[str, ThrottledLog](lambda: ThrottledLog(log))  # by reason
+        self._rejected = Counter[str]()  # by reason
 
     def check(self, events: Sequence[Event], latest: int) -> Sequence[Event]:
-        """The events, those among them that cannot be so as Rejected. `latest`: what is later is of the future."""
+        """Return the events, an InvalidValue in place of each that is out of range. A time after `latest` is."""
         checked = validate_events(events, latest)
         for event in checked:
             if isinstance(event, InvalidValue):
@@ -29,10 +29,9 @@ class EventValidator:
         return checked
 
     def _reject(self, event: InvalidValue) -> None:
-        reason, now = event.reason, self._clock.monotonic()
+        reason = event.reason
         metrics.REJECTED.labels(self._exchange, reason).inc()
-        count = self._unlogged[reason] = self._unlogged.get(reason, 0) + 1
-        if reason not in self._logged_at or now - self._logged_at[reason] >= REJECTED_LOG_INTERVAL_MS:
-            said = clean_text(f"{event.subject}: {event.detail}")
-            log.warning("%s: %d refused because of the %s, the last of %s", self._exchange, count, reason, said)
-            self._logged_at[reason], self._unlogged[reason] = now, 0
+        self._rejected[reason] += 1
+        last = clean_text(f"{event.subject}: {event.detail}")
+        text = "%s: %d values since the start rejected because of the %s, now: %s"
+        self._logs[reason].warning(text, self._exchange, self._rejected[reason], reason, last)

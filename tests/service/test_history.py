@@ -199,8 +199,8 @@ async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
             while not waiting_reasons(states).keys() >= {(ETH, "1h"), (PAIR, "2h")}:
                 await asyncio.sleep(0.2)
         listening.cancel()
-    assert "answers 400" in waiting_reasons(states)[ETH, "1h"]
-    assert "cannot be understood" in waiting_reasons(states)[PAIR, "2h"]
+    assert "responded 400" in waiting_reasons(states)[ETH, "1h"]
+    assert "cannot be parsed" in waiting_reasons(states)[PAIR, "2h"]
     assert max(asked.values()) <= 3, "it is asked for again and again"
     assert "no candles of ETH-USDT" in caplog.text
 
@@ -234,8 +234,8 @@ async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_aga
                     await asyncio.sleep(0.2)
         listening.cancel()
     assert max(asked.values()) == 1
-    assert "answers 404" in waiting_reasons(states)[coins["SOL"], "4h"]
-    assert "cannot be understood" in waiting_reasons(states)[coins["BTC"], "30m"]
+    assert "responded 404" in waiting_reasons(states)[coins["SOL"], "4h"]
+    assert "cannot be parsed" in waiting_reasons(states)[coins["BTC"], "30m"]
 
 
 async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: SimulatorServer, store: Store) -> None:

@@ -107,7 +107,7 @@ async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_s
         }
         with caplog.at_level(logging.WARNING, "services.collector"):
             async with run_collector(behind_proxy("deribit"), behind_proxy("binance"), **names) as heard:
-                for name, text in (("deribit", said), ("binance", said.replace(": its", " does not answer: its"))):
+                for name, text in (("deribit", said), ("binance", said.replace(": its", " did not respond: its"))):
                     await wait_until(lambda: text in getattr(heard.last_status(name), "reason", ""))  # noqa: B023  in this turn
                 await wait_until(lambda: len(proxy.targets) >= 6)  # it is tried again
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -43,8 +43,8 @@ def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enou
             found = await scan(store, backlog, now)
             assert (found.missing, found.to_fetch, found.new_gaps) == ([], [], [])
             assert found.expected_count == FRAME.count_between(START, FRAME.step_back(FRAME.open_time(now - 10_000), 1))
-            assert backlog.next_scan_at > now
-            now, looks = backlog.next_scan_at, looks + 1
+            assert backlog.schedule.next_scan_at > now
+            now, looks = backlog.schedule.next_scan_at, looks + 1
         assert looks <= DAY_MS // FRAME.length + 1
 
     asyncio.run(play())
@@ -67,10 +67,10 @@ def test_what_was_seen_by_a_wrong_time_of_the_exchange_is_looked_at_again_at_onc
         backlog = GapScanner(SERIES, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
         await scan(store, backlog, now + 365 * DAY_MS)
         store.rows[SERIES] = {each: row for each, row in store.rows[SERIES].items() if each < now and each != lost}
-        assert backlog.next_scan_at > now + 365 * DAY_MS
-        assert backlog.is_due(now)
+        assert backlog.schedule.next_scan_at > now + 365 * DAY_MS
+        assert backlog.schedule.is_due(now)
         assert (lost, lost) in (await backlog.scan(now, BARS)).missing
-        assert not backlog.is_due(now)
+        assert not backlog.schedule.is_due(now)
 
     asyncio.run(play())
 
@@ -86,7 +86,7 @@ def test_what_the_exchange_lacks_is_asked_for_again_for_a_day_now_and_then() -> 
             for run in found.to_fetch:
                 assert run == (lost, lost)
                 asked[(now - START) // DAY_MS] += 1
-            now = backlog.next_scan_at
+            now = backlog.schedule.next_scan_at
         assert list(asked) == [1]
         assert 1 <= asked[1] <= 24
 
@@ -107,8 +107,8 @@ def test_a_lost_candle_is_a_hole_at_once_where_candles_are_streamed_and_asked_fo
         while len(tries) < 12:
             found = await scan(store, streamed, now, without=lost)
             assert ((lost, lost) in found.to_fetch, found.new_gaps) == (True, [])
-            tries.append(streamed.next_scan_at - now)
-            now = streamed.next_scan_at
+            tries.append(streamed.schedule.next_scan_at - now)
+            now = streamed.schedule.next_scan_at
         assert tries[0] <= 30_000
         assert 300_000 <= tries[-1] <= 600_000
 

@@ -61,7 +61,6 @@ NOT_YET: tuple[str, ...] = (
     "services/archive/",
     "services/bootstrap.py",
     "services/bus_input.py",
-    "services/collector/",
     "services/core/",
     "services/core/analysis/",
     "services/core/indicators/",

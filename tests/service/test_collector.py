@@ -131,7 +131,7 @@ async def test_all_muted_is_a_dead_connection(market: SimulatorServer) -> None:
         await wait_until(lambda: is_live(heard, "binance", *PAIRS))
         await asyncio.sleep(FRESH_SECONDS)
         await market.fault("binance", "mute", rest=1)
-        await wait_until(lambda: "nothing came" in getattr(heard.last_status("binance"), "reason", ""))
+        await wait_until(lambda: "no message for" in getattr(heard.last_status("binance"), "reason", ""))
         await market.clear_faults()
         await wait_until(lambda: is_live(heard, "binance", *PAIRS))
         await wait_until(lambda: is_complete(heard))
@@ -157,9 +157,8 @@ async def test_trades_that_cannot_be_had_again_are_a_gap(
     market: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.collector.trade_gaps.ABANDON_AFTER_MS", 1_000)
-    deaf = market.exchange(
-        "binance", poll=None, missed=lambda instrument, numbers: RestCall("/api/v3/nothing", lambda body, now: [])
-    )
+    nothing = RestCall("/api/v3/nothing", lambda body, now: [])
+    deaf = market.exchange("binance", poll=None, refetch_trades=lambda instrument, ids: nothing)
     async with run_collector(deaf) as heard:
         await wait_until(lambda: heard.trade_ids("BTC-USDT"))
         await market.fault("binance", "kill", seconds=3)

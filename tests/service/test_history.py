@@ -288,10 +288,10 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServ
     class Slow(MemoryCache):
         """Nothing may be asked for before the request is heard."""
 
-        async def count(self, window: str, seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
+        async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
             if window.startswith("history:"):
                 await allowed.wait()
-            return await super().increment(window, seconds, counts)
+            return await super().increment(window, ttl_seconds, counts)
 
     settings = Settings(_env_file=None, directions=(PAIR,), symbols=(PAIR, ETH), history_bars=BARS)
     bus, exchanges = MemoryBus(), (exchange._replace(klines=history),)

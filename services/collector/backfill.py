@@ -29,7 +29,7 @@ from services.ports import CandleReader, Deps
 
 MAX_REQUESTS_IN_FLIGHT = 3
 MAX_CONCURRENT_PAGE_CANDLES = 100  # larger pages go to the store one after the other, so that they never fill the bus
-SCAN_REST_FACTOR = 3  # pause after a scan that nobody waits for, in scans: live candles go first in the store
+SCAN_REST_FACTOR = 3  # pause after a scan that no replica requested, in scans: live candles go first in the store
 RESCAN_WHILE_FETCHING_MS = 60_000
 STORE_TIMEOUT_SECONDS = 60  # for a page to reach the store
 IDLE_CHECK_SECONDS = 1.0

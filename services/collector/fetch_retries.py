@@ -45,7 +45,7 @@ class FetchRetries:
         return failure.reason if failure else ""
 
     def may_fetch(self, series: Series) -> bool:
-        """Return whether a series may be requested, as far as its own failures go."""
+        """Return whether a series' own failures allow a request."""
         failure = self._failures.get(series)
         return failure is None or _now() >= failure.retry_at
 

@@ -11,7 +11,7 @@ from services.settings import Settings
 
 
 async def unreachable_reason(exchanges: Iterable[Exchange], settings: Settings, seconds: float) -> str | None:
-    """Ping all hosts. Return None if one responds well within `seconds`, and otherwise the reasons. Raises Misconfigured."""
+    """Ping all hosts. Return None if one responds well within `seconds`, or else why. Raises Misconfigured."""
     hosts = [(exchange, url) for exchange in exchanges for url in exchange.rest_urls]
     reasons = {exchange.name: f"no response within {seconds:g} s" for exchange, _ in hosts}
     async with outbound.http_client(settings, timeout=seconds) as client:

@@ -37,7 +37,7 @@ class RestClient:
     def __init__(self, feed: ExchangeFeed, http_client: httpx.AsyncClient) -> None:
         self._feed, self._http_client = feed, http_client
         self._host_index = 0
-        self._paused_until = 0.0  # by the loop's clock, which nobody sets; limits are of all hosts together
+        self._paused_until = 0.0  # by the loop's clock; limits are of all hosts together
         self._resume_notice = ""
 
     @property

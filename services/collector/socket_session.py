@@ -91,7 +91,7 @@ class Disconnect(Exception):
 
 
 async def acquire_slot(window: SlidingWindow) -> None:
-    """Wait until the rate limit allows one more, and count it. By the loop's clock, which nobody sets."""
+    """Wait until the rate limit allows one more, and count it."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(window.delay(loop.time()))
     window.record(loop.time())

@@ -10,9 +10,9 @@ import pytest
 
 from tests import servers
 from tests.conftest import require_installed
-from tests.e2e.test_faults import wait_until
 from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, distributed, kurs_process, single_process
+from tests.waiting import wait_until
 
 HOUR, DAY = 3600, 86_400
 ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "0", "KURS_REFERENCE_PRICE_SECONDS": "8"}

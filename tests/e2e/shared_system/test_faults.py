@@ -6,7 +6,7 @@ The same test runs on Kurs in one process and on Kurs split over RabbitMQ, Redis
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from tests.system import System, single_process
+from tests.waiting import wait_until
 
 FRESH_SECONDS = 5.0  # seconds
 SLACK_SECONDS = 1.5  # between an answer's making, its caching by nginx and our look at it, on a busy machine
-DEADLINE_SECONDS = 45
 WRONG_PRICE_FACTOR = 10  # percent
 
 
@@ -162,11 +162,3 @@ def is_ready(url: str) -> bool:
     """Whether a process reaches its bus, its cache and its store again."""
     answer = httpx.get(f"{url}/readyz", timeout=10)
     return all(part["ok"] for part in answer.json()["parts"].values())
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, up to the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_SECONDS} s"
-        time.sleep(0.05)

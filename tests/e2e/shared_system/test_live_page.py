@@ -18,7 +18,7 @@ from tests import browser
 from tests.simulator import serve_app
 from tests.system import System
 
-GUIDE = (Path(__file__).parents[2] / "docs/streams.md").read_text()
+GUIDE = (Path(__file__).parents[3] / "docs/streams.md").read_text()
 ORIGIN = "localhost:5173"  # allowed unless set otherwise
 CHANNELS = ("candles:BTCUSDT:1m", "btc_usd")
 CLIENTS = ("events", "socket", "python")

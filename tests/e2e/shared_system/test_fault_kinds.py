@@ -6,8 +6,8 @@ import pytest
 from loadtest.faults.kinds import KINDS, FaultTargets
 from loadtest.faults.supervisor import Supervisor
 from tests import servers
-from tests.e2e.test_faults import wait_until
 from tests.system import System
+from tests.waiting import wait_until
 
 FAULTS_BY_TARGET = {
     "postgres": ("read-only", "candles locked"),

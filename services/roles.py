@@ -83,7 +83,7 @@ async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _guard_deps(deps: Deps, lease: Lease) -> Deps:
     """What others see of this process's work goes out only while the lease is sure."""
     bus, journal = LeaseGuard(deps.bus, lease, "publish"), LeaseGuard(deps.journal, lease, "append")
-    cache, store = LeaseGuard(deps.cache, lease, "put"), LeaseGuard(deps.store, lease, "save", "forget")
+    cache, store = LeaseGuard(deps.cache, lease, "put_latest"), LeaseGuard(deps.store, lease, "save", "delete_derived")
     return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
 
 

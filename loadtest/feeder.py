@@ -10,11 +10,11 @@ from random import Random
 
 from services.adapters import rabbit
 from services.adapters.clock import SystemClock
-from services.core import conversion
 from services.core.markets import SIMULATED
 from services.core.model import Instrument, Quote
 from services.core.rates import RateCalculator, Thresholds
-from services.core.selection import update_active
+from services.core.selection import ExchangeOrder, update_active
+from services.exchanges import REFERENCES, configured_exchanges, route_table
 from services.settings import Settings
 
 PUBLISH_SECONDS = 0.1
@@ -39,16 +39,14 @@ async def publish_quotes(url: str) -> None:
     """Publish until cancelled."""
     settings, clock, random = Settings(_env_file=None), SystemClock(), Random(1)
     bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs_process` runs the API
-    book = RateCalculator(
-        conversion.route_table(settings.exchanges, settings.directions, settings.assets), Thresholds()
-    )
+    book = RateCalculator(configured_exchanges(settings), route_table(settings), Thresholds())
     choice = None
     while True:
         now = clock.now()
         for tick in quotes_at(now, random):
             book.apply(tick)
         rates = {str(direction): book.rate(direction, now) for direction in settings.directions}
-        choice = update_active(choice, rates, settings.directions, settings.exchanges, now)
+        choice = update_active(choice, rates, settings.directions, ExchangeOrder(settings.exchanges, REFERENCES), now)
         await bus.publish(*rates.values(), choice)
         await clock.sleep(PUBLISH_SECONDS)
 

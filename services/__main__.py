@@ -6,10 +6,11 @@ from io import TextIOWrapper
 
 from services import runtime
 from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
+from services.exchanges import EXCHANGES
 
 USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
 kurs SERVICE …            these services: collector pricer writer analyst api simulator
-kurs collector EXCHANGE … a collector for these exchanges: binance deribit coingecko
+kurs collector EXCHANGE … a collector for these exchanges: {exchanges}
 kurs import FILE …        candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
 kurs verify [SYMBOL]      check that no sealed day of candles was changed
@@ -32,7 +33,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # what a console of ASCII cannot show ends no command
     try:
         if {"-h", "--help", "help"} & set(words[:1]) or (words and words[0] in runtime.SERVICES and "--help" in words):
-            print(USAGE)  # noqa: T201  this is the answer
+            print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201  this is the answer
             code = 0
         else:
             code = runtime.main(words)

@@ -23,7 +23,7 @@ from services.bootstrap import migrate, open_adapters
 from services.clock_steps import report_clock_steps
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
-from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable
+from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable, simulated_exchanges
 from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
@@ -113,7 +113,7 @@ async def run(settings: Settings, process: ProcessSpec) -> int:
     process = process._replace(services=_with_simulator(process.services, settings, market))
     exchanges = tuple(exchange for exchange in configured_exchanges(settings) if exchange.name in process.exchanges)
     if market == SIMULATED:
-        exchanges = tuple(exchange.simulated_at(settings.simulator_url or root) for exchange in exchanges)
+        exchanges = simulated_exchanges(exchanges, settings.simulator_url or root)
     for name in process.services:
         import_service(name)  # which takes half a second, and is over before there is anything to wait for it
     secured = _tls_listener(settings) if "simulator" in process.services else {}

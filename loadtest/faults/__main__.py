@@ -25,8 +25,8 @@ from loadtest.faults.kinds import CLOCK, KINDS, ONE_PROCESS, FaultTargets
 from loadtest.faults.schedule import schedule
 from loadtest.faults.supervisor import Supervisor
 from services.adapters import sql
-from services.core.conversion import instruments_to_collect
 from services.core.model import CandleGap, CandleGapState
+from services.exchanges import instruments_to_collect
 from services.settings import Settings
 from tests import expected_analysis, expected_candles, servers
 from tests.servers import Server
@@ -160,7 +160,7 @@ def fault_targets(system: System) -> dict[str, Server]:
 def expected_spans(system: System, until: float) -> expected_candles.ExpectedCandles:
     """Every candle of Binance that is closed then and ought to be kept."""
     settings = Settings(_env_file=None)
-    instruments = instruments_to_collect("binance", settings.directions, settings.assets, settings.symbols)
+    instruments = instruments_to_collect("binance", settings)
     return expected_candles.fetch_expected(
         system.simulator, expected_candles.history_spans(instruments, settings.history_bars, int(until * 1000))
     )

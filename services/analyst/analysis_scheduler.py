@@ -9,7 +9,6 @@ from services.analyst import metrics
 from services.analyst.backfill_monitor import BackfillMonitor
 from services.analyst.computed_rows import compute_rows, daily_since, earliest_needed, forming_values, requested_values
 from services.analyst.series_window import VERIFIED_CANDLES, DirtyRange, SeriesWindow, WindowState
-from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable
 from services.core.history_depth import requested_timeframe
 from services.core.indicators import STANDARD, IndicatorSpec, OhlcvColumns, parse_specs, to_columns
@@ -17,6 +16,7 @@ from services.core.journal import indicator_topic
 from services.core.model import Candle, ExchangeStatus, IndicatorRequest, IndicatorValue, Series
 from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE
+from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.sequencing import SequencedPublisher
@@ -199,6 +199,6 @@ def series_to_analyse(deps: Deps) -> Iterable[Series]:
     """Return every timeframe of every symbol that the configured exchanges have candles of."""
     settings = deps.settings
     for exchange in deps.exchanges:
-        for instrument in instruments_to_collect(exchange.name, settings.directions, settings.assets, settings.symbols):
+        for instrument in instruments_to_collect(exchange.name, settings):
             if exchange.kline_timeframes(instrument):
                 yield from (Series(exchange.name, instrument, name) for name in TIMEFRAMES)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from services.api.exchange_status import COLLECTOR_TIMEOUT_MS as UNHEARD_MS
 from services.api.exchange_status import current_status
 from services.core import history_depth
-from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable
 from services.core.exchange import Exchange
 from services.core.model import ExchangeStatus, FeedStatus, HistoryRequest, Instrument, Series, SeriesProgress
 from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE
+from services.exchanges import instruments_to_collect
 from services.ports import Deps
 
 PRIORITY_SECONDS = 60  # how long what was asked for goes first
@@ -38,9 +38,7 @@ class BackfillStatus:
         self._sources: dict[tuple[str, Instrument], tuple[Exchange, frozenset[str]]] = {}
         for exchange in deps.exchanges:
             settings = deps.settings
-            for instrument in instruments_to_collect(
-                exchange.name, settings.directions, settings.assets, settings.symbols
-            ):
+            for instrument in instruments_to_collect(exchange.name, settings):
                 if given := exchange.kline_timeframes(instrument):
                     self._sources[exchange.name, instrument] = exchange, given
         self._listed: dict[str, tuple[ExchangeStatus, Mapping[tuple[Instrument, str], SeriesProgress]]] = {}

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 from services.api import schemas
 from services.api.courses_query import CoursesQuery
-from services.core.conversion import REFERENCE
 from services.core.decimals import format_decimal
 from services.core.model import Instrument, Leg, Rate, RateCandidate, RejectReason
 from services.core.rates import stale_reason
 from services.core.selection import Selection
+from services.exchanges import REFERENCES
 
 
 def v2_body(chosen: Selection, asked: CoursesQuery, rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
@@ -43,7 +43,7 @@ def _course(direction: Instrument, offer: RateCandidate, rate: Rate, now: int, b
 
 def quality(offer: RateCandidate) -> schemas.Quality:
     """How a value came about."""
-    if offer.exchange == REFERENCE:
+    if offer.exchange in REFERENCES:
         return "reference"
     return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "derived"
 

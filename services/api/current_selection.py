@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from services.core.errors import NothingFresh
 from services.core.model import Instrument
-from services.core.selection import Selection, select_exchange
+from services.core.selection import ExchangeOrder, Selection, select_exchange
+from services.exchanges import REFERENCES
 from services.hub import PRICER, Hub
 
 
@@ -13,7 +14,7 @@ def select_current(
 ) -> Selection:
     """As `pick`, of the newest rates; `now` is monotonic. Raises NothingFresh, which names the clock if that is why."""
     try:
-        return select_exchange(hub.rates, asked, order, now, partial)
+        return select_exchange(hub.rates, asked, ExchangeOrder(order, REFERENCES), now, partial)
     except NothingFresh as nothing:
         fault = hub.clock_fault(PRICER)
         raise NothingFresh(f"{nothing}; {fault}") if fault else nothing from None

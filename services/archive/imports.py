@@ -12,9 +12,9 @@ from services.archive.binance_rows import MAX_SHOWN_PROBLEMS, FileReport
 from services.archive.command import Command
 from services.archive.file_minutes import FileMinuteBuilder
 from services.archive.pair_resolver import PairResolver
-from services.core.conversion import instruments_to_collect
 from services.core.errors import BadFile
 from services.core.model import Bar, CandleSource, Instrument, Kline, Series
+from services.exchanges import instruments_to_collect
 from services.ports import Deps
 from services.progress_bar import ProgressBar
 
@@ -115,7 +115,7 @@ async def _known_pairs(deps: Deps) -> Iterable[Instrument]:
     settings = deps.settings
     yours = [
         *settings.symbols,
-        *instruments_to_collect(binance_files.EXCHANGE, settings.directions, settings.assets, settings.symbols),
+        *instruments_to_collect(binance_files.EXCHANGE, settings),
     ]
     kept = [series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE]
     return [pair for pair in (*kept, *yours) if not pair.contract]

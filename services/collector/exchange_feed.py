@@ -12,11 +12,11 @@ from services.collector.outgoing_queue import OutgoingQueue
 from services.collector.trade_sequencers import TradeSequencers
 from services.collector.validation import EventValidator
 from services.core.bounds import EARLIEST_MS, LATEST_MS, MAX_EXCHANGE_LEAD_MS, clean_text
-from services.core.conversion import instruments_to_collect
 from services.core.exchange import Event, Exchange, InstrumentStatus, SequencedQuote
 from services.core.feeds import FeedTracker
 from services.core.model import BackfillProgress, ExchangeStatus, FeedGap, FeedStatus, Instrument, Kline, Quote, Trade
 from services.core.publish_queue import Publishable
+from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 
@@ -39,7 +39,7 @@ class ExchangeFeed:
     def __init__(self, exchange: Exchange, deps: Deps) -> None:
         settings = deps.settings
         self.exchange, self.deps, self.bus, self.clock = exchange, deps, deps.bus, deps.clock
-        self.instruments = instruments_to_collect(exchange.name, settings.directions, settings.assets, settings.symbols)
+        self.instruments = instruments_to_collect(exchange.name, settings)
         self.clocks = FeedClock(exchange.name, deps.clock)
         self.tracker = _tracker(exchange, self.instruments, self.clocks)
         self.trades = TradeSequencers(exchange.name, refetches=exchange.refetch_trades is not None)

@@ -1,64 +1,26 @@
-"""How each exchange can give each direction: a route of legs whose product is the rate.
+"""Conversion routes: the legs whose product is a direction's rate at an exchange.
 
-An exchange gives the asset in its own anchor currency; what lies between the anchor and the asked currency is a fiat
-or peg leg of the reference. RUB has not traded at Binance since January 2024 (its price endpoint still answers with
-the last prices of then), so no route takes it from there.
+An exchange has a price of the asset in one of its own currencies (`Exchange.route`). The rest of the way, from that
+currency to the direction's quote, is a price of the reference.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from services.core.exchange import Exchange, Instruments, OwnLeg
 from services.core.model import Instrument
 
-REFERENCE = "coingecko"
-FIAT = frozenset(
-    {
-        "USD",
-        "RUB",
-        "EUR",
-        "GBP",
-        "CHF",
-        "JPY",
-        "CNY",
-        "TRY",
-        "UAH",
-        "KZT",
-        "AED",
-        "ARS",
-        "AUD",
-        "BRL",
-        "CAD",
-        "CZK",
-        "DKK",
-        "GEL",
-        "HKD",
-        "HUF",
-        "IDR",
-        "ILS",
-        "INR",
-        "KRW",
-        "MXN",
-        "NOK",
-        "NZD",
-        "PHP",
-        "PLN",
-        "SAR",
-        "SEK",
-        "SGD",
-        "THB",
-        "TWD",
-        "VND",
-        "ZAR",
-    }
+_FIAT = (
+    "USD RUB EUR GBP CHF JPY CNY TRY UAH KZT AED ARS AUD BRL CAD CZK DKK GEL HKD HUF IDR ILS INR KRW MXN NOK NZD PHP "
+    "PLN SAR SEK SGD THB TWD VND ZAR"
 )
-STABLECOINS = frozenset(
-    {"USDT", "USDC", "DAI"}
-)  # to the dollar: such a coin's price in a currency is what that is worth
-DERIBIT_DOLLAR_INDICES = frozenset({"BTC", "ETH"})
+FIAT = frozenset(_FIAT.split())
+STABLECOINS = frozenset({"USDT", "USDC", "DAI"})  # pegged to the dollar: their prices are what a currency is worth
+FX_COIN = "USDT"  # its prices in two currencies give the rate between them
 
 
 class ConversionLeg(NamedTuple):
-    """A leg to be taken: multiply by the instrument's value, or divide by it."""
+    """A leg of a route: multiply by the instrument's value at the exchange, or divide by it."""
 
     exchange: str
     instrument: Instrument
@@ -68,95 +30,76 @@ class ConversionLeg(NamedTuple):
 ConversionRoute = tuple[ConversionLeg, ...]
 
 
-def find_route(exchange: str, direction: Instrument, assets: Mapping[str, str]) -> ConversionRoute | None:
-    """The legs from one unit of the direction's base to its quote at an exchange; None when it has no way.
+def find_route(
+    exchange: Exchange, reference: Exchange | None, direction: Instrument, assets: Mapping[str, str]
+) -> ConversionRoute | None:
+    """Return the legs from the direction's base to its quote at an exchange, or None when there is no route.
 
-    `assets` maps names such as USDTTRC to the asset they stand for.
+    `assets` maps names such as USDTTRC to the asset that they stand for. Without a reference there are only the routes
+    that need none.
     """
     base, quote = (assets.get(name, name) for name in direction[:2])
-    if base == quote:
+    own = None if base == quote else exchange.route(base, quote)
+    if own is None:
         return None
-    return ROUTES[exchange](base, quote)
+    rest = _reference_legs(reference, own.currency, quote)
+    return None if rest is None else _legs_at(exchange, own.legs) + rest
 
 
-def _binance_route(base: str, quote: str) -> ConversionRoute | None:
-    if quote not in FIAT:
-        return (ConversionLeg("binance", Instrument(base, quote)),)
-    if base in FIAT:
-        return None
-    if base == "USDT":
-        return ConversionLeg("binance", Instrument("USDC", "USDT"), inverted=True), *via_reference("USDC", quote)
-    return ConversionLeg("binance", Instrument(base, "USDT")), *via_reference("USDT", quote)
-
-
-def _deribit_route(base: str, quote: str) -> ConversionRoute | None:
-    if base in FIAT:
-        return None
-    own, anchor = _deribit_index(base)
-    if quote in FIAT or quote == anchor:
-        return *own, *via_reference(anchor, quote)
-    other, other_anchor = _deribit_index(quote)
-    back = tuple(hop._replace(inverted=not hop.inverted) for hop in other)
-    return (*own, *back) if anchor == other_anchor else None
-
-
-def _deribit_index(asset: str) -> tuple[ConversionRoute, str]:
-    """An asset's index and the currency it is in. Deribit has no USDT in USD, only USDC in USDT."""
-    if asset in DERIBIT_DOLLAR_INDICES:
-        return (ConversionLeg("deribit", Instrument(asset, "USD")),), "USD"
-    if asset == "USDT":
-        return (ConversionLeg("deribit", Instrument("USDC", "USDT"), inverted=True),), "USDC"
-    return (ConversionLeg("deribit", Instrument(asset, "USDC")),), "USDC"
-
-
-def _coingecko_route(base: str, quote: str) -> ConversionRoute | None:
-    if base in FIAT:
-        return None
-    if quote in FIAT:
-        return (ConversionLeg(REFERENCE, Instrument(base, quote)),)
-    return ConversionLeg(REFERENCE, Instrument(base, "USD")), ConversionLeg(
-        REFERENCE, Instrument(quote, "USD"), inverted=True
-    )
-
-
-def via_reference(anchor: str, quote: str) -> ConversionRoute:
-    """From an anchor currency to fiat, by the reference. Its fiat rates are a coin's price in two currencies."""
-    if anchor == quote:
+def _reference_legs(reference: Exchange | None, currency: str, quote: str) -> ConversionRoute | None:
+    """From the currency that an exchange has a price in to the direction's quote."""
+    if currency == quote:
         return ()
-    if anchor in FIAT:
-        return ConversionLeg(REFERENCE, Instrument("USDT", anchor), inverted=True), ConversionLeg(
-            REFERENCE, Instrument("USDT", quote)
-        )
-    return (ConversionLeg(REFERENCE, Instrument(anchor, quote)),)
+    if reference is None:
+        return None
+    coin = FX_COIN if currency in FIAT else currency
+    to_quote = reference.route(coin, quote)
+    if to_quote is None:
+        return None
+    legs = _legs_at(reference, to_quote.legs)
+    if coin == currency:
+        return legs
+    to_currency = reference.route(coin, currency)
+    return None if to_currency is None else _legs_at(reference, inverse(to_currency.legs)) + legs
 
 
-CONTRACTS = "deribit"  # the exchange whose futures and perpetuals are collected; of the others it is the spot market
-ROUTES = {"binance": _binance_route, "deribit": _deribit_route, REFERENCE: _coingecko_route}
+def _legs_at(exchange: Exchange, legs: Iterable[OwnLeg]) -> ConversionRoute:
+    return tuple(ConversionLeg(exchange.name, *leg) for leg in legs)
+
+
+def inverse(legs: Sequence[OwnLeg]) -> tuple[OwnLeg, ...]:
+    """Return the legs of the way back."""
+    return tuple(leg._replace(inverted=not leg.inverted) for leg in reversed(legs))
 
 
 def route_table(
-    exchanges: Iterable[str], directions: Iterable[Instrument], assets: Mapping[str, str]
+    exchanges: Iterable[Exchange], directions: Iterable[Instrument], assets: Mapping[str, str]
 ) -> dict[Instrument, dict[str, ConversionRoute]]:
-    """All routes: direction → exchange (in the order given) → legs. A leg's exchange must be among `exchanges`."""
-    names = tuple(exchanges)
-    found = {d: {name: find_route(name, d, assets) for name in names} for d in directions}
+    """Return all routes: direction → exchange, in the order given → legs."""
+    exchanges = tuple(exchanges)
+    reference = next((exchange for exchange in exchanges if exchange.is_reference), None)
     return {
-        direction: {name: legs for name, legs in routes.items() if legs and all(hop.exchange in names for hop in legs)}
-        for direction, routes in found.items()
+        direction: {
+            exchange.name: legs
+            for exchange in exchanges
+            if (legs := find_route(exchange, reference, direction, assets)) is not None
+        }
+        for direction in directions
     }
 
 
 def instruments_to_collect(
-    exchange: str, directions: Iterable[Instrument], assets: Mapping[str, str], symbols: Iterable[Instrument]
+    exchange: Exchange,
+    exchanges: Iterable[Exchange],
+    directions: Iterable[Instrument],
+    assets: Mapping[str, str],
+    symbols: Instruments,
 ) -> tuple[Instrument, ...]:
-    """The instruments to collect at an exchange: what any route needs of it, and the configured symbols it may have."""
-    hops = (
-        hop for routes in route_table(ROUTES, directions, assets).values() for legs in routes.values() for hop in legs
+    """Return what any route needs of an exchange, and what it collects of the configured symbols, in order."""
+    routes = (
+        legs for by_exchange in route_table(exchanges, directions, assets).values() for legs in by_exchange.values()
     )
-    needed = {hop.instrument for hop in hops if hop.exchange == exchange}
-    if exchange == "binance":
-        needed.update(symbol for symbol in symbols if not symbol.contract)
-    if exchange == CONTRACTS:
-        needed.update(Instrument(s.base, "USD", "PERPETUAL") for s in symbols if s.base in DERIBIT_DOLLAR_INDICES)
-        needed.update(symbol for symbol in symbols if symbol.contract)
+    needed = {leg.instrument for legs in routes for leg in legs if leg.exchange == exchange.name}
+    if exchange.instruments:
+        needed.update(exchange.instruments(symbols))
     return tuple(sorted(needed))

@@ -1,7 +1,7 @@
-"""An exchange as a value: where it is, and pure functions between its wire and our words."""
+"""An exchange as a value: addresses, limits, and pure functions between its protocol and the messages of Kurs."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache
 from math import isfinite
@@ -16,20 +16,20 @@ from services.core.timeframes import TIMEFRAMES
 
 Instruments = Sequence[Instrument]
 BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b")  # ms
-MAX_ERROR_BODY_BYTES = 2_000  # bytes of a bad answer
-MAX_RETRY_SECONDS = 259_200  # seconds; no exchange bans for longer than three days
+MAX_ERROR_BODY_BYTES = 2_000
+MAX_RETRY_SECONDS = 259_200  # no exchange bans for longer than three days
 T = TypeVar("T")
 
 
 class SequencedQuote(NamedTuple):
-    """A tick. `number` is its place, which only grows."""
+    """A quote with its sequence number, where the exchange has one."""
 
     quote: Quote
     sequence: int | None = None
 
 
 class InstrumentStatus(NamedTuple):
-    """The exchange does, or does not, give an instrument now."""
+    """Whether the exchange trades an instrument now."""
 
     instrument: Instrument
     trading: bool
@@ -37,26 +37,26 @@ class InstrumentStatus(NamedTuple):
 
 
 class SendFrame(NamedTuple):
-    """Send this frame on the same connection."""
+    """An order to send this frame on the same connection."""
 
     frame: str
 
 
 class Reconnect(NamedTuple):
-    """Open another connection, then leave this one."""
+    """An order to open another connection, and then to close this one."""
 
     reason: str
 
 
 class ExchangeRefusal(NamedTuple):
-    """The exchange will not serve us here; `wait` is how many seconds it wants to be left alone."""
+    """A refusal to serve this connection; the next one may be tried after `retry_seconds`."""
 
     reason: str
     retry_seconds: float = 0
 
 
 class InvalidValue(NamedTuple):
-    """One value, or one row of many, that cannot be so: it counts as not given. `reason` is one of a few words."""
+    """A value, or one row of many, that is out of range and dropped. `reason` is one of a few words, for counting."""
 
     subject: str
     reason: str
@@ -67,10 +67,10 @@ Event = SequencedQuote | Trade | Kline | InstrumentStatus | SendFrame | Reconnec
 
 
 class StreamSpec(NamedTuple):
-    """What one connection carries: a path to open, frames to begin with, and how a frame is read.
+    """What to open, what to send first, and how a frame is parsed.
 
-    `read(frame, now)` raises ValueError (msgspec's errors are such) for what cannot be understood; what is well-formed
-    but new is ignored.
+    `parse(frame, now)` raises ValueError (msgspec's errors are such) for a frame that is not well-formed, and returns
+    nothing for a well-formed frame of an unknown kind.
     """
 
     path: str
@@ -79,10 +79,10 @@ class StreamSpec(NamedTuple):
 
 
 class RestCall(NamedTuple):
-    """One GET: its path with the query, and how the body of a good answer is read. `read` raises ValueError.
+    """One GET: its path with the query, and how the body of a good response is parsed.
 
-    What `read` is told is our wall time, which quotes and trades are stamped with; `dated`: the exchange's, which says
-    what bars are over.
+    `parse(body, now)` raises ValueError. `now` is our wall time, with which quotes and trades are stamped. With
+    `uses_exchange_time` it is the exchange's, which says which candles are closed.
     """
 
     path: str
@@ -91,7 +91,7 @@ class RestCall(NamedTuple):
 
 
 class RestResponse(NamedTuple):
-    """What came back over HTTP. Header names are lower-case."""
+    """A response over HTTP. Header names are lower-case."""
 
     status: int
     headers: Mapping[str, str]
@@ -99,61 +99,81 @@ class RestResponse(NamedTuple):
 
 
 class RateLimit(NamedTuple):
-    """At most `most` in any `seconds`."""
+    """At most `max_count` in any `seconds`."""
 
     max_count: int
     seconds: float
 
 
-class Exchange(NamedTuple):
-    """One exchange. The socket loop and the poller in `collector` know no exchange's name: all of it is here.
+class OwnLeg(NamedTuple):
+    """A leg at the exchange itself: multiply by the instrument's value, or divide by it."""
 
-    Origins are tried in turn; paths are appended to them. `poll` is used while no socket is up, with the trade number
-    that is due per instrument; `missed` asks for trades again by their numbers. `history` asks for the closed bars of
-    an instrument and a timeframe with openings in [since, until]; None: it does not have such.
+    instrument: Instrument
+    inverted: bool = False
+
+
+class OwnRoute(NamedTuple):
+    """Legs at the exchange itself from an asset to `currency`; the reference converts the rest of the way."""
+
+    legs: tuple[OwnLeg, ...]
+    currency: str
+
+
+class Exchange(NamedTuple):
+    """One exchange. The socket loop, the poller and the pricer know no exchange's name: all of it is here.
+
+    Base URLs are tried in turn; paths are appended to them. docs/adding-an-exchange.md says how to fill it.
     """
 
     name: str
     rest_urls: tuple[str, ...]
     ping_path: str
-    error_text: Callable[[bytes], str]  # the body of a bad answer → what it says, "" when it cannot be read
-    retry_delay: Callable[[RestResponse, int], float]  # an answer, the exchange's clock → seconds before the next call
+    error_text: Callable[[bytes], str]  # the text in the body of an error; "" when it cannot be parsed
+    retry_delay: Callable[[RestResponse, int], float]  # a response, the exchange's time → seconds until the next call
+    route: Callable[[str, str], OwnRoute | None]  # asset, quote → its own legs; None: it cannot price that
+    instruments: Callable[[Instruments], Collection[Instrument]] | None = None  # what it collects of KURS_SYMBOLS
     ws_urls: tuple[str, ...] = ()
     stream: Callable[[Instruments], StreamSpec] | None = None
+    poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[RestCall, ...]] | None = None
+    """The calls while no socket is open, with the trade id that is expected next, by instrument."""
+    poll_seconds: float = 1.0
     instrument_status: Callable[[Instrument], RestCall] | None = None
     instrument_status_weight: int = 0
-    find_instrument: Callable[[str], RestCall] | None = (
-        None  # which pair a symbol of the exchange's stands for: a Presence says it
-    )
-    poll: Callable[[Instruments, Mapping[Instrument, int]], tuple[RestCall, ...]] | None = None
-    poll_seconds: float = 1.0
-    refetch_trades: Callable[[Instrument, range], RestCall] | None = None
+    find_instrument: Callable[[str], RestCall] | None = None  # the pair of a symbol, as an InstrumentStatus
+    refetch_trades: Callable[[Instrument, range], RestCall] | None = None  # by their ids
     klines: Callable[[Instrument, str, int, int], RestCall | None] | None = None
-    klines_per_call: int = 1000  # in one answer
-    kline_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is little
+    """The closed candles of an instrument and timeframe with open times in [since, until]; None: it has no such."""
+    klines_per_call: int = 1000
+    kline_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is bounded
     kline_weight: int = 1  # of one call
-    kline_budget: int = 60  # weight a minute that history may use, of all processes together
-    kline_delay_seconds: float = 10.0  # after a bar's close its history is looked at; much longer where calls are dear
+    kline_budget: int = 60  # weight a minute for past candles, of all processes together
+    kline_delay_seconds: float = (
+        10.0  # from the close of a candle to its request; much longer where calls are expensive
+    )
     credentials: Callable[[], Mapping[str, str]] = dict  # headers; behind a function, so that no repr shows a key
-    max_connection_seconds: float = 23.5 * 3600  # seconds after which a connection is renewed
+    max_connection_seconds: float = 23.5 * 3600  # after them a connection is replaced
     idle_timeout: float = 5.0  # seconds without any message after which a connection may be dead
     connect_limit: RateLimit = RateLimit(300, 300)
     send_limit: RateLimit = RateLimit(5, 1)
-    value_ttl: float | None = None  # seconds that a value holds after the exchange's own time for it
+    value_ttl: float | None = None  # seconds after its own time for which a value holds; None: until the next one
+    is_reference: bool = False  # it gives mid prices of other exchanges' markets, and converts between currencies
+    asset_ids: Mapping[str, str] | None = None  # its ids of assets; None: it knows them by their symbols
+    settings_prefix: str = ""  # of the settings that are its own: KURS_MTGOX_
+    has_simulator: bool = False  # services/simulator plays it
     simulated: bool = False
 
     def kline_timeframes(self, instrument: Instrument) -> frozenset[str]:
-        """Those of which it gives candles of an instrument."""
+        """Return the timeframes of which it has candles of an instrument."""
         return _kline_timeframes(self.klines, instrument) if self.klines else frozenset()
 
     def simulated_at(self, root: str) -> "Exchange":
-        """This exchange as the simulator at `root` (`http://host:port/simulator`) plays it; no key goes there."""
-        origin = f"{root.rstrip('/')}/{self.name}"
-        sockets = (origin.replace("http", "ws", 1),) if self.ws_urls else ()
-        return self._replace(rest_urls=(origin,), ws_urls=sockets, credentials=dict, simulated=True)
+        """Return this exchange as the simulator at `root` (`http://host:port/simulator`) plays it, without its key."""
+        url = f"{root.rstrip('/')}/{self.name}"
+        ws_urls = (url.replace("http", "ws", 1),) if self.ws_urls else ()
+        return self._replace(rest_urls=(url,), ws_urls=ws_urls, credentials=dict, simulated=True)
 
 
-@lru_cache(10_000)  # several services ask it of every pair
+@lru_cache(10_000)  # several services need it for every pair
 def _kline_timeframes(
     klines: Callable[[Instrument, str, int, int], RestCall | None], instrument: Instrument
 ) -> frozenset[str]:
@@ -161,25 +181,25 @@ def _kline_timeframes(
 
 
 def nonzero(value: Decimal | None) -> Decimal | None:
-    """A price as such: dead pairs have zeros for it."""
+    """Return a price, or None for zero, which exchanges send for pairs without a market."""
     return value or None
 
 
 def decode_rows(kind: type[T], body: bytes, subject: str) -> list[T | InvalidValue]:
-    """A JSON array of that kind; a row that is not of it costs only itself. Raises ValueError for any other body."""
+    """Decode a JSON array; a row of another shape becomes an InvalidValue. Raises ValueError for any other body."""
     try:
         return list(_decoder(list[kind]).decode(body))  # type: ignore[valid-type]
     except ValueError:
-        return [decode_row(kind, each, subject) for each in _decoder(list[msgspec.Raw]).decode(body)]
+        return [decode_row(kind, row, subject) for row in _decoder(list[msgspec.Raw]).decode(body)]
 
 
 def decode_row(kind: type[T], raw: bytes | msgspec.Raw, subject: str) -> T | InvalidValue:
-    """One row of an answer, or one subscription's news."""
+    """Decode one row of a response, or one subscription's message."""
     try:
-        found: T = _decoder(kind).decode(raw)  # type: ignore[arg-type]  # a type is hashable
+        row: T = _decoder(kind).decode(raw)  # type: ignore[arg-type]  # a type is hashable
     except ValueError as error:
         return InvalidValue(subject, "shape", str(error))
-    return found
+    return row
 
 
 @cache
@@ -188,31 +208,32 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 
 def validate_events(events: Sequence[Event], latest: int) -> Sequence[Event]:
-    """The events, with a Rejected in place of each whose values are out of range. `latest`: by the exchange's clock."""
-    wrong = dict[int, InvalidValue]()
-    for place, event in enumerate(events):
-        fault: Violation | None = None
+    """Replace each event that is out of range by an InvalidValue. `latest` is by the exchange's clock."""
+    invalid = dict[int, InvalidValue]()
+    for index, event in enumerate(events):
+        violation: Violation | None = None
         if isinstance(event, Trade):
-            fault, subject = trade_violation(event, latest), event.instrument
+            violation, subject = trade_violation(event, latest), event.instrument
         elif isinstance(event, SequencedQuote):
-            fault, subject = quote_violation(event.quote, latest), event.quote.instrument
+            violation, subject = quote_violation(event.quote, latest), event.quote.instrument
         elif isinstance(event, Kline):
-            fault, subject = kline_violation(event, latest), event.series.instrument
-        if fault:
-            wrong[place] = InvalidValue(str(subject), *fault)
-    return [wrong.get(place, event) for place, event in enumerate(events)] if wrong else events
+            violation, subject = kline_violation(event, latest), event.series.instrument
+        if violation:
+            invalid[index] = InvalidValue(str(subject), *violation)
+    return [invalid.get(index, event) for index, event in enumerate(events)] if invalid else events
 
 
 def retry_after_seconds(response: RestResponse, now: int, default: float = 60) -> float:
-    """Seconds to wait after an answer: what `Retry-After` or the text of a ban says, whichever is longer; without
-    either `default` when we asked too often. `now`: by the exchange's clock.
+    """Return the seconds until the next call, by `Retry-After` or the text of a ban, whichever is longer.
+
+    Without either it is `default` for 418 and 429, and 0 for the others. `now` is by the exchange's clock.
     """
-    waits = [
+    delays = [
         min(seconds, MAX_RETRY_SECONDS)
         for seconds in (_retry_after_header(response), _ban_seconds(response, now))
         if seconds is not None
     ]
-    return max(waits, default=default if response.status in (418, 429) else 0)
+    return max(delays, default=default if response.status in (418, 429) else 0)
 
 
 def _retry_after_header(response: RestResponse) -> float | None:
@@ -224,6 +245,7 @@ def _retry_after_header(response: RestResponse) -> float | None:
 
 
 def _ban_seconds(response: RestResponse, now: int) -> float | None:
-    """`Way too much request weight used; IP banned until 1700000000000. …`: sometimes nothing else tells the end."""
-    found = BANNED_UNTIL.search(response.body[:MAX_ERROR_BODY_BYTES]) if response.status in (403, 418, 429) else None
-    return (int(found[1]) - now) / 1000 if found and int(found[1]) > now else None
+    """`Way too much request weight used; IP banned until 1700000000000. …`: a ban may have its end in the text only."""
+    banned = response.status in (403, 418, 429)
+    match = BANNED_UNTIL.search(response.body[:MAX_ERROR_BODY_BYTES]) if banned else None
+    return (int(match[1]) - now) / 1000 if match and int(match[1]) > now else None

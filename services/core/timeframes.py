@@ -1,5 +1,7 @@
-"""Timeframes and their boundaries, as Binance draws them: weeks begin on Monday, months with the calendar, three days
-are counted from 2 January 1970; all in UTC."""
+"""Timeframes and the grid of their open times, in UTC.
+
+Weeks open on Mondays, months with the calendar, and three days are counted from 2 January 1970.
+"""
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime

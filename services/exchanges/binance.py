@@ -1,4 +1,7 @@
-"""Binance spot: best prices, trades and closed minutes by one combined stream, by REST while no stream can be had."""
+"""Binance spot: best prices, aggregate trades and closed minutes by one combined stream, by REST while none is open.
+
+https://github.com/binance/binance-spot-api-docs: web-socket-streams.md and rest-api.md.
+"""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -8,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from services.core.conversion import FIAT
 from services.core.exchange import (
     Event,
     Exchange,
@@ -15,6 +19,8 @@ from services.core.exchange import (
     Instruments,
     InstrumentStatus,
     InvalidValue,
+    OwnLeg,
+    OwnRoute,
     Reconnect,
     RestCall,
     RestResponse,
@@ -28,11 +34,11 @@ from services.core.model import Bar, Instrument, Kline, Quote, Series, Trade
 from services.core.timeframes import TIMEFRAMES
 
 NAME = "binance"
-WEIGHT_PER_MINUTE = 6000  # a minute and address; all that share the address share it
+WEIGHT_PER_MINUTE = 6000  # of an address, for all that share it
 USED_WEIGHT_HEADER = "x-mbx-used-weight-1m"
 EXCHANGE_INFO_WEIGHT, KLINES_WEIGHT = 20, 2
-MAX_ROWS = 1000  # trades or bars in one answer
-MAX_CLOCK_SKEW_MS = 1_000  # ms that what is known of its clock may be ahead of it
+MAX_ROWS = 1000  # trades or candles in one response
+MAX_CLOCK_SKEW_MS = 1_000  # by which what is known of its clock may be ahead of it
 
 
 class _CombinedFrame(Struct):
@@ -49,7 +55,7 @@ class _BookTicker(Struct):
 
 
 class _AggTrade(Struct):
-    """The parts of a trade that stream and REST share; `s` only the stream has."""
+    """The parts of a trade that stream and REST share; only the stream has `s`."""
 
     a: int
     p: Decimal
@@ -62,8 +68,6 @@ class _AggTrade(Struct):
 
 
 class _StreamKline(Struct):
-    """A bar as the stream gives it."""
-
     s: str
     t: int
     o: Decimal
@@ -81,15 +85,13 @@ class _KlineEvent(Struct):
 
 
 class _KlineRow(Struct, array_like=True):
-    """A bar as REST gives it."""
-
-    opened: int
+    open_time: int
     open: Decimal
     high: Decimal
     low: Decimal
     close: Decimal
     volume: Decimal
-    ends: int  # its last ms
+    close_time: int  # its last ms
     quote_volume: Decimal
     trades: int
 
@@ -129,22 +131,49 @@ def symbol(instrument: Instrument) -> str:
     return f"{instrument.base}{instrument.quote}"
 
 
+def route(base: str, quote: str) -> OwnRoute | None:
+    """Everything trades against USDT, and USDT itself against USDC.
+
+    No route ends in RUB: its pairs were closed in January 2024, and the price endpoint still serves their last prices.
+    """
+    if quote not in FIAT:
+        return OwnRoute((OwnLeg(Instrument(base, quote)),), quote)
+    if base in FIAT:
+        return None
+    if base == "USDT":
+        return OwnRoute((OwnLeg(Instrument("USDC", "USDT"), inverted=True),), "USDC")
+    return OwnRoute((OwnLeg(Instrument(base, "USDT")),), "USDT")
+
+
+def spot_instruments(symbols: Instruments) -> list[Instrument]:
+    """Return the symbols that are no contracts."""
+    return [instrument for instrument in symbols if not instrument.contract]
+
+
 def stream(instruments: Instruments) -> StreamSpec:
-    """All in the URL: nothing needs to be sent, so the limit on messages cannot be met."""
+    """All streams are in the URL: no message is sent, so the limit on messages cannot be reached."""
     names = (f"{symbol(i).lower()}@{kind}" for i in instruments for kind in ("bookTicker", "aggTrade", "kline_1m"))
     return StreamSpec(f"/stream?streams={'/'.join(names)}", partial(parse_frame, {symbol(i): i for i in instruments}))
 
 
+# web-socket-streams.md: Individual Symbol Book Ticker Streams, Aggregate Trade Streams, Kline/Candlestick Streams.
+# {"stream":"btcusdt@bookTicker","data":{"u":76861015827,"s":"BTCUSDT","b":"109257.64000000","B":"0.77163000",
+#  "a":"109257.65000000","A":"6.27706000"}}
+# {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1733464456075,"s":"BTCUSDT","a":3305280883,
+#  "p":"97900.88000000","q":"0.00208000","f":4216590360,"l":4216590360,"T":1733464456074,"m":true,"M":true}}
+# {"stream":"nknusdt@kline_1m","data":{"e":"kline","E":1633998523963,"s":"NKNUSDT","k":{"t":1633998480000,
+#  "T":1633998539999,"s":"NKNUSDT","i":"1m","f":19862761,"L":19862790,"o":"0.35270000","c":"0.35280000",
+#  "h":"0.35280000","l":"0.35220000","v":"25877.00000000","n":30,"x":true,"q":"9116.04600000",…}}}
 def parse_frame(symbols: Mapping[str, Instrument], frame: str | bytes, now: int) -> Sequence[Event]:
-    """One frame of the combined stream. A best price has no time of its own, only a growing number."""
+    """Parse a frame of the combined stream. A best price has no time of its own, only a number that grows."""
     message = _frame_decoder.decode(frame)
     if message.error is not None:
-        return [ExchangeRefusal(f"Binance says: {message.error.get('msg', '')}", 10)]
+        return [ExchangeRefusal(f"Binance: {message.error.get('msg', '')}", 10)]
     if message.stream == "!serverShutdown":
         return [Reconnect("the server shuts down")]
     if message.stream.endswith("@bookTicker"):
-        best = _book_ticker_decoder.decode(message.data)
-        return _to_quote(symbols.get(best.s), best, now)
+        ticker = _book_ticker_decoder.decode(message.data)
+        return _to_quote(symbols.get(ticker.s), ticker, now)
     if message.stream.endswith("@aggTrade"):
         trade = _agg_trade_decoder.decode(message.data)
         return _to_trade(symbols.get(trade.s), trade, now)
@@ -154,17 +183,17 @@ def parse_frame(symbols: Mapping[str, Instrument], frame: str | bytes, now: int)
     return []
 
 
-def _to_quote(instrument: Instrument | None, best: _BookTicker | _PolledBookTicker, now: int) -> Sequence[Event]:
-    bid, ask = nonzero(best.b), nonzero(best.a)
+def _to_quote(instrument: Instrument | None, ticker: _BookTicker | _PolledBookTicker, now: int) -> Sequence[Event]:
+    bid, ask = nonzero(ticker.b), nonzero(ticker.a)
     if instrument is None or not (bid or ask):
         return []
-    return [SequencedQuote(Quote(NAME, instrument, now, bid=bid, ask=ask), best.u)]
+    return [SequencedQuote(Quote(NAME, instrument, now, bid=bid, ask=ask), ticker.u)]
 
 
 def _to_trade(instrument: Instrument | None, trade: _AggTrade, now: int) -> Sequence[Event]:
     if instrument is None:
         return []
-    fills = trade.l - trade.f + 1  # which is what bars count
+    fills = trade.l - trade.f + 1  # which is what candles count
     return [Trade(NAME, instrument, now, trade.T, trade.p, trade.q, trade.a, fills, trade.m)]
 
 
@@ -176,51 +205,55 @@ def _to_kline(instrument: Instrument | None, minute: _StreamKline) -> Sequence[E
 
 
 def instrument_status(instrument: Instrument) -> RestCall:
-    """Does it trade? Dead symbols stay listed, and some prices of theirs are still served."""
+    """Whether it trades: dead symbols stay listed, and some of their prices are still served."""
     return RestCall(f"/api/v3/exchangeInfo?symbol={symbol(instrument)}", partial(_parse_instrument_status, instrument))
 
 
+# rest-api.md: Exchange information.
+# {"timezone":"UTC","serverTime":1754603741167,"rateLimits":[…],"exchangeFilters":[],"symbols":[{"symbol":"BCCBTC",
+#  "status":"BREAK","baseAsset":"BCC","quoteAsset":"BTC",…},{"symbol":"BTCUSDT","status":"TRADING",…}]}
 def _parse_instrument_status(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
-    status = next(
-        (s.status for s in _exchange_info_decoder.decode(body).symbols if s.symbol == symbol(instrument)), "not listed"
-    )
+    statuses = {info.symbol: info.status for info in _exchange_info_decoder.decode(body).symbols}
+    status = statuses.get(symbol(instrument), "not listed")
     return [InstrumentStatus(instrument, status == "TRADING", status)]
 
 
 def find_instrument(symbol: str) -> RestCall:
-    """Which pair is it? BTCUSDT does not say where its base ends."""
+    """Which pair a symbol is: BTCUSDT does not say where its base ends."""
     return RestCall(f"/api/v3/exchangeInfo?symbol={quote(symbol)}", partial(_parse_found_instrument, symbol))
 
 
 def _parse_found_instrument(symbol: str, body: bytes, now: int) -> Sequence[Event]:
-    found = [each for each in _exchange_info_decoder.decode(body).symbols if each.symbol == symbol and each.baseAsset]
     return [
-        InstrumentStatus(Instrument(each.baseAsset, each.quoteAsset), each.status == "TRADING", each.status)
-        for each in found
+        InstrumentStatus(Instrument(info.baseAsset, info.quoteAsset), info.status == "TRADING", info.status)
+        for info in _exchange_info_decoder.decode(body).symbols
+        if info.symbol == symbol and info.baseAsset
     ]
 
 
-def poll(instruments: Instruments, due: Mapping[Instrument, int]) -> tuple[RestCall, ...]:
-    """Best prices of all, and the trades of each since the last one known."""
+def poll(instruments: Instruments, expected_ids: Mapping[Instrument, int]) -> tuple[RestCall, ...]:
+    """Request the best prices of all, and the trades of each from the expected id on."""
     if not instruments:
         return ()
     symbols = {symbol(i): i for i in instruments}
     names = quote(msgspec.json.encode(list(symbols)).decode())
-    best = RestCall(f"/api/v3/ticker/bookTicker?symbols={names}", partial(_parse_book_tickers, symbols))
-    return best, *(_agg_trades_call(i, due.get(i), MAX_ROWS) for i in instruments)
+    tickers = RestCall(f"/api/v3/ticker/bookTicker?symbols={names}", partial(_parse_book_tickers, symbols))
+    return tickers, *(_agg_trades_call(i, expected_ids.get(i), MAX_ROWS) for i in instruments)
 
 
+# rest-api.md: Symbol order book ticker.
+# [{"symbol":"BTCUSDT","bidPrice":"60741.67000000","bidQty":"0.36580000","askPrice":"60741.68000000","askQty":"0.4…"}]
 def _parse_book_tickers(symbols: Mapping[str, Instrument], body: bytes, now: int) -> Sequence[Event]:
     return [
         event
-        for best in decode_rows(_PolledBookTicker, body, "best prices")
-        for event in ([best] if isinstance(best, InvalidValue) else _to_quote(symbols.get(best.s), best, now))
+        for ticker in decode_rows(_PolledBookTicker, body, "best prices")
+        for event in ([ticker] if isinstance(ticker, InvalidValue) else _to_quote(symbols.get(ticker.s), ticker, now))
     ]
 
 
-def refetch_trades(instrument: Instrument, numbers: range) -> RestCall:
-    """Trades again, from the first of `numbers`."""
-    return _agg_trades_call(instrument, numbers.start, min(len(numbers), MAX_ROWS))
+def refetch_trades(instrument: Instrument, trade_ids: range) -> RestCall:
+    """Request trades from the first of `trade_ids` on, at most MAX_ROWS."""
+    return _agg_trades_call(instrument, trade_ids.start, min(len(trade_ids), MAX_ROWS))
 
 
 def _agg_trades_call(instrument: Instrument, first: int | None, count: int) -> RestCall:
@@ -228,6 +261,9 @@ def _agg_trades_call(instrument: Instrument, first: int | None, count: int) -> R
     return RestCall(f"/api/v3/aggTrades?{urlencode(query)}", partial(_parse_agg_trades, instrument))
 
 
+# rest-api.md: Compressed/Aggregate trades list.
+# [{"a":966492862,"p":"60759.60000000","q":"0.00841000","f":1111480471,"l":1111480471,"T":1634944096633,"m":false,
+#  "M":true},…]
 def _parse_agg_trades(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
     return [
         event
@@ -237,36 +273,41 @@ def _parse_agg_trades(instrument: Instrument, body: bytes, now: int) -> Sequence
 
 
 def klines(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall:
-    """Its intervals are called as our timeframes are. One bar more is asked for: that it exists closes the others."""
+    """Its intervals are named as our timeframes are. One candle more is requested: where it exists, the others are
+    closed.
+    """
     end = TIMEFRAMES[timeframe].close_time(until)
     query = {"symbol": symbol(instrument), "interval": timeframe, "startTime": since, "endTime": end}
     series = Series(NAME, instrument, timeframe)
     return RestCall(f"/api/v3/klines?{urlencode(query | {'limit': MAX_ROWS})}", partial(_parse_klines, series), True)
 
 
+# rest-api.md: Kline/Candlestick data.
+# [[1634943780000,"60685.22000000","60729.84000000","60670.90000000","60719.27000000","21.63272000",1634943839999,
+#  "1313200.01340410",617,"12.28492000","745719.41022840","0"],…]
 def _parse_klines(series: Series, body: bytes, now: int) -> Sequence[Event]:
-    """The last row may be forming still. `now` is its clock's."""
-    found = decode_rows(_KlineRow, body, f"{series.instrument} {series.timeframe}")
-    last = found[-1] if found else None
-    over = found[:-1] if isinstance(last, _KlineRow) and last.ends >= now - MAX_CLOCK_SKEW_MS else found
-    return [r if isinstance(r, InvalidValue) else Kline(series, _to_bar(r)) for r in over]
+    """Parse candles; the last row may be the forming one. `now` is by its clock."""
+    rows = decode_rows(_KlineRow, body, f"{series.instrument} {series.timeframe}")
+    last = rows[-1] if rows else None
+    closed = rows[:-1] if isinstance(last, _KlineRow) and last.close_time >= now - MAX_CLOCK_SKEW_MS else rows
+    return [row if isinstance(row, InvalidValue) else Kline(series, _to_bar(row)) for row in closed]
 
 
 def _to_bar(row: _KlineRow) -> Bar:
     r = row
-    return Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trades)
+    return Bar(r.open_time, r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trades)
 
 
-def retry_delay(answer: RestResponse, now: int) -> float:
-    """What `Retry-After` or a ban says; the rest of the minute when two thirds of the address's weight are used."""
-    used = answer.headers.get(USED_WEIGHT_HEADER, "0")
+def retry_delay(response: RestResponse, now: int) -> float:
+    """By `Retry-After` or a ban; the rest of the minute when two thirds of the address's weight are used."""
+    used = response.headers.get(USED_WEIGHT_HEADER, "0")
     if used.isascii() and used.isdigit() and int(used[:9]) > WEIGHT_PER_MINUTE * 2 // 3:
-        return max(retry_after_seconds(answer, now), 60 - now / 1000 % 60)
-    return retry_after_seconds(answer, now)
+        return max(retry_after_seconds(response, now), 60 - now / 1000 % 60)
+    return retry_after_seconds(response, now)
 
 
 def error_text(body: bytes) -> str:
-    """`{"code": -1121, "msg": "Invalid symbol."}`; a firewall answers in HTML or nothing."""
+    """`{"code": -1121, "msg": "Invalid symbol."}`; a firewall sends HTML or nothing."""
     try:
         return _error_decoder.decode(body).msg
     except ValueError:
@@ -284,19 +325,22 @@ EXCHANGE = Exchange(
     ping_path="/api/v3/ping",
     error_text=error_text,
     retry_delay=retry_delay,
+    route=route,
+    instruments=spot_instruments,
     ws_urls=(
         "wss://stream.binance.com:9443",
         "wss://data-stream.binance.vision",
         "wss://stream.binance.com:443",
     ),
     stream=stream,
+    poll=poll,
     instrument_status=instrument_status,
     instrument_status_weight=EXCHANGE_INFO_WEIGHT,
     find_instrument=find_instrument,
-    poll=poll,
     refetch_trades=refetch_trades,
     klines=klines,
     klines_per_call=MAX_ROWS - 1,
     kline_weight=KLINES_WEIGHT,
     kline_budget=WEIGHT_PER_MINUTE // 5,
+    has_simulator=True,
 )

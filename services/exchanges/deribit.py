@@ -1,4 +1,9 @@
-"""Deribit: price indices and the perpetuals' best prices by JSON-RPC over one WebSocket, their candles over HTTP."""
+"""Deribit: price indices and the perpetuals' best prices by JSON-RPC over one WebSocket, their candles over HTTP.
+
+https://docs.deribit.com/subscriptions/market-data/deribit_price_indexindex_name,
+https://docs.deribit.com/subscriptions/market-data/tickerinstrument_nameinterval,
+https://docs.deribit.com/api-reference/market-data/public-get_tradingview_chart_data.
+"""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -8,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from services.core.conversion import FIAT, inverse
 from services.core.exchange import (
     Event,
     Exchange,
@@ -15,6 +21,8 @@ from services.core.exchange import (
     Instruments,
     InstrumentStatus,
     InvalidValue,
+    OwnLeg,
+    OwnRoute,
     RateLimit,
     RestCall,
     RestResponse,
@@ -29,9 +37,9 @@ from services.core.model import Bar, Instrument, Kline, Quote, Series
 from services.core.timeframes import TIMEFRAMES
 
 NAME = "deribit"
-HEARTBEAT_SECONDS = 10  # seconds, the shortest it takes
-# Errors after which it may be better, and the seconds to leave it alone. 10028: we asked too often, and an early
-# return keeps the account of credits at nothing.
+HEARTBEAT_SECONDS = 10  # the shortest that it accepts
+DOLLAR_INDICES = frozenset({"BTC", "ETH"})  # the assets with an index in USD; the others have one in USDC
+# Errors after which a later attempt may succeed. 10028: too many requests; an early return keeps the credits at zero.
 RETRY_SECONDS = {
     10028: 10,
     10040: 1,
@@ -56,7 +64,7 @@ RESOLUTIONS = {
     "12h": "720",
     "1d": "1D",
 }
-DEFAULT_RETRY_SECONDS = 300  # seconds, after an error that a new attempt will hardly mend
+DEFAULT_RETRY_SECONDS = 300  # after an error that a later attempt will hardly avoid
 
 
 class _JsonRpcError(Struct):
@@ -141,8 +149,34 @@ _names_decoder = msgspec.json.Decoder(list[str])
 SUBSCRIBE_ID, STATUS_ID, TEST_ID, HEARTBEAT_ID = 1, 2, 3, 4  # ids of our requests
 
 
+def route(base: str, quote: str) -> OwnRoute | None:
+    """By indices: an asset's own, and back by the quote's where both are in the same currency."""
+    if base in FIAT:
+        return None
+    legs, currency = _index_of(base)
+    if quote in FIAT or quote == currency:
+        return OwnRoute(legs, currency)
+    quote_legs, quote_currency = _index_of(quote)
+    return OwnRoute(legs + inverse(quote_legs), quote) if currency == quote_currency else None
+
+
+def _index_of(asset: str) -> tuple[tuple[OwnLeg, ...], str]:
+    """An asset's index and its currency. There is no index of USDT in USD, only one of USDC in USDT."""
+    if asset in DOLLAR_INDICES:
+        return (OwnLeg(Instrument(asset, "USD")),), "USD"
+    if asset == "USDT":
+        return (OwnLeg(Instrument("USDC", "USDT"), inverted=True),), "USDC"
+    return (OwnLeg(Instrument(asset, "USDC")),), "USDC"
+
+
+def contracts(symbols: Instruments) -> set[Instrument]:
+    """Return the contracts among the symbols, and the perpetual of each symbol that has one."""
+    perpetuals = {Instrument(s.base, "USD", "PERPETUAL") for s in symbols if s.base in DOLLAR_INDICES}
+    return perpetuals | {symbol for symbol in symbols if symbol.contract}
+
+
 def channel_name(instrument: Instrument) -> str:
-    """deribit_price_index.btc_usd or ticker.BTC-PERPETUAL.100ms (`raw` is for those who log in)."""
+    """deribit_price_index.btc_usd or ticker.BTC-PERPETUAL.100ms (`raw` needs an account)."""
     if not instrument.contract:
         return f"deribit_price_index.{instrument.base.lower()}_{instrument.quote.lower()}"
     return f"ticker.{instrument_name(instrument)}.100ms"
@@ -155,7 +189,7 @@ def instrument_name(instrument: Instrument) -> str:
 
 
 def rpc_request(number: int, method: str, **params: object) -> str:
-    """One JSON-RPC call."""
+    """Encode a JSON-RPC call."""
     call = {"jsonrpc": "2.0", "id": number, "method": f"public/{method}", "params": params}
     return msgspec.json.encode(call).decode()
 
@@ -163,16 +197,21 @@ def rpc_request(number: int, method: str, **params: object) -> str:
 def stream(instruments: Instruments) -> StreamSpec:
     """One subscription for all; the heartbeat proves the connection both ways."""
     channels = {channel_name(i): i for i in instruments}
-    greeting = (
+    on_open = (
         rpc_request(HEARTBEAT_ID, "set_heartbeat", interval=HEARTBEAT_SECONDS),
         rpc_request(SUBSCRIBE_ID, "subscribe", channels=[*channels, "platform_state"]),
         rpc_request(STATUS_ID, "status"),
     )
-    return StreamSpec("/ws/api/v2", partial(parse_frame, channels), greeting)
+    return StreamSpec("/ws/api/v2", partial(parse_frame, channels), on_open)
 
 
+# {"jsonrpc":"2.0","method":"subscription","params":{"channel":"deribit_price_index.eth_usd",
+#  "data":{"timestamp":1790165113481,"price":2722.4,"index_name":"eth_usd"}}}
+# {"jsonrpc":"2.0","id":1,"result":["ticker.BTC-PERPETUAL.100ms","platform_state","deribit_price_index.eth_usd"],
+#  "usIn":1765525372073376,"usOut":1765525372073529,"usDiff":153,"testnet":true}
+# {"params":{"type":"test_request"},"method":"heartbeat","jsonrpc":"2.0"}
 def parse_frame(channels: Mapping[str, Instrument], frame: str | bytes, now: int) -> Sequence[Event]:
-    """One frame: a reply when it has an id, else a subscription's news or a heartbeat."""
+    """Parse a frame: a reply, which has an id, a subscription's notification or a heartbeat."""
     message = _message_decoder.decode(frame)
     if message.error is not None:
         return [] if message.id == STATUS_ID else [to_refusal(message.error)]
@@ -188,16 +227,19 @@ def parse_frame(channels: Mapping[str, Instrument], frame: str | bytes, now: int
 
 
 def to_refusal(error: _JsonRpcError) -> ExchangeRefusal:
-    """An error in our words. After each of them the connection is of no more use, or gone already."""
+    """Return the refusal of an error. After each of them the connection is of no more use, or closed already."""
     return ExchangeRefusal(
-        f"Deribit says: {error.message} ({error.code})", RETRY_SECONDS.get(error.code, DEFAULT_RETRY_SECONDS)
+        f"Deribit: {error.message} ({error.code})", RETRY_SECONDS.get(error.code, DEFAULT_RETRY_SECONDS)
     )
 
 
 def _parse_subscribed(channels: Mapping[str, Instrument], granted: Sequence[str]) -> Sequence[Event]:
-    """What it does not know it leaves out without a word, and the order is its own."""
-    given = set(granted)
-    return [InstrumentStatus(i, name in given, "" if name in given else "not granted") for name, i in channels.items()]
+    """A channel that it does not know is omitted without an error, and the order is its own."""
+    accepted = set(granted)
+    return [
+        InstrumentStatus(instrument, name in accepted, "" if name in accepted else "not granted")
+        for name, instrument in channels.items()
+    ]
 
 
 def _parse_lock_status(channels: Mapping[str, Instrument], status: _LockStatus) -> Sequence[Event]:
@@ -216,31 +258,27 @@ def _parse_notification(channels: Mapping[str, Instrument], params: _Notificatio
     instrument = channels.get(params.channel)
     if instrument is None:
         return []
-    return (
-        _parse_ticker(instrument, params.data, now)
-        if instrument.contract
-        else _parse_index(instrument, params.data, now)
-    )
+    parse = _parse_ticker if instrument.contract else _parse_index
+    return parse(instrument, params.data, now)
 
 
 def _parse_index(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
     index = _index_decoder.decode(data)
-    price = nonzero(index.price)
-    return (
-        [SequencedQuote(Quote(NAME, instrument, now, index.timestamp, price=price), index.timestamp)] if price else []
-    )
+    if (price := nonzero(index.price)) is None:
+        return []
+    return [SequencedQuote(Quote(NAME, instrument, now, index.timestamp, price=price), index.timestamp)]
 
 
+# {"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{
+#  "timestamp":1765541474086,"state":"open","mark_price":92281.78,"best_ask_price":92284.0,"best_bid_price":92283.5,…}}}
 def _parse_ticker(instrument: Instrument, data: Raw, now: int) -> Sequence[Event]:
     ticker = _ticker_decoder.decode(data)
     if ticker.state != "open":
         return [InstrumentStatus(instrument, False, ticker.state)]
     bid, ask, mark = (nonzero(p) for p in (ticker.best_bid_price, ticker.best_ask_price, ticker.mark_price))
-    tick = Quote(NAME, instrument, now, ticker.timestamp, bid=bid, ask=ask, price=mark)
-    return [
-        InstrumentStatus(instrument, True),
-        *([SequencedQuote(tick, ticker.timestamp)] if bid or ask or mark else []),
-    ]
+    quote = Quote(NAME, instrument, now, ticker.timestamp, bid=bid, ask=ask, price=mark)
+    trading = InstrumentStatus(instrument, True)
+    return [trading, SequencedQuote(quote, ticker.timestamp)] if bid or ask or mark else [trading]
 
 
 def _parse_platform_state(channels: Mapping[str, Instrument], state: _PlatformState) -> Sequence[Event]:
@@ -252,7 +290,7 @@ def _parse_platform_state(channels: Mapping[str, Instrument], state: _PlatformSt
 
 
 def klines(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall | None:
-    """Indices have no candles. A bar at the very start may be left out, so that one more is asked for."""
+    """Indices have no candles. The candle at the very start may be missing, so that one more is requested."""
     if not instrument.contract or timeframe not in RESOLUTIONS:
         return None
     query = {
@@ -261,32 +299,34 @@ def klines(instrument: Instrument, timeframe: str, since: int, until: int) -> Re
         "end_timestamp": until,
         "resolution": RESOLUTIONS[timeframe],
     }
-    read = partial(_parse_chart, Series(NAME, instrument, timeframe))
-    return RestCall(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", read, True)
+    parse = partial(_parse_chart, Series(NAME, instrument, timeframe))
+    return RestCall(f"/api/v2/public/get_tradingview_chart_data?{urlencode(query)}", parse, True)
 
 
+# {"id":2,"jsonrpc":"2.0","result":{"close":[87456.5,…],"cost":[257490.0,…],"high":[87456.5,…],"low":[87451.0,…],
+#  "open":[87451.0,…],"status":"ok","ticks":[1766483460000,…],"volume":[2.94375216,…]},"usIn":…,"usOut":…}
 def _parse_chart(series: Series, body: bytes, now: int) -> Sequence[Event]:
-    """The last bar may be forming still. Trades are not counted; the volume is in the base, the cost in the quote."""
+    """Parse candles; the last one may be forming. It counts no trades; volume is in the base, cost in the quote."""
     chart, timeframe = _chart_decoder.decode(body), TIMEFRAMES[series.timeframe]
     c, subject = chart.result, f"{series.instrument} {series.timeframe}"
     columns = zip(c.ticks, c.open, c.high, c.low, c.close, c.volume, c.cost, strict=True)
-    found = [decode_row(_ChartRow, b"[%s]" % b",".join(map(bytes, values)), subject) for values in columns]
+    rows = [decode_row(_ChartRow, b"[%s]" % b",".join(map(bytes, values)), subject) for values in columns]
     return [
         r
         if isinstance(r, InvalidValue)
         else Kline(series, Bar(r.opened, r.open, r.high, r.low, r.close, r.volume, r.cost, 0))
-        for r in found
+        for r in rows
         if isinstance(r, InvalidValue) or not r.opened <= chart.sent // 1000 < timeframe.close_time(r.opened)
     ]
 
 
-def retry_delay(answer: RestResponse, now: int) -> float:
-    """A refused upgrade: 429 when there are too many connections."""
-    return retry_after_seconds(answer, now)
+def retry_delay(response: RestResponse, now: int) -> float:
+    """A refused upgrade has 429 when there are too many connections."""
+    return retry_after_seconds(response, now)
 
 
 def error_text(body: bytes) -> str:
-    """The error of a JSON-RPC answer."""
+    """`{"jsonrpc":"2.0","id":1,"error":{"code":10028,"message":"too_many_requests"}}`."""
     try:
         error = _message_decoder.decode(body).error
     except ValueError:
@@ -300,11 +340,14 @@ EXCHANGE = Exchange(
     ping_path="/api/v2/public/test",
     error_text=error_text,
     retry_delay=retry_delay,
+    route=route,
+    instruments=contracts,
     ws_urls=("wss://www.deribit.com",),
     stream=stream,
-    max_connection_seconds=6 * 3600,  # what it did not grant is asked for again with each connection
+    max_connection_seconds=6 * 3600,  # each connection subscribes again to what was not granted
     connect_limit=RateLimit(30, 60),
     send_limit=RateLimit(3, 1),
     klines=klines,
-    kline_budget=300,  # calls; by the second it would take several
+    kline_budget=300,  # calls; it would accept several a second
+    has_simulator=True,
 )

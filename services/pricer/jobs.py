@@ -6,10 +6,10 @@ from contextlib import suppress
 from decimal import Decimal
 
 from services.bus_input import subscribe
-from services.core import conversion
 from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, Quote, Rate
 from services.core.rates import RateCalculator, Thresholds
+from services.exchanges import configured_exchanges, route_table
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.pricer.pricing_engine import PricingEngine
@@ -34,8 +34,7 @@ def thresholds(settings: Settings) -> Thresholds:
 async def price(deps: Deps) -> None:
     """Price until cancelled. A bus or cache that is away is passed over: what matters is the newest."""
     settings = deps.settings
-    table = conversion.route_table(settings.exchanges, settings.directions, settings.assets)
-    book = RateCalculator(table, thresholds(settings), simulated=None)
+    book = RateCalculator(configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None)
     pricing, teller = PricingEngine(deps, book), SequencedPublisher(deps)
     pricing.restore(await _restore_rates(deps), await _restore_active(deps))
     _warn_slow_reference(deps)
@@ -47,14 +46,14 @@ async def price(deps: Deps) -> None:
 
 
 def _warn_slow_reference(deps: Deps) -> None:
-    """A price that is asked for more seldom than it stays fresh cannot be used most of the time."""
+    """Warn of a reference that is polled less often than its prices stay fresh: most of the time they are stale."""
     limit = deps.settings.reference_price_seconds
     for exchange in deps.exchanges:
-        if exchange.name == conversion.REFERENCE and not exchange.ws_urls and exchange.poll_seconds >= limit:
+        if exchange.is_reference and not exchange.ws_urls and exchange.poll_seconds >= limit:
             log.warning(
-                "%s is asked each %.0f s, but its own prices count as fresh for %.0f s: else they cannot be used; "
-                "raise KURS_REFERENCE_PRICE_SECONDS, or lower KURS_COINGECKO_POLL_SECONDS",
-                *(exchange.name, exchange.poll_seconds, limit),
+                "%s is polled each %.0f s, but its prices count as fresh for %.0f s only; "
+                "raise KURS_REFERENCE_PRICE_SECONDS, or lower %sPOLL_SECONDS",
+                *(exchange.name, exchange.poll_seconds, limit, exchange.settings_prefix),
             )
 
 

@@ -8,8 +8,9 @@ from services.core.clocks import WallClockOffset
 from services.core.conversion import ConversionRoute
 from services.core.model import ActiveExchange, ExchangeStatus, Instrument, Quote, Rate
 from services.core.rates import RateCalculator
-from services.core.selection import update_active
+from services.core.selection import ExchangeOrder, update_active
 from services.core.sender_clocks import SenderClocks, shift_stamps
+from services.exchanges import REFERENCES
 from services.ports import Deps
 
 REPUBLISH_MS = 1_000  # a rate that does not change is told again this often: its age does change
@@ -98,8 +99,10 @@ class PricingEngine:
 
     def _update_active(self, now: int) -> ActiveExchange | None:
         """The choice, if it is to be told. It looks at all directions, so that it is made only when all of them are."""
-        asked, order, known = self.deps.settings.directions, self.deps.settings.exchanges, self._active
-        new = update_active(known, {str(d): rate for d, rate in self._rates.items()}, asked, order, now)
+        settings, known = self.deps.settings, self._active
+        order = ExchangeOrder(settings.exchanges, REFERENCES)
+        rates = {str(direction): rate for direction, rate in self._rates.items()}
+        new = update_active(known, rates, settings.directions, order, now)
         if changed := known is None or new.exchange != known.exchange:
             log.warning("in use: %s (%s)", new.exchange or "no exchange", new.reason)
         if known is None or changed or now - known.time >= REPUBLISH_MS:

@@ -12,10 +12,11 @@ import pytest
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.conversion import instruments_to_collect, route_table
+from services.core.conversion import route_table
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, InstrumentFeed, Quote, Rate
 from services.core.rates import RateCalculator
-from services.core.selection import select_exchange
+from services.core.selection import ExchangeOrder, select_exchange
+from services.exchanges import EXCHANGES, REFERENCES, instruments_to_collect
 from services.hub import Hub
 from services.ports import Deps
 from services.pricer.jobs import thresholds
@@ -68,8 +69,9 @@ class SteppedKurs:
         self.choice: ActiveExchange | None = None
 
     def start_pricer(self, rates: list[Rate], choice: ActiveExchange | None) -> None:
-        routes = route_table(SENDERS, self.settings.directions, self.settings.assets)
-        self.pricing = PricingEngine(self._deps("pricer"), RateCalculator(routes, thresholds(self.settings)))
+        exchanges = [EXCHANGES[name] for name in SENDERS]
+        routes = route_table(exchanges, self.settings.directions, self.settings.assets)
+        self.pricing = PricingEngine(self._deps("pricer"), RateCalculator(exchanges, routes, thresholds(self.settings)))
         self.pricing.restore(rates, choice)
 
     def start_replica(self) -> None:
@@ -100,9 +102,7 @@ class SteppedKurs:
 
     def _collect(self, exchange: str) -> None:
         now = self.clocks[exchange].now()
-        instruments = instruments_to_collect(
-            exchange, self.settings.directions, self.settings.assets, self.settings.symbols
-        )
+        instruments = instruments_to_collect(exchange, self.settings)
         for instrument in instruments:
             price = Decimal(1) if instrument.base.startswith("USD") else Decimal(100_000 + self.world.now)
             self.pricing.apply(Quote(exchange, instrument, now, price=price * (80 if instrument.quote == "RUB" else 1)))
@@ -243,7 +243,7 @@ async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_
         everything = select_exchange(
             kurs.replica.hub.rates,
             SETTINGS.directions,
-            SETTINGS.exchanges,
+            ExchangeOrder(SETTINGS.exchanges, REFERENCES),
             kurs.clocks["replica"].monotonic(),
             partial=True,
         ).exchange

@@ -13,10 +13,10 @@ from starlette.responses import StreamingResponse
 
 from services import api
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.conversion import route_table
 from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import ExchangeStatus, Instrument, Quote
 from services.core.rates import RateCalculator, Thresholds
+from services.exchanges import configured_exchanges, route_table
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
@@ -57,9 +57,7 @@ class CoursesReplica:
         self.settings = Settings(_env_file=None, **settings)
         bus, hub = MemoryBus(), Hub(self.clock, market)
         self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
-        self.book = RateCalculator(
-            route_table(self.settings.exchanges, self.settings.directions, self.settings.assets), Thresholds()
-        )
+        self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
         self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
         site = AppSpec(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
         self.app = create_app(self.deps, site)

@@ -1,5 +1,6 @@
 """What exchanges really sent, in our words. A new exchange needs a file of recorded frames beside the others."""
 
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import services.core
 from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Misconfigured
 from services.core.exchange import MAX_RETRY_SECONDS, Event, Exchange, InvalidValue, RestResponse, validate_events
@@ -141,7 +143,7 @@ def test_the_simulator_takes_the_place_of_every_host(name: str) -> None:
 
 
 def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Misconfigured, match=r"KURS_EXCHANGES: 'mtgox' is not one of binance, deribit, coingecko"):
+    with pytest.raises(Misconfigured, match=r"KURS_EXCHANGES: 'mtgox' is not one of binance, coingecko, deribit"):
         configured_exchanges(load(exchanges="binance,mtgox"))
 
 
@@ -210,3 +212,16 @@ def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
 def test_complaints_are_read_in_every_shape(name: str, body: bytes, said: str) -> None:
     assert EXCHANGES[name].error_text(body).startswith(said)
     assert bool(EXCHANGES[name].error_text(body)) == bool(said)
+
+
+def test_no_exchange_is_named_in_the_core() -> None:
+    names = re.compile("|".join(EXCHANGES), re.IGNORECASE)
+    core = Path(services.core.__file__).parent
+    named = [path.name for path in core.rglob("*.py") if names.search(path.read_text())]
+    assert not named, "what only one exchange needs belongs to its value in services/exchanges/"
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_an_exchange_is_simulated_only_if_the_simulator_plays_it(name: str) -> None:
+    simulator = Path(services.core.__file__).parents[1] / "simulator"
+    assert EXCHANGES[name].has_simulator == (simulator / name).is_dir()

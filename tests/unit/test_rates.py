@@ -9,17 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.bounds import MAX_PRICE_EXPONENT
-from services.core.conversion import route_table
 from services.core.errors import NothingFresh
 from services.core.model import ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Leg, Quote, Rate, RejectReason
 from services.core.rates import RateCalculator, Thresholds, find_outliers, multiply_legs
-from services.core.selection import select_exchange, update_active
+from services.core.selection import ExchangeOrder, select_exchange, update_active
+from services.exchanges import REFERENCES, configured_exchanges, route_table
 from services.settings import Settings
 
 SETTINGS = Settings(_env_file=None)
-ROUTES = route_table(SETTINGS.exchanges, SETTINGS.directions, SETTINGS.assets)
+ROUTES = route_table(SETTINGS)
+CONFIGURED = configured_exchanges(SETTINGS)
 BTC_USD = Instrument("BTC", "USD")
-EVERYTHING = SETTINGS.directions, SETTINGS.exchanges
+ORDER = ExchangeOrder(SETTINGS.exchanges, REFERENCES)
+EVERYTHING = SETTINGS.directions, ORDER
 QUOTES = {
     "binance": {"BTC-USDT": "100000", "ETH-USDT": "4000", "USDC-USDT": "1.0001"},
     "deribit": {"BTC-USD": "100010", "ETH-USD": "4001", "USDC-USDT": "1.0001"},
@@ -49,7 +51,7 @@ def rates(book: RateCalculator, now: int) -> dict[str, Rate]:
 
 
 def active_exchange(book: RateCalculator, now: int) -> str:
-    return select_exchange(rates(book, now), SETTINGS.directions, SETTINGS.exchanges, now).exchange
+    return select_exchange(rates(book, now), SETTINGS.directions, ORDER, now).exchange
 
 
 def leg(value: Decimal, inverted: bool, spread: Decimal = Decimal(0)) -> Leg:
@@ -75,7 +77,7 @@ def test_a_direct_price_keeps_every_digit(price: Decimal) -> None:
 
 
 def test_the_first_fresh_exchange_answers_for_everything() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 1_000)
     assert active_exchange(book, 2_000) == "binance"
     offers = {offer.exchange: offer.value for offer in book.rate(BTC_USD, 2_000).candidates}
@@ -83,7 +85,7 @@ def test_the_first_fresh_exchange_answers_for_everything() -> None:
 
 
 def test_a_silent_exchange_is_left_within_five_seconds_and_taken_back_when_steady() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     used = {}
     for now in range(1_000, 60_000, 500):
@@ -98,7 +100,7 @@ def test_a_silent_exchange_is_left_within_five_seconds_and_taken_back_when_stead
 
 
 def test_a_quiet_price_is_fresh_while_its_collector_confirms_it_and_only_then() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     names = [Instrument.parse(name) for name in QUOTES["binance"]]
     for received, fresh in ((0, True), (500, False)):  # the second speaks of a value that never arrived here
@@ -109,7 +111,7 @@ def test_a_quiet_price_is_fresh_while_its_collector_confirms_it_and_only_then() 
 
 def test_a_reference_that_repeats_what_it_said_long_ago_is_stale() -> None:
     book, rub, limit = (
-        RateCalculator(ROUTES, Thresholds()),
+        RateCalculator(CONFIGURED, ROUTES, Thresholds()),
         Instrument("USDT", "RUB"),
         Thresholds().max_reference_age_ms,
     )
@@ -126,7 +128,7 @@ def test_a_reference_that_repeats_what_it_said_long_ago_is_stale() -> None:
     st.integers(-MAX_PRICE_EXPONENT + 1, MAX_PRICE_EXPONENT - 1),
 )
 def test_no_price_is_too_absurd_to_be_judged(wrong: str, first: int, second: int) -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     for name, power in zip(QUOTES[wrong], (first, second) * 4, strict=False):
         book.apply(Quote(wrong, Instrument.parse(name), 0, price=Decimal(1).scaleb(power)))
@@ -136,7 +138,7 @@ def test_no_price_is_too_absurd_to_be_judged(wrong: str, first: int, second: int
 
 @given(st.sampled_from(["binance", "deribit"]), st.sampled_from(["0.5", "0.9", "0.97", "1.03", "1.1", "7"]))
 def test_a_wrong_price_is_never_used_and_its_exchange_comes_back(wrong: str, factor: str) -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     assert active_exchange(book, 100) == "binance"
     offers = [(d, offer) for d in SETTINGS.directions for offer in book.rate(d, 100).candidates]
@@ -145,7 +147,7 @@ def test_a_wrong_price_is_never_used_and_its_exchange_comes_back(wrong: str, fac
         apply_quotes(book, now)
         if now < 10_000:
             apply_quotes(book, now, [wrong], factor)
-        chosen_now = select_exchange(rates(book, now), SETTINGS.directions, SETTINGS.exchanges, now)
+        chosen_now = select_exchange(rates(book, now), SETTINGS.directions, ORDER, now)
         for direction, offer in chosen_now.candidates.items():
             assert offer.value is not None
             assert abs(offer.value / right[direction] - 1) < Decimal("0.01")
@@ -156,7 +158,7 @@ def test_a_wrong_price_is_never_used_and_its_exchange_comes_back(wrong: str, fac
 
 @given(st.sampled_from(sorted(QUOTES["coingecko"])), st.sampled_from(["0.5", "0.9", "1.1", "3"]))
 def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: str, factor: str) -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     right = {
         direction: offer.value
@@ -168,7 +170,7 @@ def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: s
         book.apply(Quote("coingecko", Instrument.parse(leg), now, price=price))
         known = rates(book, now)
         for direction, expected in right.items():
-            value = select_exchange(known, [direction], SETTINGS.exchanges, now).candidates[direction].value
+            value = select_exchange(known, [direction], ORDER, now).candidates[direction].value
             assert value is not None
             assert expected is not None
             assert abs(value / expected - 1) < Decimal("0.01")
@@ -176,13 +178,13 @@ def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: s
 
 @pytest.mark.parametrize("factor", ["0.5", "0.9", "1.1", "3"])
 def test_where_all_of_the_reference_is_wrong_who_does_not_lean_on_it_is_believed(factor: str) -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
-    expected = select_exchange(rates(book, 100), [BTC_USD], SETTINGS.exchanges, 100).candidates[BTC_USD].value
+    expected = select_exchange(rates(book, 100), [BTC_USD], ORDER, 100).candidates[BTC_USD].value
     for now in range(1_000, 90_000, 1_000):
         apply_quotes(book, now)
         apply_quotes(book, now, ["coingecko"], factor)
-        pure = select_exchange(rates(book, now), [BTC_USD], SETTINGS.exchanges, now)
+        pure = select_exchange(rates(book, now), [BTC_USD], ORDER, now)
         value = pure.candidates[BTC_USD].value
         assert pure.exchange == "deribit"
         assert value is not None
@@ -191,7 +193,7 @@ def test_where_all_of_the_reference_is_wrong_who_does_not_lean_on_it_is_believed
 
 
 def test_at_the_start_two_of_three_are_believed() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     apply_quotes(book, 0, ["deribit"], "1.1")
     asides = {offer.exchange: offer.rejected for offer in book.rate(BTC_USD, 100).candidates}
@@ -206,14 +208,14 @@ def test_of_two_that_disagree_the_value_used_last_decides() -> None:
 
 
 def test_a_zero_or_empty_quote_is_no_price() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     dead = Quote("binance", Instrument("BTC", "USDT"), 0, bid=Decimal("0.00000000"), ask=Decimal("0.00000000"))
     book.apply(dead)
     assert book.rate(BTC_USD, 1).candidates[0].rejected is RejectReason.MISSING
 
 
 def test_recovering_exchanges_are_better_than_the_older_reference() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     active_exchange(book, 0)
     assert active_exchange(book, 8_000) == "coingecko"  # nothing else is fresh
@@ -223,14 +225,14 @@ def test_recovering_exchanges_are_better_than_the_older_reference() -> None:
 
 
 def test_with_nothing_fresh_every_exchange_says_why() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     with pytest.raises(NothingFresh, match=r"BTC-USDT from binance is \d+\.\d s old.*BTC-USD from deribit"):
         active_exchange(book, 1_000_000)
 
 
 def test_a_restarted_book_goes_on_with_what_was_kept_but_never_with_another_markets_prices() -> None:
-    book, restarted, simulated = (RateCalculator(ROUTES, Thresholds()) for _ in range(3))
+    book, restarted, simulated = (RateCalculator(CONFIGURED, ROUTES, Thresholds()) for _ in range(3))
     apply_quotes(book, 0)
     kept = rates(book, 60_000)
     restarted.restore(kept.values())
@@ -245,7 +247,7 @@ def test_a_restarted_book_goes_on_with_what_was_kept_but_never_with_another_mark
 
 
 def test_what_came_before_its_market_was_named_counts_from_then_on() -> None:
-    book = RateCalculator(ROUTES, Thresholds(), simulated=None)
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds(), simulated=None)
     apply_quotes(book, 0)
     book.apply(ExchangeStatus("binance", 0, True, "socket", "", "", 0, 0, 0, simulated=True))
     assert active_exchange(book, 0) == "binance"
@@ -253,27 +255,27 @@ def test_what_came_before_its_market_was_named_counts_from_then_on() -> None:
 
 
 def test_what_one_exchange_lacks_is_missing_from_everything_and_refused_when_named() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0, ["deribit"])
     known = rates(book, 100)
-    given = select_exchange(known, SETTINGS.directions, SETTINGS.exchanges, 100, partial=True)
+    given = select_exchange(known, SETTINGS.directions, ORDER, 100, partial=True)
     assert (given.exchange, set(map(str, given.candidates))) == ("deribit", {"BTC-USD", "ETH-USD"})
     assert "nothing yet of USDT-RUB from coingecko" in given.missing[Instrument("BTC", "RUB")]
     with pytest.raises(NothingFresh):
-        select_exchange(known, [Instrument("BTC", "RUB")], SETTINGS.exchanges, 100)
+        select_exchange(known, [Instrument("BTC", "RUB")], ORDER, 100)
 
 
 def test_switches_are_counted_with_their_reason() -> None:
-    book = RateCalculator(ROUTES, Thresholds())
+    book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
-    choice = update_active(None, rates(book, 0), SETTINGS.directions, SETTINGS.exchanges, 0)
+    choice = update_active(None, rates(book, 0), SETTINGS.directions, ORDER, 0)
     assert (choice.exchange, choice.failovers) == ("binance", 0)
     apply_quotes(book, 6_000, ["deribit", "coingecko"])
-    choice = update_active(choice, rates(book, 6_000), SETTINGS.directions, SETTINGS.exchanges, 6_000)
+    choice = update_active(choice, rates(book, 6_000), SETTINGS.directions, ORDER, 6_000)
     assert (choice.exchange, choice.failovers, choice.since) == ("deribit", 1, 6_000)
     assert "BTC-USDT from binance is 6.0 s old" in choice.reason
     assert [switch.exchange for switch in choice.switches] == ["binance", "deribit"]
     for now in range(7_000, 30_000, 1_000):
         apply_quotes(book, now)
-        choice = update_active(choice, rates(book, now), SETTINGS.directions, SETTINGS.exchanges, now)
+        choice = update_active(choice, rates(book, now), SETTINGS.directions, ORDER, now)
     assert (choice.exchange, choice.failovers) == ("binance", 1)

@@ -1,42 +1,54 @@
-"""Routes: every direction has a way, none of them through what is dead."""
+"""Conversion routes: every direction has one at each exchange, and none uses a market that is closed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.conversion import FIAT, REFERENCE, ROUTES, find_route, instruments_to_collect, route_table
+from services.core.conversion import FIAT, find_route
 from services.core.model import Instrument
+from services.exchanges import EXCHANGES, REFERENCES, instruments_to_collect, route_table
 from services.settings import Settings
 
 SETTINGS = Settings(_env_file=None)
+REFERENCE = EXCHANGES["coingecko"]
 assets = st.sampled_from(["BTC", "ETH", "USDT", "USDC", "USDTTRC", "SOL", "BNB"])
 
 
-@given(st.sampled_from(sorted(ROUTES)), assets, assets | st.sampled_from(sorted(FIAT)))
-def test_a_route_leads_from_base_to_quote(exchange: str, base: str, quote: str) -> None:
-    legs = find_route(exchange, Instrument(base, quote), SETTINGS.assets)
+@given(st.sampled_from(sorted(EXCHANGES)), assets, assets | st.sampled_from(sorted(FIAT)))
+def test_a_route_leads_from_base_to_quote(name: str, base: str, quote: str) -> None:
+    legs = find_route(EXCHANGES[name], REFERENCE, Instrument(base, quote), SETTINGS.assets)
     base, quote = (SETTINGS.assets.get(name, name) for name in (base, quote))
     if legs is None:
-        assert base == quote or exchange == "deribit"
+        assert base == quote or name == "deribit"
         return
     at = base
-    for hop in legs:
-        start, end = hop.instrument[:2] if not hop.inverted else hop.instrument[1::-1]
+    for leg in legs:
+        start, end = leg.instrument[:2] if not leg.inverted else leg.instrument[1::-1]
         assert start == at
         at = end
-        assert hop.exchange in (exchange, REFERENCE)
+        assert leg.exchange in {name} | REFERENCES
     assert at == quote
 
 
-def test_every_exchange_gives_every_default_direction_and_none_takes_rubles_from_binance() -> None:
-    for ways in route_table(SETTINGS.exchanges, SETTINGS.directions, SETTINGS.assets).values():
-        assert tuple(ways) == SETTINGS.exchanges
-        for hop in (hop for legs in ways.values() for hop in legs):
-            assert hop.exchange == REFERENCE or "RUB" not in hop.instrument
+@given(st.sampled_from(sorted(EXCHANGES)), assets, assets | st.sampled_from(sorted(FIAT)))
+def test_without_a_reference_only_own_legs_are_used(name: str, base: str, quote: str) -> None:
+    direction = Instrument(base, quote)
+    legs = find_route(EXCHANGES[name], None, direction, SETTINGS.assets)
+    if legs is None:
+        return
+    assert {leg.exchange for leg in legs} == {name}
+    assert legs == find_route(EXCHANGES[name], REFERENCE, direction, SETTINGS.assets)
 
 
-def test_what_is_collected_is_what_the_routes_need_and_the_symbols() -> None:
-    symbols = (Instrument("BTC", "USDT"), Instrument("SOL", "USDT"))
-    wanted = {name: instruments_to_collect(name, SETTINGS.directions, SETTINGS.assets, symbols) for name in ROUTES}
-    assert {str(i) for i in wanted["binance"]} == {"BTC-USDT", "ETH-USDT", "USDC-USDT", "SOL-USDT"}
-    assert {str(i) for i in wanted["deribit"]} == {"BTC-USD", "ETH-USD", "USDC-USDT", "BTC-USD-PERPETUAL"}
-    assert len(wanted["coingecko"]) == 8
+def test_every_exchange_has_every_default_direction_and_none_takes_rubles_from_binance() -> None:
+    for routes in route_table(SETTINGS).values():
+        assert tuple(routes) == SETTINGS.exchanges
+        for leg in (leg for legs in routes.values() for leg in legs):
+            assert leg.exchange in REFERENCES or "RUB" not in leg.instrument
+
+
+def test_what_the_routes_need_and_the_symbols_are_collected() -> None:
+    settings = Settings(_env_file=None, symbols="BTC-USDT,SOL-USDT")
+    collected = {name: instruments_to_collect(name, settings) for name in EXCHANGES}
+    assert {str(i) for i in collected["binance"]} == {"BTC-USDT", "ETH-USDT", "USDC-USDT", "SOL-USDT"}
+    assert {str(i) for i in collected["deribit"]} == {"BTC-USD", "ETH-USD", "USDC-USDT", "BTC-USD-PERPETUAL"}
+    assert len(collected["coingecko"]) == 8

@@ -7,11 +7,11 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from services.core.conversion import instruments_to_collect
 from services.core.errors import Unavailable, UnknownName, unknown_name
 from services.core.model import Candle, Instrument, Series
 from services.core.symbols import normalize, split_exchange, unknown_symbol
 from services.core.timeframes import with_roll_ups
+from services.exchanges import instruments_to_collect
 from services.ports import Deps
 from services.web import SingleFlight
 
@@ -132,6 +132,6 @@ def configured_series(deps: Deps) -> Iterable[Series]:
     """What the configured exchanges give candles of, kept already or not."""
     settings = deps.settings
     for exchange in deps.exchanges:
-        instruments = instruments_to_collect(exchange.name, settings.directions, settings.assets, settings.symbols)
+        instruments = instruments_to_collect(exchange.name, settings)
         for instrument in instruments:
             yield from (Series(exchange.name, instrument, name) for name in exchange.kline_timeframes(instrument))

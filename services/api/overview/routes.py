@@ -8,11 +8,12 @@ from starlette.requests import HTTPConnection
 from services.api.current_selection import select_current
 from services.api.exchange_status import current_status
 from services.api.overview import schemas
-from services.core import conversion
+from services.core.conversion import ConversionRoute
 from services.core.errors import NothingFresh
 from services.core.markets import SIMULATED
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument
-from services.core.selection import update_active
+from services.core.selection import ExchangeOrder, update_active
+from services.exchanges import REFERENCES, route_table
 from services.hub import PRICER
 from services.ports import Deps
 from services.web import CachedResponse, FastHandler, Headers, front_answer
@@ -70,7 +71,7 @@ def _headers(cache_control: bytes) -> Headers:
 
 def _directions(deps: Deps) -> schemas.Directions:
     settings = deps.settings
-    table = conversion.route_table(settings.exchanges, settings.directions, settings.assets)
+    table = route_table(settings)
     absent = {
         (state.exchange, source.instrument)
         for state in deps.hub.exchange_statuses.values()
@@ -91,7 +92,7 @@ def _directions(deps: Deps) -> schemas.Directions:
     )
 
 
-def _route(exchange: str, legs: conversion.ConversionRoute, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
+def _route(exchange: str, legs: ConversionRoute, absent: Set[tuple[str, Instrument]]) -> schemas.Route:
     untraded = [str(hop.instrument) for hop in legs if (hop.exchange, hop.instrument) in absent]
     return schemas.Route(exchange=exchange, legs=_legs(legs), not_traded=untraded)
 
@@ -112,7 +113,7 @@ def _exchanges(deps: Deps) -> schemas.Exchanges:
     )
 
 
-def _legs(legs: conversion.ConversionRoute) -> list[schemas.RouteLeg]:
+def _legs(legs: ConversionRoute) -> list[schemas.RouteLeg]:
     return [
         schemas.RouteLeg(exchange=hop.exchange, instrument=str(hop.instrument), inverted=hop.inverted) for hop in legs
     ]
@@ -163,7 +164,8 @@ def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
     except NothingFresh as nothing:
         exchange, reason = None, str(nothing)
     else:
-        reason = update_active(None, deps.hub.rates, settings.directions, settings.exchanges, now).reason
+        order = ExchangeOrder(settings.exchanges, REFERENCES)
+        reason = update_active(None, deps.hub.rates, settings.directions, order, now).reason
     recent = [
         schemas.Switch(time=s.time + by, previous=s.previous, exchange=s.exchange, reason=s.reason)
         for s in (choice.switches if choice else ())

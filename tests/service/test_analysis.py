@@ -87,7 +87,7 @@ async def test_pivots_of_a_part_of_a_day_are_not_given_and_that_is_noted(world: 
     found = await get_analysis(world.replica())
     assert found["pivot_levels"] == []
     assert [note for note in found["notes"] if "pivot" in note] == [
-        "no pivot points: the period that they are made of is not kept from its beginning on"
+        "no pivot points: the first candle of their period is not stored"
     ]
 
 

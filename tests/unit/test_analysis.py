@@ -134,7 +134,7 @@ def test_a_move_out_of_a_standstill_is_measured_in_steps() -> None:
     """Not in what is left of a mean true range that has died away."""
     still = stopped_market(1, 700)
     moved = with_bar(still, -1, close=float(still.close[-1]) + 0.05, high=float(still.close[-1]) + 0.05)
-    assert "a spike of 0.05, 5.0 mean true ranges, just now" in analyse(SERIES, moved).notes
+    assert "a spike of 0.05, 5.0 mean true ranges, at the newest candle" in analyse(SERIES, moved).notes
 
 
 def test_a_spike_is_named_and_turns_no_trend() -> None:
@@ -230,7 +230,7 @@ def test_signals_name_their_rule_inputs_and_time() -> None:
     (found,) = [each for each in analyse(SERIES, first_signal("rsi_return", DIP)).signals if each.rule == "rsi_return"]
     assert found.timestamp == LAST
     assert found.inputs["rsi_before"] < 30 <= found.inputs["rsi"]
-    assert "RSI came back" in found.reason
+    assert "RSI returned" in found.reason
 
 
 random_walks = st.builds(

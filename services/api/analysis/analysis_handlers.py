@@ -74,7 +74,8 @@ def _cached_response(exchange: str, body: dict[str, Any]) -> CachedResponse:
 
 
 def _analysis_body(analysis: Analysis, loading: LoadingStatus | None) -> dict[str, Any]:
-    rest = {name: getattr(analysis, name) for name in analysis.__struct_fields__ if name != "series"}
+    fields = zip(analysis.__struct_encode_fields__, analysis.__struct_fields__, strict=True)
+    rest = {key: getattr(analysis, name) for key, name in fields if name != "series"}
     series = analysis.series
     names = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
     return {**names, **rest, **_loading_field(loading), "summary": summary_text(analysis)}

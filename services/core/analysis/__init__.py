@@ -1,6 +1,6 @@
-"""What an analysis says, in words that need no arithmetic: who only keeps or reads one imports nothing else.
+"""The structs of an analysis. They need no numpy, so that the store and the API can import them alone.
 
-How it comes about is in the modules beside this one; `docs/analysis.md` has every rule.
+The other modules of this package compute it; `docs/analysis.md` has every rule.
 """
 
 from enum import StrEnum
@@ -16,23 +16,23 @@ DISCLAIMER = (
 
 
 class TrendDirection(StrEnum):
-    """Where the price has been going."""
+    """The direction in which the price has moved."""
 
     UP = "up"
     DOWN = "down"
     SIDEWAYS = "sideways"
-    UNKNOWN = "unknown"  # there are too few candles to tell
+    UNKNOWN = "unknown"  # too few candles
 
 
 class Side(StrEnum):
-    """What a signal speaks for."""
+    """The side of a signal."""
 
     BUY = "buy"
     SELL = "sell"
 
 
 class Vote(Struct, frozen=True):
-    """What one rule says of the trend: from -1, down, to 1, up."""
+    """The vote of one rule on the trend: `value` is from -1 (down) to 1 (up)."""
 
     rule: str
     value: float
@@ -42,7 +42,7 @@ class Vote(Struct, frozen=True):
 
 
 class Trend(Struct, frozen=True):
-    """All votes together. `strength` is from 0 to 100; a trend below `analysis.trend.SIDEWAYS` has no direction."""
+    """All votes combined. `strength` is from 0 to 100; below `trend.MIN_TREND_STRENGTH` the direction is sideways."""
 
     direction: TrendDirection
     strength: int
@@ -50,23 +50,23 @@ class Trend(Struct, frozen=True):
 
 
 class Signal(Struct, frozen=True):
-    """What a rule saw at one closed candle."""
+    """A match of a rule at one closed candle."""
 
     rule: str
     side: Side
-    timestamp: int  # the candle's opening
-    price: float  # its close
+    timestamp: int  # open time of the candle
+    price: float  # close of the candle
     inputs: dict[str, float]
     reason: str
 
 
 class SupportResistanceLevel(Struct, frozen=True):
-    """A price at which the market turned: the mean of its turns that lie together. `strength` is from 0 to 100."""
+    """A price at which the market turned: the mean of several turning points. `strength` is from 0 to 100."""
 
     price: float
     touches: int
     strength: int
-    first: int  # openings of the candles that touched it first and last
+    first: int  # open time of the first candle that touched it
     last: int
 
 
@@ -78,21 +78,21 @@ class NamedPrice(Struct, frozen=True):
 
 
 class Volatility(Struct, frozen=True):
-    """How far the price goes within one candle."""
+    """How far the price moves within one candle."""
 
     atr: float
     percent: float  # of the close
-    rank: int  # per cent of the last candles that moved less
+    rank: int  # percent of the last candles at which `percent` was smaller
     state: str  # "low", "normal" or "high"
 
 
 class Analysis(Struct, frozen=True):
-    """What closed candles up to one of them say. `timestamp` is its opening; with no candle at all it is None."""
+    """Trend, signals and levels as of one closed candle. Without candles `open_time` and `close` are None."""
 
     series: Series
     open_time: int | None = field(name="timestamp")
     close: float | None
-    candles: int  # that were looked at
+    candles: int  # that the rules look at
     trend: Trend
     signals: tuple[Signal, ...] = ()  # of the last candles, the newest first
     support_levels: tuple[SupportResistanceLevel, ...] = ()  # the nearest first
@@ -100,4 +100,4 @@ class Analysis(Struct, frozen=True):
     fibonacci_levels: tuple[NamedPrice, ...] = ()
     pivot_levels: tuple[NamedPrice, ...] = ()
     volatility: Volatility | None = None
-    notes: tuple[str, ...] = ()  # what makes one careful: gaps, spikes, too little history
+    notes: tuple[str, ...] = ()  # reasons to be careful: gaps, spikes, too few candles

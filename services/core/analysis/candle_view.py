@@ -1,4 +1,4 @@
-"""Closed candles as rules see them: each indicator computed once, read at one place and the places before it."""
+"""Closed candles as the rules see them: each indicator is computed once, and read at one candle and those before it."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,24 +10,22 @@ import numpy as np
 from services.core.indicators import OhlcvColumns, PriceLevel, compute, compute_levels, parse_specs
 from services.core.timeframes import Timeframe
 
-SIGNIFICANT_DIGITS = 10  # significant ones that are told: more would be noise of the arithmetic
-EQUALITY_TOLERANCE = 1e-9  # of the close; what differs by less is the same
-NOISE_STEPS = (
-    1e-3  # of a step; smaller than any difference of means that prices make, larger than what arithmetic leaves
-)
-ANALYSED_CANDLES = 200  # candles that are looked at
-RANGE_CANDLES = 50  # candles: as far as the longest window that a trend is told by
-REAL_MOVE_ATRS = 4  # the range of those, in this many mean true ranges, makes a movement a real one
-MAX_DECIMALS = 14  # after the point; what has more is no price that somebody wrote
+SIGNIFICANT_DIGITS = 10  # of prices in an analysis: the next ones are rounding errors
+EQUALITY_TOLERANCE = 1e-9  # of the close
+NOISE_STEPS = 1e-3  # price steps: below any difference of means of prices, above rounding errors
+ANALYSED_CANDLES = 200
+RANGE_CANDLES = 50  # the longest window of the rules of the trend
+REAL_MOVE_ATRS = 4  # a range of `RANGE_CANDLES` candles from which on a movement counts in full
+MAX_DECIMALS = 14  # of a price; more are rounding errors
 
 
 def round_significant(number: float) -> float:
-    """With the digits that are told."""
+    """Return a number with the digits that an analysis has."""
     return float(f"{number:.{SIGNIFICANT_DIGITS}g}") + 0.0  # no -0
 
 
 class IndicatorView:
-    """Candles and what indicators say of them. Only what was closed is in it. `daily`: candles of 1d for levels."""
+    """Closed candles with their indicators. `daily` are candles of 1d, where price levels are made of these."""
 
     def __init__(self, columns: OhlcvColumns, timeframe: Timeframe, daily: OhlcvColumns | None = None) -> None:
         self.columns, self.timeframe, self.daily = columns, timeframe, daily
@@ -38,103 +36,105 @@ class IndicatorView:
         }
 
     def outputs(self, indicator: str, output: str) -> list[float]:
-        """One output of an indicator (`rsi`, `sma:50`) at every candle; NaN where there is none."""
+        """Return one output of an indicator (`rsi`, `sma:50`) at every candle, NaN where there is none."""
         if indicator not in self._outputs:
-            said = compute(parse_specs(indicator)[0], self.columns, self.timeframe)
-            self._outputs[indicator] = {name: values.tolist() for name, values in said.items()}
+            columns = compute(parse_specs(indicator)[0], self.columns, self.timeframe)
+            self._outputs[indicator] = {name: values.tolist() for name, values in columns.items()}
         return self._outputs[indicator][output]
 
     def bar_values(self, column: str) -> list[float]:
-        """`open`, `high`, `low`, `close` or `volume` of every candle."""
+        """Return `open`, `high`, `low`, `close` or `volume` of every candle."""
         return self._bar_values[column]
 
     @cached_property
     def price_steps(self) -> list[float]:
-        """One in the last digit after the point that any price of the last `LOOKED` candles has, at every candle."""
-        prices, digits = np.stack(self.columns[1:5]), np.zeros(len(self.columns.open_times), np.int64)
+        """At every candle one unit of the last decimal that any price of the last `ANALYSED_CANDLES` has."""
+        prices, decimals = np.stack(self.columns[1:5]), np.zeros(len(self.columns.open_times), np.int64)
         for count in range(MAX_DECIMALS):
-            digits += (np.round(prices, count) != prices).any(axis=0) & (digits == count)
-        padded = np.concatenate([np.zeros(ANALYSED_CANDLES - 1, np.int64), digits])
-        most = np.lib.stride_tricks.sliding_window_view(padded, ANALYSED_CANDLES).max(axis=1) if len(digits) else digits
-        return [float(f"1e-{count}") for count in most.tolist()]
+            decimals += (np.round(prices, count) != prices).any(axis=0) & (decimals == count)
+        if len(decimals):
+            padded = np.concatenate([np.zeros(ANALYSED_CANDLES - 1, np.int64), decimals])
+            decimals = np.lib.stride_tricks.sliding_window_view(padded, ANALYSED_CANDLES).max(axis=1)
+        return [float(f"1e-{count}") for count in decimals.tolist()]
 
     @cached_property
     def atrs(self) -> list[float]:
-        """The mean true range at every candle, 0 where only dust is left of it; NaN where there is none."""
+        """The mean true range at every candle, 0 where it is below `NOISE_STEPS`, NaN where there is none."""
         atr = self.outputs("atr", "atr")
-        return [0.0 if one < NOISE_STEPS * step else one for one, step in zip(atr, self.price_steps, strict=True)]
+        return [0.0 if each < NOISE_STEPS * step else each for each, step in zip(atr, self.price_steps, strict=True)]
 
     @cached_property
     def atr_percents(self) -> list[float]:
-        """The same in percent of the close."""
+        """The mean true range at every candle in percent of its close."""
         pairs = zip(self.atrs, self._bar_values["close"], strict=True)
-        return [100 * one / close if close else nan for one, close in pairs]
+        return [100 * atr / close if close else nan for atr, close in pairs]
 
     def levels(self, indicator: str, index: int) -> list[PriceLevel]:
-        """The levels of an indicator as of one candle."""
+        """Return the price levels of an indicator as of one candle."""
         key = indicator, index
         if key not in self._levels:
-            part = self.columns.slice(0, index + 1)
-            self._levels[key] = compute_levels(parse_specs(indicator)[0], part, self.timeframe, self.daily)
+            until = self.columns.slice(0, index + 1)
+            self._levels[key] = compute_levels(parse_specs(indicator)[0], until, self.timeframe, self.daily)
         return self._levels[key]
 
 
 class CandleView(NamedTuple):
-    """A market as of the candle at one place."""
+    """The indicators as of the candle at one index. Before the first candle everything is NaN."""
 
     indicators: IndicatorView
-    at: int
+    candle_index: int
 
-    def __call__(self, indicator: str, output: str = "", back: int = 0) -> float:
-        """What an indicator says so many candles before; NaN where it says nothing. Its first output has its name."""
-        place = self.at - back
-        return self.indicators.outputs(indicator, output or indicator.partition(":")[0])[place] if place >= 0 else nan
+    def value(self, indicator: str, output: str = "", back: int = 0) -> float:
+        """Return an output of an indicator `back` candles before. The default is the output named as the indicator."""
+        index = self.candle_index - back
+        return self.indicators.outputs(indicator, output or indicator.partition(":")[0])[index] if index >= 0 else nan
 
     def bar(self, column: str, back: int = 0) -> float:
-        """A column of the candle so many before."""
-        place = self.at - back
-        return self.indicators.bar_values(column)[place] if place >= 0 else nan
+        """Return a column of the candle `back` candles before."""
+        index = self.candle_index - back
+        return self.indicators.bar_values(column)[index] if index >= 0 else nan
 
     def previous(self, back: int = 1) -> "CandleView":
-        """The same as of a candle so many before."""
-        return CandleView(self.indicators, self.at - back)
+        """Return the view as of the candle `back` candles before."""
+        return CandleView(self.indicators, self.candle_index - back)
 
     def levels(self, indicator: str) -> list[PriceLevel]:
-        """The levels of an indicator."""
-        return self.indicators.levels(indicator, self.at) if self.at >= 0 else []
+        """Return the price levels of an indicator."""
+        return self.indicators.levels(indicator, self.candle_index) if self.candle_index >= 0 else []
 
     def atr(self) -> float:
-        """The mean true range; NaN where there is none."""
-        return self.indicators.atrs[self.at] if self.at >= 0 else nan
+        """Return the mean true range, NaN where there is none."""
+        return self.indicators.atrs[self.candle_index] if self.candle_index >= 0 else nan
 
     def atr_or_step(self, back: int = 0) -> float:
-        """What differences are measured in: the mean true range so many candles before, or one step where it is less.
-        NaN where there is none.
-        """
-        place = self.at - back
-        return max(self.indicators.atrs[place], self.indicators.price_steps[place]) if place >= 0 else nan
+        """Return the unit of differences: the mean true range `back` candles before, but at least one price step."""
+        index = self.candle_index - back
+        return max(self.indicators.atrs[index], self.indicators.price_steps[index]) if index >= 0 else nan
 
     def recent_range(self) -> float:
-        """From the lowest low to the highest high of the last `MOVED` candles."""
-        columns, span = self.indicators.columns, slice(max(0, self.at - RANGE_CANDLES + 1), self.at + 1)
+        """Return the range of the last `RANGE_CANDLES` candles."""
+        columns, until = self.indicators.columns, self.candle_index + 1
+        span = slice(max(0, until - RANGE_CANDLES), until)
         return float(columns.high[span].max() - columns.low[span].min())
 
     def sign(self, difference: float) -> float:
-        """1, 0 or -1: whether one price is above, at or below another. NaN stays."""
-        if abs(difference) <= max(
-            EQUALITY_TOLERANCE * abs(self.bar("close")), NOISE_STEPS * self.indicators.price_steps[self.at]
-        ):
-            return 0.0
-        return difference / abs(difference)
+        """Return 1, 0 or -1 for a difference of prices, 0 if it is only noise, NaN for NaN."""
+        noise = max(EQUALITY_TOLERANCE * abs(self.bar("close")), NOISE_STEPS * self.price_step)
+        return 0.0 if abs(difference) <= noise else difference / abs(difference)
+
+    @property
+    def price_step(self) -> float:
+        """One unit of the last decimal of recent prices."""
+        return self.indicators.price_steps[self.candle_index]
 
     def capped_by_range(self, difference: float) -> float:
-        """A difference of exponential averages, but no more than the last candles' range gives reason for: they still
-        move when the price has long stopped. NaN stays.
+        """Return a difference of exponential averages, at most a `REAL_MOVE_ATRS`th of the recent range. Averages still
+        move long after the price has stopped. NaN for NaN.
         """
-        most = self.recent_range() / REAL_MOVE_ATRS
-        return max(-most, min(most, difference)) if not isnan(difference) else difference
+        limit = self.recent_range() / REAL_MOVE_ATRS
+        return max(-limit, min(limit, difference)) if not isnan(difference) else difference
 
     def in_atrs(self, difference: float, full_atrs: float) -> float:
-        """From -1 to 1: a difference of prices in units of `full` mean true ranges. NaN stays."""
-        leaning = difference / (full_atrs * self.atr_or_step())
-        return max(-1.0, min(1.0, leaning)) if not isnan(leaning) else leaning
+        """Return a difference of prices in units of `full_atrs` mean true ranges, from -1 to 1. NaN for NaN."""
+        ratio = difference / (full_atrs * self.atr_or_step())
+        return max(-1.0, min(1.0, ratio)) if not isnan(ratio) else ratio

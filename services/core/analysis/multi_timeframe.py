@@ -1,4 +1,4 @@
-"""Several timeframes of one symbol summed up: longer ones weigh more."""
+"""Several timeframes of one symbol combined: longer ones have a larger weight."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ TIMEFRAME_WEIGHTS = {
 
 
 class CombinedTrend(Struct, frozen=True):
-    """What all of them come to. `agreement`: the share, in per cent, of the weights that go the same way."""
+    """The trend of several timeframes. `agreement` is the percentage of the weights that have the same direction."""
 
     direction: TrendDirection
     strength: int
@@ -27,23 +27,23 @@ class CombinedTrend(Struct, frozen=True):
 
 
 def combine_trends(analyses: Sequence[Analysis]) -> CombinedTrend:
-    """The mean of their strengths, up and down against each other, by the weights. Who cannot tell is left out."""
-    telling = [each for each in analyses if each.trend.direction is not TrendDirection.UNKNOWN]
-    weights = sum(map(weight, telling))
+    """Return the weighted mean of the signed strengths. Timeframes with an unknown trend do not count."""
+    known = [each for each in analyses if each.trend.direction is not TrendDirection.UNKNOWN]
+    weights = sum(map(weight, known))
     if not weights:
         return CombinedTrend(TrendDirection.UNKNOWN, 0, 0)
-    score = round(sum(weight(each) * _signed_strength(each) for each in telling) / weights)
-    way = trend_direction(score)
-    agreeing = sum(weight(each) for each in telling if each.trend.direction is way)
-    return CombinedTrend(way, abs(score), round(100 * agreeing / weights))
+    score = round(sum(weight(each) * _signed_strength(each) for each in known) / weights)
+    direction = trend_direction(score)
+    agreeing = sum(weight(each) for each in known if each.trend.direction is direction)
+    return CombinedTrend(direction, abs(score), round(100 * agreeing / weights))
 
 
 def weight(analysis: Analysis) -> int:
-    """How much its timeframe counts."""
+    """Return the weight of an analysis' timeframe."""
     return TIMEFRAME_WEIGHTS[analysis.series.timeframe]
 
 
 def _signed_strength(analysis: Analysis) -> int:
-    """Strength with its sign; what goes sideways has one as well, in its votes."""
+    """Return the strength with the sign of the votes, which a sideways trend has too."""
     score = sum(vote.value * vote.weight for vote in analysis.trend.votes)
     return analysis.trend.strength if score > 0 else -analysis.trend.strength

@@ -1,4 +1,4 @@
-"""Notes: what makes one careful with all the rest."""
+"""Notes: reasons to be careful with the rest of an analysis."""
 
 import inspect
 from collections.abc import Callable
@@ -8,15 +8,15 @@ import numpy as np
 
 from services.core.analysis.candle_view import ANALYSED_CANDLES, CandleView, round_significant
 
-SPIKE_ATRS = 4  # mean true ranges
+SPIKE_ATRS = 4
 GAP_ATRS = 2
-RECENT_CANDLES = 10  # candles in which a gap or a spike is told
+RECENT_CANDLES = 10  # in which a gap or a spike is noted
 FLAT_CANDLES = 20
-FIBONACCI_CANDLES = 100  # candles that Fibonacci levels are made of
+FIBONACCI_CANDLES = 100
 
 
 class NoteRule(NamedTuple):
-    """A rule that may have something to say."""
+    """A rule that returns a note or None."""
 
     name: str
     text: str
@@ -27,27 +27,28 @@ RULES: list[NoteRule] = []
 
 
 def note(run: Callable[[CandleView], str | None]) -> Callable[[CandleView], str | None]:
-    """Let a function warn; its docstring is the rule."""
+    """Register a function as a rule. Its docstring is the text of the rule."""
     RULES.append(NoteRule(run.__name__, inspect.cleandoc(run.__doc__ or ""), run))
     return run
 
 
 def collect_notes(view: CandleView) -> tuple[str, ...]:
-    """All of them."""
-    return tuple(found for rule in RULES if (found := rule.run(view)))
+    """Return the notes of all rules."""
+    return tuple(text for rule in RULES if (text := rule.run(view)))
 
 
 @note
 def missing(view: CandleView) -> str | None:
     """Candles are missing among the last 200."""
-    times = view.indicators.columns.open_times[max(0, view.at - ANALYSED_CANDLES + 1) : view.at + 1]
-    lost = view.indicators.timeframe.count_between(int(times[0]), int(times[-1])) - len(times)
-    return f"{lost} candles are missing among the last {len(times) + lost}" if lost > 0 else None
+    until = view.candle_index + 1
+    times = view.indicators.columns.open_times[max(0, until - ANALYSED_CANDLES) : until]
+    count = view.indicators.timeframe.count_between(int(times[0]), int(times[-1])) - len(times)
+    return f"{count} candles are missing among the last {len(times) + count}" if count > 0 else None
 
 
 @note
 def gap(view: CandleView) -> str | None:
-    """One of the last 10 candles opened at least 2 mean true ranges away from the close before it."""
+    """One of the last 10 candles opened at least 2 mean true ranges away from the previous close."""
     for back in range(RECENT_CANDLES):
         jump, unit = view.bar("open", back) - view.bar("close", back + 1), view.atr_or_step(back + 1)
         if abs(jump) >= GAP_ATRS * unit:
@@ -68,32 +69,35 @@ def spike(view: CandleView) -> str | None:
 @note
 def flat(view: CandleView) -> str | None:
     """The price did not move within the last 20 candles."""
-    columns, span = view.indicators.columns, slice(max(0, view.at - FLAT_CANDLES + 1), view.at + 1)
-    if view.at + 1 < FLAT_CANDLES or np.ptp(np.concatenate([columns.high[span], columns.low[span]])) > 0:
+    columns, until = view.indicators.columns, view.candle_index + 1
+    span = slice(max(0, until - FLAT_CANDLES), until)
+    if until < FLAT_CANDLES or np.ptp(np.concatenate([columns.high[span], columns.low[span]])) > 0:
         return None
-    return f"the price has not moved within {FLAT_CANDLES} candles: rules that compare prices see nothing"
+    return f"the price has not moved within {FLAT_CANDLES} candles: rules that compare prices find nothing"
 
 
 @note
 def short(view: CandleView) -> str | None:
-    """Fewer candles are kept than the levels are made of: 200 for support and resistance, 100 for Fibonacci."""
-    count, most = view.at + 1, ANALYSED_CANDLES if view.at + 1 >= FIBONACCI_CANDLES else FIBONACCI_CANDLES
+    """Fewer candles are stored than the levels are made of: 200 for support and resistance, 100 for Fibonacci."""
+    count = view.candle_index + 1
     if count >= ANALYSED_CANDLES:
         return None
-    names = "support and resistance" if most == ANALYSED_CANDLES else "support, resistance and Fibonacci levels"
-    return f"{names} are made of {count} candles only: no more are kept"
+    names = "support, resistance and Fibonacci levels" if count < FIBONACCI_CANDLES else "support and resistance"
+    return f"only {count} candles are stored for {names}"
 
 
 @note
 def pivots(view: CandleView) -> str | None:
-    """There are no pivot points, as their period is not kept from its beginning on; or some of its candles are
+    """There are no pivot points, because the first candle of their period is not stored; or some of its candles are
     missing."""
-    found = view.levels("pivots")
-    if not found:
-        return "no pivot points: the period that they are made of is not kept from its beginning on"
-    missing = int(found[0].details.get("missing", 0))
-    return f"{missing} candles are missing of those that the pivot points are made of" if missing else None
+    levels = view.levels("pivots")
+    if not levels:
+        return "no pivot points: the first candle of their period is not stored"
+    count = int(levels[0].details.get("missing", 0))
+    return f"{count} candles of the period of the pivot points are missing" if count else None
 
 
 def _ago(back: int) -> str:
-    return f"{back} candles before the newest" if back > 1 else "one candle before the newest" if back else "just now"
+    if not back:
+        return "at the newest candle"
+    return f"{back} candles before the newest" if back > 1 else "one candle before the newest"

@@ -1,4 +1,4 @@
-"""How Alembic runs the history: on the connection that `services.adapters.sql.migrate` hands over, or from its own
+"""Alembic's environment: it runs migrations on the connection of `services.adapters.sql.migrate`, or from its own
 command line on the configured database.
 """
 
@@ -16,7 +16,7 @@ from services.core.markets import LIVE, SIMULATED
 
 
 def run(connection: Connection) -> None:
-    """Apply the requested migrations. SQLite changes a table by copying it, hence the batches."""
+    """Run the requested migrations. In batches, because SQLite alters a table by copying it."""
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=include_name)
     with context.begin_transaction():
         context.run_migrations()

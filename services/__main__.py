@@ -1,4 +1,4 @@
-"""`kurs [SERVICE | EXCHANGE] …`: run these services in one process; with no name, all of them."""
+"""The `kurs` command: run services in one process, or one command to its end."""
 
 import os
 import sys
@@ -8,45 +8,48 @@ from services import runtime
 from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
 from services.exchanges import EXCHANGES
 
-USAGE = """kurs                      every service in one process, on memory and SQLite unless told otherwise
-kurs SERVICE …            these services: collector pricer writer analyst api simulator
-kurs collector EXCHANGE … a collector for these exchanges: {exchanges}
-kurs import FILE …        candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
-kurs export SYMBOL TIMEFRAME FILE   candles into a CSV or Parquet file; --help tells more
+USAGE = """kurs                      run every service in one process, in memory and on SQLite by default
+kurs SERVICE …            run these services: collector pricer writer analyst api simulator
+kurs collector EXCHANGE … run a collector for these exchanges: {exchanges}
+kurs import FILE …        import candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
+kurs export SYMBOL TIMEFRAME FILE   export candles to a CSV or Parquet file; options: kurs export --help
 kurs verify [SYMBOL]      check that no sealed day of candles was changed
-kurs dead [list]          messages that could not be kept; show ID, replay ID…, drop ID…
-kurs watch [CHANNEL …]    rates and candles live, of the API on this machine or at --url; --help tells more
-kurs migrate              bring the database to the newest schema, and end
-kurs openapi              print the API's description, and end
-kurs passwords FOLDER     accounts for each container at the servers, as files; --rotate: with new passwords
+kurs dead [list]          list messages that could not be processed; also show ID, replay ID…, drop ID…
+kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
+kurs migrate              upgrade the database to the newest schema
+kurs openapi              print the API's OpenAPI description
+kurs passwords FOLDER     write server accounts for each container as files; --rotate: with new passwords
+kurs --version            print the version
 
-Settings come from the environment and .env; .env.example describes each."""
+Settings are read from the environment and .env; .env.example describes each."""
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 stopped, 1 a job failed or a command found a server away,
-    2 wrong configuration, words or files, 130 interrupted, 141 nobody reads the output.
+    """Run the console script.
+
+    Exit codes: 0 stopped by a signal or done, 1 a job failed or a server is unavailable, 2 wrong configuration,
+    arguments or files, 130 interrupted, 141 the reader of the output has closed it.
     """
     words = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what a console of ASCII cannot show ends no command
+            stream.reconfigure(errors="backslashreplace")  # a console of ASCII must not end a command
     try:
         if {"-h", "--help", "help"} & set(words[:1]) or (words and words[0] in runtime.SERVICES and "--help" in words):
-            print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201  this is the answer
+            print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201
             code = 0
         else:
             code = runtime.main(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `kurs verify | head`: the reader has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails to flush at its end
+    except BrokenPipeError:  # `kurs verify | head` closes the pipe early
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python's flush at exit fails
         sys.exit(141)
     except (BadFile, BadRange, BadRequest, Misconfigured, AccessRefused, UnknownName) as error:
-        print(f"kurs: {error}", file=sys.stderr)  # noqa: T201  for the person who typed it
+        print(f"kurs: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except Unavailable as error:  # a service waits for its servers; a command may find one away
+    except Unavailable as error:  # a service waits for its servers, a command does not
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Which adapters a process has: URLs say which, and the market where in them."""
+"""Opens a process's adapters: the scheme of a URL selects the adapter, the market the part of the server."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +18,7 @@ from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings
 
-REMOTE_SCHEME = "bus"  # the scheme of a DATABASE_URL that names no database: the writer looks things up
+REMOTE_SCHEME = "bus"  # scheme of a DATABASE_URL without a database: the writer answers queries over the bus
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +27,7 @@ async def _memory_bus(_url: str, _market: Market) -> Bus:
 
 
 async def _rabbit_bus(url: str, market: Market) -> Bus:
-    from services.adapters import rabbit  # noqa: PLC0415  a tenth of a second that only who uses it should wait
+    from services.adapters import rabbit  # noqa: PLC0415  takes 0.1 s to import
 
     return await rabbit.connect(url, market=market)
 
@@ -68,10 +68,11 @@ STORES: Mapping[str, Callable[[str, Market], Awaitable[Store]]] = {
 async def open_adapters(
     settings: Settings, market: Market | None, exchanges: tuple[Exchange, ...], stack: AsyncExitStack, owns: bool
 ) -> Deps:
-    """The ports with their adapters, all in that market; None: the one that something is kept of, rather live.
+    """Open all adapters in a market, and close them with `stack`. Raises Misconfigured.
 
-    `owns`: this process is to be the only one that writes to the files of SQLite. They are migrated here: nobody else
-    would do it. Raises Misconfigured.
+    Without a market: the one of which data is stored, live if there is data of both.
+
+    `owns`: this process becomes the only writer of SQLite's files. It migrates them, because no other process does.
     """
     remote = _is_remote(settings)
     market, store = (market or LIVE, None) if remote else await _open_store(settings, market, stack, owns)
@@ -90,9 +91,9 @@ async def open_adapters(
 
 
 async def migrate(settings: Settings, market: Market) -> None:
-    """Bring a market's database up to date. Raises Misconfigured."""
+    """Upgrade a market's database to the newest schema. Raises Misconfigured."""
     if _is_remote(settings):
-        raise Misconfigured("DATABASE_URL: bus:// is for collectors alone; name the database that is to be migrated")
+        raise Misconfigured("DATABASE_URL: bus:// is for collectors only; name the database to migrate")
     with ExitStack() as stack:
         _own_files(settings, stack)
         roles = {name: password.get_secret_value() for name, password in settings.database_roles.items()}
@@ -113,7 +114,7 @@ async def _open_store(
         except sql.FilesInUse:
             if owns:
                 raise
-            owned = False  # who owns it has migrated it
+            owned = False  # the owner has migrated it
         market = market or await _stored_market(settings)
         address = _market_url(settings, market)
         if owned:
@@ -127,7 +128,7 @@ async def _open_store(
 
 
 def _own_files(settings: Settings, stack: AsyncExitStack | ExitStack) -> None:
-    """Own the files of SQLite, those of both markets, and have nothing simulated in the live one's."""
+    """Lock SQLite's files of both markets. Data that an older version simulated in the live file is moved out."""
     files = dict.fromkeys(sql.sqlite_file(settings.database_url_of(market)) for market in (LIVE, SIMULATED))
     there = [file for file in files if file]
     stack.enter_context(sql.own_files(there))
@@ -148,4 +149,4 @@ def _log_other_market(settings: Settings, market: Market) -> None:
     other = SIMULATED if market == LIVE else LIVE
     file = sql.sqlite_file(settings.database_url_of(other))
     if file and file != sql.sqlite_file(settings.database_url_of(market)) and file.exists():
-        log.info("%s holds a %s market: it is kept apart from this one, which is %s", file, other, market)
+        log.info("%s holds data of the %s market; this process uses the %s market", file, other, market)

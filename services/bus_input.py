@@ -1,4 +1,4 @@
-"""Listening to everyone: what cannot be so is passed over."""
+"""Subscriptions to the bus without messages whose values are out of range."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -14,13 +14,13 @@ REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of rang
 
 @asynccontextmanager
 async def subscribe(deps: Deps, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
-    """All messages of these kinds from now on, if they are in range."""
+    """Subscribe to messages of these kinds, those that are in range."""
     async with deps.bus.subscribe(*kinds) as messages, aclosing(drop_out_of_range(messages, deps.clock)) as checked:
         yield checked
 
 
 async def drop_out_of_range(messages: AsyncIterator[Message], clock: Clock) -> AsyncGenerator[Message, None]:
-    """Those of the messages that are in range."""
+    """Yield the messages that are in range, and count the others."""
     async for message in messages:
         if wrong := find_violation(message, clock.now()):
             REJECTED.labels(str(message.__struct_config__.tag), wrong.reason).inc()

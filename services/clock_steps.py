@@ -1,4 +1,4 @@
-"""Reports when the machine's wall clock is set: a warning and metrics in every process."""
+"""Detects steps of the machine's wall clock: a warning and metrics in every process."""
 
 import logging
 
@@ -7,15 +7,15 @@ from prometheus_client import Counter, Gauge
 from services.core.clocks import StepDetector
 from services.ports import Clock
 
-CHECK_SECONDS = 0.5  # between two looks
-MAX_READ_MS = 50  # ms; both clocks are read within this time, or again
+CHECK_SECONDS = 0.5
+MAX_READ_MS = 50  # both clocks are read within this time, otherwise again
 STEPS = Counter("kurs_clock_steps_total", "How often the wall clock was set by a second or more, either way")
 OFFSET = Gauge("kurs_clock_offset_seconds", "How far the wall clock was set since the process started")
 log = logging.getLogger(__name__)
 
 
 async def report_clock_steps(clock: Clock) -> None:
-    """Compare the wall clock with the monotonic one, for ever."""
+    """Compare the wall clock with the monotonic clock until cancelled."""
     detector = StepDetector(*read_both(clock))
     while True:
         await clock.sleep(CHECK_SECONDS)
@@ -24,11 +24,11 @@ async def report_clock_steps(clock: Clock) -> None:
         if step:
             STEPS.inc()
             way = "back" if step < 0 else "ahead"
-            log.warning("this machine's clock was set %s by %.1f s; ages are counted without it", way, abs(step) / 1000)
+            log.warning("the machine's clock was set %s by %.1f s; ages are not affected", way, abs(step) / 1000)
 
 
 def read_both(clock: Clock) -> tuple[int, int]:
-    """Wall and monotonic time of one moment: a process may be stopped between the two readings."""
+    """Return wall and monotonic time of the same moment. The process may be stopped between two readings."""
     while True:
         before, wall, after = clock.monotonic(), clock.now(), clock.monotonic()
         if after - before < MAX_READ_MS:

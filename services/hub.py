@@ -1,4 +1,4 @@
-"""News to this process's listeners: the newest of everything, at hand without a wait."""
+"""In-process cache of the latest rates, exchange statuses and active exchange, with local publish/subscribe."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -22,9 +22,10 @@ class ReadableClock(Protocol):
 
 
 class Hub:
-    """What this process last received: the stamps of `rates`, `states` and `choice` are this process's monotonic time.
+    """The latest messages that this process received.
 
-    `version` grows with each change, so that a reader knows when to look again.
+    Times in `rates`, `exchange_statuses` and `active_exchange` are this process's monotonic time in ms. `version` grows
+    with each change of them.
     """
 
     def __init__(self, clock: ReadableClock, market: Market = LIVE) -> None:
@@ -32,38 +33,38 @@ class Hub:
         self.rates: dict[str, Rate] = {}
         self.exchange_statuses: dict[str, ExchangeStatus] = {}
         self.active_exchange: ActiveExchange | None = None
-        self.dead_letters: int | None = None  # that are kept; None: nobody has looked yet
-        self.market = market  # what everything here comes from
+        self.dead_letters: int | None = None  # number of them; None: not known yet
+        self.market = market
         self._clock = clock
         self._senders = SenderClocks()
-        self._wall_offset: int | None = None  # of wall to monotonic time, when the pricer's clock and ours agreed last
+        self._wall_offset: int | None = None  # wall minus monotonic time, when the pricer's clock and ours last agreed
         self._received: dict[
             str, dict[str, Rate | ExchangeStatus | ActiveExchange]
-        ] = {}  # as they came, by log and key
-        self._exchange_offsets: dict[str, int] = {}  # what makes an exchange's time of monotonic time
+        ] = {}  # as received, by topic and key
+        self._exchange_offsets: dict[str, int] = {}  # exchange's time minus monotonic time
         self._candle_listeners: list[Callable[[Candle], None]] = []
         self._sequenced_listeners: list[Callable[[Sequenced], None]] = []
         self._close_listeners: list[Callable[[], None]] = []
 
     def on_candle(self, listener: Callable[[Candle], None]) -> None:
-        """Tell `listener` of every candle from now on."""
+        """Call `listener` with every candle from now on."""
         self._candle_listeners.append(listener)
 
     def on_sequenced(self, follower: Callable[[Sequenced], None]) -> None:
-        """Tell `follower` of everything that has a place in a log, in the order in which it is heard."""
+        """Call `follower` with every sequenced message from now on, in the order of receipt."""
         self._sequenced_listeners.append(follower)
 
     def on_close(self, closer: Callable[[], None]) -> None:
-        """Call `closer` before this process stops serving: who listens has to be told."""
+        """Call `closer` before this process stops serving, so that it can notify its clients."""
         self._close_listeners.append(closer)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Call the close listeners."""
         for closer in self._close_listeners:
             closer()
 
     def apply(self, message: Message) -> None:
-        """Take in a message that came just now."""
+        """Store a message that has just been received, and call the listeners."""
         if isinstance(message, Candle):
             for listener in self._candle_listeners:
                 listener(message)
@@ -75,7 +76,7 @@ class Hub:
                 follower(message)
 
     def restore(self, messages: Iterable[Rate | ExchangeStatus | ActiveExchange]) -> None:
-        """Begin with what was kept of earlier; what is known already is newer."""
+        """Store earlier messages, unless a newer one of the same key has been received."""
         for message in messages:
             sent = self._received.setdefault(topic_of(message), {})
             if _topic_key(message) not in sent:
@@ -83,21 +84,21 @@ class Hub:
                 self._store_latest(message, self._senders.value_to_monotonic)
 
     def latest_messages(self, log: str, key: str = "") -> list[Rate | ExchangeStatus | ActiveExchange]:
-        """The newest messages of a log as they came, or the one of a key."""
+        """Return the latest messages of a topic as received, or the one of a key."""
         known = self._received.get(log, {})
         return [message for name, message in known.items() if not key or name == key]
 
     def wall_offset(self) -> int:
-        """What makes wall times of monotonic ones. It holds while our clock is not the pricer's, as after a step."""
+        """Return wall minus monotonic time. While our clock differs from the pricer's, as after a step, it stays."""
         return self._clock.now() - self._clock.monotonic() if self._wall_offset is None else self._wall_offset
 
     def exchange_now(self, exchange: str) -> int:
-        """The exchange's time, as its collector knows it; ours while that is unknown."""
+        """Return the exchange's time in ms as its collector measured it, or this machine's while that is unknown."""
         offset = self._exchange_offsets.get(exchange)
         return self._clock.now() if offset is None else self._clock.monotonic() + offset
 
     def clock_fault(self, sender: str) -> str:
-        """What is wrong with the clock of an exchange's collector, or of the `PRICER`; empty when nothing is known."""
+        """Return what is wrong with the clock of an exchange's collector or of the `PRICER`; "" if nothing."""
         return self._senders.describe_fault(sender, self._clock.monotonic())
 
     def _latest(self, message: Rate | ExchangeStatus | ActiveExchange) -> Rate | ExchangeStatus | ActiveExchange | None:
@@ -112,11 +113,15 @@ class Hub:
     def _store_latest(
         self, message: Rate | ExchangeStatus | ActiveExchange, offset: Callable[[str, int, int, int], int | None]
     ) -> None:
-        """Of what comes from the future nobody knows the age: what is known already goes on aging, as it does when what
-        comes seems older than that.
+        """Store a message with its time as our monotonic time.
+
+        The age of a message from the future is unknown. The stored one then stays and ages, as it does when the message
+        seems older than it.
         """
         sender = message.exchange if isinstance(message, ExchangeStatus) else PRICER
-        monotonic = self._clock.monotonic()  # before the other: should we be stopped in between, all seems older
+        monotonic = (
+            self._clock.monotonic()
+        )  # read first: if the process is stopped in between, messages seem older, not newer
         by = offset(sender, message.time, self._clock.now(), monotonic)
         known = self._latest(message)
         if by is None or (known and message.time + by < known.time - STAMP_JITTER_MS):
@@ -136,5 +141,5 @@ class Hub:
 
 
 def _topic_key(message: Rate | ExchangeStatus | ActiveExchange) -> str:
-    """What tells those of one log apart."""
+    """Return the key of a message within its topic."""
     return str(message.direction) if isinstance(message, Rate) else ""

@@ -1,4 +1,4 @@
-"""How long a process may be sure of a role: who was stopped and goes on must not act on what it knew before."""
+"""Leases of roles: a process that was stopped and continues must not act on a role that it may have lost."""
 
 import asyncio
 import time
@@ -9,23 +9,23 @@ from services.core.errors import Unavailable
 
 
 class Lease:
-    """A role that is held. `lost` is set when it is; `proved` for the last time, it is sure for `seconds` more."""
+    """A held role. It is valid for `seconds` after its last renewal, until `lost` is set."""
 
     def __init__(self, seconds: float = float("inf")) -> None:
         self.lost = asyncio.Event()
         self._valid_seconds, self._renewed_at = seconds, time.monotonic()
 
     def renew(self, at: float) -> None:
-        """The role was still held at that time.monotonic()."""
+        """Record that the role was held at that `time.monotonic()`."""
         self._renewed_at = at
 
     def is_valid(self) -> bool:
-        """Whether nobody else can have it by now."""
+        """Return whether no other process can hold the role."""
         return not self.lost.is_set() and time.monotonic() - self._renewed_at < self._valid_seconds
 
 
 class LeaseGuard:
-    """A port of which these methods are called only while a lease is sure. They raise Unavailable else."""
+    """A port whose named methods raise Unavailable while a lease is not valid."""
 
     def __init__(self, port: Any, lease: Lease, *names: str) -> None:
         self._port, self._lease = port, lease
@@ -38,7 +38,7 @@ class LeaseGuard:
     def _guard(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any) -> Any:
             if not self._lease.is_valid():
-                raise Unavailable("this process does not know whether it still has its role")
+                raise Unavailable("this process cannot confirm that it still has its role")
             return await method(*args)
 
         return call

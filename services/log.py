@@ -26,14 +26,14 @@ STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 
 
 class Redaction(logging.Filter):
-    """Hides whatever looks like a secret, and the very secrets it is given."""
+    """Filter that masks the given secrets and everything that looks like one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; it is always logged."""
+        """Mask secrets in the record, which is always logged."""
         record.msg, record.args = self.redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -45,7 +45,7 @@ class Redaction(logging.Filter):
         return True
 
     def redact(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         for pattern in SECRET_PATTERNS:
@@ -61,10 +61,10 @@ def _mask(match: re.Match[str]) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """A record as one JSON object; what was given as `extra` stands beside the message."""
+    """Formatter of a record as one JSON object; `extra` fields stand beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return the record's line."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
             "time": f"{seconds}.{int(record.msecs):03d}Z",
@@ -81,7 +81,10 @@ class JsonLines(logging.Formatter):
 
 
 def setup(level: str, levels: Mapping[str, str], secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
-    """Log to `stream` (standard output) at `level`, single subsystems of Kurs (`collector`) at their own."""
+    """Log to `stream` (standard output) at `level`, and single modules of Kurs (`collector`) at their own level.
+
+    Other packages log from WARNING on.
+    """
     stream = stream or sys.stdout
     handler = logging.StreamHandler(stream)
     readable = logging.Formatter("%(asctime)s %(levelname)-8s %(name)s  %(message)s", "%H:%M:%S")
@@ -89,6 +92,6 @@ def setup(level: str, levels: Mapping[str, str], secrets: Iterable[str] = (), st
     handler.addFilter(Redaction(secrets))
     logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING), handlers=[handler], force=True)
     logging.getLogger(PACKAGE).setLevel(level)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each invalid request
     for name, its_level in levels.items():
         logging.getLogger(f"{PACKAGE}.{name}").setLevel(its_level)

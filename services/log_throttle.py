@@ -1,4 +1,4 @@
-"""What goes on failing, in the log now and then: it is said at once, but not each time."""
+"""The one log throttle: a failure that repeats is logged at once, but not each time."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Connections to other hosts: through which proxy, whose certificates are trusted, and why one could not be made."""
+"""Connections to other hosts: their proxies, trusted certificates, and explanations of failures."""
 
 import os
 import ssl
@@ -15,19 +15,19 @@ from services.core.proxies import Proxies, Proxy
 from services.settings import Settings
 from services.settings_sources import variable_in_use
 
-# What OpenSSL says of a certificate that no CA in the world would change.
+# OpenSSL's verification codes that no additional CA would fix.
 CLOCK_ERROR_CODES = frozenset({9, 10})  # not yet valid, expired
 WRONG_HOST_CODES = frozenset({62, 64})  # another name, another address
 
 
 def http_client(settings: Settings, **options: Any) -> httpx.AsyncClient:
-    """A client that goes through the configured proxies. Raises Misconfigured."""
+    """Return a client that uses the configured proxies. Raises Misconfigured."""
     transport = ProxyingTransport(settings.proxies, tls_context(settings))
     return httpx.AsyncClient(transport=transport, trust_env=False, **options)
 
 
 def websocket_options(settings: Settings, url: str) -> dict[str, Any]:
-    """What `websockets.connect` needs to reach a URL the same way. Raises Misconfigured."""
+    """Return the arguments of `websockets.connect` for the same proxies and certificates. Raises Misconfigured."""
     proxy, context = proxy_for(settings, url), tls_context(settings)
     options: dict[str, Any] = {"proxy": proxy.url if proxy else None}
     if url.startswith("wss:"):
@@ -38,13 +38,13 @@ def websocket_options(settings: Settings, url: str) -> dict[str, Any]:
 
 
 def proxy_for(settings: Settings, url: str) -> Proxy | None:
-    """The proxy that a URL is reached through."""
+    """Return the proxy for a URL."""
     parts = urlsplit(url)
     return settings.proxies.choose(parts.scheme, parts.hostname or "", parts.port)
 
 
 def failure_text(error: Exception, proxy: Proxy | None) -> str:
-    """Why a host was not reached, for an operator: what to set where a setting would help."""
+    """Return why a host was not reached, with the setting that would help, for an operator."""
     if refused := _certificate_error(error):
         text = f"its certificate cannot be verified: {refused.verify_message}: {_remedy(refused.verify_code)}"
     else:
@@ -54,14 +54,13 @@ def failure_text(error: Exception, proxy: Proxy | None) -> str:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """What is trusted: SSL_CERT_FILE and SSL_CERT_DIR alone, else the system's certificates and those of httpx.
-
-    Raises Misconfigured.
+    """Return a context that trusts only SSL_CERT_FILE and SSL_CERT_DIR, or without them the certificates of the system
+    and of httpx. Raises Misconfigured.
     """
     return _context(settings.ssl_cert_file, settings.ssl_cert_dir)
 
 
-@cache  # reading the system's takes tens of milliseconds
+@cache  # loading the system's certificates takes tens of milliseconds
 def _context(file: str, folders: str) -> ssl.SSLContext:
     if not file and not folders:
         context = httpx.create_ssl_context(trust_env=False)
@@ -72,7 +71,7 @@ def _context(file: str, folders: str) -> ssl.SSLContext:
             _load(context, "ssl_cert_file", file)
         for folder in filter(None, folders.split(os.pathsep)):
             _load(context, "ssl_cert_dir", folder)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which CAs of TLS inspection fail, and only Python asks for
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # CAs of TLS inspection fail it, and only Python requires it
     return context
 
 
@@ -80,12 +79,12 @@ def _load(context: ssl.SSLContext, setting: str, path: str) -> None:
     try:
         context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
     except OSError as error:
-        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        why = "it contains no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise Misconfigured(f"{variable_in_use(setting, Settings)}: {path}: {why}") from None
 
 
 class ProxyingTransport(httpx.AsyncBaseTransport):
-    """One transport for each way; the way is decided for each request, as redirects may lead elsewhere."""
+    """A transport for each proxy, selected for each request, because a redirect may lead to another host."""
 
     def __init__(self, proxies: Proxies, context: ssl.SSLContext) -> None:
         self._proxies, self._context = proxies, context
@@ -101,7 +100,7 @@ class ProxyingTransport(httpx.AsyncBaseTransport):
             return await self._transports[proxy].handle_async_request(request)
         except httpx.TransportError:
             raise
-        except Exception as error:  # the SOCKS transport has errors of its own
+        except Exception as error:  # the SOCKS transport's own errors
             raise httpx.ProxyError(str(error), request=request) from error
 
     async def aclose(self) -> None:
@@ -114,7 +113,7 @@ class ProxyingTransport(httpx.AsyncBaseTransport):
             ssl_context = self._context if proxy and proxy.scheme == "https" else None
             through = httpx.Proxy(proxy.url, ssl_context=ssl_context) if proxy else None
             return httpx.AsyncHTTPTransport(verify=self._context, proxy=through)
-        from httpx_socks import AsyncProxyTransport  # noqa: PLC0415  only for those who have such a proxy
+        from httpx_socks import AsyncProxyTransport  # noqa: PLC0415  only for SOCKS proxies
         from python_socks import ProxyType  # noqa: PLC0415
 
         return AsyncProxyTransport(
@@ -138,7 +137,7 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
 
 def _remedy(code: int) -> str:
     if code in CLOCK_ERROR_CODES:
-        return "is this machine's clock right?"
+        return "check this machine's clock"
     if code in WRONG_HOST_CODES:
-        return "something else answers in its place"
+        return "another server responds in its place"
     return "where TLS is inspected, name the file with the inspector's CA in SSL_CERT_FILE"

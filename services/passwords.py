@@ -1,7 +1,7 @@
 """`kurs passwords FOLDER`: accounts of the services at PostgreSQL, Redis and RabbitMQ, as files for containers.
 
-Each container has a folder of its own in FOLDER and sees no other. A service finds its URLs there, a server what it
-has to know of the accounts. The URLs are what lasts: all else is made of them each time.
+Each container mounts its own folder in FOLDER and no other. A service's folder has its URLs, a server's folder has the
+accounts. The URLs are permanent, and everything else is generated from them each time.
 """
 
 import json
@@ -16,7 +16,7 @@ from services.adapters.sql import grants as sql
 from services.core.errors import Misconfigured
 
 USAGE = "kurs passwords FOLDER [--rotate]"
-OWNER = "kurs"  # the superuser, who owns the schema
+OWNER = "kurs"  # superuser and owner of the schema
 DATABASE_URL = "postgresql+asyncpg://{user}:{password}@postgres/kurs"
 REDIS_URL, RABBITMQ_URL = "redis://{user}:{password}@redis/0", "amqp://{user}:{password}@rabbitmq/"
 OBSOLETE_FILES = (
@@ -36,7 +36,7 @@ Passwords = Mapping[str, str]
 
 
 def run(words: Sequence[str]) -> None:
-    """The command. Raises Misconfigured."""
+    """Run the command. Raises Misconfigured."""
     folders = [word for word in words if word != "--rotate"]
     if len(folders) != 1 or folders[0].startswith("-"):
         raise Misconfigured(USAGE)
@@ -47,10 +47,10 @@ def run(words: Sequence[str]) -> None:
 
 
 def write_accounts(folder: Path, rotate: bool = False) -> None:
-    """Have all files in FOLDER; new passwords for accounts that have none, or, with `rotate`, for all.
+    """Write all files in FOLDER, with new passwords for accounts that have none or, with `rotate`, for all.
 
-    A folder that is made here is its user's alone, since every user may read the files; one that exists stays as it is.
-    Of Redis the passwords before the last rotation are good until this runs again.
+    A new folder is readable by its owner only, because every user may read the files in it; an existing folder keeps
+    its mode. Redis accepts the passwords before a rotation until the next run.
     """
     folder.mkdir(0o700, parents=True, exist_ok=True)
     former = _passwords_in(folder, "redis", redis.ACL_RULES)
@@ -80,7 +80,7 @@ def _owner_password(folder: Path, rotate: bool) -> str:
 
 
 def _write_urls(folder: Path, server: str, form: str, users: Mapping[str, str], rotate: bool) -> Passwords:
-    """Write the URLs of accounts at a server that are not there; answers all passwords."""
+    """Write the missing URLs of accounts at a server. Return all passwords by service."""
     kept = {} if rotate else _passwords_in(folder, server, users)
     for service in users.keys() - kept.keys():
         _write(folder / service / server, form.format(user=users[service], password=secrets.token_hex(24)))
@@ -88,7 +88,7 @@ def _write_urls(folder: Path, server: str, form: str, users: Mapping[str, str], 
 
 
 def _passwords_in(folder: Path, server: str, services: Mapping[str, object]) -> Passwords:
-    """The passwords in the URLs that are there, by service."""
+    """Return the passwords in the existing URLs by service."""
     urls = {name: path.read_text() for name in services if (path := folder / name / server).exists()}
     return {name: password for name, url in urls.items() if (password := urlsplit(url).password)}
 
@@ -98,7 +98,7 @@ def _verifier(password: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In one step, so that nobody reads a part. The file can be read by who has the folder: one container."""
+    """Replace a file atomically. Every user may read it, because the folder is mounted in one container only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)

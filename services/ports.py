@@ -1,4 +1,4 @@
-"""What services need of the outside, in the domain's words. Adapters meet these shapes and inherit nothing."""
+"""Ports: what services need of the outside. Adapters implement these protocols without inheriting from them."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -36,10 +36,10 @@ from services.settings import Settings
 
 Kinds = tuple[type[Message], ...]
 
-# Every work queue and what it keeps. A bus makes them all before anybody publishes: a queue that came into being with
-# its worker's first start would have lost what was sent before.
+# Every work queue with its kinds of messages. A bus declares all of them before the first message is published: a queue
+# declared at its worker's first start would lack what was published before.
 QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, CandleGap, FeedGap)}
-# Said again within seconds: that one arrived need not be confirmed.
+# Published again within seconds, so the broker does not confirm each.
 UNCONFIRMED_KINDS: Kinds = (
     Quote,
     Rate,
@@ -50,94 +50,92 @@ UNCONFIRMED_KINDS: Kinds = (
     StoreQuery,
     StoreReply,
 )
-LOOKUP_TIMEOUT_SECONDS = (
-    10  # how long one who sent a StoreQuery waits for the reply, also while the writer saves a long batch
-)
-MAX_DELIVERIES = 20  # how often one message is tried before it is given up as dead
+LOOKUP_TIMEOUT_SECONDS = 10  # to the reply to a StoreQuery, also while the writer saves a long batch
+MAX_DELIVERIES = 20  # of one message before it becomes a dead letter
 
 
 class Clock(Protocol):
-    """Time, so that tests can turn it."""
+    """Time. Tests have clocks that they set."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch, UTC: what is stamped on a message. It may be set at any time, either way."""
+        """Return milliseconds since the epoch, UTC, for stamps of messages. The clock may be set at any time."""
 
     def monotonic(self) -> int:
-        """Milliseconds of a clock that nobody sets: for ages and waits. It means nothing to another process."""
+        """Return milliseconds of a clock that is never set, for ages and waits. Other processes cannot interpret it."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let that time pass."""
+        """Sleep that long."""
 
 
 class Bus(Protocol):
     """Messages between services."""
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over, in order per partition; they are the bus's when this returns.
+        """Publish messages, in order per partition. When this returns, the bus has them.
 
-        Those of kinds that are `REPEATED` are only on their way by then. Messages of one kind may travel together.
-        Raises Unavailable when the bus does not take them.
+        Messages of `UNCONFIRMED_KINDS` may still be on their way. Messages of one kind may travel in one batch. Raises
+        Unavailable when the bus does not take them.
         """
 
     def subscribe(self, *kinds: type[Message]) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
-        """All messages of these kinds from now on. Everyone sees them; who falls behind loses the oldest."""
+        """Subscribe to all messages of these kinds from now on. A slow subscriber loses the oldest."""
 
     def consume(
         self, queue: str, *kinds: type[Message], size: int = 500, exclusive: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Message]]]:
-        """Batches of up to `size` messages, each to one worker of `queue`; nothing is lost.
+        """Consume batches of up to `size` messages as one of the workers of `queue`. No message is lost.
 
-        Taking the next batch settles the last, so does leaving in peace; leaving by an exception gives it back. A
-        message may come twice, and what was given back comes alone. What cannot be decoded, or was delivered
-        `DELIVERIES` times in vain, is set aside as dead. Raises ValueError for a queue that is not in `QUEUES` with
-        just these kinds. Who works `alone` begins when no other process works on the queue.
+        A batch is acked when the next one is taken or the block ends normally, and requeued when the block ends with an
+        exception. A message may be delivered twice, and a requeued one is delivered alone. One that cannot be decoded,
+        or was delivered `MAX_DELIVERIES` times, becomes a dead letter. `exclusive`: wait until no other process
+        consumes the queue. Raises ValueError for a queue that is not in `QUEUES` with exactly these kinds.
         """
 
     def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
-        """Have a role, from when no other process on this bus has it; `waits` is told which one has.
+        """Hold a role as soon as no other process on this bus does; `on_wait` is called with its holder's name.
 
-        Once the lease is lost, another process may have it.
+        Once the lease is lost, another process may hold the role.
         """
 
     def take_dead_letters(self, queue: str, now: int) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
-        """Some of what the bus has set aside of `queue`; it forgets them when they are left in peace."""
+        """Take some dead letters of `queue`. The bus deletes them when the block ends normally."""
 
     async def queue_depth(self, queue: str) -> int:
-        """About how many messages of a work queue wait for a worker."""
+        """Return about how many messages of a work queue wait for a worker."""
 
     async def ping(self) -> None:
-        """Prove that messages pass. Raises Unavailable."""
+        """Check that a message passes. Raises Unavailable."""
 
     async def close(self) -> None:
         """End what is open."""
 
 
 class Cache(Protocol):
-    """What is current, shared by all processes and rebuilt from the bus when lost."""
+    """Current values, shared by all processes and rebuilt from the bus when lost."""
 
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
-        """Keep the newest of each: a rate per direction, a state per exchange, the one choice."""
+        """Cache the newest of each: a rate per direction, a status per exchange, the active exchange."""
 
     async def rates(self) -> list[Rate]:
-        """The last rate of each direction."""
+        """Return the last rate of each direction."""
 
     async def exchange_statuses(self) -> list[ExchangeStatus]:
-        """The last state of each exchange."""
+        """Return the last status of each exchange."""
 
     async def active_exchange(self) -> ActiveExchange | None:
-        """The exchange in use."""
+        """Return the active exchange."""
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add `counts` to the shared counters of `window`, forgotten after `seconds`; answers the totals."""
+        """Add `counts` to the shared counters of `window`, which expire after `ttl_seconds`. Return the totals."""
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        """Answers that were kept under these keys, None where there is none."""
+        """Return the bodies under these keys, None where there is none."""
 
     async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
-        """Keep an answer (UTF-8) under a key for so long."""
+        """Cache a body (UTF-8) under a key."""
 
     async def delete(self, *keys: str) -> None:
-        """Keep what is under these keys no longer."""
+        """Delete the bodies under these keys."""
 
     async def ping(self) -> None:
         """Raises Unavailable."""
@@ -147,25 +145,25 @@ class Cache(Protocol):
 
 
 class Journal(Protocol):
-    """What was told of late, log by log, so that who missed some can read on."""
+    """The newest entries of each topic, from which clients resume."""
 
     async def append(self, *entries: JournalEntry) -> None:
-        """Keep entries, the oldest of a log giving way; what is not newer than the last of its log is passed over.
+        """Append entries, and drop the oldest of a topic. An entry not newer than the last of its topic is ignored.
 
-        All logs together stay below a number of bytes.
+        All topics together stay below a number of bytes.
         """
 
     def retain(self, topic: str) -> None:
-        """Somebody follows this log: keep what a resume needs, for ten minutes."""
+        """Retain enough of a topic for a client to resume, for ten minutes."""
 
     async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
-        """The first `most` entries after `number`, oldest first. 0: from the oldest on after which nothing is missing.
+        """Return the first `limit` entries after `seq`, oldest first. 0: from the oldest entry without a gap after it.
 
-        None: what came after that number is not known, or not all of it.
+        None: entries after `seq` are missing.
         """
 
     async def latest(self, *logs: str) -> list[JournalEntry | None]:
-        """The last entry of each log."""
+        """Return the last entry of each topic, None for one without entries."""
 
     async def ping(self) -> None:
         """Raises Unavailable."""
@@ -175,109 +173,113 @@ class Journal(Protocol):
 
 
 class CandleReader(Protocol):
-    """What a collector reads of the store, so as to know what to fetch."""
+    """The store's queries that a collector needs, to know what to fetch."""
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them."""
+        """Return candles with open times in [since, until], oldest first, also the forming one; the first `limit`."""
 
     async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+        """Return ranges of open times in [since, until], both ends inclusive, without a closed candle."""
 
     async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+        """Return ranges of open times of closed candles built from trades and not confirmed by a kline."""
 
     async def candle_gaps(self, state: CandleGapState, series: Series | None = None) -> list[CandleGap]:
-        """All holes in that state, or those of one series."""
+        """Return all candle gaps in that state, or those of one series."""
 
 
 class Store(CandleReader, Protocol):
-    """What is kept for good."""
+    """What is stored for good."""
 
     async def save(
         self, *items: Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
     ) -> None:
-        """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing.
+        """Save the newest rate of each direction, every feed gap once, and everything else as given: all or nothing.
 
-        What has a key replaces the one of its key; the same again changes nothing.
+        An item replaces the one of the same key; an equal item changes nothing.
 
-        Raises Unavailable when the fault is the store's: it is away, full, read-only or slow. Anything else that is
-        raised is about these items.
+        Raises Unavailable when the store is unreachable, full, read-only or slow. Any other exception is about these
+        items.
         """
 
     async def candles(
         self, series: Series, since: int, until: int, limit: int | None = None, *, forming_since: int | None = None
     ) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them.
+        """Return candles with open times in [since, until], oldest first, also the forming one; the first `limit`.
 
-        Of those that are not closed only such as opened at `forming_since` or later.
+        Candles that are not closed are left out if they opened before `forming_since`.
         """
 
     async def candle_gaps(
         self, state: CandleGapState, series: Series | None = None, limit: int | None = None
     ) -> list[CandleGap]:
-        """All holes in that state, or those of one series; the newest `limit` of them."""
+        """Return all candle gaps in that state, or those of one series; the newest `limit`."""
 
     async def latest_candles(
         self, series: Series, until: int, count: int, *, forming_since: int | None = None
     ) -> list[Candle]:
-        """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
+        """Return the newest `count` candles with open times up to `until`, oldest first; `forming_since` as above."""
 
     async def series(self) -> dict[Series, tuple[int, int]]:
-        """Every series that is kept, with its first and last opening."""
+        """Return every stored series with its first and last open time."""
 
     async def coverage(self, series: Series, since: int, until: int) -> SeriesCoverage:
-        """What is kept of the closed openings in [since, until]."""
+        """Return which closed candles with open times in [since, until] are stored."""
 
     async def candle_gaps_within(self, series: Series, since: int, until: int) -> list[CandleGap]:
-        """Holes of a series that touch [since, until], oldest first."""
+        """Return candle gaps of a series that overlap [since, until], oldest first."""
 
     async def cursors(self) -> list[TradeCursor]:
-        """How far the trades of each series are built in."""
+        """Return the last trade built into the candles of each series."""
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
-        """The seals of days in [since, until], the newest revision of each, oldest first."""
+        """Return the newest revision of the seals of days in [since, until], oldest first."""
 
     async def indicator_values(self, series: Series, since: int, until: int) -> list[IndicatorValue]:
-        """What indicators said at closed candles with openings in [since, until], oldest first."""
+        """Return indicator values at closed candles with open times in [since, until], oldest first."""
 
     async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
-        """The analyses of closed candles with openings in [since, until], oldest first."""
+        """Return analyses of closed candles with open times in [since, until], oldest first."""
 
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
-        """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
+        """Delete indicator values and analyses of candles with open times in [since, until]."""
 
     async def delete_candles(self, series: Series, since: int) -> int:
-        """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
+        """Delete candles with open times from `since` on, and everything derived from them. Return how many."""
 
     async def rates(self) -> list[Rate]:
-        """The last known rate of each direction."""
+        """Return the last known rate of each direction."""
 
     async def feed_gaps(self, since: int, until: int) -> list[FeedGap]:
-        """Gaps that touch [since, until], oldest first."""
+        """Return feed gaps that overlap [since, until], oldest first."""
 
     async def check_writable(self) -> None:
-        """Prove that something can be saved: by how the last saves went, else by trying. Raises Unavailable."""
+        """Check that saving works: by the outcome of the last saves, otherwise by a write. Raises Unavailable."""
 
     def hold_role(self, role: str, on_wait: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
-        """Have a role, from when no other process on this database has it, as `Bus.hold`.
+        """Hold a role as soon as no other process on this database does, as `Bus.hold_role`.
 
-        `elected`: this process has it on the bus, so that an earlier one on that bus which has it still only hangs.
+        `elected`: this process holds the role on the bus. A process that was elected before and still holds it here
+        hangs, and its sessions are ended.
         """
 
     async def check(self) -> None:
-        """Whether it is this version's and this market's. Raises Unavailable, and Refused where it will never be."""
+        """Check that the database has this version's schema and this market.
+
+        Raises Unavailable, and Refused where waiting does not help.
+        """
 
     async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
-        """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
+        """Return dead letters, oldest first; with `replay` only those to be published again."""
 
     async def count_dead_letters(self) -> int:
-        """How many there are."""
+        """Return the number of dead letters."""
 
     async def request_replay(self, *ids: str) -> None:
-        """Have the writer publish these dead letters again."""
+        """Mark dead letters to be published again by the writer."""
 
     async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
-        """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
+        """Delete dead letters; with `replayed` only those marked for publishing that have not come back since."""
 
     async def ping(self) -> None:
         """Raises Unavailable."""
@@ -287,7 +289,7 @@ class Store(CandleReader, Protocol):
 
 
 class Deps(NamedTuple):
-    """All that a job or a route may use."""
+    """The ports of one process, given to its jobs and routes."""
 
     settings: Settings
     clock: Clock

@@ -1,4 +1,4 @@
-"""Progress for a person at a terminal; where nobody looks it is silent."""
+"""Progress bar on a terminal; silent where the stream is not a terminal."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ REDRAW_SECONDS = 0.1
 
 
 class ProgressBar:
-    """One line that is drawn again and again: `with Meter("history", 1000) as meter: meter.at(10, "10 candles")`."""
+    """One line that is redrawn: `with ProgressBar("history", 1000) as bar: bar.update(10, "10 candles")`."""
 
     def __init__(self, label: str, total: int, stream: TextIO = sys.stderr) -> None:
         self._label, self._total, self._stream = label, max(1, total), stream
@@ -20,7 +20,7 @@ class ProgressBar:
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """So much of the total is done."""
+        """Draw `done` of the total, at most every 0.1 s."""
         now = time.monotonic()
         if self._stream.isatty() and now - self._drawn >= REDRAW_SECONDS:
             self._drawn = now

@@ -1,4 +1,4 @@
-"""Services of which there may be only one: their jobs run while this process has the role, and stand by else."""
+"""Roles: the jobs of a service of which only one process may run; in the other processes they stand by."""
 
 import asyncio
 import logging
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 
 
 class Role:
-    """One such service in this process.
+    """A service's role in this process.
 
-    `writes`: what it keeps in the store is its alone, whatever bus there is. `patient`: it waits while another process
-    has the role, and is refused else.
+    `writes`: it also holds the role in the store, because a process on another bus must not write there. `may_wait`:
+    it waits while another process holds the role; otherwise that is an error.
     """
 
     def __init__(self, name: str, jobs: Sequence[Job], deps: Deps, writes: bool, may_wait: bool = True) -> None:
         self.name, self._jobs, self._deps, self._writes, self._may_wait = name, jobs, deps, writes, may_wait
-        self._idle_reason = "has not begun yet"  # "": at work
+        self._idle_reason = "has not started yet"  # "": its jobs run
         self._lease = Lease()
 
     async def run(self) -> None:
-        """Have the jobs run whenever the role is ours. Ends when a job does, as that one did. Raises Misconfigured."""
+        """Run the jobs while this process holds the role, until a job ends. Raises the job's error, Misconfigured."""
         while True:
             async with self._deps.bus.hold_role(self.name, self._on_wait) as lease:
                 self._lease = lease
@@ -36,9 +36,9 @@ class Role:
             self._on_lost()
 
     async def check(self) -> str:
-        """What keeps it from work, for who asks whether this process is ready; a standby is."""
+        """Return why the jobs do not run, "" if they do, for /readyz. A standby is ready."""
         sure = self._idle_reason or self._lease.is_valid()
-        return self._idle_reason if sure else "does not know whether it still has its role"
+        return self._idle_reason if sure else "cannot confirm that it still has its role"
 
     async def _run_with_store(self, deps: Deps) -> None:
         if not self._writes:
@@ -53,23 +53,23 @@ class Role:
 
     async def _run_jobs(self, deps: Deps) -> None:
         if self._idle_reason.startswith("stands by"):
-            log.warning("%s: takes over", self.name)
+            log.warning("role %s: this process takes over", self.name)
         self._idle_reason = ""
         await run_until_first_ends([asyncio.create_task(job(deps), name=job.__qualname__) for job in self._jobs])
 
     def _on_wait(self, holder: str) -> None:
         if not self._may_wait:
-            raise Misconfigured(f"{holder} is the {self.name} here: stop it, or hand over to it by its RABBITMQ_URL")
+            raise Misconfigured(f"{holder} is the {self.name} here: stop it, or use its bus by the same RABBITMQ_URL")
         self._idle_reason = f"stands by: {holder} is the {self.name}"
-        log.warning("%s: %s", self.name, self._idle_reason)
+        log.warning("role %s: %s", self.name, self._idle_reason)
 
     def _on_lost(self) -> None:
-        self._idle_reason = "has lost its role, and begins again when it is back"
-        log.warning("%s: %s", self.name, self._idle_reason)
+        self._idle_reason = "has lost its role, and waits to get it again"
+        log.warning("role %s: %s", self.name, self._idle_reason)
 
 
 async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait until one of them ends, and end as it did; the others are cancelled."""
+    """Run tasks until the first one ends, cancel the others, and raise what it raised."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -81,14 +81,14 @@ async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _guard_deps(deps: Deps, lease: Lease) -> Deps:
-    """What others see of this process's work goes out only while the lease is sure."""
+    """Return ports that publish, cache and save only while the lease is valid."""
     bus, journal = LeaseGuard(deps.bus, lease, "publish"), LeaseGuard(deps.journal, lease, "append")
     cache, store = LeaseGuard(deps.cache, lease, "put_latest"), LeaseGuard(deps.store, lease, "save", "delete_derived")
     return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
 
 
 async def _run_while_held(lease: Lease, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work came to its own end, which is raised if it was an error. It is cancelled with the lease."""
+    """Run `work` until it ends or the lease is lost, which cancels it. Return whether it ended; raises its error."""
     lost = lease.lost
     working, losing = asyncio.create_task(work), asyncio.create_task(lost.wait())
     try:

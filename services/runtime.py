@@ -1,4 +1,4 @@
-"""The composition root: services become one process, signals become a graceful stop."""
+"""The composition root: runs services in one process, and stops them gracefully on a signal."""
 
 import asyncio
 import gc
@@ -43,21 +43,21 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessSpec(NamedTuple):
-    """What one process is to run."""
+    """The services that a process runs, and the exchanges of its collector."""
 
     services: tuple[str, ...]
     exchanges: tuple[str, ...]
 
 
 def import_service(name: str) -> ModuleType:
-    """A service, or a module of one, imported now: a process loads only what it runs."""
+    """Import a service, or a module of one. A process loads only the services that it runs."""
     return importlib.import_module(f"services.{name}")
 
 
 def main(words: Sequence[str]) -> int:
-    """Run what the command line names until a signal; answers the exit code. Raises Misconfigured."""
+    """Run the command line's services until a signal, or its command. Return the exit code. Raises Misconfigured."""
     settings = load()
-    answers = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # whose standard output is for their answer
+    answers = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
     stream = sys.stderr if answers & set(words[:1]) else sys.stdout
     log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
     if words and words[0] == "passwords":
@@ -79,13 +79,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def parse_process(words: Sequence[str], settings: Settings) -> ProcessSpec:
-    """Which services and exchanges the words name; none: all. Raises Misconfigured."""
+    """Return the services and exchanges that the arguments name, all without arguments. Raises Misconfigured."""
     for word in words:
         if word not in SERVICES and word not in EXCHANGES:
             known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
             near = get_close_matches(word, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise Misconfigured(f"nothing is called {word!r}; {hint}")
+            raise Misconfigured(f"there is no service, exchange or command {word!r}; {hint}")
     configured_exchanges(settings)
     reject_unservable(settings)
     services = tuple(name for name in SERVICES if name in words)
@@ -100,7 +100,7 @@ def parse_process(words: Sequence[str], settings: Settings) -> ProcessSpec:
 def _require_database(settings: Settings, services: Sequence[str]) -> None:
     needing = [name for name in services if name not in ("collector", "simulator")]
     if settings.database_url.get_secret_value().startswith("bus:") and needing:
-        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors alone, and {needing[0]} needs a database")
+        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors only, and the {needing[0]} needs a database")
 
 
 async def run(settings: Settings, process: ProcessSpec) -> int:
@@ -115,9 +115,9 @@ async def run(settings: Settings, process: ProcessSpec) -> int:
     if market == SIMULATED:
         exchanges = simulated_exchanges(exchanges, settings.simulator_url or root)
     for name in process.services:
-        import_service(name)  # which takes half a second, and is over before there is anything to wait for it
+        import_service(name)  # half a second, before anything waits for this process
     secured = _tls_listener(settings) if "simulator" in process.services else {}
-    listeners = {**secured, listener: None}  # in this order: who finds the last one open finds all
+    listeners = {**secured, listener: None}  # in this order: when the last port is open, all are
     async with AsyncExitStack() as stack:
         deps = await open_adapters(settings, market, exchanges, stack, owns="writer" in process.services)
         stack.enter_context(watch_event_loop())
@@ -125,7 +125,7 @@ async def run(settings: Settings, process: ProcessSpec) -> int:
 
 
 async def run_command(settings: Settings, command: archive.Command) -> int:
-    """Run a command to its end; answers the exit code. A bus in memory reaches no writer, so one works here."""
+    """Run a command to its end. Return the exit code. A bus in memory reaches no writer, so one runs here."""
     async with AsyncExitStack() as stack:
         works = command.publishes and settings.in_memory
         market = settings.market if settings.market != "auto" else LIVE if command.publishes else None
@@ -142,9 +142,10 @@ async def run_command(settings: Settings, command: archive.Command) -> int:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Take the configured port; without one 8000, or any free port if that is taken.
+    """Bind the configured port, otherwise 8000, or any free port if that is in use.
 
-    It does not listen yet: a replica that is not ready must refuse, so that nginx asks the other one at once.
+    The socket does not listen yet: a replica that is not ready must refuse connections, so that nginx tries another
+    one at once.
     """
     if settings.port is not None:
         return _bind_socket(settings.host, settings.port, "KURS_PORT")
@@ -155,7 +156,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def _bind_socket(host: str, port: int, setting: str) -> socket.socket:
-    """Take a port. Raises Misconfigured."""
+    """Bind a port. Raises Misconfigured."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -171,7 +172,7 @@ def _url_host(host: str) -> str:
 
 
 def _tls_listener(settings: Settings) -> dict[socket.socket, SSLContext]:
-    """The port for clients that insist on TLS, if there is to be one. Raises Misconfigured."""
+    """Bind the simulator's port for clients that require TLS, if configured. Raises Misconfigured."""
     if settings.simulator_tls_port is None:
         return {}
     chain = settings.simulator_tls_cert
@@ -180,12 +181,14 @@ def _tls_listener(settings: Settings) -> dict[socket.socket, SSLContext]:
     listener = _bind_socket(settings.host, settings.simulator_tls_port, "KURS_SIMULATOR_TLS_PORT")
     host, port = listener.getsockname()[:2]
     trusted = chain or settings.data_dir / certificates.CERT_FILE
-    logger.info("the simulator by TLS on wss://%s:%d/simulator; clients trust %s", _url_host(host), port, trusted)
+    logger.info("simulator: TLS on wss://%s:%d/simulator; clients must trust %s", _url_host(host), port, trusted)
     return {listener: context}
 
 
 async def _resolve_market(settings: Settings, process: ProcessSpec) -> Market:
-    """What the settings say. To find out is only for a process that has nobody who could find otherwise."""
+    """Return the configured market. `auto` probes the exchanges only in a process that runs alone: others could get
+    another result.
+    """
     if settings.market != "auto":
         return settings.market
     if "collector" not in process.services or not settings.in_memory:
@@ -195,8 +198,8 @@ async def _resolve_market(settings: Settings, process: ProcessSpec) -> Market:
     )
     if why is None:
         return LIVE
-    logger.warning("no exchange can be reached: %s", why)
-    logger.warning("running on the SIMULATOR; these are not the rates of any real market")
+    logger.warning("market: no exchange can be reached: %s", why)
+    logger.warning("market: SIMULATED: these are not the rates of any real market")
     return SIMULATED
 
 
@@ -206,7 +209,7 @@ def _with_simulator(services: tuple[str, ...], settings: Settings, market: Marke
 
 
 async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket, SSLContext | None]) -> int:
-    """Serve and run the jobs; end them in order: no new requests, then the jobs, then (outside) the connections."""
+    """Serve and run the jobs. Stop in order: no new requests, then the jobs, then (in the caller) the connections."""
     modules = [import_service(name) for name in process.services]
     roles = _build_roles(deps, modules)
     quota = ClientRateLimiter(deps) if deps.settings.api_rate_limit and "api" in process.services else None
@@ -224,12 +227,12 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
         jobs.append(asyncio.create_task(quota.sync(deps), name="quota"))
     stop = asyncio.create_task(_wait_for_signal(), name="signal")
     port = next(reversed(listeners)).getsockname()[1]
-    logger.info("%s: on port %d", " ".join(process.services), port)
+    logger.info("started: %s on port %d", " ".join(process.services), port)
     if "api" in process.services:
         url = deps.settings.public_url
-        logger.info("current rates: %s/v1/courses, all that can be asked: %s/docs", url, url)
+        logger.info("api: current rates at %s/v1/courses, documentation at %s/docs", url, url)
     gc.freeze()
-    gc.set_threshold(50_000, 50, 50)  # rarely: what is long-lived is frozen, and a pause is a late answer
+    gc.set_threshold(50_000, 50, 50)  # rarely: long-lived objects are frozen, and a collection delays responses
     done, _ = await asyncio.wait([stop, *serving, *jobs], return_when=asyncio.FIRST_COMPLETED)
     deps.hub.close()
     for server in servers.values():
@@ -242,7 +245,7 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
 
 
 def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
-    """What only one process may do. With a bus of its own a process does all of it or nothing: parts would not meet."""
+    """Build the roles of the services. With a bus in memory they are one role: parts could not reach each other."""
     alone = [module for module in modules if hasattr(module, "ROLE")]
     if alone and deps.settings.in_memory:
         return [
@@ -252,7 +255,7 @@ def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
 
 
 async def _end_if_refused(deps: Deps) -> None:
-    """End the process if one of its servers refuses it: waiting would not change that. Raises Misconfigured."""
+    """Wait for the servers. Raises Misconfigured if one refuses this process, because waiting would not help."""
     await asyncio.gather(*map(retry_until_available, (deps.bus.ping, deps.cache.ping, deps.store.check)))
     await asyncio.Event().wait()
 
@@ -263,12 +266,12 @@ def _required_components(module: ModuleType) -> Sequence[str]:
 
 
 def _exit_code(done: set[asyncio.Task[Any]]) -> int:
-    """1, with the reason in the log. Raises what a job says of the configuration: a restart would not mend that."""
+    """Log why tasks ended, and return 1. Raises Misconfigured, which a restart would not fix."""
     for task in done:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Misconfigured):
             raise error
-        logger.critical("%s ended; the process ends with it", task.get_name(), exc_info=error)
+        logger.critical("job %s ended, so the process ends", task.get_name(), exc_info=error)
     return 1
 
 
@@ -283,8 +286,10 @@ async def _wait_for_signal() -> None:
 def _build_app_spec(
     deps: Deps, modules: Sequence[ModuleType], roles: Sequence[Role], quota: ClientRateLimiter | None
 ) -> AppSpec:
-    """What a service may have beside JOBS: ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (parts it is unready
-    without), ROLE (only one process may run its jobs).
+    """Collect what the services serve.
+
+    A service has JOBS, and optionally ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (components without which it is
+    not ready) and ROLE (only one process may run its jobs).
     """
     checks: dict[str, Check] = {"bus": deps.bus.ping, "cache": deps.cache.ping}
     checks |= {"journal": deps.journal.ping, "store": deps.store.ping}

@@ -1,4 +1,4 @@
-"""Telling everyone: what a service says gets its place in its log, and goes to the journal and over the bus."""
+"""Sequenced publishing: numbers each message within its topic, and sends it to the bus and to the journal."""
 
 import asyncio
 import logging
@@ -13,39 +13,40 @@ from services.core.model import Candle, IndicatorValue, Message, Position, Seque
 from services.log_throttle import ThrottledLog
 from services.ports import Bus, Clock, Deps, Journal
 
-REMEMBERED_VALUES = 4  # of one indicator that are remembered: the newest candles', which alone change
-MAX_REMEMBERED_TOPICS = 50_000  # logs: indicators are watched by any parameters, one after the other
-JOURNAL_UNAVAILABLE = "who reads on later may have to begin anew: %s"
+REMEMBERED_VALUES = 4  # of one indicator: only those of the newest candles change
+MAX_REMEMBERED_TOPICS = 50_000  # clients request indicators with ever new parameters
+JOURNAL_UNAVAILABLE = "journal: unavailable, clients that resume later may get a reset: %s"
 log = logging.getLogger(__name__)
 
 
 class SequencedPublisher:
-    """Speaks for one process, the only one that writes to its logs."""
+    """Publisher of one process, which is the only writer of its topics."""
 
     def __init__(self, deps: Deps) -> None:
         self._bus: Bus = deps.bus
         self._journal: Journal = deps.journal
         self._clock: Clock = deps.clock
         self._market = deps.hub.market
-        self._last_seq: dict[str, int] = {}  # the last number of each log
-        self._last_payloads: dict[str, dict[str, str]] = {}  # by log and key
-        self._backlog: list[JournalEntry] = []  # said, but not in the journal yet
-        self.journal_pending = asyncio.Event()  # whether there is any
+        self._last_seq: dict[str, int] = {}  # by topic
+        self._last_payloads: dict[str, dict[str, str]] = {}  # by topic and key
+        self._backlog: list[JournalEntry] = []  # published, but not in the journal yet
+        self.journal_pending = asyncio.Event()  # set while the backlog has entries
         self._complaints = ThrottledLog(log)
 
     def retain_topic(self, log: str) -> None:
-        """Somebody follows this log of ours: the journal keeps more of it."""
+        """Retain more entries of a topic, because a client follows it."""
         self._journal.retain(log)
 
     def drop_topic(self, log: str) -> None:
-        """Nothing more is told in this log for now."""
+        """Free the state of a topic that is not published to for now."""
         self._last_seq.pop(log, None)
         self._last_payloads.pop(log, None)
 
     async def publish(self, *messages: Message) -> None:
-        """Tell all of them. Raises Unavailable when the bus does not take them; a journal that is away is passed over.
+        """Publish messages to the bus and the journal. Raises Unavailable when the bus does not take them.
 
-        What says nothing new to those who follow has no place: it only renews an age, and a reading has none.
+        A message with the payload of its predecessor gets no seq: it only renews an age. An unchanged indicator value
+        is not published at all. An unavailable journal is logged.
         """
         placed = await self._sequence_all(messages)
         for outcome in await asyncio.gather(self._bus.publish(*placed), self.flush_journal(), return_exceptions=True):
@@ -53,11 +54,11 @@ class SequencedPublisher:
                 raise outcome
 
     async def publish_unjournaled(self, *messages: Message) -> None:
-        """Tell them over the bus alone, for who has no time to lose: `keep` is to be called whenever it is `behind`."""
+        """Publish to the bus only, to save time. The caller calls `flush_journal` whenever `journal_pending` is set."""
         await self._bus.publish(*await self._sequence_all(messages))
 
     async def flush_journal(self) -> None:
-        """Have the journal know what was said. Not to be called twice at once: it is kept in its order."""
+        """Append the backlog to the journal. Calls must not overlap, because the order of entries matters."""
         entries, self._backlog = self._backlog, []
         self.journal_pending.clear()
         try:
@@ -71,9 +72,9 @@ class SequencedPublisher:
         return [each for each in placed if not isinstance(each, IndicatorValue) or each.position]
 
     async def _resume_topics(self, logs: Collection[str]) -> None:
-        """Go on behind what a predecessor has said."""
+        """Continue topics after the last entry of the previous writer."""
         known = {name: self._last_seq.pop(name) for name in logs if name in self._last_seq}
-        self._last_seq |= known  # behind those that were not told for longer
+        self._last_seq |= known  # the most recently used last
         if new := [name for name in logs if name not in known]:
             last: Sequence[JournalEntry | None] = await self._latest_entries(new)
             self._last_seq |= {name: entry.seq if entry else 0 for name, entry in zip(new, last, strict=True)}
@@ -92,7 +93,7 @@ class SequencedPublisher:
 
     def _sequence(self, message: Sequenced) -> Sequenced:
         name, (key, said) = topic_of(message), key_and_payload(message)
-        if not isinstance(message, Candle):  # of which only changes are told
+        if not isinstance(message, Candle):  # the writer publishes only changed candles
             known = self._last_payloads.setdefault(name, {})
             if known.get(key) == said:
                 return message

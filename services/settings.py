@@ -1,6 +1,6 @@
 """Every setting, from the environment or `.env`. The defaults run everything in one process.
 
-A name with `_FILE` behind it (`DATABASE_URL_FILE`) takes the value from that file, for secrets.
+A name with the suffix `_FILE` (`DATABASE_URL_FILE`) reads the value from a file, for secrets.
 """
 
 import re
@@ -39,17 +39,17 @@ MAX_SECONDS = 31_536_000  # a year
 
 
 def unprefixed(name: str) -> Any:
-    """A setting that keeps the name it was asked for under, without the KURS_ prefix."""
+    """Return the alias of a setting whose variable has no KURS_ prefix."""
     return AliasChoices(name)
 
 
 class Settings(BaseSettings):
-    """All settings. A wrong value is refused at start with a line that names it."""
+    """All settings. A wrong value is rejected at the start with a line that names the setting."""
 
     model_config = SettingsConfigDict(
         env_prefix="KURS_",
         env_file=".env",
-        env_file_encoding="utf-8-sig",  # editors of Windows write a mark before the first name
+        env_file_encoding="utf-8-sig",  # editors on Windows write a byte order mark
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_roles(cls, value: Any) -> Any:
         rows = [word.partition("=") for word in _split_list(value)] if isinstance(value, str) else []
-        if not all(name and password for name, _, password in rows):  # what is wrong may be a part of a password
+        if not all(name and password for name, _, password in rows):  # the text may be part of a password
             raise ValueError("write SERVICE=PASSWORD,SERVICE=PASSWORD")
         return {name: password for name, _, password in rows} if isinstance(value, str) else value
 
@@ -283,12 +283,12 @@ class Settings(BaseSettings):
                 continue
             if not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
                 raise ValueError(
-                    f"{origin!r} is no origin: write https://page.example, with no path and no / at its end"
+                    f"{origin!r} is not an origin: write https://page.example, without a path or / at the end"
                 )
             if "*" in origin:
-                raise ValueError(f"{origin!r} matches no page: name each origin, or write * alone for all")
+                raise ValueError(f"{origin!r} matches no page: name each origin, or write * for all")
             if origin != (sent := _browser_origin(parts)):
-                raise ValueError(f"{origin!r} is never what a browser sends: write {sent}")
+                raise ValueError(f"{origin!r} differs from what browsers send: write {sent}")
         return value
 
     @field_validator("allowed_hosts")
@@ -296,7 +296,7 @@ class Settings(BaseSettings):
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not HOST_PATTERN.fullmatch(host):
-                raise ValueError(f"{host!r} is no host's name: write kurs.example, without scheme, port and path")
+                raise ValueError(f"{host!r} is not a host name: write kurs.example, without scheme, port and path")
         return tuple(host.lower() for host in value)
 
     @field_validator("log_levels")
@@ -304,7 +304,7 @@ class Settings(BaseSettings):
     def _check_log_levels(cls, value: dict[str, LogLevel]) -> dict[str, LogLevel]:
         known = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*"))
         if wrong := [name for name in value if name.partition(".")[0] not in known]:
-            raise ValueError(f"{wrong[0]!r} is no subsystem: there are {', '.join(known)}")
+            raise ValueError(f"{wrong[0]!r} is not a module of Kurs: there are {', '.join(known)}")
         return value
 
     @field_validator("simulator_url")
@@ -361,22 +361,22 @@ class Settings(BaseSettings):
         if self.coingecko_plan == "keyless" and self.coingecko_key.get_secret_value():
             raise ValueError("KURS_COINGECKO_KEY needs KURS_COINGECKO_PLAN (demo or pro): host and key must match")
         if self.simulator_tls_key and not self.simulator_tls_cert:
-            raise ValueError("KURS_SIMULATOR_TLS_KEY needs KURS_SIMULATOR_TLS_CERT, the certificate that it belongs to")
+            raise ValueError("KURS_SIMULATOR_TLS_KEY needs KURS_SIMULATOR_TLS_CERT, its certificate")
         return self
 
     def database_url_of(self, market: Market) -> str:
-        """The URL of a market's database, with the default filled in: a file for each."""
+        """Return the URL of a market's database. By default each market has its own file."""
         name = "kurs.db" if market == LIVE else f"kurs-{market}.db"
         return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / name}"
 
     def own_url(self, port: int) -> str:
-        """Where this machine reaches what listens on `host` at that port."""
+        """Return the URL on this machine of a server on `host` and that port."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies to other machines: what listens on `host` is reached directly."""
+        """Return the proxies. Servers on `host` are reached directly."""
         http, https, other = (
             parse_proxy(value.get_secret_value()) for value in (self.http_proxy, self.https_proxy, self.all_proxy)
         )
@@ -384,7 +384,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show: keys and passwords, as they are written in URLs and as they are meant."""
+        """Return the keys and passwords that no log may contain, plain and as quoted in URLs."""
         urls = (self.database_url, self.redis_url, self.rabbitmq_url, self.https_proxy, self.http_proxy, self.all_proxy)
         texts = (url.get_secret_value() for url in urls)
         written = [urlsplit(text if "://" in text else f"//{text}").password or "" for text in texts]
@@ -395,7 +395,7 @@ class Settings(BaseSettings):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the bus ends with this process: then it is alone."""
+        """Return whether the bus is in this process's memory, so that the process runs alone."""
         return self.rabbitmq_url.get_secret_value().startswith("memory")
 
     @classmethod
@@ -414,7 +414,7 @@ class Settings(BaseSettings):
 
 
 def _browser_origin(parts: SplitResult) -> str:
-    """An origin as browsers send it: in lower case, without a port that is the scheme's own, a host's name in ASCII."""
+    """Return an origin as browsers send it: in lower case, without the scheme's default port, the host in ASCII."""
     host = (
         (parts.hostname or "").encode("idna").decode() if ":" not in (parts.hostname or "") else f"[{parts.hostname}]"
     )
@@ -423,11 +423,11 @@ def _browser_origin(parts: SplitResult) -> str:
 
 
 def load(**changes: Any) -> Settings:
-    """Settings from the environment. Raises Misconfigured with a line per wrong value, but never the value."""
+    """Load settings from the environment. Raises Misconfigured with a line for each wrong value, never the value."""
     try:
         return Settings(**changes)
     except (OSError, UnicodeDecodeError) as error:
-        why = "it is not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise Misconfigured(f".env cannot be read: {why}") from None
     except ValidationError as error:
         lines = []
@@ -439,15 +439,15 @@ def load(**changes: Any) -> Settings:
 
 
 def _parse_url(text: str) -> SplitResult:
-    """A URL's parts. Raises ValueError, without the text: it may hold a password."""
+    """Return a URL's parts. Raises ValueError without the text, which may contain a password."""
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise ValueError("this is no URL; special characters of a password are written as %23 for #") from None
+        raise ValueError("this is not a URL; write special characters of a password as %23 for #") from None
     return parts
 
 
 def _split_list(value: Any) -> Any:
-    """The words of a comma list, each once."""
+    """Return the items of a comma list, without duplicates."""
     return tuple(dict.fromkeys(filter(None, map(str.strip, value.split(","))))) if isinstance(value, str) else value

@@ -1,4 +1,6 @@
-"""Where settings come from beside pydantic's own ways: secret files, proxies; and what is misspelt there."""
+"""Sources of settings that pydantic does not have, secret files and lower-case proxies, and the check of misspelled
+names.
+"""
 
 import os
 import re
@@ -13,22 +15,25 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from services.core.errors import Misconfigured
 
 PREFIX = "kurs_"
-FOREIGN_NAMES = frozenset({"loglevel", "go_proxy"})  # names that other programs have, although they are nearly ours
+FOREIGN_NAMES = frozenset({"loglevel", "go_proxy"})  # names of other programs that are one letter away from ours
 COMPOSE_NAMES = frozenset(
     {"kurs_bind", "kurs_extras", "kurs_http_port", "kurs_https_port", "kurs_tls_dir", "kurs_api_replicas"}
 )
-# What Kubernetes sets of services whose names begin with "kurs".
+# Kubernetes sets these for services whose names begin with "kurs".
 KUBERNETES_NAME = re.compile(r"kurs_(\w+_)?(service_host|service_port(_\w+)?|\w+_port|port_\d+_(tcp|udp|sctp)(_\w+)?)")
 
 
 def environment_name(field: str, settings: type[BaseSettings]) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     alias = settings.model_fields[field].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"KURS_{field.upper()}"
 
 
 def variable_in_use(name: str, settings: type[BaseSettings]) -> str:
-    """How the environment names what pydantic calls by its field or first alias: PORT where KURS_PORT is not set."""
+    """Return the variable that a setting's value is from: PORT where KURS_PORT is not set.
+
+    `name`: the field or its first alias, as pydantic's errors have it.
+    """
     for field, info in settings.model_fields.items():
         first, alias = environment_name(field, settings), info.validation_alias
         if name in (field, first):
@@ -38,7 +43,7 @@ def variable_in_use(name: str, settings: type[BaseSettings]) -> str:
 
 
 class SecretFileSource(PydanticBaseSettingsSource):
-    """`NAME_FILE=/path` gives NAME its value."""
+    """Source of settings from files: `NAME_FILE=/path` gives NAME the file's text."""
 
     def __init__(self, settings_cls: type[BaseSettings], named: Mapping[str, str | None]) -> None:
         super().__init__(settings_cls)
@@ -52,7 +57,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
         except OSError as error:
             raise Misconfigured(f"{name}_FILE: {error}") from error
         except UnicodeDecodeError:
-            raise Misconfigured(f"{name}_FILE: {path} is not a text") from None
+            raise Misconfigured(f"{name}_FILE: {path} is not a text file") from None
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
@@ -64,7 +69,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
 
 
 class LowerCaseProxySource(PydanticBaseSettingsSource):
-    """`https_proxy` counts before `HTTPS_PROXY`, as for curl; an empty one is no proxy."""
+    """Source of lower-case proxy variables: `https_proxy` precedes `HTTPS_PROXY`, as in curl. Empty: no proxy."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return os.environ.get(field_name), environment_name(field_name, self.settings_cls), False
@@ -76,15 +81,12 @@ class LowerCaseProxySource(PydanticBaseSettingsSource):
 
 
 def raw_values(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
-    """What the environment or `.env` holds, by lower-case name."""
+    """Return the texts in the environment or `.env` by lower-case name."""
     return source.env_vars if isinstance(source, EnvSettingsSource) else {}
 
 
 def reject_misspelled(names: Iterable[str], settings: type[BaseSettings]) -> None:
-    """Refuse names that would be passed over: all with our prefix, others that are nearly a setting's.
-
-    Raises Misconfigured.
-    """
+    """Raise Misconfigured for a name that would be ignored: one with our prefix, or one typo away from a setting."""
     known = [environment_name(field, settings).lower() for field in settings.model_fields]
     given = {name if name in known else name.removesuffix("_file"): name for name in names}
     for plain, name in given.items():
@@ -92,23 +94,23 @@ def reject_misspelled(names: Iterable[str], settings: type[BaseSettings]) -> Non
             continue
         if plain.startswith(PREFIX):
             if name not in COMPOSE_NAMES and not KUBERNETES_NAME.fullmatch(name):
-                raise Misconfigured(f"{name.upper()} is no setting; {_hint(plain, known)}")
+                raise Misconfigured(f"{name.upper()} is not a setting; {_hint(plain, known)}")
         elif (meant := _misspelled_setting(plain, known)) and meant not in given:
-            raise Misconfigured(f"{name.upper()} is no setting; did you mean {meant.upper()}?")
+            raise Misconfigured(f"{name.upper()} is not a setting; did you mean {meant.upper()}?")
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    """What a prefixed name was meant to be: the prefix alone may be wrong."""
+    """Return a suggestion for a name with our prefix. The prefix itself may be the mistake."""
     bare = name.removeprefix(PREFIX)
     near = [bare] if bare in known else get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"did you mean {near[0].upper()}?" if near else ".env.example lists all that there are"
+    return f"did you mean {near[0].upper()}?" if near else ".env.example lists all settings"
 
 
 def _misspelled_setting(name: str, known: Iterable[str]) -> str | None:
-    """The setting without our prefix that a name is one slip of the keyboard away from.
+    """Return the setting without our prefix that a name is one typo away from.
 
-    The environment is full of other programs' names. What has more at its end, or another last letter, is another word:
-    LOG_LEVEL2, REDIS_URI.
+    The environment is full of other programs' names, so an added or different last letter is not a typo: LOG_LEVEL2,
+    REDIS_URI.
     """
     if name in FOREIGN_NAMES:
         return None
@@ -116,7 +118,7 @@ def _misspelled_setting(name: str, known: Iterable[str]) -> str | None:
 
 
 def _is_one_typo(name: str, meant: str) -> bool:
-    """Whether a letter is missing, doubled, wrong or exchanged with the next one."""
+    """Return whether one letter is missing, added, wrong or swapped with the next one."""
     same = 0
     while name[same : same + 1] == meant[same : same + 1] != "":
         same += 1

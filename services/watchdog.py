@@ -1,6 +1,6 @@
-"""Watches this process's event loop: how long it stood still, and an end to the process when it does not go on.
+"""Watchdog of this process's event loop: measures stalls, and ends the process when the loop does not continue.
 
-A process that cannot answer is worth less than one that starts again: who supervises it does that, if it ends.
+A supervisor restarts a process that ends, but not one that hangs.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from prometheus_client import Counter, Gauge
 
 from services.log_throttle import ThrottledLog
 
-HEARTBEAT_SECONDS = 0.025  # between two heartbeats of the loop: how exactly a stall is measured
-MIN_STALL_SECONDS = 0.1  # what is later than that counts as a stall
-LOGGED_STALL_SECONDS = 1.0  # what is later than that is logged
-MAX_STALL_SECONDS = 20  # seconds without a heartbeat after which the process ends
-LOG_TIMEOUT_SECONDS = 5  # for the log: whoever holds it up may be what the loop waits for
-STDERR_DESCRIPTOR = 2  # its descriptor: whatever became of the file object
+HEARTBEAT_SECONDS = 0.025  # between two heartbeats of the loop; the precision of a measured stall
+MIN_STALL_SECONDS = 0.1  # a heartbeat later than this is a stall
+LOGGED_STALL_SECONDS = 1.0
+MAX_STALL_SECONDS = 20  # without a heartbeat; then the process ends
+LOG_TIMEOUT_SECONDS = 5  # to write the log, which may be what blocks the loop
+STDERR_DESCRIPTOR = 2  # even if sys.stderr was closed
 LONGEST = Gauge("kurs_loop_longest_stall_seconds", "Longest time that the event loop stood still")
 STALLED = Counter("kurs_loop_stalled_seconds_total", "Time that the event loop stood still, each time over 0.1 s")
 log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Beats on the loop, and counts in a thread for how many seconds it has not."""
+    """Heartbeats on the loop, and a thread that counts the seconds without one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -40,7 +40,7 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended.set()
         self._next.cancel()
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -50,7 +50,7 @@ class Watchdog:
         if (late := now - self._expected) > MIN_STALL_SECONDS:
             STALLED.inc(late)
             if late > LOGGED_STALL_SECONDS:
-                self._complaints.warning("the event loop stood still for %.1f s", late)
+                self._complaints.warning("event loop: stalled for %.1f s", late)
         if late > self._longest:
             self._longest = late
             LONGEST.set(late)
@@ -59,9 +59,9 @@ class Watchdog:
         self._next = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
     def _watch(self) -> None:
-        """Counts its own seconds, not the clock's: a process that was stopped as a whole has nothing to blame."""
+        """Count seconds of this thread, not of the clock: a process stopped as a whole has no stall."""
         seen, still = 0, 0
-        # What holds the interpreter's lock stops this thread too. It burns CPU, which the kernel counts.
+        # Code that holds the interpreter's lock stops this thread too. The kernel counts its CPU time.
         signal.setitimer(signal.ITIMER_PROF, 2 * self._limit)
         while not self._ended.wait(1):
             signal.setitimer(signal.ITIMER_PROF, 2 * self._limit)
@@ -74,16 +74,14 @@ class Watchdog:
         last = threading.Timer(LOG_TIMEOUT_SECONDS, os._exit, (1,))
         last.daemon = True
         last.start()
-        log.critical("the event loop has stood still for %d s; the process ends, to be started again", seconds)
+        log.critical("event loop: stalled for %d s: the process ends, its supervisor has to restart it", seconds)
         faulthandler.dump_traceback(STDERR_DESCRIPTOR, all_threads=True)
         os._exit(1)
 
 
 @contextmanager
 def watch_event_loop(limit: int = MAX_STALL_SECONDS) -> Iterator[None]:
-    """Watch the running loop. Where it stands still for `limit` seconds, each thread's stack is written to stderr and
-    the process ends with 1.
-    """
+    """Watch the running loop. After a stall of `limit` seconds, write each thread's stack to stderr and exit with 1."""
     faulthandler.register(signal.SIGPROF, STDERR_DESCRIPTOR, all_threads=True, chain=True)
     watchdog = Watchdog(limit)
     try:

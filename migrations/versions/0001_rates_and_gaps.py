@@ -1,4 +1,4 @@
-"""Rates and gaps."""
+"""Create the tables of rates and feed gaps."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
-"""Candles, the holes in them, the seals over them, and how far trades are built in.
+"""Create the tables of candles, candle gaps, seals and trade cursors.
 
-On PostgreSQL candles have a partition per year, which `services.adapters.sql.years` adds, and one for the rest.
+On PostgreSQL, candles have a partition for each year, created by `services.adapters.sql.partitions`, and a default one.
 """
 
 import sqlalchemy as sa

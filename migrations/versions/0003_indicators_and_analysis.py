@@ -1,4 +1,4 @@
-"""What indicators say at closed candles, and what all of it comes to."""
+"""Create the tables of indicator values and analyses."""
 
 import sqlalchemy as sa
 from alembic import op

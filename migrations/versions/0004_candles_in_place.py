@@ -1,8 +1,8 @@
-"""Candles change where they are: their key's index holds the key alone, and half of each page is left free.
+"""Update candles in place: the primary key's index has only the key, and half of each page is free.
 
-With the values in the index each change of a candle was a new entry there. Without them, and with room for a second
-version on the same page, no index is touched by a change. Nor need vacuum be early any more, as it had to be for
-reading from the index alone.
+With the values in the index, each update of a candle added an index entry. Without them, and with room for a second
+version on the same page, an update changes no index. Early vacuums, which index-only scans needed, are no longer
+necessary.
 """
 
 from alembic import op
@@ -32,6 +32,6 @@ def _rebuild(key: str, storage: str) -> None:
         return
     partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'candles'::regclass"
     for (partition,) in connection.exec_driver_sql(partitions).all():
-        op.execute(f"ALTER TABLE {partition} {storage}")  # what is there already gets room as it is rewritten
+        op.execute(f"ALTER TABLE {partition} {storage}")  # existing pages get free space as their rows are rewritten
     op.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")
     op.execute(f"ALTER TABLE candles ADD CONSTRAINT pk_candles PRIMARY KEY {key}")

@@ -1,8 +1,8 @@
-"""Candles of three days open on Binance's grid: 2 January 1970 and every third day after it.
+"""Move 3d candles to Binance's grid: 2 January 1970 and every third day after it.
 
-They were counted from 1 January 1970. Those that are off the grid go, and with them what was derived from candles of
-three days. What whole days can be rolled up to is made again here, so that imported history keeps its candles of three
-days; the rest is fetched or rolled up as always.
+They were counted from 1 January 1970. Candles off the grid are deleted, with everything derived from 3d candles. Closed
+days are rolled up to 3d candles here, so that imported history keeps its 3d candles. The others are fetched or rolled
+up as usual.
 """
 
 import time
@@ -62,7 +62,7 @@ def _regrid(origin: int) -> None:
         rows = connection.execute(days.order_by(candles.c.timestamp)).all()
         key = {"exchange": exchange, "symbol": symbol, "timeframe": "3d"}
         made = [{**key, **bar} for bar in _rolled_up(rows, origin) if bar["timestamp"] not in kept]
-        if connection.dialect.name == "sqlite":  # which keeps prices as text
+        if connection.dialect.name == "sqlite":  # prices are text there
             made = [bar | {name: f"{bar[name]:f}" for name in PRICES} for bar in made]
         if made:
             connection.execute(candles.insert(), made)
@@ -73,7 +73,7 @@ def _columns(names: Iterable[str]) -> list[Any]:
 
 
 def _rolled_up(days: Iterable[Any], origin: int) -> Iterator[dict[str, object]]:
-    """The candles of three days of which all days are closed."""
+    """Yield the 3d candles of which all days are closed."""
     for opening, group in groupby(days, lambda day: (day.timestamp - origin) // (3 * DAY) * (3 * DAY) + origin):
         whole = list(group)
         if len(whole) == 3:

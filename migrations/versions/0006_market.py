@@ -1,4 +1,4 @@
-"""A database says which market it holds: one row, written by `migrate` when it is first used."""
+"""Create the table of the database's market: one row, written by the first `migrate`."""
 
 import sqlalchemy as sa
 from alembic import op

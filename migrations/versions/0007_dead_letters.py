@@ -1,4 +1,4 @@
-"""Messages that cannot be kept, until a person decides."""
+"""Create the table of dead letters."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
-"""Rows of indicators and analyses by other formulas go: the analyst makes those of the newest candles again.
+"""Delete indicator values and analyses that older formulas computed. The analyst computes the newest again.
 
-`psar` was TA-Lib's, a market without movement had values and a trend, and pivot points were made of parts of a period.
+`psar` was TA-Lib's, a flat market had values and a trend, and pivot points were computed from parts of a period.
 """
 
 from alembic import op

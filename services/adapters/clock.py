@@ -3,21 +3,21 @@
 import asyncio
 import time
 
-# It goes on while the machine is suspended, so that what was received before is old afterwards.
+# It counts while the machine is suspended, so that values received before are old afterwards.
 BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """Wall time and monotonic time, as the operating system tells them."""
+    """Wall time and monotonic time of the operating system."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch, UTC."""
+        """Return milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> int:
-        """Milliseconds since some moment in the past; never set."""
+        """Return milliseconds since some moment in the past; never set."""
         return time.clock_gettime_ns(BOOTTIME) // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
-        """Let that time pass."""
+        """Sleep that long."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Messages as bytes: a JSON array of messages of one kind, and of one partition if they are worked on."""
+"""Messages as bytes: a JSON array of messages of one kind, and of one partition for kinds of work queues."""
 
 from collections.abc import Container, Sequence
 from typing import Annotated, NamedTuple
@@ -8,15 +8,15 @@ import msgspec
 from services.core.dead_letters import DeadLetter, DeadLetterCause, from_bytes, from_message
 from services.core.model import Message, partition_key
 
-MAX_BATCH_MESSAGES = 400  # messages in one letter: each letter costs the broker as much as a hundred messages do
-BROADCAST = "all"  # instead of a partition
+MAX_BATCH_MESSAGES = 400  # a batch costs the broker as much as a hundred messages in it
+BROADCAST = "all"  # in place of a partition
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Annotated[list[Message], msgspec.Meta(min_length=1)])
 _parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)])
 
 
 class Batch(NamedTuple):
-    """What travels as one."""
+    """Several messages in one payload of the bus."""
 
     kind: type[Message]
     partition: str
@@ -24,17 +24,17 @@ class Batch(NamedTuple):
 
 
 class UndecodableMessage(NamedTuple):
-    """What is no message of ours, and why."""
+    """Bytes that are not a message, and why."""
 
     body: bytes
     reason: str
 
 
 def pack(messages: Sequence[Message], queued_kinds: Container[type[Message]]) -> list[Batch]:
-    """The messages in letters, in their order.
+    """Return the messages in batches, in their order.
 
-    Those of kinds that are `worked_on` travel by partition, so that workers can share the partitions. All others are
-    heard by everyone: together they cost a broker and its clients much less.
+    Messages of `queued_kinds` are batched by partition, so that workers can share the partitions. All other kinds are
+    broadcast, in larger batches that cost the broker and its clients much less.
     """
     groups: dict[tuple[type[Message], str], list[Message]] = {}
     for message in messages:
@@ -48,7 +48,7 @@ def pack(messages: Sequence[Message], queued_kinds: Container[type[Message]]) ->
 
 
 def unpack(body: bytes) -> list[Message]:
-    """The messages of a letter's body. Raises ValueError when not all of it can be read."""
+    """Return the messages of a batch's body. Raises ValueError if one cannot be decoded."""
     try:
         messages: list[Message] = _decoder.decode(body)
     except RecursionError as error:
@@ -57,7 +57,7 @@ def unpack(body: bytes) -> list[Message]:
 
 
 def unpack_each(body: bytes) -> tuple[list[Message], list[UndecodableMessage]]:
-    """The messages of a letter's body as far as they can be read, and the rest, one by one."""
+    """Return the messages of a batch's body that can be decoded, and the others one by one."""
     messages, unreadable = list[Message](), list[UndecodableMessage]()
     try:
         parts = _parts.decode(body)
@@ -72,7 +72,7 @@ def unpack_each(body: bytes) -> tuple[list[Message], list[UndecodableMessage]]:
 
 
 def to_dead_letters(body: bytes, queue: str, reason: str, now: int) -> list[DeadLetter]:
-    """What a letter that was given up holds, message by message."""
+    """Return the dead letters of an abandoned delivery, one for each message."""
     messages, unreadable = unpack_each(body)
     return [
         *(from_message(message, queue, DeadLetterCause.DELIVERY, reason, now) for message in messages),
@@ -81,5 +81,5 @@ def to_dead_letters(body: bytes, queue: str, reason: str, now: int) -> list[Dead
 
 
 def kind_name(kind: type[Message]) -> str:
-    """A kind's name on the wire."""
+    """Return a kind's name on the wire."""
     return str(kind.__struct_config__.tag)

@@ -1,4 +1,4 @@
-"""The newest of a stream, for one who may be slower than it."""
+"""A bounded queue that drops its oldest messages, for a subscriber that may be slow."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from services.core.model import Message
 
 
 class DropOldestQueue:
-    """One listener's newest messages; a full one drops the oldest."""
+    """The newest messages of one subscriber."""
 
     def __init__(self, limit: int) -> None:
         self._messages: deque[Message] = deque(maxlen=limit)
@@ -16,17 +16,17 @@ class DropOldestQueue:
         self._closed = False
 
     def put(self, *messages: Message) -> None:
-        """Take more in, at once."""
+        """Append messages, and drop the oldest if the queue is full."""
         self._messages.extend(messages)
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more will come: who reads gets the rest and is done."""
+        """End `read` after the messages that are left."""
         self._closed = True
         self._changed.set()
 
     async def read(self) -> AsyncGenerator[Message, None]:
-        """All that is there and all that comes, until it has ended."""
+        """Yield messages until the queue is closed and empty."""
         while self._messages or not self._closed:
             await self._changed.wait()
             while self._messages:

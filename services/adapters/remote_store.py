@@ -1,4 +1,4 @@
-"""The store of a process that has no database: the writer looks things up for it, over the bus."""
+"""The store of a process without a database: it sends its queries to the writer over the bus."""
 
 import asyncio
 import secrets
@@ -18,7 +18,7 @@ LOOKUP_BY_STATE = {CandleGapState.OPEN: StoreLookup.OPEN_GAPS, CandleGapState.AB
 
 
 class RemoteStore:
-    """A `CandleReader`. Every method raises Unavailable when no writer replies, or its database does not answer."""
+    """A `CandleReader`. Every method raises Unavailable when no writer replies, or the writer's database is down."""
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus, self._clock = bus, clock
@@ -29,42 +29,40 @@ class RemoteStore:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise Misconfigured(
-            f"DATABASE_URL: bus:// is for collectors alone; nothing else ({name}) works without a database"
-        )
+        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors only; {name} needs a database")
 
     async def candles(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first; the oldest `limit` of them."""
+        """Return candles with open times in [since, until], oldest first; the first `limit`."""
         return list((await self._request(StoreLookup.CANDLES, series, since, until, limit or MAX_LIST_LENGTH)).candles)
 
     async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings in [since, until] without a closed candle; the newest of them where they are very many."""
+        """Return ranges of open times in [since, until] without a closed candle; at most the newest `MEMBERS`."""
         return await self._scan(StoreLookup.MISSING, series, since, until)
 
     async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings that no word of the exchange has confirmed; the newest of them where they are very many."""
+        """Return ranges of open times not confirmed by a kline; at most the newest `MEMBERS`."""
         return await self._scan(StoreLookup.UNVERIFIED, series, since, until)
 
     async def candle_gaps(self, state: CandleGapState, series: Series | None = None) -> list[CandleGap]:
-        """Open or absent holes of one series."""
+        """Return open or absent candle gaps of one series."""
         if series is None:
-            raise ValueError("the holes of all series are not looked up over the bus")
+            raise ValueError("candle gaps of all series cannot be requested over the bus; name a series")
         return list((await self._request(LOOKUP_BY_STATE[state], series, 0, 0)).gaps)
 
     async def check(self) -> None:
-        """The writer checks its database itself."""
+        """Check nothing: the writer checks its database."""
 
     async def ping(self) -> None:
-        """The bus, which is all that this needs, has a check of its own."""
+        """Check nothing: this needs only the bus, which has its own check."""
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop receiving replies."""
         if self._receiver:
             self._receiver.cancel()
             await asyncio.gather(self._receiver, return_exceptions=True)
 
     async def _scan(self, lookup: StoreLookup, series: Series, since: int, until: int) -> list[TimeRange]:
-        """One part of the range after the other, the newest first: the writer looks through no more at once."""
+        """Query one part of the range after the other, the newest first, because the writer limits one query."""
         timeframe, found = TIMEFRAMES[series.timeframe], list[TimeRange]()
         first = next(timeframe.open_times(since, until), None)
         if first is None:
@@ -88,7 +86,7 @@ class RemoteStore:
                 await self._bus.publish(query)
                 found: StoreReply = await reply
         except TimeoutError:
-            raise Unavailable(f"the writer does not reply within {LOOKUP_TIMEOUT_SECONDS} s") from None
+            raise Unavailable(f"the writer did not reply within {LOOKUP_TIMEOUT_SECONDS} s") from None
         finally:
             del self._pending[query.id]
         if found.error:

@@ -1,4 +1,4 @@
-"""Waiting for a server that is not there: it may be starting beside us, or coming back."""
+"""Retries until a server is available: it may be starting or restarting."""
 
 import asyncio
 import errno
@@ -12,7 +12,7 @@ from services.core.errors import AccessRefused, Misconfigured, Unavailable
 
 UNREACHABLE_ERRNOS = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 CONTAINER_HINT = "containers need docker-compose.servers.yml for a server outside"
-MAX_REFUSALS = 3  # then it is no server that only just starts or ends
+MAX_REFUSALS = 3  # in a row; a server that starts or stops refuses less often
 T = TypeVar("T")
 log = logging.getLogger("kurs.startup")
 

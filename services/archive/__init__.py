@@ -1,4 +1,4 @@
-"""What a person asks of the store: `kurs import`, `kurs export`, `kurs verify`, `kurs dead`."""
+"""Commands on the store: `kurs import`, `kurs export`, `kurs verify`, `kurs dead`."""
 
 from collections.abc import Callable, Mapping, Sequence
 

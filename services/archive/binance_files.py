@@ -1,4 +1,4 @@
-"""Binance's public files, by their names: klines, aggregate trades and trades of a day or a month, as CSV or in a ZIP.
+"""Names of Binance's public data files: klines, aggregate trades or trades of a day or a month, as CSV or ZIP.
 
 `BTCUSDT-1m-2024-01.zip`, `BTCUSDT-aggTrades-2024-01-05.csv`.
 """
@@ -21,14 +21,14 @@ NAME_PATTERN = re.compile(
     r"(?P<symbol>\w+)-(?P<kind>\w+)-(?P<month>\d{4}-\d\d)(-(?P<day>\d\d))?\.(csv|zip)", re.IGNORECASE
 )
 TIMEFRAME_PATTERN = re.compile(r"\d+[A-Za-z]+")
-TIMEFRAME_ALIASES = {"1mo": "1M"}  # a file system may take 1M for 1m
+TIMEFRAME_ALIASES = {"1mo": "1M"}  # Binance's name of it, because file systems may not distinguish 1M from 1m
 CONTRACT_PATTERN = re.compile(r"\w+_(PERP|\d{6})", re.IGNORECASE)
-NAME_ADVICE = "the name must be as Binance writes it, for example BTCUSDT-1m-2024-01.zip"
-SPOT_ONLY = "Kurs keeps Binance's spot market alone"
+NAME_ADVICE = "use the name that Binance gave it, for example BTCUSDT-1m-2024-01.zip"
+SPOT_ONLY = "Kurs supports only Binance's spot market"
 
 
 class RowKind(StrEnum):
-    """What a file's rows are."""
+    """Kind of a file's rows."""
 
     KLINES = "klines"
     TRADES = "trades"
@@ -36,7 +36,7 @@ class RowKind(StrEnum):
 
 
 class DataFile(NamedTuple):
-    """One file and what its name says: its times are in [since, until), in ms."""
+    """A file with the content of its name. Its times are in [since, until), in ms."""
 
     path: Path
     series: Series
@@ -54,7 +54,7 @@ class _FileName(NamedTuple):
 
 
 async def from_paths(paths: Iterable[Path], pairs: PairResolver) -> list[DataFile]:
-    """What the names of files say, in the order of their series and times. Raises BadFile."""
+    """Parse the names of files, and sort them by series and time. Raises BadFile."""
     found = [(path, _parse_name(path)) for path in paths]
     dumps = [
         DataFile(
@@ -97,10 +97,12 @@ def _kind(path: Path, word: str) -> tuple[RowKind, str]:
             return kind, "1m"
     if not TIMEFRAME_PATTERN.fullmatch(word):
         kinds = ", ".join([*RowKind][1:])
-        raise BadFile(f"{path.name}: {word} are no candles; there are klines of a timeframe (1m, 1h, …), {kinds}")
+        raise BadFile(
+            f"{path.name}: {word} is not a supported kind of file; there are klines of a timeframe (1m, 1h, …), {kinds}"
+        )
     timeframe = TIMEFRAME_ALIASES.get(word, word)
     if timeframe == "1s":
-        raise BadFile(f"{path.name}: the shortest candles of Kurs are of a minute: take the file of 1m")
+        raise BadFile(f"{path.name}: the shortest timeframe of Kurs is 1m: use the file of 1m")
     if timeframe not in TIMEFRAMES:
         raise BadFile(f"{path.name}: {timeframe} is not a timeframe of Kurs; there are: {', '.join(TIMEFRAMES)}")
     return RowKind.KLINES, timeframe

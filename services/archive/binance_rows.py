@@ -1,6 +1,6 @@
-"""The rows of Binance's public files. A row that is wrong is reported and left out; the others come in.
+"""Rows of Binance's public data files. A wrong row is reported and left out.
 
-Some files have a header; times are milliseconds or, since 2025, microseconds.
+Some files have a header. Times are milliseconds or, since 2025, microseconds.
 """
 
 import lzma
@@ -19,45 +19,48 @@ from services.core.model import Bar, Trade
 from services.core.timeframes import TIMEFRAMES
 from services.core.times import format_rfc3339, to_ms
 
-# What reading a damaged, encrypted or odd archive raises, beside what reading any file does.
+# Errors of reading a damaged, encrypted or unsupported archive, and of reading any file.
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError)
-MAX_ROW_BYTES = 4_096  # bytes of a row; a row has 150
-MAX_EMPTY_LINES = 1_000  # lines without anything that may follow each other
-MAX_SHOWN_PROBLEMS = 5  # rows left out that are named one by one
+MAX_ROW_BYTES = 4_096  # a normal row has 150
+MAX_EMPTY_LINES = 1_000  # in a row
+MAX_SHOWN_PROBLEMS = 5  # printed one by one
 COLUMN_COUNTS = {RowKind.KLINES: 12, RowKind.TRADES: 7, RowKind.AGGREGATE_TRADES: 8}
 FUTURES_COLUMN_COUNTS = {RowKind.TRADES: 6, RowKind.AGGREGATE_TRADES: 7}  # klines have as many
-# What a header may call the first column, and what only that of a futures file calls one; letters and digits alone.
+# Names of the first column in a header, and names of columns that only futures files have; only letters and digits.
 FIRST_COLUMN_NAMES = frozenset(("opentime", "id", "tradeid", "aggtradeid", "aggregatetradeid", "timestamp"))
 FUTURES_COLUMN_NAMES = frozenset(("count", "takerbuyvolume", "transacttime"))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class FileReport:
-    """What was left out of a file, and how many bytes of it were read."""
+    """Problems of a file, and how many bytes of it were read."""
 
     def __init__(self) -> None:
-        self.shown = list[str]()  # the first ones, for a person to read
+        self.shown = list[str]()  # the first problems
         self.problems = self.bytes_read = 0
 
     def reject_row(self, line: int, reason: object) -> None:
-        """A row, and why."""
+        """Record a row that is left out."""
         self.add_problem(f"line {line}: {reason}")
 
     def add_problem(self, text: str) -> None:
-        """Something else that is missing."""
+        """Record a problem."""
         self.problems += 1
         if self.problems <= MAX_SHOWN_PROBLEMS:
             self.shown.append(text)
 
 
 def text_bytes(path: Path) -> int:
-    """Bytes of text. Raises BadFile."""
+    """Return the number of bytes of the unpacked text. Raises BadFile."""
     with _open_text(path) as (_, length):
         return length
 
 
 def bars(dump: DataFile, report: FileReport, now: int) -> Iterator[Bar]:
-    """Rows: opening, open, high, low, close, volume, end, quote volume, trades, and three more. Raises BadFile."""
+    """Yield bars of rows: open time, open, high, low, close, volume, close time, quote volume, trades, and three more.
+
+    Raises BadFile.
+    """
     timeframe = TIMEFRAMES[dump.series.timeframe]
     for line, fields in _rows(dump, report):
         try:
@@ -67,14 +70,16 @@ def bars(dump: DataFile, report: FileReport, now: int) -> Iterator[Bar]:
             continue
         if wrong := bounds.bar_violation(bar, timeframe, now):
             report.reject_row(line, wrong.detail)
-        elif bar.open_time >= dump.until or timeframe.close_time(bar.open_time) <= dump.since:  # a week may overlap
+        elif (
+            bar.open_time >= dump.until or timeframe.close_time(bar.open_time) <= dump.since
+        ):  # a week may overlap the period
             report.reject_row(line, _outside_period(bar.open_time))
         else:
             yield bar
 
 
 def trades(dump: DataFile, report: FileReport) -> Iterator[tuple[int, Trade]]:
-    """Trades with their lines, as they stand in the file. Raises BadFile."""
+    """Yield trades with their line numbers, in the file's order. Raises BadFile."""
     for line, fields in _rows(dump, report):
         try:
             trade = _parse_trade(dump, fields)
@@ -102,9 +107,10 @@ def _parse_bar(fields: list[str]) -> Bar:
 
 
 def _parse_trade(dump: DataFile, fields: list[str]) -> Trade:
-    """Aggregate trades: number, price, size, first and last fill, time, whether the buyer was the maker, and one more.
+    """Parse a row.
 
-    Trades: number, price, size, quote size, time, whether the buyer was the maker, and one more.
+    Aggregate trades: id, price, size, first and last fill, time, whether the buyer was the maker, and one more.
+    Trades: id, price, size, quote size, time, whether the buyer was the maker, and one more.
     """
     number, price, amount = _parse_integer(fields[0]), _parse_amount(fields[1]), _parse_amount(fields[2])
     fills, time, maker = 1, fields[4], fields[5]
@@ -120,7 +126,7 @@ def _parse_time(text: str) -> int:
     if text.isascii() and text.isdigit():
         return to_ms(int(text[:20]))
     if "E+" in text.upper():
-        raise ValueError(f"a spreadsheet has rounded the time {bounds.shorten(text)}: take the file as it was loaded")
+        raise ValueError(f"a spreadsheet has rounded the time {bounds.shorten(text)}: use the file as downloaded")
     raise ValueError(f"{bounds.shorten(text)!r} is not a time in UNIX milliseconds or microseconds")
 
 
@@ -132,7 +138,7 @@ def _parse_integer(text: str) -> int:
 
 def _parse_amount(text: str) -> Decimal:
     try:
-        amount = Decimal(text.replace("_", "?"))  # Decimal takes 1_0 for 10
+        amount = Decimal(text.replace("_", "?"))  # Decimal parses 1_0 as 10
     except InvalidOperation:
         raise ValueError(f"{bounds.shorten(text)!r} is not a number") from None
     if not bounds.is_amount(amount):
@@ -141,7 +147,7 @@ def _parse_amount(text: str) -> Decimal:
 
 
 def _rows(dump: DataFile, report: FileReport) -> Iterator[tuple[int, list[str]]]:
-    """The file's rows with their numbers, without a header. Raises BadFile."""
+    """Yield the fields of rows with their line numbers, without a header. Raises BadFile."""
     columns, empty = COLUMN_COUNTS[dump.kind], 0
     with _open_text(dump.path) as (file, _):
         for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), 1):
@@ -149,7 +155,9 @@ def _rows(dump: DataFile, report: FileReport) -> Iterator[tuple[int, list[str]]]
             fields = line.removeprefix(BYTE_ORDER_MARK).decode("ascii", "replace").strip().split(",")
             empty = empty + 1 if fields == [""] else 0
             if empty > MAX_EMPTY_LINES:
-                raise BadFile(f"line {number}: more than {MAX_EMPTY_LINES:,} empty lines in a row; load the file again")
+                raise BadFile(
+                    f"line {number}: more than {MAX_EMPTY_LINES:,} empty lines in a row; download the file again"
+                )
             if empty or (number == 1 and _is_header(fields)):
                 continue
             if len(fields) == FUTURES_COLUMN_COUNTS.get(dump.kind):
@@ -161,7 +169,7 @@ def _rows(dump: DataFile, report: FileReport) -> Iterator[tuple[int, list[str]]]
 
 
 def _is_header(fields: list[str]) -> bool:
-    """Raises BadFile for one that tells of futures."""
+    """Return whether a row is a header. Raises BadFile for the header of a futures file."""
     names = {"".join(filter(str.isalnum, field)).lower() for field in fields}
     if "".join(filter(str.isalnum, fields[0])).lower() not in FIRST_COLUMN_NAMES:
         return False
@@ -174,7 +182,7 @@ def _is_header(fields: list[str]) -> bool:
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The text, unpacked, and how many bytes it has. Raises BadFile for a file that cannot be read to its end."""
+    """Open the unpacked text with its number of bytes. Raises BadFile for a file that cannot be read to its end."""
     try:
         if path.suffix.lower() != ".zip":
             with path.open("rb") as plain:
@@ -183,9 +191,9 @@ def _open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if member.filename.lower().endswith(".csv")]
             if len(members) != 1:
-                raise BadFile(f"one CSV is expected in it, there are {len(members)}")
+                raise BadFile(f"the archive must contain one CSV file, it contains {len(members)}")
             with archive.open(members[0]) as packed:
                 yield packed, members[0].file_size
     except READ_ERRORS as error:
-        hint = "; was it loaded to its end?" if path.suffix.lower() == ".zip" else ""
+        hint = "; is the download complete?" if path.suffix.lower() == ".zip" else ""
         raise BadFile(f"it cannot be read: {error}{hint}") from None

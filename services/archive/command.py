@@ -1,4 +1,4 @@
-"""One command, understood and ready to be run."""
+"""A parsed command."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from services.ports import Deps
 
 
 class Command(NamedTuple):
-    """`run` answers the exit code and raises KursError; `publishes`: what it says is for a writer."""
+    """A command. `run` returns the exit code and raises KursError; `publishes`: it needs a writer."""
 
     run: Callable[[Deps], Coroutine[Any, Any, int]]
     publishes: bool = False

@@ -1,4 +1,4 @@
-"""`kurs dead`: messages that could not be kept. See docs/dead-letters.md."""
+"""`kurs dead`: messages that could not be processed. See docs/dead-letters.md."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -11,16 +11,18 @@ from services.core.errors import BadRequest, UnknownName
 from services.ports import Deps
 
 ACTION_HELP = {
-    "list": "one line for each, oldest first",
-    "show": "all of one, with its body",
-    "replay": "publish them again, once the cause is mended",
-    "drop": "forget them",
+    "list": "print one line for each, oldest first",
+    "show": "print all fields of one, with its body",
+    "replay": "publish them again, once the cause is fixed",
+    "drop": "delete them",
 }
 
 
 def command(words: Sequence[str]) -> Command:
-    """What `kurs dead` is to do. Wrong words end the program."""
-    parser = argparse.ArgumentParser("kurs dead", description="Messages that could not be kept, and were set aside.")
+    """Parse the arguments of `kurs dead`. Wrong ones end the program."""
+    parser = argparse.ArgumentParser(
+        "kurs dead", description="Messages that could not be processed, and were set aside."
+    )
     actions = parser.add_subparsers(dest="action", metavar="list | show ID | replay ID… | drop ID…")
     for name, text in ACTION_HELP.items():
         action = actions.add_parser(name, help=text, description=text)
@@ -28,7 +30,7 @@ def command(words: Sequence[str]) -> Command:
             action.add_argument("ids", nargs=1, metavar="ID")
         elif name != "list":
             action.add_argument("ids", nargs="*", metavar="ID")
-            action.add_argument("--all", action="store_true", help="all that there are")
+            action.add_argument("--all", action="store_true", help="all dead letters")
     asked = parser.parse_args(words)
     run = {"show": _show, "replay": _replay, "drop": _drop}.get(asked.action)
     if run is None:
@@ -44,7 +46,7 @@ async def _list(deps: Deps) -> int:
         what = f"{letter.kind or '?'} {letter.symbol}".strip()
         waits = " (to be published again)" if letter.replay else ""
         print(f"{letter.id}  {times.format_rfc3339(letter.time)}  {letter.cause:8}  {what}: {letter.reason}{waits}")  # noqa: T201
-    print(f"{len(letters)} dead letters" if len(letters) != 1 else "1 dead letter")  # noqa: T201  this is the answer
+    print(f"{len(letters)} dead letters" if len(letters) != 1 else "1 dead letter")  # noqa: T201
     return 0
 
 
@@ -52,29 +54,29 @@ async def _show(ids: Collection[str] | None, deps: Deps) -> int:
     for letter in await _select(deps, ids):
         for name in ("id", "time", "queue", "kind", "symbol", "cause", "reason", "replay", "body"):
             value = getattr(letter, name)
-            print(f"{name:7} {times.format_rfc3339(value) if name == 'time' else value}")  # noqa: T201  this is the answer
+            print(f"{name:7} {times.format_rfc3339(value) if name == 'time' else value}")  # noqa: T201
     return 0
 
 
 async def _replay(ids: Collection[str] | None, deps: Deps) -> int:
     letters = await _select(deps, ids)
     await deps.store.request_replay(*(letter.id for letter in letters))
-    print(f"{len(letters)} will be published again by the writer, within seconds of its running")  # noqa: T201
+    print(f"{len(letters)} marked: a running writer publishes them again within seconds")  # noqa: T201
     return 0
 
 
 async def _drop(ids: Collection[str] | None, deps: Deps) -> int:
     letters = await _select(deps, ids)
     await deps.store.drop_dead_letters(*(letter.id for letter in letters))
-    print(f"{len(letters)} dropped")  # noqa: T201
+    print(f"{len(letters)} deleted")  # noqa: T201
     return 0
 
 
 async def _select(deps: Deps, ids: Collection[str] | None) -> list[DeadLetter]:
-    """Those of these IDs; None: all. Raises UnknownName."""
+    """Return the dead letters of these IDs, all for None. Raises UnknownName."""
     letters = {letter.id: letter for letter in await deps.store.dead_letters()}
     if ids is None:
         return list(letters.values())
     if unknown := [each for each in ids if each not in letters]:
-        raise UnknownName(f"there is no dead letter {unknown[0][:40]!r}; kurs dead list names them all")
+        raise UnknownName(f"there is no dead letter {unknown[0][:40]!r}; kurs dead list prints all IDs")
     return [letters[each] for each in dict.fromkeys(ids)]

@@ -22,7 +22,7 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps, Store
 from services.progress_bar import ProgressBar
 
-PAGE_CANDLES = 5_000  # candles that are read together
+PAGE_CANDLES = 5_000  # loaded at once
 COLUMNS = (
     "timestamp",
     "open",
@@ -38,7 +38,7 @@ COLUMNS = (
     "market",
 )
 AMOUNTS = COLUMNS[1:7]
-DECIMAL_DIGITS, DECIMAL_PLACES = 38, 18  # of a Parquet decimal: as many as most readers take
+DECIMAL_DIGITS, DECIMAL_PLACES = 38, 18  # of a Parquet decimal: the most that common readers support
 STDOUT = Path("-")
 Write = Callable[[Sequence[Candle]], None]
 
@@ -54,12 +54,12 @@ class _ExportArgs(NamedTuple):
 
 
 def command(words: Sequence[str]) -> Command:
-    """What `kurs export` is to do. Wrong words end the program."""
+    """Parse the arguments of `kurs export`. Wrong ones end the program."""
     return Command(partial(run_export, _parse_args(words)))
 
 
 async def run_export(args: _ExportArgs, deps: Deps) -> int:
-    """Write the candles. The file appears when it is whole, and only when there are any.
+    """Write the candles. The file appears when it is complete, and only if there are candles.
 
     Raises UnknownName, BadRange, BadFile, Misconfigured.
     """
@@ -106,10 +106,10 @@ def _parse_args(words: Sequence[str]) -> _ExportArgs:
     parser.add_argument("file", type=Path, help="-: standard output")
     parser.add_argument("--exchange", default="", type=str.lower)
     parser.add_argument(
-        "--from", dest="since", type=_time, metavar="TIME", help="UNIX time, RFC 3339, or a day: when it begins"
+        "--from", dest="since", type=_time, metavar="TIME", help="UNIX time, RFC 3339, or a day, which means its start"
     )
     parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
-    parser.add_argument("--format", choices=FORMATS, help="else what the file's name ends with, or csv")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the ending of the file's name, otherwise csv")
     asked = parser.parse_args(words)
     ending = asked.file.suffix.removeprefix(".")
     asked.format = asked.format or (ending if ending in FORMATS else "csv")
@@ -124,7 +124,7 @@ def _time(text: str) -> int:
 
 
 async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncIterator[list[Candle]]:
-    """Closed candles, some at a time and never none."""
+    """Yield closed candles in pages that are never empty."""
     while candles := await store.candles(series, since, until, PAGE_CANDLES):
         if closed := [candle for candle in candles if candle.closed]:
             yield closed
@@ -133,14 +133,14 @@ async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncI
 
 @contextmanager
 def _atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file beside it, which takes its place when all went well. Raises BadFile."""
+    """Open a temporary file that replaces `path` at the end of the block. Raises BadFile."""
     try:
         if path == STDOUT:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
         _require_regular_file(path)
-        part = path.with_name(f".{secrets.token_hex(8)}.part")  # short, and nobody can put a link there beforehand
+        part = path.with_name(f".{secrets.token_hex(8)}.part")  # random, so that a link cannot be put there beforehand
         with ExitStack() as stack:
             file = stack.enter_context(part.open("xb"))
             stack.callback(part.unlink, missing_ok=True)
@@ -148,19 +148,19 @@ def _atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.close()
             part.replace(path)
     except BrokenPipeError:
-        raise  # `kurs export … - | head`: nothing is wrong with the file
+        raise  # `kurs export … - | head`
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from None
 
 
 def _require_regular_file(path: Path) -> None:
-    """The new file would take the place of a device, a pipe or a link, and not be written to it. Raises BadFile."""
+    """Raise BadFile for a device, a pipe or a link: the new file would replace it."""
     if path.is_dir():
         raise BadFile(f"{path} is a folder: add the name of a file")
     if path.is_symlink():
-        raise BadFile(f"{path} is a link: name the file that it leads to")
+        raise BadFile(f"{path} is a link: name its target")
     if path.exists() and not path.is_file():
-        raise BadFile(f"{path} is no regular file: name another one, or write to standard output (-)")
+        raise BadFile(f"{path} is not a regular file: name another one, or write to standard output (-)")
 
 
 @contextmanager
@@ -177,7 +177,7 @@ def _csv(file: BinaryIO, market: Market) -> Iterator[Write]:
 @contextmanager
 def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
     try:
-        import pyarrow as arrow  # noqa: PLC0415  large, and only this needs it
+        import pyarrow as arrow  # noqa: PLC0415  large and optional
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
@@ -193,7 +193,9 @@ def _parquet(file: BinaryIO, market: Market) -> Iterator[Write]:
         try:
             arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
         except arrow.ArrowInvalid as error:
-            raise BadFile(f"Parquet holds {DECIMAL_PLACES} places: {error}; write --format csv") from None
+            raise BadFile(
+                f"a Parquet decimal has {DECIMAL_PLACES} decimal places: {error}; write --format csv"
+            ) from None
         writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
     with parquet.ParquetWriter(file, schema) as writer:

@@ -1,4 +1,4 @@
-"""Minutes from trades, over as many files as follow each other."""
+"""Minute bars from the trades of consecutive files."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,24 +10,24 @@ from services.core.model import Bar, Trade
 from services.core.timeframes import MINUTE_MS
 from services.core.times import format_rfc3339
 
-MAX_EMPTY_MINUTES = 1_440  # minutes without a trade that are written as empty ones
+MAX_EMPTY_MINUTES = 1_440  # filled with empty bars; a longer pause is a gap
 
 
 class FileMinuteBuilder:
-    """The minutes of one series. A minute is given out once it is known to be whole.
+    """Builder of the minutes of one series. It yields a minute once it is known to be complete.
 
-    It is when the next trade, by its number, is of a later minute, or when the last file's period ends with it. A trade
-    that is missing may be of any minute from that of the trade before to that of the next one: these are left out.
+    That is when the next trade by its id is of a later minute, or when the last file's period ends with the minute. A
+    missing trade may be of any minute from the trade before it to the trade after it, so these are left out.
     """
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None  # the minute of the last trade
-        self._is_complete = True  # whether none of its trades is missing, as far as is known
+        self._bar: Bar | None = None  # of the minute of the last trade
+        self._is_complete = True  # whether none of its trades is known to be missing
         self._trade_id = 0  # of the last trade
-        self._until = 0  # end of the last file's period
+        self._until = 0  # end of the last file's period, in ms
 
     def add_file(self, dump: DataFile, report: FileReport) -> Iterator[Bar]:
-        """The whole minutes that one more file shows. Raises BadFile."""
+        """Yield the minutes that one more file completes. Raises BadFile."""
         first = True
         for line, trade in _drop_misdated(binance_rows.trades(dump, report), report):
             if first and self._bar is not None and trade.trade_id != self._trade_id + 1:
@@ -36,7 +36,7 @@ class FileMinuteBuilder:
             first, self._until = False, dump.until
 
     def finish(self, report: FileReport) -> Iterator[Bar]:
-        """The minute of the last trade, if no trade is to follow; the series begins anew."""
+        """Yield the minute of the last trade, if complete, and start again with the next file."""
         bar, self._bar = self._bar, None
         if bar is None or not self._is_complete:
             return
@@ -45,7 +45,7 @@ class FileMinuteBuilder:
         else:
             minute = format_rfc3339(bar.open_time)
             report.add_problem(
-                f"{minute}, the minute of the last trade: only the next file's trades show that it is whole"
+                f"{minute}, the minute of the last trade: only the next file would show that it is complete"
             )
 
     def _add(self, line: int, trade: Trade, report: FileReport) -> Iterator[Bar]:
@@ -62,7 +62,7 @@ class FileMinuteBuilder:
         self._bar, self._trade_id = add_trade(bar, trade), trade.trade_id
 
     def _close_minute(self, bar: Bar, minute: int) -> Iterator[Bar]:
-        """The minute before, if it is whole, and those behind it in which nothing was traded."""
+        """Yield the last minute, if complete, and the minutes without trades after it."""
         if self._is_complete:
             yield bar
         if (minute - bar.open_time) // MINUTE_MS <= MAX_EMPTY_MINUTES:
@@ -71,7 +71,7 @@ class FileMinuteBuilder:
 
 
 def _drop_misdated(trades: Iterable[tuple[int, Trade]], report: FileReport) -> Iterator[tuple[int, Trade]]:
-    """Without those whose minute is later than that of the next trade: such a time is wrong."""
+    """Yield trades without those whose minute is later than the next trade's: such a time is wrong."""
     held: tuple[int, Trade] | None = None
     for line, trade in trades:
         if held and held[1].time // MINUTE_MS > trade.time // MINUTE_MS:

@@ -1,4 +1,4 @@
-"""`kurs import FILE…`: candles of Binance's public files go to the writer as the exchange's klines do."""
+"""`kurs import FILE…`: publish candles of Binance's public files to the writer, as a collector does with klines."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,31 +18,31 @@ from services.exchanges import instruments_to_collect
 from services.ports import Deps
 from services.progress_bar import ProgressBar
 
-BATCH_CANDLES = 500  # candles that are handed over together
+BATCH_CANDLES = 500  # published at once
 QUEUE = "writer"
 POLL_SECONDS = 0.2
 
 
 def command(words: Sequence[str]) -> Command:
-    """What `kurs import` is to do. Wrong words end the program."""
+    """Parse the arguments of `kurs import`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs import", description=f"{__doc__} CSV or ZIP, klines, aggTrades or trades.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="BTCUSDT-1m-2024-01.zip and such")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="for example BTCUSDT-1m-2024-01.zip")
     parser.add_argument(
         "--symbol",
         action="append",
         default=[],
         type=_pair_argument,
         metavar="BASE-QUOTE",
-        help="the pair of a symbol that may be split in two ways: --symbol ADA-EUR",
+        help="the pair of an ambiguous symbol, for example --symbol ADA-EUR",
     )
     asked = parser.parse_args(words)
     return Command(partial(run_import, asked.files, asked.symbol), publishes=True)
 
 
 async def run_import(files: Sequence[Path], stated: Sequence[Instrument], deps: Deps) -> int:
-    """Hand the candles of files over, file by file; each is reported once the writer has taken what it holds.
+    """Import files one by one. Each is reported when the writer has saved its candles.
 
-    Answers 1 when something was left out. Raises BadFile, before anything is read, for a name that says too little.
+    Return 1 if something was left out. Raises BadFile for a wrong name, before any file is read.
     """
     exchange = next((each for each in deps.exchanges if each.name == binance_files.EXCHANGE), None)
     found = await binance_files.from_paths(
@@ -59,7 +59,7 @@ async def run_import(files: Sequence[Path], stated: Sequence[Instrument], deps: 
 
 
 async def _import_file(deps: Deps, dump: DataFile, minutes: FileMinuteBuilder, ends: bool) -> int:
-    """One file; answers how much of it was left out."""
+    """Import one file. Return how many problems it had."""
     report, count, trouble = FileReport(), 0, ""
     try:
         with ProgressBar(dump.path.name, binance_rows.text_bytes(dump.path)) as meter:
@@ -70,9 +70,9 @@ async def _import_file(deps: Deps, dump: DataFile, minutes: FileMinuteBuilder, e
     except BadFile as error:
         trouble = str(error)
         report.problems += 1
-        report.shown.insert(0, trouble)  # however many rows were named before it
+        report.shown.insert(0, trouble)  # before the rejected rows
     if not count and not report.problems:
-        report.add_problem("no row is in it")
+        report.add_problem("the file has no rows")
     await _wait_until_written(deps)
     told = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
     if trouble:
@@ -127,7 +127,7 @@ def _batches(klines: Iterator[Kline]) -> Iterator[list[Kline]]:
 
 
 async def _wait_until_written(deps: Deps) -> None:
-    """Wait until none of it waits for the writer any more."""
+    """Wait until the writer's queue is empty."""
     waiting = total = await deps.bus.queue_depth(QUEUE)
     with ProgressBar("writing", total) as meter:
         while waiting:

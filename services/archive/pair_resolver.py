@@ -1,4 +1,4 @@
-"""Which pair the symbol in a file's name stands for: BTCUSDT does not say where its base ends."""
+"""Pairs of the symbols in files' names: BTCUSDT does not show where its base currency ends."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from services.core.symbols import normalize
 from services.outbound import http_client
 from services.settings import Settings
 
-# All that Binance's spot ever quoted in, as far as is known. Where two of them fit, the exchange is asked.
+# All known quote currencies of Binance's spot market, also former ones. Where two fit, the exchange is queried.
 QUOTE_CURRENCIES = frozenset(
     (
         *("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "PAX", "USDS", "USDSB", "USD1", "RLUSD", "BFUSD", "USDE"),
@@ -24,7 +24,7 @@ EXCHANGE_TIMEOUT_SECONDS = 3
 
 
 class PairResolver:
-    """Symbols of one exchange: as the user stated them, as settings and the store know them, else as it lists them."""
+    """Pairs of one exchange's symbols: from the arguments, the settings and the store, otherwise from the exchange."""
 
     def __init__(
         self, exchange: Exchange | None, stated: Iterable[Instrument], known: Iterable[Instrument], settings: Settings
@@ -33,7 +33,7 @@ class PairResolver:
         self._known = {normalize(str(instrument)): instrument for instrument in (*known, *stated)}
 
     async def resolve(self, symbol: str) -> Instrument:
-        """The pair. Raises BadFile, which says how to name it."""
+        """Return a symbol's pair. Raises BadFile for an ambiguous symbol."""
         if symbol not in self._known:
             found = possible_pairs(symbol)
             self._known[symbol] = found[0] if len(found) == 1 else await self._look_up(symbol, found)
@@ -49,14 +49,14 @@ class PairResolver:
                     if isinstance(event, InstrumentStatus):
                         return event.instrument
         except (httpx.HTTPError, ValueError):
-            pass  # then only the user knows
+            pass  # then the user has to name the pair
         if found:
             either = " or ".join(map(str, found))
-            raise BadFile(f"{symbol} may be {either}: say which, for example --symbol {found[0]}")
-        raise BadFile(f"{symbol} could be split anywhere: name its pair, as in --symbol BASE-QUOTE")
+            raise BadFile(f"{symbol} may be {either}: name the pair, for example --symbol {found[0]}")
+        raise BadFile(f"{symbol} has no known quote currency: name its pair, as in --symbol BASE-QUOTE")
 
 
 def possible_pairs(symbol: str) -> list[Instrument]:
-    """The pairs that a symbol may stand for, the one with the shortest quote first."""
+    """Return the possible pairs of a symbol, the one with the shortest quote currency first."""
     splits = ((symbol[:place], symbol[place:]) for place in range(len(symbol) - 1, 0, -1))
     return [Instrument(base, quote) for base, quote in splits if quote in QUOTE_CURRENCIES]

@@ -1,4 +1,6 @@
-"""`kurs verify [SYMBOL]`: does every closed day still hash to its seal? The first one that does not is named."""
+"""`kurs verify [SYMBOL]`: check that every sealed day still matches its seal. Of each series, the first mismatch is
+printed.
+"""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -15,18 +17,18 @@ from services.ports import Deps, Store
 from services.progress_bar import ProgressBar
 
 TIMEFRAME_ORDER = list(TIMEFRAMES)
-MAX_SHOWN_DAYS = 5  # days with holes that are named one by one
+MAX_SHOWN_DAYS = 5  # days with missing candles that are printed one by one
 
 
 def command(words: Sequence[str]) -> Command:
-    """What `kurs verify` is to do. Wrong words end the program."""
+    """Parse the arguments of `kurs verify`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs verify", description=__doc__)
-    parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; without it all")
+    parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; default: all")
     return Command(partial(run_verify, parser.parse_args(words).symbol))
 
 
 async def run_verify(name: str | None, deps: Deps) -> int:
-    """Check the chains of all series, or of a symbol's; 1 when one is broken. Raises UnknownName."""
+    """Check the chains of all series, or of a symbol's. Return 1 if one is broken. Raises UnknownName."""
     kept = sorted(
         await deps.store.series(), key=lambda s: (s.exchange, s.instrument, TIMEFRAME_ORDER.index(s.timeframe))
     )
@@ -46,14 +48,14 @@ async def run_verify(name: str | None, deps: Deps) -> int:
             print(f"  {line}")  # noqa: T201
         if len(lacking) > MAX_SHOWN_DAYS:
             print(f"  and {_days_text(len(lacking) - MAX_SHOWN_DAYS)} more like these")  # noqa: T201
-    print(  # noqa: T201  this is the answer
+    print(  # noqa: T201
         f"{deps.hub.market} market: {len(kept)} series, {_days_text(days)}, {broken} broken, {missing} candles missing"
     )
     return 1 if broken else 0
 
 
 async def _coverage(store: Store, series: Series) -> SeriesCoverage:
-    """From the first to the last closed candle, as the API counts it."""
+    """Return the coverage from the first to the last closed candle, as the API counts it."""
     first, last = await _first_and_last(store, series)
     return await store.coverage(series, first, last)
 
@@ -65,7 +67,7 @@ async def _first_and_last(store: Store, series: Series) -> tuple[int, int]:
 
 
 def _incomplete_days(found: SeriesCoverage, sealed: Mapping[int, int]) -> list[str]:
-    """The days of which candles are missing, and whether they are sealed; `sealed`: how many candles with."""
+    """Return a line for each day with missing candles. `sealed`: the number of sealed candles of each day."""
     timeframe, missing = TIMEFRAMES[found.series.timeframe], dict[int, int]()
     for since, until in found.missing:
         for day in range(since // DAY_MS * DAY_MS, until + 1, DAY_MS):
@@ -84,7 +86,7 @@ def _days_text(count: int) -> str:
 
 
 async def first_mismatch(store: Store, series: Series, seals: Sequence[Seal]) -> str:
-    """What is wrong with the first day that does not match its seal, for a person to read; "" when all do."""
+    """Return what is wrong with the first day that does not match its seal, "" if all match."""
     previous = GENESIS
     with ProgressBar(_series_title(series), len(seals)) as meter:
         for number, seal in enumerate(seals):

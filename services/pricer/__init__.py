@@ -1,4 +1,4 @@
-"""Keeps the live rates: what exchanges say comes in, rates with their age and origin go to the cache and the bus."""
+"""The pricer: turns quotes into rates with their age and legs, for the bus and the cache."""
 
 from services.pricer.jobs import price
 

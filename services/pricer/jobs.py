@@ -1,4 +1,4 @@
-"""The pricer's loop: hear everything, price what changed, tell everyone."""
+"""The pricer's loops: consume quotes, compute the rates that changed, publish and cache them."""
 
 import asyncio
 import logging
@@ -16,12 +16,12 @@ from services.pricer.pricing_engine import PricingEngine
 from services.sequencing import SequencedPublisher
 from services.settings import Settings
 
-RECOMPUTE_MS = 100  # between two looks at everything: what nothing touches grows old
+RECOMPUTE_MS = 100  # between two computations of all rates: a rate without new quotes becomes stale
 log = logging.getLogger(__name__)
 
 
 def thresholds(settings: Settings) -> Thresholds:
-    """The settings' seconds as the milliseconds that rates are judged by."""
+    """Return the thresholds from the settings, in ms."""
     return Thresholds(
         max_age_ms=int(settings.fresh_seconds * 1000),
         max_reference_age_ms=int(settings.reference_seconds * 1000),
@@ -32,7 +32,7 @@ def thresholds(settings: Settings) -> Thresholds:
 
 
 async def price(deps: Deps) -> None:
-    """Price until cancelled. A bus or cache that is away is passed over: what matters is the newest."""
+    """Price until cancelled. While the bus or the cache is unavailable, only the newest rates are retained."""
     settings = deps.settings
     book = RateCalculator(configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None)
     pricing, teller = PricingEngine(deps, book), SequencedPublisher(deps)
@@ -71,9 +71,7 @@ async def _publish(pricing: PricingEngine, teller: SequencedPublisher) -> None:
             async with asyncio.timeout(RECOMPUTE_MS / 1000):
                 await pricing.dirty.wait()
         pricing.dirty.clear()
-        if (
-            pricing.calculator.simulated is None
-        ):  # prices cannot be told from simulated ones before a collector has said
+        if pricing.calculator.simulated is None:  # a collector's status says whether its prices are simulated
             continue
         everything = (now := clock.monotonic()) - looked >= RECOMPUTE_MS
         looked = now if everything else looked
@@ -81,11 +79,11 @@ async def _publish(pricing: PricingEngine, teller: SequencedPublisher) -> None:
             try:
                 await teller.publish_unjournaled(*news)
             except Unavailable as error:
-                complaints.warning("not told: %s", error)
+                complaints.warning("rates not published, the next ones replace them: %s", error)
 
 
 async def _flush_journal(teller: SequencedPublisher) -> None:
-    """Have the journal know what is said, at once and to the end. Nobody who listens waits for it."""
+    """Append published rates to the journal, also at the end. Subscribers do not wait for it."""
     try:
         while True:
             await teller.journal_pending.wait()
@@ -95,7 +93,7 @@ async def _flush_journal(teller: SequencedPublisher) -> None:
 
 
 async def _update_cache(pricing: PricingEngine) -> None:
-    """Have the cache know the newest of everything, for processes that start. Nobody who listens waits for it."""
+    """Cache the newest rates and statuses, for processes that start. Subscribers do not wait for it."""
     complaints = ThrottledLog(log)
     while True:
         await pricing.deps.clock.sleep(RECOMPUTE_MS / 1000)
@@ -104,7 +102,7 @@ async def _update_cache(pricing: PricingEngine) -> None:
             await pricing.deps.cache.put_latest(*items.values())
         except Unavailable as error:
             pricing.uncached = items | pricing.uncached
-            complaints.warning("not told: %s", error)
+            complaints.warning("rates not cached yet: %s", error)
 
 
 async def _restore_rates(deps: Deps) -> list[Rate]:
@@ -113,7 +111,7 @@ async def _restore_rates(deps: Deps) -> list[Rate]:
             if rates := await source.rates():
                 return rates
         except Unavailable as error:
-            log.warning("started without what was kept: %s", error)
+            log.warning("pricer: starts without the last known rates of one source: %s", error)
     return []
 
 

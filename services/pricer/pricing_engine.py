@@ -1,4 +1,4 @@
-"""The rates as they stand, and what of them is news."""
+"""Incremental computation of rates, and selection of those to publish."""
 
 import asyncio
 import logging
@@ -13,32 +13,32 @@ from services.core.sender_clocks import SenderClocks, shift_stamps
 from services.exchanges import REFERENCES
 from services.ports import Deps
 
-REPUBLISH_MS = 1_000  # a rate that does not change is told again this often: its age does change
+REPUBLISH_MS = 1_000  # an unchanged rate is published again this often, because its age changes
 log = logging.getLogger(__name__)
 
 
 class PricingEngine:
-    """The rates as they stand: those that something touched are made anew at once, all of them now and then.
+    """The current rates. Those with a new quote are computed at once, all of them at intervals.
 
-    In here all times are monotonic: stamps of what comes are turned into it, and back in what is sent.
+    Times in here are monotonic: stamps of received messages are converted, and converted back in published ones.
     """
 
     def __init__(self, deps: Deps, calculator: RateCalculator) -> None:
         self.deps, self.calculator = deps, calculator
         self.uncached: dict[
             str, Rate | ExchangeStatus | ActiveExchange
-        ] = {}  # the newest of each that the cache has not
-        self.dirty = asyncio.Event()  # something was touched
+        ] = {}  # by key, the newest of each that is not cached yet
+        self.dirty = asyncio.Event()  # set while a direction has a new quote
         self._active: ActiveExchange | None = None
         self._senders, self._stamps = SenderClocks(), WallClockOffset(deps.clock.now(), deps.clock.monotonic())
         self._dirty_directions: set[Instrument] = set()
-        self._reported_untraded: set[Instrument] = set()  # reported
+        self._reported_untraded: set[Instrument] = set()
         self._directions_by_leg = _index_directions(calculator.routes)
         self._rates: dict[Instrument, Rate] = {}
         self._published: dict[Instrument, Rate] = {}
 
     def restore(self, rates: Sequence[Rate], choice: ActiveExchange | None) -> None:
-        """Begin with what was kept. Of a rate from the future nobody knows how old it is."""
+        """Start with stored rates, without those from the future, whose age is unknown."""
         monotonic, wall = self._now()
         for rate in rates:
             by = self._senders.value_to_monotonic("the kept rates", rate.time, wall, monotonic)
@@ -48,7 +48,7 @@ class PricingEngine:
             self._active = shift_stamps(choice, monotonic - max(wall, choice.time))
 
     def apply(self, message: Quote | ExchangeStatus) -> None:
-        """Take in a quote or a collector's report that came just now. One from the future is no news of now."""
+        """Apply a quote or an exchange status that has just been received. One from the future is ignored."""
         monotonic, wall = self._now()
         if isinstance(message, ExchangeStatus):
             by = self._senders.to_monotonic(message.exchange, message.time, wall, monotonic)
@@ -65,15 +65,15 @@ class PricingEngine:
             self.dirty.set()
 
     def _warn_untraded(self) -> None:
-        """Log a direction when it turns out that no exchange can give it: only their listings say so."""
+        """Warn of a direction when the exchanges' instruments show that none of them can price it."""
         for direction in self.deps.settings.directions:
             reason = self.calculator.untraded_reason(direction)
             if reason and direction not in self._reported_untraded:
-                log.warning("%s cannot be given: %s; is it misspelt in KURS_DIRECTIONS?", direction, reason)
+                log.warning("%s: no rate: %s: check the spelling in KURS_DIRECTIONS", direction, reason)
             (self._reported_untraded.add if reason else self._reported_untraded.discard)(direction)
 
     def updates(self, everything: bool) -> list[Rate | ActiveExchange]:
-        """What is to be told: rates that changed or were told long ago, and the choice."""
+        """Return what to publish: rates that changed or were published long ago, and the active exchange."""
         now, wall = self._now()
         self._stamps.update(wall, now)
         by = self._stamps.offset
@@ -98,27 +98,27 @@ class PricingEngine:
         return news
 
     def _update_active(self, now: int) -> ActiveExchange | None:
-        """The choice, if it is to be told. It looks at all directions, so that it is made only when all of them are."""
+        """Update the active exchange from the rates of all directions. Return it if it is to be published."""
         settings, known = self.deps.settings, self._active
         order = ExchangeOrder(settings.exchanges, REFERENCES)
         rates = {str(direction): rate for direction, rate in self._rates.items()}
         new = update_active(known, rates, settings.directions, order, now)
         if changed := known is None or new.exchange != known.exchange:
-            log.warning("in use: %s (%s)", new.exchange or "no exchange", new.reason)
+            log.warning("active exchange: %s: %s", new.exchange or "none", new.reason)
         if known is None or changed or now - known.time >= REPUBLISH_MS:
             self._active = new
             return new
         return None
 
     def _now(self) -> tuple[int, int]:
-        """Monotonic and wall time, in this order: if we are stopped in between, what comes seems older, not newer."""
+        """Return monotonic and wall time, in this order: a stop in between makes messages seem older, not newer."""
         return self.deps.clock.monotonic(), self.deps.clock.now()
 
 
 def _index_directions(
     table: Mapping[Instrument, Mapping[str, ConversionRoute]],
 ) -> dict[tuple[str, Instrument], set[Instrument]]:
-    """Which directions an exchange's instrument is a leg of."""
+    """Return the directions of which an exchange's instrument is a leg."""
     found = dict[tuple[str, Instrument], set[Instrument]]()
     for direction, ways in table.items():
         for hop in (hop for route in ways.values() for hop in route):

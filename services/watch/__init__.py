@@ -1,4 +1,4 @@
-"""Rates and candles live in a terminal: `kurs watch`."""
+"""`kurs watch`: rates and candles live in a terminal."""
 
 from services.watch.cli import COMMANDS
 

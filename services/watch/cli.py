@@ -1,4 +1,4 @@
-"""`kurs watch [CHANNEL …]`: rates and candles as they change, in a table or, where nobody looks, line by line."""
+"""`kurs watch [CHANNEL …]`: rates and candles as they change, as a table in a terminal, otherwise line by line."""
 
 import argparse
 import os
@@ -16,37 +16,37 @@ from services.watch.screen import screen
 from services.watch.sse_client import StreamRequest, follow
 
 DEFAULT_CHANNELS = ("courses", "connection", "source_changed")
-DEFAULT_PORT = 8000  # where Kurs listens unless told otherwise
+DEFAULT_PORT = 8000  # of the API by default
 WatchCommand = Callable[[Settings], Coroutine[Any, Any, int]]
 
 
 def command(words: Sequence[str]) -> WatchCommand:
-    """What `kurs watch` is to do. Wrong words end the program."""
+    """Parse the arguments of `kurs watch`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs watch", description=__doc__)
     examples = "btc_usd, courses, connection, source_changed, candles:BTCUSDT:1m, indicators:BTCUSDT:1h:sma:20"
     parser.add_argument(
-        "channels", nargs="*", metavar="CHANNEL", help=f"{examples}; without any: {' '.join(DEFAULT_CHANNELS)}"
+        "channels", nargs="*", metavar="CHANNEL", help=f"{examples}; default: {' '.join(DEFAULT_CHANNELS)}"
     )
-    parser.add_argument("--url", default="", help="the API's address; without it the one on this machine")
+    parser.add_argument("--url", default="", help="the API's URL; default: the API on this machine")
     parser.add_argument(
-        "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values; 0: each change"
+        "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values of a channel; 0: each change"
     )
     asked = parser.parse_args(words)
     return partial(run_watch, StreamRequest(asked.url, tuple(asked.channels or DEFAULT_CHANNELS), asked.timer))
 
 
 async def run_watch(stream: StreamRequest, settings: Settings) -> int:
-    """Show a stream until cancelled, or until nobody reads what is written. Raises BadRequest."""
+    """Show a stream until cancelled, or until the reader closes the output. Raises BadRequest."""
     url = stream.url or settings.own_url(settings.port or DEFAULT_PORT)
     async with http_client(settings) as client:
         with screen(Console(), Console(stderr=True)) as shown:
-            broken: Callable[[str], None] = lambda why: shown.note(f"{url}: {why}; trying again")  # noqa: E731
+            broken: Callable[[str], None] = lambda why: shown.note(f"{url}: {why}; retrying")  # noqa: E731
             try:
                 async with aclosing(follow(client, stream._replace(url=url), broken)) as events:
                     async for event in events:
                         shown.show(event)
             except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is nobody's
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What an event says, for a person to read."""
+"""Events as text."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ NO_VALUE = "—"
 
 
 class DisplayRow(NamedTuple):
-    """One thing and how it stands. `value` is what changes, `more` explains it."""
+    """A row of the table. `value` is what changes, `detail` explains it."""
 
     name: str
     value: str
@@ -20,14 +20,14 @@ class DisplayRow(NamedTuple):
 
 
 def to_row(event: Event) -> DisplayRow | None:
-    """How the thing that an event is about stands; None when it is about none."""
+    """Return an event's row, None for a notice."""
     if event.name in NOTICES:
         return None
     return DisplayRow(*_name_value_detail(event.name, event.data), event.data.get("time"))
 
 
 def to_text(event: Event) -> str:
-    """The event in a line of plain text."""
+    """Return an event as a line of text."""
     told = to_row(event)
     if event.name == "loading":
         return f"loading {event.data.get('channel')}: {_loading_text(event.data)}"

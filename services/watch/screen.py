@@ -1,4 +1,4 @@
-"""Where a person looks: a table that is drawn again in a terminal, lines anywhere else."""
+"""The output of `kurs watch`: a table that is redrawn in a terminal, otherwise lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ REDRAWS_PER_SECOND = 5
 
 
 class Screen(Protocol):
-    """What both can do."""
+    """An output of events."""
 
     def show(self, event: Event) -> None:
-        """Something was told."""
+        """Show an event."""
 
     def note(self, text: str) -> None:
-        """Something about the watching itself."""
+        """Show a note about the connection."""
 
 
 @contextmanager
 def screen(console: Console, notes: Console) -> Iterator[Screen]:
-    """The table where the console is a terminal; else lines, and notes beside them."""
+    """Open the table if the console is a terminal, otherwise lines with notes on another console."""
     if not console.is_terminal:
         yield LineView(console, notes)
         return
@@ -38,23 +38,23 @@ def screen(console: Console, notes: Console) -> Iterator[Screen]:
 
 
 class LineView:
-    """A line for each event."""
+    """Output of a line for each event."""
 
     def __init__(self, console: Console, notes: Console) -> None:
         self._console, self._notes = console, notes
 
     def show(self, event: Event) -> None:
-        """Write it."""
+        """Write the event."""
         self._console.file.write(f"{to_text(event)}\n")
         self._console.file.flush()
 
     def note(self, text: str) -> None:
-        """Write it where it disturbs nobody who reads the lines."""
+        """Write the note to the other console, so that the lines can be parsed."""
         self._notes.print(text, markup=False, highlight=False)
 
 
 class TableView:
-    """A row for each thing, and whether it went up or down."""
+    """Table with a row for each channel or direction, coloured by the last change."""
 
     def __init__(self, console: Console) -> None:
         self._rows: dict[str, tuple[DisplayRow, str]] = {}
@@ -70,8 +70,8 @@ class TableView:
         self._live.stop()
 
     def show(self, event: Event) -> None:
-        """Take it in; the next drawing has it."""
-        if event.name == "market":  # what was told so far is of the other one
+        """Update the event's row, which the next redraw shows."""
+        if event.name == "market":  # the rows are of the other one
             self._rows.clear()
             self._market = event.data["reason"]
         told = to_row(event)
@@ -83,7 +83,7 @@ class TableView:
         self._note = ""
 
     def note(self, text: str) -> None:
-        """Say it below the table."""
+        """Show the note below the table."""
         self._note = text
 
     def _table(self) -> Table:
@@ -96,7 +96,7 @@ class TableView:
 
 
 def _style(before: str, value: str) -> str:
-    """Green after a rise, red after a fall."""
+    """Return green after a rise, red after a fall."""
     try:
         change = float(value) - float(before)
     except ValueError:

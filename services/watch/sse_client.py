@@ -1,4 +1,4 @@
-"""Server-sent events, and a stream of them that goes on where it broke off, with no hole and no repeat."""
+"""Client of server-sent events that resumes after a disconnect, without a gap or a repeat."""
 
 import asyncio
 import json
@@ -10,14 +10,14 @@ import httpx
 from services.core.backoff import delays
 from services.core.errors import BadRequest
 
-IDLE_TIMEOUT_SECONDS = 40  # a server says something each 15 seconds
-RETRY_STATUSES = frozenset({429, 502, 503, 504})  # answers that may be others soon
+IDLE_TIMEOUT_SECONDS = 40  # the server sends at least a comment each 15 s
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class Event(NamedTuple):
-    """One event. `name`: its channel, or "reset", "skipped", "closing", or "market" when it changes.
+    """One event. `name`: its channel, "reset", "skipped", "closing", or "market" when that changes.
 
-    Numbers that are no integers are text.
+    In `data`, numbers that are not integers are text.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Event(NamedTuple):
 
 
 class StreamRequest(NamedTuple):
-    """What is followed, where. `seconds`: between two words on a channel; 0: each change."""
+    """The API's URL, the channels, and the seconds between two values of a channel; 0: each change."""
 
     url: str
     channels: Sequence[str]
@@ -36,9 +36,9 @@ class StreamRequest(NamedTuple):
 async def follow(
     client: httpx.AsyncClient, stream: StreamRequest, on_disconnect: Callable[[str], None]
 ) -> AsyncGenerator[Event, None]:
-    """All events of a stream, over as many connections as it takes; `broken` is told why one ended.
+    """Yield the events of a stream over several connections. `on_disconnect` is called with the reason of each end.
 
-    Raises BadRequest when the server refuses.
+    Raises BadRequest when the server rejects the request.
     """
     address = f"{stream.url.rstrip('/')}/v1/stream"
     query: dict[str, str] = {"channels": ",".join(stream.channels), "timer": f"{stream.interval_seconds:g}"}
@@ -58,14 +58,14 @@ async def follow(
                     yield event
             on_disconnect("the stream has ended")
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise BadRequest(f"{stream.url} is no address: {error}") from None
+            raise BadRequest(f"{stream.url} is not a URL: {error}") from None
         except httpx.TransportError as error:
             on_disconnect(str(error) or type(error).__name__)
         await asyncio.sleep(next(pauses))
 
 
 async def parse_events(pieces: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """The events in a text, as HTML (9.2.6) defines them; each of ours has one line of data, a JSON object."""
+    """Parse a text's events, as the HTML standard (9.2.6) defines them; each has one line of data, a JSON object."""
     fields, rest = dict[str, str](), ""
     async for piece in pieces:
         *lines, rest = f"{rest}{piece}".split("\n")
@@ -81,10 +81,10 @@ async def parse_events(pieces: AsyncIterator[str]) -> AsyncIterator[Event]:
 
 
 async def _check_response(answer: httpx.Response) -> None:
-    """Raises BadRequest, or TransportError for what may be otherwise soon."""
+    """Raise BadRequest for a response that is final, TransportError for one to retry."""
     if answer.status_code == 200:
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-            raise BadRequest(f"{answer.request.url.host} answers, but not as Kurs does")
+            raise BadRequest(f"{answer.request.url.host} is not a Kurs API: its response is no event stream")
         return
     await answer.aread()
     try:
@@ -93,4 +93,4 @@ async def _check_response(answer: httpx.Response) -> None:
         reason = answer.reason_phrase
     if answer.status_code in RETRY_STATUSES:
         raise httpx.TransportError(reason)
-    raise BadRequest(f"{answer.request.url.host} answers {answer.status_code}: {reason}")
+    raise BadRequest(f"{answer.request.url.host} responds {answer.status_code}: {reason}")

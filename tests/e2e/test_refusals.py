@@ -34,7 +34,7 @@ def database(tmp_path: Path) -> Path:
 
 def test_a_file_that_is_no_database(tmp_path: Path, database: Path) -> None:
     database.write_bytes(b"garbage " * 10_000)
-    assert "is no SQLite database: move it away" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
+    assert "is not a SQLite database: move it away" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
 
 
 def test_a_truncated_file(tmp_path: Path, database: Path) -> None:

@@ -125,7 +125,7 @@ def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live
     try:
         assert first_response(played.start().url, 200).headers["kurs-market"] == "simulated"
         assert httpx.get(f"{played.url}/v2/courses").json()["simulated"] is True
-        assert "running on the SIMULATOR" in played.log()
+        assert "market: SIMULATED" in played.log()
     finally:
         played.stop()
     live = kurs_process(tmp_path, **cut_off, KURS_MARKET="live")

@@ -159,17 +159,17 @@ def trade_line(number: int, second: float, price: str = "1") -> str:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("btc.csv", "the name must be as Binance writes it"),
+        ("btc.csv", "use the name that Binance gave it"),
         ("PEPEUSDT-1m-2024-13.csv", "there is no such date"),
         ("PEPEUSDT-1m-9999-12.csv", "there is no such date"),
-        ("PEPEUSDT-1s-2024-01.csv", "the shortest candles of Kurs are of a minute"),
+        ("PEPEUSDT-1s-2024-01.csv", "the shortest timeframe of Kurs is 1m"),
         ("PEPEUSDT-7m-2024-01.csv", "7m is not a timeframe"),
-        ("PEPEUSDT-bookTicker-2024-01.csv", "bookTicker are no candles"),
+        ("PEPEUSDT-bookTicker-2024-01.csv", "bookTicker is not a supported kind of file"),
         ("BTCUSD_PERP-1m-2024-01.csv", "these are futures"),
         ("BTCUSDT_240329-1m-2024-01.csv", "these are futures"),
         ("futures/um/BTCUSDT-1m-2024-01.csv", "these are futures"),
-        ("ABCDEF-1m-2024-01.csv", "could be split anywhere: name its pair, as in --symbol BASE-QUOTE"),
-        ("ADAEUR-1m-2024-01.csv", "ADAEUR may be ADA-EUR or AD-AEUR: say which, for example --symbol ADA-EUR"),
+        ("ABCDEF-1m-2024-01.csv", "has no known quote currency: name its pair, as in --symbol BASE-QUOTE"),
+        ("ADAEUR-1m-2024-01.csv", "ADAEUR may be ADA-EUR or AD-AEUR: name the pair, for example --symbol ADA-EUR"),
     ],
 )
 async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
@@ -217,8 +217,8 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
         ("PEPEUSDT-1h-2024-01.csv", [dump_line(0), dump_line(1), dump_line(60)], 2, "line 2: no 1h opens at"),
         ("PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(1)[:-4]], 1, "line 2: 11 columns, where a row has 12"),
         ("PEPEUSDT-1m-2024-01.csv", [dump_line(0), "é" * 30, "x" * 9_000, dump_line(1)], 2, "line 2: 1 columns"),
-        ("PEPEUSDT-1m-2024-01.csv", [HEADER], 0, "no row is in it"),
-        ("PEPEUSDT-1m-2024-01.csv", [], 0, "no row is in it"),
+        ("PEPEUSDT-1m-2024-01.csv", [HEADER], 0, "the file has no rows"),
+        ("PEPEUSDT-1m-2024-01.csv", [], 0, "the file has no rows"),
         ("PEPEUSDT-1m-2024-01.csv", ["\ufeff" + dump_line(0), "bad"], 1, "line 2: 1 columns"),
         (
             "PEPEUSDT-1m-2024-01-01.csv",
@@ -404,8 +404,8 @@ async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
     (tmp_path / ".out.csv.part").symlink_to("mine")  # a name that an earlier version wrote to
     before = sorted(path.name for path in tmp_path.iterdir())
     for name, part in (
-        (tmp_path / "pipe", "is no regular file: name another one, or write to standard output"),
-        (tmp_path / "link.csv", "is a link: name the file that it leads to"),
+        (tmp_path / "pipe", "is not a regular file: name another one, or write to standard output"),
+        (tmp_path / "link.csv", "is a link: name its target"),
         ("", "is a folder: add the name of a file"),
         ("/", "is a folder: add the name of a file"),
         (tmp_path / ("x" * 260), "File name too long"),

@@ -232,4 +232,4 @@ async def test_what_the_writer_looks_up_is_what_its_store_says(
 def test_nothing_but_a_collector_works_without_a_database(tmp_path: Path) -> None:
     for words in (("writer",), ("collector", "api"), (), ("migrate",), ("verify",)):
         ended = run_command(tmp_path, *words, DATABASE_URL="bus://")
-        assert (ended.returncode, "bus:// is for collectors alone" in ended.stderr) == (2, True), ended.stderr
+        assert (ended.returncode, "bus:// is for collectors only" in ended.stderr) == (2, True), ended.stderr

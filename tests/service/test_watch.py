@@ -106,7 +106,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
     [
         (("btc_used",), b"btc_usd"),
         (("--timer", "-1"), b"timer"),
-        (("--url", "localhost:8000"), b"is no address"),
+        (("--url", "localhost:8000"), b"is not a URL"),
     ],
 )
 async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:

@@ -197,8 +197,8 @@ def test_certificates_that_cannot_be_read_are_refused(
     [
         (19, "self-signed certificate in certificate chain", "SSL_CERT_FILE"),
         (20, "unable to get local issuer certificate", "SSL_CERT_FILE"),
-        (10, "certificate has expired", "is this machine's clock right?"),
-        (62, "Hostname mismatch", "something else answers in its place"),
+        (10, "certificate has expired", "check this machine's clock"),
+        (62, "Hostname mismatch", "another server responds in its place"),
     ],
 )
 def test_a_certificate_that_is_not_accepted_says_what_to_do(code: int, message: str, remedy: str) -> None:

@@ -142,7 +142,7 @@ def test_an_env_file_as_editors_and_shells_write_it(tmp_path: Path, text: bytes)
 
 def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\n", encoding="utf-16")
-    with pytest.raises(Misconfigured, match=r"^\.env cannot be read: it is not a text in UTF-8$"):
+    with pytest.raises(Misconfigured, match=r"^\.env cannot be read: it is not UTF-8 text$"):
         load()
 
 

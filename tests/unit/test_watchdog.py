@@ -59,7 +59,7 @@ def test_a_process_whose_loop_stands_still_ends_and_says_where(how: str) -> None
     else:
         assert process.returncode == 1
         assert '"level": "CRITICAL"' in out
-        assert "the event loop has stood still for 2 s" in out
+        assert "event loop: stalled for 2 s" in out
 
 
 def test_a_process_that_was_stopped_goes_on() -> None:

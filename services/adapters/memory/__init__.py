@@ -1,4 +1,4 @@
-"""Bus, cache and journal of one process: nothing to install, nothing kept when it ends."""
+"""Bus, cache and journal in the memory of one process: no server is needed, and nothing outlives the process."""
 
 from services.adapters.memory.bus import MemoryBus
 from services.adapters.memory.cache import MemoryCache

@@ -12,22 +12,22 @@ from services.core.model import Message
 from services.leases import Lease
 from services.ports import MAX_DELIVERIES, QUEUES, Kinds
 
-MAX_DEAD_MESSAGES = 1_000  # messages that wait here to be taken as dead; the oldest give way
+MAX_DEAD_MESSAGES = 1_000  # that wait for `take_dead_letters`; the oldest are dropped
 
 
 class _Delivery(NamedTuple):
     message: Message
-    attempts: int  # how often a worker has had it
+    attempts: int  # deliveries to a worker that were requeued
 
 
 class _WorkQueue:
-    """One work queue: whoever puts into a full one waits; what is given back comes first."""
+    """One work queue. `put` waits while it is full; requeued messages are delivered first."""
 
     def __init__(self, limit: int, max_deliveries: int) -> None:
         self.limit, self.max_deliveries = limit, max_deliveries
         self.waiting: deque[_Delivery] = deque()
         self.dead: deque[Message] = deque(maxlen=MAX_DEAD_MESSAGES)
-        self.unacked = 0  # by workers, and not settled
+        self.unacked = 0
         self.not_empty, self.not_full = asyncio.Event(), asyncio.Event()
 
     async def put(self, message: Message) -> None:
@@ -38,7 +38,7 @@ class _WorkQueue:
         self.not_empty.set()
 
     async def take(self, size: int) -> list[_Delivery]:
-        """The next letters. One that failed before comes alone, so that it cannot take others with it."""
+        """Return the next deliveries. One that failed before is delivered alone, so that others do not fail with it."""
         while not self.waiting:
             self.not_empty.clear()
             await self.not_empty.wait()
@@ -62,7 +62,7 @@ class _WorkQueue:
 
 
 class MemoryBus:
-    """Messages within one process. `live_limit` and `work_limit` are messages per listener and per work queue."""
+    """Messages within one process. `live_limit` and `work_limit` bound a subscriber's and a work queue's messages."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class MemoryBus:
         self._work_queues = {queue: _WorkQueue(work_limit, deliveries) for queue in queues}
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over; waits while a work queue is full."""
+        """Publish messages. Waits while a work queue is full."""
         for message in messages:
             for queue, kinds in self._queues.items():
                 if isinstance(message, kinds):
@@ -84,11 +84,11 @@ class MemoryBus:
             for tail, kinds in self._subscribers.items():
                 if isinstance(message, kinds):
                     tail.put(message)
-        await asyncio.sleep(0)  # listeners have their turn, else one who only publishes would starve them
+        await asyncio.sleep(0)  # let subscribers run: a task that only publishes would starve them
 
     @asynccontextmanager
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
-        """All messages of these kinds from now on."""
+        """Subscribe to all messages of these kinds from now on."""
         tail = DropOldestQueue(self._live_limit)
         self._subscribers[tail] = kinds
         try:
@@ -101,7 +101,7 @@ class MemoryBus:
     async def consume(
         self, queue: str, *kinds: type[Message], size: int = 500, exclusive: bool = False
     ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
-        """Batches of up to `size` messages, each to one worker of `queue`."""
+        """Consume batches of up to `size` messages as one of the workers of `queue`."""
         if self._queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
         backlog, taken = self._work_queues[queue], list[_Delivery]()
@@ -121,31 +121,31 @@ class MemoryBus:
         backlog.ack(taken)
 
     async def queue_depth(self, queue: str) -> int:
-        """How many messages of `queue` are not settled: with 0, all is done."""
+        """Return how many messages of `queue` are not acked: at 0, all are processed."""
         backlog = self._work_queues[queue]
         return len(backlog.waiting) + backlog.unacked
 
     async def dead_letter_count(self, queue: str) -> int:
-        """How many messages of `queue` were given up."""
+        """Return how many dead letters `queue` has."""
         return len(self._work_queues[queue].dead)
 
     @asynccontextmanager
     async def take_dead_letters(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
-        """Some of what was set aside; it is forgotten when left in peace."""
+        """Take the dead letters. They are deleted when the block ends normally."""
         backlog = self._work_queues[queue]
-        messages, reason = list(backlog.dead), f"it was tried {backlog.max_deliveries} times in vain"
+        messages, reason = list(backlog.dead), f"it failed in each of {backlog.max_deliveries} deliveries"
         yield [from_message(message, queue, DeadLetterCause.DELIVERY, reason, now) for message in messages]
         for message in messages:
-            if backlog.dead and backlog.dead[0] is message:  # else newer ones have taken its place
+            if backlog.dead and backlog.dead[0] is message:  # otherwise newer ones have replaced it
                 backlog.dead.popleft()
 
     @asynccontextmanager
     async def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AsyncIterator[Lease]:
-        """Have a role. There is no other process on this bus."""
+        """Hold a role. There is no other process on this bus."""
         yield Lease()
 
     async def ping(self) -> None:
-        """Nothing lies in between."""
+        """Check nothing: there is no server."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing: there is no connection."""

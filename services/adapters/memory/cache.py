@@ -1,4 +1,4 @@
-"""The cache of one process."""
+"""The cache in the memory of one process."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_
 from services.core.sender_clocks import supersedes
 
 MAX_CACHE_BYTES = 32_000_000
-ENTRY_OVERHEAD_BYTES = 250  # bytes, of an answer beside its key and body
+ENTRY_OVERHEAD_BYTES = 250  # of an entry beside its key and body
 
 
 def _wall_ms() -> int:
@@ -15,7 +15,7 @@ def _wall_ms() -> int:
 
 
 class MemoryCache:
-    """What is current, for one process. `monotonic` tells seconds, `wall` ms; `most_bytes` of answers are kept."""
+    """Current values of one process. `monotonic` is in seconds, `wall` in ms; `most_bytes` bounds the bodies."""
 
     def __init__(
         self,
@@ -30,26 +30,26 @@ class MemoryCache:
         self._monotonic, self._wall = monotonic, wall
 
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
-        """Keep the newest of each."""
+        """Cache the newest of each."""
         for item in items:
             known = self._latest.get(name := (type(item), partition_key(item)))
             if known is None or supersedes(item.time, known.time, self._wall()):
                 self._latest[name] = item
 
     async def rates(self) -> list[Rate]:
-        """The last rate of each direction."""
+        """Return the last rate of each direction."""
         return [item for item in self._latest.values() if isinstance(item, Rate)]
 
     async def exchange_statuses(self) -> list[ExchangeStatus]:
-        """The last state of each exchange."""
+        """Return the last status of each exchange."""
         return [item for item in self._latest.values() if isinstance(item, ExchangeStatus)]
 
     async def active_exchange(self) -> ActiveExchange | None:
-        """The exchange in use."""
+        """Return the active exchange."""
         return next((item for item in self._latest.values() if isinstance(item, ActiveExchange)), None)
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
+        """Add `counts` to the counters of `window`, which expire `ttl_seconds` after its first. Return the totals."""
         now = self._monotonic()
         self._windows = {name: kept for name, kept in self._windows.items() if kept[0] > now}
         _, totals = self._windows.setdefault(window, (now + ttl_seconds, {}))
@@ -58,13 +58,13 @@ class MemoryCache:
         return {name: totals[name] for name in counts}
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        """Answers that were kept under these keys."""
+        """Return the bodies under these keys."""
         now, nothing = self._monotonic(), (0.0, b"")
         found = [self._bodies.get(key, nothing) for key in keys]
         return [body if expires > now else None for expires, body in found]
 
     async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
-        """Keep an answer for so long; when they are too much, those that were kept first go."""
+        """Cache a body. When all bodies take too many bytes, the oldest are deleted."""
         await self.delete(key)
         self._bodies[key] = (self._monotonic() + ttl_seconds, body)
         self._used_bytes += _size(key, body)
@@ -72,16 +72,16 @@ class MemoryCache:
             await self.delete(next(iter(self._bodies)))
 
     async def delete(self, *keys: str) -> None:
-        """Keep what is under these keys no longer."""
+        """Delete the bodies under these keys."""
         for name in keys:
             if kept := self._bodies.pop(name, None):
                 self._used_bytes -= _size(name, kept[1])
 
     async def ping(self) -> None:
-        """Nothing lies in between."""
+        """Check nothing: there is no server."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing: there is no connection."""
 
 
 def _size(key: str, body: bytes) -> int:

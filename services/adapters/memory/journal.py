@@ -1,4 +1,4 @@
-"""The journal of one process."""
+"""The journal in the memory of one process."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -8,9 +8,9 @@ from time import monotonic_ns
 from services.core.journal import JOURNAL_BYTES, JournalEntry, contiguous_after
 from services.core.journal_retention import UNFOLLOWED_ENTRIES, EntryCosts, JournalRetention
 
-RESUME_WINDOW_MS = 600_000  # ms in which who was away comes back: quiet logs need not fill up for hours
+RESUME_WINDOW_MS = 600_000  # older entries of a quiet topic are dropped: clients resume within minutes
 COSTS = EntryCosts(topic=1_500, entry=96)
-_head = Struct(">QQQQH")  # number, previous, time, when it was kept (ms, monotonic), length of the key
+_head = Struct(">QQQQH")  # seq, prev_seq, time, time of storing (ms, monotonic), length of the key
 
 
 def _monotonic_ms() -> int:
@@ -18,7 +18,7 @@ def _monotonic_ms() -> int:
 
 
 class MemoryJournal:
-    """The newest entries of each log, in `most_bytes` together."""
+    """The newest entries of each topic, in `most_bytes` together."""
 
     def __init__(self, most_bytes: int = JOURNAL_BYTES, monotonic: Callable[[], int] = _monotonic_ms) -> None:
         self._topics: dict[str, deque[bytes]] = {}
@@ -26,7 +26,7 @@ class MemoryJournal:
         self._retention = JournalRetention(most_bytes, COSTS)
 
     async def append(self, *entries: JournalEntry) -> None:
-        """Keep entries; what is not newer than the last of its log is passed over."""
+        """Append entries. One that is not newer than the last of its topic is ignored."""
         now = self._monotonic()
         for entry in entries:
             log = self._topics.setdefault(entry.topic, deque())
@@ -41,24 +41,24 @@ class MemoryJournal:
                 self._topics.pop(name, None)
 
     def retain(self, topic: str) -> None:
-        """Somebody follows this log."""
+        """Retain more entries of a topic."""
         self._retention.follow(topic, self._monotonic())
 
     async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
-        """The first `most` entries after `number`; None: what came after it is not known any more."""
+        """Return the first `limit` entries after `seq`; None: entries after it are missing."""
         known: Iterable[bytes] = self._topics.get(topic, ())
         wanted = [packed for packed in known if _seq_of(packed) >= seq][: limit + bool(seq)]
         return contiguous_after([_unpack(topic, packed) for packed in wanted], seq)
 
     async def latest(self, *logs: str) -> list[JournalEntry | None]:
-        """The last entry of each log."""
+        """Return the last entry of each topic."""
         return [_unpack(log, self._topics[log][-1]) if log in self._topics else None for log in logs]
 
     async def ping(self) -> None:
-        """Nothing lies in between."""
+        """Check nothing: there is no server."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing: there is no connection."""
 
 
 def _drop_oldest(log: deque[bytes], count: int) -> None:

@@ -1,4 +1,4 @@
-"""The bus on RabbitMQ: one topic exchange, routing keys `<kind>.<partition>`, several messages in a letter."""
+"""The bus on RabbitMQ: one topic exchange, routing keys `<kind>.<partition>`, several messages in a delivery."""
 
 from services.adapters.rabbit.bus import RabbitBus, connect
 

@@ -1,7 +1,7 @@
-"""Where the broker is, and what has to exist there before anybody speaks.
+"""The broker's topology, and connections to it.
 
-Connections that come back by themselves are known to forget their consumers, and nothing says so. So none of these
-does: everyone has a line of their own, is told when it or its consumer is gone, and asks for a new one.
+aio-pika's connections that reconnect by themselves can silently lose their consumers. So no connection here reconnects:
+each subscriber has its own, gets a callback when it or its consumer is lost, and opens a new one.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from services.core.errors import AccessRefused, Unavailable
 from services.core.markets import LIVE, Market
 from services.ports import Kinds
 
-TIMEOUT_SECONDS = 5  # how long the broker is waited for
-HEARTBEAT_SECONDS = 5  # seconds; who misses three is taken for dead
+TIMEOUT_SECONDS = 5  # for the broker's replies
+HEARTBEAT_SECONDS = 5  # a peer that misses three is considered dead
 CONNECTION_ERRORS = (AMQPError, ChannelInvalidStateError, OSError)
 
 # It would say on each try what we say now and then.
@@ -45,33 +45,36 @@ class BrokerConnection(NamedTuple):
 
 
 def market_name(name: str, market: Market) -> str:
-    """What is called so in a market: a name of its own for each."""
+    """Return a name at the broker, which differs between markets."""
     return name if market == LIVE else f"{name}-{market}"
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A RabbitMQ, the work queues that must be there, and how often each letter is tried."""
+    """A RabbitMQ, its work queues, and how often each message is delivered."""
 
-    url: str = field(repr=False)  # it may hold a password
+    url: str = field(repr=False)  # it may contain a password
     queues: Mapping[str, Kinds]
     max_deliveries: int
     market: Market = LIVE
 
     @property
     def exchange(self) -> str:
-        """The market's exchange."""
+        """The market's AMQP exchange."""
         return self.market_name("kurs")
 
     def market_name(self, name: str) -> str:
-        """What is called so in this market: a name of its own for each."""
+        """Return a name in this market."""
         return market_name(name, self.market)
 
     @asynccontextmanager
     async def connect(
         self, heartbeat: int = HEARTBEAT_SECONDS, declare: bool = False
     ) -> AsyncIterator[BrokerConnection]:
-        """A new line, when exchange and queues are there. `declare`: bring them up to date. Raises Unavailable."""
+        """Open a connection, when the AMQP exchange and the queues exist. `declare`: create or update them.
+
+        Raises Unavailable.
+        """
         with translate_errors():
             connection = await aio_pika.connect(make_url(self.url, heartbeat=heartbeat), timeout=TIMEOUT_SECONDS)
         try:
@@ -85,7 +88,7 @@ class Broker:
                     await connection.close()
 
     async def _open_existing(self, connection: AbstractConnection) -> AbstractChannel:
-        """A channel, when all is there. An account that may not declare it waits for the writer, which does."""
+        """Open a channel when everything exists. An account without the right to declare waits for the writer."""
         channel = await connection.channel()
         try:
             await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, passive=True)
@@ -97,7 +100,8 @@ class Broker:
                 return await self._declare(connection)
             except ChannelAccessRefused:
                 raise Unavailable(
-                    f"the bus (RabbitMQ) has no {self.exchange} yet, and only a writer may declare it: start one"
+                    f"the bus (RabbitMQ) has no exchange {self.exchange} yet, and only the writer may declare it: "
+                    "start a writer"
                 ) from None
         return channel
 
@@ -110,11 +114,11 @@ class Broker:
             )
             arguments: FieldTable = {
                 "x-queue-type": "quorum",
-                "x-delivery-limit": self.max_deliveries - 1,  # how often one may come back
+                "x-delivery-limit": self.max_deliveries - 1,  # redeliveries
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": dead.name,
                 "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",  # which that strategy asks for
+                "x-overflow": "reject-publish",  # required by that strategy
             }
             queue = await channel.declare_queue(self.market_name(name), durable=True, arguments=arguments)
             for kind in kinds:
@@ -144,18 +148,18 @@ def translate_errors() -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    """What to do about a refusal that waiting does not end; "" for everything else."""
+    """Return how to fix a refusal that waiting does not end; "" for every other error."""
     match error:
         case ProbableAuthenticationError() | AuthenticationError():
             return "RabbitMQ refuses the user or the password: correct RABBITMQ_URL"
-        case InvalidFrameError() if "Connection.Close" in str(error):  # in place of opening the virtual host
-            return "RabbitMQ has no such virtual host for this user: correct RABBITMQ_URL, or make it"
+        case InvalidFrameError() if "Connection.Close" in str(error):  # in response to opening the virtual host
+            return "RabbitMQ has no such virtual host for this user: correct RABBITMQ_URL, or create it"
         case ChannelAccessRefused():
-            return "RabbitMQ gives this user too few rights: grant it configure, write and read"
+            return "RabbitMQ denies this user access: grant it the permissions configure, write and read"
     return ""
 
 
 async def on_loss(channel: AbstractChannel, callback: Callable[[], None]) -> None:
-    """Call once the channel is gone, or the broker has dismissed its consumer."""
+    """Call `callback` when the channel is closed, or the broker has cancelled its consumer."""
     channel.close_callbacks.add(lambda *_: callback())
     (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: callback())

@@ -1,4 +1,4 @@
-"""The bus: what is said to everyone, and what is worked on."""
+"""The bus on RabbitMQ: publishing, subscriptions, and consumers of work queues."""
 
 import asyncio
 import logging
@@ -29,11 +29,11 @@ from services.core.model import Message
 from services.leases import Lease
 from services.ports import MAX_DELIVERIES, QUEUES, Kinds
 
-MAX_BUFFERED = 10_000  # messages here, letters at the broker, that wait for a slow listener
-MAX_BUFFERED_BYTES = 64_000_000  # of such letters
-MAX_PREFETCH = 1_000  # at a worker, or on their way to it; each may hold many messages
+MAX_BUFFERED = 10_000  # messages here, deliveries at the broker, that wait for a slow subscriber
+MAX_BUFFERED_BYTES = 64_000_000  # of such deliveries
+MAX_PREFETCH = 1_000  # deliveries; each may contain many messages
 PING_KEY = "ping"  # first word of a routing key
-MAX_DEAD_DELIVERIES = 10  # letters that are taken at once from those that were given up
+MAX_DEAD_DELIVERIES = 10  # taken at once
 T = TypeVar("T")
 log = logging.getLogger("kurs.bus")
 
@@ -41,12 +41,15 @@ log = logging.getLogger("kurs.bus")
 async def connect(
     url: str, queues: Mapping[str, Kinds] = QUEUES, deliveries: int = MAX_DELIVERIES, market: Market = LIVE
 ) -> "RabbitBus":
-    """A bus on `amqp://` or `amqps://`. It connects, and declares everything there, when first used."""
+    """Return a bus on `amqp://` or `amqps://`. It connects when first used."""
     return RabbitBus(Broker(url, queues, deliveries, market))
 
 
 async def reconnecting(open_stream: Callable[[], Awaitable[AsyncGenerator[T, None]]]) -> AsyncGenerator[T, None]:
-    """One stream after another: each lives as long as its line. Returns when the first is open."""
+    """Yield the items of one stream after another, each of which ends with its connection.
+
+    Returns when the first stream is open.
+    """
 
     async def items(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         waits = delays(limit=2)
@@ -71,7 +74,7 @@ class RabbitBus:
         self._publisher = Publisher(broker)
 
     async def publish(self, *messages: Message) -> None:
-        """Hand messages over; they are the broker's when this returns, or, if they are `REPEATED`, on their way.
+        """Publish messages. When this returns, the broker has confirmed those not of `UNCONFIRMED_KINDS`.
 
         Raises Unavailable after a few seconds.
         """
@@ -80,7 +83,7 @@ class RabbitBus:
 
     @asynccontextmanager
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
-        """All messages of these kinds from now on. What passes while the broker is away is missed."""
+        """Subscribe to all messages of these kinds from now on. Those published during a disconnect are missed."""
         async with (
             AsyncExitStack() as line,
             aclosing(await reconnecting(partial(self._open_subscription, line, kinds))) as messages,
@@ -88,7 +91,7 @@ class RabbitBus:
             yield messages
 
     async def _open_subscription(self, line: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
-        """The messages of a new line; they end with it."""
+        """Open a connection with an exclusive queue. The messages end with the connection."""
         tail, unreadable = DropOldestQueue(self._max_buffered), count(1)
 
         async def hear(letter: DeliveredMessage) -> None:
@@ -113,7 +116,7 @@ class RabbitBus:
             for kind in kinds:
                 await queue.bind(self._broker.exchange, f"{kind_name(kind)}.#")
             await on_loss(channel, tail.close)
-            wire = await channel.get_underlay_channel()  # aio-pika's own consumer takes a task more for each letter
+            wire = await channel.get_underlay_channel()  # aio-pika's own consumer starts a task for each delivery
             await wire.basic_consume(queue.name, hear, no_ack=True)
         return tail.read()
 
@@ -121,9 +124,9 @@ class RabbitBus:
     async def consume(
         self, queue: str, *kinds: type[Message], size: int = 500, exclusive: bool = False
     ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
-        """Batches of up to `size` messages, each to one worker of `queue`. A broker's restart loses none.
+        """Consume batches of up to `size` messages as one of the workers of `queue`. A broker's restart loses none.
 
-        Who works `alone` begins when its predecessor's connection is gone: what that had not settled is back then.
+        `exclusive`: begin when the previous worker's connection is closed. Its unacked messages are requeued by then.
         """
         if self._broker.queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
@@ -135,21 +138,21 @@ class RabbitBus:
                 desk = await self._open_consumer(line, queue, size, exclusive)
                 return desk.batches()
 
-            # left by an exception nothing is settled: all goes back to the queue when the line is closed
+            # an exception leaves the batch unacked: the broker requeues it when the connection closes
             async with aclosing(await reconnecting(sit_down)) as batches:
                 yield batches
-            with suppress(Unavailable):  # then it comes again
+            with suppress(Unavailable):  # then the batch is delivered again
                 await desk.ack() if desk else None
 
     async def _open_consumer(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> BatchConsumer:
-        """A place at the queue on a new line."""
+        """Open a consumer of the queue on a new connection."""
         await line.aclose()
         _, channel = await line.enter_async_context(
             self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=True)
         )
         with translate_errors():
             if alone and not await role_queue.own_queue(channel, self._broker.market_name(f"worker.{queue}")):
-                raise Unavailable(f"the queue {queue} is another worker's still")
+                raise Unavailable(f"the queue {queue} still has another worker")
             await channel.set_qos(prefetch_count=min(size, MAX_PREFETCH))
             dead = self._broker.market_name(f"{queue}.dead")
             desk = BatchConsumer(await channel.get_queue(self._broker.market_name(queue)), dead, size)
@@ -157,18 +160,18 @@ class RabbitBus:
             return desk
 
     async def queue_depth(self, queue: str) -> int:
-        """How many letters of `queue` wait for a worker."""
+        """Return how many deliveries of `queue` wait for a worker."""
         async with self._broker.connect() as (_, channel):
             with translate_errors():
                 return (await channel.get_queue(self._broker.market_name(queue))).declaration_result.message_count or 0
 
     async def dead_letter_count(self, queue: str) -> int:
-        """How many letters of `queue` were given up."""
+        """Return how many deliveries of `queue` are dead."""
         return await self.queue_depth(f"{queue}.dead")
 
     @asynccontextmanager
     async def take_dead_letters(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
-        """Some of what was set aside; the broker forgets it when it is left in peace."""
+        """Take some dead letters. The broker deletes them when the block ends normally."""
         with translate_errors():
             channel = await (await self._publisher.connection()).channel()
         try:
@@ -193,15 +196,15 @@ class RabbitBus:
         return found
 
     def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
-        """Have a role, from when no other process has it; `waits` is told which one has."""
+        """Hold a role as soon as no other process does; `on_wait` is called with its holder's name."""
         return role_queue.hold_role(self._broker, role, on_wait)
 
     async def ping(self) -> None:
-        """Send a message through the exchange and take it back. Raises Unavailable."""
+        """Publish a message through the AMQP exchange and receive it. Raises Unavailable."""
         with translate_errors():
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 connection = await self._publisher.connection()
-                async with connection.channel(publisher_confirms=False) as channel:  # to get it is proof enough
+                async with connection.channel(publisher_confirms=False) as channel:  # receiving it is proof enough
                     queue = await channel.declare_queue(exclusive=True)
                     exchange = await channel.get_exchange(self._broker.exchange, ensure=False)
                     await queue.bind(exchange, f"{PING_KEY}.{queue.name}")
@@ -210,10 +213,10 @@ class RabbitBus:
                     await queue.delete()
 
     async def close(self) -> None:
-        """Close the line that publishes; who reads closes their own."""
+        """Close the publisher's connection. Each subscriber closes its own."""
         await self._publisher.close()
 
 
 def _death_reason(letter: AbstractIncomingMessage) -> str:
-    """Why the broker gave a letter up: `delivery_limit`, or `rejected` by a worker that cannot read it."""
-    return f"the broker gave it up: {letter.headers.get('x-first-death-reason', 'a part of it cannot be read')!s}"
+    """Return why the broker abandoned a delivery: `delivery_limit`, or `rejected` by a worker that cannot decode it."""
+    return f"abandoned by the broker: {letter.headers.get('x-first-death-reason', 'a part of it cannot be decoded')!s}"

@@ -1,4 +1,4 @@
-"""What each service may do at RabbitMQ: which kinds of messages it publishes and receives, and its own queues."""
+"""Permissions of each service at RabbitMQ: the kinds of messages that it publishes and receives, and its own queues."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +27,14 @@ from services.core.model import (
 )
 from services.ports import QUEUES, Kinds
 
-OBSOLETE_USER = "kurs"  # the one account of earlier versions
+OBSOLETE_USER = "kurs"  # the account of earlier versions
 MATCH_NOTHING = "^$"
-MARKET_SUFFIX = f"(-{SIMULATED})?"  # behind every name
+MARKET_SUFFIX = f"(-{SIMULATED})?"  # of every name
 EXCLUSIVE_QUEUES = r"amq\.gen.*"  # the broker's names for exclusive queues
 
 
 class BrokerPermissions(NamedTuple):
-    """One service's. `works_on`: the work queue that it declares, whose letters and dead letters it takes."""
+    """Permissions of one service. `consumes`: the work queue that it declares, with its dead letters."""
 
     publishes: Kinds
     receives: Kinds
@@ -47,7 +47,7 @@ PERMISSIONS: Mapping[str, BrokerPermissions] = {
         (Quote, Trade, Kline, CandleGap, FeedGap, ExchangeStatus, StoreQuery), (HistoryRequest, StoreReply)
     ),
     "pricer": BrokerPermissions((Rate, ActiveExchange), (Quote, ExchangeStatus), role="pricer"),
-    # what it publishes beside candles: messages that are replayed or imported
+    # beside candles it publishes replayed and imported messages
     "writer": BrokerPermissions(
         (Candle, StoreReply, *QUEUES["writer"]), (Rate, ExchangeStatus, StoreQuery), role="writer", consumes="writer"
     ),
@@ -59,8 +59,8 @@ PERMISSIONS: Mapping[str, BrokerPermissions] = {
 
 
 def definitions(passwords: Mapping[str, str]) -> dict[str, object]:
-    """What RabbitMQ's `load_definitions` takes: an account per service, with its password by its name."""
-    users: list[dict[str, object]] = [{"name": OBSOLETE_USER, "password_hash": "", "tags": []}]  # it logs in no more
+    """Return RabbitMQ's `load_definitions`: an account for each service, with its password from `passwords`."""
+    users: list[dict[str, object]] = [{"name": OBSOLETE_USER, "password_hash": "", "tags": []}]  # it cannot log in
     permissions = [_permission(OBSOLETE_USER, MATCH_NOTHING, MATCH_NOTHING, MATCH_NOTHING)]
     topics = list[dict[str, str]]()
     for name, password in passwords.items():
@@ -75,7 +75,7 @@ def definitions(passwords: Mapping[str, str]) -> dict[str, object]:
 
 
 def patterns(rights: BrokerPermissions) -> tuple[str, str, str]:
-    """Names that may be configured, written to and read from."""
+    """Return the patterns of names that may be configured, written to and read from."""
     role = [rf"{ROLE_KEY}\.{rights.role}{MARKET_SUFFIX}"] if rights.role else []
     exchange = f"kurs{MARKET_SUFFIX}"
     if not rights.consumes:
@@ -83,12 +83,12 @@ def patterns(rights: BrokerPermissions) -> tuple[str, str, str]:
         return _match_any(own), _match_any([*own, exchange]), _match_any([*own, exchange])
     queue = rights.consumes
     own = [EXCLUSIVE_QUEUES, *role, rf"{queue}(\.dead)?{MARKET_SUFFIX}", rf"worker\.{queue}{MARKET_SUFFIX}", exchange]
-    # the default exchange leads into every queue: this is who takes what is in them anyway
+    # the default exchange reaches every queue: the writer consumes all work queues anyway
     return _match_any(own), _match_any([*own, r"amq\.default"]), _match_any(own)
 
 
 def topic_patterns(rights: BrokerPermissions) -> tuple[str, str]:
-    """Routing keys that it may publish with, and bind its queues to."""
+    """Return the patterns of routing keys that it may publish with, and bind its queues to."""
     talk = [PING_KEY, *([ROLE_KEY, ANSWER_KEY] if rights.role else [])]
     return _match_first_word([*map(kind_name, rights.publishes), *talk]), _match_first_word(
         [*map(kind_name, rights.receives), *talk, *_queue_kinds(rights)]

@@ -1,4 +1,4 @@
-"""Handing messages to the broker, many at once and each confirmed, but for what is soon said again."""
+"""Publishing to the broker: many batches at once, each confirmed except those of kinds that are soon repeated."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.ports import UNCONFIRMED_KINDS
 
-MAX_UNCONFIRMED_BATCHES = 200  # letters on their way at once
+MAX_UNCONFIRMED_BATCHES = 200  # on their way at once
 
 
 class _Channels(NamedTuple):
     connection: AbstractConnection
     confirmed: AbstractChannel
-    unconfirmed: AbstractChannel  # the broker does not confirm what comes by it
+    unconfirmed: AbstractChannel  # the broker confirms nothing that is published on it
 
     @property
     def is_lost(self) -> bool:
@@ -29,7 +29,7 @@ class _Channels(NamedTuple):
 
 
 class Publisher:
-    """The one line on which this process publishes."""
+    """The connection on which this process publishes."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker, self._exchange = broker, broker.exchange
@@ -41,9 +41,9 @@ class Publisher:
         self._unconfirmed_kinds = set(UNCONFIRMED_KINDS) - self.queued_kinds
 
     async def publish(self, letters: Sequence[Batch]) -> None:
-        """Returns when the broker has them all; what is soon said again is on its way.
+        """Publish batches. Returns when the broker has confirmed all whose kinds are confirmed.
 
-        A lost line is replaced; raises Unavailable after a few seconds.
+        A lost connection is replaced. Raises Unavailable after a few seconds.
         """
         trouble = "the bus (RabbitMQ) does not confirm"
         with suppress(TimeoutError):
@@ -59,15 +59,15 @@ class Publisher:
         raise Unavailable(trouble)
 
     async def connection(self) -> AbstractConnection:
-        """The line's. Raises Unavailable."""
+        """Return the open connection. Raises Unavailable."""
         return (await self._open_channels()).connection
 
     async def close(self) -> None:
-        """Close the line."""
+        """Close the connection."""
         await self._stack.aclose()
 
     async def _open_channels(self) -> _Channels:
-        """The line, a new one if the last is lost. Raises Unavailable."""
+        """Return the channels, new ones if the last are lost. Raises Unavailable."""
         async with self._connect_lock:
             if self._channels is None or self._channels.is_lost:
                 await self._stack.aclose()
@@ -77,7 +77,7 @@ class Publisher:
             return self._channels
 
     async def _publish_all(self, letters: Iterable[Batch]) -> list[Batch]:
-        """Send in this order; answers what was not taken, and may or may not have arrived."""
+        """Publish in this order. Return the batches without success, which may have arrived or not."""
         line, unsent, others = await self._open_channels(), list[Batch](), list[Batch]()
         for letter in letters:
             if letter.kind not in self._unconfirmed_kinds:
@@ -93,7 +93,7 @@ class Publisher:
             return await self._try_publish(line.confirmed, letter, mode)
 
     async def _try_publish(self, channel: AbstractChannel, letter: Batch, mode: DeliveryMode) -> bool:
-        """Past aio-pika's own messages, which cost as much again as the letter on its way."""
+        """Publish a batch without aio-pika's message objects, which would double its cost."""
         with suppress(Unavailable), translate_errors():
             wire, key = await channel.get_underlay_channel(), f"{kind_name(letter.kind)}.{letter.partition}"
             properties = Basic.Properties(delivery_mode=mode)

@@ -1,4 +1,4 @@
-"""Roles: what only one process may be at a time. Who has one owns an exclusive queue, gone with its connection."""
+"""Roles at the broker: the process that holds one owns an exclusive queue, which is deleted with its connection."""
 
 import asyncio
 import os
@@ -18,18 +18,18 @@ from services.adapters.retry import retry_until_available
 from services.core.errors import Unavailable
 from services.leases import Lease
 
-ROLE_HEARTBEAT_SECONDS = 3  # seconds; who misses two or three is taken for dead, and another one takes over
-LEASE_SECONDS = 5  # after a proof; the broker would wait for longer before it gives the role away
-RENEW_SECONDS = 1  # between two proofs
-RETRY_SECONDS = 0.5  # between two tries
-HOLDER_TIMEOUT_SECONDS = 2  # in which the holder says who it is
+ROLE_HEARTBEAT_SECONDS = 3  # a holder that misses two or three is dead, and a standby takes over
+LEASE_SECONDS = 5  # after a renewal; the broker takes longer to release the queue of a dead holder
+RENEW_SECONDS = 1
+RETRY_SECONDS = 0.5
+HOLDER_TIMEOUT_SECONDS = 2  # for the holder's name
 ROLE_KEY, ANSWER_KEY = "role", "answer"  # first words of routing keys
 PROCESS_NAME = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @asynccontextmanager
 async def hold_role(broker: Broker, role: str, on_wait: Callable[[str], None]) -> AsyncIterator[Lease]:
-    """Have a role, from when nobody else has it."""
+    """Hold a role as soon as no other process does."""
     async with AsyncExitStack() as line:
         yield await retry_until_available(
             partial(_acquire, broker, broker.market_name(f"{ROLE_KEY}.{role}"), on_wait, line)
@@ -37,7 +37,7 @@ async def hold_role(broker: Broker, role: str, on_wait: Callable[[str], None]) -
 
 
 async def own_queue(channel: AbstractChannel, name: str) -> bool:
-    """Own a name for as long as the channel's connection lives; False, and the channel is closed: another one does."""
+    """Own a queue while the channel's connection lives. Return False, with the channel closed, if another does."""
     try:
         await channel.declare_queue(name, exclusive=True)
     except ChannelLockedResource:
@@ -64,7 +64,7 @@ async def _acquire(broker: Broker, name: str, waits: Callable[[str], None], line
             to = question.header.properties.reply_to or ""
             await wire.basic_publish(PROCESS_NAME.encode(), exchange=broker.exchange, routing_key=to)
 
-        await wire.basic_consume(name, answer, no_ack=True)  # so it is known, too, when the queue is deleted
+        await wire.basic_consume(name, answer, no_ack=True)  # also detects that the queue was deleted
     proving = asyncio.create_task(_renew(channel, name, lease), name="role")
     line.callback(proving.cancel)
     return lease
@@ -83,7 +83,7 @@ async def _renew(channel: AbstractChannel, name: str, lease: Lease) -> None:
 
 
 async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> str:
-    """Who has it, if that one answers. Not by the default exchange, which leads into every queue."""
+    """Return the holder's name, if it replies. The default exchange is not used: it would reach every queue."""
     async with connection.channel() as channel:
         mine = await channel.declare_queue(exclusive=True)
         await mine.bind(broker.exchange, f"{ANSWER_KEY}.{mine.name}")
@@ -93,4 +93,4 @@ async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> 
             async with asyncio.timeout(HOLDER_TIMEOUT_SECONDS), mine.iterator(no_ack=True) as answers:
                 async for each in answers:
                     return each.body.decode(errors="replace")
-    return "a process that does not answer"
+    return "a process that does not respond"

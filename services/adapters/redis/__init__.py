@@ -1,4 +1,4 @@
-"""Cache and journal on Redis. They connect when first used: nobody must wait for Redis to start."""
+"""Cache and journal on Redis. They connect when first used, so that a process can start before Redis."""
 
 from services.adapters.redis.cache import RedisCache
 from services.adapters.redis.journal import RedisJournal

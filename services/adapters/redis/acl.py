@@ -1,4 +1,4 @@
-"""What each service may do at Redis: which keys it reads and writes, with which commands."""
+"""Access control of each service at Redis: the keys that it reads and writes, and the commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -9,15 +9,15 @@ from services.core.markets import LIVE, SIMULATED
 
 MARKET_PREFIXES = (key_prefix(LIVE), key_prefix(SIMULATED))
 LATEST_KEYS = ("rates", "rate:*", "states", "state:*", "choices", "choice:*")
-PROBE_COMMANDS = ("ping", "set")  # a probe is set so as to know that something can be
+PROBE_COMMANDS = ("ping", "set")  # a probe key is set to check that writes succeed
 COUNTER_COMMANDS = ("eval", "time", "zrange", "zrem", "zadd", "hincrby", "del")
 JOURNAL_COMMANDS = ("xadd", "xtrim", "xlen", "xrevrange", "scan", "expire", "del")
-# Without a password one may ask whether Redis lives, and have it read its accounts again.
+# Without a password, only a ping and the reload of the accounts are allowed.
 DEFAULT_USER = "user default on nopass resetkeys resetchannels -@all +ping +acl|load"
 
 
 class AclRule(NamedTuple):
-    """One service's. `writes`: keys that it reads too."""
+    """Access of one service. `writes`: keys that it also reads."""
 
     commands: Sequence[str]
     writes: Sequence[str]
@@ -41,7 +41,7 @@ ACL_RULES: Mapping[str, AclRule] = {
 
 
 def users(passwords: Mapping[str, Iterable[str]]) -> str:
-    """An `aclfile`: an account per service with the passwords that it may use, of which only hashes are written."""
+    """Return an `aclfile`: an account for each service, with the hashes of the passwords that it may use."""
     return "\n".join([DEFAULT_USER, *(_user(name, words) for name, words in passwords.items()), ""])
 
 

@@ -1,6 +1,6 @@
 """The cache on Redis: keys `rate:{BTC-USD}`, `state:{binance}`, `choice:{choice}`; a set of the names for each kind.
 
-Answers are under the keys of those who keep them. All of one market has one prefix: none live, `simulated:` simulated.
+Cached bodies are under their callers' keys. The keys of the simulated market begin with `simulated:`.
 """
 
 import logging
@@ -15,9 +15,9 @@ from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_key
 from services.core.sender_clocks import MAX_SKEW_MS
 
-TTL_SECONDS = 24 * 60 * 60  # seconds; what nobody has renewed for so long is not current
-# A writer that was paused may wake up with old news: the newer stays. But what is from the future, by this server's
-# clock, gives way to anything and takes nobody's place: `replaces` of core/stamps.py.
+TTL_SECONDS = 24 * 60 * 60  # a value that was not renewed for a day is not current
+# A process that was paused may continue with old values: the newer value stays. A value from the future, by Redis's
+# clock, is replaced by any other and replaces none, as in `replaces` of core/stamps.py.
 PUT_NEWER = """
 local kept, new, clock = tonumber(redis.call('HGET', KEYS[1], 'time')), tonumber(ARGV[1]), redis.call('TIME')
 local latest = clock[1] * 1000 + ARGV[4]
@@ -26,8 +26,8 @@ redis.call('HSET', KEYS[1], 'time', ARGV[1], 'body', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
-# Counters must not be evicted when memory is full, and what has an expiry may be: so they have none, and each count
-# takes out those whose time is over.
+# Keys with an expiry may be evicted when memory is full, and counters must not be. So they have no expiry, and each
+# increment deletes the expired windows.
 INCREMENT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -47,14 +47,14 @@ log = logging.getLogger("kurs.cache")
 
 
 class RedisCache:
-    """What is current, for all processes. Every method raises Unavailable within a few seconds."""
+    """Current values of all processes. Every method raises Unavailable within a few seconds."""
 
     def __init__(self, url: str, market: Market = LIVE) -> None:
         self._redis, self._prefix = create_client(url), key_prefix(market)
         self._simulated = market == SIMULATED
 
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
-        """Keep the newest of each, in one round trip."""
+        """Cache the newest of each, in one round trip."""
         with translate_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for item in items:
@@ -65,43 +65,43 @@ class RedisCache:
                 await pipe.execute()
 
     async def rates(self) -> list[Rate]:
-        """The last rate of each direction."""
+        """Return the last rate of each direction."""
         return await self._load_all(Rate)
 
     async def exchange_statuses(self) -> list[ExchangeStatus]:
-        """The last state of each exchange."""
+        """Return the last status of each exchange."""
         return await self._load_all(ExchangeStatus)
 
     async def active_exchange(self) -> ActiveExchange | None:
-        """The exchange in use."""
+        """Return the active exchange."""
         return next(iter(await self._load_all(ActiveExchange)), None)
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add `counts` to the counters of `window`, forgotten `seconds` after its first; answers the totals."""
+        """Add `counts` to the counters of `window`, which expire `ttl_seconds` after its first. Return the totals."""
         words = [word for name, number in counts.items() for word in (name, number)]
         with translate_errors():
-            place = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # what is counted: rights differ by it
+            place = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # permissions depend on its purpose
             totals = await self._redis.eval(INCREMENT, 2, place, f"{place}:{window}", window, ttl_seconds, *words)
         return dict(zip(counts, totals, strict=True))
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        """Answers that were kept under these keys, in one round trip."""
+        """Return the bodies under these keys, in one round trip."""
         with translate_errors():
             bodies = await self._redis.mget(self._prefix + each for each in keys)
         return [None if body is None else str(body).encode() for body in bodies]
 
     async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
-        """Keep an answer for so long."""
+        """Cache a body."""
         with translate_errors():
             await self._redis.set(self._prefix + key, body, ex=ttl_seconds)
 
     async def delete(self, *keys: str) -> None:
-        """Keep what is under these keys no longer."""
+        """Delete the bodies under these keys."""
         with translate_errors():
             await self._redis.delete(*(self._prefix + each for each in keys))
 
     async def ping(self) -> None:
-        """Prove that something can be kept. Raises Unavailable."""
+        """Check that a write succeeds. Raises Unavailable."""
         with translate_errors():
             await self._redis.set(f"{self._prefix}probe", "1", ex=TTL_SECONDS)
 
@@ -117,14 +117,14 @@ class RedisCache:
                     pipe.hget(f"{self._prefix}{kind_name(kind)}:{{{name}}}", "body")
                 bodies = await pipe.execute()
         items = [item for body in bodies if body and (item := _decode(body, kind))]
-        # versions before 0006 kept both markets under the same keys
+        # versions before migration 0006 cached both markets under the same keys
         return [item for item in items if isinstance(item, ActiveExchange) or item.simulated == self._simulated]
 
 
 def _decode(body: str, kind: type[T]) -> T | None:
-    """What another version of Kurs wrote and this one cannot read is passed over."""
+    """Return a value, None for one of another version of Kurs that this version cannot decode."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        log.warning("a %s in the cache cannot be read and is passed over: %s", kind_name(kind), error)
+        log.warning("cache: a %s cannot be decoded and is ignored: %s", kind_name(kind), error)
         return None

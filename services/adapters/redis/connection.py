@@ -1,4 +1,4 @@
-"""Where Redis is, and how it is asked."""
+"""Connections to Redis, its key prefixes, and its errors."""
 
 import logging
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from services.core.markets import LIVE, Market
 from services.log_throttle import ThrottledLog
 
 FULL = Counter("kurs_cache_full_total", "Times that Redis refused to keep something because its memory is full")
-TIMEOUT_SECONDS = 1  # how long Redis is waited for
-MAX_CONNECTIONS = 20  # who needs one more waits for it
+TIMEOUT_SECONDS = 1  # for a connection or a response
+MAX_CONNECTIONS = 20  # a task that needs one more waits
 _throttled_log = ThrottledLog(logging.getLogger("kurs.cache"))
 
 
 def create_client(url: str) -> Redis:
-    """A pool of connections to `redis://` or `rediss://`."""
+    """Return a pool of connections to `redis://` or `rediss://`."""
     pool = BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
@@ -29,13 +29,13 @@ def create_client(url: str) -> Redis:
         timeout=TIMEOUT_SECONDS,
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 1),  # once: each connection of the pool learns so that Redis was restarted
+        retry=Retry(NoBackoff(), 1),  # once, because each pooled connection fails once after a restart of Redis
     )
     return Redis.from_pool(pool)
 
 
 def key_prefix(market: Market) -> str:
-    """What all keys of a market begin with. It stands before the braces, which say what lies on one node."""
+    """Return the prefix of a market's keys. It precedes the braces, which select the cluster's node."""
     return "" if market == LIVE else f"{market}:"
 
 

@@ -1,4 +1,4 @@
-"""The journal on Redis: a stream per log under `journal:{rates}`, whose ids are the entries' numbers."""
+"""The journal on Redis: a stream for each topic, as `journal:{rates}`, whose ids are the entries' seqs."""
 
 from collections.abc import Mapping
 from time import monotonic_ns
@@ -11,20 +11,20 @@ from services.core.journal import JOURNAL_BYTES, JournalEntry, contiguous_after
 from services.core.journal_retention import TOPIC_TTL_SECONDS, UNFOLLOWED_ENTRIES, EntryCosts, JournalRetention
 from services.core.markets import LIVE, Market
 
-COSTS = EntryCosts(topic=5_000, entry=80)  # measured: a stream has a block of 4 kB at once
+COSTS = EntryCosts(topic=5_000, entry=80)  # measured: an empty stream allocates a block of 4 kB
 
 
 class RedisJournal:
-    """The newest entries of each log, for all processes. Every method raises Unavailable within a few seconds."""
+    """The newest entries of each topic, for all processes. Every method raises Unavailable within a few seconds."""
 
     def __init__(self, url: str, most_bytes: int = JOURNAL_BYTES, market: Market = LIVE) -> None:
         self._redis, self._prefix = create_client(url), f"{key_prefix(market)}journal:"
         self._retention = JournalRetention(most_bytes, COSTS)
-        self._counted_kinds: set[str] = set()  # kinds of logs
+        self._counted_kinds: set[str] = set()  # kinds of topics whose existing entries are counted
         self._pending_trims: dict[str, int] = {}
 
     async def append(self, *entries: JournalEntry) -> None:
-        """Keep entries, in one round trip. Redis itself refuses what is not newer than the last of its log."""
+        """Append entries, in one round trip. Redis rejects an entry that is not newer than the last of its topic."""
         with translate_errors():
             for kind in {entry.topic.partition(":")[0] for entry in entries} - self._counted_kinds:
                 await self._count_existing(kind)
@@ -46,7 +46,7 @@ class RedisJournal:
                     raise answer
 
     async def _count_existing(self, kind: str) -> None:
-        """Count what a predecessor has written: it takes room too."""
+        """Count the entries of the previous writer towards the limit."""
         keys = [key async for key in self._redis.scan_iter(f"{self._prefix}{{{kind}*", count=1000)]
         logs = [key.removeprefix(f"{self._prefix}{{").removesuffix("}") for key in keys]
         newest = sorted((entry for entry in await self.latest(*logs) if entry), key=lambda entry: entry.seq)
@@ -62,17 +62,17 @@ class RedisJournal:
         self._counted_kinds.add(kind)
 
     def retain(self, topic: str) -> None:
-        """Somebody follows this log."""
+        """Retain more entries of a topic."""
         self._retention.follow(topic, _monotonic_ms())
 
     async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
-        """The first `most` entries after `number`; None: what came after it is not known any more."""
+        """Return the first `limit` entries after `seq`; None: entries after it are missing."""
         with translate_errors():
             rows: Any = await self._redis.xrange(self._stream_key(topic), _entry_id(seq), "+", count=limit + bool(seq))
         return contiguous_after([_to_entry(topic, *row) for row in rows], seq)
 
     async def latest(self, *logs: str) -> list[JournalEntry | None]:
-        """The last entry of each log, in one round trip."""
+        """Return the last entry of each topic, in one round trip."""
         with translate_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for log in logs:
@@ -81,7 +81,7 @@ class RedisJournal:
         return [_to_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
 
     async def ping(self) -> None:
-        """Raises Unavailable."""
+        """Check that Redis responds. Raises Unavailable."""
         with translate_errors():
             await self._redis.ping()
 
@@ -98,13 +98,16 @@ def _monotonic_ms() -> int:
 
 
 def _entry_id(number: int) -> str:
-    """Redis counts in milliseconds, and on within each."""
+    """Return a seq as Redis's id, which is milliseconds and a number within each."""
     return f"{number // 1000}-{number % 1000}"
 
 
 def _to_entry(log: str, identifier: str, fields: Mapping[str, str]) -> JournalEntry:
     milliseconds, _, rest = identifier.partition("-")
-    number, time = int(milliseconds) * 1000 + int(rest), fields.get("time", milliseconds)  # older ones have none
+    number, time = (
+        int(milliseconds) * 1000 + int(rest),
+        fields.get("time", milliseconds),
+    )  # entries of older versions have no time
     return JournalEntry(log, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
 
 

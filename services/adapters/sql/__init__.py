@@ -1,4 +1,4 @@
-"""The store on PostgreSQL or SQLite: a file per noun."""
+"""The store on PostgreSQL or SQLite: a module for each table."""
 
 from services.adapters.sql.market_databases import market_url, stored_market
 from services.adapters.sql.migrate import migrate

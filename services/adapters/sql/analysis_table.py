@@ -1,4 +1,4 @@
-"""What closed candles came to: an analysis of each."""
+"""Table `analysis`: an analysis of each closed candle."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,31 +43,34 @@ _COLUMNS = (
 
 
 async def save(connection: AsyncConnection, items: Sequence[Analysis]) -> None:
-    """Keep each in place of the one of its candle; those that say the same stay."""
+    """Save each in place of the one of its candle. Equal rows are not written."""
     await merge(connection, analysis, [_to_row(item) for item in items])
 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Analysis]:
-    """Those of candles with openings in [since, until], oldest first."""
+    """Load the analyses of candles with open times in [since, until], oldest first."""
     here = analysis.c.timestamp
     mine = select(*_COLUMNS).where(names.where_series(analysis, series), here.between(since, until)).order_by(here)
     return [_from_row(series, row) for row in (await connection.execute(mine)).mappings()]
 
 
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
-    """Keep those of candles with openings in [since, until] no longer."""
+    """Delete the analyses of candles with open times in [since, until]."""
     here = analysis.c.timestamp.between(since, until)
     await connection.execute(delete(analysis).where(names.where_series(analysis, series), here))
 
 
 async def probe_write(connection: AsyncConnection) -> None:
-    """Change nothing, in a way that needs the right and the room to change something. Writer and analyst have both."""
+    """Run a DELETE that changes nothing, but needs the permission and the disk space to write.
+
+    Writer and analyst have the permission.
+    """
     await connection.execute(delete(analysis).where(analysis.c.exchange == ""))
 
 
 def _to_row(item: Analysis) -> dict[str, str | int]:
     if item.open_time is None or item.close is None:
-        raise ValueError(f"an analysis of no candle is not kept: {item.series}")
+        raise ValueError(f"an analysis without a candle cannot be saved: {item.series}")
     texts = {name: _encode(getattr(item, name)).decode() for name in _DECODERS if name != "votes"}
     return {
         **names.as_columns(item.series),

@@ -1,4 +1,4 @@
-"""Holes: runs of closed candles that were missing, and what became of them."""
+"""Table `holes`: candle gaps, the ranges of missing closed candles, with their state."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ ORDER = ("exchange", "symbol", "timeframe", "since", "until")
 
 
 async def save(connection: AsyncConnection, items: Sequence[CandleGap]) -> None:
-    """Keep each hole in place of the one of the same run."""
+    """Save each candle gap in place of the one of the same range."""
     await upsert(connection, holes, [_to_row(hole) for hole in items])
 
 
 async def load(
     connection: AsyncConnection, state: CandleGapState, series: Series | None = None, limit: int | None = None
 ) -> list[CandleGap]:
-    """All holes in that state, or those of one series; the newest `limit` of them."""
+    """Load all candle gaps in that state, or those of one series; the newest `limit`."""
     found = select(holes).where(holes.c.state == state.value)
     if series is not None:
         found = found.where(names.where_series(holes, series))
@@ -34,13 +34,13 @@ async def load(
 
 
 async def load_overlapping(connection: AsyncConnection, series: Series, since: int, until: int) -> list[CandleGap]:
-    """Holes of a series that touch [since, until], oldest first."""
+    """Load candle gaps of a series that overlap [since, until], oldest first."""
     mine = select(holes).where(names.where_series(holes, series))
     return await _fetch(connection, mine.where(holes.c.until >= since, holes.c.since <= until))
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
-    """Keep no holes of a series that begin from `since` on."""
+    """Delete the candle gaps of a series that begin at `since` or later."""
     await connection.execute(sqlalchemy.delete(holes).where(names.where_series(holes, series), holes.c.since >= since))
 
 

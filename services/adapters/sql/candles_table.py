@@ -1,4 +1,4 @@
-"""Candles: written in bulk, read in runs. Prices travel as text, which is exact and cheaper than Decimals."""
+"""Table `candles`: written in bulk, read in ranges. Prices are sent as text: exact, and cheaper than Decimals."""
 
 import time
 from collections import defaultdict
@@ -26,7 +26,7 @@ from services.core.times import FAR_FUTURE
 # timestamp; open, high, low, close, volume and quote volume as text; trades, closed, source, revision
 CandleRow = tuple[int, str, str, str, str, str, str, int, bool, str, int]
 
-SQLITE_CHUNK_ROWS = 500  # rows that SQLite is given at once: others have their turn in between
+SQLITE_CHUNK_ROWS = 500  # in one call; other tasks run in between
 KEY = [column.name for column in candles.primary_key]
 PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
 SOURCES = {origin.value: origin for origin in CandleSource}
@@ -49,7 +49,7 @@ _ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, 
 
 
 def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
-    """One candle per key, the last of `items`, in the key's order, which is the same for all writers."""
+    """Return the last candle of each key, in the key's order, which is the same for all writers."""
     newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
     for series, together in groupby(items, attrgetter("series")):
         newest[series].update({item.bar.open_time: item for item in together})
@@ -58,7 +58,7 @@ def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
 
 
 async def save(connection: AsyncConnection, runs: Sequence[bulk.CandleRun], frontier: bulk.SeenRange) -> None:
-    """Keep each candle in place of the one of its key."""
+    """Save each candle in place of the one of its key."""
     now = time.time_ns() // 1_000_000
     if connection.dialect.name == "postgresql":
         await bulk.save(connection, runs, frontier, now)
@@ -69,7 +69,7 @@ async def save(connection: AsyncConnection, runs: Sequence[bulk.CandleRun], fron
 
 
 def _sqlite_upsert() -> str:
-    """The statement for SQLite, written out once: SQLAlchemy would go through each of its values again, row by row."""
+    """Return SQLite's statement as text. SQLAlchemy would process each value of each row again."""
     new = sqlite.insert(candles)
     statement = new.on_conflict_do_update(
         index_elements=KEY,
@@ -83,7 +83,7 @@ _SQLITE_UPSERT = _sqlite_upsert()
 
 
 class RangeQuery(NamedTuple):
-    """At most `limit` openings in [since, until]; of candles that are not closed those from `forming_since` on."""
+    """Parameters: `limit` open times in [since, until]; candles that are not closed only from `forming_since` on."""
 
     since: int
     until: int
@@ -92,24 +92,24 @@ class RangeQuery(NamedTuple):
 
 
 def range_query(since: int, until: int, limit: int | None, forming_since: int | None) -> RangeQuery:
-    """A span; None: without that bound."""
+    """Return a query's parameters; None: without that bound."""
     return RangeQuery(since, until, limit or FAR_FUTURE, -FAR_FUTURE if forming_since is None else forming_since)
 
 
 async def select_oldest(connection: AsyncConnection, series: Series, span: RangeQuery) -> Sequence[CandleRow]:
-    """The oldest candles of a span, oldest first."""
+    """Return the oldest candles of a range, oldest first."""
     return await _fetch(connection, _OLDEST, series, span)
 
 
 async def select_latest(connection: AsyncConnection, series: Series, span: RangeQuery) -> Sequence[CandleRow]:
-    """The newest candles of a span, oldest first."""
+    """Return the newest candles of a range, oldest first."""
     return (await _fetch(connection, _NEWEST, series, span))[::-1]
 
 
 async def _fetch(
     connection: AsyncConnection, question: Select[Any], series: Series, span: RangeQuery
 ) -> Sequence[CandleRow]:
-    """On PostgreSQL past SQLAlchemy, which would take longer to wrap the rows than the database to find them."""
+    """Fetch rows, on PostgreSQL without SQLAlchemy, whose row objects would take longer than the database's query."""
     values = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
     found: Sequence[CandleRow]
     if connection.dialect.name != "postgresql":
@@ -122,21 +122,21 @@ async def _fetch(
 
 
 async def unconfirmed_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[TimeRange]:
-    """Runs of openings of closed candles that were built from ticks."""
+    """Return ranges of open times of closed candles that were built from trades."""
     question = _where(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
     ticks = question.where(candles.c.closed, candles.c.source == CandleSource.TRADES.value)
     return runs_of(TIMEFRAMES[series.timeframe], await connection.scalars(ticks))
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> int:
-    """Keep no candles with openings from `since` on; answers how many there were."""
+    """Delete candles with open times from `since` on. Return how many."""
     mine = names.where_series(candles, series)
     done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
     return int(done.rowcount)
 
 
 async def list_series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
-    """Every series with its first and last opening. From one to the next through the index: there are few of them."""
+    """Return every series with its first and last open time. It steps from one to the next in the index: few exist."""
     found: dict[Series, tuple[int, int]] = {}
     key = [candles.c[name] for name in KEY[:3]]
     first = select(*key).order_by(*key).limit(1)
@@ -150,7 +150,7 @@ async def list_series(connection: AsyncConnection) -> dict[Series, tuple[int, in
 
 
 def to_candles(series: Series, rows: Iterable[CandleRow]) -> list[Candle]:
-    """Rows as candles."""
+    """Convert rows to candles."""
     return [
         Candle(
             series,
@@ -171,7 +171,7 @@ def _where(question: Any, series: Series, since: int | None, until: int | None) 
 
 
 def _to_row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:
-    """All columns, in their order."""
+    """Return the values of all columns, in their order."""
     bar = candle.bar
     prices = (f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume))
     return (*key, bar.open_time, *prices, bar.trades, candle.closed, candle.source.value, candle.revision, now)

@@ -1,4 +1,4 @@
-"""What of a series is kept, and what is missing."""
+"""Queries of which candles of a series are stored, and which are missing."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ LONGEST_MONTH_MS = 31 * DAY_MS
 
 
 async def missing_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-    """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+    """Return ranges of open times in [since, until], both ends inclusive, without a closed candle."""
     timeframe, here = TIMEFRAMES[series.timeframe], candles.c.timestamp
     previous = func.lag(here).over(order_by=here).label("previous")
     following = func.lead(here).over(order_by=here).label("following")
@@ -36,7 +36,7 @@ async def missing_ranges(connection: AsyncConnection, series: Series, since: int
 
 
 async def coverage(connection: AsyncConnection, series: Series, since: int, until: int) -> SeriesCoverage:
-    """What is kept of the closed openings in [since, until]."""
+    """Return which closed candles with open times in [since, until] are stored."""
     gaps = await missing_ranges(connection, series, since, until)
     timeframe = TIMEFRAMES[series.timeframe]
     expected = timeframe.count_between(since, until)
@@ -69,18 +69,18 @@ def _where_closed(question: Any, series: Series, since: int, until: int) -> Any:
 
 
 def _range_of_open_times(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:
-    """The first and the last opening in [since, until], when there is one."""
+    """Return the first and the last open time in [since, until] as one range, if there is one."""
     first = next(timeframe.open_times(since, until), None)
     return [] if first is None else [(first, timeframe.open_time(until))]
 
 
 def _is_empty() -> ColumnElement[bool]:
-    """Candle.kind, in SQL."""
+    """Return the condition of an empty candle: `Candle.kind` in SQL."""
     volume = func.ltrim(cast(candles.c.volume, Text), "0.") == ""
     return and_(candles.c.trades == 0, volume, _canonical_text(candles.c.high) == _canonical_text(candles.c.low))
 
 
 def _canonical_text(price: ColumnElement[object]) -> ColumnElement[str]:
-    """The same text for the same number, also where prices are kept as text."""
+    """Return the same text for equal numbers, also where prices are stored as text."""
     text = cast(price, Text)
     return func.rtrim(case((text.like("%.%"), text), else_=text + "."), "0")

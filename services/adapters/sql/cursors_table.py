@@ -1,4 +1,4 @@
-"""Cursors: how far the trades of each series are built into its candles."""
+"""Table `cursors`: the last trade built into the candles of each series."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from services.core.model import Series
 
 
 async def save(connection: AsyncConnection, items: Sequence[TradeCursor]) -> None:
-    """Keep each in place of the one of its series."""
+    """Save each in place of the one of its series."""
     rows = [
         {
             **names.as_columns(cursor.series),
@@ -28,14 +28,14 @@ async def save(connection: AsyncConnection, items: Sequence[TradeCursor]) -> Non
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
-    """Keep none of a series that is at `since` or later."""
+    """Delete the cursor of a series if it is at `since` or later."""
     await connection.execute(
         sqlalchemy.delete(cursors).where(names.where_series(cursors, series), cursors.c.time >= since)
     )
 
 
 async def load(connection: AsyncConnection) -> list[TradeCursor]:
-    """All of them."""
+    """Load all cursors."""
     ordered = select(cursors).order_by(cursors.c.exchange, cursors.c.symbol, cursors.c.timeframe)
     return [
         TradeCursor(names.from_row(row.exchange, row.symbol, row.timeframe), row.number, row.time, row.since)

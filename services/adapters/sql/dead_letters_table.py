@@ -1,4 +1,4 @@
-"""Dead letters: messages that cannot be kept."""
+"""Table `dead_letters`: messages that cannot be processed."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from services.core.dead_letters import MAX_DEAD_LETTERS, DeadLetter, DeadLetterC
 
 
 async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None:
-    """Keep each in place of the one of its id; the oldest give way."""
+    """Save each in place of the one of its id. The oldest above the limit are deleted."""
     await upsert(connection, dead_letters, [asdict(item) for item in items[-MAX_DEAD_LETTERS:]])
     newest = select(dead_letters.c.id).order_by(dead_letters.c.time.desc(), dead_letters.c.id).limit(MAX_DEAD_LETTERS)
     if await count(connection) > MAX_DEAD_LETTERS:
@@ -20,7 +20,7 @@ async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None
 
 
 async def load(connection: AsyncConnection, replay: bool) -> list[DeadLetter]:
-    """Oldest first; with `replay` those that are to be published again."""
+    """Load dead letters, oldest first; with `replay` only those to be published again."""
     question = select(dead_letters).order_by(dead_letters.c.time, dead_letters.c.id)
     rows = await connection.execute(question.where(dead_letters.c.replay) if replay else question)
     return [
@@ -30,16 +30,16 @@ async def load(connection: AsyncConnection, replay: bool) -> list[DeadLetter]:
 
 
 async def count(connection: AsyncConnection) -> int:
-    """How many there are."""
+    """Return the number of dead letters."""
     return await connection.scalar(select(func.count()).select_from(dead_letters)) or 0
 
 
 async def request_replay(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    """These are to be published again."""
+    """Mark dead letters to be published again."""
     await connection.execute(update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replay=True))
 
 
 async def drop(connection: AsyncConnection, ids: Sequence[str], replayed: bool) -> None:
-    """Keep these no longer; with `replayed` only those that were to be published again, and did not come back since."""
+    """Delete dead letters; with `replayed` only those marked for publishing that have not come back since."""
     statement = delete(dead_letters).where(dead_letters.c.id.in_(ids))
     await connection.execute(statement.where(dead_letters.c.replay) if replayed else statement)

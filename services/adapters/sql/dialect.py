@@ -1,4 +1,4 @@
-"""Where PostgreSQL and SQLite differ in what we ask of them."""
+"""Statements that differ between PostgreSQL and SQLite."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,28 +9,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert:
-    """An INSERT that knows ON CONFLICT, which both spell alike."""
+    """Return an INSERT with ON CONFLICT, which both databases have."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)  # type: ignore[return-value]  # the same methods under another class
     return postgresql.insert(table)
 
 
 async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Each row in place of the one of its key, the last of `rows` winning."""
+    """Write each row in place of the one of its key. The last of equal keys is written."""
     key = [column.name for column in table.primary_key]
     newest = {tuple(row[name] for name in key): row for row in rows}
     new = insert(connection, table)
     rest = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
     statement = new.on_conflict_do_update(index_elements=key, set_=rest)
-    # in one order everywhere, so that two writers cannot lock each other out
+    # the same order in all writers prevents deadlocks
     await connection.execute(statement, [newest[key] for key in sorted(newest)])
 
 
 async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, str | int]]) -> None:
-    """Each row in place of the one of its key if it differs; many at once, all numbers and JSON as text."""
+    """Write each row that differs in place of the one of its key; many at once, all numbers and JSON as text."""
     key = [column.name for column in table.primary_key]
     newest = {tuple(row[name] for name in key): row for row in rows}
-    ordered = [newest[each] for each in sorted(newest)]  # in one order everywhere, as above
+    ordered = [newest[each] for each in sorted(newest)]  # as above
     if connection.dialect.name == "postgresql":
         names = table.columns.keys()
         columns = tuple([str(row[name]) for row in ordered] for name in names)
@@ -44,7 +44,7 @@ async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mappin
 
 @cache
 def _merge_statement(table: Table) -> str:
-    """One INSERT of arrays of text, whose members PostgreSQL casts."""
+    """Return an INSERT of arrays of text, whose members PostgreSQL casts."""
     dialect, key = postgresql.dialect(), [column.name for column in table.primary_key]  # type: ignore[no-untyped-call]
     arrays = ", ".join(
         f"unnest(${number}::text[])::{column.type.compile(dialect)}" for number, column in enumerate(table.columns, 1)

@@ -1,4 +1,4 @@
-"""Engines for PostgreSQL and SQLite, and what their errors mean."""
+"""Engines for PostgreSQL and SQLite, and the translation of their errors."""
 
 import os
 import secrets
@@ -17,42 +17,42 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.core.errors import AccessRefused, Misconfigured, Unavailable
 
-# By this the processes that share a database tell each other's sessions apart.
+# The name of this process's sessions at the database.
 SESSION_NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
-CONNECT_TIMEOUT_SECONDS = 5  # how long a connection or a place in the pool is waited for
+CONNECT_TIMEOUT_SECONDS = 5  # for a connection, from the server or from the pool
 DRIVER_ERRORS = (
     *(exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError),
-    asyncpg.InternalClientError,  # a connection whose server died in the middle of an answer
+    asyncpg.InternalClientError,  # the server died within a response
 )
-# What no waiting mends, and what does.
+# How to fix errors that waiting does not end, by SQLite's error name and PostgreSQL's SQLSTATE.
 SQLITE_ADVICE = {
-    "SQLITE_NOTADB": "{} is no SQLite database: move it away, or restore it from a backup",
+    "SQLITE_NOTADB": "{} is not a SQLite database: move it away, or restore it from a backup",
     "SQLITE_CORRUPT": "{} is damaged: move it away, or restore it from a backup",
-    "SQLITE_READONLY": "{} cannot be written: give it and its folder to the user that Kurs runs as",
-    "SQLITE_CANTOPEN": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
-    "SQLITE_PERM": "{} cannot be opened: give it and its folder to the user that Kurs runs as",
+    "SQLITE_READONLY": "{} cannot be written: make the user that Kurs runs as the owner of it and its folder",
+    "SQLITE_CANTOPEN": "{} cannot be opened: make the user that Kurs runs as the owner of it and its folder",
+    "SQLITE_PERM": "{} cannot be opened: make the user that Kurs runs as the owner of it and its folder",
 }
 POSTGRES_ADVICE = {
     "28P01": "PostgreSQL refuses the password of {user}: correct DATABASE_URL",
     "28000": "PostgreSQL refuses the user {user}: correct DATABASE_URL, or PostgreSQL's pg_hba.conf",
     "3D000": "PostgreSQL has no database {database}: create it, or correct DATABASE_URL",
-    "42501": "PostgreSQL gives {user} too few rights in {database}: grant them",
+    "42501": "PostgreSQL denies {user} access in {database}: grant it",
 }
-# What PostgreSQL (by the first two characters of its SQLSTATE) and SQLite say of our values and statements. All else is
-# about the database itself: it is away, starting, stopping, full, read-only, locked, damaged, or too slow.
+# Errors in our values and statements: classes of PostgreSQL's SQLSTATE (two characters), names of SQLite. Every other
+# error is about the database: unreachable, starting, stopping, full, read-only, locked, damaged, or too slow.
 QUERY_ERROR_CLASSES = ("21", "22", "23", "2F", "42", "44", "54")
 SCHEMA_ERROR_STATES = (
     "42501",
     "42703",
     "42P01",
-)  # no right to it, no such column, no such table: the operator's to mend
+)  # no permission, no such column, no such table: the operator fixes these
 SQLITE_QUERY_ERRORS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQLITE_MISUSE")
 
 
 def make_engine(address: str, seconds: float = 2 * CONNECT_TIMEOUT_SECONDS) -> AsyncEngine:
-    """An engine for that URL, which waits `seconds` for an answer or a lock. A `schema` in the URL is all it sees.
+    """Return an engine that waits `seconds` for a response or a lock. A `schema` in the URL is its search path.
 
-    It connects when first used; connections that a restart broke are replaced unnoticed.
+    It connects when first used. Connections that a restart has broken are replaced.
     """
     url = make_url(address)
     return _sqlite(url, seconds) if url.get_backend_name() == "sqlite" else _postgres(url, seconds)
@@ -75,9 +75,9 @@ def _postgres(url: URL, seconds: float) -> AsyncEngine:
 
 
 def _replace_broken(connection: Any, _record: object, _proxy: object) -> None:
-    """asyncpg knows when the other side has hung up; asking the server each time would cost three round trips.
+    """Discard a connection that asyncpg knows to be closed. A ping of the server would cost three round trips.
 
-    Whoever is cancelled twice leaves a transaction open: such a connection is replaced as well.
+    A task cancelled twice can leave its transaction open, so such a connection is discarded too.
     """
     driver = connection.driver_connection
     if driver.is_closed() or driver.is_in_transaction():
@@ -94,17 +94,17 @@ def _sqlite(url: URL, seconds: float) -> AsyncEngine:
 
 
 def make_folder(folder: Path) -> None:
-    """Have a folder. Raises Misconfigured."""
+    """Create a folder if it does not exist. Raises Misconfigured."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Misconfigured(f"the database's folder cannot be made, choose another KURS_DATA_DIR: {error}") from None
+        raise Misconfigured(f"the database's folder cannot be created, choose another KURS_DATA_DIR: {error}") from None
 
 
 def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a power cut may take the last commits, never the file
+    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL, a power cut may lose the last commits, never the file
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
@@ -113,7 +113,7 @@ def _roll_back(connection: DBAPIConnection, _record: object, _error: object) -> 
     """Roll back before a connection is closed because its task was cancelled.
 
     SQLite releases the locks of a closed connection only with its last statement, and the traceback of the cancelled
-    task holds one. Other writers would wait for the lock until their timeout.
+    task refers to one. Other writers would wait for the lock until their timeout.
     """
     connection.rollback()
 
@@ -133,7 +133,7 @@ async def translate_errors(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 def _advice(error: BaseException, url: URL) -> str:
-    """What to do about a refusal that waiting does not end; "" for everything else."""
+    """Return how to fix a refusal that waiting does not end; "" for every other error."""
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):
         name = getattr(cause, "sqlite_errorname", "")
@@ -144,19 +144,19 @@ def _advice(error: BaseException, url: URL) -> str:
 
 
 def _is_query_error(error: Exception) -> bool:
-    """Whether the fault lies in what was asked or given, while the database is well."""
+    """Return whether the statement or its values are wrong, while the database works."""
     known = getattr(error, "orig", None) or error
     known = known.__cause__ if known.__cause__ and not hasattr(known, "sqlite_errorname") else known
     if state := getattr(known, "sqlstate", None):
         return str(state).startswith(QUERY_ERROR_CLASSES) and state not in SCHEMA_ERROR_STATES
     if name := getattr(known, "sqlite_errorname", None):
         return str(name).startswith(SQLITE_QUERY_ERRORS)
-    if isinstance(error, exc.SQLAlchemyError):  # of a driver, of the pool, or of how SQLAlchemy was used
+    if isinstance(error, exc.SQLAlchemyError):  # of a driver, of the pool, or of a wrong use of SQLAlchemy
         return not isinstance(error, exc.DBAPIError | exc.TimeoutError | exc.DisconnectionError)
     return False
 
 
 async def ping(engine: AsyncEngine) -> None:
-    """Raises Unavailable."""
+    """Check that the database responds. Raises Unavailable."""
     async with translate_errors(engine), engine.connect() as connection:
         await connection.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""Gaps: when messages were, or may have been, lost."""
+"""Table `gaps`: feed gaps, the windows of time in which messages were or may have been lost."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from services.core.model import FeedGap, Instrument
 
 
 async def save(connection: AsyncConnection, items: Sequence[FeedGap]) -> None:
-    """Keep each gap once."""
+    """Save each feed gap once."""
     rows = [
         {
             "exchange": gap.exchange,
@@ -22,12 +22,12 @@ async def save(connection: AsyncConnection, items: Sequence[FeedGap]) -> None:
         }
         for gap in items
     ]
-    rows.sort(key=lambda row: tuple(map(str, row.values())))  # one order everywhere: no two writers in a deadlock
+    rows.sort(key=lambda row: tuple(map(str, row.values())))  # the same order in all writers prevents deadlocks
     await connection.execute(insert(connection, gaps).on_conflict_do_nothing(), rows)
 
 
 async def load(connection: AsyncConnection, since: int, until: int) -> list[FeedGap]:
-    """Gaps that touch [since, until], oldest first."""
+    """Load feed gaps that overlap [since, until], oldest first."""
     touching = select(gaps).where(gaps.c.until >= since, gaps.c.since <= until)
     rows = await connection.execute(touching.order_by(gaps.c.since, gaps.c.until, gaps.c.exchange, gaps.c.instrument))
     return [FeedGap(row.exchange, row.since, row.until, row.reason, _instrument(row.instrument)) for row in rows]

@@ -1,7 +1,7 @@
-"""What each service may do in PostgreSQL: a role per service, with the rights on tables that it needs.
+"""Grants in PostgreSQL: a role for each service, with the permissions on tables that it needs.
 
-`migrate` makes the roles and grants the rights, as the owner of the schema. Partitions need none of their own: only
-migrations name them.
+`migrate` creates the roles and grants the permissions as the owner of the schema. Partitions need no grants, because
+only migrations name them.
 """
 
 from base64 import b64encode
@@ -22,24 +22,24 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("candles", "holes", "seals", "cursors", "dead_letters"), READ_AND_WRITE),
         "rates": "SELECT, INSERT, UPDATE",
         "gaps": "SELECT, INSERT",
-        **dict.fromkeys(("indicators", "analysis"), "SELECT, DELETE"),  # those of candles that it deletes
+        **dict.fromkeys(("indicators", "analysis"), "SELECT, DELETE"),  # it deletes those of deleted candles
     },
     "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), READ_AND_WRITE)},
     "api": {
         **dict.fromkeys(("candles", "holes", "gaps", "rates", "indicators", "analysis"), READ),
-        "dead_letters": "SELECT (id)",  # how many there are
+        "dead_letters": "SELECT (id)",  # to count them
     },
 }
-SCRAM_ITERATIONS = 4096  # PostgreSQL's own
+SCRAM_ITERATIONS = 4096  # PostgreSQL's default
 
 
 def role_name(service: str) -> str:
-    """The name of a service's role."""
+    """Return the name of a service's role."""
     return f"kurs_{service}"
 
 
 def verifier(password: str, salt: bytes) -> str:
-    """What PostgreSQL keeps of an ASCII password (RFC 5802), so that the password itself is never sent."""
+    """Return PostgreSQL's SCRAM verifier of an ASCII password (RFC 5802), so that the password is never sent."""
     salted = pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     stored = sha256(digest(salted, b"Client Key", "sha256")).digest()
     encoded = (b64encode(each).decode() for each in (salt, stored, digest(salted, b"Server Key", "sha256")))
@@ -47,9 +47,9 @@ def verifier(password: str, salt: bytes) -> str:
 
 
 def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
-    """Have a role for each of these services, with its password (or verifier) and its rights in this schema.
+    """Create a role for each of these services, with its password (or verifier) and its permissions in this schema.
 
-    Rights that an earlier version granted go. Raises Misconfigured for a name that is no service with a role.
+    Permissions that an earlier version granted are revoked. Raises Misconfigured for a service without a role.
     """
     if unknown := passwords.keys() - GRANTS.keys():
         raise Misconfigured(f"KURS_DATABASE_ROLES: {min(unknown)} has no role; there are {', '.join(GRANTS)}")

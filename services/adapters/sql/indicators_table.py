@@ -1,4 +1,4 @@
-"""What indicators say at closed candles."""
+"""Table `indicators`: indicator values at closed candles."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ _values = msgspec.json.Decoder(dict[str, float | None])
 
 
 async def save(connection: AsyncConnection, items: Sequence[IndicatorValue]) -> None:
-    """Keep each in place of the one of its candle; those that say the same stay."""
+    """Save each in place of the one of its candle. Equal rows are not written."""
     await merge(connection, indicators, [_to_row(item) for item in items])
 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[IndicatorValue]:
-    """Those of candles with openings in [since, until], oldest first."""
+    """Load the values at candles with open times in [since, until], oldest first."""
     here, name = indicators.c.timestamp, indicators.c.indicator_name
     mine = select(name, here, cast(indicators.c.value, Text).label("value")).where(
         names.where_series(indicators, series), here.between(since, until)
@@ -33,7 +33,7 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
 
 
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
-    """Keep those of candles with openings in [since, until] no longer."""
+    """Delete the values at candles with open times in [since, until]."""
     here = indicators.c.timestamp.between(since, until)
     await connection.execute(delete(indicators).where(names.where_series(indicators, series), here))
 

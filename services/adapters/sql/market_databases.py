@@ -1,6 +1,6 @@
-"""Each market has a database of its own: a schema on PostgreSQL, a file on SQLite; and each says which one it holds.
+"""The database of each market: a schema on PostgreSQL, a file on SQLite. The table `market` has its name.
 
-Versions before 0006 kept both in the same place. What they kept is simulated if a rate in it says so.
+Versions before migration 0006 stored both markets in one place. Their data is simulated if a stored rate is.
 """
 
 import logging
@@ -19,17 +19,17 @@ log = logging.getLogger("kurs.store")
 
 
 def market_url(url: str, market: Market) -> str:
-    """The URL with the market's schema in it. A file of SQLite is its own address."""
+    """Return the URL with the market's schema. A SQLite file has no schemas, and its URL stays."""
     if market == LIVE or not url.startswith("postgresql"):
         return url
     return make_url(url).update_query_dict({"schema": market}).render_as_string(hide_password=False)
 
 
 async def stored_market(url: str) -> Market | None:
-    """The market that something is kept of at that address. A file of SQLite that is not there is not made."""
+    """Return the market of the data at that URL, None without data. A missing SQLite file is not created."""
     engine = make_engine(url)
     named = engine.url.database if engine.dialect.name == "sqlite" else None
-    if named and not Path(named).exists():  # noqa: ASYNC240  before anything else runs
+    if named and not Path(named).exists():  # noqa: ASYNC240  no other task runs yet
         return None
     try:
         async with translate_errors(engine), engine.connect() as connection:
@@ -39,14 +39,14 @@ async def stored_market(url: str) -> Market | None:
 
 
 def record_market(connection: Connection, wanted: Market) -> None:
-    """Write down which market the database holds, if it does not say yet. Raises Refused when it is the other one."""
+    """Record the database's market, if it has none yet. Raises Refused when it is the other one."""
     if recorded_market(connection) is None:
         connection.execute(market.insert().values(name=_stored_market(connection) or wanted))
     check_market(connection, wanted)
 
 
 def check_market(connection: Connection, wanted: Market) -> None:
-    """Raises Refused when the database holds the other market."""
+    """Raise Refused if the database holds the other market."""
     if (name := recorded_market(connection)) not in (None, wanted):
         raise AccessRefused(
             f"{database_title(connection)} holds the {name} market, and this process is {wanted}: "
@@ -55,43 +55,44 @@ def check_market(connection: Connection, wanted: Market) -> None:
 
 
 def recorded_market(connection: Connection) -> Market | None:
-    """Which market the database says it holds."""
+    """Return the market recorded in the database."""
     name: Market | None = connection.execute(market.select()).scalar()
     return name
 
 
 def database_title(connection: Connection) -> str:
-    """The database, for a person to read."""
+    """Return the database's name for messages."""
     name = str(connection.engine.url.database)
     in_schema = f" (schema {connection.dialect.default_schema_name})"
     return name + in_schema if connection.dialect.name == "postgresql" else name
 
 
 def move_simulated_tables(connection: Connection) -> None:
-    """Move what an older version simulated in PostgreSQL's first schema into that of the simulated market."""
+    """Move tables that an older version simulated in PostgreSQL's default schema to the schema of that market."""
     tables = inspect(connection).get_table_names()
     if market.name in tables or rates.name not in tables or not is_simulated(connection):
         return
     make_schema(connection, SIMULATED)
     if inspect(connection).get_table_names(SIMULATED):
         raise AccessRefused(
-            f"{database_title(connection)} holds a simulated market, and there is one in {SIMULATED} already: drop one"
+            f"{database_title(connection)} holds a simulated market, and the schema {SIMULATED} has one already: "
+            "drop one of them"
         )
-    log.warning("%s holds a simulated market: it moves to the schema %s", database_title(connection), SIMULATED)
+    log.warning("store: %s holds a simulated market: moved to the schema %s", database_title(connection), SIMULATED)
     ours = {*metadata.tables, "alembic_version"}
-    for name in tables:  # the partitions of the candles too: they do not follow their parent
+    for name in tables:  # also the partitions of candles, which do not follow their parent
         if name in ours or name.startswith(f"{candles.name}_"):
             connection.execute(text(f"ALTER TABLE {name} SET SCHEMA {SIMULATED}"))
 
 
 def make_schema(connection: Connection, name: str) -> None:
-    """Have a schema of that name. The right to make one is needed only where it is not there."""
+    """Create a schema if it does not exist. Only then the permission to create one is needed."""
     if name not in inspect(connection).get_schema_names():
         connection.execute(schema.CreateSchema(name))
 
 
 def is_simulated(connection: Connection) -> bool:
-    """Whether a rate says that it was."""
+    """Return whether a stored rate is simulated."""
     return connection.execute(rates.select().where(rates.c.body.like(SIMULATED_PATTERN)).limit(1)).first() is not None
 
 

@@ -1,4 +1,4 @@
-"""Bringing a database up to date. Many may do it at once: one does, the others wait and find it done."""
+"""Upgrades of a database's schema. Several processes may migrate at once: the others wait for the first."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,17 +19,17 @@ from services.core.errors import AccessRefused, Misconfigured, Unavailable
 from services.core.markets import LIVE, Market
 
 MIGRATIONS_DIR = Path(__file__).parents[3] / "migrations"
-MIGRATION_TIMEOUT_SECONDS = 600  # how long another one's migration is waited for
-MIGRATION_LOCK_ID = 7_461_225  # any number that nothing else in the database locks
+MIGRATION_TIMEOUT_SECONDS = 600  # for another process's migration
+MIGRATION_LOCK_ID = 7_461_225  # arbitrary, but unique in the database
 
 
 async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | None = None) -> None:
-    """Apply what of the history is missing, all or nothing; waits until the database answers.
+    """Apply the missing migrations, all or nothing, as soon as the database responds.
 
-    `roles`: passwords of the services that are to have a role of their own on PostgreSQL.
+    `roles`: passwords of the services that get their own role on PostgreSQL.
 
-    Raises Misconfigured where the history was not installed beside the code, for a database that is newer than the code
-    or holds the other market, and where the database refuses us.
+    Raises Misconfigured where the migrations are not installed, for a database that is newer than the code or holds the
+    other market, and where the database refuses this process.
     """
     if not (MIGRATIONS_DIR / "env.py").is_file():
         raise Misconfigured(f"no migrations in {MIGRATIONS_DIR}: install the whole tree, not only the package")
@@ -44,7 +44,9 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
             if engine.dialect.name == "postgresql":
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_ID})"))
             else:
-                await connection.execute(text("PRAGMA user_version = 0"))  # as it is: a file that is read-only refuses
+                await connection.execute(
+                    text("PRAGMA user_version = 0")
+                )  # changes nothing, but fails on a read-only file
             await connection.run_sync(_upgrade)
             await connection.run_sync(market_databases.record_market, market)
             if engine.dialect.name == "postgresql":
@@ -57,16 +59,16 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
 
 
 def check_schema(connection: Connection, market: Market) -> None:
-    """Raises Refused for a newer version's database or the other market's, Unavailable for an older version's."""
+    """Raise Refused for a newer version's database or the other market's, Unavailable for an older version's."""
     if _revision(connection) != _scripts(connection).get_current_head():
         raise Unavailable(
-            f"{market_databases.database_title(connection)} is of an older version: `kurs migrate` has to be run on it"
+            f"{market_databases.database_title(connection)} is of an older version: run `kurs migrate` on it"
         )
     market_databases.check_market(connection, market)
 
 
 async def _prepare_schema(url: str) -> None:
-    """Have the schema of the URL, and nothing simulated in the live market's."""
+    """Create the URL's schema, and move simulated tables out of the live market's schema."""
     schema = str(make_url(url).query.get("schema", ""))
     engine = make_engine(
         make_url(url).difference_update_query(["schema"]).render_as_string(False), MIGRATION_TIMEOUT_SECONDS
@@ -93,12 +95,12 @@ def _config(connection: Connection) -> Config:
 
 
 def _revision(connection: Connection) -> str | None:
-    """The database's revision; None: it is empty. Raises Refused when the history has no such one."""
+    """Return the database's revision, None if it is empty. Raises Refused for an unknown revision."""
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision not in (None, *(script.revision for script in _scripts(connection).walk_revisions())):
         raise AccessRefused(
             f"{market_databases.database_title(connection)} is of a newer version ({revision}) than this Kurs: "
-            "upgrade Kurs, or restore the backup that was made before the upgrade"
+            "upgrade Kurs, or restore the backup from before the upgrade"
         )
     return revision
 
@@ -110,7 +112,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _lock_on_begin(engine: AsyncEngine) -> None:
-    """SQLite's driver leaves CREATE TABLE outside transactions; with this all of it is inside one, behind the lock."""
+    """Run everything in one transaction that takes the lock first. SQLite's driver leaves CREATE TABLE outside."""
 
     def leave_transactions_to_us(connection: DBAPIConnection, _record: object) -> None:
         connection.isolation_level = None

@@ -1,4 +1,4 @@
-"""The last known rate of each direction."""
+"""Table `rates`: the last known rate of each direction."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ log = logging.getLogger("kurs.store")
 
 
 async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
-    """Keep each rate that is not older than the one that is kept: as `replaces` of core/stamps.py has it."""
+    """Save each rate that is not older than the stored one, as in `replaces` of core/stamps.py."""
     latest = time.time_ns() // 1_000_000 + MAX_SKEW_MS
     newest = {str(rate.direction): rate for rate in sorted(items, key=lambda rate: rate.time)}
     new = insert(connection, rates)
@@ -26,7 +26,7 @@ async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
         set_={"time": new.excluded.time, "body": new.excluded.body},
         where=or_(rates.c.time > latest, new.excluded.time.between(rates.c.time, latest)),
     )
-    # in one order everywhere, so that two writers cannot lock each other out
+    # the same order in all writers prevents deadlocks
     rows = [
         {"direction": direction, "time": rate.time, "body": msgspec.json.encode(rate).decode()}
         for direction, rate in sorted(newest.items())
@@ -35,11 +35,11 @@ async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
 
 
 async def load(connection: AsyncConnection) -> list[Rate]:
-    """All that are kept. One that another version of Kurs wrote and this one cannot read is passed over."""
+    """Load all rates, without those of another version of Kurs that this version cannot decode."""
     found = []
     for row in await connection.execute(select(rates).order_by(rates.c.direction)):
         try:
             found.append(msgspec.json.decode(row.body, type=Rate))
         except msgspec.MsgspecError as error:
-            log.warning("the stored rate of %s cannot be read and is passed over: %s", row.direction, error)
+            log.warning("store: the rate of %s cannot be decoded and is ignored: %s", row.direction, error)
     return found

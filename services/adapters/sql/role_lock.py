@@ -1,4 +1,4 @@
-"""Roles: what only one process may be at a time, as a lock in PostgreSQL that ends with its session."""
+"""Roles in the store: an advisory lock of PostgreSQL, which ends with its session."""
 
 import asyncio
 import logging
@@ -17,12 +17,12 @@ from services.adapters.sql.engine import SESSION_NAME, translate_errors
 from services.core.errors import Unavailable
 from services.leases import Lease
 
-LOCK_FAMILY_ID = 7_461_226  # of locks; any number that nothing else in the database locks
-RETRY_SECONDS = 0.5  # between two tries
-SESSION_END_SECONDS = 1  # in which the session of a holder that ended is gone
-CHECK_SECONDS = 2  # between two proofs that the session lives
-ELECTED_SUFFIX = " elected"  # behind the name of a session whose process has the role at the broker, too
-# The server has to know within seconds when the other side is gone without a farewell.
+LOCK_FAMILY_ID = 7_461_226  # arbitrary, but unique in the database
+RETRY_SECONDS = 0.5
+SESSION_END_SECONDS = 1  # until the session of an ended holder is closed
+CHECK_SECONDS = 2  # between two checks of the session
+ELECTED_SUFFIX = " elected"  # of the session's name, if the process also holds the role at the broker
+# The server has to detect within seconds that a client was disconnected.
 SET_KEEPALIVES = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
 SELECT_HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -40,10 +40,10 @@ log = logging.getLogger("kurs.store")
 async def hold_role(
     engine: AsyncEngine, role: str, on_wait: Callable[[str], None], elected: bool
 ) -> AsyncIterator[Lease]:
-    """Have a role, from when nobody else has it.
+    """Hold a role as soon as no other process does.
 
-    `elected`: this process has the role at the broker. Who was elected before and still holds the lock hangs: its
-    sessions are ended, so that nothing it had begun can be committed when it wakes up.
+    `elected`: this process holds the role at the broker. A process that was elected before and still holds the lock
+    hangs. Its sessions are ended, so that it cannot commit anything when it continues.
     """
     async with AsyncExitStack() as session:
         yield await retry_until_available(partial(_acquire, engine, role, on_wait, elected, session))
@@ -68,7 +68,7 @@ async def _acquire(
             if holder and not tries:
                 waits(holder.removesuffix(ELECTED_SUFFIX))
             if holder and elected and holder.endswith(ELECTED_SUFFIX) and tries > SESSION_END_SECONDS / RETRY_SECONDS:
-                log.warning("%s hangs with the role of the %s: its sessions are ended", holder, role)
+                log.warning("role %s: %s hangs while it holds it: its sessions are ended", role, holder)
                 await connection.execute(
                     text(END_SESSIONS), {"holder": holder, "others": holder.removesuffix(ELECTED_SUFFIX)}
                 )
@@ -82,7 +82,7 @@ async def _acquire(
 
 @asynccontextmanager
 async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A session that is not used again: its lock ends with it."""
+    """Open a session that is not pooled, because its lock ends with it."""
     async with translate_errors(engine):
         connection = await engine.connect()
     try:

@@ -1,4 +1,4 @@
-"""How saving went of late: whether this process can do what it is there for."""
+"""Outcomes of the last saves, for /readyz: whether this process can save."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 from services.core.errors import Unavailable
 
-PROVEN_SECONDS = 30  # seconds in which a save proves that saving works
-FAILING_SECONDS = 60  # seconds in which one that failed says the contrary, unless what it was of is saved meanwhile
+PROVEN_SECONDS = 30  # after a save, during which saving is known to work
+FAILING_SECONDS = 60  # after a failed save, unless items of its kind were saved since
 
 
 class SaveOutcomes:
-    """Of what one process saves, by kind: a batch that cannot be saved is not made up for by rates that can."""
+    """Outcomes by kind of item: saved rates do not make up for a batch that cannot be saved."""
 
     def __init__(self) -> None:
         self._saved: float | None = None
@@ -19,7 +19,7 @@ class SaveOutcomes:
 
     @contextmanager
     def recording(self, kinds: Sequence[type]) -> Iterator[None]:
-        """Note how what goes on inside ends."""
+        """Record the outcome of the block."""
         try:
             yield
         except Exception as error:
@@ -31,7 +31,7 @@ class SaveOutcomes:
             self._failing.pop(kind, None)
 
     def is_proven(self) -> bool:
-        """Whether it is known that saving works. Raises Unavailable when it is known that it does not."""
+        """Return whether saving is known to work. Raises Unavailable when it is known to fail."""
         now = time.monotonic()
         for kind, (failed, reason) in self._failing.items():
             if now - failed < FAILING_SECONDS:

@@ -1,4 +1,4 @@
-"""Seals: the chain of hashes over closed days."""
+"""Table `seals`: the chain of hashes over closed days."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from services.core.timeframes import DAY_MS
 
 
 async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
-    """Keep each revision of a day's seal."""
+    """Save each revision of a day's seal."""
     await upsert(connection, seals, [_to_row(seal) for seal in items])
 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Seal]:
-    """The newest revision of each day in [since, until], oldest first."""
+    """Load the newest revision of each day in [since, until], oldest first."""
     mine = select(seals).where(names.where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
     newest = {row.day: row for row in await connection.execute(mine.order_by(seals.c.day, seals.c.revision))}
     return [
@@ -29,7 +29,7 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
-    """Keep no seals of days that hold `since` or are later."""
+    """Delete the seals of the day of `since` and of later days."""
     await connection.execute(
         sqlalchemy.delete(seals).where(names.where_series(seals, series), seals.c.day > since - DAY_MS)
     )

@@ -1,4 +1,4 @@
-"""How a series is written in the tables: its exchange, its symbol and its timeframe."""
+"""A series as columns of the tables: exchange, symbol and timeframe."""
 
 from functools import lru_cache
 
@@ -9,20 +9,20 @@ from services.core.model import Instrument, Series
 
 @lru_cache(10_000)
 def key(series: Series) -> tuple[str, str, str]:
-    """As it is written."""
+    """Return the columns' values."""
     return series.exchange, str(series.instrument), series.timeframe
 
 
 def as_columns(series: Series) -> dict[str, str]:
-    """The same by name."""
+    """Return the values by the columns' names."""
     return dict(zip(("exchange", "symbol", "timeframe"), key(series), strict=True))
 
 
 def where_series(table: FromClause, series: Series) -> ColumnElement[bool]:
-    """That a row is of the series."""
+    """Return the condition that a row is of the series."""
     return and_(*(table.c[name] == value for name, value in as_columns(series).items()))
 
 
 def from_row(exchange: str, symbol: str, timeframe: str) -> Series:
-    """Back again."""
+    """Return the series of the columns' values."""
     return Series(exchange, Instrument(*symbol.split("-", 2)), timeframe)

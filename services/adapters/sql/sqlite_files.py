@@ -1,4 +1,4 @@
-"""SQLite's files: one process owns them, whatever its market; others may read."""
+"""SQLite's files: one process locks those of both markets and writes to them; others may read."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from services.adapters.sql.engine import make_folder
 from services.adapters.sql.market_databases import SIMULATED_PATTERN, log
 from services.core.errors import Misconfigured
 
-LOCK_TIMEOUT_SECONDS = 3  # for an owner that is just ending, or a command that only looks
+LOCK_TIMEOUT_SECONDS = 3  # for an owner that is ending, or a short command
 LOCK_RETRY_SECONDS = 0.1
 
 
@@ -24,7 +24,7 @@ class FilesInUse(Misconfigured):
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of SQLite's database; None: it has none."""
+    """Return the file of a SQLite URL, None for another database or one in memory."""
     parts = make_url(url)
     named = parts.get_backend_name() == "sqlite" and parts.database and parts.database != ":memory:"
     return Path(parts.database) if named and parts.database else None
@@ -32,7 +32,7 @@ def sqlite_file(url: str) -> Path | None:
 
 @contextmanager
 def own_files(files: Iterable[Path], seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
-    """Be the one process that writes to these files, until the block ends. Raises Owned, which names the other one."""
+    """Lock these files for writing until the block ends. Raises FilesInUse, with the name of the other process."""
     with ExitStack() as stack:
         for each in files:
             stack.enter_context(_lock_file(each, time.monotonic() + seconds))
@@ -41,14 +41,14 @@ def own_files(files: Iterable[Path], seconds: float = LOCK_TIMEOUT_SECONDS) -> I
 
 @contextmanager
 def _lock_file(database: Path, deadline: float) -> Iterator[None]:
-    """The lock is the kernel's, and ends with its holder however that ends; what stands in the file only names it."""
+    """Hold the kernel's lock, which ends with its holder in any case. The file's text only names the holder."""
     make_folder(database.parent)
     path = Path(f"{database}.lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Misconfigured(
-            f"{path} cannot be written ({error.strerror}): give {path.parent} to the user that Kurs runs as, "
+            f"{path} cannot be written ({error.strerror}): make the user that Kurs runs as the owner of {path.parent}, "
             "or choose another KURS_DATA_DIR"
         ) from None
     try:
@@ -56,7 +56,7 @@ def _lock_file(database: Path, deadline: float) -> Iterator[None]:
             if time.monotonic() > deadline:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
                 raise FilesInUse(f"{path.parent} is in use by {holder}: stop that, or choose another KURS_DATA_DIR")
-            time.sleep(LOCK_RETRY_SECONDS)  # nothing else runs yet
+            time.sleep(LOCK_RETRY_SECONDS)  # no other task runs yet
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
@@ -73,11 +73,11 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def move_simulated_file(live: Path, simulated: Path) -> None:
-    """Have a file in which an older version simulated a market be the simulated market's. Raises Misconfigured."""
+    """Move the live file to the simulated one if an older version simulated in it. Raises Misconfigured."""
     if not live.is_file() or not _is_simulated(live):
         return
     if simulated.exists():
-        raise Misconfigured(f"{live} holds a simulated market, and {simulated} is there already: move one of them away")
+        raise Misconfigured(f"{live} holds a simulated market, and {simulated} already exists: move one of them away")
     try:
         with closing(sqlite3.connect(live, timeout=1)) as connection:
             connection.execute(
@@ -86,11 +86,11 @@ def move_simulated_file(live: Path, simulated: Path) -> None:
     except sqlite3.Error as error:
         raise Misconfigured(f"{live} holds a simulated market and cannot be moved to {simulated}: {error}") from None
     live.rename(simulated)
-    log.warning("%s held a simulated market: it is %s now", live, simulated)
+    log.warning("store: %s held a simulated market: moved to %s", live, simulated)
 
 
 def _is_simulated(file: Path) -> bool:
-    """Of a file that does not say so itself. What is wrong with a file is found when it is opened for good."""
+    """Return whether a file without a market's name holds simulated rates. Its errors show when it is opened."""
     try:
         with closing(sqlite3.connect(file, timeout=1)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

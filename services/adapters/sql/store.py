@@ -1,4 +1,4 @@
-"""The store on SQL: transactions around what the nouns' files do."""
+"""The store on SQL: transactions around the statements of the tables' modules."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ from services.core.times import FAR_FUTURE
 from services.leases import Lease
 
 MAX_COPY_RETRIES = 3  # how often there may be candles that were taken to be new
-# to plan anew for all years' partitions each time would take a fifth of what it is for
+# A new plan for all partitions would take a fifth of a statement's time.
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
 Storable = Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
 
@@ -53,25 +53,23 @@ SAVERS: Mapping[type[Storable], Callable[[AsyncConnection, list[Any]], Awaitable
 
 
 async def connect(url: str, market: Market = LIVE) -> "SqlStore":
-    """A store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used."""
+    """Return a store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used."""
     return SqlStore(engines.make_engine(url), market)
 
 
 class SqlStore:
-    """What is kept for good. Every method raises Unavailable when the database cannot be reached."""
+    """What is stored for good. Every method raises Unavailable when the database cannot be reached."""
 
     def __init__(self, engine: AsyncEngine, market: Market = LIVE) -> None:
         self._engine = self._autocommit = engine
         self._market = market
         self._seen, self._outcomes = bulk.SeenRange(), SaveOutcomes()
         self._postgres = engine.dialect.name == "postgresql"
-        if self._postgres:  # SQLite's driver would be waited for, and whoever is cancelled then loses a connection
-            self._autocommit = engine.execution_options(
-                isolation_level="AUTOCOMMIT"
-            )  # no BEGIN and ROLLBACK to wait for
+        if self._postgres:  # on SQLite this would await the driver, and a cancelled task would lose its connection
+            self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves a BEGIN and a ROLLBACK
 
     async def save(self, *items: Storable) -> None:
-        """Keep the newest rate of each direction, every gap once, and the rest as given: all or nothing."""
+        """Save the newest rate of each direction, every feed gap once, and everything else as given: all or nothing."""
         kinds = defaultdict[type, list[Any]](list)
         for item in items:
             kinds[type(item)].append(item)
@@ -96,9 +94,9 @@ class SqlStore:
     async def candles(
         self, series: Series, since: int, until: int, limit: int | None = None, *, forming_since: int | None = None
     ) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too; the oldest `limit` of them.
+        """Return candles with open times in [since, until], oldest first, also the forming one; the first `limit`.
 
-        Of those that are not closed only such as opened at `forming_since` or later.
+        Candles that are not closed are left out if they opened before `forming_since`.
         """
         span = candles_table.range_query(since, until, limit, forming_since)
         async with self._connection() as connection:
@@ -107,71 +105,71 @@ class SqlStore:
     async def latest_candles(
         self, series: Series, until: int, count: int, *, forming_since: int | None = None
     ) -> list[Candle]:
-        """The newest `count` candles with openings up to `until`, oldest first; `forming_since` as in `candles`."""
+        """Return the newest `count` candles with open times up to `until`, oldest first; `forming_since` as above."""
         span = candles_table.range_query(-FAR_FUTURE, until, count, forming_since)
         async with self._connection() as connection:
             return candles_table.to_candles(series, await candles_table.select_latest(connection, series, span))
 
     async def series(self) -> dict[Series, tuple[int, int]]:
-        """Every series that is kept, with its first and last opening."""
+        """Return every stored series with its first and last open time."""
         async with self._connection() as connection:
             return await candles_table.list_series(connection)
 
     async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings in [since, until], both ends inclusive, without a closed candle."""
+        """Return ranges of open times in [since, until], both ends inclusive, without a closed candle."""
         async with self._connection() as connection:
             return await coverage_queries.missing_ranges(connection, series, since, until)
 
     async def unconfirmed_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        """Runs of openings of closed candles that no word of the exchange has confirmed: built from ticks."""
+        """Return ranges of open times of closed candles built from trades and not confirmed by a kline."""
         async with self._connection() as connection:
             return await candles_table.unconfirmed_ranges(connection, series, since, until)
 
     async def coverage(self, series: Series, since: int, until: int) -> SeriesCoverage:
-        """What is kept of the closed openings in [since, until]."""
+        """Return which closed candles with open times in [since, until] are stored."""
         async with self._connection() as connection:
             return await coverage_queries.coverage(connection, series, since, until)
 
     async def candle_gaps_within(self, series: Series, since: int, until: int) -> list[CandleGap]:
-        """Holes of a series that touch [since, until], oldest first."""
+        """Return candle gaps of a series that overlap [since, until], oldest first."""
         async with self._connection() as connection:
             return await candle_gaps_table.load_overlapping(connection, series, since, until)
 
     async def candle_gaps(
         self, state: CandleGapState, series: Series | None = None, limit: int | None = None
     ) -> list[CandleGap]:
-        """All holes in that state, or those of one series; the newest `limit` of them."""
+        """Return all candle gaps in that state, or those of one series; the newest `limit`."""
         async with self._connection() as connection:
             return await candle_gaps_table.load(connection, state, series, limit)
 
     async def cursors(self) -> list[TradeCursor]:
-        """How far the trades of each series are built in."""
+        """Return the last trade built into the candles of each series."""
         async with self._connection() as connection:
             return await cursors_table.load(connection)
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
-        """The seals of days in [since, until], the newest revision of each, oldest first."""
+        """Return the newest revision of the seals of days in [since, until], oldest first."""
         async with self._connection() as connection:
             return await seals_table.load(connection, series, since, until)
 
     async def indicator_values(self, series: Series, since: int, until: int) -> list[IndicatorValue]:
-        """What indicators said at closed candles with openings in [since, until], oldest first."""
+        """Return indicator values at closed candles with open times in [since, until], oldest first."""
         async with self._connection() as connection:
             return await indicators_table.load(connection, series, since, until)
 
     async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
-        """The analyses of closed candles with openings in [since, until], oldest first."""
+        """Return analyses of closed candles with open times in [since, until], oldest first."""
         async with self._connection() as connection:
             return await analysis_table.load(connection, series, since, until)
 
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
-        """Keep neither readings nor analyses of candles with openings in [since, until] any longer."""
+        """Delete indicator values and analyses of candles with open times in [since, until]."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:
             await indicators_table.delete_between(connection, series, since, until)
             await analysis_table.delete_between(connection, series, since, until)
 
     async def delete_candles(self, series: Series, since: int) -> int:
-        """Delete the candles with openings from `since` on, and all that was made of them; answers how many."""
+        """Delete candles with open times from `since` on, and everything derived from them. Return how many."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:
             for forget in (indicators_table.delete_between, analysis_table.delete_between):
                 await forget(connection, series, since, FAR_FUTURE)
@@ -181,50 +179,50 @@ class SqlStore:
             return await candles_table.delete_from(connection, series, since)
 
     async def rates(self) -> list[Rate]:
-        """The last known rate of each direction."""
+        """Return the last known rate of each direction."""
         async with self._connection() as connection:
             return await rates_table.load(connection)
 
     async def feed_gaps(self, since: int, until: int) -> list[FeedGap]:
-        """Gaps that touch [since, until], oldest first."""
+        """Return feed gaps that overlap [since, until], oldest first."""
         async with self._connection() as connection:
             return await feed_gaps_table.load(connection, since, until)
 
     def hold_role(self, role: str, on_wait: Callable[[str], None], elected: bool) -> AbstractAsyncContextManager[Lease]:
-        """Have a role, from when no other process has it. A file of SQLite has one owner from the start."""
+        """Hold a role as soon as no other process does. A SQLite file is locked by one process from the start."""
         return role_lock.hold_role(self._autocommit, role, on_wait, elected) if self._postgres else nullcontext(Lease())
 
     async def check(self) -> None:
-        """Whether the database is this version's and this market's. Raises Unavailable, Refused."""
+        """Check that the database has this version's schema and this market. Raises Unavailable, Refused."""
         async with self._connection() as connection:
             await connection.run_sync(check_schema, self._market)
 
     async def dead_letters(self, replay: bool = False) -> list[DeadLetter]:
-        """Messages that could not be kept, oldest first; with `replay` those that are to be published again."""
+        """Return dead letters, oldest first; with `replay` only those to be published again."""
         async with self._connection() as connection:
             return await dead_letters_table.load(connection, replay)
 
     async def count_dead_letters(self) -> int:
-        """How many there are."""
+        """Return the number of dead letters."""
         async with self._connection() as connection:
             return await dead_letters_table.count(connection)
 
     async def request_replay(self, *ids: str) -> None:
-        """Have the writer publish these dead letters again."""
+        """Mark dead letters to be published again by the writer."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:
             await dead_letters_table.request_replay(connection, ids)
 
     async def drop_dead_letters(self, *ids: str, replayed: bool = False) -> None:
-        """Keep these no longer; with `replayed` only those that were to be published again, and did not come back."""
+        """Delete dead letters; with `replayed` only those marked for publishing that have not come back since."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:
             await dead_letters_table.drop(connection, ids, replayed)
 
     async def ping(self) -> None:
-        """Raises Unavailable."""
+        """Check that the database responds. Raises Unavailable."""
         await engines.ping(self._engine)
 
     async def check_writable(self) -> None:
-        """Prove that something can be saved: by the last save, else by one that changes nothing. Raises Unavailable."""
+        """Check that saving works: by the last save, otherwise by a write that changes nothing. Raises Unavailable."""
         if not self._outcomes.is_proven():
             async with engines.translate_errors(self._engine), self._transaction() as connection:
                 await analysis_table.probe_write(connection)
@@ -235,7 +233,7 @@ class SqlStore:
 
     @asynccontextmanager
     async def _transaction(self, locks: Iterable[int] = ()) -> AsyncIterator[AsyncConnection]:
-        """On it all is done, or nothing. On PostgreSQL past SQLAlchemy, and the locks are asked for with its BEGIN."""
+        """Open a transaction, on PostgreSQL without SQLAlchemy and with the advisory locks in the same round trip."""
         if not self._postgres:
             async with self._engine.begin() as connection:
                 yield connection
@@ -248,7 +246,7 @@ class SqlStore:
                 yield connection
                 await driver.execute("COMMIT")
             except BaseException:
-                with suppress(*engines.DRIVER_ERRORS):  # a connection that is lost has nothing to take back
+                with suppress(*engines.DRIVER_ERRORS):  # a lost connection has nothing to roll back
                     await driver.execute("ROLLBACK")
                 raise
 

@@ -7,11 +7,11 @@ metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_name)s"},
 )
 
-# without a scale, so that it is exact for any token; SQLite's own NUMERIC is a float, hence text there
+# Without a scale, so that it is exact for any token. SQLite's NUMERIC is a float, so it is text there.
 EXACT = Numeric().with_variant(Text(), "sqlite")
 JSON = JSONB().with_variant(Text(), "sqlite")
 
-# One row: which market everything here is of.
+# One row: the market of all data.
 market = Table("market", metadata, Column("name", Text, primary_key=True))
 
 rates = Table(
@@ -19,9 +19,10 @@ rates = Table(
     metadata,
     Column("direction", Text, primary_key=True),
     Column("time", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),  # the Rate as JSON
+    Column("body", Text, nullable=False),  # a Rate as JSON
 )
 
+# FeedGap
 gaps = Table(
     "gaps",
     metadata,
@@ -30,11 +31,12 @@ gaps = Table(
     Column("since", BigInteger, primary_key=True, autoincrement=False),
     Column("until", BigInteger, primary_key=True, autoincrement=False),
     Column("reason", Text, nullable=False),
-    Index(None, "until"),  # gaps are few and mostly asked for by their end: "since yesterday"
+    Index(None, "until"),  # few rows, mostly selected by their end: "since yesterday"
 )
 
-# The newest candles change all the time. No index holds what changes, and pages have room for a second version of their
-# rows (see years.py): so a change stays on its page and touches no index. On PostgreSQL a partition is a year.
+# The newest candles change all the time. No index has a column that changes, and pages have room for a second version
+# of their rows (see partitions.py), so an update stays on its page and changes no index. On PostgreSQL a partition is a
+# year.
 candles = Table(
     "candles",
     metadata,
@@ -52,12 +54,13 @@ candles = Table(
     Column("closed", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("created_at", BigInteger, nullable=False),  # when it was first kept: no revision changes that
+    Column("created_at", BigInteger, nullable=False),  # when it was first saved; later revisions do not change it
     PrimaryKeyConstraint("exchange", "symbol", "timeframe", "timestamp"),
     postgresql_partition_by="RANGE (timestamp)",
     sqlite_with_rowid=False,
 )
 
+# CandleGap
 holes = Table(
     "holes",
     metadata,
@@ -70,7 +73,7 @@ holes = Table(
     Column("state", Text, nullable=False),
     Column("settled", BigInteger),
     Column("origin", Text),
-    Index(None, "state"),  # those to be repaired are few among those that were
+    Index(None, "state"),  # few open ones among many repaired ones
 )
 
 seals = Table(
@@ -87,6 +90,7 @@ seals = Table(
     Column("made", BigInteger, nullable=False),
 )
 
+# TradeCursor
 cursors = Table(
     "cursors",
     metadata,
@@ -98,7 +102,8 @@ cursors = Table(
     Column("since", BigInteger, nullable=False),
 )
 
-# The key has the candle before the indicator: all that is said of a candle lies together, and what is old goes by time.
+# IndicatorValue. The key has the candle before the indicator: the values at a candle are adjacent, and old ones are
+# deleted by time.
 indicators = Table(
     "indicators",
     metadata,
@@ -144,5 +149,5 @@ dead_letters = Table(
     Column("time", BigInteger, nullable=False),
     Column("body", Text, nullable=False),  # JSON, in which a NUL is escaped
     Column("replay", Boolean, nullable=False),
-    Index(None, "time"),  # the oldest give way
+    Index(None, "time"),  # the oldest are deleted
 )

@@ -91,7 +91,7 @@ def test_postgres_refuses(tmp_path: Path, postgres: servers.Postgres) -> None:
             (url.replace("kurs@", "locked:a-secret@"), "refuses the password of locked"),
             (url.replace("kurs@", "nobody@"), "refuses the user nobody"),
             (url.replace(name, "nowhere"), "has no database nowhere"),
-            (url.replace("kurs@", "poor@"), "too few rights"),
+            (url.replace("kurs@", "poor@"), "denies poor access"),
         ):
             for words in (("migrate",), ("writer",)):
                 line = refusal_line(tmp_path, *words, DATABASE_URL=changed, KURS_MARKET="live")

@@ -329,7 +329,7 @@ async def test_a_truncated_file_of_trades_leaves_its_last_minute_out_and_the_nex
         tmp_path, "PEPEUSDT-aggTrades-2024-01-03.csv", [trade_line(20, 172_800), trade_line(21, 2 * 86_400 + 86_399)]
     )
     assert await run_kurs(tmp_path, "import", first) == 1
-    assert "2024-01-01T22:14:00Z, the minute of the last trade: only the next file's" in capsys.readouterr().out
+    assert "2024-01-01T22:14:00Z, the minute of the last trade: only the next file" in capsys.readouterr().out
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1
     assert await run_kurs(tmp_path, "import", second, third, first) == 1
     told = capsys.readouterr().out

@@ -81,7 +81,7 @@ async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCap
                 await publish_quote(deps, price)
                 await wait_until(lambda price=price: candidate_value(told[-1]) == price)  # type: ignore[misc]
     assert all(rate.simulated for rate in told)
-    assert 1 <= caplog.text.count("not told") <= 2
+    assert 1 <= caplog.text.count("rates not cached yet") <= 2
 
 
 def candidate_value(rate: Rate) -> Decimal | None:
@@ -108,4 +108,4 @@ async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: py
                 )
             )
     assert caplog.text.count(": no rate") == 1
-    assert "coingecko: not traded: SHIBB-USD; is it misspelt" in caplog.text
+    assert "coingecko: not traded: SHIBB-USD: check the spelling" in caplog.text

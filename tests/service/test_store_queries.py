@@ -212,7 +212,7 @@ async def test_what_the_writer_looks_up_is_what_its_store_says(
     deps = deps_around(bus, clock, store)
     far = RemoteStore(bus, clock)
     monkeypatch.setattr(remote_store, "LOOKUP_TIMEOUT_SECONDS", 0.2)
-    with pytest.raises(Unavailable, match="the writer does not reply"):
+    with pytest.raises(Unavailable, match="the writer did not reply"):
         await far.missing_ranges(SERIES, FIRST, OPENINGS[-1])
     monkeypatch.undo()
     writer = asyncio.create_task(serve_store_queries(deps))

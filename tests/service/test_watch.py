@@ -98,7 +98,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
         assert b" BTCUSDT:1m 0 2026-11-23T00:00:00Z open 0 high 0 low 0 closed" in lines[0]
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 130
-        assert b"trying again" in await process.stderr.read()
+        assert b"retrying" in await process.stderr.read()
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_a_terminal_has_a_table_that_tells_rises_from_falls() -> None:
     with screen(Console(file=written, force_terminal=True, width=100), Console(file=io.StringIO())) as shown:
         for value in ("97614.93", "97615.1"):
             shown.show(Event("btc_usd", {"direction": "BTC-USD", "value": value, "exchange": "binance", "time": START}))
-        shown.note("the stream has ended; trying again")
+        shown.note("the stream has ended; retrying")
     last = written.getvalue().rpartition("BTC-USD")[2]
     assert "\x1b[32m97615.1\x1b[0m" in last
-    assert "trying again" in last
+    assert "retrying" in last
 
 
 async def publish_rate(here: ServedReplica, value: str) -> None:

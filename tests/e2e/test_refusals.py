@@ -64,7 +64,7 @@ def test_what_is_read_only(tmp_path: Path, database: Path, what: str) -> None:
     for file in (database.with_name(f"{database.name}-{part}") for part in ("wal", "shm")):
         file.unlink(missing_ok=True)
     try:
-        assert "give" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
+        assert "the owner of" in refusal_line(tmp_path, KURS_DATA_DIR=str(database.parent))
     finally:
         database.parent.chmod(0o700)
         database.chmod(0o600)

@@ -274,10 +274,10 @@ async def test_many_who_ask_at_once_ask_the_store_once(world: ReplicaSet) -> Non
     await world.save(*minute_candles(20, 0))
     replica = world.replica()
     await replica.get_candles(CHART_URL)
-    asked, world.clock.time = world.store.calls["last"], world.clock.time + 5_000
+    asked, world.clock.time = world.store.calls["latest_candles"], world.clock.time + 5_000
     answers = await asyncio.gather(*(replica.get(CHART_URL) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
-    assert world.store.calls["last"] == asked + 1
+    assert world.store.calls["latest_candles"] == asked + 1
 
 
 async def test_the_forming_candle_is_a_second_old_at_most(world: ReplicaSet) -> None:
@@ -381,7 +381,7 @@ async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: R
     names = ("1m", "5m", "15m", "1h", "4h", "1d")
     answers = await asyncio.gather(*(replica.get(f"/api/candles/coverage?timeframe={name}") for name in names))
     assert {answer.status_code for answer in answers} == {200}
-    assert (world.store.calls["series"], world.store.calls["holes"]) == (1, 1)
+    assert (world.store.calls["series"], world.store.calls["candle_gaps"]) == (1, 1)
 
 
 async def test_coverage_names_every_hole_and_why(world: ReplicaSet) -> None:

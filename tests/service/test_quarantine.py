@@ -74,7 +74,7 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
         Trade: {
             "time": (*INTEGERS, now + YEAR_MS, now + 74 * YEAR_MS),
             "received": (*INTEGERS, now + YEAR_MS),
-            "number": INTEGERS,
+            "trade_id": INTEGERS,
             "fills": (0, *INTEGERS),
             "price": (*DECIMALS, Decimal(0)),
             "size": (*DECIMALS, Decimal(0)),
@@ -85,7 +85,7 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
             "series": tuple(good[Kline].series._replace(timeframe=name) for name in ("7m", "", "1m\0")),
             **{f"bar.{name}": DECIMALS for name in ("open", "high", "low", "close", "volume", "quote_volume")},
             "bar.high": (*DECIMALS, Decimal("0.5")),
-            "bar.timestamp": (*INTEGERS, good[Kline].bar.timestamp + 1, ahead),
+            "bar.open_time": (*INTEGERS, good[Kline].bar.open_time + 1, ahead),
             "bar.trades": INTEGERS,
         },
         CandleGap: {

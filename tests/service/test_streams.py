@@ -410,7 +410,7 @@ async def test_every_closing_code_is_in_the_table(here: ServedReplica, monkeypat
                 await one.send(action="ping")
         codes.add(await one.close_code() or 0)
     with monkeypatch.context() as patched:
-        patched.setattr(ChannelRegistry, "all", fail)
+        patched.setattr(ChannelRegistry, "resolve_all", fail)
         async with connect_client(here) as one:
             await one.send(action="subscribe", channels=["btc_usd"])
             codes.add(await one.close_code() or 0)

@@ -133,9 +133,9 @@ async def test_requests_wait_for_who_does_not_read_the_answers(here: ServedRepli
     for number in range(98):
         action = "unsubscribe" if number % 2 else "subscribe"
         writer.write(masked_frame(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
-    await wait_until(lambda: served.wire.waiting > MAX_BUFFERED_BYTES)
+    await wait_until(lambda: served.wire.buffered > MAX_BUFFERED_BYTES)
     await asyncio.sleep(0.5)  # in which all of them would be answered
-    assert served.wire.waiting < 2 * MAX_BUFFERED_BYTES
+    assert served.wire.buffered < 2 * MAX_BUFFERED_BYTES
     writer.close()
 
 

@@ -1,1 +1,1 @@
-"""What closed candles come to, over HTTP: one series, and several timeframes of a symbol together."""
+"""Analyses over HTTP: of one series, and of several timeframes of a symbol."""

@@ -1,4 +1,4 @@
-"""Analyses in the shared cache, and how far to trust them and the store after candles changed."""
+"""Analyses in the shared cache, and which stored rows are still right after candles changed."""
 
 import msgspec
 
@@ -10,12 +10,12 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 CACHE_TTL_SECONDS = 900
-TIMEFRAMES_WITH_DAILY_LEVELS = ("3d", "1w")  # their levels are
+TIMEFRAMES_WITH_DAILY_LEVELS = ("3d", "1w")
 _decoder = msgspec.json.Decoder(Analysis)
 
 
 def analysis_cache_key(series: Series) -> str:
-    """Where the newest analysis of a series is kept; the braces keep a symbol's on one node of a cluster."""
+    """Return the key of the newest analysis of a series. The braces put all keys of a symbol on one cluster node."""
     return f"analysis:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{FORMULA_REVISION}"
 
 
@@ -24,40 +24,43 @@ class AnalysisCache:
 
     def __init__(self, deps: Deps) -> None:
         self._cache, self._now = deps.cache, deps.clock.now
-        self._suspect: set[Series] = set()  # what is in the cache may be older than what we heard
-        self._rows_valid_from: dict[Series, int] = {}  # rows of earlier openings may be so too, until the analyst comes
+        self._suspect: set[Series] = set()  # the cached analysis may be older than a candle that was received
+        self._rows_valid_from: dict[
+            Series, int
+        ] = {}  # older rows may lack a correction that the analyst has yet to use
         deps.hub.on_candle(self._on_candle)
 
-    async def get(self, series: Series, timestamp: int) -> Analysis | None:
-        """The analysis as of the candle that opened then."""
+    async def get(self, series: Series, open_time: int) -> Analysis | None:
+        """Return the cached analysis as of the candle at `open_time`."""
         if series in self._suspect:
             return None
         try:
             (body,) = await self._cache.get(analysis_cache_key(series))
-            found = _decoder.decode(body) if body else None
+            analysis = _decoder.decode(body) if body else None
         except (Unavailable, msgspec.MsgspecError):
             return None
-        return found if found and found.open_time == timestamp else None
+        return analysis if analysis and analysis.open_time == open_time else None
 
     async def save(self, series: Series, analysis: Analysis) -> None:
-        """Keep it for all replicas."""
-        self._suspect.discard(series)  # before it is kept: what is heard meanwhile puts it in doubt again
+        """Cache an analysis for all replicas."""
+        self._suspect.discard(series)  # before it is cached: a candle that arrives meanwhile makes it suspect again
         try:
             await self._cache.set(analysis_cache_key(series), msgspec.json.encode(analysis), CACHE_TTL_SECONDS)
         except Unavailable:
             self._suspect.add(series)
 
-    def row_is_current(self, series: Series, timestamp: int) -> bool:
-        """Whether a kept row of that candle knows of all that we heard."""
-        return timestamp >= self._rows_valid_from.get(series, 0)
+    def row_is_current(self, series: Series, open_time: int) -> bool:
+        """Whether a stored row of the candle at `open_time` includes all corrections that were received."""
+        return open_time >= self._rows_valid_from.get(series, 0)
 
     def _on_candle(self, candle: Candle) -> None:
         if not candle.closed:
             return
-        series, forming = candle.series, TIMEFRAMES[candle.series.timeframe].open_time(self._now())
+        series, timeframe = candle.series, TIMEFRAMES[candle.series.timeframe]
+        forming = timeframe.open_time(self._now())
         self._suspect.add(series)
-        if candle.revision or TIMEFRAMES[series.timeframe].close_time(candle.bar.open_time) < forming:
-            self._rows_valid_from[series] = forming  # whose row will be made after that
+        if candle.revision or timeframe.close_time(candle.bar.open_time) < forming:
+            self._rows_valid_from[series] = forming  # its row will be computed after the correction
             for name in TIMEFRAMES_WITH_DAILY_LEVELS if series.timeframe == "1d" else ():
                 self._suspect.add(longer := series._replace(timeframe=name))
                 self._rows_valid_from[longer] = TIMEFRAMES[name].open_time(self._now())

@@ -1,5 +1,4 @@
-"""The newest analysis of a series: from the shared cache, from the analyst's row, or computed here, once for all who
-ask."""
+"""The newest analysis of a series: from the shared cache, from the analyst's row, otherwise computed."""
 
 import asyncio
 
@@ -17,38 +16,38 @@ from services.web import SingleFlight
 
 
 class LatestAnalysis:
-    """Of every series."""
+    """The newest analysis of every series. Requests for one that is being made wait for it."""
 
-    def __init__(self, deps: Deps, pages: CandlePageCache, history: ColumnReader) -> None:
+    def __init__(self, deps: Deps, pages: CandlePageCache, reader: ColumnReader) -> None:
         self._store, self._now = deps.store, deps.clock.now
-        self._pages, self._history, self._cache = pages, history, AnalysisCache(deps)
-        self._once: SingleFlight[Series, Analysis] = SingleFlight()
+        self._pages, self._reader, self._cache = pages, reader, AnalysisCache(deps)
+        self._single_flight: SingleFlight[Series, Analysis] = SingleFlight()
 
     async def get(self, series: Series) -> Analysis:
-        """As of the newest closed candle. Raises Unavailable."""
-        return await self._once.run(series, self._load)
+        """Return the analysis as of the newest closed candle. Raises Unavailable."""
+        return await self._single_flight.run(series, self._load)
 
     async def _load(self, series: Series) -> Analysis:
-        changes = self._pages.versions[series]
-        past = await self._history.latest(series, self._now(), 2)
-        closed = past.columns.open_times[past.closed]
+        version = self._pages.versions[series]
+        newest = await self._reader.latest(series, self._now(), 2)
+        closed = newest.columns.open_times[newest.closed]
         if not closed.size:
             return analyse(series, to_columns(()))
-        timestamp = int(closed[-1])
-        if found := await self._cache.get(series, timestamp):
-            return found
-        found = await self._stored_row(series, timestamp) or await self._compute(series, timestamp)
-        if changes == self._pages.versions[series]:  # else what was read may be old already
-            await self._cache.save(series, found)
-        return found
+        open_time = int(closed[-1])
+        if cached := await self._cache.get(series, open_time):
+            return cached
+        analysis = await self._stored_row(series, open_time) or await self._compute(series, open_time)
+        if version == self._pages.versions[series]:  # otherwise the analysis may be outdated already
+            await self._cache.save(series, analysis)
+        return analysis
 
-    async def _stored_row(self, series: Series, timestamp: int) -> Analysis | None:
-        if not self._cache.row_is_current(series, timestamp):
+    async def _stored_row(self, series: Series, open_time: int) -> Analysis | None:
+        if not self._cache.row_is_current(series, open_time):
             return None
-        return next(iter(await self._store.analyses(series, timestamp, timestamp)), None)
+        return next(iter(await self._store.analyses(series, open_time, open_time)), None)
 
-    async def _compute(self, series: Series, timestamp: int) -> Analysis:
-        since = first_needed(REQUIREMENTS, TIMEFRAMES[series.timeframe], timestamp)
-        past = await self._history.between(series, since, timestamp)
-        daily = await self._history.daily(series, REQUIREMENTS, timestamp)
-        return await asyncio.to_thread(analyse, series, past.closed_columns, daily)
+    async def _compute(self, series: Series, open_time: int) -> Analysis:
+        since = first_needed(REQUIREMENTS, TIMEFRAMES[series.timeframe], open_time)
+        candles = await self._reader.between(series, since, open_time)
+        daily = await self._reader.daily(series, REQUIREMENTS, open_time)
+        return await asyncio.to_thread(analyse, series, candles.closed_columns, daily)

@@ -1,1 +1,1 @@
-"""Indicators over HTTP: each beside the candles that it is computed from."""
+"""Indicators over HTTP, beside the candles that they are computed from."""

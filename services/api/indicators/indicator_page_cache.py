@@ -1,7 +1,7 @@
-"""Lines by pages of closed candles in the shared cache, so that what one replica computed the others need not.
+"""Pages of computed outputs in the shared cache, so that replicas need not compute the same again.
 
-A page says of which version of the series it is. Whoever hears that a candle changed which others may have computed
-with begins a new version before it looks for a page again.
+Each page carries the version of its series. A replica that receives a change of a closed candle, with which other
+replicas may have computed pages, starts a new version before it reads pages again. Pages of older versions are ignored.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
 
-MIN_TTL_SECONDS, MAX_TTL_SECONDS = 60, 300  # seconds that a page is kept
+MIN_TTL_SECONDS, MAX_TTL_SECONDS = 60, 300
 VERSION_TTL_SECONDS = 3600
-WRITE_DELAY_SECONDS = 0.05  # until who asked has the answer
+WRITE_DELAY_SECONDS = 0.05  # until the client has its response
 LITTLE_ENDIAN_DOUBLE = "<f8"
-PageKey = tuple[IndicatorSpec, int]  # an indicator, and the first opening of a page
+PageKey = tuple[IndicatorSpec, int]  # an indicator, and the first open time of a page
 
 
 class _CachedPage(Struct):
     version: str
     trusted: int | None
-    values: dict[str, bytes]  # a little-endian double for each opening, whether its candle is kept or not
+    values: dict[str, bytes]  # by output, a little-endian double for each open time, NaN where the candle is missing
 
 
 class IndicatorPageCache:
@@ -39,19 +39,19 @@ class IndicatorPageCache:
 
     def __init__(self, deps: Deps) -> None:
         self._cache, self._now, self._sleep = deps.cache, deps.clock.now, deps.clock.sleep
-        self._outdated_series: set[Series] = set()  # others may not know yet
+        self._outdated_series: set[Series] = set()  # other replicas may use pages that a candle has outdated
         self._save_tasks: set[asyncio.Task[None]] = set()
         self._decoder = msgspec.json.Decoder(_CachedPage)
         deps.hub.on_candle(self._on_candle)
 
     async def version(self, series: Series) -> str | None:
-        """What the pages that hold are named by; None: the cache cannot tell."""
-        name = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:version"
+        """Return the version of valid pages, a new one after a change. None if the cache is unavailable."""
+        key = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:version"
         try:
             if series in self._outdated_series:
                 self._outdated_series.discard(series)
-                await self._cache.set(name, str(self._now()).encode(), VERSION_TTL_SECONDS)
-            return ((await self._cache.get(name))[0] or b"").decode()
+                await self._cache.set(key, str(self._now()).encode(), VERSION_TTL_SECONDS)
+            return ((await self._cache.get(key))[0] or b"").decode()
         except Unavailable:
             self._outdated_series.add(series)
             return None
@@ -59,26 +59,21 @@ class IndicatorPageCache:
     async def get(
         self, series: Series, version: str, keys: Sequence[PageKey], open_times: NDArray[np.int64]
     ) -> dict[PageKey, OutputColumns]:
-        """The pages that are kept, each as a line along those of the openings in `time` that it holds."""
+        """Return the cached pages, each with the values at those of `open_times` that lie in it."""
         try:
             bodies = await self._cache.get(*_cache_keys(series, keys)) if keys else []
-            kept = {place: self._decoder.decode(body) for place, body in zip(keys, bodies, strict=True) if body}
+            pages = {key: self._decoder.decode(body) for key, body in zip(keys, bodies, strict=True) if body}
         except (Unavailable, msgspec.MsgspecError):
             return {}
-        length = candle_page_cache.page_ms(series)
-        found = {}
-        for (asked, start), page in kept.items():
-            if page.version == version:
-                within = open_times[slice(*np.searchsorted(open_times, (start, start + length)))]
-                slots = (within - start) // TIMEFRAMES[series.timeframe].length
-                values = {
-                    name: np.frombuffer(column, LITTLE_ENDIAN_DOUBLE)[slots] for name, column in page.values.items()
-                }
-                found[asked, start] = OutputColumns(within, values, page.trusted)
-        return found
+        timeframe, page_ms = TIMEFRAMES[series.timeframe], candle_page_cache.page_ms(series)
+        return {
+            key: _to_outputs(page, key[1], page_ms, timeframe, open_times)
+            for key, page in pages.items()
+            if page.version == version
+        }
 
     def save_later(self, series: Series, version: str, columns_by_key: Iterable[tuple[PageKey, OutputColumns]]) -> None:
-        """Keep these pages, unless a candle changed since. Nobody who asked has to wait for that."""
+        """Cache pages in a task, unless a candle changed since. No client has to wait for it."""
         if series not in self._outdated_series:
             task = asyncio.create_task(self._save(series, version, columns_by_key))
             self._save_tasks.add(task)
@@ -89,22 +84,30 @@ class IndicatorPageCache:
     ) -> None:
         await self._sleep(WRITE_DELAY_SECONDS)
         timeframe = TIMEFRAMES[series.timeframe]
-        seconds = min(max(timeframe.length // 1000, MIN_TTL_SECONDS), MAX_TTL_SECONDS)
-        with suppress(Unavailable):  # then the next one computes it as well
-            for place, line in columns_by_key:
-                (key,) = _cache_keys(series, [place])
-                await self._cache.set(key, _encode_page(version, place[1], line, timeframe), seconds)
+        ttl_seconds = min(max(timeframe.length // 1000, MIN_TTL_SECONDS), MAX_TTL_SECONDS)
+        with suppress(Unavailable):  # the next replica computes the page as well
+            for key, columns in columns_by_key:
+                (cache_key,) = _cache_keys(series, [key])
+                await self._cache.set(cache_key, _encode_page(version, key[1], columns, timeframe), ttl_seconds)
 
     def _on_candle(self, candle: Candle) -> None:
-        if candle.closed and candle_page_cache.is_final(
-            TIMEFRAMES[candle.series.timeframe], candle.bar.open_time, self._now()
-        ):
+        timeframe = TIMEFRAMES[candle.series.timeframe]
+        if candle.closed and candle_page_cache.is_final(timeframe, candle.bar.open_time, self._now()):
             self._outdated_series.add(candle.series)
 
 
 def _cache_keys(series: Series, keys: Sequence[PageKey]) -> list[str]:
     root = f"indicators:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{FORMULA_REVISION}"
-    return [f"{root}:{asked}:{start}" for asked, start in keys]
+    return [f"{root}:{spec}:{start}" for spec, start in keys]
+
+
+def _to_outputs(
+    page: _CachedPage, start: int, page_ms: int, timeframe: Timeframe, open_times: NDArray[np.int64]
+) -> OutputColumns:
+    within = open_times[slice(*np.searchsorted(open_times, (start, start + page_ms)))]
+    slots = (within - start) // timeframe.length
+    values = {name: np.frombuffer(column, LITTLE_ENDIAN_DOUBLE)[slots] for name, column in page.values.items()}
+    return OutputColumns(within, values, page.trusted)
 
 
 def _encode_page(version: str, start: int, columns: OutputColumns, timeframe: Timeframe) -> bytes:

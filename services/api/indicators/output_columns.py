@@ -1,4 +1,4 @@
-"""Values of one indicator along candles, with how far they can be trusted."""
+"""Outputs of one indicator along candles, and from which candle on they are trusted."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,8 +11,10 @@ from services.core.timeframes import Timeframe
 
 
 class OutputColumns(NamedTuple):
-    """Values by output at these openings. `trusted`: the first whose values are those of any longer series, the one
-    after the last if none is; None if all are.
+    """Values by output at these open times.
+
+    `trusted_from` is the first open time whose values are those of any longer series. It is None if all are, and the
+    open time after the last one if none is.
     """
 
     open_times: NDArray[np.int64]
@@ -20,40 +22,37 @@ class OutputColumns(NamedTuple):
     trusted_from: int | None
 
     def between(self, since: int, until: int) -> "OutputColumns":
-        """The part with openings in [since, until]."""
+        """Return the part with open times in [since, until]."""
         first, end = self.open_times.searchsorted((since, until + 1)).tolist()
         values = {name: column[first:end] for name, column in self.values.items()}
-        return OutputColumns(
-            self.open_times[first:end],
-            values,
-            self.trusted_from if self.trusted_from and self.trusted_from > since else None,
-        )
+        trusted_from = self.trusted_from if self.trusted_from and self.trusted_from > since else None
+        return OutputColumns(self.open_times[first:end], values, trusted_from)
 
 
 def compute_outputs(
     spec: IndicatorSpec, columns: OhlcvColumns, timeframe: Timeframe, since: int, until: int
 ) -> OutputColumns:
-    """The line along those of the columns that opened in [since, until]. Of the others it takes what it needs."""
+    """Return the outputs along the candles in [since, until], computed from as many of `columns` as they need."""
     first, end = columns.open_times.searchsorted((since, until + 1)).tolist()
-    need, stop = max(1, warmup(spec, timeframe, since)), end + lookahead(spec)
-    begin = max(0, first - need)
+    needed, stop = max(1, warmup(spec, timeframe, since)), end + lookahead(spec)
+    begin = max(0, first - needed)
     part = columns.slice(begin, stop)
-    while (known := begin + stable_from(spec, part, timeframe)) > first and begin:
-        begin = max(0, begin - need)
+    while (stable := begin + stable_from(spec, part, timeframe)) > first and begin:
+        begin = max(0, begin - needed)
         part = columns.slice(begin, stop)
-    found = compute(spec, part, timeframe)
-    values = {name: column[first - begin : end - begin] for name, column in found.items()}
-    trusted = None if known <= first else _open_time_at(columns, timeframe, min(known, end))
-    return OutputColumns(columns.open_times[first:end], values, trusted)
+    values = {name: column[first - begin : end - begin] for name, column in compute(spec, part, timeframe).items()}
+    trusted_from = None if stable <= first else _open_time_at(columns, timeframe, min(stable, end))
+    return OutputColumns(columns.open_times[first:end], values, trusted_from)
 
 
 def concat_outputs(parts: Sequence[OutputColumns]) -> OutputColumns:
-    """Lines one after the other."""
+    """Return the outputs of all parts, in their order."""
     if len(parts) == 1:
         return parts[0]
-    time = np.concatenate([part.open_times for part in parts])
+    open_times = np.concatenate([part.open_times for part in parts])
     values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
-    return OutputColumns(time, values, max((part.trusted_from for part in parts if part.trusted_from), default=None))
+    trusted_from = max((part.trusted_from for part in parts if part.trusted_from), default=None)
+    return OutputColumns(open_times, values, trusted_from)
 
 
 def _open_time_at(columns: OhlcvColumns, timeframe: Timeframe, index: int) -> int:

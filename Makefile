@@ -1,4 +1,4 @@
-# The few commands people type. Each makes what it needs first: python3 (3.11 or newer) and make are enough.
+# The commands for people. Each installs what it needs first: python3 (3.11 or newer) and make are enough.
 .PHONY: help run test unit pythons fix check bench load faults hostile strangers soak up openapi dev lock servers
 .DEFAULT_GOAL := run
 
@@ -6,20 +6,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-help: ## these commands
+help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: $(VENV)/ready ## current rates at http://localhost:8000/v1/courses, in one process
+run: $(VENV)/ready ## all of Kurs in one process: rates at http://localhost:8000/v1/courses
 	@$(BIN)/python -m services
 
-test: $(VENV)/ready-dev servers ## everything that can be proven, on real servers; ARGS="tests/unit -k candles": some of it, one by one
+test: $(VENV)/ready-dev servers ## all tests, on real servers; ARGS="tests/unit -k candles": some of them, one by one
 	@tests/install-servers chromium npm faketime
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile)
 
-unit: $(VENV)/ready-dev ## what needs no server, in less than a minute
+unit: $(VENV)/ready-dev ## the tests that need no server: about a minute
 	@$(BIN)/python -m pytest tests/unit -n 3
 
-pythons: $(VENV)/ready-dev ## `make unit` with the oldest and the newest Python here, from 3.11 on; .venv's own has `make test`
+pythons: $(VENV)/ready-dev ## `make unit` with the oldest and the newest Python found here; `make test` covers that of .venv
 	@version='import sys; print("{}.{}".format(*sys.version_info))'; own=$$($(BIN)/python -c "$$version"); \
 	tests/pythons | while read -r python; do \
 		other=$$($$python -c "$$version") && echo "Python $$other: $$python" && \
@@ -39,41 +39,41 @@ check: $(VENV)/ready-dev ## style, types, import contracts, words
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.words
 
-bench: $(VENV)/ready-dev servers ## speed beside named peers, in one run; ONLY=candles: a part of it
+bench: $(VENV)/ready-dev servers ## speed, compared with other programs in the same run; ONLY=candles: a part of it
 	@tests/install-servers wrk gcc npm
 	$(BIN)/python -m loadtest.bench $(ONLY)
 
-load: $(VENV)/ready-dev servers ## one minute of load on every service, with a report
+load: $(VENV)/ready-dev servers ## one minute of load on all services, with a report
 	$(BIN)/python -m loadtest.load
 
-faults: $(VENV)/ready-dev servers ## SEED=1 FAULTS=100: everything is killed, stopped, restarted; then every candle is compared
+faults: $(VENV)/ready-dev servers ## SEED=1 FAULTS=100: kill, stop and restart everything, then compare every candle
 	@tests/install-servers faketime mount
 	$(BIN)/python -m loadtest.faults --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) --page $(or $(PAGE),build/faults.md)
 
-hostile: $(VENV)/ready-dev servers ## SEED=1 MINUTES=10: clients, messages, exchanges and clocks mean harm, beside an honest client
+hostile: $(VENV)/ready-dev servers ## SEED=1 MINUTES=10: hostile clients, messages, exchanges and clocks, beside an honest client
 	@tests/install-servers faketime
 	$(BIN)/python -m loadtest.hostile --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --page $(or $(PAGE),build/hostile.md)
 
-strangers: $(VENV)/ready-dev ## other people's clients and generators, unchanged; ONLY=sse: some; UDF=…/datafeeds/udf: TradingView's adapter
+strangers: $(VENV)/ready-dev ## run other people's clients and generators; ONLY=sse: some; UDF=…/datafeeds/udf: TradingView's adapter
 	@tests/install-servers chromium npm
 	$(BIN)/python -m tests.strangers --only "$(ONLY)" --page $(or $(PAGE),build/clients.md) $(if $(UDF),--udf $(UDF))
 
-soak: $(VENV)/ready-dev ## MINUTES=30: clients come and go on one process, no two questions alike; memory is to stay flat
+soak: $(VENV)/ready-dev ## MINUTES=30: clients come and go, each request is different; the memory of Kurs has to stay the same
 	$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),30)
 
-up: ## containers behind nginx
+up: ## all of Kurs in containers, behind nginx
 	docker compose up --build
 
-openapi: $(VENV)/ready ## the stored description of the API, after it changed
+openapi: $(VENV)/ready ## write docs/openapi.json, after the API changed
 	$(BIN)/python -m services openapi > docs/openapi.json
 
-dev: $(VENV)/ready-dev ## what every command but `run` and `up` needs, in .venv; they install it themselves
+dev: $(VENV)/ready-dev ## install the development set into .venv; the other commands do so themselves
 
 servers:
 	@tests/install-servers
 
-# Every dependency with its version and hashes, for every supported Python: requirements.txt what runs, requirements-dev.txt
-# that and the rest in the same versions.
+# Pins every dependency with its hashes, for every supported Python: requirements.txt has what runs, requirements-dev.txt
+# that and the development set, in the same versions.
 UV = $(shell command -v uv || echo "$(BIN)/python -m uv")
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url \
 	--group build pyproject.toml
@@ -84,7 +84,7 @@ lock: $(VENV)/ready-dev
 	cp requirements-dev.txt requirements.txt  # uv keeps the versions that it finds there
 	$(COMPILE) --output-file requirements.txt
 
-# What is imported is compiled then: to compile all of it now takes longer than the rest.
+# Modules are compiled when they are imported: compiling all of them now takes longer than the rest.
 $(VENV)/ready: requirements.txt pyproject.toml
 	@$(call install,requirements.txt,--no-compile,)
 	@touch $@
@@ -94,7 +94,7 @@ $(VENV)/ready-dev: requirements-dev.txt requirements.txt pyproject.toml
 	@$(BIN)/python -m compileall -q services migrations
 	@touch $(VENV)/ready $@
 
-# $(call install,FILE,options of pip,options of uv): .venv with what FILE names, and Kurs itself.
+# $(call install,FILE,options of pip,options of uv): makes .venv with the packages of FILE, and with Kurs itself.
 define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kurs needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && \
 	echo "making $(VENV) from $(1)" && \

@@ -158,7 +158,7 @@ class Exchange(NamedTuple):
     value_ttl: float | None = None  # seconds after its own time for which a value holds; None: until the next one
     is_reference: bool = False  # it gives mid prices of other exchanges' markets, and converts between currencies
     asset_ids: Mapping[str, str] | None = None  # its ids of assets; None: it knows them by their symbols
-    settings_prefix: str = ""  # of the settings that are its own: KURS_MTGOX_
+    settings_prefix: str = ""  # of the settings that are its own: KURS_NAME_
     has_simulator: bool = False  # services/simulator plays it
     simulated: bool = False
 

@@ -12,7 +12,7 @@ def normalize(name: str) -> str:
 
 
 def split_exchange(name: str) -> tuple[str, str]:
-    """The exchange and the symbol in `MTGOX:BTCUSDT`; without an exchange its name is ""."""
+    """The exchange and the symbol in `EXCHANGE:BTCUSDT`; without an exchange its name is ""."""
     exchange, _, symbol = name.rpartition(":")
     return exchange.strip().lower(), symbol.strip()
 

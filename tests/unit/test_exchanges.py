@@ -143,8 +143,8 @@ def test_the_simulator_takes_the_place_of_every_host(name: str) -> None:
 
 
 def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Misconfigured, match=r"KURS_EXCHANGES: 'mtgox' is not one of binance, coingecko, deribit"):
-        configured_exchanges(load(exchanges="binance,mtgox"))
+    with pytest.raises(Misconfigured, match=f"KURS_EXCHANGES: 'quadriga' is not one of {', '.join(EXCHANGES)}"):
+        configured_exchanges(load(exchanges="binance,quadriga"))
 
 
 @pytest.mark.parametrize(

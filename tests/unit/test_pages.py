@@ -1,9 +1,11 @@
-"""The classes of the glossary and the modules and links of all pages exist."""
+"""What the pages name exists: classes, modules, links, indicators."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from services.core.indicators import STANDARD, parse_specs
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
@@ -25,3 +27,11 @@ def test_links_and_modules_of_a_page_exist(page: Path) -> None:
         assert (page.parent / link).exists(), link
     for module in MODULE.findall(text):
         assert any((folder / module).exists() for folder in (ROOT, ROOT / "services")), module
+
+
+def test_page_of_indicators_lists_the_standard_set() -> None:
+    block = re.search(
+        r"## The standard set\n.*?\n\n((?:    .*\n)+)", (ROOT / "docs/indicators.md").read_text(), re.DOTALL
+    )
+    assert block
+    assert parse_specs(",".join(block[1].split())) == STANDARD

@@ -169,7 +169,7 @@ def _csv(file: BinaryIO, market: Market) -> Iterator[Write]:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     try:
-        yield lambda candles: rows.writerows((*_row(candle, _plain), market) for candle in candles)
+        yield lambda candles: rows.writerows((*_row(candle, "{:f}".format), market) for candle in candles)
     finally:
         text.detach()
 
@@ -206,10 +206,6 @@ def _row(candle: Candle, amount: Callable[[Decimal], Any]) -> tuple[Any, ...]:
     bar = candle.bar
     amounts = (amount(getattr(bar, name)) for name in AMOUNTS)
     return bar.open_time, *amounts, bar.trades, candle.kind, str(candle.source), candle.revision
-
-
-def _plain(value: Decimal) -> str:
-    return f"{value:f}"
 
 
 FORMATS: Mapping[str, Callable[[BinaryIO, Market], Any]] = {"csv": _csv, "parquet": _parquet}

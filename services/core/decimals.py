@@ -1,13 +1,16 @@
-"""Numbers as text."""
+"""Decimals as text."""
 
 from decimal import Decimal
 
 
 def format_decimal(value: Decimal) -> str:
-    """A decimal as plain digits, every one that counts and none that does not; `null` for what is no number."""
-    plain = str(value)
-    if "E" in plain:
-        plain = f"{value:f}"
-    if "." in plain:
-        return plain.rstrip("0").rstrip(".")
-    return plain if plain[-1].isdigit() else "null"
+    """Format a decimal without an exponent and without zeros at the end; `null` for what is no number.
+
+    1.50 and 1.5 have one text.
+    """
+    text = str(value)
+    if "E" in text:
+        text = f"{value:f}"
+    if "." in text:
+        return text.rstrip("0").rstrip(".")
+    return text if text[-1].isdigit() else "null"

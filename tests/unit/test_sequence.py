@@ -56,7 +56,7 @@ def test_a_new_count_is_followed() -> None:
 
 def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes() -> None:
     """What is asked for reaches back until a trade is of an earlier minute; of those only the last one passes."""
-    sequence, first = TradeSequencer(lead=10), 1_000
+    sequence, first = TradeSequencer(lead_size=10), 1_000
 
     def at(number: int) -> Trade:
         return trade(number, 60_000 + (number - 975) * 1_000)  # the minute begins with 975
@@ -76,7 +76,13 @@ def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes
 
 
 def test_without_the_trades_that_lead_up_to_it_the_first_one_passes_after_a_while() -> None:
-    sequence = TradeSequencer(lead=10)
+    sequence = TradeSequencer(lead_size=10)
     assert passed_ids(sequence, [1_000, 1_001, 995]) == []
     assert [each.trade_id for each in sequence.skip_lead(9)] == [1_000, 1_001]
     assert not sequence.first_gap()
+
+
+def test_the_very_first_trade_of_an_instrument_has_no_lead() -> None:
+    sequence = TradeSequencer(10)
+    assert passed_ids(sequence, [0, 1, 2]) == [0, 1, 2]
+    assert (sequence.awaits_lead, sequence.gap_since) == (False, None)

@@ -4,7 +4,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from services import runtime
+from services import __version__, runtime
 from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
 from services.exchanges import EXCHANGES
 
@@ -37,6 +37,9 @@ def main() -> None:
     try:
         if {"-h", "--help", "help"} & set(words[:1]) or (words and words[0] in runtime.SERVICES and "--help" in words):
             print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201
+            code = 0
+        elif words[:1] in (["-V"], ["--version"]):
+            print(f"kurs {__version__}")  # noqa: T201
             code = 0
         else:
             code = runtime.main(words)

@@ -93,5 +93,6 @@ def setup(level: str, levels: Mapping[str, str], secrets: Iterable[str] = (), st
     logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING), handlers=[handler], force=True)
     logging.getLogger(PACKAGE).setLevel(level)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each invalid request
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs each failed attempt to connect, which we throttle
     for name, its_level in levels.items():
         logging.getLogger(f"{PACKAGE}.{name}").setLevel(its_level)

@@ -291,8 +291,7 @@ def _build_app_spec(
     A service has JOBS, and optionally ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (components without which it is
     not ready) and ROLE (only one process may run its jobs).
     """
-    checks: dict[str, Check] = {"bus": deps.bus.ping, "cache": deps.cache.ping}
-    checks |= {"journal": deps.journal.ping, "store": deps.store.ping}
+    checks = component_checks(deps)
     checks |= {f"role {role.name}": role.check for role in roles}
     fronts, streams, costs = dict[str, FastHandler](), dict[str, StreamApp](), dict[str, int]()
     for module in modules:
@@ -305,6 +304,11 @@ def _build_app_spec(
         checks["saving"] = deps.store.check_writable
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
     return AppSpec(routers, fronts, checks, needed, quota, streams, costs)
+
+
+def component_checks(deps: Deps) -> dict[str, Check]:
+    """Return the checks of a process's ports for /readyz, by component."""
+    return {"bus": deps.bus.ping, "cache": deps.cache.ping, "journal": deps.journal.ping, "store": deps.store.ping}
 
 
 def _no_endpoints(_deps: Deps) -> dict[str, Any]:

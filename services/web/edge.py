@@ -7,7 +7,6 @@ import itertools
 import logging
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -15,8 +14,10 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.core.errors import KursError, NotFound
+from services.core.exchange import RateLimit
 from services.hub import Hub
 from services.log import request_id
+from services.log_throttle import ThrottledLog
 from services.web.app_spec import AppSpec, Headers, RawResponse, StreamApp
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.cors import CorsPolicy
@@ -34,7 +35,7 @@ MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS = (
 QUEUE_SECONDS = 10  # how long one waits
 SLOW_SECONDS = 1.0
 CLOSE_INTERNAL_ERROR = 1011  # the closing code of a WebSocket for a fault of ours
-LOG_LINES_PER_SECOND = {logging.WARNING: 1, logging.INFO: 10}  # in a second; of failures, of what is refused
+LOG_RATE_LIMITS = {logging.WARNING: RateLimit(1, 1), logging.INFO: RateLimit(10, 1)}  # failures; rejected requests
 MAX_LOGGED_PATH = 200  # characters
 NOT_MODIFIED = HTTPStatus.NOT_MODIFIED
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -55,8 +56,7 @@ class EdgeMiddleware:
         )
         self._addresses, self._hosts = site.addresses, site.hosts
         self._concurrency = ConcurrencyLimiter(MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS, QUEUE_SECONDS)
-        self._log_counts: dict[int, Counter[int]] = {}  # by level, its lines in the second of the last one
-        self._suppressed: Counter[int] = Counter()
+        self._logs = {level: ThrottledLog(log, limit) for level, limit in LOG_RATE_LIMITS.items()}
         self._id_prefix, self._id_counter = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,18 +229,9 @@ class EdgeMiddleware:
             self._log(logging.INFO, scope, status, ours, seconds)
 
     def _log(self, level: int, scope: Scope, status: int, ours: Headers, seconds: float) -> None:
-        """Some lines a second: a flood of failures is none of log."""
-        self._suppressed[level] += 1
-        moment, lines = int(time.monotonic()), self._log_counts.get(level, Counter())
-        if lines[moment] < LOG_LINES_PER_SECOND[level]:
-            extra = {
-                "request_id": _request_id(ours),
-                "seconds": round(seconds, 3),
-                "since_last": self._suppressed[level],
-            }
-            method, path = scope.get("method", "WebSocket"), scope["path"][:MAX_LOGGED_PATH]
-            log.log(level, "%s %s %d", method, path, status, extra=extra)
-            self._log_counts[level], self._suppressed[level] = Counter({moment: lines[moment] + 1}), 0
+        method, path = scope.get("method", "WebSocket"), scope["path"][:MAX_LOGGED_PATH]
+        extra = {"request_id": _request_id(ours), "seconds": round(seconds, 3)}
+        self._logs[level].log(level, "%s %s %d", method, path, status, extra=extra)
 
 
 def _is_metered(scope: Scope) -> bool:

@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel
 
+from services import __version__
 from services.core.errors import KursError
 
 Check = Callable[[], Awaitable[str | None]]
@@ -20,6 +21,7 @@ class Alive(BaseModel):
     """The process runs."""
 
     status: str = "alive"
+    version: str = __version__
 
 
 class Part(BaseModel):

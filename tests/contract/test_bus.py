@@ -33,7 +33,7 @@ class ConsumerFailure(Exception):
 @pytest.fixture(params=["memory", "rabbit"])
 async def bus(request: pytest.FixtureRequest, queue: str) -> AsyncIterator[Bus]:
     if request.param == "memory":
-        yield MemoryBus({queue: (FeedGap,)}, live_limit=MAX_LIVE_MESSAGES, deliveries=MAX_DELIVERIES)
+        yield MemoryBus({queue: (FeedGap,)}, max_buffered=MAX_LIVE_MESSAGES, max_deliveries=MAX_DELIVERIES)
         return
     server: servers.Rabbit = request.getfixturevalue("rabbit")
     async with open_rabbit_bus(server, queue) as bus:
@@ -181,7 +181,7 @@ async def test_it_says_whether_it_is_there(bus: Bus) -> None:
 
 
 async def test_a_full_work_queue_makes_the_publisher_wait() -> None:
-    bus = MemoryBus({"q": (FeedGap,)}, work_limit=3)
+    bus = MemoryBus({"q": (FeedGap,)}, max_queued=3)
     publishing = asyncio.create_task(bus.publish(*feed_gaps(*range(10))))
     await asyncio.sleep(0)
     assert not publishing.done()

@@ -110,7 +110,7 @@ def test_a_database_that_is_away_ends_a_command(tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://somebody:a-secret@127.0.0.1:{free_port()}/kurs"
     ended = run_command(tmp_path, "verify", DATABASE_URL=url)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("kurs: the database (postgresql) does not answer: ")
+    assert ended.stderr.startswith("kurs: the database (postgresql) does not respond: ")
     assert ended.stderr.count("\n") == 1
     assert "a-secret" not in ended.stderr
 

@@ -93,9 +93,9 @@ def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_no
 @pytest.mark.parametrize(
     ("setting", "url", "hint"),
     [
-        ("DATABASE_URL", "postgresql+asyncpg://kurs@no-such-host.invalid/kurs", "Its name is not known here"),
-        ("REDIS_URL", "redis://no-such-host.invalid/0", "Its name is not known here"),
-        ("RABBITMQ_URL", "amqp://kurs@no-such-host.invalid/", "Its name is not known here"),
+        ("DATABASE_URL", "postgresql+asyncpg://kurs@no-such-host.invalid/kurs", "The host name is not known here"),
+        ("REDIS_URL", "redis://no-such-host.invalid/0", "The host name is not known here"),
+        ("RABBITMQ_URL", "amqp://kurs@no-such-host.invalid/", "The host name is not known here"),
     ],
 )
 def test_a_server_that_no_name_or_network_leads_to_is_waited_for_with_a_hint(

@@ -1,13 +1,16 @@
 """Logging: one JSON object per line, and no secret in it, wherever it hides."""
 
+import importlib
 import io
 import json
 import logging
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import services
 from services import log
 
 
@@ -89,3 +92,28 @@ def test_levels_are_set_per_subsystem(lines: Any) -> None:
         ("services.pricer", "ERROR"),
         ("services.writer", "ERROR"),
     ]
+
+
+def test_every_logger_of_kurs_obeys_its_log_levels(lines: Any) -> None:
+    """A logger outside the package would have the level of other packages, and no name in KURS_LOG_LEVELS."""
+    names = set()
+    for module in pkgutil.walk_packages(services.__path__, "services."):
+        if module.name not in ("services.__main__", "services.healthcheck"):  # these run when they are imported
+            values = vars(importlib.import_module(module.name)).values()
+            names |= {value.name for value in values if isinstance(value, logging.Logger)}
+    assert "services.adapters.retry" in names
+    assert {name for name in names if not name.startswith("services.")} == set()
+
+
+def test_log_levels_reach_adapters() -> None:
+    stream, before, level = io.StringIO(), list(logging.root.handlers), logging.root.level
+    try:
+        log.setup("WARNING", {"adapters": "INFO"}, stream=stream)
+        logging.getLogger("services.adapters.retry").info("available")
+        logging.getLogger("services.pricer.jobs").info("left out")
+        assert json.loads(stream.getvalue())["message"] == "available"
+        assert logging.getLogger("aiormq").level == logging.CRITICAL
+    finally:
+        logging.root.handlers[:], logging.root.level = before, level
+        for name in ("services", "services.adapters"):
+            logging.getLogger(name).setLevel(logging.NOTSET)

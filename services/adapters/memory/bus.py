@@ -62,18 +62,18 @@ class _WorkQueue:
 
 
 class MemoryBus:
-    """Messages within one process. `live_limit` and `work_limit` bound a subscriber's and a work queue's messages."""
+    """Messages within one process. `max_buffered` bounds a subscriber's messages, `max_queued` a work queue's."""
 
     def __init__(
         self,
         queues: Mapping[str, Kinds] = QUEUES,
-        live_limit: int = 10_000,
-        work_limit: int = 10_000,
-        deliveries: int = MAX_DELIVERIES,
+        max_buffered: int = 10_000,
+        max_queued: int = 10_000,
+        max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
-        self._queues, self._live_limit = queues, live_limit
+        self._queues, self._max_buffered = queues, max_buffered
         self._subscribers: dict[DropOldestQueue, Kinds] = {}
-        self._work_queues = {queue: _WorkQueue(work_limit, deliveries) for queue in queues}
+        self._work_queues = {queue: _WorkQueue(max_queued, max_deliveries) for queue in queues}
 
     async def publish(self, *messages: Message) -> None:
         """Publish messages. Waits while a work queue is full."""
@@ -89,7 +89,7 @@ class MemoryBus:
     @asynccontextmanager
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
         """Subscribe to all messages of these kinds from now on."""
-        tail = DropOldestQueue(self._live_limit)
+        tail = DropOldestQueue(self._max_buffered)
         self._subscribers[tail] = kinds
         try:
             async with aclosing(tail.read()) as messages:

@@ -5,7 +5,6 @@ each subscriber has its own, gets a callback when it or its consumer is lost, an
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,17 +23,16 @@ from aiormq.exceptions import (
 )
 from pamqp.common import FieldTable
 
+from services.adapters import driver_errors
 from services.adapters.codec import kind_name
-from services.core.errors import AccessRefused, Unavailable
+from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.ports import Kinds
 
+SERVER = "the bus (RabbitMQ)"
 TIMEOUT_SECONDS = 5  # for the broker's replies
 HEARTBEAT_SECONDS = 5  # a peer that misses three is considered dead
 CONNECTION_ERRORS = (AMQPError, ChannelInvalidStateError, OSError)
-
-# It would say on each try what we say now and then.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 class BrokerConnection(NamedTuple):
@@ -128,23 +126,20 @@ class Broker:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """What goes wrong inside between us and the broker is raised as Unavailable, without its URL."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        # the library also cancels whoever waits on a connection that it loses
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+    """Raise errors of the broker in the block as AccessRefused or Unavailable."""
+    with driver_errors.translate(SERVER, CONNECTION_ERRORS, _advice):
+        try:
+            yield
+        except asyncio.CancelledError:
+            # aio-pika also cancels tasks that await a connection which is lost
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Unavailable(f"{SERVER} does not respond: the connection is lost") from None
+        except Exception as error:
+            if type(error) is Exception:  # aio-pika raises it for a publish while its connection closes
+                raise Unavailable(f"{SERVER} does not respond: the connection is closing") from None
             raise
-        raise Unavailable("the bus (RabbitMQ) does not answer: the connection is lost") from None
-    except CONNECTION_ERRORS as error:
-        if advice := _advice(error):
-            raise AccessRefused(f"{advice} ({error})") from None
-        raise Unavailable(f"the bus (RabbitMQ) does not answer: {str(error) or type(error).__name__}") from None
-    except Exception as error:
-        if type(error) is Exception:  # how the library ends who writes while its connection closes
-            raise Unavailable("the bus (RabbitMQ) does not answer: the connection is closing") from None
-        raise
 
 
 def _advice(error: Exception) -> str:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
-from itertools import count
 from typing import TypeVar
 
 import aio_pika
@@ -19,7 +18,7 @@ from services.adapters.rabbit import role_queue
 from services.adapters.rabbit.broker import TIMEOUT_SECONDS, Broker, on_loss, translate_errors
 from services.adapters.rabbit.consumer import BatchConsumer
 from services.adapters.rabbit.publisher import Publisher
-from services.adapters.retry import retry_until_available
+from services.adapters.retry import MAX_DELAY_SECONDS, retry_until_available
 from services.core.backoff import delays
 from services.core.bounds import clean_text
 from services.core.dead_letters import DeadLetter
@@ -27,6 +26,7 @@ from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.core.model import Message
 from services.leases import Lease
+from services.log_throttle import ThrottledLog
 from services.ports import MAX_DELIVERIES, QUEUES, Kinds
 
 MAX_BUFFERED = 10_000  # messages here, deliveries at the broker, that wait for a slow subscriber
@@ -35,7 +35,7 @@ MAX_PREFETCH = 1_000  # deliveries; each may contain many messages
 PING_KEY = "ping"  # first word of a routing key
 MAX_DEAD_DELIVERIES = 10  # taken at once
 T = TypeVar("T")
-log = logging.getLogger("kurs.bus")
+log = logging.getLogger(__name__)
 
 
 async def connect(
@@ -52,25 +52,54 @@ async def reconnecting(open_stream: Callable[[], Awaitable[AsyncGenerator[T, Non
     """
 
     async def items(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-        waits = delays(limit=2)
+        waits = delays(limit=MAX_DELAY_SECONDS)
         while True:
             with suppress(Unavailable):
                 async with aclosing(stream):
                     async for item in stream:
-                        waits = delays(limit=2)
+                        waits = delays(limit=MAX_DELAY_SECONDS)
                         yield item
-            log.warning("the bus (RabbitMQ) is lost: reading goes on as soon as it answers")
+            log.warning("bus: the connection to RabbitMQ is lost, reconnecting")
             await asyncio.sleep(next(waits))
             stream = await retry_until_available(open_stream)
 
     return items(await retry_until_available(open_stream))
 
 
+class _Worker:
+    """One worker of a work queue, on one connection after another."""
+
+    def __init__(self, broker: Broker, connection: AsyncExitStack, queue: str, size: int, exclusive: bool) -> None:
+        self._broker, self._connection = broker, connection
+        self._queue, self._size, self._exclusive = queue, size, exclusive
+        self._consumer: BatchConsumer | None = None
+
+    async def open(self) -> AsyncGenerator[Sequence[Message], None]:
+        """Open a consumer on a new connection, and return its batches. Raises Unavailable."""
+        await self._connection.aclose()
+        opening = self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=True)
+        _, channel = await self._connection.enter_async_context(opening)
+        name, dead, lock = map(self._broker.market_name, (self._queue, f"{self._queue}.dead", f"worker.{self._queue}"))
+        with translate_errors():
+            if self._exclusive and not await role_queue.own_queue(channel, lock):
+                raise Unavailable(f"the queue {self._queue} still has another worker")
+            await channel.set_qos(prefetch_count=min(self._size, MAX_PREFETCH))
+            consumer = self._consumer = BatchConsumer(await channel.get_queue(name), dead, self._size)
+            await on_loss(channel, consumer.close)
+        return consumer.batches()
+
+    async def ack(self) -> None:
+        """Ack the last batch. If the connection is lost, it is delivered again."""
+        if self._consumer:
+            with suppress(Unavailable):
+                await self._consumer.ack()
+
+
 class RabbitBus:
     """Messages between processes."""
 
-    def __init__(self, broker: Broker, live_limit: int = MAX_BUFFERED) -> None:
-        self._broker, self._max_buffered = broker, live_limit
+    def __init__(self, broker: Broker, max_buffered: int = MAX_BUFFERED) -> None:
+        self._broker, self._max_buffered = broker, max_buffered
         self._publisher = Publisher(broker)
 
     async def publish(self, *messages: Message) -> None:
@@ -85,40 +114,35 @@ class RabbitBus:
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
         """Subscribe to all messages of these kinds from now on. Those published during a disconnect are missed."""
         async with (
-            AsyncExitStack() as line,
-            aclosing(await reconnecting(partial(self._open_subscription, line, kinds))) as messages,
+            AsyncExitStack() as connection,
+            aclosing(await reconnecting(partial(self._open_subscription, connection, kinds))) as messages,
         ):
             yield messages
 
-    async def _open_subscription(self, line: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
+    async def _open_subscription(self, connection: AsyncExitStack, kinds: Kinds) -> AsyncGenerator[Message, None]:
         """Open a connection with an exclusive queue. The messages end with the connection."""
-        tail, unreadable = DropOldestQueue(self._max_buffered), count(1)
+        buffer, undecodable_log = DropOldestQueue(self._max_buffered), ThrottledLog(log)
 
-        async def hear(letter: DeliveredMessage) -> None:
+        async def on_delivery(delivery: DeliveredMessage) -> None:
             try:
-                tail.put(*unpack(letter.body))
-            except ValueError as error:
-                tail.put(*unpack_each(letter.body)[0])
-                if (number := next(unreadable)).bit_count() == 1:  # all of them may be so while versions differ
-                    log.error(
-                        "%d cannot be read and passed over, now %s: %s",
-                        number,
-                        letter.routing_key,
-                        clean_text(str(error)),
-                    )
+                buffer.put(*unpack(delivery.body))
+            except ValueError as error:  # common while processes of two versions run
+                buffer.put(*unpack_each(delivery.body)[0])
+                text = "bus: a message with the routing key %s cannot be decoded and is ignored: %s"
+                undecodable_log.log(logging.ERROR, text, delivery.routing_key, clean_text(str(error)))
 
-        await line.aclose()
-        _, channel = await line.enter_async_context(self._broker.connect())
+        await connection.aclose()
+        _, channel = await connection.enter_async_context(self._broker.connect())
         with translate_errors():
             limits: FieldTable = {"x-max-length": self._max_buffered, "x-max-length-bytes": MAX_BUFFERED_BYTES}
             arguments: FieldTable = {**limits, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
             for kind in kinds:
                 await queue.bind(self._broker.exchange, f"{kind_name(kind)}.#")
-            await on_loss(channel, tail.close)
+            await on_loss(channel, buffer.close)
             wire = await channel.get_underlay_channel()  # aio-pika's own consumer starts a task for each delivery
-            await wire.basic_consume(queue.name, hear, no_ack=True)
-        return tail.read()
+            await wire.basic_consume(queue.name, on_delivery, no_ack=True)
+        return buffer.read()
 
     @asynccontextmanager
     async def consume(
@@ -130,34 +154,12 @@ class RabbitBus:
         """
         if self._broker.queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
-        async with AsyncExitStack() as line:
-            desk: BatchConsumer | None = None
-
-            async def sit_down() -> AsyncGenerator[Sequence[Message], None]:
-                nonlocal desk
-                desk = await self._open_consumer(line, queue, size, exclusive)
-                return desk.batches()
-
+        async with AsyncExitStack() as connection:
+            worker = _Worker(self._broker, connection, queue, size, exclusive)
             # an exception leaves the batch unacked: the broker requeues it when the connection closes
-            async with aclosing(await reconnecting(sit_down)) as batches:
+            async with aclosing(await reconnecting(worker.open)) as batches:
                 yield batches
-            with suppress(Unavailable):  # then the batch is delivered again
-                await desk.ack() if desk else None
-
-    async def _open_consumer(self, line: AsyncExitStack, queue: str, size: int, alone: bool) -> BatchConsumer:
-        """Open a consumer of the queue on a new connection."""
-        await line.aclose()
-        _, channel = await line.enter_async_context(
-            self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=True)
-        )
-        with translate_errors():
-            if alone and not await role_queue.own_queue(channel, self._broker.market_name(f"worker.{queue}")):
-                raise Unavailable(f"the queue {queue} still has another worker")
-            await channel.set_qos(prefetch_count=min(size, MAX_PREFETCH))
-            dead = self._broker.market_name(f"{queue}.dead")
-            desk = BatchConsumer(await channel.get_queue(self._broker.market_name(queue)), dead, size)
-            await on_loss(channel, desk.close)
-            return desk
+            await worker.ack()
 
     async def queue_depth(self, queue: str) -> int:
         """Return how many deliveries of `queue` wait for a worker."""
@@ -176,24 +178,22 @@ class RabbitBus:
             channel = await (await self._publisher.connection()).channel()
         try:
             with translate_errors():
-                letters = await self._get_dead(await channel.get_queue(self._broker.market_name(f"{queue}.dead")))
-            yield [
-                each for letter in letters for each in to_dead_letters(letter.body, queue, _death_reason(letter), now)
-            ]
+                deliveries = await self._get_dead(await channel.get_queue(self._broker.market_name(f"{queue}.dead")))
+            yield [letter for each in deliveries for letter in to_dead_letters(each.body, queue, _reason(each), now)]
             with translate_errors():
-                for letter in letters:
-                    await letter.ack()
+                for delivery in deliveries:
+                    await delivery.ack()
         finally:
             with suppress(Unavailable), translate_errors():
                 await channel.close()
 
     @staticmethod
-    async def _get_dead(dead: AbstractQueue) -> list[AbstractIncomingMessage]:
-        found = list[AbstractIncomingMessage]()
+    async def _get_dead(dead_queue: AbstractQueue) -> list[AbstractIncomingMessage]:
+        deliveries = list[AbstractIncomingMessage]()
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            while len(found) < MAX_DEAD_DELIVERIES and (letter := await dead.get(fail=False)):
-                found.append(letter)
-        return found
+            while len(deliveries) < MAX_DEAD_DELIVERIES and (delivery := await dead_queue.get(fail=False)):
+                deliveries.append(delivery)
+        return deliveries
 
     def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AbstractAsyncContextManager[Lease]:
         """Hold a role as soon as no other process does; `on_wait` is called with its holder's name."""
@@ -217,6 +217,7 @@ class RabbitBus:
         await self._publisher.close()
 
 
-def _death_reason(letter: AbstractIncomingMessage) -> str:
+def _reason(delivery: AbstractIncomingMessage) -> str:
     """Return why the broker abandoned a delivery: `delivery_limit`, or `rejected` by a worker that cannot decode it."""
-    return f"abandoned by the broker: {letter.headers.get('x-first-death-reason', 'a part of it cannot be decoded')!s}"
+    reason = delivery.headers.get("x-first-death-reason", "a part of it cannot be decoded")
+    return f"abandoned by the broker: {reason!s}"

@@ -1,9 +1,10 @@
-"""A worker's place at a work queue."""
+"""A worker's consumer of a work queue."""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 import aio_pika
@@ -13,113 +14,144 @@ from services.adapters.codec import unpack, unpack_each
 from services.adapters.rabbit.broker import translate_errors
 from services.core.bounds import clean_text
 from services.core.model import Message
+from services.log_throttle import ThrottledLog
 
-log = logging.getLogger("kurs.bus")
+log = logging.getLogger(__name__)
+
+
+class ConsumerState(Enum):
+    """How a consumer gets its deliveries."""
+
+    ONE_BY_ONE = auto()  # it fetches each one: the queue begins with requeued deliveries
+    STREAMING = auto()  # the broker pushes them
+    LOST = auto()  # its connection is lost
+
+
+class ConsumerEvent(Enum):
+    """What changes a consumer's state."""
+
+    FETCHED_REQUEUED = auto()  # a delivery that failed before
+    FETCHED_NEW = auto()  # a delivery that did not, or none: no requeued one is left
+    DISCONNECTED = auto()
+
+
+def transition(state: ConsumerState, event: ConsumerEvent) -> ConsumerState:
+    """Return the next state. A lost connection does not come back, and a streaming consumer never fetches again."""
+    match state, event:
+        case ConsumerState.LOST, _:
+            return ConsumerState.LOST
+        case _, ConsumerEvent.DISCONNECTED:
+            return ConsumerState.LOST
+        case ConsumerState.ONE_BY_ONE, ConsumerEvent.FETCHED_NEW:
+            return ConsumerState.STREAMING
+    return state
 
 
 class _MessageGroup(NamedTuple):
     messages: list[Message]
-    last: AbstractIncomingMessage  # the letter that ends it
+    last: AbstractIncomingMessage  # the delivery that ends the group
 
 
 class BatchConsumer:
-    """Letters of one queue, for as long as one line lives.
+    """Consumer of one queue on one connection.
 
-    What was given back comes first, and is fetched one by one: whatever else is delivered when it fails once more would
-    count as failed with it.
+    Requeued deliveries come first, and are fetched one by one: when one fails again, the broker counts every other
+    unacked delivery as failed too.
     """
 
-    def __init__(self, queue: AbstractQueue, dead: str, size: int) -> None:
-        self._queue, self._dead_queue, self._size = queue, dead, size
+    def __init__(self, queue: AbstractQueue, dead_queue: str, size: int) -> None:
+        self._queue, self._dead_queue, self._size = queue, dead_queue, size
+        self._state = ConsumerState.ONE_BY_ONE
         self._deliveries: deque[AbstractIncomingMessage] = deque()
-        self._decoded: list[Message] = []  # what is in the first of them, once that is known
+        self._decoded: list[Message] = []  # messages of the first delivery, once it is decoded
+        self._unacked: AbstractIncomingMessage | None = None  # the last delivery whose messages were all yielded
         self._changed = asyncio.Event()
-        self._one_by_one, self._lost = True, False
-        self._unacked: AbstractIncomingMessage | None = None
+        self._undecodable_log = ThrottledLog(log)
 
     async def batches(self) -> AsyncGenerator[Sequence[Message], None]:
-        """Up to `size` messages at a time, each batch settled when the next is asked for. Raises Unavailable."""
+        """Yield up to `size` messages at a time. A batch is acked when the next is requested. Raises Unavailable."""
         with translate_errors():
             while True:
-                messages, letter = await self._next_group()
-                *first, last = (messages[at : at + self._size] for at in range(0, len(messages), self._size))
+                messages, delivery = await self._next_group()
+                *first, last = (messages[start : start + self._size] for start in range(0, len(messages), self._size))
                 for batch in first:
                     yield batch
-                self._unacked = letter  # its messages are handed out with this batch, all of them
+                self._unacked = delivery
                 yield last
                 await self.ack()
 
     async def ack(self) -> None:
-        """What was handed out is done. Raises Unavailable."""
-        letter, self._unacked = self._unacked, None
-        if letter:
+        """Ack all deliveries whose messages were yielded. Raises Unavailable."""
+        delivery, self._unacked = self._unacked, None
+        if delivery:
             with translate_errors():
-                await letter.ack(multiple=True)
+                await delivery.ack(multiple=True)
 
     def close(self) -> None:
-        """The line is lost, and with it what waits here: it will come again on another."""
-        self._lost = True
+        """Stop, because the connection is lost. The broker delivers everything unacked again."""
+        self._state = transition(self._state, ConsumerEvent.DISCONNECTED)
         self._changed.set()
 
     async def _wait_for_delivery(self) -> None:
-        while not self._lost and not self._deliveries:
-            if self._one_by_one:
+        while not self._deliveries and self._state is not ConsumerState.LOST:
+            if self._state is ConsumerState.ONE_BY_ONE:
                 await self._fetch()
             else:
                 self._changed.clear()
                 await self._changed.wait()
-        if self._lost:
+        if self._state is ConsumerState.LOST:
             raise ConnectionError("the connection is lost")
 
     async def _fetch(self) -> None:
-        letter = await self._queue.get(fail=False)
-        if letter:
-            await self._receive(letter)
-        if not letter or not letter.redelivered:
-            self._one_by_one = False
-            await self._queue.consume(self._receive)
+        delivery = await self._queue.get(fail=False)
+        if delivery:
+            await self._on_delivery(delivery)
+        requeued = delivery is not None and bool(delivery.redelivered)
+        event = ConsumerEvent.FETCHED_REQUEUED if requeued else ConsumerEvent.FETCHED_NEW
+        self._state = transition(self._state, event)
+        if self._state is ConsumerState.STREAMING:
+            await self._queue.consume(self._on_delivery)
 
-    async def _receive(self, letter: AbstractIncomingMessage) -> None:
-        """It stays closed until its turn: a thousand full ones take ten times the room when they are open."""
-        self._deliveries.append(letter)
+    async def _on_delivery(self, delivery: AbstractIncomingMessage) -> None:
+        """Append a delivery undecoded: a thousand decoded ones use ten times the memory of their bodies."""
+        self._deliveries.append(delivery)
         self._changed.set()
 
     async def _next_group(self) -> _MessageGroup:
-        """The next batch: as many letters as fit, and one at least."""
+        """Return the messages of as many deliveries as fit into a batch, at least one, and a requeued one alone."""
         await self._wait_for_delivery()
         while not await self._decode_first():
             await self._wait_for_delivery()
         messages, last = self._pop_first()
-        while not last.redelivered and (more := await self._decode_first()) and not self._deliveries[0].redelivered:
-            if len(messages) + len(more) > self._size:
+        while not last.redelivered and (following := await self._decode_first()):
+            if self._deliveries[0].redelivered or len(messages) + len(following) > self._size:
                 break
-            messages.extend(more)
+            messages.extend(following)
             _, last = self._pop_first()
         return _MessageGroup(messages, last)
 
     async def _decode_first(self) -> list[Message]:
-        """What is in the first letter that can be read; nothing when none is here."""
+        """Return the messages of the first delivery that has some; empty when no delivery is left."""
         while self._deliveries and not self._decoded:
             try:
                 self._decoded = unpack(self._deliveries[0].body)
             except ValueError as error:
-                log.error(
-                    "a message in %s cannot be read and goes to the dead: %s", self._queue.name, clean_text(str(error))
-                )
+                text = "bus: a message in %s cannot be decoded and becomes a dead letter: %s"
+                self._undecodable_log.log(logging.ERROR, text, self._queue.name, clean_text(str(error)))
                 self._decoded = await self._set_aside_undecodable(self._deliveries[0])
         return self._decoded
 
-    async def _set_aside_undecodable(self, letter: AbstractIncomingMessage) -> list[Message]:
-        """Set aside what of a letter cannot be read; answers the rest."""
-        messages, unreadable = unpack_each(letter.body)
+    async def _set_aside_undecodable(self, delivery: AbstractIncomingMessage) -> list[Message]:
+        """Publish what cannot be decoded to the dead queue. Return the other messages."""
+        messages, undecodable = unpack_each(delivery.body)
         if not messages:
             await self._deliveries.popleft().reject(requeue=False)
             return []
-        for part in unreadable:
+        for part in undecodable:
             dead = aio_pika.Message(b"[%s]" % part.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await self._queue.channel.default_exchange.publish(dead, self._dead_queue)
         return messages
 
     def _pop_first(self) -> _MessageGroup:
-        opened, self._decoded = self._decoded, []
-        return _MessageGroup(opened, self._deliveries.popleft())
+        messages, self._decoded = self._decoded, []
+        return _MessageGroup(messages, self._deliveries.popleft())

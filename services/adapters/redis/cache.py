@@ -43,7 +43,7 @@ end
 return totals
 """
 T = TypeVar("T", Rate, ExchangeStatus, ActiveExchange)
-log = logging.getLogger("kurs.cache")
+log = logging.getLogger(__name__)
 
 
 class RedisCache:

@@ -10,14 +10,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from services.core.errors import AccessRefused, Unavailable
+from services.adapters import driver_errors
+from services.core.errors import Unavailable
 from services.core.markets import LIVE, Market
 from services.log_throttle import ThrottledLog
 
 FULL = Counter("kurs_cache_full_total", "Times that Redis refused to keep something because its memory is full")
 TIMEOUT_SECONDS = 1  # for a connection or a response
 MAX_CONNECTIONS = 20  # a task that needs one more waits
-_throttled_log = ThrottledLog(logging.getLogger("kurs.cache"))
+_throttled_log = ThrottledLog(logging.getLogger(__name__))
 
 
 def create_client(url: str) -> Redis:
@@ -41,20 +42,25 @@ def key_prefix(market: Market) -> str:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """What goes wrong inside between us and Redis is raised as Unavailable, without its URL."""
-    try:
-        yield
-    except NoPermissionError as error:
-        raise AccessRefused(f"Redis gives this user too few rights: grant them with ACL SETUSER ({error})") from None
-    except AuthenticationError as error:
-        raise AccessRefused(f"Redis refuses the user or the password: correct REDIS_URL ({error})") from None
-    except (RedisError, OSError) as error:
-        if isinstance(error, ResponseError) and "maxmemory" in str(error):
+    """Raise errors of Redis in the block as AccessRefused or Unavailable."""
+    with driver_errors.translate("the cache (Redis)", (RedisError, OSError), _advice):
+        try:
+            yield
+        except ResponseError as error:
+            if "maxmemory" not in str(error):
+                raise
             FULL.inc()
-            _throttled_log.warning("the cache (Redis) is full and keeps nothing more: give it more memory (maxmemory)")
+            _throttled_log.warning("cache: Redis rejects writes because its memory is full: raise maxmemory")
             raise Unavailable("the cache (Redis) is full: give it more memory (maxmemory)") from None
-        if "DB index is out of range" in str(error):
-            raise AccessRefused(
-                f"Redis has no such database: correct the number at the end of REDIS_URL ({error})"
-            ) from None
-        raise Unavailable(f"the cache (Redis) does not answer: {str(error) or type(error).__name__}") from None
+
+
+def _advice(error: Exception) -> str:
+    """Return how to fix a refusal that waiting does not end; "" for every other error."""
+    match error:
+        case NoPermissionError():
+            return "Redis denies this user access: grant it with ACL SETUSER"
+        case AuthenticationError():
+            return "Redis refuses the user or the password: correct REDIS_URL"
+        case RedisError() if "DB index is out of range" in str(error):
+            return "Redis has no such database: correct the number at the end of REDIS_URL"
+    return ""

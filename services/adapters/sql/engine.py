@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.core.errors import AccessRefused, Misconfigured, Unavailable
+from services.adapters import driver_errors
+from services.core.errors import Misconfigured
 
 # The name of this process's sessions at the database.
 SESSION_NAME = f"kurs {os.getpid()}@{socket.gethostname()[:24]} {secrets.token_hex(4)}"
@@ -120,19 +122,13 @@ def _roll_back(connection: DBAPIConnection, _record: object, _error: object) -> 
 
 @asynccontextmanager
 async def translate_errors(engine: AsyncEngine) -> AsyncIterator[None]:
-    """What goes wrong inside between us and the database is raised as Unavailable, without its URL."""
-    try:
+    """Raise errors of the database in the block as AccessRefused or Unavailable. Errors of a statement stay."""
+    server = f"the database ({engine.dialect.name})"
+    with driver_errors.translate(server, DRIVER_ERRORS, partial(_advice, engine.url), _is_query_error):
         yield
-    except DRIVER_ERRORS as error:
-        reason = str(getattr(error, "orig", None) or error) or type(error).__name__
-        if advice := _advice(error, engine.url):
-            raise AccessRefused(f"{advice} ({reason})") from None
-        if _is_query_error(error):
-            raise
-        raise Unavailable(f"the database ({engine.dialect.name}) does not answer: {reason}") from None
 
 
-def _advice(error: BaseException, url: URL) -> str:
+def _advice(url: URL, error: BaseException) -> str:
     """Return how to fix a refusal that waiting does not end; "" for every other error."""
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):

@@ -15,7 +15,7 @@ from services.core.errors import AccessRefused
 from services.core.markets import LIVE, SIMULATED, Market
 
 SIMULATED_PATTERN = '%"simulated":true%'  # in a rate's JSON
-log = logging.getLogger("kurs.store")
+log = logging.getLogger(__name__)
 
 
 def market_url(url: str, market: Market) -> str:

@@ -13,7 +13,7 @@ from services.adapters.sql.tables import rates
 from services.core.model import Rate
 from services.core.sender_clocks import MAX_SKEW_MS
 
-log = logging.getLogger("kurs.store")
+log = logging.getLogger(__name__)
 
 
 async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:

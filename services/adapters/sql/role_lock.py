@@ -33,7 +33,7 @@ END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name IN (:holder, :others) AND datname = current_database()
 """
-log = logging.getLogger("kurs.store")
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager

@@ -1,0 +1,65 @@
+"""/livez and /readyz."""
+
+import httpx
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+
+from services import __version__
+from services.adapters import sql
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.core.errors import Unavailable
+from services.hub import Hub
+from services.ports import Deps
+from services.runtime import component_checks
+from services.settings import Settings
+from services.web.health import health_router
+from services.web.openapi import bare_app
+
+
+class UnavailableJournal(MemoryJournal):
+    """A journal whose server is down."""
+
+    async def ping(self) -> None:
+        raise Unavailable("the journal (Redis) does not respond")
+
+
+async def app_with(journal: MemoryJournal) -> Starlette:
+    """The health endpoints of a process in memory."""
+    clock = SystemClock()
+    deps = Deps(
+        settings=Settings(_env_file=None),
+        clock=clock,
+        bus=MemoryBus(),
+        cache=MemoryCache(),
+        store=await sql.connect("sqlite+aiosqlite://"),
+        hub=Hub(clock),
+        exchanges=(),
+        journal=journal,
+    )
+    app = bare_app()
+    app.include_router(health_router(component_checks(deps), frozenset({"bus"}), CollectorRegistry()))
+    return app
+
+
+async def get(app: Starlette, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        return await client.get(path)
+
+
+async def test_livez_has_the_version() -> None:
+    response = await get(await app_with(MemoryJournal()), "/livez")
+    assert response.json() == {"status": "alive", "version": __version__}
+
+
+async def test_readyz_reports_an_unavailable_journal() -> None:
+    response = await get(await app_with(UnavailableJournal()), "/readyz")
+    parts = response.json()["parts"]
+    assert response.status_code == 200  # no service needs it: a stream's client gets a reset instead
+    assert {name: part["ok"] for name, part in parts.items()} == {
+        "bus": True,
+        "cache": True,
+        "journal": False,
+        "store": True,
+    }
+    assert parts["journal"]["detail"] == "the journal (Redis) does not respond"

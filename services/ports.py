@@ -244,6 +244,9 @@ class Store(CandleReader, Protocol):
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Delete indicator values and analyses of candles with open times in [since, until]."""
 
+    async def delete_indicator_values(self, series: Series) -> None:
+        """Delete all indicator values of a series, but no analyses."""
+
     async def delete_candles(self, series: Series, since: int) -> int:
         """Delete candles with open times from `since` on, and everything derived from them. Return how many."""
 

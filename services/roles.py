@@ -83,7 +83,8 @@ async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _guard_deps(deps: Deps, lease: Lease) -> Deps:
     """Return ports that publish, cache and save only while the lease is valid."""
     bus, journal = LeaseGuard(deps.bus, lease, "publish"), LeaseGuard(deps.journal, lease, "append")
-    cache, store = LeaseGuard(deps.cache, lease, "put_latest"), LeaseGuard(deps.store, lease, "save", "delete_derived")
+    cache = LeaseGuard(deps.cache, lease, "put_latest")
+    store = LeaseGuard(deps.store, lease, "save", "delete_derived", "delete_indicator_values")
     return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
 
 

@@ -175,6 +175,10 @@ class Settings(BaseSettings):
         le=100_000_000,
         description="Closed candles of each timeframe whose indicators and analysis are kept; 0: all",
     )
+    store_indicators: bool = Field(
+        True,
+        description="Whether indicators of closed candles are saved, for readers of the database; Kurs has no need",
+    )
     fresh_seconds: float = Field(
         5, gt=0, le=MAX_SECONDS, description="Maximum age of an exchange's own quote, in seconds"
     )

@@ -110,6 +110,9 @@ class MemoryStore:
         self.value_rows[series] = {key: row for key, row in said.items() if not since <= key[0] <= until}
         self.analysis_rows[series] = {key: row for key, row in come_to.items() if not since <= key <= until}
 
+    async def delete_indicator_values(self, series: Series) -> None:
+        self.value_rows.pop(series, None)
+
     async def delete_candles(self, series: Series, since: int) -> int:
         rows = self.rows.get(series, {})
         self.rows[series] = {opening: row for opening, row in rows.items() if opening < since}

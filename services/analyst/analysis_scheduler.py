@@ -128,15 +128,17 @@ class AnalysisScheduler:
         series, closed, daily, store = window.series, window.closed, window.daily, self._deps.store
         newest = closed.open_times[-PUBLISHED_CANDLES:].tolist()
         published_since = max(dirty.since, newest[0]) if newest else dirty.since
-        specs = self._requested_specs(series)
+        specs, stored_specs = self._requested_specs(series), STANDARD if self._deps.settings.store_indicators else ()
         requested = await asyncio.to_thread(requested_values, series, closed, published_since, specs, daily)
-        rows = await asyncio.to_thread(compute_rows, series, closed, dirty.since, daily)
+        rows = await asyncio.to_thread(compute_rows, series, closed, dirty.since, daily, stored_specs)
         if dirty.invalid_from is not None and dirty.invalid_from < dirty.since:
             await store.delete_derived(series, dirty.invalid_from, dirty.since - 1)
         await store.save(*rows)
         metrics.ROWS.inc(len(rows))
-        standard = [row for row in rows if isinstance(row, IndicatorValue) and row.open_time >= published_since]
-        return [*standard, *requested]
+        standard = [row for row in rows if isinstance(row, IndicatorValue)]
+        if not stored_specs:
+            standard = await asyncio.to_thread(requested_values, series, closed, published_since, STANDARD, daily)
+        return [*(value for value in standard if value.open_time >= published_since), *requested]
 
     async def verify(self) -> None:
         """Compare the windows with the newest candles in the store. Raises Unavailable."""

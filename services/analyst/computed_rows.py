@@ -1,6 +1,6 @@
 """Indicator values and analyses computed from columns of candles: pure arithmetic, to be run in a thread."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 
 import numpy as np
@@ -28,12 +28,16 @@ Values = dict[str, float | None]
 
 
 def compute_rows(
-    series: Series, columns: OhlcvColumns, since: int, daily: OhlcvColumns | None = None
+    series: Series,
+    columns: OhlcvColumns,
+    since: int,
+    daily: OhlcvColumns | None = None,
+    specs: Sequence[IndicatorSpec] = STANDARD,
 ) -> list[IndicatorValue | Analysis]:
     """Return the rows of closed candles with open times from `since` on, and of candles before whose indicators look
-    ahead to them. `daily` are closed candles of 1d from `daily_since` on.
+    ahead to them: an analysis and a value of each indicator. `daily` are closed candles of 1d from `daily_since` on.
     """
-    values = [value for spec in STANDARD for value in indicator_values(series, columns, since, spec, daily=daily)]
+    values = [value for spec in specs for value in indicator_values(series, columns, since, spec, daily=daily)]
     return [*values, *analyse_since(series, columns, since, daily)]
 
 

@@ -8,7 +8,7 @@ from services import bus_input
 from services.analyst.analysis_scheduler import AnalysisScheduler, series_to_analyse
 from services.analyst.series_window import WindowState
 from services.core.errors import KursError, Unavailable
-from services.core.model import Candle, ExchangeStatus, IndicatorRequest
+from services.core.model import Candle, ExchangeStatus, IndicatorRequest, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
@@ -34,17 +34,25 @@ async def analyse(deps: Deps) -> None:
 
 
 async def delete_old_rows(deps: Deps) -> None:
-    """Delete rows of candles older than the newest `KURS_ANALYSIS_BARS` of each series, once an hour."""
-    count = deps.settings.analysis_bars
+    """Once an hour delete rows of candles older than the newest `KURS_ANALYSIS_BARS` of each series, and all rows of
+    indicators if `KURS_STORE_INDICATORS` is off.
+    """
     while True:
         try:
-            for series in series_to_analyse(deps) if count else ():
-                timeframe, now = TIMEFRAMES[series.timeframe], deps.clock.now()
-                steps = min(count + 1, timeframe.count_between(0, now))  # there is no candle before 1970
-                await deps.store.delete_derived(series, 0, timeframe.step_back(timeframe.open_time(now), steps))
+            for series in series_to_analyse(deps):
+                await _delete_old_rows_of(deps, series)
         except Unavailable as error:
             log.warning("analyst: old rows not deleted, retrying in an hour: %s", error)
         await deps.clock.sleep(DELETE_SECONDS)
+
+
+async def _delete_old_rows_of(deps: Deps, series: Series) -> None:
+    if not deps.settings.store_indicators:
+        await deps.store.delete_indicator_values(series)
+    if count := deps.settings.analysis_bars:
+        timeframe, now = TIMEFRAMES[series.timeframe], deps.clock.now()
+        steps = min(count + 1, timeframe.count_between(0, now))  # there is no candle before 1970
+        await deps.store.delete_derived(series, 0, timeframe.step_back(timeframe.open_time(now), steps))
 
 
 async def _consume(deps: Deps, scheduler: AnalysisScheduler) -> None:

@@ -130,6 +130,14 @@ async def row_locations(store: sql.SqlStore) -> set[object]:
         return {tuple(row) for query in queries for row in await connection.execute(text(query))}
 
 
+async def test_indicator_values_of_a_series_are_deleted_without_its_analyses(store: Store) -> None:
+    values = [IndicatorValue(series, "sma:20", 5, {"sma": 1.0}, True) for series in (BTC, PERPETUAL)]
+    analysis = Analysis(BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()))
+    await store.save(*values, analysis)
+    await store.delete_indicator_values(BTC)
+    assert await stored_items(store) == [analysis, values[1]]
+
+
 async def test_a_close_is_kept_with_its_digits(store: sql.SqlStore) -> None:
     await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
     async with store._engine.connect() as connection:

@@ -374,3 +374,34 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld)
 
         await wait_until(dropped)
     assert not await world.kept.analyses(unknown, 0, FAR_FUTURE)
+
+
+async def test_without_stored_indicators_analyses_are_saved_and_the_same_values_published(world: AnalystWorld) -> None:
+    candles = random_walk(BTC, 301)
+    await world.save(*candles[:300], told=False)
+    async with run_analyst(world.deps()):
+        await wait_until(lambda: world.rows_match(BTC))
+    newest = candles[300].bar.open_time
+    async with run_analyst(world.deps(store_indicators=False), *JOBS) as heard:
+
+        async def analysed() -> bool:
+            world.clock.time += RELOAD_QUIET_MS
+            rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
+            return not rows and bool(await world.kept.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
+
+        await wait_until(analysed)
+        await world.save(candles[300])
+        expected = {
+            row.indicator: row.values
+            for row in expected_rows(BTC, candles)
+            if isinstance(row, IndicatorValue) and row.open_time == newest
+        }
+
+        async def published() -> bool:
+            world.clock.time += RELOAD_QUIET_MS
+            values = [each for each in heard if isinstance(each, IndicatorValue) and each.open_time == newest]
+            return {each.indicator: each.values for each in values if each.closed} == expected
+
+        await wait_until(published)
+        assert await world.kept.analyses(BTC, newest, newest)
+        assert not await world.kept.indicator_values(BTC, 0, FAR_FUTURE)

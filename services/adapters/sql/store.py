@@ -168,6 +168,11 @@ class SqlStore:
             await indicators_table.delete_between(connection, series, since, until)
             await analysis_table.delete_between(connection, series, since, until)
 
+    async def delete_indicator_values(self, series: Series) -> None:
+        """Delete all indicator values of a series, but no analyses."""
+        async with engines.translate_errors(self._engine), self._transaction() as connection:
+            await indicators_table.delete_between(connection, series, 0, FAR_FUTURE)
+
     async def delete_candles(self, series: Series, since: int) -> int:
         """Delete candles with open times from `since` on, and everything derived from them. Return how many."""
         async with engines.translate_errors(self._engine), self._transaction() as connection:

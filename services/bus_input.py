@@ -9,7 +9,9 @@ from services.core.bounds import find_violation
 from services.core.model import Message
 from services.ports import Clock, Deps
 
-REJECTED = Counter("kurs_bus_rejected_total", "Messages passed over, out of range, and why", ["kind", "reason"])
+REJECTED = Counter(
+    "kurs_bus_rejected_total", "Messages dropped because a value was out of range, by reason", ["kind", "reason"]
+)
 
 
 @asynccontextmanager

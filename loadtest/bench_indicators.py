@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -37,7 +38,7 @@ from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from services.web import FastHandler
+from services.web import EndpointServer, make_servers
 
 SMA, EMA, LINES = (10, 20, 50, 100, 200), (12, 26, 50, 100), (9, 26, 52)
 OTHERS = ("bbands", "ichimoku", "rsi", "macd", "stoch", "willr", "volume", "obv")
@@ -90,7 +91,9 @@ async def measure() -> dict[str, float]:
             configured_exchanges(settings),
             MemoryJournal(),
         )
-        spent = await measure_in_turn(indicators.to_columns(rows[-COUNT:]), api.FRONTS(deps))
+        servers = make_servers(api.endpoints(deps), deps.clock, deps.hub)
+        by_path = {server.endpoint.path: server for server in servers}
+        spent = await measure_in_turn(indicators.to_columns(rows[-COUNT:]), by_path)
         await store.close()
     ratios = {
         "ours / TA-Lib": ("ours", "TA-Lib on arrays"),
@@ -108,21 +111,25 @@ async def measure() -> dict[str, float]:
     }
 
 
-async def measure_in_turn(columns: OhlcvColumns, fronts: Mapping[str, FastHandler]) -> Spent:
+async def measure_in_turn(columns: OhlcvColumns, endpoints: Mapping[str, EndpointServer]) -> Spent:
     """Seconds of each in each round. The first round, in which everything is loaded, does not count."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # as Kurs runs
     spent: Spent = defaultdict(list)
     computing = compute_by_all(columns)
-    asking = {"request": fronts["/api/indicators"], "chart data": fronts["/api/chart-data"]}
+    requested = {
+        "request": (endpoints["/api/indicators"], f"&indicators={NAMES}"),
+        "chart data": (endpoints["/api/chart-data"], ""),
+    }
     for number in range(ROUNDS + 1):
         for name, compute in computing.items():
             timed(spent, name, compute)
         until = NOW - (2_000 + number) * MINUTE_MS
-        period = f"symbol=BTCUSDT&timeframe=1m&from={until - (COUNT - 1) * MINUTE_MS}&to={until}&indicators={NAMES}"
-        for name, front in asking.items():
-            await request_cold(spent, name, front, period.encode())
-            timed(spent, f"{name}, warm", lambda: request_warm(front, period.encode()))  # noqa: B023
+        period = f"symbol=BTCUSDT&timeframe=1m&from={until - (COUNT - 1) * MINUTE_MS}&to={until}"
+        for name, (endpoint, more) in requested.items():
+            query = (period + more).encode()
+            await request_cold(spent, name, endpoint, query)
+            timed(spent, f"{name}, warm", partial(request_warm, endpoint, query))
     return {name: seconds[1:] for name, seconds in spent.items()}
 
 
@@ -184,20 +191,20 @@ def timed(spent: Spent, name: str, work: Callable[[], object]) -> None:
     spent[name].append(time.perf_counter() - start)
 
 
-async def request_cold(spent: Spent, name: str, front: FastHandler, query: bytes) -> None:
+async def request_cold(spent: Spent, name: str, endpoint: EndpointServer, query: bytes) -> None:
     """Ask a question for the first time, and note the seconds until its answer."""
     start = time.perf_counter()
-    answer = await front.wait(query, {})  # type: ignore[attr-defined]
+    answer = await endpoint.read(query, {})
     spent[name].append(time.perf_counter() - start)
     await asyncio.sleep(MAX_OTHER_SHARE)
     assert answer.status == 200
     assert len(answer.body) > 100_000
 
 
-def request_warm(front: FastHandler, query: bytes) -> None:
+def request_warm(endpoint: EndpointServer, query: bytes) -> None:
     """Ask a thousand times what was asked before."""
     for _ in range(1_000):
-        assert front(query, {})
+        assert endpoint.ready(query, {})
 
 
 def measure_imports() -> dict[str, float]:

@@ -28,7 +28,7 @@ from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
 from services.watchdog import watch_event_loop
-from services.web import AppSpec, FastHandler, StreamApp, certificates, create_app, openapi_document
+from services.web import AppSpec, Binding, certificates, create_app, openapi_document
 from services.web.connections import connection_limit
 from services.web.health import Check
 from services.web.rate_limiter import ClientRateLimiter
@@ -68,7 +68,8 @@ def main(words: Sequence[str]) -> int:
             runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
             return 0
         if list(words) == ["openapi"]:
-            description = openapi_document(import_service("api").ROUTERS)
+            api = import_service("api")
+            description = openapi_document(api.ROUTERS, api.ENDPOINTS)
             print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
             return 0
         if words and words[0] in archive.COMMANDS:
@@ -288,22 +289,21 @@ def _build_app_spec(
 ) -> AppSpec:
     """Collect what the services serve.
 
-    A service has JOBS, and optionally ROUTERS, FRONTS, STREAMS, CHECKS, COSTS, NEEDS (components without which it is
-    not ready) and ROLE (only one process may run its jobs).
+    A service has JOBS, and optionally `endpoints`, ROUTERS, CHECKS, NEEDS (components without which it is not ready)
+    and ROLE (only one process may run its jobs).
     """
     checks = component_checks(deps)
     checks |= {f"role {role.name}": role.check for role in roles}
-    fronts, streams, costs = dict[str, FastHandler](), dict[str, StreamApp](), dict[str, int]()
+    endpoints = list[Binding]()
     for module in modules:
-        fronts |= getattr(module, "FRONTS", _no_endpoints)(deps)
-        streams |= getattr(module, "STREAMS", _no_endpoints)(deps)
-        checks |= getattr(module, "CHECKS", _no_endpoints)(deps)
-        costs |= getattr(module, "COSTS", {})
+        if hasattr(module, "endpoints"):
+            endpoints += module.endpoints(deps)
+        checks |= getattr(module, "CHECKS", _no_checks)(deps)
     needed = frozenset(part for module in modules for part in _required_components(module))
     if "saving" in needed:
         checks["saving"] = deps.store.check_writable
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
-    return AppSpec(routers, fronts, checks, needed, quota, streams, costs)
+    return AppSpec(routers, endpoints, checks, needed, quota)
 
 
 def component_checks(deps: Deps) -> dict[str, Check]:
@@ -311,5 +311,5 @@ def component_checks(deps: Deps) -> dict[str, Check]:
     return {"bus": deps.bus.ping, "cache": deps.cache.ping, "journal": deps.journal.ping, "store": deps.store.ping}
 
 
-def _no_endpoints(_deps: Deps) -> dict[str, Any]:
+def _no_checks(_deps: Deps) -> dict[str, Any]:
     return {}

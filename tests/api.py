@@ -83,7 +83,7 @@ async def serve_replica(
         journal or MemoryJournal(),
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
-    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
+    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
     tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]
     async with serve_app(create_app(deps, site), server_config) as address:
         running = ServedReplica(deps, address)

@@ -100,7 +100,7 @@ class ApiReplica:
 
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
-        site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+        site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
         transport = httpx.ASGITransport(create_app(deps, site))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 

@@ -1,68 +1,83 @@
 """Current rates: `/v1/courses`, frozen in shape, and `/v2/courses`, which says where each number comes from."""
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-from services.api.courses_query import CoursesQuery, parse_courses_query
+from services.api import schemas
+from services.api.components import ApiComponents
+from services.api.courses_query import CourseSelection, CoursesQuery, CoursesV1Query, select_courses
 from services.api.courses_v2 import age_ms, decimal_text, v2_body
 from services.api.current_selection import select_current
 from services.core.decimals import format_decimal
 from services.core.errors import NothingFresh
-from services.core.model import Rate
+from services.core.model import Instrument, Rate
 from services.core.selection import Selection
-from services.ports import Deps
-from services.web import CachedResponse, FifoCache, RawResponse
+from services.web import Content, Endpoint, UntilHubChanges, public
 
-MAX_CACHED_RESPONSES = 512  # answers kept, each for another question
-MIN_REBUILD_MS = 50  # an answer is made anew at most this often
-MAX_RESPONSE_AGE_MS = (
-    900  # and at least so often, should nothing change: its ages do, and our wall clock may have been set
+UNSAFE_IN_HEADER = re.compile(r"[^A-Za-z0-9_.\[\]-]")  # characters of a parameter's name that a header does not repeat
+CACHE_CONTROL = public(1, stale=5)
+COURSES_V1 = Endpoint(
+    path="/v1/courses",
+    aliases=("/courses",),
+    query=CoursesV1Query,
+    response=schemas.CoursesV1,
+    cache=UntilHubChanges(max_entries=512),
+    compress=False,
+    tag="rates",
+    operation_id="courses_v1",
+    summary="Current rates from one exchanger",
+    description="One exchanger for the whole response: the first in order that is fresh for all requested directions.",
 )
-UNSAFE_IN_HEADER = re.compile(r"[^A-Za-z0-9_.\[\]-]")  # what of a parameter's name a header does not repeat
-CACHE_CONTROL = b"public, max-age=1, stale-while-revalidate=5"
-
-
-class _CachedCourses(NamedTuple):
-    version: int
-    built: int
-    expires: int
-    kept: CachedResponse
+COURSES_V2 = Endpoint(
+    path="/v2/courses",
+    query=CoursesQuery,
+    response=schemas.Courses,
+    cache=UntilHubChanges(max_entries=512),
+    compress=False,
+    tag="rates",
+    operation_id="courses_v2",
+    summary="Current rates with age and origin",
+    description="The same, with the legs of each rate, their ages, and what the other exchanges say.",
+)
 
 
 class CoursesHandler:
-    """Answers to `/v1/courses` and `/v2/courses`, kept as bytes until something changes or grows too old."""
+    """Current rates in both versions."""
 
-    def __init__(self, deps: Deps, version: int) -> None:
-        self._deps, self._version = deps, version
-        self._hub, self._now = deps.hub, deps.clock.monotonic
-        self._shelf: FifoCache[bytes, _CachedCourses] = FifoCache(MAX_CACHED_RESPONSES)
+    def __init__(self, parts: ApiComponents) -> None:
+        self._hub, self._settings, self._monotonic = parts.deps.hub, parts.deps.settings, parts.deps.clock.monotonic
 
-    def answer(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse:
-        """The answer to a query string; 304 when the client has it already."""
-        now = self._now()
-        ready = self._shelf.get(query)
-        changed = ready is None or (ready.version != self._hub.version and now - ready.built >= MIN_REBUILD_MS)
-        if ready is None or changed or ready.expires < now:
-            ready = self._build(query, now)
-            self._shelf.put(query, ready, ready.kept.size + len(query))
-        return ready.kept.response_for(headers)
+    @COURSES_V1.handler
+    def v1(self, query: CoursesV1Query) -> Content:
+        """Return the rates. Raises UnknownName, NothingFresh."""
+        now, courses = self._monotonic(), select_courses(query, self._settings, strict=True)
+        selection = self._selection(courses, now, partial=courses.all_directions)
+        ignored = ",".join(UNSAFE_IN_HEADER.sub("", name)[:40] for name in query.unknown)[:200]
+        more = ((b"kurs-ignored", ignored.encode()),) if query.unknown else ()
+        return self._content(v1_body(selection), selection, now, more)
 
-    def _build(self, query: bytes, now: int) -> _CachedCourses:
-        asked = parse_courses_query(query, self._deps.settings, self._version)
-        rates, partial = self._hub.rates, asked.all_directions or self._version > 1
+    @COURSES_V2.handler
+    def v2(self, query: CoursesQuery) -> Content:
+        """Return the rates with age and origin. Raises UnknownName, NothingFresh."""
+        now, courses = self._monotonic(), select_courses(query, self._settings, strict=False)
+        selection = self._selection(courses, now, partial=True)
+        body = v2_body(selection, courses.unknown, self._hub.rates, now, self._hub.wall_offset())
+        return self._content(body.model_dump_json().encode(), selection, now)
+
+    def _selection(self, courses: CourseSelection, now: int, *, partial: bool) -> Selection:
         try:
-            chosen = select_current(self._hub, asked.directions, asked.exchanges, now, partial)
+            return select_current(self._hub, courses.directions, courses.exchanges, now, partial)
         except NothingFresh as nothing:
-            raise _with_last_known(nothing, rates, asked, now) from None
-        by = self._hub.wall_offset()
-        kept = CachedResponse(self._body(chosen, asked, now, by), _headers(chosen, asked, now, by))
-        return _CachedCourses(self._hub.version, now, min(chosen.expires, now + MAX_RESPONSE_AGE_MS), kept)
+            raise _with_last_known(nothing, self._hub.rates, courses.directions, now) from None
 
-    def _body(self, chosen: Selection, asked: CoursesQuery, now: int, by: int) -> bytes:
-        if self._version == 1:
-            return v1_body(chosen)
-        return v2_body(chosen, asked, self._hub.rates, now, by).model_dump_json().encode()
+    def _content(
+        self, body: bytes, selection: Selection, now: int, more: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> Content:
+        oldest = min(leg.confirmed for each in selection.candidates.values() for leg in each.legs if leg.own)
+        headers = [(b"kurs-as-of", b"%d" % (min(oldest, now) + self._hub.wall_offset()))]
+        if selection.missing:
+            headers.append((b"kurs-missing", ",".join(map(str, selection.missing)).encode()))
+        return Content(body, CACHE_CONTROL, (*headers, *more), lifetime_ms=selection.expires - now)
 
 
 def v1_body(chosen: Selection) -> bytes:
@@ -75,26 +90,11 @@ def v1_body(chosen: Selection) -> bytes:
     return f'{{"exchanger":"{chosen.exchange}","courses":[{rows}]}}'.encode()
 
 
-def _headers(chosen: Selection, asked: CoursesQuery, now: int, by: int) -> list[tuple[bytes, bytes]]:
-    oldest = min(leg.confirmed for offer in chosen.candidates.values() for leg in offer.legs if leg.own)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"cache-control", CACHE_CONTROL),
-        (b"vary", b"Origin"),
-        (b"kurs-as-of", str(min(oldest, now) + by).encode()),
-    ]
-    if chosen.missing:
-        headers.append((b"kurs-missing", ",".join(map(str, chosen.missing)).encode()))
-    if asked.ignored:
-        headers.append(
-            (b"kurs-ignored", ",".join(UNSAFE_IN_HEADER.sub("", name)[:40] for name in asked.ignored)[:200].encode())
-        )
-    return headers
-
-
-def _with_last_known(nothing: NothingFresh, rates: Mapping[str, Rate], asked: CoursesQuery, now: int) -> NothingFresh:
+def _with_last_known(
+    nothing: NothingFresh, rates: Mapping[str, Rate], directions: Sequence[Instrument], now: int
+) -> NothingFresh:
     """The refusal with what was known last and how old it is: for people, not for use as a rate."""
-    known = [rates[str(direction)] for direction in asked.directions if str(direction) in rates]
+    known = [rates[str(direction)] for direction in directions if str(direction) in rates]
     firsts = [(rate.direction, next((o for o in rate.candidates if o.value is not None), None)) for rate in known]
     nothing.last_known = [
         {"direction": str(d), "value": decimal_text(o.value), "exchange": o.exchange, "age_ms": age_ms(o, now)}

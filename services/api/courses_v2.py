@@ -1,10 +1,9 @@
 """The answer of `/v2/courses`: every rate with its age, its origin and what the others say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from services.api import schemas
-from services.api.courses_query import CoursesQuery
 from services.core.decimals import format_decimal
 from services.core.model import Instrument, Leg, Rate, RateCandidate, RejectReason
 from services.core.rates import stale_reason
@@ -12,13 +11,13 @@ from services.core.selection import Selection
 from services.exchanges import REFERENCES
 
 
-def v2_body(chosen: Selection, asked: CoursesQuery, rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
+def v2_body(chosen: Selection, unknown: Sequence[str], rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
     """The same with age and origin of every number. `now` is monotonic, as the rates' stamps; `by` makes wall times."""
     courses = [
         _course(direction, offer, rates[str(direction)], now, by) for direction, offer in chosen.candidates.items()
     ]
     missing = [schemas.Missing(direction=str(d), reason=reason) for d, reason in chosen.missing.items()]
-    missing += [schemas.Missing(direction=name, reason="no such direction") for name in asked.unknown]
+    missing += [schemas.Missing(direction=name, reason="no such direction") for name in unknown]
     simulated = any(rates[str(direction)].simulated for direction in chosen.candidates)
     return schemas.Courses(
         exchanger=chosen.exchange, time=now + by, simulated=simulated, courses=courses, missing=missing

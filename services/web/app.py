@@ -1,63 +1,41 @@
-"""One process's HTTP app: the routers of its services behind the edge."""
-
-from urllib.parse import urlencode
+"""One process's HTTP app: the endpoints and routers of its services behind the edge."""
 
 from prometheus_client import CollectorRegistry
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ports import Deps
-from services.web import docs, problems
-from services.web.app_spec import AppSpec, AsyncFastHandler, StreamApp
+from services.web.app_spec import AppSpec
 from services.web.client_address import ClientAddresses
 from services.web.cors import CorsPolicy
+from services.web.docs import DocsHandler
 from services.web.edge import EdgeMiddleware
+from services.web.endpoint import Endpoint, bind
+from services.web.endpoint_server import make_servers
 from services.web.health import health_router
 from services.web.hosts import AllowedHosts
-from services.web.metrics import RequestHistogram
-from services.web.openapi import bare_app, openapi_handler
+from services.web.openapi import OpenApiHandler, add_route, bare_app, described_only
+from services.web.problems import install_error_handlers
 
 
-async def front_answer(connection: HTTPConnection) -> Response:
-    """A ready answer's route: it describes the answer, waits for one that is not ready, and serves without the edge.
-
-    What the path names is asked for as if the query did.
-    """
-    front: AsyncFastHandler = connection.app.state.fronts[connection.scope["route"].path]
-    query = b"&".join(filter(None, [connection.scope["query_string"], urlencode(connection.path_params).encode()]))
-    question = query, dict(connection.scope["headers"])
-    answer = front(*question) or await front.wait(*question)
-    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
-
-
-def stream_answer(connection: HTTPConnection) -> Response:
-    """A stream's route: it describes the stream, and serves it without the edge."""
-    return _Streaming(connection.app.state.streams[connection.url.path])
-
-
-class _Streaming(Response):
-    def __init__(self, stream: StreamApp) -> None:
-        super().__init__()
-        self._stream = stream
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stream(scope, receive, send)
-
-
-def create_app(deps: Deps, site: AppSpec) -> ASGIApp:
-    """The app of one process."""
-    app = bare_app()
-    problems.install_error_handlers(app)
-    app.state.deps, app.state.fronts, app.state.streams = deps, site.fronts, site.streams
-    registry, requests = CollectorRegistry(), RequestHistogram()
-    registry.register(requests)
-    app.include_router(health_router(site.checks, site.needed, registry))
-    for routes in site.routers:
-        app.include_router(routes)
-    site = site._replace(
-        addresses=ClientAddresses(deps.settings.trusted_proxies),
-        hosts=AllowedHosts(deps.settings.allowed_hosts, deps.settings.host),
-        fronts={**site.fronts, "/openapi.json": openapi_handler(app), **docs.fronts(app.title)},
+def create_app(deps: Deps, spec: AppSpec) -> EdgeMiddleware:
+    """Return the app of one process."""
+    app, settings, registry = bare_app(), deps.settings, CollectorRegistry()
+    install_error_handlers(app)
+    app.state.deps = deps
+    app.include_router(health_router(spec.checks, spec.needed, registry))
+    for router in spec.routers:
+        app.include_router(router)
+    bindings = [*spec.endpoints, *bind(DocsHandler(app.title)), *bind(OpenApiHandler(app))]
+    servers = make_servers(bindings, deps.clock, deps.hub)
+    for server in servers:
+        add_route(app, server.endpoint, server.respond)
+    for binding in bindings:
+        if not isinstance(binding.endpoint, Endpoint):
+            add_route(app, binding.endpoint, described_only)  # the edge serves it
+    spec = spec._replace(
+        addresses=ClientAddresses(settings.trusted_proxies),
+        hosts=AllowedHosts(settings.allowed_hosts, settings.host),
+        cors=CorsPolicy(settings.cors_allowed_origins),
     )
-    return EdgeMiddleware(app, site, deps.hub, CorsPolicy(deps.settings.cors_allowed_origins), requests)
+    edge = EdgeMiddleware(app, spec, deps.hub, servers)
+    registry.register(edge.histogram)
+    return edge

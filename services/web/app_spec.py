@@ -1,12 +1,14 @@
 """What a process serves, as its services describe it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from fastapi import APIRouter
 from starlette.types import ASGIApp, Scope
 
 from services.web.client_address import ClientAddresses
+from services.web.cors import CorsPolicy
+from services.web.endpoint import Binding, StreamEndpoint
 from services.web.health import Check
 from services.web.hosts import ANY_HOST, AllowedHosts
 
@@ -14,34 +16,20 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RawResponse(NamedTuple):
-    """A whole answer, ready to be sent."""
+    """A whole response, ready to be sent."""
 
     status: int
     headers: Headers
     body: bytes
 
 
-FastHandler = Callable[[bytes, Mapping[bytes, bytes]], RawResponse | None]
-"""Answers GET and HEAD of one path from the query string and the headers; None: nothing is ready, its route waits."""
-
-
-class AsyncFastHandler(Protocol):
-    """A front whose answers may have to be waited for."""
-
-    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse | None:
-        """What is ready. Raises KursError."""
-
-    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse:
-        """The answer, made now. Raises KursError."""
-
-
 StreamApp = ASGIApp
-"""Answers all of one path for as long as its client stays: an event stream or a WebSocket. The scope's extension
-`kurs.wire` is the connection's transport. May raise KursError before it sends anything."""
+"""Serves one client until it leaves: server-sent events or a WebSocket. The scope's extension `kurs.wire` is the
+connection's transport. May raise KursError before it sends anything."""
 
 
 class QuotaCharge(NamedTuple):
-    """A request that was charged for. `headers`: they tell the client its quota."""
+    """A request that was charged for. `headers` tell the client its quota."""
 
     headers: Headers
     client: str
@@ -50,27 +38,31 @@ class QuotaCharge(NamedTuple):
 
 
 class RateLimiter(Protocol):
-    """Who may ask how often."""
+    """How many requests a client may send."""
 
     def charge(self, scope: Scope, cost: int = 1) -> QuotaCharge:
         """Charge a request before any work is done for it. Raises QuotaExceeded with `headers`."""
 
-    def refund(self, admission: QuotaCharge) -> None:
-        """What was charged for turned out to cost nothing."""
+    def refund(self, charge: QuotaCharge) -> None:
+        """Take back the charge for a request that turned out to cost nothing."""
 
 
 class AppSpec(NamedTuple):
-    """What a process serves: the routers, ready answers and checks of its services, and its quota.
+    """What a process serves: the routers, endpoints and checks of its services, and its quota.
 
-    `costs`: as how many requests one counts whose answer is not ready, by its path; 1 where nothing else is said.
+    `needed`: the checks that have to succeed for the process to be ready.
     """
 
-    routers: Sequence[APIRouter]
-    fronts: Mapping[str, FastHandler]
-    checks: Mapping[str, Check]
-    needed: frozenset[str]
-    quota: RateLimiter | None = None
-    streams: Mapping[str, StreamApp] = {}
-    costs: Mapping[str, int] = {}
+    routers: Sequence[APIRouter] = ()
+    endpoints: Sequence[Binding] = ()
+    checks: Mapping[str, Check] = {}
+    needed: frozenset[str] = frozenset()
+    limiter: RateLimiter | None = None
     addresses: ClientAddresses = ClientAddresses(())
     hosts: AllowedHosts = AllowedHosts((ANY_HOST,), "")
+    cors: CorsPolicy = CorsPolicy(())
+
+    @property
+    def streams(self) -> dict[str, StreamApp]:
+        """The apps of streams by their paths."""
+        return {each.endpoint.path: each.method for each in self.endpoints if isinstance(each.endpoint, StreamEndpoint)}

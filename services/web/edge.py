@@ -1,13 +1,14 @@
-"""The outermost layer of every process: request ids, metrics, quotas, and answers kept ready before any routing.
+"""The outermost layer of every process: request ids, quotas, metrics, logs, and responses that need no routing.
 
-Pure ASGI and free of whatever a request does not need: a framework's route costs ten times what a kept answer does.
+Pure ASGI. A route of FastAPI costs ten times what a cached response does, so cached ones are sent from here.
 """
 
 import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
 
@@ -18,23 +19,20 @@ from services.core.exchange import RateLimit
 from services.hub import Hub
 from services.log import request_id
 from services.log_throttle import ThrottledLog
-from services.web.app_spec import AppSpec, Headers, RawResponse, StreamApp
+from services.web.app_spec import AppSpec, Headers, QuotaCharge, RawResponse
 from services.web.concurrency import ConcurrencyLimiter
-from services.web.cors import CorsPolicy
 from services.web.direct_writer import TRANSPORT_EXTENSION
+from services.web.endpoint_server import EndpointServer
 from services.web.metrics import RequestHistogram
 from services.web.problems import render_problem, render_unreadable
 
 MAX_REQUEST_ID_LENGTH = 128
-UNMETERED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor asks them
-SIMULATOR_PREFIX = "/simulator/"  # a collector asks its played exchange
-MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS = (
-    4,
-    100,
-)  # requests of one client whose answers are being made, and that wait for that
-QUEUE_SECONDS = 10  # how long one waits
+UNMETERED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor requests them
+SIMULATOR_PREFIX = "/simulator/"  # a collector requests its simulated exchange
+MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS = 4, 100  # of one client
+QUEUE_SECONDS = 10
 SLOW_SECONDS = 1.0
-CLOSE_INTERNAL_ERROR = 1011  # the closing code of a WebSocket for a fault of ours
+CLOSE_INTERNAL_ERROR = 1011  # the closing code of a WebSocket
 LOG_RATE_LIMITS = {logging.WARNING: RateLimit(1, 1), logging.INFO: RateLimit(10, 1)}  # failures; rejected requests
 MAX_LOGGED_PATH = 200  # characters
 NOT_MODIFIED = HTTPStatus.NOT_MODIFIED
@@ -43,228 +41,232 @@ log = logging.getLogger(__name__)
 
 
 class EdgeMiddleware:
-    """Wraps an app. The site's ready answers need no routing."""
+    """Wraps an app. `servers`: the endpoints whose cached responses need no routing."""
 
-    def __init__(self, app: ASGIApp, site: AppSpec, hub: Hub, pages: CorsPolicy, requests: RequestHistogram) -> None:
-        self._app, self._cors, self._requests = pages.wrap(app), pages, requests
+    def __init__(self, app: ASGIApp, spec: AppSpec, hub: Hub, servers: Sequence[EndpointServer] = ()) -> None:
+        self._app, self._cors, self._limiter, self._hosts = spec.cors.wrap(app), spec.cors, spec.limiter, spec.hosts
+        self._addresses, self._streams = spec.addresses, spec.streams
+        paths = {path: server for server in servers for path in server.endpoint.paths}
+        self._ready = {path: server.ready for path, server in paths.items() if server.endpoint.is_public}
+        self._request_costs = {path: server.endpoint.cost for path, server in paths.items()}
+        self.histogram = RequestHistogram()
         self._market = hub.market.encode()
-        self._fronts, self._quota, self._streams, self._request_costs = (
-            site.fronts,
-            site.quota,
-            site.streams,
-            site.costs,
-        )
-        self._addresses, self._hosts = site.addresses, site.hosts
         self._concurrency = ConcurrencyLimiter(MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS, QUEUE_SECONDS)
         self._logs = {level: ThrottledLog(log, limit) for level, limit in LOG_RATE_LIMITS.items()}
         self._id_prefix, self._id_counter = f"{secrets.token_hex(6)}-".encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         if scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
-        elif answer := self.fast_response(scope):
-            await _send(answer, send)
+            await self._websocket(scope, receive, send)
+        elif response := self.fast_response(scope):
+            await _send(response, send)
         else:
             await self._dispatch(scope, receive, send)
 
     def fast_response(self, scope: Scope) -> RawResponse | None:
-        """The whole answer to a request that needs no routing, else None. Raises nothing."""
+        """Return the whole response if it needs no routing. Raises nothing."""
         path, method = scope["path"], scope["method"]
-        front = self._fronts.get(path)
-        if front is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
+        ready = self._ready.get(path)
+        if ready is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
             return None
-        started, asked = time.perf_counter(), dict(scope["headers"])
-        ours, admission = self._common_headers(asked), None
+        started, request_headers = time.perf_counter(), dict(scope["headers"])
+        added, charge = self._common_headers(request_headers), None
         try:
-            if self._quota is not None:
-                admission = self._quota.charge(scope)
-                ours += admission.headers
-            self._hosts.check(scope, asked)
-            answer = front(scope["query_string"], asked)
+            charge = self._admit(scope, request_headers, added, cost=1)
+            response = ready(scope["query_string"], request_headers)
         except Exception as error:  # noqa: BLE001  it is logged
-            answer = _error_response(error, scope, ours)
-        if admission is not None and self._quota is not None and (answer is None or answer[0] == NOT_MODIFIED):
-            self._quota.refund(admission)  # what the client has already costs nothing
-        if answer is None:
+            response = _error_response(error, scope, _request_id(added))
+        if charge is not None and self._limiter is not None and (response is None or response[0] == NOT_MODIFIED):
+            self._limiter.refund(charge)  # what the client has already costs nothing
+        if response is None:
             return None
-        status, headers, body = answer
-        if b"origin" in asked:
-            ours += self._cors.headers(asked[b"origin"])
-        self._finish(scope, ours, status, started)
-        return RawResponse(status, headers + ours, body if method == "GET" else b"")
+        status, headers, body = response
+        if b"origin" in request_headers:
+            added += self._cors.headers(request_headers[b"origin"])
+        self._finish(scope, added, status, started)
+        return RawResponse(status, headers + added, body if method == "GET" else b"")
 
     def is_stream(self, scope: Scope) -> bool:
-        """Whether the answer goes on as long as its client stays."""
+        """Whether the response goes on until its client leaves."""
         return scope["path"] in self._streams and scope.get("method", "GET") == "GET"
 
     def unreadable_response(self, status: HTTPStatus, detail: str) -> RawResponse:
-        """What is answered to what is no request, or none that is read to its end."""
-        ours = self._common_headers({})
-        code, headers, body = render_unreadable(status, detail, _request_id(ours))
-        self._finish({"path": "(not read)", "method": "?"}, ours, code, time.perf_counter())
-        return RawResponse(code, [*headers, *ours], body)
+        """Return the response to bytes that are no request, or to a request that is not read to its end."""
+        added = self._common_headers({})
+        code, headers, body = render_unreadable(status, detail, _request_id(added))
+        self._finish({"path": "(not read)", "method": "?"}, added, code, time.perf_counter())
+        return RawResponse(code, [*headers, *added], body)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer, unless the client has asked too often or waits for too much."""
-        started, asked = time.perf_counter(), dict(scope["headers"])
-        ours = self._common_headers(asked)
-        page = () if scope["method"] == "OPTIONS" else self._cors.headers(asked.get(b"origin", b""))
+        """Let a stream or the app respond, unless the client exceeds a limit."""
+        started, request_headers = time.perf_counter(), dict(scope["headers"])
+        added = self._common_headers(request_headers)
+        if scope["method"] != "OPTIONS":
+            added += self._cors.headers(request_headers.get(b"origin", b""))
         stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         try:
-            ours += self._charge(scope)
-            self._hosts.check(scope, asked)
+            self._admit(scope, request_headers, added, self._cost(scope))
             if stream:
-                status = await self._stream(stream, scope, receive, send, [*ours, *page])
-                started = time.perf_counter()  # it was slow for no fault of ours
-            elif _is_metered(scope):
-                async with self._concurrency.slot(self._addresses.client_of(scope), partial(_has_disconnected, scope)):
-                    status = await self._route(scope, receive, send, [*ours, *page])
+                await stream(scope, receive, _adding(send, added))
+                status, started = 200, time.perf_counter()  # its length says nothing about our speed
             else:
-                status = await self._route(scope, receive, send, [*ours, *page])
+                async with self._turn(scope):
+                    status = await self._route(scope, receive, send, added)
         except KursError as error:
-            status, headers, body = _error_response(error, scope, ours)
-            await _send(RawResponse(status, [*headers, *ours, *page], body), send)
-        self._finish(scope, ours, status, started)
+            status, headers, body = _error_response(error, scope, _request_id(added))
+            await _send(RawResponse(status, headers + added, body), send)
+        self._finish(scope, added, status, started)
 
-    def _charge(self, scope: Scope) -> Headers:
-        """Charge for a request; answers the headers that tell the client its quota. Raises QuotaExceeded."""
-        if self._quota is None or not _is_metered(scope):
-            return []
-        return self._quota.charge(scope, self._request_costs.get(scope["path"], 1)).headers
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket. One that is rejected gets an HTTP response."""
+        started, request_headers, accepted = time.perf_counter(), dict(scope["headers"]), False
+        added = self._common_headers(request_headers)
+        rejection: Exception | None = None
 
-    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket. One that is refused is answered as a request is."""
-        started, asked, accepted = time.perf_counter(), dict(scope["headers"]), False
-        ours = self._common_headers(asked)
-        refused: Exception | None = None
-
-        async def add(message: Message) -> None:
-            nonlocal accepted, refused
+        async def send_with_headers(message: Message) -> None:
+            nonlocal accepted, rejection
             if message["type"] == "websocket.accept":
                 accepted = True
-                message["headers"] = [*message.get("headers", ()), *ours]
+                message["headers"] = [*message.get("headers", ()), *added]
             if message["type"] == "websocket.close" and not accepted:
-                refused = NotFound(f"no WebSocket is served at {scope['path'][:100]}")
+                rejection = NotFound(f"no WebSocket is served at {scope['path'][:100]}")
             else:
                 await send(message)
 
         try:
-            ours += self._charge(scope)
-            self._hosts.check(scope, asked)
-            await self._streams.get(scope["path"], self._app)(scope, receive, add)
+            self._admit(scope, request_headers, added, self._cost(scope))
+            await self._streams.get(scope["path"], self._app)(scope, receive, send_with_headers)
         except Exception as error:
             if not accepted:
-                refused = error
-            elif isinstance(error, OSError):  # it is gone
+                rejection = error
+            elif isinstance(error, OSError):  # the connection is gone
                 raise
             else:
-                log.exception("WebSocket %s failed", scope["path"], extra={"request_id": _request_id(ours)})
-                await send(
-                    {"type": "websocket.close", "code": CLOSE_INTERNAL_ERROR, "reason": "Kurs failed: connect again"}
-                )
-        if refused:
-            status, headers, body = _error_response(refused, scope, ours)
-            await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, *ours]})
+                log.exception("WebSocket %s failed", scope["path"], extra={"request_id": _request_id(added)})
+                reason = "Kurs failed: connect again"
+                await send({"type": "websocket.close", "code": CLOSE_INTERNAL_ERROR, "reason": reason})
+        if rejection:
+            status, headers, body = _error_response(rejection, scope, _request_id(added))
+            await send({"type": "websocket.http.response.start", "status": status, "headers": headers + added})
             await send({"type": "websocket.http.response.body", "body": body})
-            self._finish(scope, ours, status, started)
+            self._finish(scope, added, status, started)
 
-    async def _stream(self, stream: StreamApp, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
-        """An answer that goes on until its client goes; answers the status. Raises KursError before it begins."""
+    async def _route(self, scope: Scope, receive: Receive, send: Send, added: Headers) -> int:
+        """Send the app's response with our headers, and return its status. HEAD gets that of GET without its body."""
+        status, is_head, is_sent, is_complete = 500, scope["method"] == "HEAD", False, False
 
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *ours]
-            await send(message)
-
-        await stream(scope, receive, add)
-        return 200
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send, ours: Headers) -> int:
-        """The app's answer, with our headers added; answers the status. To HEAD it is that to GET, without its body."""
-        status, head, ended, answered = 500, scope["method"] == "HEAD", False, False
-
-        async def add(message: Message) -> None:
-            nonlocal status, ended, answered
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status, is_sent, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*_with_vary(message.get("headers", ())), *ours]
-            elif ended:  # of a stream, which hears that nobody listens
+                message["headers"] = [*_with_vary(message.get("headers", ())), *added]
+            elif is_sent:  # the rest of a streamed body
                 return
-            elif head:
-                message, ended = {"type": "http.response.body"}, True
+            elif is_head:
+                message, is_sent = {"type": "http.response.body"}, True
             await send(message)
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        token, asked = request_id.set(_request_id(ours)), {**scope, "method": "GET"} if head else scope
+        token, routed = request_id.set(_request_id(added)), {**scope, "method": "GET"} if is_head else scope
         try:
-            await self._app(asked, receive, add)
+            await self._app(routed, receive, send_with_headers)
         except Exception:
-            if not answered or status != HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise  # else the framework has answered and logged it, and raises it all the same
+            if not is_complete or status != HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # otherwise the framework has responded and logged it, and raises it all the same
         finally:
             request_id.reset(token)
-            scope["route"] = asked.get("route")
+            scope["route"] = routed.get("route")
         return status
 
-    def _common_headers(self, asked: Mapping[bytes, bytes]) -> Headers:
-        """The request's id, the client's own if it is a sane one, and the market's name: on every answer."""
-        given = asked.get(b"x-request-id")
+    def _admit(
+        self, scope: Scope, request_headers: Mapping[bytes, bytes], added: Headers, cost: int
+    ) -> QuotaCharge | None:
+        """Charge a request, and add the headers with its client's quota. Raises KursError for one that is rejected."""
+        charge = self._limiter.charge(scope, cost) if self._limiter is not None and cost else None
+        if charge is not None:
+            added += charge.headers
+        self._hosts.check(scope, request_headers)
+        return charge
+
+    def _cost(self, scope: Scope) -> int:
+        return self._request_costs.get(scope["path"], 1) if _is_metered(scope) else 0
+
+    def _turn(self, scope: Scope) -> AbstractAsyncContextManager[None]:
+        """Wait until few enough requests of the client run."""
+        if not _is_metered(scope):
+            return nullcontext()
+        return self._concurrency.slot(self._addresses.client_of(scope), partial(_has_disconnected, scope))
+
+    def _common_headers(self, request_headers: Mapping[bytes, bytes]) -> Headers:
+        """Return the headers of every response: the request's id, the client's own if it is sane, and the market."""
+        given = request_headers.get(b"x-request-id")
         if given is None or len(given) > MAX_REQUEST_ID_LENGTH or not given.replace(b"-", b"").isalnum():
             given = self._id_prefix + b"%x" % next(self._id_counter)
         return [(b"x-request-id", given), (b"kurs-market", self._market)]
 
-    def _finish(self, scope: Scope, ours: Headers, status: int, started: float) -> None:
-        """Count the request, and log it if it was refused, failed or was slow."""
+    def _finish(self, scope: Scope, added: Headers, status: int, started: float) -> None:
+        """Count the request, and log it if it was rejected, failed or was slow."""
         path, method, seconds = scope["path"], scope.get("method", "GET"), time.perf_counter() - started
-        route = path if path in self._fronts or path in self._streams else getattr(scope.get("route"), "path", "other")
-        self._requests.observe((method if method in KNOWN_METHODS else "other", route, status), seconds)
+        known = path in self._ready or path in self._streams
+        route = path if known else getattr(scope.get("route"), "path", "other")
+        self.histogram.observe((method if method in KNOWN_METHODS else "other", route, status), seconds)
         if status < HTTPStatus.BAD_REQUEST and seconds <= SLOW_SECONDS:
             return
         if path in UNMETERED_PATHS and status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
-            return  # /readyz waits for servers, and 503 is what it has to say
+            return  # /readyz waits for servers, and 503 is a regular result
         if status >= 500 or (seconds > SLOW_SECONDS and not route.startswith("/simulator")):
-            self._log(logging.WARNING, scope, status, ours, seconds)
-        elif status >= 400 and not path.startswith(SIMULATOR_PREFIX):  # which refuses as an exchange does
-            self._log(logging.INFO, scope, status, ours, seconds)
+            self._log(logging.WARNING, scope, status, added, seconds)
+        elif status >= 400 and not path.startswith(SIMULATOR_PREFIX):  # which rejects as an exchange does
+            self._log(logging.INFO, scope, status, added, seconds)
 
-    def _log(self, level: int, scope: Scope, status: int, ours: Headers, seconds: float) -> None:
+    def _log(self, level: int, scope: Scope, status: int, added: Headers, seconds: float) -> None:
         method, path = scope.get("method", "WebSocket"), scope["path"][:MAX_LOGGED_PATH]
-        extra = {"request_id": _request_id(ours), "seconds": round(seconds, 3)}
+        extra = {"request_id": _request_id(added), "seconds": round(seconds, 3)}
         self._logs[level].log(level, "%s %s %d", method, path, status, extra=extra)
 
 
 def _is_metered(scope: Scope) -> bool:
-    """Whether a quota counts it. A preflight is the browser's own question."""
+    """Whether the quota counts a request. A browser sends a preflight on its own."""
     path = scope["path"]
     return scope.get("method") != "OPTIONS" and path not in UNMETERED_PATHS and not path.startswith(SIMULATOR_PREFIX)
 
 
 def _has_disconnected(scope: Scope) -> bool:
-    """Whether the client has hung up, where that is known."""
-    wire = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
-    return wire is not None and bool(wire.is_closing())
+    transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
+    return transport is not None and bool(transport.is_closing())
 
 
-def _request_id(ours: Headers) -> str:
-    return ours[0][1].decode()
+def _request_id(added: Headers) -> str:
+    return added[0][1].decode()
 
 
 def _with_vary(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """An app's headers; what says nothing of it varies by origin, as everything does."""
+    """Return an app's headers. Every response varies by origin."""
     given = list(headers)
     return given if any(name == b"vary" for name, _ in given) else [*given, (b"vary", b"Origin")]
 
 
-def _error_response(error: Exception, scope: Scope, ours: Headers) -> RawResponse:
-    """An error as an answer; one that nobody foresaw goes to the log as well."""
+def _adding(send: Send, added: Headers) -> Send:
+    """Return what sends a response with more headers."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *added]
+        await send(message)
+
+    return send_with_headers
+
+
+def _error_response(error: Exception, scope: Scope, identifier: str) -> RawResponse:
+    """Return the response to an error. Unforeseen errors are logged."""
     if not isinstance(error, KursError):
-        extra = {"request_id": _request_id(ours)}
-        log.error("%s %s failed", scope.get("method", "WebSocket"), scope["path"], exc_info=error, extra=extra)
-    ours += getattr(error, "headers", ())
-    return RawResponse(*render_problem(error, scope["path"], _request_id(ours)))
+        method = scope.get("method", "WebSocket")
+        log.error("%s %s failed", method, scope["path"], exc_info=error, extra={"request_id": identifier})
+    status, headers, body = render_problem(error, scope["path"], identifier)
+    return RawResponse(status, [*headers, *getattr(error, "headers", ())], body)
 
 
-async def _send(answer: RawResponse, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})
+async def _send(response: RawResponse, send: Send) -> None:
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,17 +1,22 @@
 """The OpenAPI description that all apps share: errors are problems, in every operation."""
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from services import __version__
-from services.web.app_spec import FastHandler
-from services.web.caching import CachedResponse
+from services.core.errors import NotFound
+from services.web.endpoint import Content, Endpoint, Operation, Ttl, public
 from services.web.problems import PROBLEM_MEDIA_TYPE
+from services.web.query import NoQuery, describe
 
 API_DESCRIPTION = """Crypto rates that know their age and origin.
 
@@ -19,6 +24,9 @@ API_DESCRIPTION = """Crypto rates that know their age and origin.
 it is and what the other exchanges say. Every answer carries `Kurs-Market: live` or `simulated`. Errors are
 `application/problem+json`."""
 
+TAGS = ("rates", "candles", "indicators", "analysis", "streams", "")  # in the order of the description
+REFERENCE = "#/components/schemas/{name}"
+NOT_MODIFIED = {"description": "The client has the current response already"}
 PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem: 400 or 422 what was asked cannot be understood, 429 too often, 503 nothing fresh",
@@ -54,14 +62,17 @@ class Problem(BaseModel):
 
 
 class KursFastAPI(FastAPI):
-    """An app whose description knows what a problem looks like."""
+    """An app whose description contains problems, and the bodies that endpoints accept."""
+
+    bodies: list[type[Struct]]
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI description."""
+        """Return the OpenAPI description."""
         description = super().openapi()
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
-        for name, example in _examples(BaseModel):  # of which FastAPI leaves out what is null
+        schemas |= msgspec.json.schema_components(self.bodies, ref_template=REFERENCE)[1]
+        for name, example in _examples(BaseModel):  # FastAPI leaves null out of them
             if "example" in schemas.get(name, ()):
                 schemas[name]["example"] = example
         for operation in (each for path in description["paths"].values() for each in path.values()):
@@ -88,38 +99,88 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return given | {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
 
 
-def bare_app() -> FastAPI:
-    """An app without routes."""
-    return KursFastAPI(
+def bare_app() -> KursFastAPI:
+    """Return an app without routes."""
+    app = KursFastAPI(
         title="Kurs",
         version=__version__,
         description=API_DESCRIPTION,
         servers=[{"url": ".", "description": "this server"}],  # beside this description, wherever a proxy shows it
         redirect_slashes=False,
         responses=PROBLEM_RESPONSE,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
+    app.bodies = []
+    return app
 
 
-def openapi_handler(app: FastAPI) -> FastHandler:
-    """The app's own description of itself, written out once: that takes as long as a thousand other answers."""
-
-    @cache
-    def written() -> CachedResponse:
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"public, max-age=60"),
-            (b"vary", b"Origin, Accept-Encoding"),
-        ]
-        return CachedResponse(msgspec.json.encode(app.openapi()), headers, compress=True)
-
-    return lambda _, headers: written().response_for(headers)
+OPENAPI = Endpoint(path="/openapi.json", query=NoQuery, cache=Ttl(3_600_000, max_entries=1))
 
 
-def openapi_document(routers: Sequence[APIRouter]) -> dict[str, Any]:
-    """The OpenAPI description of these routers."""
+class OpenApiHandler:
+    """The app's description of itself. To make it takes as long as a thousand other responses."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    @OPENAPI.handler
+    def openapi(self, _query: NoQuery) -> Content:
+        """Return the description."""
+        return Content(msgspec.json.encode(self._app.openapi()), public(60))
+
+
+def add_route(app: KursFastAPI, endpoint: Operation[Any], respond: Callable[[Request], Awaitable[Response]]) -> None:
+    """Add an endpoint's route, which describes it, and runs it when no cached response is sent from the edge."""
+    if endpoint.body and endpoint.operation_id:
+        app.bodies.append(endpoint.body)
+    for path in endpoint.paths:
+        app.add_api_route(
+            path,
+            respond,
+            methods=[endpoint.method],
+            status_code=endpoint.status,
+            response_model=endpoint.response,
+            response_class=Response if endpoint.media else JSONResponse,
+            responses=_responses(endpoint),
+            summary=endpoint.summary,
+            description=endpoint.description,
+            operation_id=endpoint.operation_id or None,
+            tags=[endpoint.tag],
+            include_in_schema=bool(endpoint.operation_id) and path == endpoint.path,
+            openapi_extra=_operation(endpoint),
+        )
+
+
+def openapi_document(routers: Sequence[APIRouter], endpoints: Iterable[Operation[Any]]) -> dict[str, Any]:
+    """Return the OpenAPI description of these routers and endpoints."""
     app = bare_app()
-    for routes in routers:
-        app.include_router(routes)
+    for router in routers:
+        app.include_router(router)
+    for endpoint in sorted(endpoints, key=lambda each: (TAGS.index(each.tag), each.path)):
+        add_route(app, endpoint, described_only)
     return app.openapi()
+
+
+def _responses(endpoint: Operation[Any]) -> dict[int | str, dict[str, Any]]:
+    if endpoint.media:
+        return {endpoint.status: {"content": dict(endpoint.media), "description": "Events without end"}}
+    return {HTTPStatus.NOT_MODIFIED: NOT_MODIFIED} if endpoint.is_public else {}
+
+
+def _operation(endpoint: Operation[Any]) -> dict[str, Any]:
+    """Return what FastAPI does not know of an operation: its parameters, its body and who may call it."""
+    parameters = describe(endpoint.query, endpoint.path)
+    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    if endpoint.body:
+        schema = {"$ref": REFERENCE.format(name=endpoint.body.__name__)}
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if endpoint.security:
+        extra["security"] = [{endpoint.security: []}]
+    return extra
+
+
+async def described_only(request: Request) -> Response:
+    """Respond at a route that describes what is served elsewhere."""
+    raise NotFound(f"{request.method} {request.url.path} is not served here")

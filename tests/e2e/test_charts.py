@@ -100,7 +100,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     )
     for exchange in deps.exchanges:  # whose collectors have loaded all that there is
         deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, deps.clock.monotonic() + 600_000)
-    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset())
+    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
     async with serve_app(ChartApp(create_app(deps, site), library)) as address, browser.open_page() as page:
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
         told = json.loads(await browser.final_title(page), parse_float=Decimal)

@@ -29,7 +29,7 @@ class PrefixProxy:
 
 async def test_the_api_can_be_read_and_tried_without_any_network(tmp_path: Path) -> None:
     deps = CoursesReplica().deps
-    app = create_app(deps, AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset()))
+    app = create_app(deps, AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset()))
     async with serve_app(PrefixProxy(app, PREFIX)) as address, browser.open_page(ALONE) as page:
         asked = set[str]()
         page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))

@@ -77,7 +77,7 @@ class SteppedKurs:
     def start_replica(self) -> None:
         self.replica = deps = self._deps("replica")
         self.quota = ClientRateLimiter(deps) if self.settings.api_rate_limit else None
-        site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
+        site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://localhost"
         )

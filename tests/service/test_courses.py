@@ -59,7 +59,7 @@ class CoursesReplica:
         self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
         self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
         self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
-        site = AppSpec(api.ROUTERS, api.FRONTS(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
+        site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
         self.app = create_app(self.deps, site)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 
@@ -127,7 +127,7 @@ async def test_filters(world: CoursesReplica, query: str, directions: list[str])
         ("direction=BTC-USD,XRP-USD", 422, "there are: BTC-RUB"),
         ("base=DOGE", 422, "base 'DOGE' does not exist"),
         ("exchanger=kraken", 422, "there are: binance, deribit, coingecko"),
-        ("direction=BTC-USD&quote=RUB", 422, "exclude one another"),
+        ("direction=BTC-USD&quote=RUB", 422, "matches all of direction, base and quote"),
         ("direction=" + "BTC-USD," * 400, 400, "bytes long"),
         ("&".join("a=1" for _ in range(60)), 400, "more than 50"),
         ("direction=%00%ff%3Cscript%3E", 422, "does not exist"),
@@ -185,7 +185,7 @@ async def test_head_of_a_stream_ends_with_its_headers(world: CoursesReplica) -> 
 
     routes = APIRouter()
     routes.add_api_route("/stream", lambda: StreamingResponse(stream(), media_type="text/event-stream"))
-    app = create_app(world.deps, AppSpec([routes], {}, {}, frozenset()))
+    app = create_app(world.deps, AppSpec([routes]))
     async with serve_app(app) as address, httpx.AsyncClient() as client:
         answer = await client.head(f"http://{address}/stream")
         assert (answer.status_code, answer.content) == (200, b"")

@@ -18,10 +18,8 @@ from services.web import rate_limiter as quotas
 from services.web.app_spec import AppSpec
 from services.web.client_address import ClientAddresses
 from services.web.concurrency import ConcurrencyLimiter
-from services.web.cors import CorsPolicy
 from services.web.edge import MAX_CONCURRENT_REQUESTS, EdgeMiddleware
 from services.web.http_protocol import FastPathHttpProtocol
-from services.web.metrics import RequestHistogram
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests.api import ServedReplica, connect_client, serve_replica
@@ -314,9 +312,7 @@ async def test_who_hung_up_is_not_worked_for() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    edge = EdgeMiddleware(
-        app, AppSpec([], {}, {}, frozenset()), CoursesReplica().deps.hub, CorsPolicy(()), RequestHistogram()
-    )
+    edge = EdgeMiddleware(app, AppSpec(), CoursesReplica().deps.hub)
     async with serve_app(edge, server_config) as address, httpx.AsyncClient() as http:
         for number in range(20):
             with suppress(httpx.TimeoutException):

@@ -239,7 +239,7 @@ async def test_each_indicator_says_how_deep_a_history_it_needs(stores: StoreFact
             "has 1001 candles of 1m",
         ),
         ("symbol=BTCUSDT&timeframe=1m&indicators=sma&limit=1001", 422, "limit: 1001 is not from 1 to 1000"),
-        ("symbol=BTCUSDT&timeframe=1m&indicators=" + "sma," * 600, 400, "at most 2000 are read"),
+        ("symbol=BTCUSDT&timeframe=1m&indicators=" + "sma," * 600, 400, "at most 2000 are accepted"),
     ],
 )
 async def test_a_question_that_cannot_be_answered_is_told_why(

@@ -200,7 +200,7 @@ REQUEST_PATHS = (
 
 async def check_all_paths(deps: Deps) -> None:
     """Twice: answers are kept in the cache."""
-    site = AppSpec(api.ROUTERS, api.FRONTS(deps), api.CHECKS(deps), frozenset(), streams=api.STREAMS(deps))
+    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
     async with serve_app(create_app(deps, site), server_config) as address, httpx.AsyncClient(timeout=30) as client:
         for question in REQUEST_PATHS * 2:
             answer = await client.get(f"http://{address}/{question}")

@@ -9,7 +9,7 @@ from services import api
 from services.web import openapi_document
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
-DESCRIPTION = openapi_document(api.ROUTERS)
+DESCRIPTION = openapi_document(api.ROUTERS, api.ENDPOINTS)
 OPERATIONS = [operation for path in DESCRIPTION["paths"].values() for operation in path.values()]
 
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -12,10 +11,8 @@ from fastapi import APIRouter
 from starlette.types import Receive, Scope, Send
 
 from services import api
-from services.web import AppSpec, create_app, server
-from services.web.cors import CorsPolicy
+from services.web import AppSpec, Content, Endpoint, NoQuery, bind, create_app, make_servers, server
 from services.web.edge import EdgeMiddleware
-from services.web.metrics import RequestHistogram
 from services.web.server import Server, server_config
 from tests.service.test_courses import CoursesReplica
 from tests.simulator import serve_app
@@ -101,7 +98,7 @@ async def test_an_old_client_is_sent_no_chunks(world: CoursesReplica, length: by
         for body in (b"first", b"", b"second"):
             await send({"type": "http.response.body", "body": body, "more_body": body != b"second"})
 
-    edge = EdgeMiddleware(streams, AppSpec([], {}, {}, frozenset()), world.deps.hub, CorsPolicy(()), RequestHistogram())
+    edge = EdgeMiddleware(streams, AppSpec(), world.deps.hub)
     async with serve_app(edge, server_config) as address:
         head, _, body = (await exchange_bytes(address, b"GET /any HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")
         again = await exchange_bytes(address, encode_request("GET /any HTTP/1.1", Connection="close"))
@@ -117,8 +114,8 @@ class FastPathOnlyEdge(EdgeMiddleware):
 
 
 async def test_uvicorn_still_asks_us_first(world: CoursesReplica) -> None:
-    site = AppSpec([], api.FRONTS(world.deps), {}, frozenset())
-    edge = FastPathOnlyEdge(world.app, site, world.deps.hub, CorsPolicy(()), RequestHistogram())
+    servers = make_servers(api.endpoints(world.deps), world.clock, world.deps.hub)
+    edge = FastPathOnlyEdge(world.app, AppSpec(), world.deps.hub, servers)
     async with serve_app(edge, server_config) as address, httpx.AsyncClient() as client:
         assert (await client.get(f"http://{address}/v1/courses")).status_code == 200
 
@@ -132,7 +129,7 @@ async def test_a_fault_of_ours_in_a_route_is_logged_once_and_counted(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    app = create_app(world.deps, AppSpec([routes], {}, {}, frozenset()))
+    app = create_app(world.deps, AppSpec([routes]))
     async with serve_app(app, server_config) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
         answer = await client.get("/broken", headers={"X-Request-ID": "broken-1"})
         assert (answer.status_code, answer.json()["request_id"]) == (500, "broken-1")
@@ -141,11 +138,13 @@ async def test_a_fault_of_ours_in_a_route_is_logged_once_and_counted(
 
 
 async def test_a_fault_of_ours_is_an_answer_too(world: CoursesReplica, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_query: bytes, _headers: Mapping[bytes, bytes]) -> Any:
-        raise ZeroDivisionError
+    class BrokenHandler:
+        @Endpoint(path="/v1/courses", query=NoQuery).handler
+        def broken(self, _query: NoQuery) -> Content:
+            raise ZeroDivisionError
 
-    site = AppSpec([], {"/v1/courses": broken}, {}, frozenset())
-    edge = EdgeMiddleware(world.app, site, world.deps.hub, CorsPolicy(()), RequestHistogram())
+    servers = make_servers(bind(BrokenHandler()), world.clock, world.deps.hub)
+    edge = EdgeMiddleware(world.app, AppSpec(), world.deps.hub, servers)
     async with serve_app(edge, server_config) as address, httpx.AsyncClient() as client:
         answer = await client.get(f"http://{address}/v1/courses")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")

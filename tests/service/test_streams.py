@@ -334,7 +334,7 @@ async def test_a_rate_is_told_in_the_clients_own_interval(here: ServedReplica) -
 @pytest.mark.parametrize(
     ("query", "status", "part"),
     [
-        ({}, 400, "no channel"),
+        ({}, 400, "channels is missing: write channels="),
         ({"channels": "btc_usdd"}, 422, "did you mean btc_usd"),
         ({"channels": "btc_usd", "timer": "soon"}, 400, "timer"),
         ({"channels": "btc_usd", "timer": "-1"}, 422, "timer"),

@@ -6,59 +6,69 @@ from typing import Any
 
 import msgspec
 
+from services.api.analysis import schemas
 from services.api.analysis.latest_analysis import LatestAnalysis
-from services.api.analysis.schemas import AnalysisQuestion, MultiQuestion
-from services.api.backfill_status import BackfillStatus, LoadingStatus
-from services.api.candles import candle_query
-from services.api.candles.answers import headers
-from services.api.candles.symbol_catalog import SymbolCatalog
+from services.api.analysis.schemas import AnalysisQuery, MultiQuery
+from services.api.backfill_status import LoadingStatus
+from services.api.candles.candle_content import candle_content
+from services.api.components import ApiComponents
 from services.core.analysis import DISCLAIMER, Analysis
 from services.core.analysis.candle_view import ANALYSED_CANDLES
 from services.core.analysis.multi_timeframe import DEFAULT_TIMEFRAMES, CombinedTrend, combine_trends, weight
 from services.core.analysis.summary import combined_summary_text, summary_text
-from services.core.errors import unknown_name
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Clock
-from services.web import CachedResponse
+from services.web import Content, Endpoint, Ttl
 
 _encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
 
 
-class _SymbolMultiQuestion(MultiQuestion):
-    """With what the path says."""
-
-    symbol: str
+ANALYSIS = Endpoint(
+    path="/api/analysis",
+    aliases=("/v1/analysis",),
+    query=AnalysisQuery,
+    response=schemas.Analysis,
+    cache=Ttl(1_000, max_entries=128),
+    tag="analysis",
+    operation_id="analysis",
+    summary="What the closed candles of a series come to",
+    description="Trend, signals, levels and volatility by fixed rules, and the text of why. A description, not advice.",
+)
+ANALYSIS_MULTI = Endpoint(
+    path="/api/analysis/{symbol}/multi",
+    aliases=("/v1/analysis/{symbol}/multi",),
+    query=MultiQuery,
+    response=schemas.Multi,
+    cache=Ttl(1_000, max_entries=128),
+    tag="analysis",
+    operation_id="analysis_multi",
+    summary="Several timeframes summed up",
+    description="The trends of several timeframes by their weights: longer ones count more.",
+)
 
 
 class AnalysisHandlers:
-    """Answers from the newest analyses."""
+    """The newest analysis of one series, and of several timeframes of a symbol."""
 
-    def __init__(self, listing: SymbolCatalog, latest: LatestAnalysis, backfill: BackfillStatus, clock: Clock) -> None:
-        self._listing, self._latest, self._backfill, self._now = listing, latest, backfill, clock.now
+    def __init__(self, parts: ApiComponents) -> None:
+        self._symbols, self._backfill, self._now = parts.symbols, parts.backfill, parts.deps.clock.now
+        self._latest = LatestAnalysis(parts.deps, parts.pages, parts.columns)
 
-    async def single(self, query: bytes) -> CachedResponse:
-        """The answer of `/api/analysis` to a query string. Raises KursError."""
-        words = candle_query.params(query, AnalysisQuestion)
-        symbol = await self._listing.find(
-            candle_query.single(words, "symbol", "BTCUSDT"), candle_query.single(words, "exchange")
-        )
-        found = await self._latest.get(symbol.series(candle_query.timeframe(words).name))
-        return _cached_response(symbol.exchange, _analysis_body(found, await self._loading(found)))
+    @ANALYSIS.handler
+    async def single(self, query: AnalysisQuery) -> Content:
+        """Return the analysis of one series. Raises KursError."""
+        symbol = await self._symbols.find(query.symbol, query.exchange)
+        analysis = await self._latest.get(symbol.series(query.timeframe))
+        return _content(symbol.exchange, _analysis_body(analysis, await self._loading(analysis)))
 
-    async def multi(self, query: bytes) -> CachedResponse:
-        """The answer of `/api/analysis/{symbol}/multi`; the query holds the symbol too. Raises KursError."""
-        words = candle_query.params(query, _SymbolMultiQuestion)
-        names = words.get("timeframes", ()) or DEFAULT_TIMEFRAMES
-        for name in names:
-            if name not in TIMEFRAMES:
-                raise unknown_name("timeframe", name, list(TIMEFRAMES))
-        symbol = await self._listing.find(
-            candle_query.single(words, "symbol", "BTCUSDT"), candle_query.single(words, "exchange")
-        )
+    @ANALYSIS_MULTI.handler
+    async def multi(self, query: MultiQuery) -> Content:
+        """Return the combined trend of several timeframes. Raises KursError."""
+        names = query.timeframes or DEFAULT_TIMEFRAMES
+        symbol = await self._symbols.find(query.symbol, query.exchange)
         ordered = [symbol.series(name) for name in TIMEFRAMES if name in names]
-        found = await asyncio.gather(*(self._latest.get(series) for series in ordered))
-        loading = [await self._loading(each) for each in found]
-        return _cached_response(symbol.exchange, _multi_body(found, loading, combine_trends(found)))
+        analyses = await asyncio.gather(*(self._latest.get(series) for series in ordered))
+        loading = [await self._loading(each) for each in analyses]
+        return _content(symbol.exchange, _multi_body(analyses, loading, combine_trends(analyses)))
 
     async def _loading(self, analysis: Analysis) -> LoadingStatus | None:
         """What is to be said of candles that are not there yet, of those that the rules look at."""
@@ -67,18 +77,18 @@ class AnalysisHandlers:
         )
 
 
-def _cached_response(exchange: str, body: dict[str, Any]) -> CachedResponse:
+def _content(exchange: str, body: dict[str, Any]) -> Content:
     fields = {**body, "disclaimer": DISCLAIMER}
     text = b",".join(b'"%s":%s' % (name.encode(), _encode(value)) for name, value in fields.items())
-    return CachedResponse(b"{%s}" % text, headers(exchange, closed=False), compress=True)
+    return candle_content(b"{%s}" % text, exchange, closed=False)
 
 
 def _analysis_body(analysis: Analysis, loading: LoadingStatus | None) -> dict[str, Any]:
     fields = zip(analysis.__struct_encode_fields__, analysis.__struct_fields__, strict=True)
     rest = {key: getattr(analysis, name) for key, name in fields if name != "series"}
     series = analysis.series
-    names = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
-    return {**names, **rest, **_loading_field(loading), "summary": summary_text(analysis)}
+    title = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
+    return {**title, **rest, **_loading_field(loading), "summary": summary_text(analysis)}
 
 
 def _multi_body(

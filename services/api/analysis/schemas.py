@@ -1,10 +1,12 @@
 """What the analysis' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta, Struct
 from pydantic import BaseModel, Field
 
-from services.api.candles.schemas import NAMED, Loading
+from services.api.candles.candle_query import ExchangeName, SymbolName, TimeframeName
+from services.api.candles.schemas import Loading
 from services.api.schemas import example
 from services.core.analysis import DISCLAIMER
 
@@ -21,19 +23,22 @@ LEVEL_EXAMPLE = {"price": 97120.5, "touches": 3, "strength": 82, "first": 179490
 VOLATILITY_EXAMPLE = {"atr": 214.1, "percent": 0.2193, "rank": 41, "state": "normal"}
 
 
-class AnalysisQuestion(BaseModel):
+class AnalysisQuery(Struct, kw_only=True, frozen=True):
     """The query of `/api/analysis`."""
 
-    symbol: str = Field(description=NAMED)
-    timeframe: str = Field(description="1m to 1M: see /api/timeframes")
-    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
+    symbol: SymbolName
+    timeframe: TimeframeName
+    exchange: ExchangeName = ""
 
 
-class MultiQuestion(BaseModel):
-    """The query of `/api/analysis/{symbol}/multi`."""
+class MultiQuery(Struct, kw_only=True, frozen=True):
+    """The query of `/api/analysis/{symbol}/multi`, and the symbol in its path."""
 
-    timeframes: str | None = Field(None, description="A comma list; without it 15m, 1h, 4h, 1d")
-    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
+    symbol: SymbolName
+    timeframes: Annotated[
+        tuple[TimeframeName, ...], Meta(description="A comma list; without it 15m, 1h, 4h, 1d", examples=["1h,1d"])
+    ] = ()
+    exchange: ExchangeName = ""
 
 
 class Vote(BaseModel):

@@ -6,17 +6,18 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from services.api.backfill_status import BackfillStatus
-from services.api.candles import candle_query, reasons, schemas
-from services.api.candles.symbol_catalog import CatalogSymbol, SymbolCatalog, configured_series
+from services.api.candles import reasons, schemas
+from services.api.candles.candle_query import CandleRange
+from services.api.candles.schemas import CoverageQuery
+from services.api.candles.symbol_catalog import CatalogSymbol, configured_series
+from services.api.components import ApiComponents
 from services.api.exchange_status import current_status
 from services.core import history_depth, ranges
 from services.core.coverage import SeriesCoverage
 from services.core.errors import BadRange, unknown_name
 from services.core.model import CandleGap, CandleGapState, FeedGap, Series
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Deps
-from services.web import CachedResponse
+from services.web import Content, Endpoint, Ttl, public
 
 MAX_OPEN_TIMES = 600_000  # openings in one question: a year of minutes
 MAX_GAPS = 10_000  # in one answer
@@ -24,20 +25,26 @@ FIRST_OPEN_TIMES_TTL_MS = 5_000  # how long it is known how far back each series
 DEFAULT_OPEN_TIMES = 1000  # openings that are looked at when no `from` says otherwise
 MISSING_STATES = ("open", "unnoticed")
 COUNTS = ("expected", "present", "missing", "repaired", "empty", "revised")
-HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"public, max-age=1"),
-    (b"vary", b"Origin, Accept-Encoding"),
-]
+COVERAGE = Endpoint(
+    path="/api/candles/coverage",
+    aliases=("/v1/candles/coverage",),
+    query=CoverageQuery,
+    response=schemas.Coverage,
+    cache=Ttl(1_000, max_entries=16),
+    cost=10,  # it reads more than it returns
+    tag="candles",
+    operation_id="coverage",
+    summary="What is missing, and why",
+    description="How many closed candles there should be and are, and every gap. Without `from`: of the newest 1,000.",
+)
 
 
 class CoverageHandler:
     """Coverage of one series, of a symbol's, or of all."""
 
-    def __init__(self, deps: Deps, listing: SymbolCatalog, backfill: BackfillStatus) -> None:
-        self._backfill = backfill
-        self._deps, self._listing, self._store, self._now = deps, listing, deps.store, deps.clock.now
-        self._monotonic = deps.clock.monotonic
+    def __init__(self, parts: ApiComponents) -> None:
+        self._symbols, self._backfill, self._deps = parts.symbols, parts.backfill, (deps := parts.deps)
+        self._store, self._now, self._monotonic = deps.store, deps.clock.now, deps.clock.monotonic
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
         self._sources = {series[:2]: exchanges[series.exchange] for series in configured_series(deps)}
         self._one_at_a_time = asyncio.Semaphore(1)  # question after question: each asks the database much
@@ -45,33 +52,34 @@ class CoverageHandler:
         self._first_open_times: dict[Series, int] = {}
         self._absent_gaps: dict[Series, list[CandleGap]] = {}
 
-    async def coverage(self, query: bytes) -> CachedResponse:
-        """The answer to a query string. Raises KursError."""
-        now, words = self._now(), candle_query.params(query, schemas.CoverageQuestion)
-        selected, period = await self._selected(words), candle_query.candle_range(words, now)
+    @COVERAGE.handler
+    async def coverage(self, query: CoverageQuery) -> Content:
+        """Return the coverage. Raises KursError."""
+        now = self._now()
+        selected, period = await self._selected(query), query.candle_range(now)
         async with self._one_at_a_time:
             if period.since is None and self._monotonic() - self._first_open_times_read_at >= FIRST_OPEN_TIMES_TTL_MS:
                 await self._load_first_open_times()
             spans = self._spans(selected, period, now)
             lost = await self._store.feed_gaps(min((since for since, _ in spans.values()), default=now), now)
-            found = [await self._store.coverage(series, *span) for series, span in spans.items()]
-            for series in spans if "symbol" in words else ():  # a question about everything is no wish for any of it
+            coverages = [await self._store.coverage(series, *span) for series, span in spans.items()]
+            for series in spans if query.symbol else ():  # a query about everything does not make any of it urgent
                 if self._backfill.progress(series):
                     await self._backfill.request(series, *spans[series])
-            return await asyncio.to_thread(self._build_response, found, lost, now)
+            return await asyncio.to_thread(self._build_response, coverages, lost, now)
 
-    def _build_response(self, found: Sequence[SeriesCoverage], lost: Sequence[FeedGap], now: int) -> CachedResponse:
-        """Runs beside the loop: there may be as many gaps as candles."""
+    def _build_response(self, coverages: Sequence[SeriesCoverage], lost: Sequence[FeedGap], now: int) -> Content:
+        """Runs in a thread: there may be as many gaps as candles."""
         gaps = list[schemas.Gap]()
-        counts = [count_series(each, self._backfill.progress(each.series) is not None) for each in found]
-        for coverage in found:
+        counts = [count_series(each, self._backfill.progress(each.series) is not None) for each in coverages]
+        for coverage in coverages:
             gaps += islice(self._gaps(coverage, lost, now), MAX_GAPS + 1 - len(gaps))
         if len(gaps) > MAX_GAPS:
             raise BadRange(f"there are more than {MAX_GAPS} gaps: ask for a shorter range, or for fewer series")
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
         body = schemas.Coverage(time=now, gaps=gaps, series=counts, **totals).model_dump_json().encode()
-        return CachedResponse(body, HEADERS, compress=True)
+        return Content(body, public(1))
 
     async def _load_first_open_times(self) -> None:
         """Learn how far back each series is kept, and of what the exchanges have nothing."""
@@ -81,9 +89,7 @@ class CoverageHandler:
             self._absent_gaps.setdefault(hole.series, []).append(hole)
         self._first_open_times_read_at = self._monotonic()
 
-    def _spans(
-        self, selected: Sequence[Series], period: candle_query.CandleRange, now: int
-    ) -> dict[Series, tuple[int, int]]:
+    def _spans(self, selected: Sequence[Series], period: CandleRange, now: int) -> dict[Series, tuple[int, int]]:
         """The first and last closed opening to look at, of those that have such. Without `from` the newest ones.
         Raises BadRange for more than one answer can be made of.
         """
@@ -129,24 +135,20 @@ class CoverageHandler:
                 why += reasons.pending_reasons(hole, self._sources.get(series[:2]), about, loading, now)
             yield _gap_row(hole, state, why)
 
-    async def _selected(self, words: candle_query.Params) -> list[Series]:
-        name, exchange = candle_query.single(words, "symbol"), candle_query.single(words, "exchange")
-        symbols: Sequence[CatalogSymbol] = await self._listing.symbols()
+    async def _selected(self, query: CoverageQuery) -> list[Series]:
+        name, exchange, only = query.symbol, query.exchange, query.timeframe
+        symbols: Sequence[CatalogSymbol] = await self._symbols.symbols()
+        if name and only:
+            return [await self._symbols.series(name, exchange, only)]
         if name:
-            symbols = [await self._listing.find(name, exchange)]
+            symbols = [await self._symbols.find(name, exchange)]
         elif exchange:
             exchanges = list(dict.fromkeys(symbol.exchange for symbol in symbols))
             if exchange.lower() not in exchanges:
                 raise unknown_name("exchange", exchange, exchanges)
             symbols = [symbol for symbol in symbols if symbol.exchange == exchange.lower()]
-        only = candle_query.timeframe(words).name if "timeframe" in words else None
-        if name and only:
-            return [await self._listing.series(name, exchange, only)]
         return [
-            symbol.series(timeframe)
-            for symbol in symbols
-            for timeframe in symbol.timeframes
-            if only in (None, timeframe)
+            symbol.series(timeframe) for symbol in symbols for timeframe in symbol.timeframes if only in ("", timeframe)
         ]
 
 

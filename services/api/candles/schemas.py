@@ -1,38 +1,29 @@
 """What the candles' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.api.candles.candle_query import Fill, Limit, RangeQuery, SymbolName, TimeframeName
 from services.api.schemas import example
 
-NAMED = "BTC-USDT, BTCUSDT or BINANCE:BTCUSDT"
-TIME = "UNIX seconds or milliseconds, or RFC 3339"
 
-
-class Period(BaseModel):
-    """What all questions about candles may hold."""
-
-    since: str | None = Field(None, alias="from", description=TIME)
-    until: str | None = Field(None, alias="to", description=f"{TIME}; without it now")
-    exchange: str | None = Field(None, description="Without it the first configured one that has the symbol")
-
-
-class ChartQuestion(Period):
+class ChartQuery(RangeQuery, kw_only=True, frozen=True):
     """The query of `/api/chart-data`."""
 
-    symbol: str = Field(description=NAMED)
-    timeframe: str = Field(description="1m to 1M: see /api/timeframes")
-    limit: int | None = Field(None, ge=1, le=1000, description="The oldest so many; without `from` the newest")
-    fill: Literal["none", "prev", "null"] = Field("none", description="What stands for candles that are missing")
-    partial: bool = Field(False, description="With what is known of candles of which a part is missing")
+    symbol: SymbolName
+    timeframe: TimeframeName
+    limit: Limit = None
+    fill: Annotated[Fill, Meta(description="What stands for candles that are missing")] = Fill.NONE
+    partial: Annotated[bool, Meta(description="With what is known of candles of which a part is missing")] = False
 
 
-class CoverageQuestion(Period):
+class CoverageQuery(RangeQuery, kw_only=True, frozen=True):
     """The query of `/api/candles/coverage`."""
 
-    symbol: str | None = Field(None, description=f"{NAMED}; without it all")
-    timeframe: str | None = Field(None, description="Without it all")
+    symbol: Annotated[SymbolName, Meta(description="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; without it all")] = ""
+    timeframe: Annotated[TimeframeName, Meta(description="Without it all")] = ""
 
 
 class Candle(BaseModel):

@@ -1,19 +1,43 @@
 """`/api/symbols` and `/api/timeframes`."""
 
 from services.api.candles import schemas
-from services.api.candles.symbol_catalog import SymbolCatalog
+from services.api.components import ApiComponents
 from services.core.timeframes import TIMEFRAMES
-from services.web import CachedResponse, Headers
+from services.web import Content, Endpoint, NoQuery, Ttl, public
+
+SYMBOLS = Endpoint(
+    path="/api/symbols",
+    query=NoQuery,
+    aliases=("/v1/symbols",),
+    response=schemas.Symbols,
+    cache=Ttl(1_000, max_entries=1),
+    tag="candles",
+    operation_id="symbols",
+    summary="Everything that has candles",
+    description="Symbols with their exchanges and timeframes.",
+)
+TIMEFRAME_LIST = Endpoint(
+    path="/api/timeframes",
+    query=NoQuery,
+    aliases=("/v1/timeframes",),
+    response=schemas.Timeframes,
+    cache=Ttl(3_600_000, max_entries=1),
+    tag="candles",
+    operation_id="timeframes",
+    summary="All timeframes",
+    description="Boundaries are in UTC; weeks begin on Monday, three days are counted from 2 January 1970.",
+)
 
 
 class SymbolHandlers:
-    """What there is to ask for."""
+    """The names that queries about candles accept."""
 
-    def __init__(self, listing: SymbolCatalog) -> None:
-        self._listing = listing
+    def __init__(self, parts: ApiComponents) -> None:
+        self._symbols = parts.symbols
 
-    async def symbols(self, _query: bytes) -> CachedResponse:
-        """Every instrument that has candles. Raises Unavailable."""
+    @SYMBOLS.handler
+    async def symbols(self, _query: NoQuery) -> Content:
+        """Return every instrument that has candles. Raises Unavailable."""
         rows = [
             schemas.Symbol(
                 symbol=str(symbol.instrument),
@@ -23,24 +47,15 @@ class SymbolHandlers:
                 contract=symbol.instrument.contract or None,
                 timeframes=list(symbol.timeframes),
             )
-            for symbol in await self._listing.symbols()
+            for symbol in await self._symbols.symbols()
         ]
-        return CachedResponse(schemas.Symbols(symbols=rows).model_dump_json().encode(), _headers(60), compress=True)
+        return Content(schemas.Symbols(symbols=rows).model_dump_json().encode(), public(60))
 
-    async def timeframes(self, _query: bytes) -> CachedResponse:
-        """Every timeframe."""
+    @TIMEFRAME_LIST.handler
+    def timeframes(self, _query: NoQuery) -> Content:
+        """Return every timeframe."""
         rows = [
             schemas.Timeframe(timeframe=timeframe.name, milliseconds=timeframe.length or None)
             for timeframe in TIMEFRAMES.values()
         ]
-        return CachedResponse(
-            schemas.Timeframes(timeframes=rows).model_dump_json().encode(), _headers(3600), compress=True
-        )
-
-
-def _headers(seconds: int) -> Headers:
-    return [
-        (b"content-type", b"application/json"),
-        (b"cache-control", b"public, max-age=%d" % seconds),
-        (b"vary", b"Origin, Accept-Encoding"),
-    ]
+        return Content(schemas.Timeframes(timeframes=rows).model_dump_json().encode(), public(3600))

@@ -1,20 +1,35 @@
 """`/api/indicators/catalog`."""
 
+from services.api.components import ApiComponents
 from services.api.indicators import schemas
 from services.core.indicators import CATALOG, Indicator, Parameter, parse_specs
-from services.web import CachedResponse
+from services.web import Content, Endpoint, NoQuery, Ttl, public
 
-HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"public, max-age=3600"),
-    (b"vary", b"Origin, Accept-Encoding"),
-]
+INDICATOR_CATALOG = Endpoint(
+    path="/api/indicators/catalog",
+    query=NoQuery,
+    aliases=("/v1/indicators/catalog",),
+    response=schemas.Catalog,
+    cache=Ttl(3_600_000, max_entries=1),
+    tag="indicators",
+    operation_id="indicators_catalog",
+    summary="All indicators",
+    description="Each with its parameters and their ranges, its outputs, its formula, who computes it and where it is "
+    "drawn.",
+)
 
 
-async def catalog(_query: bytes) -> CachedResponse:
-    """Every indicator."""
-    rows = [_indicator_row(indicator) for indicator in CATALOG.values()]
-    return CachedResponse(schemas.Catalog(indicators=rows).model_dump_json().encode(), HEADERS, compress=True)
+class CatalogHandler:
+    """The catalog of indicators."""
+
+    def __init__(self, _parts: ApiComponents) -> None:
+        pass
+
+    @INDICATOR_CATALOG.handler
+    def catalog(self, _query: NoQuery) -> Content:
+        """Return every indicator."""
+        rows = [_indicator_row(indicator) for indicator in CATALOG.values()]
+        return Content(schemas.Catalog(indicators=rows).model_dump_json().encode(), public(3600))
 
 
 def _indicator_row(indicator: Indicator) -> schemas.Indicator:

@@ -6,26 +6,41 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from services.api.backfill_status import BackfillStatus, LoadingStatus
+from services.api.backfill_status import LoadingStatus
 from services.api.candles import candle_page_cache
-from services.api.candles import candle_query as candles_asked
-from services.api.candles.answers import CLOSED_MS, FORMING_MS, Ready, headers
-from services.api.candles.symbol_catalog import SymbolCatalog
-from services.api.indicators.column_reader import MONTH_MS, CandleSlice, ColumnReader
+from services.api.candles.candle_content import candle_content
+from services.api.candles.candle_query import MAX_CANDLES, CandleRange, check_range
+from services.api.components import ApiComponents
+from services.api.indicators import schemas
+from services.api.indicators.column_reader import MONTH_MS, CandleSlice
+from services.api.indicators.indicator_page_cache import IndicatorPageCache
 from services.api.indicators.indicator_service import IndicatorService, LevelsAt
 from services.api.indicators.output_columns import OutputColumns
-from services.api.indicators.schemas import IndicatorsQuestion
+from services.api.indicators.schemas import IndicatorsQuery
 from services.core import indicators
 from services.core.indicators import CATALOG, IndicatorSpec
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
-from services.ports import Deps
-from services.web import CachedResponse
+from services.web import CandleSpan, Content, Endpoint, UntilCandleChanges
+
+INDICATORS = Endpoint(
+    path="/api/indicators",
+    aliases=("/v1/indicators",),
+    query=IndicatorsQuery,
+    response=schemas.Indicators,
+    cache=UntilCandleChanges(max_entries=128),
+    tag="indicators",
+    operation_id="indicators",
+    summary="Indicators beside their candles",
+    description="Several at once, over up to 1,000 candles with open times in [from, to], the forming one included; "
+    "without `from` the newest ones. A value never depends on where the range begins: the history that it needs is "
+    "read as well.",
+)
 
 
 class _IndicatorsRequest(NamedTuple):
     series: Series
-    period: candles_asked.CandleRange
+    period: CandleRange
     specs: tuple[IndicatorSpec, ...]
     future: bool
 
@@ -47,61 +62,50 @@ class _IndicatorsRequest(NamedTuple):
 class IndicatorsHandler:
     """Answers to `/api/indicators`."""
 
-    def __init__(
-        self,
-        deps: Deps,
-        listing: SymbolCatalog,
-        history: ColumnReader,
-        backfill: BackfillStatus,
-        service: IndicatorService,
-    ) -> None:
-        self._listing, self._history, self._service, self._backfill = listing, history, service, backfill
-        self._pages, self._now = history.pages, deps.clock.now
+    def __init__(self, parts: ApiComponents) -> None:
+        self._symbols, self._history, self._backfill = parts.symbols, parts.columns, parts.backfill
+        self._service = IndicatorService(parts.deps, parts.columns, IndicatorPageCache(parts.deps))
+        self._pages, self._now = parts.pages, parts.deps.clock.now
 
-    async def build(self, query: bytes) -> Ready:
-        """The answer to a query string. Raises KursError."""
+    @INDICATORS.handler
+    async def indicators(self, query: IndicatorsQuery) -> Content:
+        """Return the values of indicators. Raises KursError."""
         now = self._now()
-        question = await self._parse(query, now)
-        series = question.series
-        changes = self._pages.versions[series]
-        past = await self._candles(question)
-        found = await self._compute(question, past)
-        futures = await self._future_values(question, past)
-        loading = await self._loading(question, past)
-        closed = candle_page_cache.is_final(question.timeframe, question.last_needed, now) and loading is None
-        changed = changes != self._pages.versions[series]  # what was read may be old already
-        lasts = CLOSED_MS if closed and not changed else FORMING_MS
-        trusted = past.closed.size and all(each.trusted_from is None for each in found.values())
-        since = question.first_needed(int(past.columns.open_times[0])) if trusted else 0
-        kept = CachedResponse(
-            _indicators_body(series, past, found, futures, loading), headers(series.exchange, closed), compress=True
+        request = await self._request(query, now)
+        series = request.series
+        version = self._pages.versions[series]
+        past = await self._candles(request)
+        results = await self._compute(request, past)
+        futures = await self._future_values(request, past)
+        loading = await self._loading(request, past)
+        trusted = past.closed.size and all(each.trusted_from is None for each in results.values())
+        since = request.first_needed(int(past.columns.open_times[0])) if trusted else 0
+        return candle_content(
+            _indicators_body(series, past, results, futures, loading),
+            series.exchange,
+            closed=candle_page_cache.is_final(request.timeframe, request.last_needed, now) and loading is None,
+            changed=version != self._pages.versions[series],
+            span=CandleSpan(series, since, request.last_needed),
         )
-        return Ready(series, since, question.last_needed, lasts, kept)
 
-    async def _parse(self, query: bytes, now: int) -> _IndicatorsRequest:
-        words = candles_asked.params(query, IndicatorsQuestion)
-        symbol = await self._listing.find(
-            candles_asked.single(words, "symbol", "BTCUSDT"), candles_asked.single(words, "exchange")
-        )
-        series = symbol.series(candles_asked.timeframe(words).name)
-        asked = indicators.parse_specs(",".join(words.get("indicators", ())))
-        return _IndicatorsRequest(
-            series, candles_asked.candle_range(words, now), asked, candles_asked.flag(words, "future")
-        )
+    async def _request(self, query: IndicatorsQuery, now: int) -> _IndicatorsRequest:
+        series = (await self._symbols.find(query.symbol, query.exchange)).series(query.timeframe)
+        specs = indicators.parse_specs(",".join(query.indicators))
+        return _IndicatorsRequest(series, query.candle_range(now, query.limit), specs, query.future)
 
     async def _candles(self, request: _IndicatorsRequest) -> CandleSlice:
         series, (since, until, limit) = request.series, request.period
         if since is None:
-            return await self._history.latest(series, until, limit or candles_asked.MAX_CANDLES)
+            return await self._history.latest(series, until, limit or MAX_CANDLES)
         if limit:
             return (await self._history.following(series, since - 1, limit)).between(since, until)
-        candles_asked.check_range(request.timeframe, since, until)
+        check_range(request.timeframe, since, until)
         return await self._history.between(series, since, until)
 
     async def _loading(self, request: _IndicatorsRequest, past: CandleSlice) -> LoadingStatus | None:
         """What is to be said of candles that are not there yet."""
         since, until, limit = request.period
-        limit = limit or (candles_asked.MAX_CANDLES if since is None else None)
+        limit = limit or (MAX_CANDLES if since is None else None)
         forming = int(np.count_nonzero(~past.closed))
         return await self._backfill.check(
             request.series,

@@ -1,10 +1,12 @@
 """What the indicators' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from pydantic import BaseModel, Field
 
-from services.api.candles.schemas import NAMED, Loading, Period
+from services.api.candles.candle_query import Limit, RangeQuery, SymbolName, TimeframeName
+from services.api.candles.schemas import Loading
 from services.api.schemas import example
 
 TRUSTED_FROM_TEXT = """\
@@ -15,19 +17,24 @@ Candles before the first timestamp (of levels: the last) that the value there is
 `trusted_from` is null; `psar`, `sar` and `supertrend` may need more"""
 
 
-class IndicatorsQuestion(Period):
+class IndicatorsQuery(RangeQuery, kw_only=True, frozen=True):
     """The query of `/api/indicators`."""
 
-    symbol: str = Field(description=NAMED)
-    timeframe: str = Field(description="1m to 1M: see /api/timeframes")
-    indicators: str = Field(
-        description="A comma list of names with their parameters, `sma:20,macd:12:26:9,ichimoku`; what is left out has "
-        "its default: see /api/indicators/catalog"
-    )
-    limit: int | None = Field(None, ge=1, le=1000, description="The oldest so many; without `from` the newest")
-    future: bool = Field(
-        False, description="Also what is known of openings after the last candle: the leading spans of `ichimoku`"
-    )
+    symbol: SymbolName
+    timeframe: TimeframeName
+    indicators: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="A comma list of names with their parameters, `sma:20,macd:12:26:9,ichimoku`; what is left out "
+            "has its default: see /api/indicators/catalog",
+            examples=["sma:20,rsi"],
+        ),
+    ]
+    limit: Limit = None
+    future: Annotated[
+        bool,
+        Meta(description="Also what is known of open times after the last candle: the leading spans of `ichimoku`"),
+    ] = False
 
 
 class IndicatorLevel(BaseModel):

@@ -1,10 +1,8 @@
 """What can be asked for and where it comes from: `/v1/directions` and `/v1/exchanges`."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 
-from fastapi import APIRouter, Response
-from starlette.requests import HTTPConnection
-
+from services.api.components import ApiComponents
 from services.api.current_selection import select_current
 from services.api.exchange_status import current_status
 from services.api.overview import schemas
@@ -16,57 +14,48 @@ from services.core.selection import ExchangeOrder, update_active
 from services.exchanges import REFERENCES, route_table
 from services.hub import PRICER
 from services.ports import Deps
-from services.web import CachedResponse, FastHandler, Headers, front_answer
+from services.web import Content, Endpoint, NoQuery, UntilHubChanges, public
 
-router = APIRouter(prefix="/v1", tags=["rates"])
-UNCHANGED = {"description": "The client has it already"}
-
-
-DIRECTIONS_CACHED, EXCHANGES_CACHED = b"public, max-age=10", b"public, max-age=1"
-
-
-@router.get(
-    "/directions",
+DIRECTIONS = Endpoint(
+    path="/v1/directions",
+    query=NoQuery,
+    response=schemas.Directions,
+    cache=UntilHubChanges(max_entries=1),
+    compress=False,
+    tag="rates",
     operation_id="directions",
     summary="The directions, and how each exchange gives them",
-    response_model=schemas.Directions,
-    responses={304: UNCHANGED},
+    description="All directions with their routes, the preferred exchange first.",
 )
-async def directions(connection: HTTPConnection) -> Response:
-    """All directions with their routes, the preferred exchange first."""
-    return await front_answer(connection)
-
-
-@router.get(
-    "/exchanges",
+EXCHANGES = Endpoint(
+    path="/v1/exchanges",
+    query=NoQuery,
+    response=schemas.Exchanges,
+    cache=UntilHubChanges(max_entries=1),
+    compress=False,
+    tag="rates",
     operation_id="exchanges",
     summary="The exchanges' state, and which one is in use and why",
-    response_model=schemas.Exchanges,
-    responses={304: UNCHANGED},
+    description="State, last message, age per instrument, failovers; the exchange that this replica uses, and the one "
+    "that the pricer chose.",
 )
-async def exchanges(connection: HTTPConnection) -> Response:
-    """State, last message, age per instrument, failovers; what this replica answers with, and what the pricer chose."""
-    return await front_answer(connection)
 
 
-def fronts(deps: Deps) -> Mapping[str, FastHandler]:
-    """The paths, answered without routing, conditionally and to HEAD as well."""
-    return {
-        "/v1/directions": lambda _, asked: _directions_response(deps).response_for(asked),
-        "/v1/exchanges": lambda _, asked: _exchanges_response(deps).response_for(asked),
-    }
+class OverviewHandlers:
+    """The directions and the exchanges."""
 
+    def __init__(self, parts: ApiComponents) -> None:
+        self._deps = parts.deps
 
-def _directions_response(deps: Deps) -> CachedResponse:
-    return CachedResponse(_directions(deps).model_dump_json().encode(), _headers(DIRECTIONS_CACHED))
+    @DIRECTIONS.handler
+    def directions(self, _query: NoQuery) -> Content:
+        """Return all directions with their conversion routes."""
+        return Content(_directions(self._deps).model_dump_json().encode(), public(10))
 
-
-def _exchanges_response(deps: Deps) -> CachedResponse:
-    return CachedResponse(_exchanges(deps).model_dump_json().encode(), _headers(EXCHANGES_CACHED))
-
-
-def _headers(cache_control: bytes) -> Headers:
-    return [(b"content-type", b"application/json"), (b"cache-control", cache_control), (b"vary", b"Origin")]
+    @EXCHANGES.handler
+    def exchanges(self, _query: NoQuery) -> Content:
+        """Return the status of all exchanges."""
+        return Content(_exchanges(self._deps).model_dump_json().encode(), public(1))
 
 
 def _directions(deps: Deps) -> schemas.Directions:

@@ -1,7 +1,6 @@
 """Cursors: how far a client was told, a number per log of its channels, in their order."""
 
 from collections.abc import Sequence
-from urllib.parse import parse_qs
 
 from services.api.streams.channels import Channel
 from services.core.errors import BadRequest
@@ -10,11 +9,6 @@ from services.core.markets import Market, is_other_market
 MAX_JSON_INTEGER = 2**53 - 1  # of whole numbers in JSON
 MAX_DIGITS = len(str(MAX_JSON_INTEGER))
 EXPIRED_SEQ = 1  # older than anything that any log holds: whoever was told so far has to begin anew
-
-
-def from_query(query: bytes) -> str:
-    """The cursor in a query string: its commas part no list of different words."""
-    return parse_qs(query.decode("ascii", "replace")).get("after", [""])[0]
 
 
 def parse(cursor: str | Sequence[int], channels: Sequence[Channel], market: Market) -> dict[Channel, list[int]]:

@@ -1,10 +1,12 @@
 """What is asked of streams and answered, for OpenAPI. The messages themselves are described by AsyncAPI."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from pydantic import BaseModel, Field
 
 from services.api.schemas import example
+from services.web import WholeText
 
 EVENTS = {
     "schema": {"type": "string"},
@@ -14,29 +16,42 @@ EVENTS = {
 }
 
 
-class StreamQuestion(BaseModel):
-    """What to follow."""
-
-    channels: str = Field(
+Channels = Annotated[
+    tuple[str, ...],
+    Meta(
         description="A comma list: `btc_usd` or any other direction, `courses`, `connection`, `source_changed`, "
         "`candles:BTCUSDT:1m`, `indicators:BTCUSDT:1h:sma:20`",
         examples=["btc_usd,connection,candles:BTCUSDT:1m"],
-    )
-    timer: float | None = Field(
-        None,
-        ge=0,
-        description="Seconds between two events of a rate; 0: at each change; without it 60, `courses`: 0; "
-        "from 0.1 to 86400",
-    )
-    after: str | None = Field(None, description="A cursor, where Last-Event-ID cannot be sent")
+    ),
+]
 
 
-class HistoryQuestion(BaseModel):
-    """What was told."""
+class StreamQuery(Struct, kw_only=True, frozen=True):
+    """What to follow."""
 
-    channels: str = Field(description="As the stream's", examples=["candles:BTCUSDT:1m"])
-    after: str | None = Field(None, description="A cursor: the id of the last event; without it from the oldest kept")
-    limit: int = Field(500, ge=1, le=1000)
+    channels: Channels
+    timer: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(
+            description="Seconds between two events of a rate; 0: at each change; without it 60, `courses`: 0; "
+            "from 0.1 to 86400",
+            examples=[5],
+        ),
+    ] = None
+    after: Annotated[WholeText, Meta(description="A cursor, where Last-Event-ID cannot be sent")] = ""
+
+
+class StreamHistoryQuery(Struct, kw_only=True, frozen=True):
+    """Which events."""
+
+    channels: Annotated[Channels, Meta(description="As the stream's", examples=["candles:BTCUSDT:1m"])]
+    after: Annotated[
+        WholeText, Meta(description="A cursor: the id of the last event; without it from the oldest kept")
+    ] = ""
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(description="At most so many events; without it 500, or fewer where many topics are read"),
+    ] = None
 
 
 class StreamEvent(BaseModel):

@@ -1,24 +1,31 @@
 """`/v1/stream/history`: what was told after a cursor, for who would rather ask than listen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from services.api.candles.candle_query import MAX_CANDLES, integer, single
-from services.api.courses_query import checked_params
-from services.api.streams import cursor
-from services.api.streams.channels import Channel, ChannelRegistry
-from services.api.streams.schemas import HistoryQuestion
+from services.api.components import ApiComponents
+from services.api.streams import cursor, schemas
+from services.api.streams.channels import Channel
+from services.api.streams.schemas import StreamHistoryQuery
 from services.core.errors import BadRange
 from services.core.journal import JournalEntry
-from services.core.markets import Market
-from services.ports import Journal
-from services.web import CachedResponse, Headers, RawResponse
+from services.web import Content, Endpoint
 
 DEFAULT_EVENTS = 500  # events in one answer
 MAX_ENTRIES_READ = 10_000  # that are read for it, of all its logs
-HEADERS: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"vary", b"Origin")]
+STREAM_HISTORY = Endpoint(
+    path="/v1/stream/history",
+    query=StreamHistoryQuery,
+    response=schemas.History,
+    compress=False,
+    cost=5,  # it reads the journal
+    tag="streams",
+    operation_id="stream_history",
+    summary="Events after a cursor",
+    description="The events of `/v1/stream` by request, with the same cursor.",
+)
 
 
 class TopicPage(NamedTuple):
@@ -33,33 +40,27 @@ class TopicPage(NamedTuple):
 class StreamHistoryHandler:
     """Answers from the journal."""
 
-    def __init__(self, journal: Journal, channels: ChannelRegistry, market: Market) -> None:
-        self._journal, self._channels, self._market = journal, channels, market
+    def __init__(self, parts: ApiComponents) -> None:
+        self._journal, self._channels, self._market = parts.deps.journal, parts.channels, parts.deps.hub.market
 
-    def __call__(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse | None:
-        """Nothing is ready."""
-        return None
-
-    async def wait(self, query: bytes, headers: Mapping[bytes, bytes]) -> RawResponse:
-        """The events. Raises KursError."""
-        words = checked_params(query, HistoryQuestion)
-        channels = await self._channels.resolve_all(words.get("channels", ()))
-        after = cursor.parse(cursor.from_query(query), channels, self._market)
+    @STREAM_HISTORY.handler
+    async def history(self, query: StreamHistoryQuery) -> Content:
+        """Return the events. Raises KursError."""
+        channels = await self._channels.resolve_all(query.channels)
+        positions = cursor.parse(query.after, channels, self._market)
         count = sum(len(channel.topics) for channel in channels)
-        most = integer({"limit": [single(words, "limit")]}, "limit", MAX_CANDLES) or min(
-            DEFAULT_EVENTS, MAX_ENTRIES_READ // count
-        )
+        most = query.limit or min(DEFAULT_EVENTS, MAX_ENTRIES_READ // count)
         if most * count > MAX_ENTRIES_READ:
             raise BadRange(
-                f"limit: {most} of {count} logs are more than {MAX_ENTRIES_READ} to read: "
+                f"limit: {most} of {count} topics are more than {MAX_ENTRIES_READ} entries to read: "
                 f"write limit={MAX_ENTRIES_READ // count}"
             )
-        parts = [
-            await self._read_topic(channel, log, place, most)
+        pages = [
+            await self._read_topic(channel, topic, position, most)
             for channel in channels
-            for log, place in zip(channel.topics, after.get(channel) or [0] * len(channel.topics), strict=True)
+            for topic, position in zip(channel.topics, positions.get(channel) or [0] * len(channel.topics), strict=True)
         ]
-        return CachedResponse(_body(parts, most), HEADERS).response_for(headers)
+        return Content(_body(pages, most))
 
     async def _read_topic(self, channel: Channel, log: str, place: int, most: int) -> TopicPage:
         entries = await self._journal.read_after(log, place, most)

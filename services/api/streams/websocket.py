@@ -5,10 +5,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from services.api.components import ApiComponents
 from services.api.streams import client_request, cursor
-from services.api.streams.admission import ConnectionLimiter
-from services.api.streams.broadcaster import Broadcaster
-from services.api.streams.channels import MAX_CHANNELS, ChannelRegistry, check_interval
+from services.api.streams.channels import MAX_CHANNELS, check_interval
 from services.api.streams.client import StreamClient
 from services.api.streams.client_request import ClientRequest, Id
 from services.api.streams.encoders import WEBSOCKET
@@ -16,7 +15,7 @@ from services.api.streams.encoding import ws_message
 from services.core.errors import BadRequest, KursError, QuotaExceeded, UpgradeRequired
 from services.core.exchange import RateLimit
 from services.core.rate_limit import WeightedWindow
-from services.web import error_code
+from services.web import NoQuery, StreamEndpoint, error_code
 
 WELCOME_MESSAGE = "Kurs: subscribe with an action, a symbol and a timeframe"
 CHANNEL_NAME_LIMIT = RateLimit(
@@ -24,13 +23,17 @@ CHANNEL_NAME_LIMIT = RateLimit(
 )  # channels in the messages of one client; how many messages, the protocol bounds
 
 
+WEBSOCKET_STREAM = StreamEndpoint(path="/ws/chart-data", query=NoQuery)  # docs/asyncapi.yaml describes it
+
+
 class WebSocketEndpoint:
     """All clients of the WebSocket."""
 
-    def __init__(self, fan: Broadcaster, channels: ChannelRegistry, doors: ConnectionLimiter) -> None:
-        self._broadcaster, self._channels, self._limiter = fan, channels, doors
+    def __init__(self, parts: ApiComponents) -> None:
+        self._broadcaster, self._channels, self._limiter = parts.broadcaster, parts.channels, parts.connections
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @WEBSOCKET_STREAM.handler
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client, from its coming to its going. Raises KursError before it is let in."""
         if scope["type"] != "websocket":
             raise UpgradeRequired(f"{scope['path']} is a WebSocket: open it as one, or read /v1/stream")

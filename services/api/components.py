@@ -1,0 +1,47 @@
+"""What the API's handlers share: one object of each kind in a process."""
+
+from functools import cached_property
+
+from services.api.backfill_status import BackfillStatus
+from services.api.candles.candle_page_cache import CandlePageCache
+from services.api.candles.symbol_catalog import SymbolCatalog
+from services.api.indicators.column_reader import ColumnReader
+from services.api.streams.admission import ConnectionLimiter
+from services.api.streams.broadcaster import Broadcaster
+from services.api.streams.channels import ChannelRegistry
+from services.ports import Deps
+
+
+class ApiComponents:
+    """Objects with a cache or a subscription of their own. Each is made when it is first used."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+
+    @cached_property
+    def symbols(self) -> SymbolCatalog:
+        return SymbolCatalog(self.deps)
+
+    @cached_property
+    def pages(self) -> CandlePageCache:
+        return CandlePageCache(self.deps)
+
+    @cached_property
+    def columns(self) -> ColumnReader:
+        return ColumnReader(self.deps, self.pages)
+
+    @cached_property
+    def backfill(self) -> BackfillStatus:
+        return BackfillStatus(self.deps)
+
+    @cached_property
+    def channels(self) -> ChannelRegistry:
+        return ChannelRegistry(self.deps, self.symbols)
+
+    @cached_property
+    def broadcaster(self) -> Broadcaster:
+        return Broadcaster(self.deps)
+
+    @cached_property
+    def connections(self) -> ConnectionLimiter:
+        return ConnectionLimiter(self.deps.settings, self.broadcaster)

@@ -1,0 +1,250 @@
+"""Endpoints as values: what OpenAPI describes is what is parsed, and every kind of endpoint is possible."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from msgspec import Meta, Struct
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection
+
+from services import api
+from services.core.errors import BadRange, BadRequest, Forbidden, KursError, UnknownName
+from services.web import (
+    AppSpec,
+    Binding,
+    Content,
+    Endpoint,
+    NoQuery,
+    Ttl,
+    bind,
+    create_app,
+    make_servers,
+    marked,
+    openapi_document,
+    parse_query,
+)
+from tests.service.test_courses import CoursesReplica
+
+DESCRIBED = openapi_document(api.ROUTERS, api.ENDPOINTS)["paths"]
+PARAMETERS = [
+    pytest.param(endpoint, parameter, id=f"{endpoint.operation_id}-{parameter['name']}")
+    for endpoint in api.ENDPOINTS
+    for parameter in DESCRIBED.get(endpoint.path, {}).get("get", {}).get("parameters", ())
+]
+LISTS = ("direction", "base", "quote", "exchanger", "timeframes", "indicators", "channels")
+
+
+def example(parameter: dict[str, Any]) -> str:
+    """A value that the description allows."""
+    schema = parameter["schema"]
+    if "examples" in schema:
+        return str(schema["examples"][0])
+    kinds = {"integer": str(schema.get("minimum", 1)), "number": str(schema.get("minimum", 1)), "boolean": "true"}
+    return str(schema.get("enum", [kinds.get(schema["type"], "2026-01-31")])[0])
+
+
+def parsed(endpoint: Any, **texts: str) -> Any:
+    """The query struct of an endpoint, its required parameters filled in where they are not given."""
+    described = DESCRIBED[endpoint.path]["get"]["parameters"]
+    given = {each["name"]: example(each) for each in described if each["required"]} | texts
+    path = {each["name"]: given.pop(each["name"]) for each in described if each["in"] == "path"}
+    text = str(httpx.QueryParams({name: value for name, value in given.items() if value}))
+    return parse_query(endpoint.query, text.encode(), path)
+
+
+def field(endpoint: Any, query: Any, name: str) -> Any:
+    names = dict(zip(endpoint.query.__struct_encode_fields__, endpoint.query.__struct_fields__, strict=True))
+    return getattr(query, names[name])
+
+
+def test_every_endpoint_is_described_once_or_on_purpose_not() -> None:
+    named = [endpoint.path for endpoint in api.ENDPOINTS if endpoint.operation_id]
+    assert sorted(named) == sorted(DESCRIBED)
+    assert {path for endpoint in api.ENDPOINTS for path in endpoint.paths if not endpoint.operation_id} == {
+        "/ws/chart-data",
+        *(f"/udf/{name}" for name in ("config", "symbols", "search", "history", "quotes", "marks", "time")),
+    }
+
+
+def test_the_described_parameters_are_those_that_are_parsed() -> None:
+    for endpoint in api.ENDPOINTS:
+        if endpoint.operation_id:
+            described = [each["name"] for each in DESCRIBED[endpoint.path]["get"].get("parameters", ())]
+            unknown = {"unknown"} & set(endpoint.query.__struct_fields__)
+            assert described == [name for name in endpoint.query.__struct_encode_fields__ if name not in unknown]
+
+
+@pytest.mark.parametrize(("endpoint", "parameter"), PARAMETERS)
+def test_a_parameter_is_parsed_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
+    name, schema = parameter["name"], parameter["schema"]
+    value = field(endpoint, parsed(endpoint, **{name: example(parameter)}), name)
+    kinds = {"integer": int, "number": float, "boolean": bool}
+    assert isinstance(value, kinds.get(schema["type"], tuple if name in LISTS else (str, int)))
+    if parameter["required"] and parameter["in"] == "query":
+        with pytest.raises(BadRequest, match=f"{name} is missing"):
+            parsed(endpoint, **{name: ""})
+    elif parameter["in"] == "query":
+        assert field(endpoint, parsed(endpoint), name) in (schema.get("default"), None, "", ())
+
+
+@pytest.mark.parametrize(("endpoint", "parameter"), PARAMETERS)
+def test_a_parameter_is_rejected_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
+    name, schema = parameter["name"], parameter["schema"]
+    for text in (*schema.get("enum", ()), schema.get("minimum"), schema.get("maximum")):
+        if text is not None:
+            assert field(endpoint, parsed(endpoint, **{name: str(text)}), name) in (
+                text,
+                int(text) if type(text) is int else text,
+            )
+    wrong: list[tuple[str, type[KursError]]] = []
+    if "enum" in schema:
+        wrong.append((f"{schema['enum'][0]}x", UnknownName))
+    if "maximum" in schema:
+        wrong.append((str(schema["maximum"] + 1), BadRange))
+    if schema["type"] in ("integer", "number", "boolean"):
+        wrong.append(("x", BadRequest))
+    for text, error in wrong:
+        with pytest.raises(error, match=name):
+            parsed(endpoint, **{name: text})
+
+
+class NewNote(Struct):
+    """A note to save."""
+
+    text: Annotated[str, Meta(max_length=5)]
+
+
+class Note(BaseModel):
+    """A saved note."""
+
+    text: str
+
+
+class NoteQuery(Struct, kw_only=True, frozen=True):
+    """Whether to wait."""
+
+    shelf: str
+    wait: bool = False
+
+
+SAVE = Endpoint(
+    path="/notes/{shelf}",
+    query=NoteQuery,
+    response=Note,
+    method="POST",
+    body=NewNote,
+    status=202,
+    security="session",
+    operation_id="save_note",
+    summary="Save a note",
+)
+OWN = Endpoint(path="/notes", query=NoQuery, response=Note, security="session", operation_id="own_notes")
+PUBLIC = Endpoint(path="/latest", query=NoQuery, response=Note, cache=Ttl(1_000, max_entries=1))
+
+
+class NoteHandlers:
+    """An endpoint that writes and responds with 202, a personal one, and a public one."""
+
+    def __init__(self) -> None:
+        self.calls = list[tuple[Any, ...]]()
+
+    async def authenticate(self, connection: HTTPConnection) -> str:
+        if name := connection.headers.get("x-name"):
+            return name
+        raise Forbidden("send X-Name")
+
+    @SAVE.handler
+    async def save(self, query: NoteQuery, body: NewNote, caller: str) -> Content:
+        self.calls.append((query.shelf, query.wait, body.text, caller))
+        return Content(b'{"text":"saved"}', status=200 if query.wait else None)
+
+    @OWN.handler
+    async def own(self, _query: NoQuery, caller: str) -> Content:
+        return Content(b'{"text":"%s"}' % caller.encode())
+
+    @PUBLIC.handler
+    async def latest(self, _query: NoQuery) -> Content:
+        self.calls.append(())
+        return Content(b'{"text":"latest"}')
+
+
+@pytest.fixture
+async def notes() -> AsyncIterator[SimpleNamespace]:
+    replica, handlers, router = CoursesReplica(), NoteHandlers(), APIRouter()
+
+    @router.get("/plain/{name}")
+    async def plain(name: str) -> Note:
+        return Note(text=name)
+
+    app = create_app(replica.deps, AppSpec([router], bind(handlers)))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield SimpleNamespace(client=client, handlers=handlers, app=app)
+
+
+async def test_an_endpoint_writes_for_a_known_caller_and_responds_with_202(notes: SimpleNamespace) -> None:
+    headers = {"x-name": "ann"}
+    response = await notes.client.post("/notes/a", json={"text": "hello"}, headers=headers)
+    assert (response.status_code, response.json()) == (202, {"text": "saved"})
+    assert response.headers["cache-control"] == "no-store"
+    assert {"x-request-id", "kurs-market", "vary"} <= response.headers.keys()
+    assert (await notes.client.post("/notes/a?wait=1", json={"text": "hello"}, headers=headers)).status_code == 200
+    assert notes.handlers.calls == [("a", False, "hello", "ann"), ("a", True, "hello", "ann")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "detail"),
+    [
+        ({"json": {"text": "hello"}, "headers": {}}, 403, "send X-Name"),
+        ({"json": {"text": "too long"}}, 400, "text"),
+        ({"json": {}}, 400, "text"),
+        ({"content": b"{", "headers": {"x-name": "ann", "content-type": "application/json"}}, 400, "not accepted"),
+        ({"data": {"text": "hello"}}, 415, "application/json"),
+        ({"json": {"text": "hello"}, "params": {"wiat": "1"}}, 400, "did you mean wait?"),
+    ],
+)
+async def test_a_write_that_cannot_be_accepted_says_why(
+    notes: SimpleNamespace, request_: dict[str, Any], status: int, detail: str
+) -> None:
+    response = await notes.client.post("/notes/a", **{"headers": {"x-name": "ann"}} | request_)
+    assert response.status_code == status
+    assert detail in response.json()["detail"]
+    assert response.headers["content-type"] == "application/problem+json"
+    assert not notes.handlers.calls
+
+
+async def test_a_personal_response_is_for_its_caller_alone(notes: SimpleNamespace) -> None:
+    for name in ("ann", "bob"):
+        response = await notes.client.get("/notes", headers={"x-name": name})
+        assert (response.json(), response.headers["cache-control"]) == ({"text": name}, "no-store")
+    assert (await notes.client.get("/notes")).status_code == 403
+    with pytest.raises(ValueError, match="only what anyone may GET can be cached"):
+        Endpoint(path="/mine", query=NoQuery, security="session", cache=Ttl(1, 1))
+
+
+async def test_a_plain_route_stands_beside_endpoints(notes: SimpleNamespace) -> None:
+    assert (await notes.client.get("/plain/one")).json() == {"text": "one"}
+    assert (await notes.client.post("/latest")).status_code == 405
+    for _ in range(3):
+        assert (await notes.client.get("/latest?any=1")).json() == {"text": "latest"}
+    assert len(notes.handlers.calls) == 1
+
+
+def test_bodies_and_security_are_described() -> None:
+    document = openapi_document([], marked(NoteHandlers).values())
+    operation = document["paths"]["/notes/{shelf}"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/NewNote"}
+    assert document["components"]["schemas"]["NewNote"]["properties"]["text"]["maxLength"] == 5
+    assert operation["security"] == [{"session": []}]
+    assert [(each["name"], each["in"]) for each in operation["parameters"]] == [("shelf", "path"), ("wait", "query")]
+    assert {"202", "default"} <= operation["responses"].keys()
+
+
+def test_a_personal_endpoint_needs_a_handler_that_knows_its_callers() -> None:
+    replica = CoursesReplica()
+    with pytest.raises(TypeError, match="has no method authenticate"):
+        make_servers([Binding(OWN, NoteHandlers().own)], replica.clock, replica.deps.hub)

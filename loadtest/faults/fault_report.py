@@ -18,28 +18,28 @@ AFTERMATH_SECONDS = 10  # seconds after a fault in which what goes wrong is stil
 REPORT_TEMPLATE = """\
 # Candles through faults
 
-`make faults` plays a market whose own candles are the truth. Two Kurs follow it: one split over RabbitMQ, Redis,
-PostgreSQL and nginx, one in a single process. Everything that they consist of is killed, stopped for 20 s, restarted,
-started twice, or has its wall clock set. Disks and Redis get full, the database becomes read-only or locked, the broker
-raises its alarms and loses its queues, and the exchanges' connections break. The run fails if in the end a single
-candle is missing, double, or other than the exchange's own in its last digit, if what is kept of indicators and
-analyses is other than what these candles come to, and if a rate was wrong or too old at any time.
+`make faults` plays a market whose own candles are known. Two Kurs follow it: one split over RabbitMQ, Redis,
+PostgreSQL and nginx, one in a single process. All their processes and servers are killed, stopped for 20 s, restarted,
+started twice, or have their wall clock set. Disks and Redis become full, the database becomes read-only or locked, the
+broker raises its alarms and loses its queues, and the exchanges' connections break. The run fails if a single
+candle is missing, stored twice, or different from the exchange's in the last digit, if the stored indicators and
+analyses differ from what these candles give, or if a rate was wrong or too old at any time.
 
 - {moment} UTC, {machine}, seed {found.seed}
 - {faults} faults within {found.seconds:.0f} s; {found.starts} times a process was started again, \
-{own} of them since it had ended by itself
+{own} of them because it had ended by itself
 - {found.candles:,} candles of {found.series} series, in both, compared {found.settled:.0f} s after the last fault: \
 {found.differences} differences
 - {found.rows:,} rows of indicators and analyses, of the newest candles of each series: {found.untrue} differences
-- {repaired} candles of that time were in holes that were noticed and repaired
+- {repaired} candles of that time were in gaps that were detected and repaired
 - `kurs verify`: {found.verified}
-- {found.looks:,} looks at the rates; in {found.availability:.2%} of the seconds each was answered; the longest spell \
-without an answer: {longest:.1f} s
-- the rate that was most off: by {found.off:.3%} of the market's ({wrong:.1%} are allowed); {found.old} were too old
+- rates were requested {found.looks:,} times; in {found.availability:.2%} of the seconds there was a rate; the longest \
+time without one: {longest:.1f} s
+- the largest deviation of a rate: {found.off:.3%} of the market's ({wrong:.1%} are allowed); {found.old} were too old
 
-What went wrong while faults overlapped is in the row of each of them.
+If something went wrong while faults overlapped, it is in the row of each of them.
 
-| target | fault | times | longest without an answer, s | repaired candles |
+| target | fault | times | longest time without a rate, s | repaired candles |
 | --- | --- | ---: | ---: | ---: |
 {rows}
 """

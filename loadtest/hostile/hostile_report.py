@@ -14,21 +14,21 @@ MAX_GROWTH_SHARE = 0.15
 MAX_SHOWN = 5
 
 REPORT_TEMPLATE = """\
-# Kurs among the hostile
+# Kurs beside hostile clients
 
-`make hostile` runs the whole of Kurs, split over RabbitMQ, Redis, PostgreSQL and nginx, for {seconds:.0f} s. Hostile
-clients send what costs much or is no request at all, through nginx and straight to the replicas. Whoever reached the
-broker publishes messages that cannot be. Exchanges fail, and the wall clocks of the pricer, the writer, a replica and a
-collector are set, one after the other. An honest client asks and follows all the while.
+`make hostile` runs all of Kurs, split over RabbitMQ, Redis, PostgreSQL and nginx, for {seconds:.0f} s. Hostile
+clients send expensive and malformed requests, through nginx and directly to the replicas. A client with access to the
+broker publishes impossible messages. Exchanges fail, and the wall clocks of the pricer, the writer, a replica and a
+collector are set, one after the other. Meanwhile an honest client sends requests and follows live streams.
 
 - {moment} UTC, {machine}, seed {found.seed}
 - {found.attacks} attacks by clients, {found.steps} faults of exchanges and clocks
-- the honest client asked {asked:,} times; {told} times it was told that there is no fresh rate; {untold} times it was
-  refused in another way
-- candles that are not the exchange's own: {wrong}
+- the honest client sent {asked:,} requests; {told} times the response was that no rate is fresh; {untold} times it was
+  refused for another reason
+- candles that differ from the exchange's: {wrong}
 - services that ended: {ended}
 
-| asked | times | p50, ms | p99, ms | longest, ms |
+| request | times | p50, ms | p99, ms | longest, ms |
 | --- | ---: | ---: | ---: | ---: |
 {looks}
 

@@ -1,6 +1,6 @@
-"""What a message may hold: the range of every time, number and text that comes from outside.
+"""The range of every time, number and text in a message from outside.
 
-Shapes are the decoders' business. docs/input.md has the bounds as a table, and a test compares it with the constants.
+Decoders check the shape. docs/input.md has the bounds as a table, and a test compares it with the constants.
 """
 
 from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded, Subnormal
@@ -28,23 +28,23 @@ from services.core.model import (
 )
 from services.core.timeframes import TIMEFRAMES, Timeframe
 
-EARLIEST_MS = 1_230_768_000_000  # 2009: before there was a bitcoin nobody traded it
+EARLIEST_MS = 1_230_768_000_000  # 2009, the year of the first bitcoin
 LATEST_MS = 4_102_444_800_000  # 2100
-MAX_EXCHANGE_LEAD_MS = 60_000  # ms that an exchange's time may be ahead of what is known of its clock
-MAX_PROCESS_LEAD_MS = 172_800_000  # ms that the clocks of two of our processes may be apart
-MAX_TRADE_ID = 2**63 - 1  # what a store holds: the number of a trade
-MAX_FILLS = 10**9  # of one trade; a store holds the sum of as many trades
-MAX_TRADES = 10**12  # of one candle; a store holds the sum of a month's minutes
-MAX_PRICE_EXPONENT, MAX_PRICE_DIGITS = 24, 40  # digits before the point, or zeros behind it; digits in all
+MAX_EXCHANGE_LEAD_MS = 60_000  # of an exchange's time over what is known of its clock
+MAX_PROCESS_LEAD_MS = 172_800_000  # between the clocks of two of our processes
+MAX_TRADE_ID = 2**63 - 1  # that a store can save
+MAX_FILLS = 10**9  # of one trade; a store can save the sum over as many trades
+MAX_TRADES = 10**12  # of one candle; a store can save the sum over a month of minutes
+MAX_PRICE_EXPONENT, MAX_PRICE_DIGITS = 24, 40  # digits before the point, or zeros behind it; all digits
 MAX_AMOUNT_EXPONENT, MAX_AMOUNT_DIGITS = 48, 60  # of a candle's volumes, which are sums of products
-MAX_GAP_CANDLES = 100_000  # of one hole: 69 days of minutes
-MAX_QUERY_CANDLES = 600_000  # openings that one query looks through: a year of minutes
+MAX_GAP_CANDLES = 100_000  # 69 days of minutes
+MAX_QUERY_CANDLES = 600_000  # a year of minutes
 MAX_NAME_LENGTH = 32  # characters of an exchange's name, and of each part of an instrument's
 MAX_TEXT_LENGTH = 300  # characters of a reason
-MAX_LIST_LENGTH = 10_000  # of a list in a message: the instruments of an exchange, the offers of a rate
-SCAN_LOOKUPS = frozenset({StoreLookup.MISSING, StoreLookup.UNVERIFIED})  # lookups that read all of their range
+MAX_LIST_LENGTH = 10_000  # of the instruments of an exchange, the candidates of a rate
+SCAN_LOOKUPS = frozenset({StoreLookup.MISSING, StoreLookup.UNVERIFIED})  # these read all of their range
 
-# As many digits come through, and no value outside the size. What is trapped is raised.
+# A value with more digits or another exponent is rejected, because it is not rounded: each trap raises.
 _ZERO, _INFINITE = Decimal(0), Decimal("Infinity")
 _TRAPS = [Clamped, Inexact, InvalidOperation, Overflow, Rounded, Subnormal]
 _price = Context(prec=MAX_PRICE_DIGITS, Emin=-MAX_PRICE_EXPONENT, Emax=MAX_PRICE_EXPONENT, traps=_TRAPS).plus
@@ -52,22 +52,22 @@ _amount = Context(prec=MAX_AMOUNT_DIGITS, Emin=-MAX_AMOUNT_EXPONENT, Emax=MAX_AM
 
 
 class Violation(NamedTuple):
-    """What is out of range. `reason` is one of a few words, to be counted by; `detail` is for a person to read."""
+    """What is out of range. `reason` is one of a few words, for counting; `detail` names the value."""
 
     reason: str
     detail: str
 
 
 def is_price(value: Decimal) -> bool:
-    """Whether it can be a price, or the size of a trade."""
+    """Whether a number can be a price, or the size of a trade."""
     try:
-        return _ZERO < _price(value) < _INFINITE  # which raises for what is no number
+        return _ZERO < _price(value) < _INFINITE  # which raises for NaN
     except ArithmeticError:
         return False
 
 
 def is_amount(value: Decimal) -> bool:
-    """Whether it can be a volume."""
+    """Whether a number can be a volume."""
     try:
         return _amount(value).is_finite() and value >= 0
     except ArithmeticError:
@@ -75,14 +75,14 @@ def is_amount(value: Decimal) -> bool:
 
 
 def clean_text(text: str) -> str:
-    """Text from outside as one line of bounded length, without control characters."""
+    """Return text from outside as one line of bounded length, without control characters."""
     if text.isprintable() and len(text) <= MAX_TEXT_LENGTH:
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:MAX_TEXT_LENGTH])
 
 
 def find_violation(message: Message, now: int, max_lead: int = MAX_PROCESS_LEAD_MS) -> Violation | None:  # noqa: PLR0911  one line for each kind
-    """What is wrong with a message, if anything is. `ahead`: ms by which its times may be ahead of `now`."""
+    """Return what is out of range in a message. Its times may be `max_lead` ms ahead of `now`."""
     match message:
         case Trade():
             return _received_violation(message, now + max_lead) or trade_violation(message, now + max_lead)
@@ -110,7 +110,7 @@ def find_violation(message: Message, now: int, max_lead: int = MAX_PROCESS_LEAD_
 
 
 def trade_violation(trade: Trade, latest: int) -> Violation | None:
-    """What is wrong with a trade that was made by `latest`. When it was received is our own word."""
+    """Check a trade that was made by `latest`, without our own time of receipt."""
     if not EARLIEST_MS <= trade.time <= latest:
         return Violation("time", f"the time {shorten(trade.time)}")
     if not 0 <= trade.trade_id <= MAX_TRADE_ID:
@@ -125,12 +125,12 @@ def trade_violation(trade: Trade, latest: int) -> Violation | None:
 
 
 def kline_violation(kline: Kline, latest: int) -> Violation | None:
-    """What is wrong with a closed candle."""
+    """Check a closed candle."""
     return _series_violation(kline.series) or bar_violation(kline.bar, TIMEFRAMES[kline.series.timeframe], latest)
 
 
 def bar_violation(bar: Bar, timeframe: Timeframe, latest: int) -> Violation | None:
-    """What is wrong with the values of a candle that was over by `latest`."""
+    """Check the values of a candle that was closed by `latest`."""
     return _open_time_violation(bar.open_time, timeframe, latest) or _values_violation(bar)
 
 
@@ -146,7 +146,7 @@ def _values_violation(bar: Bar) -> Violation | None:
 
 
 def quote_violation(quote: Quote, latest: int) -> Violation | None:
-    """What is wrong with a quote that was given by `latest`. When it was received is our own word."""
+    """Check a quote that was made by `latest`, without our own time of receipt."""
     if quote.time is not None and not EARLIEST_MS <= quote.time <= latest:
         return Violation("time", f"the time {shorten(quote.time)}")
     for price in (quote.bid, quote.ask, quote.price):
@@ -156,7 +156,7 @@ def quote_violation(quote: Quote, latest: int) -> Violation | None:
 
 
 def shorten(value: object) -> str:
-    """A value for a person to read; one that is absurdly long is cut, and written out only as far as that is cheap."""
+    """Return a value as short text. A huge number is not written out, because that is expensive."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     text = str(value)
@@ -171,7 +171,7 @@ def _received_violation(message: Trade | Quote, latest: int) -> Violation | None
 
 def _open_time_violation(open_time: int, timeframe: Timeframe, latest: int) -> Violation | None:
     if open_time < EARLIEST_MS:
-        return Violation("time", f"the opening {shorten(open_time)} is before 2009")
+        return Violation("time", f"the open time {shorten(open_time)} is before 2009")
     if open_time > min(latest, LATEST_MS) or timeframe.close_time(open_time) > latest:
         return Violation("time", f"this candle is not over yet: it opens at {shorten(open_time)}")
     if timeframe.open_time(open_time) != open_time:
@@ -183,11 +183,11 @@ def _candle_gap_violation(gap: CandleGap, latest: int) -> Violation | None:
     if wrong := _series_violation(gap.series):
         return wrong
     timeframe = TIMEFRAMES[gap.series.timeframe]
-    for opening in (gap.since, gap.until):
-        if wrong := _open_time_violation(opening, timeframe, latest):
+    for open_time in (gap.since, gap.until):
+        if wrong := _open_time_violation(open_time, timeframe, latest):
             return wrong
     if gap.since > gap.until or timeframe.count_between(gap.since, gap.until) > MAX_GAP_CANDLES:
-        return Violation("range", f"a hole from {gap.since} to {gap.until}")
+        return Violation("range", f"a gap from {gap.since} to {gap.until}")
     times = gap.detected, gap.detected if gap.resolved is None else gap.resolved
     return (
         None
@@ -203,7 +203,7 @@ def _query_violation(query: StoreQuery) -> Violation | None:
         query.lookup in SCAN_LOOKUPS
         and TIMEFRAMES[query.series.timeframe].count_between(query.since, query.until) > MAX_QUERY_CANDLES
     ):
-        return Violation("range", f"the openings from {query.since} to {query.until}")
+        return Violation("range", f"the open times from {query.since} to {query.until}")
     return (
         _text_violation(query.id)
         if 0 < query.limit <= MAX_LIST_LENGTH
@@ -212,7 +212,7 @@ def _query_violation(query: StoreQuery) -> Violation | None:
 
 
 def _reply_violation(reply: StoreReply) -> Violation | None:
-    """What is kept is no news: how new it may be is not looked at."""
+    """Check stored candles, which may be of any time up to LATEST_MS."""
     if (most := max(len(reply.candles), len(reply.ranges), len(reply.gaps))) > MAX_LIST_LENGTH:
         return Violation("count", f"{most} members")
     if not all(0 <= since <= until <= LATEST_MS for since, until in reply.ranges):
@@ -222,8 +222,8 @@ def _reply_violation(reply: StoreReply) -> Violation | None:
             candle.bar, TIMEFRAMES[candle.series.timeframe], LATEST_MS
         ):
             return wrong
-    found = (wrong for hole in reply.gaps if (wrong := _candle_gap_violation(hole, LATEST_MS)))
-    return _text_violation(reply.id, reply.error) or next(found, None)
+    wrongs = (_candle_gap_violation(gap, LATEST_MS) for gap in reply.gaps)
+    return _text_violation(reply.id, reply.error) or next(filter(None, wrongs), None)
 
 
 def _feed_gap_violation(gap: FeedGap, latest: int) -> Violation | None:
@@ -281,7 +281,7 @@ def _names_violation(exchange: str, instrument: Instrument | None) -> Violation 
     return None
 
 
-@lru_cache(10_000)  # asked at every message; what is raised is not kept
+@lru_cache(10_000)  # every message needs it; an error is not cached
 def _check_names(exchange: str, instrument: Instrument | None) -> None:
     """Raises ValueError."""
     if len(exchange) > MAX_NAME_LENGTH or not (exchange.isascii() and exchange.isprintable()) or " " in exchange:

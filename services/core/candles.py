@@ -1,4 +1,4 @@
-"""Candles: built from trades, rolled up, and corrected by the exchange's own word."""
+"""Candles: built from trades, rolled up, and corrected by the exchange's own klines."""
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
@@ -10,12 +10,12 @@ from services.core.decimals import format_decimal
 from services.core.model import Bar, Candle, CandleSource, Kline, Series, Trade
 from services.core.timeframes import MINUTE_MS, Timeframe
 
-SUM_CONTEXT = Context(prec=60)  # sums of products keep every digit
+SUM_CONTEXT = Context(prec=60)  # sums of products have all of their digits
 SOURCE_RANK = {CandleSource.TRADES: 0, CandleSource.ROLLUP: 0, CandleSource.IMPORT: 1, CandleSource.EXCHANGE: 2}
 
 
 def add_trade(bar: Bar | None, trade: Trade) -> Bar:
-    """The minute's bar with one more trade, which is later than those in it."""
+    """Return the minute's bar with one more trade, which is later than those in it."""
     price, size, quote = trade.price, trade.size, SUM_CONTEXT.multiply(trade.price, trade.size)
     if bar is None or not bar.trades:
         return Bar(trade.time // MINUTE_MS * MINUTE_MS, price, price, price, price, size, quote, trade.fills)
@@ -32,12 +32,12 @@ def add_trade(bar: Bar | None, trade: Trade) -> Bar:
 
 
 def empty_bar(open_time: int, close: Decimal) -> Bar:
-    """A bar in which nothing was traded: flat at the last close."""
+    """Return a bar without trades: flat at the last close."""
     return Bar(open_time, close, close, close, close, Decimal(0), Decimal(0), 0)
 
 
 def merge_bars(open_time: int, bars: Sequence[Bar]) -> Bar:
-    """One bar over consecutive shorter ones. Those in which nothing was traded count only when all are such."""
+    """Return one bar over consecutive shorter ones. Those without trades count only when all have none."""
     live = [bar for bar in bars if bar.trades or bar.volume] or bars
     return Bar(
         open_time,
@@ -54,20 +54,20 @@ def merge_bars(open_time: int, bars: Sequence[Bar]) -> Bar:
 def roll_up(
     series: Series, timeframe: Timeframe, open_time: int, children: Sequence[Candle], child: Timeframe
 ) -> Candle | None:
-    """The candle over its children; None while one is missing between its opening and the last of them."""
-    due = list(child.open_times(open_time, timeframe.close_time(open_time) - 1))
-    have = [candle.bar.open_time for candle in children]
-    if not have or have != due[: len(have)] or not all(candle.closed for candle in children[:-1]):
+    """Return the candle over its children, or None while one is missing between its open time and the last of them."""
+    expected = list(child.open_times(open_time, timeframe.close_time(open_time) - 1))
+    present = [candle.bar.open_time for candle in children]
+    if not present or present != expected[: len(present)] or not all(candle.closed for candle in children[:-1]):
         return None
-    closed = len(have) == len(due) and children[-1].closed
+    closed = len(present) == len(expected) and children[-1].closed
     return Candle(series, merge_bars(open_time, [candle.bar for candle in children]), closed, CandleSource.ROLLUP)
 
 
 def resolve(stored: Candle | None, incoming: Candle) -> Candle | None:
-    """What is kept when `new` comes while `old` is kept; None: nothing changes.
+    """Return what to save when a candle comes while another is stored, or None when nothing changes.
 
-    A closed candle is changed only by a word at least as strong, and each change of its values is a revision. The same
-    values from a stronger source change the source alone.
+    A closed candle is changed only by a source of at least its rank, and each change of its values is a revision. The
+    same values from a source of higher rank change the source alone.
     """
     if stored is None:
         return incoming
@@ -82,12 +82,12 @@ def resolve(stored: Candle | None, incoming: Candle) -> Candle | None:
 
 
 def from_kline(kline: Kline) -> Candle:
-    """The exchange's closed candle as one to keep."""
+    """Return the exchange's closed candle as one to save."""
     return Candle(kline.series, kline.bar, True, kline.source)
 
 
 def to_json(candle: Candle) -> str:
-    """A candle as JSON, written by hand: a number keeps a decimal's digits only if no float ever held it."""
+    """Return a candle as JSON. It is written by hand, because an encoder would make floats of the decimals."""
     bar = candle.bar
     return (
         f'{{"timestamp":{bar.open_time},"open":{format_decimal(bar.open)},"high":{format_decimal(bar.high)},'

@@ -1,14 +1,14 @@
-"""What clocks say of each other: steps of our wall clock, and how far an exchange's clock is from ours. Times in ms."""
+"""How clocks differ: steps of our wall clock, and the offset of an exchange's clock. Times in ms."""
 
 from collections import deque
 from typing import NamedTuple
 
-STEP_MS = 1_000  # between two looks: a wall clock that moved so far was set, not slewed
-MAX_OFFSET_ERROR_MS = 100  # a wall clock that is so far from what stamps say is followed
-MAX_SAMPLES = 9  # of an exchange's clock that count
-EVENT_SPACING_MS = 1_000  # between two events that do
+STEP_MS = 1_000  # a wall clock that moved that far between two checks was set, not slewed
+MAX_OFFSET_ERROR_MS = 100  # between stamps and the wall clock; beyond it they follow the clock
+MAX_SAMPLES = 9  # of an exchange's clock
+EVENT_SPACING_MS = 1_000  # between two events that are samples
 MAX_LATENCY_MS = 1_000  # an event is usually no older when it arrives, nor is a `Date`, which has whole seconds
-WARNING_OFFSET_MS = 2_000  # by which a clock may differ without a warning
+WARNING_OFFSET_MS = 2_000  # from which on a difference is logged
 
 
 class StepDetector:
@@ -19,24 +19,24 @@ class StepDetector:
 
     @property
     def offset(self) -> int:
-        """How far the wall clock has moved against the monotonic one since the beginning."""
+        """By how much the wall clock has moved against the monotonic one since the start."""
         return self._last - self._first
 
     def update(self, wall: int, monotonic: int) -> int:
-        """By how much the wall clock was set since the last look; 0: it was not. Negative: back."""
+        """Return by how much the wall clock was set since the last update; negative: back; 0: it was not set."""
         moved = wall - monotonic - self._last
         self._last += moved
         return moved if abs(moved) >= STEP_MS else 0
 
 
 class WallClockOffset:
-    """Wall time for what is published of monotonic times: one offset, held until the wall clock has left it."""
+    """The wall time of monotonic times: an offset that changes only when the wall clock was set."""
 
     def __init__(self, wall_time: int, monotonic: int) -> None:
         self.offset = wall_time - monotonic
 
     def update(self, wall: int, monotonic: int) -> int:
-        """Follow the wall clock; answers by how much stamps change."""
+        """Follow the wall clock; return by how much stamps change."""
         moved = wall - monotonic - self.offset
         if abs(moved) < MAX_OFFSET_ERROR_MS:
             return 0
@@ -44,22 +44,22 @@ class WallClockOffset:
         return moved
 
     def wall_time(self, monotonic: int) -> int:
-        """The stamp of a moment."""
+        """Return the wall time of a monotonic time."""
         return monotonic + self.offset
 
 
 class _Sample(NamedTuple):
-    """What was told once: the exchange's clock minus our monotonic one lies between the two."""
+    """Bounds of the exchange's clock minus our monotonic one."""
 
     lower: int
     upper: int
 
 
 class ExchangeClock:
-    """An exchange's clock, as an offset to our monotonic one: whatever is done to our wall clock does not change it.
+    """An exchange's clock as an offset to our monotonic one, which stays when our wall clock is set.
 
-    It is where most of the last samples agree, so that a wrong header or event changes nothing, and at the low end of
-    that, so that nothing is taken for over too early. `offset` is what is taken until the first sample.
+    The offset is where most of the last samples agree, so that one wrong header or event changes nothing, and at the
+    low end of that, so that no candle is taken for closed too early. Until the first sample it is an assumption.
     """
 
     def __init__(self, offset: int) -> None:
@@ -69,20 +69,20 @@ class ExchangeClock:
         self.next_event_at = 0  # when the next event counts
 
     def now(self, monotonic: int) -> int:
-        """What it shows at that moment of ours."""
+        """Return the exchange's time at a monotonic time."""
         return monotonic + self.offset
 
     def assume(self, offset: int) -> None:
-        """Take this offset while there is no sample."""
+        """Set the offset while there is no sample."""
         if not self.is_known:
             self.offset = offset
 
     def on_response(self, date: int, age: int, requested: int, monotonic: int) -> None:
-        """An answer with that `Date`, `age` ms out of a cache, came at `monotonic` to what was asked at `asked`."""
+        """Add a response with that `Date` and `Age` (ms), to what was `requested`, that came at `monotonic`."""
         self._add_sample(_Sample(date - monotonic, date + MAX_LATENCY_MS + age - requested))
 
     def on_event(self, time: int | None, monotonic: int) -> None:
-        """An event of that time, if it has one, arrived. Most are passed over: one a second is enough."""
+        """Add an event of that time, if it has one; one a second is enough."""
         if monotonic >= self.next_event_at and time is not None:
             self.next_event_at = monotonic + EVENT_SPACING_MS
             self._add_sample(_Sample(time - monotonic, time + MAX_LATENCY_MS - monotonic))

@@ -1,4 +1,4 @@
-"""How complete a series is kept."""
+"""How complete a series is stored."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from services.core.model import CandleGap, Series
 
 
 class SeriesCoverage(Struct, frozen=True):
-    """What of a series is kept for closed openings in [since, until]."""
+    """What is stored of a series for closed candles with open times in [since, until]."""
 
     series: Series
     since: int
@@ -15,5 +15,5 @@ class SeriesCoverage(Struct, frozen=True):
     present: int
     empty: int
     revised: int
-    missing: tuple[tuple[int, int], ...]  # runs of openings, both ends inclusive
-    gaps: tuple[CandleGap, ...]  # that touch the range, oldest first
+    missing: tuple[tuple[int, int], ...]  # ranges of open times, both ends inclusive
+    gaps: tuple[CandleGap, ...]  # that overlap the range, oldest first

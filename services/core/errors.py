@@ -1,10 +1,10 @@
-"""Errors, by who must act. A class's docstring is the title that people read."""
+"""Errors, by the party that must act. A class's docstring is the title of a problem response."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-MAX_LISTED_NAMES = 40  # names in an error
-MAX_COMPARED_NAMES = 200  # names that a wrong one is compared with: that takes a thousand times as long as a look
+MAX_LISTED_NAMES = 40  # in one error
+MAX_COMPARED_NAMES = 200  # with a wrong name: a comparison takes a thousand times as long as a look-up
 
 
 class KursError(Exception):
@@ -12,15 +12,15 @@ class KursError(Exception):
 
 
 class Unavailable(KursError):
-    """A part that Kurs needs does not answer."""
+    """A server that Kurs needs is unavailable."""
 
 
 class AccessRefused(Unavailable):
-    """A part that Kurs needs refuses it, which waiting does not change."""
+    """A server that Kurs needs refuses access, which waiting does not change."""
 
 
 class DeadLettered(KursError):
-    """Messages could not be kept."""
+    """Messages could not be saved and are dead letters."""
 
 
 class Misconfigured(KursError):
@@ -70,7 +70,7 @@ class Overloaded(KursError):
 
 
 class Abandoned(KursError):
-    """Nobody waits for the answer any more."""
+    """The client has closed the connection."""
 
 
 class QuotaExceeded(KursError):
@@ -80,7 +80,7 @@ class QuotaExceeded(KursError):
 
 
 def unknown_name(kind: str, name: str, existing: Sequence[str]) -> UnknownName:
-    """The error for a name that does not exist, with the nearest ones and all that do."""
+    """Return the error for a name that does not exist, with the nearest ones and all that exist."""
     near = get_close_matches(name[:40], _comparable(name, existing), n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     more = f" and {len(existing) - MAX_LISTED_NAMES} more" if len(existing) > MAX_LISTED_NAMES else ""
@@ -90,7 +90,7 @@ def unknown_name(kind: str, name: str, existing: Sequence[str]) -> UnknownName:
 
 
 def _comparable(name: str, existing: Sequence[str]) -> Sequence[str]:
-    """Those that are worth a comparison: of many, some that begin with the same letter."""
+    """The names to compare with: of many, some that begin with the same letter."""
     if len(existing) <= MAX_COMPARED_NAMES:
         return existing
     return [each for each in existing if each[:1] == name[:1]][:MAX_COMPARED_NAMES]

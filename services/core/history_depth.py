@@ -1,41 +1,40 @@
-"""How much history is to be kept."""
+"""How far back candles are retained, and from which timeframes of the exchange they are built.
+
+`native` are the timeframes that the exchange has. The others are rolled up from shorter ones.
+"""
 
 from collections.abc import Collection
 
 from services.core.exchange import Exchange
 from services.core.timeframes import DAY_MS, TIMEFRAMES, parents
 
-EARLIEST_CANDLE_MS = 1_483_228_800_000  # 2017: no exchange of ours has older candles
+EARLIEST_CANDLE_MS = 1_483_228_800_000  # 2017: none of the exchanges has older candles
 
 
 def first_wanted(exchange: Exchange, timeframe: str, until: int, bars: int, native: Collection[str]) -> int:
-    """The first opening that is to be kept when `until` is the last, as far back as the exchange goes."""
+    """Return the first open time to retain when `until` is the last, bounded by what the exchange still has."""
     frame, days = TIMEFRAMES[timeframe], exchange.kline_days.get(timeframe)
     reach = frame.close_time(frame.open_time(until - days * DAY_MS)) if days else 0
     return max(reach, first_configured(timeframe, until, bars, native))
 
 
 def first_configured(timeframe: str, until: int, bars: int, native: Collection[str]) -> int:
-    """The first opening that is to be kept when `until` is the last; of 1d all there are.
+    """Return the first open time to retain when `until` is the last; of 1d all are retained.
 
-    `given` are the timeframes that the exchange has. What it does not have is rolled up, so that the shorter ones reach
-    back as far as the longer ones need.
+    A timeframe reaches back to where the longer ones need it that are rolled up from it.
     """
     frame = TIMEFRAMES[timeframe]
-    back = min(
-        max(0, bars - 1), frame.count_between(EARLIEST_CANDLE_MS, until)
-    )  # 100,000 months ago there was no calendar
+    back = min(max(0, bars - 1), frame.count_between(EARLIEST_CANDLE_MS, until))  # the calendar has no 100,000 months
     first = EARLIEST_CANDLE_MS if timeframe == "1d" and bars > 1 else frame.step_back(frame.open_time(until), back)
     first = min(first, forming_since(timeframe, frame.close_time(frame.open_time(until)), native))
-    rolled = (parent.name for parent in parents(timeframe) if parent.name not in native)
-    first = min(
-        [first, *(first_configured(name, until, bars + 1, native) for name in rolled)]
-    )  # of which the last is forming
+    rolled_up = [parent.name for parent in parents(timeframe) if parent.name not in native]
+    # one more of them, because the last is forming
+    first = min([first, *(first_configured(name, until, bars + 1, native) for name in rolled_up)])
     return next(frame.open_times(max(first, EARLIEST_CANDLE_MS), until + 1), until)
 
 
 def forming_since(timeframe: str, now: int, native: Collection[str]) -> int:
-    """The first opening whose bar is part of a longer one that is forming now, and is rolled up from these."""
+    """Return the first open time whose candle is part of a longer one that is forming now and is rolled up."""
     above = (
         parent.open_time(now) if parent.name in native else forming_since(parent.name, now, native)
         for parent in parents(timeframe)
@@ -44,7 +43,7 @@ def forming_since(timeframe: str, now: int, native: Collection[str]) -> int:
 
 
 def requested_timeframe(timeframe: str, native: Collection[str]) -> str | None:
-    """The timeframe that is asked of the exchange so as to have this one: itself, or what it is rolled up from."""
+    """Return the timeframe to request for this one: itself, or the one that it is rolled up from."""
     name: str | None = timeframe
     while name and name not in native:
         name = TIMEFRAMES[name].child
@@ -52,10 +51,10 @@ def requested_timeframe(timeframe: str, native: Collection[str]) -> str | None:
 
 
 def requested_timeframes(timeframe: str, native: Collection[str]) -> list[str]:
-    """The timeframes that are asked of the exchange so as to have the bar of this one that is forming now."""
-    found, name = list[str](), requested_timeframe(timeframe, native)
+    """Return the timeframes to request for the forming candle of this one."""
+    requested, name = list[str](), requested_timeframe(timeframe, native)
     while name:
-        found.append(name)
+        requested.append(name)
         child = TIMEFRAMES[name].child
         name = child and requested_timeframe(child, native)
-    return found
+    return requested

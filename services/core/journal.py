@@ -1,7 +1,7 @@
-"""What the world is told of each message, log by log, and whether a run of it is whole.
+"""The entries of the journal: which topic a message has, and what clients get of it.
 
-A log is what one writer says of one thing: all rates, the choice, an exchange's state, a series' candles, an indicator
-of them. Whoever knows the number up to which they have read can read on without a hole or a repeat.
+A topic is an ordered log with one writer: all rates, the active exchange, an exchange's status, a series' candles, one
+indicator of them. A client that knows the seq up to which it has read continues without a gap or a repetition.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from services.core.candles import to_json
-from services.core.decimals import format_decimal as digits
+from services.core.decimals import format_decimal
 from services.core.model import (
     ActiveExchange,
     Candle,
@@ -23,20 +23,16 @@ from services.core.model import (
     Series,
 )
 
-MAX_ENTRIES = {
-    "rates": 20_000,
-    "candle": 2_000,
-    "reading": 300,
-}  # newest entries of a log at most, by the first word of its name
+MAX_ENTRIES = {"rates": 20_000, "candle": 2_000, "reading": 300}  # of a topic, by the first word of its name
 DEFAULT_MAX_ENTRIES = 1_000
-JOURNAL_BYTES = 80_000_000  # that all logs together may take, unless a setting says otherwise
+JOURNAL_BYTES = 80_000_000  # of all topics together, unless a setting has another value
 RATES_TOPIC, ACTIVE_EXCHANGE_TOPIC = "rates", "choice"
 
 
 class JournalEntry(Struct, frozen=True):
-    """One message of a log. `key` tells those of one log apart, `data` is a JSON object of what it says.
+    """One message of a topic. `key` is what it is about within the topic, `data` is its payload, a JSON object.
 
-    `time` is when it was told, in ms, by its writer's clock.
+    `time` is when it was published, by its writer's clock.
     """
 
     topic: str = field(name="log")
@@ -48,7 +44,7 @@ class JournalEntry(Struct, frozen=True):
 
 
 def topic_of(message: Sequenced) -> str:
-    """The log of a message."""
+    """Return the topic of a message."""
     match message:
         case Rate():
             return RATES_TOPIC
@@ -63,35 +59,35 @@ def topic_of(message: Sequenced) -> str:
 
 
 def status_topic(exchange: str) -> str:
-    """Where it is told how an exchange stands."""
+    """Return the topic of an exchange's status."""
     return f"state:{exchange}"
 
 
 def candle_topic(series: Series) -> str:
-    """Where a series' candles are told."""
+    """Return the topic of a series' candles."""
     return f"candle:{series.exchange}:{series.instrument}:{series.timeframe}"
 
 
 def indicator_topic(series: Series, indicator: str) -> str:
-    """Where an indicator's values are told."""
+    """Return the topic of an indicator's values."""
     return f"reading:{series.exchange}:{series.instrument}:{series.timeframe}:{indicator}"
 
 
 def to_entry(message: Sequenced, position: Position, default_time: int = 0) -> JournalEntry:
-    """What the world is told of a message at that place; `otherwise`: the time of one that was never published."""
+    """Return the entry of a message at a position. `default_time` is for a message that was never published."""
     key, data = key_and_payload(message)
     time = message.published if isinstance(message, Candle | IndicatorValue) else message.time
     return JournalEntry(topic_of(message), *position, key, data, time or default_time)
 
 
 def key_and_payload(message: Sequenced) -> tuple[str, str]:
-    """Key and data: what does not change them is no news."""
+    """Return an entry's key and payload. A message that does not change them is not published again."""
     match message:
         case Candle():
             return str(message.bar.open_time), to_json(message)
         case IndicatorValue():
-            said = {"timestamp": message.open_time, "values": message.values, "closed": message.closed}
-            return str(message.open_time), _encode_json(said)
+            payload = {"timestamp": message.open_time, "values": message.values, "closed": message.closed}
+            return str(message.open_time), _encode_json(payload)
         case Rate():
             return str(message.direction), _encode_json(_rate_payload(message))
         case ExchangeStatus():
@@ -101,34 +97,37 @@ def key_and_payload(message: Sequenced) -> tuple[str, str]:
 
 
 def max_entries(topic: str) -> int:
-    """How many entries of a log are kept at most; there may be room for fewer."""
+    """Return how many entries of a topic are retained at most; there may be room for fewer."""
     return MAX_ENTRIES.get(topic.partition(":")[0], DEFAULT_MAX_ENTRIES)
 
 
 def contiguous_after(entries: Sequence[JournalEntry], seq: int) -> list[JournalEntry] | None:
-    """What follows `number` in entries that begin with it; None when something is missing. 0: all that there is."""
+    """Return what follows `seq` in entries that begin with it, or None when an entry is missing.
+
+    For 0 it is the longest end of the entries that has no gap.
+    """
     if seq and (not entries or entries[0].seq != seq):
         return None
     following = list(entries[1:] if seq else entries)
     last = seq
-    for place, each in enumerate(following):
-        if last and each.prev_seq != last:
-            return None if seq else contiguous_after(following[place:], 0)
-        last = each.seq
+    for index, entry in enumerate(following):
+        if last and entry.prev_seq != last:
+            return None if seq else contiguous_after(following[index:], 0)
+        last = entry.seq
     return following
 
 
 def _rate_payload(rate: Rate) -> dict[str, object]:
-    offer = next((offer for offer in rate.candidates if offer.rejected is None and offer.value is not None), None)
-    if offer is None:
-        reason = "; ".join(f"{each.exchange}: {each.rejected}" for each in rate.candidates)
+    served = next((c for c in rate.candidates if c.rejected is None and c.value is not None), None)
+    if served is None:
+        reason = "; ".join(f"{candidate.exchange}: {candidate.rejected}" for candidate in rate.candidates)
         return {"direction": str(rate.direction), "value": None, "exchange": None, "reason": reason}
     return {
         "direction": str(rate.direction),
-        "value": _optional_decimal(offer.value),
-        "bid": _optional_decimal(offer.bid),
-        "ask": _optional_decimal(offer.ask),
-        "exchange": offer.exchange,
+        "value": _optional_decimal(served.value),
+        "bid": _optional_decimal(served.bid),
+        "ask": _optional_decimal(served.ask),
+        "exchange": served.exchange,
         "simulated": rate.simulated,
     }
 
@@ -150,8 +149,8 @@ def _active_payload(active: ActiveExchange) -> dict[str, object]:
 
 
 def _optional_decimal(value: Decimal | None) -> str | None:
-    return None if value is None else digits(value)
+    return None if value is None else format_decimal(value)
 
 
-def _encode_json(said: dict[str, object]) -> str:
-    return msgspec.json.encode(said).decode()
+def _encode_json(payload: dict[str, object]) -> str:
+    return msgspec.json.encode(payload).decode()

@@ -1,4 +1,4 @@
-"""Minutes of one series, built from its trades as they come; those of which a trade is missing are left open."""
+"""Minute candles of one series, built from its trades. A minute of which a trade is missing stays open."""
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -10,21 +10,21 @@ from services.core.model import Bar, Candle, CandleSource, Series, Trade
 from services.core.timeframes import MINUTE_MS
 from services.core.trade_sequencer import ID_RESET_DISTANCE
 
-MAX_LATE_MS = MINUTE_MS  # trades come in the order of their times; one that is so much earlier is no late one
-MAX_IDLE_MS = 1440 * MINUTE_MS  # ms; after more without a trade the exchange is asked what was in them
+MAX_LATE_MS = MINUTE_MS  # a trade that is earlier than that is not late: the candles before it were of the future
+MAX_IDLE_MS = 1440 * MINUTE_MS  # after more without a trade, the exchange's own klines are requested
 
 
 class TradeCursor(Struct, frozen=True):
-    """How far the trades of a series are built into its candles; saved with them, so that none is built in twice."""
+    """The last trade of a series that is in its candles; saved with them, so that no trade is added twice."""
 
     series: Series
-    trade_id: int  # of the last trade
-    time: int  # its time
-    complete_since: int  # the time of the first trade after which none is missing
+    trade_id: int
+    time: int
+    complete_since: int  # the time of the trade from which on none is missing
 
 
 class MinuteBuilder:
-    """Where the trades of one series stand. `cursor` and the last candle are what was saved; None: nothing yet."""
+    """The minute of one series that is being built. `cursor` and `last` are what was saved, if anything was."""
 
     def __init__(self, series: Series, cursor: TradeCursor | None = None, last: Candle | None = None) -> None:
         self.series = series
@@ -38,7 +38,7 @@ class MinuteBuilder:
 
     def _resume(self, last: Candle | None) -> None:
         if last is None or last.bar.open_time < self._open_time:
-            self._complete_since = self._time  # its minute is not kept: what was of it is not known
+            self._complete_since = self._time  # its minute was not saved, so its trades are unknown
         elif last.closed or last.bar.open_time > self._open_time:
             self._open_time = last.bar.open_time + MINUTE_MS * last.closed
         else:
@@ -46,42 +46,40 @@ class MinuteBuilder:
 
     @property
     def cursor(self) -> TradeCursor | None:
-        """How far it has come."""
-        return (
-            None
-            if self._trade_id is None
-            else TradeCursor(self.series, self._trade_id, self._time, self._complete_since)
-        )
+        """The last trade that was added."""
+        if self._trade_id is None:
+            return None
+        return TradeCursor(self.series, self._trade_id, self._time, self._complete_since)
 
     def add_trades(self, trades: Iterable[Trade]) -> list[Candle]:
-        """More trades; answers the candles that they close, and the forming one. Known trades change nothing."""
-        made: list[Candle] = []
+        """Add trades; return the candles that they close, and the forming one. A duplicate changes nothing."""
+        candles: list[Candle] = []
         for trade in trades:
             consecutive = self._trade_id is not None and trade.trade_id == self._trade_id + 1
             if not consecutive:
                 if self._is_duplicate(trade):
                     continue
                 self._complete_since = trade.time
-            opening = trade.time // MINUTE_MS * MINUTE_MS
-            if trade.time < self._open_time - MAX_LATE_MS:  # what was built was of the future
-                self._open_time, self._bar, self._time, self._complete_since = opening, None, trade.time, trade.time
-            if opening - self._open_time > MAX_IDLE_MS:
+            open_time = trade.time // MINUTE_MS * MINUTE_MS
+            if trade.time < self._open_time - MAX_LATE_MS:
+                self._open_time, self._bar, self._time, self._complete_since = open_time, None, trade.time, trade.time
+            if open_time - self._open_time > MAX_IDLE_MS:
                 consecutive, self._complete_since = False, trade.time
-            if opening > self._open_time:
-                made += self._close_before(opening) if consecutive else self._forming()
-                self._open_time, self._bar = opening, None
+            if open_time > self._open_time:
+                candles += self._close_before(open_time) if consecutive else self._forming()
+                self._open_time, self._bar = open_time, None
             self._trade_id, self._close = trade.trade_id, trade.price
             self._time = max(self._time, trade.time)
-            if opening == self._open_time:  # else it is late: the exchange's own candle will tell
+            if open_time == self._open_time:  # a late trade comes with the exchange's own kline
                 self._bar = add_trade(self._bar, trade)
-        return [*made, *self._forming()]
+        return [*candles, *self._forming()]
 
     def close_idle(self, until: int) -> list[Candle]:
-        """Nothing more was traded before `until`, for certain; answers the candles that this closes."""
+        """Close the minutes before `until`, in which there is certainly no further trade; return their candles."""
         until = until // MINUTE_MS * MINUTE_MS
-        return (
-            [] if self._trade_id is None or until - self._open_time > MAX_IDLE_MS else list(self._close_before(until))
-        )
+        if self._trade_id is None or until - self._open_time > MAX_IDLE_MS:
+            return []
+        return list(self._close_before(until))
 
     def _is_duplicate(self, trade: Trade) -> bool:
         if self._trade_id is None or trade.trade_id > self._trade_id:
@@ -89,13 +87,13 @@ class MinuteBuilder:
         return trade.trade_id >= self._trade_id - ID_RESET_DISTANCE or trade.time <= self._time
 
     def _forming(self) -> list[Candle]:
-        """The minute that is being built, unless its first trades are not known: it would have a part of its values."""
+        """The minute that is being built, unless its first trades are unknown: its values would be partial."""
         if self._bar is None or self._complete_since >= self._open_time:
             return []
         return [Candle(self.series, self._bar, False, CandleSource.TRADES)]
 
     def _close_before(self, until: int) -> Iterator[Candle]:
-        """The minutes before `until`, without those whose first trades are not known."""
+        """The minutes before `until`, without those whose first trades are unknown."""
         while self._open_time < until:
             bar = self._bar or (empty_bar(self._open_time, self._close) if self._close is not None else None)
             if bar and self._complete_since < self._open_time:

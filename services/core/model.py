@@ -1,7 +1,7 @@
-"""What Kurs speaks of: the vocabulary of the bus, of the log and of the tests.
+"""The messages of the bus and the values in them.
 
-Every message is a frozen struct. Prices are `Decimal` with the exchange's own digits, times are integers:
-milliseconds since the epoch, UTC.
+Every message is a frozen struct. Prices are `Decimal` with the exchange's own digits, times are integers: milliseconds
+since the epoch, UTC. Where a field has a `name`, that is what it is called in queues, in Redis and in tables.
 """
 
 from decimal import Decimal
@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 
 class Instrument(NamedTuple):
-    """What is priced: one unit of `base` in units of `quote`. `contract` names a derivative of the pair."""
+    """One unit of `base` in units of `quote`. `contract` names a derivative of the pair."""
 
     base: str
     quote: str
@@ -24,37 +24,37 @@ class Instrument(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Instrument":
-        """Read `BTC-USDT` or `BTC-USD-PERPETUAL`. Raises ValueError with what is wrong."""
+        """Parse `BTC-USDT` or `BTC-USD-PERPETUAL`. Raises ValueError with what is wrong."""
         parts = text.strip().upper().split("-")
         if not 2 <= len(parts) <= 3 or not all(part.isalnum() for part in parts):
             raise ValueError(f"{text!r} is not a pair: write BASE-QUOTE, for example BTC-USD")
         return cls(*parts)
 
 
-@lru_cache(10_000)  # it is asked for at every message
-def _join_parts(words: tuple[str, ...]) -> str:
-    return "-".join(filter(None, words))
+@lru_cache(10_000)  # every message needs it
+def _join_parts(parts: tuple[str, ...]) -> str:
+    return "-".join(filter(None, parts))
 
 
 class Quote(Struct, frozen=True, tag="tick", omit_defaults=True):
-    """What an exchange says a price is now: a quote (bid and ask) or an index price."""
+    """Bid and ask of an instrument, or an index price, at one time."""
 
     exchange: str
     instrument: Instrument
     received: int  # our clock
-    time: int | None = None  # the exchange's clock, where it tells
+    time: int | None = None  # the exchange's clock, where it sends one
     bid: Decimal | None = None
     ask: Decimal | None = None
     price: Decimal | None = None
 
     @property
     def mid(self) -> Decimal | None:
-        """Middle of bid and ask; where one is missing, the price."""
+        """The middle of bid and ask, or the price where one of them is missing."""
         return (self.bid + self.ask) / 2 if self.bid and self.ask else self.price
 
 
 class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
-    """What was traded. `number` is its place, consecutive per instrument; one entry may hold several fills."""
+    """An aggregate trade: one taker order at one price. `trade_id` rises by one per instrument."""
 
     exchange: str
     instrument: Instrument
@@ -63,15 +63,15 @@ class Trade(Struct, frozen=True, tag="trade", omit_defaults=True):
     price: Decimal
     size: Decimal  # of the base
     trade_id: int = field(name="number")
-    fills: int = 1
-    buyer_is_maker: bool | None = field(default=None, name="buyer_made")  # the maker was the buyer: the taker sold
+    fills: int = 1  # how many executions it aggregates
+    buyer_is_maker: bool | None = field(default=None, name="buyer_made")  # true: the taker sold
 
 
 class Position(NamedTuple):
-    """Where a message stands in its log: `number` grows, `previous` is its predecessor's. 0: whose that was is unknown.
+    """The number of a message in its topic, and that of the message before it; 0: that is unknown.
 
-    A log has one writer and one order, the same for all who read it. A number is the microsecond it was given in, but
-    always more than its predecessor's: where the writer's clock was set back, numbers say nothing of the time.
+    A topic has one writer and one order, the same for all its readers. `seq` is the microsecond of its assignment, but
+    always more than `prev_seq`: where the writer's clock was set back, it does not give the time.
     """
 
     seq: int
@@ -79,7 +79,7 @@ class Position(NamedTuple):
 
 
 class Bar(Struct, frozen=True, gc=False):
-    """What happened to a price within one timeframe. `timestamp` is its opening time."""
+    """Open, high, low, close and volumes within one timeframe, without a series."""
 
     open_time: int = field(name="timestamp")
     open: Decimal
@@ -92,7 +92,7 @@ class Bar(Struct, frozen=True, gc=False):
 
 
 class Series(NamedTuple):
-    """Bars of one instrument at one exchange in one timeframe."""
+    """All candles of one exchange, instrument and timeframe."""
 
     exchange: str
     instrument: Instrument
@@ -100,7 +100,7 @@ class Series(NamedTuple):
 
 
 class CandleSource(StrEnum):
-    """Where a candle comes from, from the weakest word to the strongest."""
+    """What a candle was built from, in ascending order of trust."""
 
     TRADES = "ticks"  # built from trades as they came
     ROLLUP = "rollup"  # from shorter candles
@@ -109,7 +109,7 @@ class CandleSource(StrEnum):
 
 
 class Kline(Struct, frozen=True, tag="kline", omit_defaults=True):
-    """A closed candle as the exchange gave it, or as its public files have it."""
+    """A closed candle as the exchange sent it, or as its public files have it."""
 
     series: Series
     bar: Bar
@@ -117,7 +117,7 @@ class Kline(Struct, frozen=True, tag="kline", omit_defaults=True):
 
 
 class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
-    """A candle as Kurs keeps it. `revision` counts how often a closed one was changed."""
+    """A candle as it is stored. `revision` counts how often a closed one was changed."""
 
     series: Series
     bar: Bar
@@ -125,29 +125,29 @@ class Candle(Struct, frozen=True, tag="candle", omit_defaults=True, gc=False):
     source: CandleSource
     revision: int = 0
     position: Position | None = field(default=None, name="place")
-    published: int = 0  # when it was given its place
+    published: int = 0  # when its position was assigned
 
     @property
     def kind(self) -> str:
-        """ "traded", or "empty" when nothing was traded. Some exchanges count no trades, some tell no volume either."""
+        """ "traded", or "empty" without a trade. Some exchanges count no trades, and some send no volume either."""
         bar = self.bar
         return "traded" if bar.trades or bar.volume or bar.high != bar.low else "empty"
 
 
 class IndicatorValue(Struct, frozen=True, tag="reading", omit_defaults=True):
-    """What an indicator says at one candle. `indicator` is its name with all parameters: `sma:20`, `macd:12:26:9`."""
+    """An indicator's values at one candle. `indicator` is its name with all parameters: `sma:20`, `macd:12:26:9`."""
 
     series: Series
     indicator: str
-    open_time: int = field(name="timestamp")  # the candle's opening
-    values: dict[str, float | None]  # by the indicator's outputs
+    open_time: int = field(name="timestamp")
+    values: dict[str, float | None]  # by output
     closed: bool  # whether the candle is
     position: Position | None = field(default=None, name="place")
-    published: int = 0  # when it was given its place
+    published: int = 0  # when its position was assigned
 
 
 class IndicatorRequest(Struct, frozen=True, tag="wish"):
-    """Somebody watches an indicator of a series: whoever computes them tells of it until then."""
+    """A replica's wish that the analyst publishes an indicator of a series until then."""
 
     series: Series
     indicator: str
@@ -155,7 +155,7 @@ class IndicatorRequest(Struct, frozen=True, tag="wish"):
 
 
 class HistoryRequest(Struct, frozen=True, tag="history_request"):
-    """Somebody waits for candles with openings in [since, until]: for so many seconds they are fetched first."""
+    """A replica's wish that candles with open times in [since, until] are fetched first, for that many seconds."""
 
     series: Series
     since: int
@@ -164,27 +164,27 @@ class HistoryRequest(Struct, frozen=True, tag="history_request"):
 
 
 class CandleGapState(StrEnum):
-    """What became of a hole."""
+    """Whether a gap is still to be repaired."""
 
     OPEN = "open"  # to be repaired
     REPAIRED = "repaired"
-    ABSENT = "absent"  # the exchange itself has nothing there
+    ABSENT = "absent"  # the exchange itself has no candles there
 
 
 class CandleGap(Struct, frozen=True, tag="hole", omit_defaults=True):
-    """Closed candles of a series were missing: all openings in [since, until]."""
+    """Closed candles of a series that were missing: all open times in [since, until]."""
 
     series: Series
     since: int
     until: int
     detected: int = field(name="noticed")
     state: CandleGapState = CandleGapState.OPEN
-    resolved: int | None = field(default=None, name="settled")  # when it was repaired, or known to be absent
-    repaired_from: CandleSource | None = field(default=None, name="origin")  # where the repair came from
+    resolved: int | None = field(default=None, name="settled")  # when it was repaired or found absent
+    repaired_from: CandleSource | None = field(default=None, name="origin")
 
 
 class StoreLookup(StrEnum):
-    """What can be looked up in the store by a process that has none."""
+    """What a process without a database can look up in the store, by a StoreQuery."""
 
     CANDLES = "candles"
     MISSING = "missing"
@@ -194,14 +194,14 @@ class StoreLookup(StrEnum):
 
 
 class StoreQuery(Struct, frozen=True, tag="store_query"):
-    """A collector looks up openings in [since, until] of a series. The writer answers with a reply of the same id."""
+    """A collector's look-up of open times in [since, until] of a series. The writer replies with the same id."""
 
     id: str
     lookup: StoreLookup
     series: Series
     since: int
     until: int
-    limit: int  # candles, holes or ranges
+    limit: int  # candles, gaps or ranges
 
 
 class StoreReply(Struct, frozen=True, tag="store_reply", omit_defaults=True):
@@ -215,7 +215,7 @@ class StoreReply(Struct, frozen=True, tag="store_reply", omit_defaults=True):
 
 
 class FeedGap(Struct, frozen=True, tag="gap", omit_defaults=True):
-    """Messages were, or may have been, lost: everything of `instrument` (None: of the exchange) in [since, until]."""
+    """A time in which messages were, or may have been, lost, of `instrument` or (None) of the whole exchange."""
 
     exchange: str
     since: int
@@ -225,74 +225,74 @@ class FeedGap(Struct, frozen=True, tag="gap", omit_defaults=True):
 
 
 class FeedStatus(StrEnum):
-    """How one instrument's data flows."""
+    """How the quotes of one instrument arrive."""
 
-    WAITING = "waiting"  # nothing has come yet
+    WAITING = "waiting"  # there was none yet
     LIVE = "live"
     SILENT = "silent"  # quiet for longer than its own rhythm allows
     ABSENT = "absent"  # the exchange does not trade it
 
 
 class InstrumentFeed(Struct, frozen=True):
-    """One instrument at one exchange, as its collector sees it."""
+    """How the quotes of one instrument at one exchange arrive, by its collector."""
 
     instrument: Instrument
     status: FeedStatus = field(name="feed")
-    received: int | None = None  # when the last value came
-    confirmed: int | None = None  # when that value was last known to hold: nothing new on a live feed is no change
+    received: int | None = None  # when the last one came
+    confirmed: int | None = None  # when it was last known to hold: on a live feed no message means no change
 
 
 class SeriesProgress(Struct, frozen=True):
-    """A series whose history is not complete yet."""
+    """A series whose past candles are not complete yet."""
 
     instrument: Instrument
     timeframe: str
-    since: int  # the first opening that is expected: what the exchange does not have is left out
-    expected: int  # closed candles; 0: nobody has looked yet
+    since: int  # the first open time that is expected, without what the exchange does not have
+    expected: int  # closed candles; 0: not counted yet
     missing: int
-    reason: str = ""  # why its next request waits, for a person to read
+    reason: str = ""  # why its next request waits
 
 
 class BackfillProgress(Struct, frozen=True, omit_defaults=True):
-    """How much of the history that is configured is kept, in closed candles of all series of an exchange."""
+    """How many of the configured past candles are missing, over all series of an exchange."""
 
     expected: int
     missing: int
-    incomplete: tuple[SeriesProgress, ...] = field(
-        default=(), name="loading"
-    )  # the series that are not complete, the first of them where they are many
-    unlisted: int = 0  # how many more there are
-    reason: str = ""  # why the exchange is not asked now
+    incomplete: tuple[SeriesProgress, ...] = field(default=(), name="loading")  # the first of many
+    unlisted: int = 0  # how many more are incomplete
+    reason: str = ""  # why there are no requests now
 
 
 class ExchangeStatus(Struct, frozen=True, tag="state"):
-    """What a collector knows of its exchange; sent each second and at each change."""
+    """How an exchange is connected, by its collector; published each second and at each change."""
 
     exchange: str
     time: int
     connected: bool
     transport: str  # "socket", "polling" or "none"
     host: str
-    reason: str  # why it is so, for a person to read
+    reason: str  # why it is not connected, or not by a socket
     since: int  # of `connected`
     received: int | None  # the last message of any kind
     reconnects: int
     simulated: bool
     feeds: tuple[InstrumentFeed, ...] = field(default=(), name="sources")
-    backfill: BackfillProgress | None = field(default=None, name="history")  # None: nobody looked yet, or it has none
+    backfill: BackfillProgress | None = field(
+        default=None, name="history"
+    )  # None: not counted yet, or it has no candles
     position: Position | None = field(default=None, name="place")
-    clock_offset: int | None = None  # ms by which the exchange's clock is ahead of the one of `time`; None: unknown
+    clock_offset: int | None = None  # ms by which the exchange's clock is ahead of the clock of `time`
 
 
 class Leg(Struct, frozen=True):
-    """One factor of a rate: a value that an exchange gave, as it stood."""
+    """One quote that a rate is multiplied from, as of the time of the rate."""
 
     exchange: str
     instrument: Instrument
     value: Decimal
     received: int
     confirmed: int
-    expires: int  # when it will be too old to use
+    expires: int  # when it is too old
     own: bool  # the exchange's own, not the reference's
     inverted: bool = False  # the rate divides by it
     bid: Decimal | None = None
@@ -301,16 +301,16 @@ class Leg(Struct, frozen=True):
 
 
 class RejectReason(StrEnum):
-    """Why an offer is set aside."""
+    """Why a candidate is not used."""
 
     MISSING = "missing"  # a leg has no value
     STALE = "stale"  # a leg is too old
-    OUTLIER = "outlier"  # too far from the median of the rest
-    RECOVERING = "recovering"  # good again, not yet for long enough
+    OUTLIER = "outlier"  # too far from the median of the others
+    RECOVERING = "recovering"  # good again, but not yet for long enough
 
 
 class RateCandidate(Struct, frozen=True):
-    """What one exchange gives for one direction."""
+    """One exchange's rate for one direction."""
 
     exchange: str
     legs: tuple[Leg, ...]
@@ -319,19 +319,17 @@ class RateCandidate(Struct, frozen=True):
     ask: Decimal | None = None
     deviation: Decimal | None = None  # from the median of the others, in basis points
     rejected: RejectReason | None = field(default=None, name="aside")
-    reason: str = ""  # why it is set aside, for a person to read
-    clock_fault: str = field(
-        default="", name="clock"
-    )  # which clocks are wrong, so that nobody knows how old newer values of its legs are
+    reason: str = ""  # why it is rejected
+    clock_fault: str = field(default="", name="clock")  # which clocks are wrong, so that newer values have no known age
 
     @property
     def expires(self) -> int:
-        """When the first leg will be too old."""
+        """When the first leg is too old."""
         return min((leg.expires for leg in self.legs), default=0)
 
 
 class Rate(Struct, frozen=True, tag="rate"):
-    """One direction with what every exchange says of it, in the configured order."""
+    """The candidates for one direction, in the configured order of their exchanges."""
 
     direction: Instrument
     time: int
@@ -341,7 +339,7 @@ class Rate(Struct, frozen=True, tag="rate"):
 
 
 class ExchangeSwitch(Struct, frozen=True):
-    """The exchange in use changed."""
+    """A change of the active exchange."""
 
     time: int
     previous: str | None
@@ -350,7 +348,7 @@ class ExchangeSwitch(Struct, frozen=True):
 
 
 class ActiveExchange(Struct, frozen=True, tag="choice"):
-    """Which exchange answers for all directions, since when and why."""
+    """The exchange whose candidates are served for all directions, since when and why."""
 
     time: int
     exchange: str | None
@@ -362,7 +360,7 @@ class ActiveExchange(Struct, frozen=True, tag="choice"):
 
 
 Sequenced = Candle | IndicatorValue | ExchangeStatus | Rate | ActiveExchange
-"""What has a log. Without a place a message is news to those who keep the newest, but not to those who follow."""
+"""The messages that have a topic. Without a position they update the newest values, but are not sent to clients."""
 Message = (
     Quote
     | Trade
@@ -378,7 +376,7 @@ Message = (
 
 
 def partition_key(message: Message) -> str:
-    """The partition of a message: all of one partition stay in order."""
+    """Return the key of a message's partition. Messages of one partition stay in order."""
     match message:
         case Quote() | Trade():
             return str(message.instrument)

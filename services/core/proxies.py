@@ -1,4 +1,4 @@
-"""Through which proxy a connection goes, if through any: one decision for HTTP and WebSocket."""
+"""Which proxy a connection uses, if any: one decision for HTTP and WebSocket."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -9,14 +9,14 @@ from urllib.parse import quote, unquote, urlsplit
 DEFAULT_PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 DEFAULT_TARGET_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 SUPPORTED_SCHEMES = ", ".join(f"{scheme}://" for scheme in DEFAULT_PROXY_PORTS)
-SCHEME_ALIASES = {"socks": "socks5"}  # as desktops write it
+SCHEME_ALIASES = {"socks": "socks5"}  # as desktop settings name it
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """Where a proxy is. Neither its text nor its repr shows the password."""
+    """The address of a proxy. Neither its text nor its repr shows the password."""
 
     scheme: str
     host: str
@@ -29,7 +29,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """With the password, for the libraries that connect."""
+        """The URL with the password, for the libraries that connect."""
         user = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user or self.password else ""
         return f"{self.scheme}://{user}{_bracket_ipv6(self.host)}:{self.port}"
 
@@ -42,7 +42,7 @@ class ProxyExemption(NamedTuple):
     port: int | None
 
     def matches(self, host: str, address: Address | None, port: int) -> bool:
-        """Whether it is about this host. A name covers what ends with it too, at a dot."""
+        """Whether it exempts this host. A name also exempts its subdomains."""
         if self.port not in (None, port):
             return False
         if address:
@@ -51,14 +51,14 @@ class ProxyExemption(NamedTuple):
 
 
 class Proxies(NamedTuple):
-    """What the environment says of proxies."""
+    """The proxies of the environment."""
 
     http: Proxy | None = None  # for http:// and ws://
     https: Proxy | None = None  # for https:// and wss://
     exempt: tuple[ProxyExemption, ...] = ()
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """The proxy to a host; None: connect directly, as to this machine and to names without a dot always."""
+        """Return the proxy for a host. None: connect directly, as always to this machine and to names without a dot."""
         proxy = self.https if scheme in ("https", "wss") else self.http
         host, port = _normalize_host(host), port or DEFAULT_TARGET_PORTS.get(scheme, 0)
         address = _parse_address(host)
@@ -73,7 +73,7 @@ PROXY_EXAMPLE = (
 
 
 def parse_proxy(text: str) -> Proxy | None:
-    """A proxy as environments write it; None for an empty text. Raises ValueError, which does not show it."""
+    """Parse a proxy as environments write it; None for an empty text. Raises ValueError without the text."""
     if not (text := text.strip()):
         return None
     try:
@@ -91,7 +91,7 @@ def parse_proxy(text: str) -> Proxy | None:
 
 
 def parse_exemptions(text: str) -> tuple[ProxyExemption, ...]:
-    """The entries of NO_PROXY, between commas or spaces. Nothing is refused: other programs read it too."""
+    """Parse NO_PROXY, with commas or spaces. Unknown forms are ignored, because other programs read it too."""
     return tuple(filter(None, map(_parse_exemption, text.replace(",", " ").split())))
 
 
@@ -105,7 +105,7 @@ def _parse_exemption(entry: str) -> ProxyExemption | None:
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
-    """The colons of an IPv6 address without brackets are no port's."""
+    """Split a port off. A colon in an IPv6 address without brackets does not begin a port."""
     name, _, port = entry.rpartition(":")
     if port.isascii() and port.isdigit() and (":" not in name or name.endswith("]")):
         return name, int(port[:6])
@@ -127,7 +127,7 @@ def _parse_address(host: str) -> Address | None:
 
 
 def _normalize_host(host: str) -> str:
-    """A name as it goes over the wire: lower-case, ASCII, without a last dot."""
+    """Return a host as DNS has it: lower-case, ASCII, without a dot at the end."""
     host = host.strip("[]").rstrip(".").lower()
     try:
         return host if host.isascii() else host.encode("idna").decode()

@@ -1,4 +1,4 @@
-"""What waits to be published: of quotes the newest per instrument, of trades, candles and gaps all."""
+"""The queue between an exchange and the bus: the newest quote of each instrument, and all trades, klines and gaps."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ Publishable = Quote | Trade | Kline | FeedGap
 
 
 class PublishQueue:
-    """Quotes are replaced by newer ones; the rest waits, and when there is too much the oldest becomes a gap.
+    """A bounded queue. A newer quote replaces an older one; of too many trades the oldest become a gap.
 
-    Quotes of one instrument are taken at most every `pace` ms, the first after a pause at once; nothing else waits.
+    A quote of one instrument is ready at most every `pace` ms, the first after a pause at once. All others are ready
+    at once.
     """
 
     def __init__(self, pace: int = 0, limit: int = 10_000) -> None:
         self._pace, self._limit = pace, limit
         self._quotes: dict[Instrument, Quote] = {}
-        self._taken_at: dict[Instrument, int] = {}  # when a quote of it was last
+        self._taken_at: dict[Instrument, int] = {}
         self._queue: deque[Trade | Kline] = deque()
         self._gaps: dict[tuple[Instrument | None, str], FeedGap] = {}
 
@@ -27,11 +28,11 @@ class PublishQueue:
 
     @property
     def half_full(self) -> bool:
-        """Whether half of what may wait does."""
+        """Whether trades and klines fill more than half of the queue."""
         return len(self._queue) > self._limit // 2
 
     def put(self, *messages: Publishable) -> None:
-        """More of them. Gaps of one instrument and reason become one."""
+        """Add messages. Gaps of one instrument and reason become one."""
         for message in messages:
             match message:
                 case Trade() | Kline():
@@ -43,13 +44,13 @@ class PublishQueue:
         self._drop_oldest()
 
     def ms_until_ready(self, now: int) -> int | None:
-        """How many ms until there is something to take; None: nothing waits."""
+        """Return the ms until a message is ready, or None when the queue is empty."""
         if self._queue or self._gaps:
             return 0
         return min((max(0, self._ready_at(instrument) - now) for instrument in self._quotes), default=None)
 
     def take(self, now: int, size: int = 500) -> list[Publishable]:
-        """Up to about `size` messages to publish now: gaps, trades and candles, then the quotes that are due."""
+        """Remove and return up to about `size` messages: gaps, trades and klines, then the quotes that are ready."""
         waiting = list(islice(self._queue, size))
         quotes = [quote for instrument, quote in self._quotes.items() if self._ready_at(instrument) <= now]
         taken: list[Publishable] = [*self._gaps.values(), *waiting, *quotes]
@@ -62,7 +63,7 @@ class PublishQueue:
         return taken
 
     def requeue(self, messages: Sequence[Publishable]) -> None:
-        """They could not be published: quotes stay unless there are newer ones, the rest comes first again."""
+        """Put messages back that could not be published, before the others; a newer quote stays."""
         for message in messages:
             if isinstance(message, FeedGap):
                 self._merge_gap(message)
@@ -72,11 +73,10 @@ class PublishQueue:
         self._drop_oldest()
 
     def _merge_gap(self, gap: FeedGap) -> None:
-        known = self._gaps.setdefault((gap.instrument, gap.reason), gap)
-        since, until = min(known.since, gap.since), max(known.until, gap.until)
-        self._gaps[known.instrument, known.reason] = FeedGap(
-            known.exchange, since, until, known.reason, known.instrument
-        )
+        key = gap.instrument, gap.reason
+        other = self._gaps.get(key, gap)
+        since, until = min(other.since, gap.since), max(other.until, gap.until)
+        self._gaps[key] = FeedGap(gap.exchange, since, until, gap.reason, gap.instrument)
 
     def _ready_at(self, instrument: Instrument) -> int:
         return self._taken_at.get(instrument, -self._pace) + self._pace
@@ -85,6 +85,6 @@ class PublishQueue:
         while len(self._queue) > self._limit:
             lost = self._queue.popleft()
             if isinstance(lost, Kline):
-                continue  # the exchange has it still: it is asked for again
+                continue  # the backfill requests it again
             reason = "trades waited too long for the bus"
             self._merge_gap(FeedGap(lost.exchange, lost.received, lost.received, reason, lost.instrument))

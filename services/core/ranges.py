@@ -1,4 +1,4 @@
-"""Runs: ranges of openings, both ends inclusive, in ascending order."""
+"""Ranges of open times, both ends inclusive, in ascending order."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,12 +8,12 @@ TimeRange = tuple[int, int]
 
 
 def from_open_times(timeframe: Timeframe, open_times: Iterable[int]) -> list[TimeRange]:
-    """Openings as runs."""
+    """Return open times as ranges."""
     return merge_adjacent(timeframe, ((opening, opening) for opening in sorted(open_times)))
 
 
 def merge_adjacent(timeframe: Timeframe, ranges: Iterable[TimeRange]) -> list[TimeRange]:
-    """Runs that follow one another at once are one."""
+    """Merge ranges that follow on one another without a gap."""
     joined: list[TimeRange] = []
     for since, until in ranges:
         if joined and timeframe.close_time(joined[-1][1]) == since:
@@ -24,11 +24,11 @@ def merge_adjacent(timeframe: Timeframe, ranges: Iterable[TimeRange]) -> list[Ti
 
 
 def subtract(timeframe: Timeframe, ranges: Iterable[TimeRange], subtracted: Sequence[TimeRange]) -> list[TimeRange]:
-    """What of the runs is not in the known ones."""
-    left = list(ranges)
+    """Return what of the ranges is not in the others."""
+    rest = list(ranges)
     for since, until in subtracted:
-        left = [part for run in left for part in _subtract_one(timeframe, run, since, until)]
-    return left
+        rest = [part for time_range in rest for part in _subtract_one(timeframe, time_range, since, until)]
+    return rest
 
 
 def _subtract_one(timeframe: Timeframe, time_range: TimeRange, since: int, until: int) -> list[TimeRange]:
@@ -42,7 +42,7 @@ def _subtract_one(timeframe: Timeframe, time_range: TimeRange, since: int, until
 
 
 def split(timeframe: Timeframe, ranges: Iterable[TimeRange], max_candles: int) -> list[TimeRange]:
-    """Runs cut into such of at most that many openings, the newest first."""
+    """Split ranges into ranges of at most that many candles, the newest first."""
     cut = []
     for since, until in ranges:
         while timeframe.count_between(since, until) > max_candles:

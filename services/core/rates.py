@@ -82,7 +82,7 @@ class RateCalculator:
         self._references = {exchange.name for exchange in exchanges if exchange.is_reference}
         self._value_ttl_ms = {e.name: int(e.value_ttl * 1000) for e in exchanges if e.value_ttl is not None}
         self.routes = routes
-        self.simulated = simulated  # None: no message has said yet which market this is
+        self.simulated = simulated  # None: no message has named the market yet
         self._thresholds = thresholds
         self.clock_faults: Mapping[str, str] = {}  # by exchange: why its stamps are not believed
         self._quotes: dict[tuple[str, Instrument], _TimedQuote] = {}

@@ -1,7 +1,7 @@
-"""Stamps of other processes' wall clocks, turned into this process's monotonic time when a message arrives.
+"""Stamps of other processes' wall clocks, shifted to this process's monotonic clock when a message arrives.
 
-Two processes can compare nothing but wall time, and any wall clock may be wrong, or be set. So stamps are compared with
-our wall clock once, on arrival; from then on ages are counted by the monotonic clock.
+Two processes have nothing in common but wall time, and a wall clock may be wrong or may be set. So stamps are compared
+with our wall clock once, on arrival; from then on ages are counted by the monotonic clock.
 """
 
 from typing import TypeVar
@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from services.core.model import ActiveExchange, ExchangeStatus, ExchangeSwitch, InstrumentFeed, Leg, Rate, RateCandidate
 
-MAX_SKEW_MS = 2_000  # ms; what is stamped further ahead than this is not believed
-SKEW_REPORT_MS = 5_000  # ms for which a wrong clock is reported after the last message that showed it
-STAMP_JITTER_MS = 50  # ms by which stamps of one moment may differ when they were made of monotonic time more than once
+MAX_SKEW_MS = 2_000  # a stamp that is further ahead is not believed
+SKEW_REPORT_MS = 5_000  # for which a wrong clock is reported after the last message that showed it
+STAMP_JITTER_MS = 50  # between two stamps of one moment that were both computed from monotonic time
 M = TypeVar("M", Rate, ExchangeStatus, ActiveExchange)
 
 
@@ -20,12 +20,12 @@ class SenderClocks:
     """How the wall clocks of other processes, by the sender's name, compare with ours. Times in ms."""
 
     def __init__(self) -> None:
-        self._skews: dict[str, tuple[int, int]] = {}  # how far ahead, and when (monotonic) that was seen
+        self._skews: dict[str, tuple[int, int]] = {}  # ms ahead, and the monotonic time of the last message with it
 
     def to_monotonic(self, sender: str, sent: int, wall: int, monotonic: int) -> int | None:
-        """What makes monotonic times of the stamps in a message that was sent just now.
+        """Return the offset that makes monotonic times of the stamps in a message that was sent just now.
 
-        None: it comes from the future, so nobody knows how old it is.
+        None: it was sent in the future by our clock, so that its age is not known.
         """
         ahead = sent - wall
         if -MAX_SKEW_MS <= ahead <= MAX_SKEW_MS:
@@ -35,10 +35,11 @@ class SenderClocks:
             self._skews[sender] = ahead, monotonic
             if ahead > 0:
                 return None
-        return monotonic - wall - max(0, ahead)  # it was sent before it came: by so much the sender's clock is ahead
+        # A message cannot come before it is sent: by that much the sender's clock is ahead.
+        return monotonic - wall - max(0, ahead)
 
     def value_to_monotonic(self, sender: str, received: int, wall: int, monotonic: int) -> int | None:
-        """The same for a value that may have been received long before it was sent."""
+        """Return the same for a value that may have been received long before it was sent."""
         ahead = received - wall
         if ahead > MAX_SKEW_MS:
             self._skews[sender] = ahead, monotonic
@@ -46,7 +47,7 @@ class SenderClocks:
         return monotonic - wall - max(0, ahead)
 
     def describe_fault(self, sender: str, monotonic: int) -> str:
-        """What is wrong with a sender's clock, for a person to read; empty when nothing is known to be."""
+        """Return what is wrong with a sender's clock, or "" when nothing is known to be."""
         ahead, seen = self._skews.get(sender, (0, 0))
         if not ahead or monotonic - seen > SKEW_REPORT_MS:
             return ""
@@ -56,40 +57,38 @@ class SenderClocks:
 
 
 def supersedes(incoming: int, stored: int, now: int) -> bool:
-    """Whether what is stamped `new` takes the place of what is kept; what is from the future gives way to anything."""
+    """Whether a value stamped `incoming` replaces the stored one. A stored value from the future is always replaced."""
     return stored > now + MAX_SKEW_MS or stored <= incoming <= now + MAX_SKEW_MS
 
 
 def shift_stamps(message: M, by: int) -> M:
-    """A message with all stamps of our clocks moved by so many ms; an exchange's own times stay."""
+    """Return a message with all stamps of our clocks shifted by that many ms; an exchange's own times stay."""
     match message:
         case Rate():
-            offers = tuple([_shift_candidate(offer, by) for offer in message.candidates])
-            return replace(message, time=message.time + by, candidates=offers)
+            candidates = tuple([_shift_candidate(candidate, by) for candidate in message.candidates])
+            return replace(message, time=message.time + by, candidates=candidates)
         case ExchangeStatus():
             times = {
                 "time": message.time + by,
                 "since": message.since + by,
                 "received": _shift_optional(message.received, by),
             }
-            return replace(message, **times, feeds=tuple([_shift_feed(source, by) for source in message.feeds]))
+            return replace(message, **times, feeds=tuple([_shift_feed(feed, by) for feed in message.feeds]))
         case ActiveExchange():
-            recent = tuple([_shift_switch(switch, by) for switch in message.switches])
-            return replace(message, time=message.time + by, since=message.since + by, switches=recent)
+            switches = tuple([_shift_switch(switch, by) for switch in message.switches])
+            return replace(message, time=message.time + by, since=message.since + by, switches=switches)
 
 
-def _shift_candidate(offer: RateCandidate, by: int) -> RateCandidate:
-    return replace(offer, legs=tuple([_shift_leg(leg, by) for leg in offer.legs]))
+def _shift_candidate(candidate: RateCandidate, by: int) -> RateCandidate:
+    return replace(candidate, legs=tuple([_shift_leg(leg, by) for leg in candidate.legs]))
 
 
 def _shift_leg(leg: Leg, by: int) -> Leg:
     return replace(leg, received=leg.received + by, confirmed=leg.confirmed + by, expires=leg.expires + by)
 
 
-def _shift_feed(source: InstrumentFeed, by: int) -> InstrumentFeed:
-    return replace(
-        source, received=_shift_optional(source.received, by), confirmed=_shift_optional(source.confirmed, by)
-    )
+def _shift_feed(feed: InstrumentFeed, by: int) -> InstrumentFeed:
+    return replace(feed, received=_shift_optional(feed.received, by), confirmed=_shift_optional(feed.confirmed, by))
 
 
 def _shift_switch(switch: ExchangeSwitch, by: int) -> ExchangeSwitch:

@@ -14,7 +14,7 @@ THREE_DAYS_OFFSET_MS = DAY_MS  # when the first of them began: 2 January 1970
 
 
 class Timeframe(NamedTuple):
-    """`length` in ms (0: a month), counted from `origin`; `child` is the timeframe that it is rolled up from."""
+    """A length of candles in ms (0: a month) and where its grid begins; `child` is what it is rolled up from."""
 
     name: str
     length: int
@@ -22,37 +22,37 @@ class Timeframe(NamedTuple):
     offset: int = 0
 
     def open_time(self, time: int) -> int:
-        """When the bar that holds `time` opened."""
+        """Return the open time of the candle that `time` is in."""
         if self.length:
             return (time - self.offset) // self.length * self.length + self.offset
         moment = datetime.fromtimestamp(time // 1000, UTC)
         return _ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
 
     def close_time(self, open_time: int) -> int:
-        """When the next bar opens."""
+        """Return the open time of the next candle."""
         return open_time + self.length if self.length else self.open_time(open_time + 32 * DAY_MS)
 
     def open_times(self, since: int, until: int) -> Iterator[int]:
-        """The openings in [since, until], ascending."""
-        opening = self.open_time(since)
-        if opening < since:
-            opening = self.close_time(opening)
-        while opening <= until:
-            yield opening
-            opening = self.close_time(opening)
+        """Yield the open times in [since, until], ascending."""
+        open_time = self.open_time(since)
+        if open_time < since:
+            open_time = self.close_time(open_time)
+        while open_time <= until:
+            yield open_time
+            open_time = self.close_time(open_time)
 
     def count_between(self, since: int, until: int) -> int:
-        """How many openings lie in [since, until]."""
+        """Return the number of open times in [since, until]."""
         if not self.length:
             return sum(1 for _ in self.open_times(since, until))
         return max(0, (until - self.offset) // self.length - (since - self.offset - 1) // self.length)
 
     def count_in(self, ranges: Iterable[tuple[int, int]]) -> int:
-        """How many openings lie in all these ranges together."""
+        """Return the number of open times in all of the ranges."""
         return sum(self.count_between(since, until) for since, until in ranges)
 
     def step_back(self, open_time: int, count: int) -> int:
-        """The opening `count` bars before `opening`."""
+        """Return the open time `count` candles earlier."""
         if self.length:
             return open_time - count * self.length
         for _ in range(count):
@@ -87,14 +87,14 @@ TIMEFRAMES: dict[str, Timeframe] = {
 
 
 def with_roll_ups(names: Collection[str]) -> tuple[str, ...]:
-    """These timeframes and all that are rolled up from them, the shortest first."""
-    found = list[str]()
+    """Return these timeframes and all that are rolled up from them, the shortest first."""
+    included = list[str]()
     for timeframe in TIMEFRAMES.values():  # a child comes before its parents
-        if timeframe.name in names or timeframe.child in found:
-            found.append(timeframe.name)
-    return tuple(found)
+        if timeframe.name in names or timeframe.child in included:
+            included.append(timeframe.name)
+    return tuple(included)
 
 
 def parents(name: str) -> tuple[Timeframe, ...]:
-    """The timeframes that are rolled up from this one."""
+    """Return the timeframes that are rolled up from this one."""
     return tuple(timeframe for timeframe in TIMEFRAMES.values() if timeframe.child == name)

@@ -1,11 +1,11 @@
-"""Times as people and programs write them."""
+"""Times as text, as people and programs write them."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_FUTURE = 2**62  # ms; after every time that a candle can have, and 64 bits hold its negative too
-SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: no time of ours is both
+SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: no time in Kurs is both
 MILLISECONDS_BELOW = 10**14  # as milliseconds the year 5138, as microseconds 1973
 UNIX_TIME = re.compile(r"[0-9]{1,16}|[0-9]{1,11}\.[0-9]{1,9}")  # a fraction is one of seconds
 COMPACT_DATE = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
@@ -13,14 +13,14 @@ SPACED_OFFSET = re.compile(r"(.*:.*[0-9]) ([0-9]{2}:?[0-9]{2})")  # its + came o
 
 
 def to_ms(number: int) -> int:
-    """UNIX seconds, milliseconds or microseconds, told apart by size, as milliseconds."""
+    """Return UNIX seconds, milliseconds or microseconds, which differ in size, as milliseconds."""
     if number < SECONDS_BELOW:
         return number * 1000
     return number if number < MILLISECONDS_BELOW else number // 1000
 
 
 def parse(text: str) -> int:
-    """A time as ms. Raises ValueError with what is wrong.
+    """Parse a time, as ms. Raises ValueError with what is wrong.
 
     UNIX seconds, with a fraction too, milliseconds or microseconds; RFC 3339 and what Python's `str(datetime)` writes
     (without an offset: UTC); a day as 2026-01-31 or 20260131, which as UNIX seconds would be one of 1970.
@@ -43,5 +43,5 @@ def parse(text: str) -> int:
 
 
 def format_rfc3339(time: int) -> str:
-    """RFC 3339 in UTC, to the second."""
+    """Format a time by RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

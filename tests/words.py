@@ -56,7 +56,6 @@ NOT_YET: tuple[str, ...] = (
     "services/simulator/deribit/",
     "services/simulator/market/",
     "services/web/",
-    "services/writer/",
 )
 
 

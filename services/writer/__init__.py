@@ -1,4 +1,5 @@
-"""Keeps what must outlive the processes: candles with their holes and seals, gaps, and the last known rates."""
+"""Writer: builds candles and saves everything that outlives the processes: candles with gaps and seals, feed gaps,
+dead letters, and the last rates."""
 
 from services.writer.jobs import write_candles, write_rates
 from services.writer.quarantine import checks

@@ -1,7 +1,10 @@
-"""Holes: which are open, and what became of them. A hole is known by its series and its first opening."""
+"""Candle gaps: which are open, which are absent at the exchange, and how open ones are resolved.
+
+A gap is known by its series and its first open time, which are its key in the store.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from msgspec.structs import replace
@@ -11,99 +14,143 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer.candle_cache import CandleCache
 
-OPEN_TIMES_AT_ONCE = 1_000  # openings that are looked at together
+OPEN_TIMES_AT_ONCE = 1_000  # that are checked with one load, since a gap may be long
+
+
+class GapSet:
+    """Gaps of one series, at most one with each first open time. They may overlap."""
+
+    def __init__(self) -> None:
+        self._by_start: dict[int, CandleGap] = {}
+
+    def __iter__(self) -> Iterator[CandleGap]:
+        return iter(self._by_start.values())
+
+    def starting_at(self, open_time: int) -> CandleGap | None:
+        """Return the gap with this first open time."""
+        return self._by_start.get(open_time)
+
+    def add(self, gap: CandleGap) -> None:
+        """Add a gap, in place of the one with the same first open time."""
+        self._by_start[gap.since] = gap
+
+    def remove(self, gap: CandleGap) -> None:
+        """Remove the gap with this gap's first open time, if there is one."""
+        self._by_start.pop(gap.since, None)
+
+    def discard_from(self, since: int) -> None:
+        """Remove the gaps that begin at `since` or later."""
+        self._by_start = {start: gap for start, gap in self._by_start.items() if start < since}
+
+    def touching(self, open_times: Collection[int]) -> list[CandleGap]:
+        """Return the gaps that hold any of these open times."""
+        return [gap for gap in self if any(gap.since <= open_time <= gap.until for open_time in open_times)]
+
+    def covers(self, open_time: int, *, without: CandleGap) -> bool:
+        """Return whether a gap other than `without` holds this open time."""
+        return any(gap.since <= open_time <= gap.until for gap in self if gap is not without)
+
+    def overlaps(self, first: int, last: int) -> bool:
+        """Return whether a bar of a gap reaches into the time from `first` to `last`, in ms."""
+        return any(gap.since <= last and first < TIMEFRAMES[gap.series.timeframe].close_time(gap.until) for gap in self)
+
+    def subtract_from(self, gap: CandleGap) -> CandleGap | None:
+        """Return what is left of a gap behind those that begin where it does; None if that is nothing."""
+        timeframe = TIMEFRAMES[gap.series.timeframe]
+        while known := self.starting_at(gap.since):
+            if known.until >= gap.until:
+                return None
+            gap = replace(gap, since=timeframe.close_time(known.until))
+        return gap
 
 
 class GapRegistry:
-    """The holes of all series that matter still."""
+    """Open and absent gaps of all series."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[Series, dict[int, CandleGap]] = defaultdict(dict)
-        self._absent: defaultdict[Series, dict[int, CandleGap]] = defaultdict(dict)
+        self._open: defaultdict[Series, GapSet] = defaultdict(GapSet)
+        self._absent: defaultdict[Series, GapSet] = defaultdict(GapSet)
 
     async def load(self, store: Store) -> None:
-        """Begin with what is kept."""
+        """Load the gaps of the store."""
         for state in (CandleGapState.ABSENT, CandleGapState.OPEN):
             self.register(await store.candle_gaps(state))
 
     def register(self, gaps: Iterable[CandleGap]) -> list[CandleGap]:
-        """Holes were noticed, or are known to be absent; answers those that are news."""
-        return [news for hole in gaps for news in self._register_one(hole)]
+        """Add gaps that were detected, or are absent at the exchange. Return those that are new."""
+        return [
+            new
+            for gap in gaps
+            for new in (self._add_open(gap) if gap.state is CandleGapState.OPEN else self._add_absent(gap))
+        ]
 
-    def discard_from(self, series: Series, since: int) -> None:
-        """Those that begin from `since` on are deleted."""
-        for known in (self._open, self._absent):
-            known[series] = {first: hole for first, hole in known[series].items() if first < since}
+    def _add_open(self, gap: CandleGap) -> list[CandleGap]:
+        """Add an open gap without its absent beginning, unless an open gap begins there."""
+        rest = self._absent[gap.series].subtract_from(gap)
+        if rest is None or self._open[gap.series].starting_at(rest.since):
+            return []
+        self._open[gap.series].add(rest)
+        return [rest]
 
-    def _register_one(self, gap: CandleGap) -> list[CandleGap]:
-        waiting, absent = self._open[gap.series], self._absent[gap.series]
-        known = absent.get(gap.since)
+    def _add_absent(self, gap: CandleGap) -> list[CandleGap]:
+        """Add an absent gap, unless it is part of one. An open gap with the same beginning is shortened by it."""
+        known = self._absent[gap.series].starting_at(gap.since)
         if known and known.until >= gap.until:
             return []
-        if gap.state is CandleGapState.OPEN:
-            rest = _remainder(gap, known) if known else gap
-            return [rest] if waiting.setdefault(rest.since, rest) is rest else []
-        absent[gap.since] = gap
-        before = waiting.pop(gap.since, None)
-        if before is None or before.until <= gap.until:
+        self._absent[gap.series].add(gap)
+        shortened = self._open[gap.series].starting_at(gap.since)
+        if shortened is None:
             return [gap]
-        return [gap, *self._register_one(_remainder(before, gap))]
+        self._open[gap.series].remove(shortened)
+        return [gap, *self._add_open(shortened)]
+
+    def discard_from(self, series: Series, since: int) -> None:
+        """Remove the gaps of a series that begin at `since` or later."""
+        for gaps in (self._open, self._absent):
+            gaps[series].discard_from(since)
 
     def is_absent(self, series: Series, open_time: int) -> bool:
-        """Whether the exchange itself has nothing there, or lacks what this would be rolled up from."""
+        """Return whether the exchange has no such candle, or lacks one that it is rolled up from."""
         last = TIMEFRAMES[series.timeframe].close_time(open_time) - 1
         name: str | None = series.timeframe
         while name:
-            frame, shorter = TIMEFRAMES[name], self._absent.get(series._replace(timeframe=name), {})
-            if any(hole.since <= last and open_time < frame.close_time(hole.until) for hole in shorter.values()):
+            absent = self._absent.get(series._replace(timeframe=name))
+            if absent and absent.overlaps(open_time, last):
                 return True
-            name = frame.child
+            name = TIMEFRAMES[name].child
         return False
 
     async def resolve(self, cache: CandleCache, detected: Iterable[CandleGap], now: int) -> list[CandleGap]:
-        """What the shelf's changes, and holes that were just noticed, make of the others."""
-        done, series = [], {hole.series for hole in detected}
-        waiting = [hole for each in series for hole in self._open[each].values()]
-        waiting += [
-            hole for each in cache.values_changed.keys() - series for hole in _affected(cache, self._open[each])
-        ]
-        for hole in [
-            *waiting,
-            *(hole for each in cache.values_changed for hole in _affected(cache, self._absent[each])),
-        ]:
-            outcome = await self._resolution(cache, hole, now)
-            if outcome.state is not hole.state:
-                self._open[hole.series].pop(hole.since, None)
-                self._absent[hole.series].pop(hole.since, None)
+        """Return the gaps that are resolved by the cache's changes, or of whose series gaps were just detected."""
+        resolved = []
+        for gap in self._affected(cache, {gap.series for gap in detected}):
+            outcome = await self._resolution(cache, gap, now)
+            if outcome.state is not gap.state:
+                self._open[gap.series].remove(gap)
+                self._absent[gap.series].remove(gap)
                 self.register([outcome] if outcome.state is CandleGapState.ABSENT else ())
-                done.append(outcome)
-        return done
+                resolved.append(outcome)
+        return resolved
+
+    def _affected(self, cache: CandleCache, series_with_new: Collection[Series]) -> list[CandleGap]:
+        changed = cache.values_changed
+        waiting = [gap for series in series_with_new for gap in self._open[series]]
+        waiting += [gap for s in changed.keys() - series_with_new for gap in self._open[s].touching(changed[s])]
+        return [*waiting, *(gap for series in changed for gap in self._absent[series].touching(changed[series]))]
 
     async def _resolution(self, cache: CandleCache, gap: CandleGap, now: int) -> CandleGap:
-        """Piece by piece, and no further than to the first candle that is missing: holes may be long."""
-        others = [each for each in self._absent[gap.series].values() if each is not gap]
-        openings = TIMEFRAMES[gap.series.timeframe].open_times(gap.since, gap.until)
+        """Return the gap as repaired or absent if each of its candles is there or absent, and as it is if not."""
+        absent = self._absent[gap.series]
+        open_times = TIMEFRAMES[gap.series.timeframe].open_times(gap.since, gap.until)
         last: Candle | None = None
-        while piece := list(islice(openings, OPEN_TIMES_AT_ONCE)):
-            await cache.load(gap.series, piece)
-            for opening in piece:
-                candle = cache.get(gap.series, opening)
+        while some := list(islice(open_times, OPEN_TIMES_AT_ONCE)):
+            await cache.load(gap.series, some)
+            for open_time in some:
+                candle = cache.get(gap.series, open_time)
                 if candle and candle.closed:
                     last = candle
-                elif not any(each.since <= opening <= each.until for each in others):
+                elif not absent.covers(open_time, without=gap):
                     return gap
         if last is None:
             return replace(gap, state=CandleGapState.ABSENT, resolved=now)
         return replace(gap, state=CandleGapState.REPAIRED, resolved=now, repaired_from=last.source)
-
-
-def _affected(cache: CandleCache, gaps: Mapping[int, CandleGap]) -> list[CandleGap]:
-    """The holes in which candles changed."""
-    return [
-        h for h in gaps.values() if any(h.since <= opening <= h.until for opening in cache.values_changed[h.series])
-    ]
-
-
-def _remainder(gap: CandleGap, absent: CandleGap) -> CandleGap:
-    """What of an open hole lies behind an absent part at its beginning."""
-    return replace(gap, since=TIMEFRAMES[gap.series.timeframe].close_time(absent.until))

@@ -1,8 +1,7 @@
-"""The writer's loops: from the bus to the store, settled only after the commit."""
+"""The writer's jobs: from the bus to the store. A batch is acknowledged after its commit."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from functools import partial
 
 from services.bus_input import subscribe
@@ -10,33 +9,32 @@ from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Unavailable
 from services.core.model import CandleGap, ExchangeStatus, FeedGap, Kline, Rate, Series, Trade
 from services.ports import Deps
-from services.writer.batch_processor import BatchProcessor, Change
+from services.writer.batch_processor import BatchProcessor, PendingChanges
 from services.writer.committer import CommitStep, Committer
 from services.writer.quarantine import process_dead_letters
 
 SAVE_INTERVAL_SECONDS = 1
-MAX_BATCH_MESSAGES = 5_000  # messages that are saved together: what a save costs beside its rows is little then
-SMALL_BATCH_MESSAGES = 500  # messages; after so few the next batch is given time to fill
-BATCH_PAUSE_SECONDS = 0.01  # seconds
+MAX_BATCH_MESSAGES = 5_000  # with so many rows a commit's fixed cost is small
+SMALL_BATCH_MESSAGES = 500  # after a smaller batch the next one gets time to fill
+BATCH_PAUSE_SECONDS = 0.01
+MIN_PUBLISH_INTERVAL_MS = 10
 SEAL_INTERVAL_SECONDS = 30
-FIRST_SEAL_DELAY_SECONDS = (
-    5  # until the first look at what is kept: by then the collectors have told their exchanges' time
-)
+FIRST_SEAL_DELAY_SECONDS = 5  # by then the collectors have published their exchanges' times
 log = logging.getLogger(__name__)
 
 
 async def write_candles(deps: Deps) -> None:
-    """Trades and klines become candles; holes and gaps are kept as they are."""
-    keeping = Committer(deps)
+    """Build candles from trades and klines, and save them with candle gaps and feed gaps."""
+    committer = Committer(deps)
     async with asyncio.TaskGroup() as group:
-        group.create_task(process_dead_letters(deps, keeping.quarantine))
+        group.create_task(process_dead_letters(deps, committer.quarantine))
         for work in (_consume_statuses, _close_idle_minutes, _seal_days, _publish_forming):
-            group.create_task(work(keeping))
+            group.create_task(work(committer))
         async with deps.bus.consume(
             "writer", Trade, Kline, CandleGap, FeedGap, size=MAX_BATCH_MESSAGES, exclusive=True
         ) as batches:
             async for batch in batches:
-                await keeping.write_batch(batch)
+                await committer.write_batch(batch)
                 if len(batch) < SMALL_BATCH_MESSAGES:
                     await deps.clock.sleep(BATCH_PAUSE_SECONDS)
 
@@ -51,59 +49,57 @@ async def _consume_statuses(committer: Committer) -> None:
 async def _close_idle_minutes(committer: Committer) -> None:
     while True:
         await committer.deps.clock.sleep(SAVE_INTERVAL_SECONDS)
-        await _try_step(committer, partial(_idle_minutes, committer))
+        await _try_step(committer, partial(_idle_minutes_step, committer))
 
 
 async def _publish_forming(committer: Committer) -> None:
     while True:
-        await committer.deps.clock.sleep(max(committer.deps.settings.conflate_ms, 10) / 1000)
+        interval_ms = max(committer.deps.settings.conflate_ms, MIN_PUBLISH_INTERVAL_MS)
+        await committer.deps.clock.sleep(interval_ms / 1000)
         await committer.publish_forming()
 
 
 async def _seal_days(committer: Committer) -> None:
-    pause = FIRST_SEAL_DELAY_SECONDS
+    pause, clock = FIRST_SEAL_DELAY_SECONDS, committer.deps.clock
     while True:
-        await committer.deps.clock.sleep(pause)
+        await clock.sleep(pause)
         pause = SEAL_INTERVAL_SECONDS
         try:
-            kept = await committer.deps.store.series()
+            stored = await committer.deps.store.series()
         except Unavailable as error:
-            log.warning("days are sealed later: %s", error)
+            log.warning("writer: no days are sealed for now: %s", error)
             continue
-        for series, ends in kept.items():
+        for series, ends in stored.items():
             exchange_now = committer.exchange_now(series.exchange)
-            if exchange_now and ends[1] > (
-                limit := max(exchange_now, committer.deps.clock.now()) + MAX_EXCHANGE_LEAD_MS
-            ):
-                await _try_step(committer, partial(_delete_future_candles, series, limit))
-            await _try_step(committer, partial(_sealed_days, series, ends, exchange_now))
+            if exchange_now and ends[1] > (limit := max(exchange_now, clock.now()) + MAX_EXCHANGE_LEAD_MS):
+                await _try_step(committer, partial(_delete_future_step, series, limit))
+            await _try_step(committer, partial(_seal_step, series, ends, exchange_now))
 
 
 async def _try_step(committer: Committer, step: CommitStep) -> None:
-    """What time alone changes: where that fails, all else goes on."""
+    """Commit a step that no message causes. When it fails, all other steps go on."""
     try:
         await committer.commit(step)
     except Exception as error:  # noqa: BLE001  it is in the log with its trace
-        committer.throttled_log.warning("a change failed and is left out: %s", error, exc_info=error)
+        committer.throttled_log.warning("writer: a step failed and is left out: %s", error, exc_info=error)
 
 
-async def _idle_minutes(committer: Committer, processor: BatchProcessor, now: int) -> Sequence[Change]:
+async def _idle_minutes_step(committer: Committer, processor: BatchProcessor, now: int) -> PendingChanges:
     return await processor.close_idle_minutes(committer.statuses, committer.queue_idle, now)
 
 
-async def _sealed_days(
+async def _seal_step(
     series: Series, ends: tuple[int, int], exchange_now: int | None, processor: BatchProcessor, now: int
-) -> Sequence[Change]:
+) -> PendingChanges:
     return await processor.seal_days(series, *ends, exchange_now or now)
 
 
-async def _delete_future_candles(series: Series, since: int, processor: BatchProcessor, now: int) -> Sequence[Change]:
-    await processor.delete_future_candles(series, since)
-    return ()
+async def _delete_future_step(series: Series, since: int, processor: BatchProcessor, now: int) -> PendingChanges:
+    return await processor.delete_future_candles(series, since)
 
 
 async def write_rates(deps: Deps) -> None:
-    """The newest rate of each direction, each second: where a process that starts finds the last known."""
+    """Save the newest rate of each direction each second, for processes that start later."""
     newest: dict[str, Rate] = {}
     async with asyncio.TaskGroup() as group:
         group.create_task(_consume_rates(deps, newest))
@@ -116,20 +112,21 @@ async def write_rates(deps: Deps) -> None:
 async def _consume_rates(deps: Deps, newest: dict[str, Rate]) -> None:
     async with subscribe(deps, Rate) as messages:
         async for message in messages:
-            if isinstance(message, Rate) and any(offer.value is not None for offer in message.candidates):
+            if isinstance(message, Rate) and any(candidate.value is not None for candidate in message.candidates):
                 newest[str(message.direction)] = message
 
 
-async def _save_rates(deps: Deps, *items: Rate) -> bool:
+async def _save_rates(deps: Deps, *rates: Rate) -> bool:
+    """Save rates, one by one if the store rejects them together. Return False if the store is unavailable."""
     try:
-        await deps.store.save(*items)
+        await deps.store.save(*rates)
     except Unavailable as error:
-        log.warning("not saved yet: %s", error)
+        log.warning("writer: rates are not saved and wait: %s", error)
         return False
     except Exception:
-        if len(items) == 1:
-            log.exception("a rate cannot be saved, and is left out: %.300r", items)
+        if len(rates) == 1:
+            log.exception("writer: a rate cannot be saved and is dropped: %.300r", rates)
             return True
-        for item in items:
-            await _save_rates(deps, item)
+        for rate in rates:
+            await _save_rates(deps, rate)
     return True

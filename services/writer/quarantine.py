@@ -1,4 +1,4 @@
-"""Messages that cannot be kept: parted from their batch, and set aside with the reason as dead letters."""
+"""Dead letters of the writer: messages that cannot be saved are separated from their batch, and saved with a reason."""
 
 import asyncio
 import logging
@@ -17,43 +17,44 @@ from services.writer import metrics
 
 QUEUE = "writer"
 CHECK_INTERVAL_SECONDS = 2
+CHECK_TIMEOUT_SECONDS = 20
 log = logging.getLogger(__name__)
 
 
 class Quarantine:
-    """What is set aside of the writer's queue. It is saved with the batch that it was parted from."""
+    """Dead letters of the writer's queue. They are saved with the batch that they were separated from."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps, self._throttled_log = deps, ThrottledLog(log)
 
     def separate_invalid(self, batch: Sequence[Message]) -> tuple[list[Message], list[DeadLetter]]:
-        """A batch without what is out of range, and that as dead letters."""
-        now, good, dead = self._deps.clock.now(), list[Message](), list[DeadLetter]()
+        """Return the messages of a batch that are in range, and dead letters of the others."""
+        now, valid, dead_letters = self._deps.clock.now(), list[Message](), list[DeadLetter]()
         for message in batch:
-            if wrong := find_violation(message, now):
-                dead.append(from_message(message, QUEUE, DeadLetterCause.MESSAGE, f"out of range: {wrong.detail}", now))
+            if violation := find_violation(message, now):
+                reason = f"out of range: {violation.detail}"
+                dead_letters.append(from_message(message, QUEUE, DeadLetterCause.MESSAGE, reason, now))
             else:
-                good.append(message)
-        return good, dead
+                valid.append(message)
+        return valid, dead_letters
 
     def dead_letter(self, message: Message, cause: DeadLetterCause, error: BaseException) -> DeadLetter:
-        """A message that failed alone."""
+        """Return the dead letter of a message that failed alone."""
         reason = f"{type(error).__name__}: {error}"
         return from_message(message, QUEUE, cause, reason, self._deps.clock.now())
 
     def on_saved(self, letters: Sequence[DeadLetter]) -> None:
-        """They are kept."""
+        """Count and log dead letters that were saved."""
         for letter in letters:
             metrics.DEAD_LETTERS.labels(letter.kind, letter.cause).inc()
         if letters:
             last = letters[-1]
-            said = f"{last.kind} {last.symbol} {last.id}: {last.reason}"
-            self._throttled_log.warning(
-                "%d messages are set aside (see them with: kurs dead), now %s", len(letters), said
-            )
+            text = "writer: %d messages became dead letters (kurs dead lists them), the last: %s"
+            last_text = f"{last.kind} {last.symbol} {last.id}: {last.reason}"
+            self._throttled_log.warning(text, len(letters), last_text)
 
     async def process(self) -> None:
-        """Take over what the bus has set aside, and publish again what somebody wants to be. Raises Unavailable."""
+        """Save what the bus has dead-lettered, and publish the letters to be replayed. Raises Unavailable."""
         deps = self._deps
         metrics.DEAD_LETTERS_KEPT.set(await deps.store.count_dead_letters())
         async with deps.bus.take_dead_letters(QUEUE, deps.clock.now()) as letters:
@@ -70,32 +71,32 @@ class Quarantine:
         except ValueError as error:
             await store.save(replace(letter, reason=clean_text(f"it still cannot be read: {error}"), replay=False))
             return
-        if wrong := find_violation(message, now):
-            await store.save(replace(letter, reason=f"still out of range: {wrong.detail}", replay=False))
+        if violation := find_violation(message, now):
+            await store.save(replace(letter, reason=f"still out of range: {violation.detail}", replay=False))
             return
         await self._deps.bus.publish(message)
         await store.drop_dead_letters(letter.id, replayed=True)
 
 
 async def process_dead_letters(deps: Deps, quarantine: Quarantine) -> None:
-    """Look now and then, for ever."""
-    complaints = ThrottledLog(log)
+    """Process dead letters at intervals until cancelled."""
+    throttled_log = ThrottledLog(log)
     while True:
         await deps.clock.sleep(CHECK_INTERVAL_SECONDS)
         try:
-            async with asyncio.timeout(10 * CHECK_INTERVAL_SECONDS):
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 await quarantine.process()
         except (Unavailable, TimeoutError) as error:
-            complaints.warning("dead letters are not looked at: %s", error or "the store is slow")
-        except Exception as error:  # noqa: BLE001  no reason to end a writer that works
-            complaints.warning("dead letters are not looked at: %s", error, exc_info=error)
+            throttled_log.warning("writer: dead letters wait: %s", error or "the store is slow")
+        except Exception as error:  # noqa: BLE001  it does not end a writer that works
+            throttled_log.warning("writer: dead letters wait: %s", error, exc_info=error)
 
 
 def checks(deps: Deps) -> Mapping[str, Check]:
-    """For `/readyz`: dead letters make nothing unready, but somebody should look at them."""
+    """Return a check for `/readyz` that fails while there are dead letters. It does not make the process unready."""
 
     async def dead_letters() -> None:
-        if found := await deps.store.count_dead_letters():
-            raise DeadLettered(f"{found} messages could not be kept and are set aside: kurs dead lists them")
+        if count := await deps.store.count_dead_letters():
+            raise DeadLettered(f"{count} messages could not be saved and are dead letters: kurs dead lists them")
 
     return {"dead_letters": dead_letters}

@@ -1,113 +1,114 @@
-"""Days are sealed when they are complete; a later correction renews its seal and all that follow.
+"""Seals of complete days. A correction of a sealed day reseals it and all days after it.
 
-A day of which candles are missing that nobody brings is passed over after a while, and sealed once it is complete.
+A day that stays incomplete is skipped after a while, and sealed when it becomes complete.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
 from services.core.model import Candle, CandleGap, CandleSource, Series
 from services.core.seals import GENESIS, Seal, digest, new_seal, next_revision
 from services.core.timeframes import DAY_MS, TIMEFRAMES
-from services.core.times import FAR_FUTURE
+from services.core.times import FAR_FUTURE, format_rfc3339
 from services.ports import Store
 from services.writer.candle_cache import CandleCache
 from services.writer.gap_registry import GapRegistry
 
-MAX_LOADED_CANDLES = 3_000  # that are loaded for it
-EXCHANGE_CONFIRM_MS = 3_600_000  # ms after a day's end in which the exchange's own word on it is waited for
-SKIP_INCOMPLETE_MS = (
-    DAY_MS + EXCHANGE_CONFIRM_MS
-)  # ms after a day's end; for a day the exchange is asked again for what it did not have
-MAX_DAYS_PER_STEP = 400  # that are looked at in one step: the writer does nothing else meanwhile
-MAX_SKIPPED_DAYS_PER_STEP = 50  # of those that were passed over
+EXCHANGE_CONFIRM_MS = 3_600_000  # after a day's end, in which klines may still replace what trades built
+SKIP_INCOMPLETE_MS = DAY_MS + EXCHANGE_CONFIRM_MS  # after a day's end: absent candles are fetched again for a day
+MAX_LOADED_CANDLES = 3_000  # by one query
+MAX_DAYS_PER_STEP = 400  # the writer does nothing else meanwhile
+MAX_SKIPPED_DAYS_PER_STEP = 50
 log = logging.getLogger(__name__)
 
 
 class Sealer:
-    """The seals of all series."""
+    """Seals of all series."""
 
     def __init__(self, store: Store, cache: CandleCache, gaps: GapRegistry) -> None:
         self._store, self._cache, self._gaps = store, cache, gaps
         self._chains: dict[Series, list[Seal]] = {}  # oldest first
-        self._checked_until: dict[Series, int] = {}  # the first day that was not looked at yet
-        self._skipped_days: dict[Series, set[int]] = {}  # days without a seal that are to be looked at again
-        self._still_changing: set[Series] = set()  # of which such days have changed since the last look
+        self._checked_until: dict[Series, int] = {}  # the first day that was not checked yet
+        self._skipped_days: dict[Series, set[int]] = {}  # days without a seal that are to be checked again
+        self._still_changing: set[Series] = set()  # with a change in a skipped day since the last step
 
     async def reseal_corrected(self, now: int) -> list[Seal]:
-        """The seals that the shelf's changes make anew. Days that were passed over wait until no more changes come."""
+        """Return new revisions of the seals that the cache's changes break.
+
+        A changed day without a seal is only noted: it is sealed when no more changes of it arrive.
+        """
         made = []
-        for series, openings in self._cache.values_changed.items():
+        for series, open_times in self._cache.values_changed.items():
             chain = await self._chain(series)
             end = max(chain[-1].day + DAY_MS if chain else 0, self._checked_until.get(series, 0))
-            if min(openings) >= end:  # nearly all
+            if min(open_times) >= end:  # nearly all changes are newer than the chain
                 continue
-            sealed_days = {seal.day for seal in chain}
-            days = {opening // DAY_MS * DAY_MS for opening in openings}
-            if corrected := days & sealed_days:
+            sealed, changed = {seal.day for seal in chain}, _days_of(open_times)
+            if corrected := changed & sealed:
                 made += await self._reseal_from(series, min(corrected), now)
-            if passed := {day for day in days - sealed_days if day < end}:
+            if skipped := {day for day in changed - sealed if day < end}:
                 self._still_changing.add(series)
-                self._recheck(series, passed)
+                self._recheck(series, skipped)
         return made
 
     async def seal_complete_days(self, series: Series, first: int, last: int, now: int) -> list[Seal]:
-        """Seals of complete days after the last sealed one. `first` and `last` are the ends of what is kept."""
-        chain, made = await self._chain(series), await self._seal_skipped_day(series, first, now)
-        if made:
-            return made
-        day = max(chain[-1].day + DAY_MS if chain else first // DAY_MS * DAY_MS, self._checked_until.get(series, 0))
+        """Return seals of complete days. `first` and `last` are the ends of what is stored of the series."""
+        chain = await self._chain(series)
+        if late := await self._seal_skipped_day(series, first, now):
+            return late
+        made = list[Seal]()
+        day = max(chain[-1].day + DAY_MS if chain else _day_of(first), self._checked_until.get(series, 0))
         previous = chain[-1].digest if chain else GENESIS
         until = min(now - DAY_MS, last, day + (MAX_DAYS_PER_STEP - 1) * DAY_MS)
-        async for each, candles in self._load_days(series, day, until):
-            if not self._is_complete(series, each, candles, now):
-                if now < each + DAY_MS + SKIP_INCOMPLETE_MS:
+        async for loaded_day, candles in self._load_days(series, day, until):
+            if not self._is_complete(series, loaded_day, candles, now):
+                if now < loaded_day + DAY_MS + SKIP_INCOMPLETE_MS:
                     break
             elif candles:
-                made.append(new_seal(series, each, candles, previous, now))
+                made.append(new_seal(series, loaded_day, candles, previous, now))
                 previous = made[-1].digest
-            self._checked_until[series] = each + DAY_MS
+            self._checked_until[series] = loaded_day + DAY_MS
         return made
 
     def forget(self, series: Series) -> None:
-        """Its seals are read again."""
+        """Drop what is known of a series, so that its seals are loaded again."""
         self._chains.pop(series, None)
         self._checked_until.pop(series, None)
         self._skipped_days.pop(series, None)
 
     def on_absent_gaps(self, gaps: Iterable[CandleGap]) -> None:
-        """The exchange has nothing there: days that were passed over may be complete without."""
-        for hole in gaps:
-            for series in [each for each in self._checked_until if each[:2] == hole.series[:2]]:
-                first = TIMEFRAMES[series.timeframe].open_time(hole.since) // DAY_MS * DAY_MS
-                until = min(hole.until + 1, self._checked_until[series])
+        """Check skipped days again: where the exchange has no candle, a day is complete without it."""
+        for gap in gaps:
+            for series in [series for series in self._checked_until if series[:2] == gap.series[:2]]:
+                first = _day_of(TIMEFRAMES[series.timeframe].open_time(gap.since))
+                until = min(gap.until + 1, self._checked_until[series])
                 self._recheck(series, range(first, until, DAY_MS))
 
     def on_saved(self, seals: Iterable[Seal]) -> None:
-        """They are saved."""
+        """Add seals that were saved to their chains."""
         for seal in seals:
             chain = {known.day: known for known in self._chains.get(seal.series, [])} | {seal.day: seal}
             self._chains[seal.series] = [chain[day] for day in sorted(chain)]
 
     def _recheck(self, series: Series, days: Iterable[int]) -> None:
-        """Look at these again. Before the first look it is not known which others there are."""
+        # Before the first check of a series all its skipped days are due anyway.
         if series in self._skipped_days:
             self._skipped_days[series].update(days)
 
     async def _seal_skipped_day(self, series: Series, first: int, now: int) -> list[Seal]:
-        """New seals from the first day on that was passed over, and has become complete since."""
+        """Return the seals from the first skipped day on that has become complete; none if there is no such day."""
         chain = await self._chain(series)
         if series not in self._skipped_days:
-            self._skipped_days[series] = set(_unsealed_days(series, first, chain))  # each may have changed since
+            self._skipped_days[series] = set(_unsealed_days(series, first, chain))
         if series in self._still_changing:
             self._still_changing.discard(series)
             return []
-        waiting = self._skipped_days[series]
-        waiting.difference_update(seal.day for seal in chain)
-        for day in sorted(waiting)[:MAX_SKIPPED_DAYS_PER_STEP]:
-            waiting.discard(day)
-            async for each, candles in self._load_days(series, day, day):
-                if candles and self._is_complete(series, each, candles, now):
+        skipped = self._skipped_days[series]
+        skipped.difference_update(seal.day for seal in chain)
+        for day in sorted(skipped)[:MAX_SKIPPED_DAYS_PER_STEP]:
+            skipped.discard(day)
+            async for _, candles in self._load_days(series, day, day):
+                if candles and self._is_complete(series, day, candles, now):
                     self._checked_until[series] = min(day, self._checked_until.get(series, day))
                     return await self._reseal_from(series, day, now) if chain else []
         return []
@@ -117,52 +118,80 @@ class Sealer:
             self._chains[series] = await self._store.seals(series, 0, FAR_FUTURE)
         return self._chains[series]
 
-    async def _reseal_from(self, series: Series, day: int, now: int) -> list[Seal]:
-        """New revisions of the seals from `day` on, as far as they change.
-
-        They end before a day that is not as it was sealed although nobody corrected it: a new seal would hide the edit.
-        """
+    async def _reseal_from(self, series: Series, first_day: int, now: int) -> list[Seal]:
+        """Return new revisions of the seals from a day on, where they differ, up to a day that was edited."""
         chain = await self._chain(series)
-        old = {seal.day: seal for seal in chain}
-        corrected = {opening // DAY_MS * DAY_MS for opening in self._cache.values_changed.get(series, ())}
-        previous, made = next((seal.digest for seal in reversed(chain) if seal.day < day), GENESIS), list[Seal]()
-        async for each, candles in self._load_days(series, day, chain[-1].day):
-            if each in old and each not in corrected and digest(old[each].previous, candles) != old[each].digest:
-                log.error("%s %s %s was edited by somebody else: see kurs verify", *series)
-                break
-            if candles and (each in old or self._is_complete(series, each, candles, now)):
-                new = new_seal(series, each, candles, previous, now)
-                made += filter(None, [next_revision(old.get(each), new)])
-                previous = new.digest
+        sealed = {seal.day: seal for seal in chain}
+        previous = next((seal.digest for seal in reversed(chain) if seal.day < first_day), GENESIS)
+        made = list[Seal]()
+        async for day, candles in self._unedited_days(series, first_day, chain[-1].day, sealed):
+            if candles and (day in sealed or self._is_complete(series, day, candles, now)):
+                seal = new_seal(series, day, candles, previous, now)
+                if revision := next_revision(sealed.get(day), seal):
+                    made.append(revision)
+                previous = seal.digest
         return made
 
+    async def _unedited_days(
+        self, series: Series, since: int, until: int, sealed: Mapping[int, Seal]
+    ) -> AsyncIterator[tuple[int, list[Candle]]]:
+        """Yield days with their candles, up to the first that does not match its seal although nothing corrected it.
+
+        A new seal of that day, or of a later one, would hide the edit.
+        """
+        corrected = _days_of(self._cache.values_changed.get(series, ()))
+        async for day, candles in self._load_days(series, since, until):
+            if day in sealed and day not in corrected and not _matches(sealed[day], candles):
+                text = (
+                    "%s %s %s: the stored candles of %s do not match their seal (edited outside Kurs?); "
+                    "this day and the days after it are not resealed; run kurs verify"
+                )
+                log.error(text, *series, format_rfc3339(day)[:10])
+                return
+            yield day, candles
+
     async def _load_days(self, series: Series, since: int, until: int) -> AsyncIterator[tuple[int, list[Candle]]]:
-        """The days that begin in [since, until], each with its closed candles, those that are not saved yet too."""
-        changed = {opening: candle for (name, opening), candle in self._cache.dirty.items() if name == series}
-        step = max(1, MAX_LOADED_CANDLES * (TIMEFRAMES[series.timeframe].length or DAY_MS) // DAY_MS) * DAY_MS
+        """Yield the days that begin in [since, until], each with its closed candles, unsaved ones among them."""
+        timeframe = TIMEFRAMES[series.timeframe]
+        unsaved = {open_time: candle for (dirty, open_time), candle in self._cache.dirty.items() if dirty == series}
+        step = max(1, MAX_LOADED_CANDLES * (timeframe.length or DAY_MS) // DAY_MS) * DAY_MS
         for start in range(since, until + 1, step):
-            end = min(start + step, until // DAY_MS * DAY_MS + DAY_MS)
+            end = min(start + step, _day_of(until) + DAY_MS)
             rows = await self._store.candles(series, start, end - 1)
-            found = {row.bar.open_time: row for row in rows}
-            found |= {opening: candle for opening, candle in changed.items() if start <= opening < end}
+            candles = {row.bar.open_time: row for row in rows}
+            candles |= {open_time: candle for open_time, candle in unsaved.items() if start <= open_time < end}
             for day in range(start, end, DAY_MS):
-                openings = TIMEFRAMES[series.timeframe].open_times(day, day + DAY_MS - 1)
-                yield day, [found[opening] for opening in openings if opening in found and found[opening].closed]
+                of_day = (candles.get(open_time) for open_time in timeframe.open_times(day, day + DAY_MS - 1))
+                yield day, [candle for candle in of_day if candle and candle.closed]
 
     def _is_complete(self, series: Series, day: int, candles: Sequence[Candle], now: int) -> bool:
-        """Whether nothing of a day is missing, nor the exchange's word on it."""
-        have = {candle.bar.open_time for candle in candles}
-        missing = (o for o in TIMEFRAMES[series.timeframe].open_times(day, day + DAY_MS - 1) if o not in have)
-        if not all(self._gaps.is_absent(series, opening) for opening in missing):
+        """Return whether each candle of a day is there or absent, and the exchange confirmed those built from trades.
+
+        After `EXCHANGE_CONFIRM_MS` the confirmation is not waited for.
+        """
+        stored = {candle.bar.open_time for candle in candles}
+        missing = (o for o in TIMEFRAMES[series.timeframe].open_times(day, day + DAY_MS - 1) if o not in stored)
+        if not all(self._gaps.is_absent(series, open_time) for open_time in missing):
             return False
-        return now >= day + DAY_MS + EXCHANGE_CONFIRM_MS or all(
-            candle.source is not CandleSource.TRADES for candle in candles
-        )
+        confirmed = all(candle.source is not CandleSource.TRADES for candle in candles)
+        return confirmed or now >= day + DAY_MS + EXCHANGE_CONFIRM_MS
+
+
+def _matches(seal: Seal, candles: Sequence[Candle]) -> bool:
+    return digest(seal.previous, candles) == seal.digest
+
+
+def _day_of(time: int) -> int:
+    return time // DAY_MS * DAY_MS
+
+
+def _days_of(open_times: Collection[int]) -> set[int]:
+    return {_day_of(open_time) for open_time in open_times}
 
 
 def _unsealed_days(series: Series, first: int, chain: Sequence[Seal]) -> Iterator[int]:
-    """The days from the first that is kept to the last that is sealed that have candles and no seal."""
-    timeframe, expected = TIMEFRAMES[series.timeframe], first // DAY_MS * DAY_MS
+    """Yield the days without a seal from the first that is stored to the last sealed one, where candles begin."""
+    timeframe, expected = TIMEFRAMES[series.timeframe], _day_of(first)
     for seal in chain:
         for day in range(expected, seal.day, DAY_MS):
             if any(timeframe.open_times(day, day + DAY_MS - 1)):

@@ -580,12 +580,10 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
 
 async def seal_complete_days(store: sql.SqlStore) -> None:
     """All days that are over long ago, as the writer seals them."""
-    book = BatchProcessor(store)
-    await book.load()
+    processor = BatchProcessor(store)
+    await processor.load()
     for series, ends in (await store.series()).items():
-        items = await book.seal_days(series, *ends, START_MS + 9 * DAY_MS)
-        await store.save(*items)
-        book.on_saved(items)
+        await (await processor.seal_days(series, *ends, START_MS + 9 * DAY_MS)).commit()
 
 
 @pytest.mark.parametrize("runs", [[[0, 1]], [[0], [1]], [[1], [0]]])

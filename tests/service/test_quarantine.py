@@ -322,7 +322,7 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
     async with run_writer(deps):
         await deps.bus.publish(hopeless)
         await wait_for(lambda: _count_is(deps, 2))
-        with pytest.raises(KursError, match="2 messages could not be kept"):
+        with pytest.raises(KursError, match="2 messages could not be saved"):
             await checks(deps)["dead_letters"]()
         listed = await kurs()
         assert f"{letter.id}  " in listed

@@ -89,20 +89,18 @@ def klines(trades: Sequence[Trade]) -> list[Kline]:
 
 async def run_writer(store: MemoryStore, batches: Iterable[Sequence[Message]], restarts: Iterable[bool] = ()) -> None:
     """What the writer does. Where `restarts` says so there is a new one, which gets the batch again."""
-    fresh, book = iter(restarts), BatchProcessor(as_store(store))
-    await book.load()
+    fresh, processor = iter(restarts), BatchProcessor(as_store(store))
+    await processor.load()
     for batch in batches:
-        await save_batch(store, book, batch)
+        await save_batch(processor, batch)
         if next(fresh, False):
-            book = BatchProcessor(as_store(store))
-            await book.load()
-            await save_batch(store, book, batch)
+            processor = BatchProcessor(as_store(store))
+            await processor.load()
+            await save_batch(processor, batch)
 
 
-async def save_batch(store: MemoryStore, book: BatchProcessor, batch: Sequence[Message]) -> None:
-    items = await book.apply(batch, MONDAY_THE_FIRST)
-    await store.save(*items)
-    book.on_saved(items)
+async def save_batch(processor: BatchProcessor, batch: Sequence[Message]) -> None:
+    await (await processor.apply(batch, MONDAY_THE_FIRST)).commit()
 
 
 def closed_bars(store: MemoryStore, name: str) -> dict[int, Bar]:
@@ -224,17 +222,17 @@ def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
     async def play(
         feed: FeedStatus, transport: str, drained: bool, ahead: int = 0, told: int | None = 0
     ) -> list[Candle]:
-        store, book = MemoryStore(), BatchProcessor(as_store(MemoryStore()))
+        processor = BatchProcessor(as_store(MemoryStore()))
         trades = [
             Trade("x", PAIR, at, at, Decimal(5), Decimal(1), number)
             for number, at in enumerate([MONDAY_THE_FIRST - 1_000, MONDAY_THE_FIRST + 1_000])
         ]
-        await save_batch(store, book, trades)
+        await save_batch(processor, trades)
         now = MONDAY_THE_FIRST + 2 * MINUTE_MS + 5_000 + ahead  # by a clock of ours that may be ahead
         source = InstrumentFeed(PAIR, feed, now, now)
         state = ExchangeStatus("x", now, True, transport, "", "", 0, now, 0, False, (source,), clock_offset=told)
-        items = await book.close_idle_minutes({"x": state}, drained, now)
-        return [item for item in items if isinstance(item, Candle) and item.series.timeframe == "1m"]
+        pending = await processor.close_idle_minutes({"x": state}, drained, now)
+        return [candle for candle in pending.candles if candle.series.timeframe == "1m"]
 
     first, second = asyncio.run(play(FeedStatus.LIVE, "socket", drained=True))
     assert (first.closed, first.kind, first.source) == (True, "traded", CandleSource.TRADES)

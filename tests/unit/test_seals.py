@@ -11,7 +11,7 @@ from services.core.candles import empty_bar, from_kline
 from services.core.model import Bar, CandleGap, CandleGapState, Instrument, Kline, Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.timeframes import DAY_MS, TIMEFRAMES
-from services.writer.batch_processor import BatchProcessor, Change
+from services.writer.batch_processor import BatchProcessor
 from tests.memory_store import MemoryStore, as_store
 
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
@@ -40,24 +40,15 @@ def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[De
 
 
 async def seal_days(store: MemoryStore, now: int) -> None:
-    book = BatchProcessor(as_store(store))
-    await book.load()
-    items = await book.seal_days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)
-    await store.save(*items)
-    book.on_saved(items)
+    processor = BatchProcessor(as_store(store))
+    await processor.load()
+    await (await processor.seal_days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)).commit()
 
 
 async def save_klines(store: MemoryStore, *klines: Kline | CandleGap) -> None:
-    book = BatchProcessor(as_store(store))
-    await book.load()
-    items = await book.apply(klines, FIRST + 9 * DAY_MS)
-    await store.save(*items)
-    book.on_saved(items)
-
-
-async def save_items(store: MemoryStore, book: BatchProcessor, items: list[Change]) -> None:
-    await store.save(*items)
-    book.on_saved(items)
+    processor = BatchProcessor(as_store(store))
+    await processor.load()
+    await (await processor.apply(klines, FIRST + 9 * DAY_MS)).commit()
 
 
 def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
@@ -140,11 +131,9 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
         await seal_days(store, FIRST + 4 * DAY_MS)
         await save_klines(store, *day_klines(0), *day_klines(1))
         check_chain(store, [2, 3])
-        book = BatchProcessor(as_store(store))
+        processor = BatchProcessor(as_store(store))
         for _ in range(2):
-            items = await book.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY_MS)
-            await store.save(*items)
-            book.on_saved(items)
+            await (await processor.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY_MS)).commit()
         assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
 
     asyncio.run(play())
@@ -159,11 +148,10 @@ def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -
         await save_klines(store, *day_klines(0)[:12], *day_klines(0)[18:])
 
         async def look() -> int:
-            book = BatchProcessor(as_store(store))
-            await book.load()
-            await save_items(
-                store, book, await book.seal_days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR)
-            )
+            processor = BatchProcessor(as_store(store))
+            await processor.load()
+            pending = await processor.seal_days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR)
+            await pending.commit()
             return sum(seal.candles for (series, _), seal in store.seal_rows.items() if series == two_hours)
 
         assert await look() == 0
@@ -180,13 +168,11 @@ def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_i
     async def play(restarts: bool) -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *halt, *day_klines(2), *day_klines(3))
-        book = BatchProcessor(as_store(store))
-        await book.load()
+        processor = BatchProcessor(as_store(store))
+        await processor.load()
 
         async def look(days: int) -> None:
-            items = await book.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY_MS)
-            await store.save(*items)
-            book.on_saved(items)
+            await (await processor.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY_MS)).commit()
 
         await look(3)
         check_chain(store, [0])
@@ -194,15 +180,13 @@ def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_i
         before = check_chain(store, [0, 2, 3])
         for missing in day_klines(1)[12:18]:
             await look(5)
-            items = await book.apply([missing], FIRST + 5 * DAY_MS)
-            await store.save(*items)
-            book.on_saved(items)
+            await (await processor.apply([missing], FIRST + 5 * DAY_MS)).commit()
             assert check_chain(store, [0, 2, 3]) == before, (
                 "one at a time would have made all later seals anew each time"
             )
         if restarts:
-            book = BatchProcessor(as_store(store))
-            await book.load()
+            processor = BatchProcessor(as_store(store))
+            await processor.load()
         for _ in range(2):
             await look(5)
         assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
@@ -230,14 +214,14 @@ def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data:
 
     async def play() -> None:
         store, now = MemoryStore(), FIRST + 9 * DAY_MS
-        book = BatchProcessor(as_store(store))
+        processor = BatchProcessor(as_store(store))
         for batch in [*batches, [], [], []]:
             if batch and data.draw(st.integers(0, 4)) == 0:
-                book = BatchProcessor(as_store(store))
-                await book.load()
-            await save_items(store, book, await book.apply(batch, now))
+                processor = BatchProcessor(as_store(store))
+                await processor.load()
+            await (await processor.apply(batch, now)).commit()
             if kept := store.rows.get(HOURS):
-                await save_items(store, book, await book.seal_days(HOURS, min(kept), max(kept), now))
+                await (await processor.seal_days(HOURS, min(kept), max(kept), now)).commit()
         whole = set(range(5)) - {place // 24 for place in never - lacking}
         check_chain(store, sorted(whole & {(o - FIRST) // DAY_MS for o in store.rows[HOURS]}))
 

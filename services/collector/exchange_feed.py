@@ -51,7 +51,6 @@ class ExchangeFeed:
         self.request_pause = RequestPause()
         self.backfill_progress: BackfillProgress | None = None
         self._validator, self._malformed_log = EventValidator(exchange.name), ThrottledLog(log)
-        self._malformed = 0
         self._message_counter = metrics.MESSAGES.labels(exchange.name)
 
     def sync_clock(self) -> None:
@@ -122,9 +121,8 @@ class ExchangeFeed:
     def on_malformed(self, error: Exception) -> None:
         """Count and log a message that cannot be parsed."""
         metrics.MALFORMED.labels(self.exchange.name).inc()
-        self._malformed += 1
-        text = "%s: %d messages since the start cannot be parsed, now: %s"
-        self._malformed_log.warning(text, self.exchange.name, self._malformed, clean_text(str(error)))
+        text = "%s: a message cannot be parsed: %s"
+        self._malformed_log.warning(text, self.exchange.name, clean_text(str(error)))
 
     def error_text(self, body: bytes) -> str:
         """Return the exchange's text in the body of an error; "" if the body cannot be read."""

@@ -1,7 +1,7 @@
 """Check of an exchange's events: one that is out of range is counted, and costs only itself."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from services.collector import metrics
@@ -18,7 +18,6 @@ class EventValidator:
     def __init__(self, exchange: str) -> None:
         self._exchange = exchange
         self._logs = defaultdict[str, ThrottledLog](lambda: ThrottledLog(log))  # by reason
-        self._rejected = Counter[str]()  # by reason
 
     def check(self, events: Sequence[Event], latest: int) -> Sequence[Event]:
         """Return the events, an InvalidValue in place of each that is out of range. A time after `latest` is."""
@@ -29,9 +28,6 @@ class EventValidator:
         return checked
 
     def _reject(self, event: InvalidValue) -> None:
-        reason = event.reason
-        metrics.REJECTED.labels(self._exchange, reason).inc()
-        self._rejected[reason] += 1
-        last = clean_text(f"{event.subject}: {event.detail}")
-        text = "%s: %d values since the start rejected because of the %s, now: %s"
-        self._logs[reason].warning(text, self._exchange, self._rejected[reason], reason, last)
+        metrics.REJECTED.labels(self._exchange, event.reason).inc()
+        text, value = "%s: a value is rejected because of its %s: %s", clean_text(f"{event.subject}: {event.detail}")
+        self._logs[event.reason].warning(text, self._exchange, event.reason, value)

@@ -194,7 +194,7 @@ async def test_garbage_is_counted_left_and_survived(market: SimulatorServer, cap
         await market.clear_faults()
         await wait_until(lambda: is_live(heard, "binance", *PAIRS))
         await wait_until(lambda: is_complete(heard))
-    assert 1 <= len([line for line in caplog.messages if "cannot be parsed, now:" in line]) <= 2
+    assert 1 <= len([line for line in caplog.messages if "a message cannot be parsed:" in line]) <= 2
 
 
 async def test_a_server_that_shuts_down_is_left_for_another_before_it_is_gone(market: SimulatorServer) -> None:

@@ -91,8 +91,8 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
         CandleGap: {
             "since": (*INTEGERS, good[CandleGap].since + 1, good[CandleGap].since - YEAR_MS, 1_451_606_400_000),
             "until": (*INTEGERS, good[CandleGap].until - MINUTE_MS, ahead, 4_102_444_800_000),
-            "noticed": INTEGERS,
-            "settled": INTEGERS,
+            "detected": INTEGERS,
+            "resolved": INTEGERS,
             "series": tuple(good[CandleGap].series._replace(exchange=text) for text in TEXTS),
         },
         FeedGap: {

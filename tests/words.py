@@ -41,7 +41,6 @@ SUFFIXES = {".py", ".md", ".conf", ".yml", ".yaml"}
 NOT_YET: tuple[str, ...] = (
     "docs/asyncapi.yaml",
     "docs/candles.md",
-    "docs/indicators.md",
     "docs/streams.md",
     "services/api/",
     "services/api/analysis/",

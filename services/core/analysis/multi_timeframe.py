@@ -28,13 +28,13 @@ class CombinedTrend(Struct, frozen=True):
 
 def combine_trends(analyses: Sequence[Analysis]) -> CombinedTrend:
     """Return the weighted mean of the signed strengths. Timeframes with an unknown trend do not count."""
-    known = [each for each in analyses if each.trend.direction is not TrendDirection.UNKNOWN]
-    weights = sum(map(weight, known))
+    with_trend = [each for each in analyses if each.trend.direction is not TrendDirection.UNKNOWN]
+    weights = sum(map(weight, with_trend))
     if not weights:
         return CombinedTrend(TrendDirection.UNKNOWN, 0, 0)
-    score = round(sum(weight(each) * _signed_strength(each) for each in known) / weights)
+    score = round(sum(weight(each) * _signed_strength(each) for each in with_trend) / weights)
     direction = trend_direction(score)
-    agreeing = sum(weight(each) for each in known if each.trend.direction is direction)
+    agreeing = sum(weight(each) for each in with_trend if each.trend.direction is direction)
     return CombinedTrend(direction, abs(score), round(100 * agreeing / weights))
 
 

@@ -39,6 +39,7 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.web import EndpointServer, make_servers
+from tests.clocks import ManualClock
 
 SMA, EMA, LINES = (10, 20, 50, 100, 200), (12, 26, 50, 100), (9, 26, 52)
 OTHERS = ("bbands", "ichimoku", "rsi", "macd", "stoch", "willr", "volume", "obv")
@@ -83,11 +84,11 @@ async def measure() -> dict[str, float]:
         cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
         deps = Deps(
             settings,
-            FixedClock(),
+            ManualClock(NOW),
             MemoryBus(queues={}),
             cache,
             store,
-            Hub(FixedClock()),
+            Hub(ManualClock(NOW)),
             configured_exchanges(settings),
             MemoryJournal(),
         )
@@ -228,22 +229,6 @@ def import_cost(module: str) -> tuple[float, float]:
         size = int(done.stdout.partition("VmRSS:")[2].split()[0])
         runs.append((time.perf_counter() - start, size / 1024))
     return min(runs)
-
-
-class FixedClock:
-    """A moment that stays."""
-
-    def now(self) -> int:
-        """Always the same."""
-        return NOW
-
-    def monotonic(self) -> int:
-        """Always the same."""
-        return NOW
-
-    async def sleep(self, seconds: float) -> None:
-        """Let that time pass."""
-        await asyncio.sleep(seconds)
 
 
 def candles() -> list[Candle]:

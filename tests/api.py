@@ -1,9 +1,19 @@
-"""An API replica in this process with its live streams, and clients that look at what comes, message by message."""
+"""Replicas of the API in this process, and clients of their streams.
+
+`ApiReplica` and `ReplicaSet` respond without a socket, on a clock that a test sets. `ServedReplica` listens on a port
+and has live streams. `CoursesReplica` has rates of fixed prices.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+import shutil
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,22 +23,191 @@ from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection
 
 from services import api
+from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.sql import SqlStore
-from services.core.model import IndicatorRequest, Message, Rate
-from services.exchanges import configured_exchanges
+from services.core.markets import LIVE, Market
+from services.core.model import (
+    BackfillProgress,
+    Bar,
+    Candle,
+    CandleGap,
+    CandleSource,
+    ExchangeStatus,
+    FeedGap,
+    IndicatorRequest,
+    Instrument,
+    Message,
+    Quote,
+    Rate,
+    Series,
+    SeriesProgress,
+)
+from services.core.rates import RateCalculator, Thresholds
+from services.exchanges import configured_exchanges, route_table
 from services.hub import Hub
 from services.ports import Deps
 from services.sequencing import SequencedPublisher
 from services.settings import Settings
 from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
-from tests.api_replicas import exchange_status
+from tests.clocks import ManualClock
+from tests.jobs import recorded_messages, running_jobs
 from tests.memory_store import MemoryStore, as_store
 from tests.simulator import serve_app
 
 PROTOCOLS = ("websocket", "sse")
+COURSES_NOW = 1_800_000_000_000
+StoreFactory = Callable[[], Awaitable[sql.SqlStore]]
+NOW = 1_800_000_030_000  # half a minute into one
+FORMING_OPEN_TIME = 1_800_000_000_000  # the forming minute's opening
+BTC = Series("binance", Instrument("BTC", "USDT"), "1m")
+
+
+class CallCounter:
+    """A store, and how often each of its methods was asked."""
+
+    def __init__(self, store: Any) -> None:
+        self.store, self.calls = store, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self.store, name)
+
+
+class ReplicaSet:
+    """Replicas over one store, one bus and one cache."""
+
+    def __init__(self, store: sql.SqlStore) -> None:
+        self.clock, self.store = ManualClock(NOW), CallCounter(store)
+        self.bus, self.cache = MemoryBus(queues={}), MemoryCache()
+
+    def replica(self) -> "ApiReplica":
+        settings = Settings(_env_file=None)
+        deps = Deps(
+            settings,
+            self.clock,
+            self.bus,
+            self.cache,
+            self.store,
+            Hub(self.clock),
+            configured_exchanges(settings),
+            MemoryJournal(),
+        )
+        for exchange in deps.exchanges:
+            deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, self.clock.monotonic())
+        return ApiReplica(deps)
+
+    async def save(self, *items: Candle | CandleGap | FeedGap, told: bool = True) -> None:
+        """As the writer does it: kept, then told."""
+        await self.store.store.save(*items)
+        if told:
+            await self.bus.publish(*(item for item in items if isinstance(item, Candle)))
+
+
+class ApiReplica:
+    """One replica of the API."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+        site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
+        transport = httpx.ASGITransport(create_app(deps, site))
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
+        return await self.client.get(url, headers=named)
+
+    async def get_candles(self, url: str) -> list[dict[str, Any]]:
+        answer = await self.get(url)
+        assert answer.status_code == 200, answer.text
+        rows: list[dict[str, Any]] = json.loads(answer.text, parse_float=Decimal)["candles"]
+        return rows
+
+
+@asynccontextmanager
+async def store_factory(folder: Path) -> AsyncIterator[StoreFactory]:
+    """Makes stores, each on a database of its own: copies of one that is empty."""
+    opened = list[sql.SqlStore]()
+    await sql.migrate(f"sqlite+aiosqlite:///{folder}/empty.db")
+
+    async def make() -> sql.SqlStore:
+        path = shutil.copy(folder / "empty.db", folder / f"{len(opened)}.db")
+        opened.append(await sql.connect(f"sqlite+aiosqlite:///{path}"))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        await store.close()
+
+
+@asynccontextmanager
+async def run_replica(replica: ApiReplica) -> AsyncIterator[None]:
+    """Run the replica's jobs until the block ends."""
+    async with running_jobs(*(job(replica.deps) for job in api.JOBS)):
+        yield
+
+
+def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
+    value = Decimal(price)
+    bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
+    fields: dict[str, Any] = {"closed": opening < FORMING_OPEN_TIME, "source": CandleSource.EXCHANGE} | more
+    return Candle(series, bar, **fields)
+
+
+def exchange_status(exchange: str, now: int, *loading: SeriesProgress) -> ExchangeStatus:
+    """What a collector says that loads these series still, and has loaded all others."""
+    progress = BackfillProgress(1000, sum(each.missing for each in loading), loading)
+    return ExchangeStatus(exchange, now, True, "socket", "", "", 0, now, 0, False, backfill=progress)
+
+
+BINANCE_QUOTES = {
+    "BTC-USDT": ("97614.93000000", "97614.94000000"),
+    "ETH-USDT": ("3290.28", "3290.29"),
+    "USDC-USDT": ("1", "1"),
+}
+
+
+COINGECKO_PRICES = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998", "USDC": "0.9999"}
+
+
+class CoursesReplica:
+    """One replica that hears what the test says."""
+
+    def __init__(self, market: Market = LIVE, **settings: Any) -> None:
+        self.clock = ManualClock(COURSES_NOW)
+        self.settings = Settings(_env_file=None, **settings)
+        bus, hub = MemoryBus(), Hub(self.clock, market)
+        self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
+        self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
+        self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
+        site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
+        self.app = create_app(self.deps, site)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
+
+    def publish_quotes(self, *exchanges: str) -> None:
+        """These exchanges tell their prices now; the pricer's rates reach the replica."""
+        for name, (bid, ask) in BINANCE_QUOTES.items() if "binance" in exchanges else ():
+            self._publish_quote("binance", name, Decimal(bid), Decimal(ask))
+        for base, price in COINGECKO_PRICES.items() if "coingecko" in exchanges else ():
+            self._publish_quote("coingecko", f"{base}-USD", Decimal(price))
+            self._publish_quote("coingecko", f"{base}-RUB", Decimal(price) * 80)
+        self.publish_rates()
+
+    def publish_rates(self) -> None:
+        for direction in self.settings.directions:
+            self.deps.hub.apply(self.book.rate(direction, self.clock.time))
+
+    def _publish_quote(self, exchange: str, name: str, *prices: Decimal) -> None:
+        """A bid and an ask, or one price."""
+        price = prices[0] if len(prices) == 1 else None
+        bid, ask = prices if price is None else (None, None)
+        self.book.apply(Quote(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 class ListingStore(MemoryStore):
@@ -84,26 +263,15 @@ async def serve_replica(
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
     site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
-    tasks = [asyncio.create_task(job(deps)) for job in api.JOBS]
-    async with serve_app(create_app(deps, site), server_config) as address:
-        running = ServedReplica(deps, address)
-        tasks.append(asyncio.create_task(_collect_indicator_requests(running)))
-        await asyncio.sleep(0)
+    async with (
+        running_jobs(*(job(deps) for job in api.JOBS)),
+        recorded_messages(bus, IndicatorRequest) as indicator_requests,
+        serve_app(create_app(deps, site), server_config) as address,
+    ):
         try:
-            yield running
-            assert not any(task.done() for task in tasks), "a job ended"
+            yield ServedReplica(deps, address, indicator_requests)
         finally:
             deps.hub.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _collect_indicator_requests(running: ServedReplica) -> None:
-    async with running.deps.bus.subscribe(IndicatorRequest) as messages:
-        async for message in messages:
-            if isinstance(message, IndicatorRequest):
-                running.indicator_requests.append(message)
 
 
 @asynccontextmanager
@@ -176,3 +344,22 @@ async def open_event_stream(
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield EventStream(answer)
+
+
+async def connect_stalled(here: ServedReplica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that has subscribed and reads nothing."""
+    host, port = here.address.split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
+    writer.write(
+        f"GET /ws/chart-data HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    await reader.readuntil(b'"welcome"')
+    request = b'{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}'
+    writer.write(bytes((0x81, 0x80 | len(request))) + b"\0\0\0\0" + request)  # a mask of zeros
+    await reader.readuntil(b'"type":"snapshot"')
+    return reader, writer

@@ -1,8 +1,7 @@
-"""The simulated market served in this process, and a collector of it whose every message is kept."""
+"""The simulated exchanges in this process, clients of their sockets, and a collector whose messages are recorded."""
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -10,8 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
+import msgspec
 import uvicorn
+import websockets
 from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
@@ -24,6 +26,10 @@ from services.ports import Bus, Deps
 from services.settings import Settings
 from services.simulator import ROUTERS
 from services.web.server import KEEP_ALIVE_SECONDS
+from tests.clocks import FastClock
+from tests.jobs import recorded_messages, running_jobs
+
+MONDAY_MS = 1_795_392_000_000  # 2026-11-23, midnight
 
 
 @dataclass
@@ -142,34 +148,16 @@ def is_gapless(numbers: list[int]) -> bool:
 async def run_collector(
     *exchanges: Exchange, bus: Bus | None = None, **settings: Any
 ) -> AsyncIterator[CollectedMessages]:
-    """A collector of these exchanges, at work."""
+    """Run a collector of these exchanges until the block ends."""
     deps = collector_deps(*exchanges, bus=bus, **settings)
-    heard, ready = CollectedMessages(), asyncio.Event()
-    listening = asyncio.create_task(_record_messages(deps.bus, heard, ready))
-    await ready.wait()
-    tasks = [listening, *(asyncio.create_task(job(deps)) for job in JOBS)]
-    try:
-        yield heard
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _record_messages(bus: Bus, heard: CollectedMessages, ready: asyncio.Event) -> None:
-    async with bus.subscribe(Quote, Trade, FeedGap, ExchangeStatus) as messages:
-        ready.set()
-        async for message in messages:
-            match message:
-                case Quote():
-                    heard.all_quotes.append(message)
-                case Trade():
-                    heard.all_trades.append(message)
-                case FeedGap():
-                    heard.feed_gaps.append(message)
-                case ExchangeStatus():
-                    heard.statuses.append(message)
+    async with (
+        recorded_messages(deps.bus, Quote) as quotes,
+        recorded_messages(deps.bus, Trade) as trades,
+        recorded_messages(deps.bus, FeedGap) as gaps,
+        recorded_messages(deps.bus, ExchangeStatus) as statuses,
+        running_jobs(*(job(deps) for job in JOBS)),
+    ):
+        yield CollectedMessages(quotes, trades, gaps, statuses)
 
 
 def collector_deps(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
@@ -178,11 +166,81 @@ def collector_deps(*exchanges: Exchange, bus: Bus | None = None, **settings: Any
     return Deps(known, clock, bus or MemoryBus(), MemoryCache(), None, Hub(clock), exchanges, MemoryJournal())  # type: ignore[arg-type]
 
 
-async def wait_until(condition: Callable[[], object], seconds: float = 60) -> float:
-    """Wait until it is so; answers how many seconds that took. Fails after `seconds`."""
-    start = time.monotonic()
-    while not condition():
-        waited = time.monotonic() - start
-        assert waited < seconds, f"not so within {seconds} s"
-        await asyncio.sleep(0.02)
-    return time.monotonic() - start
+def simulator_app(start: int = MONDAY_MS, speed: float = 1, **settings: Any) -> FastAPI:
+    """The simulator as an app."""
+    app, clock = FastAPI(), FastClock(start, speed)
+    app.state.deps = Deps(
+        Settings(_env_file=None, **settings),
+        clock,
+        MemoryBus(),
+        MemoryCache(),
+        None,  # type: ignore[arg-type]  # the simulator keeps nothing
+        Hub(clock),
+        (),
+        MemoryJournal(),
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def run_fast_simulator(
+    start: int = MONDAY_MS, speed: float = 1, **settings: Any
+) -> AsyncIterator[SimulatorServer]:
+    """A market on a free port."""
+    async with serve_app(simulator_app(start, speed, **settings)) as address:
+        root = f"http://{address}/simulator"
+        transport = httpx.AsyncHTTPTransport(retries=10)  # until it listens
+        async with httpx.AsyncClient(base_url=root, timeout=20, transport=transport) as client:
+            (await client.get("/faults")).raise_for_status()
+            yield SimulatorServer(root, client)
+
+
+@asynccontextmanager
+async def connect_socket(market: SimulatorServer, path: str, **options: Any) -> AsyncIterator["RecordingSocket"]:
+    """A client of the socket at `path`."""
+    url = market.root.replace("http", "ws", 1) + path
+    async with websockets.connect(url, compression=None, max_queue=None, **options) as connection:
+        yield RecordingSocket(connection)
+
+
+class RecordingSocket:
+    """All that came on a socket, and a way to wait for more."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.texts: list[str] = []
+
+    @property
+    def frames(self) -> list[Any]:
+        """What came, decoded."""
+        return [msgspec.json.decode(text) for text in self.texts]
+
+    async def send(self, **message: Any) -> None:
+        await self.connection.send(msgspec.json.encode(message).decode())
+
+    async def request(self, **message: Any) -> Any:
+        """Send, and wait for the answer with the same id."""
+        await self.send(**message)
+        return await self.read_until(
+            lambda frame: isinstance(frame, dict) and "id" in frame and frame["id"] == message["id"]
+        )
+
+    async def read_until(self, wanted: Callable[[Any], object], seconds: float = 15) -> Any:
+        """Read until a frame is as wanted; answers it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                text = await self.connection.recv(decode=True)
+                self.texts.append(text)
+                if wanted(frame := msgspec.json.decode(text)):
+                    return frame
+
+    async def close_frame(self, seconds: float = 15) -> tuple[int | None, str]:
+        """Read to the end; answers the closing code and reason, None for a connection that broke."""
+        async with asyncio.timeout(seconds):
+            try:
+                while True:
+                    self.texts.append(await self.connection.recv(decode=True))
+            except websockets.ConnectionClosed as closed:
+                return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "")

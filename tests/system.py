@@ -57,6 +57,16 @@ def run_command(folder: Path, *words: str, **env: str) -> subprocess.CompletedPr
     return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
 
 
+def refusal_line(folder: Path, *words: str, **env: str) -> str:
+    """The line that a process ends with."""
+    ended = run_command(folder, *words, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    line = [line for line in ended.stderr.splitlines() if line.startswith("kurs: ")]
+    assert len(line) == 1, ended.stderr
+    return line[0]
+
+
 def responds_ok(url: str) -> bool:
     """Whether a GET is answered with 200."""
     try:

@@ -1,7 +1,7 @@
 """Messages for a bus under test, and who sends and takes them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
@@ -12,6 +12,7 @@ from services.core.errors import Unavailable
 from services.core.model import FeedGap, Instrument, Message, Quote
 from services.ports import Bus
 from tests import servers
+from tests.waiting import eventually
 
 MAX_DELIVERIES = 3
 MAX_LIVE_MESSAGES = 20
@@ -48,29 +49,10 @@ def flatten(batches: Sequence[Sequence[Message]]) -> list[Message]:
     return [message for batch in batches for message in batch]
 
 
-async def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def wait_for_dead_letters(bus: MemoryBus | RabbitBus, queue: str, number: int) -> None:
     async with asyncio.timeout(30):
         while await bus.dead_letter_count(queue) != number:
             await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running_jobs(*jobs: Coroutine[None, None, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """The jobs beside the block, cancelled after it. One that ended by itself is an error."""
-    tasks = [asyncio.create_task(job) for job in jobs]
-    try:
-        yield tasks
-        assert not [task for task in tasks if task.done() and not task.cancelled()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class BusTraffic:
@@ -104,7 +86,7 @@ class BusTraffic:
         """Returns when, from here on, messages are accepted, worked on and heard."""
         ways = self.published, self.consumed, self.received
         before = [len(way) for way in ways]
-        await wait_until(lambda: all(len(way) > then + 20 for way, then in zip(ways, before, strict=True)))
+        await eventually(lambda: all(len(way) > then + 20 for way, then in zip(ways, before, strict=True)))
 
 
 async def wait_for_queue_depth(bus: Bus, queue: str, number: int) -> None:

@@ -19,11 +19,11 @@ from tests.contract.bus_traffic import (
     flatten,
     open_rabbit_bus,
     quotes,
-    running_jobs,
     wait_for_dead_letters,
     wait_for_queue_depth,
-    wait_until,
 )
+from tests.jobs import running_jobs
+from tests.waiting import eventually
 
 
 class ConsumerFailure(Exception):
@@ -108,7 +108,7 @@ async def test_each_message_goes_to_one_worker(bus: Bus, queue: str) -> None:
     async with running_jobs(worker(), worker(), worker()):
         for number in range(60):
             await bus.publish(*feed_gaps(number))
-        await wait_until(lambda: len(taken) >= 60)
+        await eventually(lambda: len(taken) >= 60)
     assert sorted(taken, key=lambda m: m.since if isinstance(m, FeedGap) else 0) == feed_gaps(*range(60))
 
 

@@ -18,10 +18,10 @@ from tests.contract.bus_traffic import (
     feed_gaps,
     flatten,
     open_rabbit_bus,
-    running_jobs,
     wait_for_dead_letters,
-    wait_until,
 )
+from tests.jobs import running_jobs
+from tests.waiting import eventually
 
 UNKNOWN = b'{"type":"unknown"}'
 UNREADABLE = b"garbage", b"[]", b"[%s]" % UNKNOWN, b"\xff\xfe\0", b'["\xed\xa0\x80"]', b"[" * 100_000
@@ -55,7 +55,7 @@ async def test_a_restarted_broker_loses_no_work_and_who_listens_goes_on(rabbit: 
                 await asyncio.to_thread(rabbit.start)
             await traffic.wait_for_flow()
             publishing.cancel()
-            await wait_until(lambda: traffic.consumed >= traffic.published)
+            await eventually(lambda: traffic.consumed >= traffic.published)
 
 
 @pytest.mark.parametrize("command", [("delete_queue", "{queue}"), ("close_all_connections", "test")])

@@ -34,7 +34,7 @@ from services.core.timeframes import MINUTE_MS
 from services.core.times import FAR_FUTURE
 from services.ports import Store
 from tests import servers
-from tests.api_replicas import candle
+from tests.api import candle
 
 BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB")
 numbers = itertools.count()

@@ -22,7 +22,7 @@ from services.ports import Deps
 from services.settings import Settings
 from services.web import AppSpec, create_app
 from tests import browser
-from tests.api_replicas import exchange_status
+from tests.api import exchange_status
 from tests.conftest import require_installed
 from tests.servers import find_program
 from tests.simulator import serve_app

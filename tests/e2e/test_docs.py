@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services import api
 from services.web import AppSpec, create_app
 from tests import browser
-from tests.service.test_courses import CoursesReplica
+from tests.api import CoursesReplica
 from tests.simulator import serve_app
 
 PREFIX = "/prices/kurs"

@@ -2,11 +2,9 @@
 
 import asyncio
 import itertools
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -15,7 +13,8 @@ import websockets
 
 from tests import nginx, servers
 from tests.api import serve_replica
-from tests.service.test_protocol import exchange_bytes
+from tests.e2e.nginx_site import stub_replica
+from tests.raw_http import exchange_bytes
 
 MARGIN_SECONDS = 0.25  # seconds that an answer may be under way on a busy machine
 
@@ -36,20 +35,6 @@ def site() -> Iterator[NginxSite]:
         port, ports = servers.free_port(), [int(each.url.rpartition(":")[2]) for each in replicas]
         front = here.nginx(nginx.configuration(here.folder / f"nginx{port}", port, ports), port)
         yield NginxSite(front.url, replicas)
-
-
-def stub_replica(folder: Path) -> servers.Server:
-    """One replica, not yet started."""
-    folder.mkdir()
-    port = servers.free_port()
-    return servers.Server(
-        "replica",
-        f"http://127.0.0.1:{port}",
-        folder,
-        [sys.executable, "-m", "tests.e2e.replica", str(port)],
-        ready=lambda: servers.is_listening(port),
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
 
 
 @pytest.fixture

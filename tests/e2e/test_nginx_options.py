@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests import compose, nginx, servers, tls
-from tests.e2e.test_nginx import stub_replica
+from tests.e2e.nginx_site import stub_replica
 
 NOBODY = 65534
 TLS = "docker-compose.tls.yml"

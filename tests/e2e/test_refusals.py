@@ -10,17 +10,7 @@ import pytest
 
 from tests import servers
 from tests.servers import find_program, free_port
-from tests.system import UNPRIVILEGED, run_command
-
-
-def refusal_line(folder: Path, *words: str, **env: str) -> str:
-    """The line that a process ends with."""
-    ended = run_command(folder, *words, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    line = [line for line in ended.stderr.splitlines() if line.startswith("kurs: ")]
-    assert len(line) == 1, ended.stderr
-    return line[0]
+from tests.system import UNPRIVILEGED, refusal_line, run_command
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import websockets
 
 from services import runtime
 from services.settings import Settings
-from tests.e2e.test_refusals import refusal_line
 from tests.servers import free_port
-from tests.system import kurs_process
+from tests.system import kurs_process, refusal_line
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "localhost", "::", "::1"])

@@ -15,17 +15,8 @@ from services.core.analysis.multi_timeframe import combine_trends
 from services.core.indicators import FORMULA_REVISION, to_columns
 from services.core.model import Candle
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
-from tests.api_replicas import (
-    BTC,
-    FORMING_OPEN_TIME,
-    ApiReplica,
-    ReplicaSet,
-    StoreFactory,
-    candle,
-    run_replica,
-    store_factory,
-    wait_until,
-)
+from tests.api import BTC, FORMING_OPEN_TIME, ApiReplica, ReplicaSet, StoreFactory, candle, run_replica, store_factory
+from tests.waiting import eventually
 
 ANALYSIS_URL = "/api/analysis?symbol=BTCUSDT&timeframe=1m"
 YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
@@ -113,7 +104,7 @@ async def test_pivots_of_a_year_are_made_of_its_days_for_weeks_too(world: Replic
 
     async with run_replica(replica):
         await world.save(changed)
-        await wait_until(followed)
+        await eventually(followed)
 
 
 async def test_without_candles_it_says_that_it_knows_nothing(world: ReplicaSet) -> None:
@@ -141,7 +132,7 @@ async def test_the_analysts_row_is_answered_until_something_is_corrected(world: 
             notes: list[str] = (await get_analysis(replica))["notes"]
             return notes == list(expected(candles).notes)
 
-        await wait_until(corrected)
+        await eventually(corrected)
         signals = (await get_analysis(replica))["signals"]
         assert [each["rule"] for each in signals] == [each.rule for each in expected(candles).signals]
         assert (await get_analysis(late))["notes"] == list(expected(candles).notes), "the shared cache has the old one"
@@ -165,7 +156,7 @@ async def test_replicas_share_what_one_computed_and_all_hear_of_a_new_candle(wor
             world.clock.time += 1_000
             return all([(await get_analysis(replica))["timestamp"] == FORMING_OPEN_TIME for replica in (first, second)])
 
-        await wait_until(everyone_knows)
+        await eventually(everyone_knows)
 
 
 async def test_many_who_ask_at_once_have_it_computed_once(world: ReplicaSet) -> None:

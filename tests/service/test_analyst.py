@@ -36,9 +36,11 @@ from services.exchanges import configured_exchanges
 from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
-from tests.api_replicas import BTC, FORMING_OPEN_TIME, CallCounter, ManualClock, wait_until
+from tests.api import BTC, FORMING_OPEN_TIME, NOW, CallCounter
+from tests.clocks import ManualClock
 from tests.expected_analysis import Row, compare_stored, expected_rows
 from tests.memory_store import MemoryStore, as_store
+from tests.waiting import eventually
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
@@ -49,7 +51,7 @@ class AnalystWorld:
     """A store, a bus, and a clock that is turned."""
 
     def __init__(self) -> None:
-        self.kept, self.bus, self.clock = MemoryStore(), MemoryBus(queues={}), ManualClock()
+        self.kept, self.bus, self.clock = MemoryStore(), MemoryBus(queues={}), ManualClock(NOW)
         self.journal = MemoryJournal()
         self.store = CallCounter(self.kept)
         self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
@@ -153,11 +155,11 @@ async def test_what_is_there_is_written_down_and_what_closes_is_added(world: Ana
     minutes, hours = random_walk(BTC, 440), random_walk(HOURS, 150)
     await world.save(*minutes[:400], *hours, told=False)
     async with run_analyst(world.deps()) as heard:
-        await wait_until(lambda: world.rows_match(BTC, HOURS))
+        await eventually(lambda: world.rows_match(BTC, HOURS))
         heard.clear()
         for candle in minutes[400:]:
             await world.save(candle)
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
 
         async def told() -> bool:
             newest = [
@@ -167,7 +169,7 @@ async def test_what_is_there_is_written_down_and_what_closes_is_added(world: Ana
             ]
             return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
 
-        await wait_until(told)
+        await eventually(told)
     rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
     assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
@@ -176,16 +178,16 @@ async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(
     candles = random_walk(BTC, 340)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
             await world.save(candle)
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         old = candles[-120].bar.open_time
         assert len(await world.kept.analyses(BTC, old, FAR_FUTURE)) == 120
         await world.save(with_other_close(candles[-5]))
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         await world.save(with_other_close(candles[-120]))
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         kept = await world.kept.analyses(BTC, old, FAR_FUTURE)
         assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are kept"
         assert await world.kept.analyses(BTC, 0, old - 1)
@@ -195,16 +197,16 @@ async def test_what_nobody_told_is_found(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 400)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         await world.save(*candles[300:350], told=False)
         await world.save(with_other_close(candles[299]), told=False)
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         await world.save(*candles[350:398], told=False)  # then one that does not follow on what is known
         await world.save(candles[398])
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         await world.save(with_other_close(candles[150]), told=False)
         world.clock.time += FULL_RELOAD_MS
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
 
 
 async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: AnalystWorld) -> None:
@@ -218,14 +220,14 @@ async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: Anal
         return next((row.values.get("p") for row in rows if (row.open_time, row.indicator) == (newest, "pivots")), None)
 
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(weeks))
+        await eventually(lambda: world.rows_match(weeks))
         assert await pivot() is None
         await world.save(*days)
-        await wait_until(lambda: world.rows_match(weeks, days=days))
+        await eventually(lambda: world.rows_match(weeks, days=days))
         point, place = await pivot(), next(i for i, day in enumerate(days) if day.bar.open_time >= YEAR_START_MS)
         days[place] = replace(days[place], bar=replace(days[place].bar, high=Decimal(9000)), revision=1)
         await world.save(days[place])
-        await wait_until(lambda: world.rows_match(weeks, days=days))
+        await eventually(lambda: world.rows_match(weeks, days=days))
         assert point is not None
         assert await pivot() != point
     (found,) = (await world.kept.analyses(weeks, 0, FAR_FUTURE))[-1:]
@@ -238,11 +240,11 @@ async def test_a_store_that_fails_is_waited_for(world: AnalystWorld, caplog: pyt
     await world.save(*candles[:300], told=False)
     world.kept.failures = 5
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
             world.kept.failures = 3
             await world.save(candle)
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
     assert "rows not saved" in caplog.text
 
 
@@ -255,19 +257,19 @@ async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: Analy
                 await world.save(candle, told=chance.random() < 0.9)
             await asyncio.sleep(chance.uniform(0, 0.3))
     async with run_analyst(world.deps()), run_analyst(world.deps()):  # two at once do no harm
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
 
 
 async def test_history_that_comes_in_numbers_is_read_in_whole(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 2000)
     await world.save(*candles[-50:], told=False)
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         before = world.store.calls["candles"]
         for start in range(0, 1950, 10):
             await world.save(*candles[start : start + 10])
             world.clock.time += RELOAD_QUIET_MS // 20
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         assert world.store.calls["candles"] - before <= 2 + 195 * (RELOAD_QUIET_MS // 20) / RELOAD_MAX_DELAY_MS
 
 
@@ -301,10 +303,10 @@ async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_fo
                 await world.bus.publish(IndicatorRequest(HOURS, "sma:20", FAR_FUTURE))
             world.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
-        await wait_until(lambda: world.rows_match(HOURS))
+        await eventually(lambda: world.rows_match(HOURS))
         assert not await world.kept.analyses(BTC, 0, FAR_FUTURE), "it is computed before all of it is there"
         await world.bus.publish(loading_status(0))
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
 
 
 async def test_history_that_does_not_arrive_is_not_waited_for(world: AnalystWorld) -> None:
@@ -314,7 +316,7 @@ async def test_history_that_does_not_arrive_is_not_waited_for(world: AnalystWorl
             await world.bus.publish(loading_status(70))
             world.clock.time += COLLECTOR_SILENT_MS // 2
             await asyncio.sleep(0.01)
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
 
 
 async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
@@ -324,7 +326,7 @@ async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: 
     async def followed() -> bool:
         return any(isinstance(each, IndicatorValue) and not each.closed for each in heard)
 
-    await wait_until(followed)
+    await eventually(followed)
     return {each.indicator: each for each in heard if isinstance(each, IndicatorValue) and not each.closed}
 
 
@@ -332,7 +334,7 @@ async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world
     candles = random_walk(BTC, 400)
     await world.save(*candles, told=False)
     async with run_analyst(world.deps()) as heard:
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
         heard.clear()
         found = await publish_forming(world, heard, 1010)
         assert {(each.open_time, each.closed) for each in found.values()} == {(FORMING_OPEN_TIME, False)}
@@ -360,7 +362,7 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld)
     unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
     await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), told=False)
     async with run_analyst(world.deps(analysis_bars=0)):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
     many = asyncio.create_task(
         delete_old_rows(world.deps(analysis_bars=100_000_000))
     )  # more months than a calendar has
@@ -372,7 +374,7 @@ async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld)
         async def dropped() -> bool:
             return len(await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
 
-        await wait_until(dropped)
+        await eventually(dropped)
     assert not await world.kept.analyses(unknown, 0, FAR_FUTURE)
 
 
@@ -380,7 +382,7 @@ async def test_without_stored_indicators_analyses_are_saved_and_the_same_values_
     candles = random_walk(BTC, 301)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):
-        await wait_until(lambda: world.rows_match(BTC))
+        await eventually(lambda: world.rows_match(BTC))
     newest = candles[300].bar.open_time
     async with run_analyst(world.deps(store_indicators=False), *JOBS) as heard:
 
@@ -389,7 +391,7 @@ async def test_without_stored_indicators_analyses_are_saved_and_the_same_values_
             rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
             return not rows and bool(await world.kept.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
 
-        await wait_until(analysed)
+        await eventually(analysed)
         await world.save(candles[300])
         expected = {
             row.indicator: row.values
@@ -402,6 +404,6 @@ async def test_without_stored_indicators_analyses_are_saved_and_the_same_values_
             values = [each for each in heard if isinstance(each, IndicatorValue) and each.open_time == newest]
             return {each.indicator: each.values for each in values if each.closed} == expected
 
-        await wait_until(published)
+        await eventually(published)
         assert await world.kept.analyses(BTC, newest, newest)
         assert not await world.kept.indicator_values(BTC, 0, FAR_FUTURE)

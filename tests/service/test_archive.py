@@ -24,7 +24,7 @@ from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.progress_bar import ProgressBar
 from services.settings import Settings
 from services.writer.batch_processor import BatchProcessor
-from tests.api_replicas import ReplicaSet
+from tests.api import ReplicaSet
 
 START_MS = 1_704_067_200_000  # 2024-01-01
 HEADER = (

@@ -13,7 +13,7 @@ from services.api.streams.client import SKIPPED_REASON
 from services.api.streams.encoders import HEARTBEAT_SECONDS, SSE, WEBSOCKET
 from services.core.model import ActiveExchange, ExchangeSwitch, IndicatorValue, Message, SeriesProgress
 from tests.api import ServerSentEvent, StreamTestClient, connect_client, open_event_stream, serve_replica
-from tests.service.test_streams import BTC, SERIES, candle, exchange_status, rate
+from tests.stream_messages import BTC, SERIES, candle, exchange_status, rate
 
 DESCRIPTION = yaml.safe_load((Path(__file__).parents[2] / "docs/asyncapi.yaml").read_text())
 CHANNELS = ("candles:BTCUSDT:1m", "indicators:BTCUSDT:1m:sma:20", "btc_usd", "courses", "connection", "source_changed")

@@ -35,7 +35,7 @@ from services.core.model import (
     SeriesProgress,
 )
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
-from tests.api_replicas import (
+from tests.api import (
     BTC,
     FORMING_OPEN_TIME,
     NOW,
@@ -46,8 +46,8 @@ from tests.api_replicas import (
     exchange_status,
     run_replica,
     store_factory,
-    wait_until,
 )
+from tests.waiting import eventually
 
 DAYS = Series("binance", Instrument("ETH", "USDT"), "1d")
 CHART_URL = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
@@ -265,7 +265,7 @@ async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: R
             found.append(await first.get_candles(url))
             return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 
-        await wait_until(everyone_knows)
+        await eventually(everyone_knows)
         (key,) = [key for key in world.cache._bodies if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
         assert json.loads((await world.cache.get(key))[0] or b"[]")
 

@@ -9,11 +9,11 @@ import pytest
 from tests.api import ServedReplica, serve_replica
 from tests.conftest import require_installed
 from tests.servers import find_program
-from tests.service.test_streams import BTC, candle, rate
 from tests.strangers import packages
 from tests.strangers.client_runner import run_client
 from tests.strangers.clients import CLIENTS, StrangerClient
 from tests.strangers.deployment import Deployment
+from tests.stream_messages import BTC, candle, rate
 
 STREAM_CLIENTS = [client for client in CLIENTS if client.follows_stream and client.packages]
 

@@ -23,15 +23,8 @@ from services.core.exchange import RestCall
 from services.core.model import ExchangeStatus, FeedStatus, Instrument, Message, Quote, Trade
 from services.exchanges import configured_exchanges
 from services.settings import Settings, load
-from tests.simulator import (
-    CollectedMessages,
-    SimulatorServer,
-    collector_deps,
-    is_gapless,
-    run_collector,
-    run_simulator,
-    wait_until,
-)
+from tests.simulator import CollectedMessages, SimulatorServer, collector_deps, is_gapless, run_collector, run_simulator
+from tests.waiting import eventually
 
 PAIRS = ("BTC-USDT", "ETH-USDT", "USDC-USDT")
 FRESH_SECONDS = 5.5  # seconds after which the rhythm of an instrument is known
@@ -61,10 +54,10 @@ def is_live(heard: CollectedMessages, exchange: str, *pairs: str) -> bool:
 async def test_all_three_are_collected(market: SimulatorServer) -> None:
     exchanges = [market.exchange(name) for name in ("binance", "deribit", "coingecko")]
     async with run_collector(*exchanges) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
-        await wait_until(lambda: is_live(heard, "deribit", "BTC-USD", "ETH-USD", "USDC-USDT", "BTC-USD-PERPETUAL"))
-        await wait_until(lambda: is_live(heard, "coingecko", "BTC-USD", "BTC-RUB", "USDT-RUB", "USDC-USD"))
-        await wait_until(lambda: heard.trade_ids("BTC-USDT"))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_live(heard, "deribit", "BTC-USD", "ETH-USD", "USDC-USDT", "BTC-USD-PERPETUAL"))
+        await eventually(lambda: is_live(heard, "coingecko", "BTC-USD", "BTC-RUB", "USDT-RUB", "USDC-USD"))
+        await eventually(lambda: heard.trade_ids("BTC-USDT"))
     for state in (heard.last_status(exchange.name) for exchange in exchanges):
         assert state
         assert (state.connected, state.simulated, state.reconnects) == (True, True, 0)
@@ -78,11 +71,11 @@ async def test_all_three_are_collected(market: SimulatorServer) -> None:
 async def test_what_was_sent_is_what_was_heard(market: SimulatorServer) -> None:
     before = (await market.ledger())["entries"]
     async with run_collector(market.exchange("binance", poll=None), conflate_ms=0) as heard:
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > 10)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > 10)
         quotes = {(str(tick.instrument), f"{tick.bid}/{tick.ask}") for tick in heard.quotes("binance")}
         sent = [entry for entry in (await market.ledger())["entries"] if entry not in before]
         told = {pair: [e for e in sent if (e["instrument"], e["kind"]) == (pair, "trade")] for pair in PAIRS}
-        await wait_until(lambda: all(int(t[-1]["id"]) in heard.trade_ids(pair) for pair, t in told.items() if t))
+        await eventually(lambda: all(int(t[-1]["id"]) in heard.trade_ids(pair) for pair, t in told.items() if t))
     for pair, trades in told.items():
         if not trades:
             continue
@@ -96,31 +89,31 @@ async def test_what_was_sent_is_what_was_heard(market: SimulatorServer) -> None:
 
 async def test_one_muted_instrument_is_noticed_and_the_others_stay(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
         await asyncio.sleep(FRESH_SECONDS)
         await market.fault("binance", "mute", "BTC-USDT")
-        assert 2 < await wait_until(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.SILENT) < 10
+        assert 2 < await eventually(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.SILENT) < 10
         source = heard.instrument_feed("binance", "BTC-USDT")
         assert source
         assert source.confirmed == source.received
         assert is_live(heard, "binance", "ETH-USDT", "USDC-USDT")
         await market.clear_faults()
-        await wait_until(lambda: is_live(heard, "binance", "BTC-USDT"))
-        await wait_until(lambda: is_complete(heard))
+        await eventually(lambda: is_live(heard, "binance", "BTC-USDT"))
+        await eventually(lambda: is_complete(heard))
 
 
 async def test_what_does_not_change_is_known_from_the_start(market: SimulatorServer) -> None:
     await market.fault("binance", "mute", "USDC-USDT")
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: any(str(tick.instrument) == "USDC-USDT" for tick in heard.quotes("binance")))
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: any(str(tick.instrument) == "USDC-USDT" for tick in heard.quotes("binance")))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
         assert {state.transport for state in heard.statuses if state.connected} == {"socket"}
 
 
 async def test_who_listens_later_knows_soon_what_does_not_change(market: SimulatorServer) -> None:
     bus, late = MemoryBus(), list[Message]()
     async with run_collector(market.exchange("coingecko", poll_seconds=3600.0), bus=bus) as heard:
-        await wait_until(lambda: heard.quotes("coingecko"))
+        await eventually(lambda: heard.quotes("coingecko"))
         async with bus.subscribe(Quote) as messages, asyncio.timeout(30):
             late.append(await anext(messages))
     assert late[0] in heard.all_quotes[: len(heard.all_quotes) // 2]
@@ -128,28 +121,28 @@ async def test_who_listens_later_knows_soon_what_does_not_change(market: Simulat
 
 async def test_all_muted_is_a_dead_connection(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
         await asyncio.sleep(FRESH_SECONDS)
         await market.fault("binance", "mute", rest=1)
-        await wait_until(lambda: "no message for" in getattr(heard.last_status("binance"), "reason", ""))
+        await eventually(lambda: "no message for" in getattr(heard.last_status("binance"), "reason", ""))
         await market.clear_faults()
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
-        await wait_until(lambda: is_complete(heard))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_complete(heard))
 
 
 async def test_killed_and_back_with_every_trade(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS) and all(map(heard.trade_ids, PAIRS)))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS) and all(map(heard.trade_ids, PAIRS)))
         await market.fault("binance", "kill")
-        await wait_until(lambda: getattr(heard.last_status("binance"), "connected", True) is False)
+        await eventually(lambda: getattr(heard.last_status("binance"), "connected", True) is False)
         stopped = heard.instrument_feed("binance", "BTC-USDT")
         await asyncio.sleep(3)
         assert stopped
         assert heard.instrument_feed("binance", "BTC-USDT").confirmed == stopped.confirmed  # type: ignore[union-attr]
         before = {pair: len(heard.trade_ids(pair)) for pair in PAIRS}
         await market.clear_faults()
-        await wait_until(lambda: getattr(heard.last_status("binance"), "transport", "") == "socket")
-        await wait_until(lambda: all(len(heard.trade_ids(pair)) > count for pair, count in before.items()))
+        await eventually(lambda: getattr(heard.last_status("binance"), "transport", "") == "socket")
+        await eventually(lambda: all(len(heard.trade_ids(pair)) > count for pair, count in before.items()))
         assert is_complete(heard)
 
 
@@ -160,10 +153,10 @@ async def test_trades_that_cannot_be_had_again_are_a_gap(
     nothing = RestCall("/api/v3/nothing", lambda body, now: [])
     deaf = market.exchange("binance", poll=None, refetch_trades=lambda instrument, ids: nothing)
     async with run_collector(deaf) as heard:
-        await wait_until(lambda: heard.trade_ids("BTC-USDT"))
+        await eventually(lambda: heard.trade_ids("BTC-USDT"))
         await market.fault("binance", "kill", seconds=3)
-        await wait_until(lambda: any(str(gap.instrument) == "BTC-USDT" for gap in heard.feed_gaps))
-        await wait_until(lambda: not is_gapless(heard.trade_ids("BTC-USDT")))
+        await eventually(lambda: any(str(gap.instrument) == "BTC-USDT" for gap in heard.feed_gaps))
+        await eventually(lambda: not is_gapless(heard.trade_ids("BTC-USDT")))
     gap, numbers = (
         next(gap for gap in heard.feed_gaps if str(gap.instrument) == "BTC-USDT"),
         heard.trade_ids("BTC-USDT"),
@@ -176,9 +169,9 @@ async def test_trades_that_cannot_be_had_again_are_a_gap(
 
 async def test_a_lost_connection_without_trades_is_a_gap(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("deribit")) as heard:
-        await wait_until(lambda: is_live(heard, "deribit", "BTC-USD"))
+        await eventually(lambda: is_live(heard, "deribit", "BTC-USD"))
         await market.fault("deribit", "kill", seconds=1)
-        await wait_until(lambda: heard.feed_gaps)
+        await eventually(lambda: heard.feed_gaps)
         lost = next(state for state in heard.statuses if not state.connected and state.received)
     (gap,) = heard.feed_gaps
     assert (gap.exchange, gap.instrument, gap.since) == ("deribit", None, lost.received)
@@ -188,24 +181,24 @@ async def test_a_lost_connection_without_trades_is_a_gap(market: SimulatorServer
 async def test_garbage_is_counted_left_and_survived(market: SimulatorServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
         await market.fault("binance", "garbage")
-        await wait_until(lambda: "cannot be parsed" in getattr(heard.last_status("binance"), "reason", ""))
+        await eventually(lambda: "cannot be parsed" in getattr(heard.last_status("binance"), "reason", ""))
         await market.clear_faults()
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS))
-        await wait_until(lambda: is_complete(heard))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS))
+        await eventually(lambda: is_complete(heard))
     assert 1 <= len([line for line in caplog.messages if "a message cannot be parsed:" in line]) <= 2
 
 
 async def test_a_server_that_shuts_down_is_left_for_another_before_it_is_gone(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: is_live(heard, "binance", *PAIRS) and heard.trade_ids("BTC-USDT"))
+        await eventually(lambda: is_live(heard, "binance", *PAIRS) and heard.trade_ids("BTC-USDT"))
         connects = (await market.ledger())["requests"].get("binance connect", 0)
         await market.fault("binance", "shutdown", after=2)
         seen = len(heard.statuses)
         await asyncio.sleep(3)
         trades = len(heard.trade_ids("BTC-USDT"))
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > trades + 3)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > trades + 3)
         assert (await market.ledger())["requests"].get("binance connect", 0) == connects + 1
         assert is_complete(heard)
     assert all(state.connected and state.transport == "socket" for state in heard.statuses[seen:])
@@ -219,7 +212,7 @@ async def test_a_connection_is_renewed_before_its_time_is_over(market: Simulator
             while (renewed := (await market.ledger())["requests"].get("binance connect", 0) - connects) < 2:
                 await asyncio.sleep(0.1)
         assert renewed <= 3
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > 12)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > 12)
         assert is_complete(heard)
         assert heard.statuses[-1].reconnects == 0
 
@@ -228,10 +221,10 @@ async def test_a_connection_is_renewed_before_its_time_is_over(market: Simulator
 async def test_trades_come_once_and_in_order_whatever_the_wire_does(market: SimulatorServer, fault: str) -> None:
     async with run_collector(market.exchange("binance")) as heard:
         await market.fault("binance", fault)
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > 8)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > 8)
         await market.clear_faults()
         count = len(heard.trade_ids("BTC-USDT"))
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > count + 3)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > count + 3)
         assert is_complete(heard)
 
 
@@ -265,8 +258,8 @@ async def test_where_no_socket_can_be_had_another_host_is_polled(market: Simulat
     async with scripted_host(BLOCKED_RESPONSE) as (wall, _):
         walled = here._replace(rest_urls=(f"http://{wall}", *here.rest_urls), ws_urls=(f"ws://{wall}",))
         async with run_collector(walled) as heard:
-            await wait_until(lambda: is_live(heard, "binance", *PAIRS))
-            await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) > 5)
+            await eventually(lambda: is_live(heard, "binance", *PAIRS))
+            await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > 5)
             state = heard.last_status("binance")
             assert is_complete(heard)
     assert state
@@ -280,8 +273,8 @@ async def test_who_asks_to_be_left_alone_is_left_alone(market: SimulatorServer) 
     async with scripted_host(PRICES_RESPONSE, PRICES_RESPONSE, RATE_LIMITED_RESPONSE, PRICES_RESPONSE) as (host, asked):
         there = market.exchange("coingecko", rest_urls=(f"http://{host}",), poll_seconds=0.1)
         async with run_collector(there) as heard:
-            await wait_until(lambda: "429 You have exceeded" in getattr(heard.last_status("coingecko"), "reason", ""))
-            await wait_until(lambda: getattr(heard.last_status("coingecko"), "connected", False) and len(asked) > 4)
+            await eventually(lambda: "429 You have exceeded" in getattr(heard.last_status("coingecko"), "reason", ""))
+            await eventually(lambda: getattr(heard.last_status("coingecko"), "connected", False) and len(asked) > 4)
     assert asked[3] - asked[2] >= 2
     assert asked[4] - asked[3] < 2
     assert is_live(heard, "coingecko", "BTC-USD")
@@ -295,9 +288,9 @@ async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(mark
         there = market.exchange("binance", rest_urls=(f"http://{host}",) * 2, ws_urls=())
         async with run_collector(there, market.exchange("coingecko", poll_seconds=0.5)) as heard:
             told = f"127.0.0.1 responded 418 {text}; next request at 20"
-            await wait_until(lambda: getattr(heard.last_status("binance"), "reason", "").startswith(told))
-            await wait_until(lambda: is_live(heard, "coingecko", "BTC-USD"))
-            await wait_until(lambda: len(asked) > 1)
+            await eventually(lambda: getattr(heard.last_status("binance"), "reason", "").startswith(told))
+            await eventually(lambda: is_live(heard, "coingecko", "BTC-USD"))
+            await eventually(lambda: len(asked) > 1)
     assert asked[1] >= end - 0.1
 
 
@@ -315,7 +308,7 @@ async def test_one_who_is_told_to_wait_speaks_for_all_who_ask(market: SimulatorS
             assert refused.value.reason.startswith("127.0.0.1 responded 429; next request at 20")
             assert feed.status().reason == f"connected; requests paused: {refused.value.reason}"
         assert len(asked) == 1
-        await wait_until(lambda: asyncio.get_running_loop().time() > asked[0] + 2.1)
+        await eventually(lambda: asyncio.get_running_loop().time() > asked[0] + 2.1)
         await rest.get(ask)
         assert feed.status().reason == "connected"
 
@@ -333,7 +326,7 @@ async def test_a_host_in_trouble_does_not_speak_for_the_others(market: Simulator
 async def test_what_does_not_trade_is_absent(market: SimulatorServer) -> None:
     await market.fault("binance", "unknown_enum")
     async with run_collector(market.exchange("binance")) as heard:
-        await wait_until(lambda: all(heard.feed_status("binance", pair) is FeedStatus.ABSENT for pair in PAIRS))
+        await eventually(lambda: all(heard.feed_status("binance", pair) is FeedStatus.ABSENT for pair in PAIRS))
         await asyncio.sleep(1)
     assert not heard.all_quotes
 
@@ -348,7 +341,7 @@ async def test_a_listing_that_cannot_be_read_costs_its_symbol_alone(market: Simu
         return ask._replace(parse=lambda body, now: 1 / 0) if instrument.base == "BTC" else ask  # type: ignore[arg-type, return-value]
 
     async with run_collector(there._replace(instrument_status=listing)) as heard:
-        await wait_until(lambda: all(heard.feed_status("binance", pair) is FeedStatus.LIVE for pair in PAIRS))
+        await eventually(lambda: all(heard.feed_status("binance", pair) is FeedStatus.LIVE for pair in PAIRS))
 
 
 class BlockingBus(MemoryBus):
@@ -365,12 +358,12 @@ class BlockingBus(MemoryBus):
 async def test_trades_wait_for_the_bus_and_quotes_are_replaced(market: SimulatorServer) -> None:
     bus = BlockingBus()
     async with run_collector(market.exchange("binance"), bus=bus) as heard:
-        await wait_until(lambda: all(map(heard.trade_ids, PAIRS[:2])))
+        await eventually(lambda: all(map(heard.trade_ids, PAIRS[:2])))
         bus.blocked = True
         await asyncio.sleep(3)
         seen = len(heard.all_quotes)
         bus.blocked = False
-        await wait_until(lambda: len(heard.trade_ids("BTC-USDT")) and len(heard.all_quotes) > seen + 10)
+        await eventually(lambda: len(heard.trade_ids("BTC-USDT")) and len(heard.all_quotes) > seen + 10)
         assert is_complete(heard)
     late = heard.all_quotes[seen : seen + 20]
     assert len([tick for tick in late if str(tick.instrument) == "BTC-USDT"]) < 10
@@ -419,7 +412,7 @@ class CancelFailingBus(MemoryBus):
 async def test_a_collector_that_is_stopped_ends_whatever_fails_meanwhile(market: SimulatorServer) -> None:
     bus = CancelFailingBus()
     async with asyncio.timeout(20), run_collector(market.exchange("binance"), bus=bus):
-        await wait_until(lambda: bus.publishing > 1)
+        await eventually(lambda: bus.publishing > 1)
 
 
 class ScriptedSocket:
@@ -460,7 +453,7 @@ async def test_a_paid_key_gets_prices_pushed(market: SimulatorServer) -> None:
         run_scripted_socket(script) as host,
         run_collector(paid._replace(ws_urls=(host,), rest_urls=("http://127.0.0.1:9",))) as heard,
     ):
-        await wait_until(lambda: is_live(heard, "coingecko", "BTC-USD"))
+        await eventually(lambda: is_live(heard, "coingecko", "BTC-USD"))
     assert script.headers == ["CG-secret"]
     assert {(str(tick.price), tick.time) for tick in heard.all_quotes} == {("97600.123456789", 1747808150269)}
     assert "CG-secret" not in repr(heard)
@@ -473,8 +466,8 @@ async def test_who_refuses_is_asked_again_when_it_said_and_at_another_host(marke
         run_scripted_socket(busy) as host,
         run_collector(here._replace(ws_urls=(host, host, *here.ws_urls))) as heard,
     ):
-        await wait_until(lambda: len(busy.opened) == 2)
-        await wait_until(lambda: is_live(heard, "deribit", "BTC-USD", "ETH-USD"))
+        await eventually(lambda: len(busy.opened) == 2)
+        await eventually(lambda: is_live(heard, "deribit", "BTC-USD", "ETH-USD"))
     assert busy.opened[1] - busy.opened[0] >= 1
     assert any("retry (10040)" in state.reason for state in heard.statuses)
 
@@ -482,6 +475,6 @@ async def test_who_refuses_is_asked_again_when_it_said_and_at_another_host(marke
 async def test_the_heartbeat_is_answered(market: SimulatorServer) -> None:
     pulse = ScriptedSocket('{"params":{"type":"test_request"},"method":"heartbeat","jsonrpc":"2.0"}')
     async with run_scripted_socket(pulse) as host, run_collector(market.exchange("deribit", ws_urls=(host,))):
-        await wait_until(lambda: len(pulse.heard) == 4)
+        await eventually(lambda: len(pulse.heard) == 4)
     asked = [msgspec.json.decode(frame)["method"] for frame in pulse.heard]
     assert asked == ["public/set_heartbeat", "public/subscribe", "public/status", "public/test"]

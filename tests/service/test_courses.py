@@ -4,86 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
-from services import api
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
-from services.core.markets import LIVE, SIMULATED, Market
-from services.core.model import ExchangeStatus, Instrument, Quote
-from services.core.rates import RateCalculator, Thresholds
-from services.exchanges import configured_exchanges, route_table
-from services.hub import Hub
-from services.ports import Deps
-from services.settings import Settings
+from services.core.markets import SIMULATED
+from services.core.model import ExchangeStatus
 from services.web import AppSpec, create_app
-from services.web.rate_limiter import ClientRateLimiter
+from tests.api import CoursesReplica
 from tests.simulator import serve_app
 
 NOW = 1_800_000_000_000
-BINANCE_QUOTES = {
-    "BTC-USDT": ("97614.93000000", "97614.94000000"),
-    "ETH-USDT": ("3290.28", "3290.29"),
-    "USDC-USDT": ("1", "1"),
-}
-COINGECKO_PRICES = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998", "USDC": "0.9999"}
-
-
-class CoursesClock:
-    """A clock that tests turn."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> int:
-        return self.time
-
-    def monotonic(self) -> int:
-        return self.now()
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += int(seconds * 1000)
-
-
-class CoursesReplica:
-    """One replica that hears what the test says."""
-
-    def __init__(self, market: Market = LIVE, **settings: Any) -> None:
-        self.clock = CoursesClock()
-        self.settings = Settings(_env_file=None, **settings)
-        bus, hub = MemoryBus(), Hub(self.clock, market)
-        self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
-        self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
-        self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
-        site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
-        self.app = create_app(self.deps, site)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
-
-    def publish_quotes(self, *exchanges: str) -> None:
-        """These exchanges tell their prices now; the pricer's rates reach the replica."""
-        for name, (bid, ask) in BINANCE_QUOTES.items() if "binance" in exchanges else ():
-            self._publish_quote("binance", name, Decimal(bid), Decimal(ask))
-        for base, price in COINGECKO_PRICES.items() if "coingecko" in exchanges else ():
-            self._publish_quote("coingecko", f"{base}-USD", Decimal(price))
-            self._publish_quote("coingecko", f"{base}-RUB", Decimal(price) * 80)
-        self.publish_rates()
-
-    def publish_rates(self) -> None:
-        for direction in self.settings.directions:
-            self.deps.hub.apply(self.book.rate(direction, self.clock.time))
-
-    def _publish_quote(self, exchange: str, name: str, *prices: Decimal) -> None:
-        """A bid and an ask, or one price."""
-        price = prices[0] if len(prices) == 1 else None
-        bid, ask = prices if price is None else (None, None)
-        self.book.apply(Quote(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
-
-    async def get(self, url: str, **headers: str) -> httpx.Response:
-        return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 @pytest.fixture

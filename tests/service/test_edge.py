@@ -22,20 +22,14 @@ from services.web.edge import MAX_CONCURRENT_REQUESTS, EdgeMiddleware
 from services.web.http_protocol import FastPathHttpProtocol
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
-from tests.api import ServedReplica, connect_client, serve_replica
-from tests.api_replicas import ManualClock
-from tests.service.test_courses import CoursesReplica
-from tests.service.test_protocol import encode_request, exchange_bytes
-from tests.service.test_streams import BTC, rate
-from tests.service.test_streams_faults import live_objects
-from tests.simulator import serve_app, wait_until
+from tests.api import NOW, CoursesReplica, ServedReplica, connect_client, serve_replica
+from tests.clocks import ManualClock
+from tests.live_objects import live_objects
+from tests.raw_http import UPGRADE_HEADERS, encode_request, exchange_bytes
+from tests.simulator import serve_app
+from tests.stream_messages import BTC, rate
+from tests.waiting import eventually
 
-UPGRADE_HEADERS = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec_WebSocket_Version": "13",
-}
 TOO_LARGE_CODE = "request-header-fields-too-large"
 COURSES_REQUEST = encode_request("GET /v1/courses HTTP/1.1")
 STREAM_REQUEST_LINE = "GET /v1/stream?channels=btc_usd&timer=0 HTTP/1.1"
@@ -196,7 +190,7 @@ async def test_who_goes_ends_its_stream_whatever_it_sent_behind_it(here: ServedR
         async with raw_connection(here, encode_request(STREAM_REQUEST_LINE) + sent) as (reader, _):
             await reader.readuntil(b"event: btc_usd")
             assert here.stream_clients == 1
-        await wait_until(lambda: not here.stream_clients, 20)
+        await eventually(lambda: not here.stream_clients, 20)
 
 
 async def test_a_stream_that_is_refused_is_followed_by_the_next_answer(here: ServedReplica) -> None:
@@ -211,7 +205,7 @@ async def test_a_stream_that_is_refused_is_followed_by_the_next_answer(here: Ser
 async def test_nobody_is_answered_faster_than_it_reads(here: ServedReplica) -> None:
     sent = encode_request("GET /openapi.json HTTP/1.1") * 4_000
     async with raw_connection(here, sent) as (reader, writer):
-        await wait_until(
+        await eventually(
             lambda: any(each.flow and each.flow.write_paused for each in live_objects(FastPathHttpProtocol)), 20
         )
         await asyncio.sleep(0.3)
@@ -285,7 +279,7 @@ async def test_a_body_that_an_application_waits_for_has_to_come_in_time(monkeypa
 
     async with serve_app(app, server_config) as address:
         assert await exchange_bytes(address, encode_request("POST / HTTP/1.1", Content_Length="10") + b"123") == b""
-        await wait_until(lambda: heard[-1] == "http.disconnect")
+        await eventually(lambda: heard[-1] == "http.disconnect")
 
 
 @pytest.mark.parametrize(
@@ -336,10 +330,10 @@ async def test_the_description_is_written_out_once(here: ServedReplica) -> None:
 async def test_who_does_not_read_is_cut(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stalled_client, "MAX_STALL_SECONDS", 0.3)
     async with raw_connection(here, encode_request("GET /openapi.json HTTP/1.1") * 1_000):
-        await wait_until(
+        await eventually(
             lambda: any(each.flow and each.flow.write_paused for each in live_objects(FastPathHttpProtocol)), 20
         )
-        await wait_until(
+        await eventually(
             lambda: (
                 not any(
                     each.transport and not each.transport.is_closing() for each in live_objects(FastPathHttpProtocol)
@@ -432,7 +426,7 @@ async def test_a_quota_is_charged_before_any_work_is_done() -> None:
 
 async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "MAX_COUNTED_CLIENTS", 1_000)
-    deps = CoursesReplica(api_rate_limit=1_000).deps._replace(clock=ManualClock())
+    deps = CoursesReplica(api_rate_limit=1_000).deps._replace(clock=ManualClock(NOW))
     quota = ClientRateLimiter(deps)
     quota.charge(client_scope("192.0.2.1"), 1_000)
     for number in range(50_000):

@@ -27,7 +27,7 @@ from services.web import (
     openapi_document,
     parse_query,
 )
-from tests.service.test_courses import CoursesReplica
+from tests.api import CoursesReplica
 
 DESCRIBED = openapi_document(api.ROUTERS, api.ENDPOINTS)["paths"]
 PARAMETERS = [

@@ -29,7 +29,8 @@ from services.hub import Hub
 from services.ports import Deps, Store
 from services.settings import Settings
 from services.writer import JOBS as WRITER
-from tests.simulator import SimulatorServer, run_simulator, wait_until
+from tests.simulator import SimulatorServer, run_simulator
+from tests.waiting import eventually
 
 BARS = 20
 TIMEFRAME_NAMES = ("30m", "4h")  # that CoinGecko has
@@ -172,7 +173,7 @@ async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(
     assert (hole.series, hole.since, hole.until) == (series, lost, lost)
     before = asked["15m"]
     async with run_kurs(store, exchange._replace(klines=history)):
-        await wait_until(lambda: asked["15m"] > before, 30)
+        await eventually(lambda: asked["15m"] > before, 30)
 
 
 async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
@@ -300,11 +301,11 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServ
     series, now = Series("binance", ETH, "1h"), SystemClock().now()
     states = list[ExchangeStatus]()
     listening = asyncio.create_task(_record_statuses(bus, states))
-    await wait_until(lambda: states and states[-1].backfill and states[-1].backfill.expected, 30)
+    await eventually(lambda: states and states[-1].backfill and states[-1].backfill.expected, 30)
     await bus.publish(HistoryRequest(series, now - 20 * 3_600_000, now, 60))
     await asyncio.sleep(0)
     allowed.set()
-    await wait_until(lambda: (ETH, "1h") in asked, 30)
+    await eventually(lambda: (ETH, "1h") in asked, 30)
     for task in (*tasks, listening):
         task.cancel()
     await asyncio.gather(*tasks, listening, return_exceptions=True)

@@ -11,10 +11,9 @@ import httpx
 
 from services.adapters import sql
 from services.core.timeframes import MINUTE_MS
-from tests.api import ServedReplica, connect_client, serve_replica
-from tests.api_replicas import candle, store_factory
-from tests.service.test_streams import BTC, rate
-from tests.simulator import wait_until
+from tests.api import ServedReplica, candle, connect_client, serve_replica, store_factory
+from tests.stream_messages import BTC, rate
+from tests.waiting import eventually
 
 ATTACK_SECONDS = float(os.environ.get("KURS_HOSTILE_SECONDS", "15"))
 SEED = os.environ.get("KURS_HOSTILE_SEED", "5")
@@ -36,7 +35,7 @@ async def test_whatever_clients_ask_for_nobody_else_waits_and_nothing_stays_behi
 
 
 async def _attack_replica(here: ServedReplica, store: sql.SqlStore) -> None:
-    await wait_until(lambda: here.deps.hub.rates)
+    await eventually(lambda: here.deps.hub.rates)
     async with httpx.AsyncClient() as http:
         for path in ("/v1/courses?direction=BTC-USD", "/openapi.json", "/api/symbols"):
             (await http.get(f"http://{here.address}{path}")).raise_for_status()
@@ -62,7 +61,7 @@ async def _attack_replica(here: ServedReplica, store: sql.SqlStore) -> None:
     assert worked < MAX_STALL_SECONDS, f"the loop worked on one thing for {worked:.2f} s"
     assert late < MAX_BLOCKED_SECONDS, f"the loop stood still for {late:.2f} s"
     assert slowest < MAX_ANSWER_SECONDS, f"an answer took {slowest:.2f} s"
-    await wait_until(lambda: not here.stream_clients and len(asyncio.all_tasks()) <= tasks, 60)
+    await eventually(lambda: not here.stream_clients and len(asyncio.all_tasks()) <= tasks, 60)
     assert _resident_bytes() - memory < MAX_GROWTH_BYTES
     async with connect_client(here) as one:
         await one.next("welcome")

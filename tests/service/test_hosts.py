@@ -9,8 +9,7 @@ import pytest
 import websockets
 
 from tests.api import connect_client, serve_replica
-from tests.service.test_edge import UPGRADE_HEADERS
-from tests.service.test_protocol import exchange_bytes
+from tests.raw_http import UPGRADE_HEADERS, exchange_bytes
 
 EVIL = "evil.example"
 

@@ -15,16 +15,8 @@ from services.core.history_depth import EARLIEST_CANDLE_MS
 from services.core.indicators import CATALOG
 from services.core.model import Bar, Candle, CandleSource, Series
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
-from tests.api_replicas import (
-    BTC,
-    FORMING_OPEN_TIME,
-    ApiReplica,
-    ReplicaSet,
-    StoreFactory,
-    run_replica,
-    store_factory,
-    wait_until,
-)
+from tests.api import BTC, FORMING_OPEN_TIME, ApiReplica, ReplicaSet, StoreFactory, run_replica, store_factory
+from tests.waiting import eventually
 
 DEEP_CANDLES = 12_000  # minutes: more than a week, since when OBV counts
 ALL_INDICATORS = ",".join(CATALOG)
@@ -277,7 +269,7 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
         async def kept() -> bool:
             return any(key.startswith(page) for key in world.cache._bodies)
 
-        await wait_until(kept)
+        await eventually(kept)
         world.store.calls.clear()
         for key in [key for key in world.cache._bodies if key.startswith("candles:")]:
             await world.cache.delete(key)
@@ -295,7 +287,7 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
             found += [await get_indicators(replica, f"{url}&_=1") for replica in (first, second)]
             return all(body != before for body in found)
 
-        await wait_until(everyone_knows)
+        await eventually(everyone_knows)
         for replica in (first, second):
             check_values(await get_indicators(replica, url), every)
 

@@ -9,9 +9,17 @@ import pytest_asyncio
 
 from services.core.model import HistoryRequest, Instrument, Message, Series, SeriesProgress
 from services.core.timeframes import TIMEFRAMES
-from tests.api import connect_client, open_event_stream
+from tests.api import (
+    NOW,
+    ApiReplica,
+    ReplicaSet,
+    candle,
+    connect_client,
+    exchange_status,
+    open_event_stream,
+    store_factory,
+)
 from tests.api import serve_replica as live_replica
-from tests.api_replicas import NOW, ApiReplica, ReplicaSet, candle, exchange_status, store_factory
 
 ETH = Series("binance", Instrument("ETH", "USDT"), "1h")
 PERPETUAL = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have

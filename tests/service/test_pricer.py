@@ -13,7 +13,8 @@ from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
 from services.ports import Deps
 from services.pricer import JOBS
-from tests.simulator import collector_deps, wait_until
+from tests.simulator import collector_deps
+from tests.waiting import eventually
 
 BTC_USD = Instrument("BTC", "USD")
 
@@ -76,10 +77,10 @@ async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCap
                 await asyncio.sleep(0.02)
             assert not told
             await publish_market(deps)
-            await wait_until(lambda: told)
+            await eventually(lambda: told)
             for price in range(120, 140):
                 await publish_quote(deps, price)
-                await wait_until(lambda price=price: candidate_value(told[-1]) == price)  # type: ignore[misc]
+                await eventually(lambda price=price: candidate_value(told[-1]) == price)  # type: ignore[misc]
     assert all(rate.simulated for rate in told)
     assert 1 <= caplog.text.count("rates not cached yet") <= 2
 
@@ -101,8 +102,8 @@ async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: py
                     await deps.bus.publish(
                         ExchangeStatus(name, now, True, "socket", "", "", now, now, 0, False, sources)
                     )
-            await wait_until(lambda: "SHIBB-USD: no rate" in caplog.text)
-            await wait_until(
+            await eventually(lambda: "SHIBB-USD: no rate" in caplog.text)
+            await eventually(
                 lambda: (
                     told and told[-1].direction == shib and all("not traded" in o.reason for o in told[-1].candidates)
                 )

@@ -14,7 +14,8 @@ from services import api
 from services.web import AppSpec, Content, Endpoint, NoQuery, bind, create_app, make_servers, server
 from services.web.edge import EdgeMiddleware
 from services.web.server import Server, server_config
-from tests.service.test_courses import CoursesReplica
+from tests.api import CoursesReplica
+from tests.raw_http import encode_request, exchange_bytes
 from tests.simulator import serve_app
 from tests.tls import tls_contexts
 
@@ -27,23 +28,6 @@ async def world() -> AsyncIterator[CoursesReplica]:
     world.publish_quotes("binance", "coingecko")
     async with world.client:
         yield world
-
-
-async def exchange_bytes(address: str, sent: bytes) -> bytes:
-    """What comes back on one connection until the server closes it."""
-    host, port = address.split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(sent)
-    async with asyncio.timeout(10):
-        answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
-
-
-def encode_request(line: str, **headers: str) -> bytes:
-    rows = [line, "Host: localhost", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*rows, "", ""]).encode()
 
 
 @pytest.mark.parametrize(

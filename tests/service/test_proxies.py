@@ -22,8 +22,9 @@ from services.exchanges import EXCHANGES
 from services.outbound import http_client
 from services.settings import Settings
 from tests.proxy import run_proxy
-from tests.simulator import SimulatorServer, run_collector, run_simulator, wait_until
+from tests.simulator import SimulatorServer, run_collector, run_simulator
 from tests.tls import LOOPBACK, PEM, tls_proxy
+from tests.waiting import eventually
 
 HOST, ADDRESS = "exchange.example", "198.51.100.7"  # a name and an address that are nobody's
 PASSWORD = "hunter2-very-secret"
@@ -78,7 +79,7 @@ async def test_requests_and_sockets_go_through_the_proxy(
             "SSL_CERT_FILE": str(trusted),
         }
         async with run_collector(behind_proxy("binance", host), **names) as heard:
-            await wait_until(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
+            await eventually(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
         state = heard.last_status("binance")
     assert state
     assert (state.transport, state.host) == ("socket", host)
@@ -89,7 +90,7 @@ async def test_requests_and_sockets_go_through_the_proxy(
 async def test_this_machine_is_reached_without_a_proxy(market: SimulatorServer) -> None:
     names: dict[str, Any] = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"socks5h://{LOOPBACK}:9")
     async with run_collector(market.exchange("binance"), **names) as heard:
-        await wait_until(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
+        await eventually(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
 
 
 async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_set(
@@ -108,8 +109,8 @@ async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_s
         with caplog.at_level(logging.WARNING, "services.collector"):
             async with run_collector(behind_proxy("deribit"), behind_proxy("binance"), **names) as heard:
                 for name, text in (("deribit", said), ("binance", said.replace(": its", " did not respond: its"))):
-                    await wait_until(lambda: text in getattr(heard.last_status(name), "reason", ""))  # noqa: B023  in this turn
-                await wait_until(lambda: len(proxy.targets) >= 6)  # it is tried again
+                    await eventually(lambda: text in getattr(heard.last_status(name), "reason", ""))  # noqa: B023  in this turn
+                await eventually(lambda: len(proxy.targets) >= 6)  # it is tried again
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(record.getMessage().split(":")[0] for record in lines) == ["binance", "deribit"]
     assert not any(record.exc_info for record in lines)
@@ -154,7 +155,7 @@ async def test_a_proxy_that_refuses_is_named_in_the_reason(
             why = await unreachable_reason([behind_proxy("deribit", ADDRESS)], Settings(_env_file=None, **names), 5)
             async with run_collector(behind_proxy("deribit", ADDRESS), **names) as heard:
                 through = f"(through the proxy {scheme}://{LOOPBACK}:{port})"
-                await wait_until(lambda: through in getattr(heard.last_status("deribit"), "reason", ""))
+                await eventually(lambda: through in getattr(heard.last_status("deribit"), "reason", ""))
     assert why
     assert why.endswith(through)
     assert not any(record.exc_info for record in caplog.records)

@@ -44,7 +44,7 @@ from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
 from tests.memory_store import MemoryStore, as_store
-from tests.simulator import wait_until
+from tests.waiting import eventually
 
 SEED = 7
 PAIR, EVIL = Instrument("BTC", "USDT"), Instrument("EVIL", "USDT")
@@ -273,10 +273,10 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
     trades, poison = honest_trades(now), valid_fields(now)[Kline]
     await bus.publish(*trades[:300], poison, *trades[300:])
     async with run_writer(deps):
-        await wait_until(
+        await eventually(
             lambda: (c := store.cursor_rows.get(SERIES)) is not None and c.trade_id == trades[-1].trade_id, 30
         )
-        await wait_until(lambda: bool(store.dead_letter_rows), 30)
+        await eventually(lambda: bool(store.dead_letter_rows), 30)
     assert {opening: candle.bar for opening, candle in store.rows[SERIES].items()} == bars_of_trades(trades)
     (letter,) = store.dead_letter_rows.values()
     assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", DeadLetterCause.MESSAGE)
@@ -302,8 +302,8 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
         *honest_trades(now)[:300], valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], reason="a\0")
     )
     async with run_writer(deps):
-        await wait_until(lambda: store.failures < 0 and SERIES in store.rows, 30)
-        await wait_until(lambda: bool(store.dead_letter_rows), 30)
+        await eventually(lambda: store.failures < 0 and SERIES in store.rows, 30)
+        await eventually(lambda: bool(store.dead_letter_rows), 30)
     assert [letter.kind for letter in store.dead_letter_rows.values()] == ["gap"]
 
 

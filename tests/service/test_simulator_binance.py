@@ -17,8 +17,8 @@ import websockets
 from services.simulator.binance import streams
 from services.simulator.market.listings import BINANCE
 from services.simulator.market.tape_candles import LENGTHS_MS
-from tests.fast_simulator import MONDAY_MS, connect_socket, recorded_frames, run_fast_simulator, same_shape
-from tests.simulator import SimulatorServer, is_gapless
+from tests.recorded_frames import same_shape, socket_frames
+from tests.simulator import MONDAY_MS, SimulatorServer, connect_socket, is_gapless, run_fast_simulator
 
 API = "/binance/api/v3"
 KLINES = ("kline_1s", "kline_1m", "kline_1d", "kline_1w")
@@ -179,7 +179,7 @@ def best_levels(side: dict[str, str]) -> list[list[str]]:
 async def test_frames_look_like_recorded_ones(told: ReceivedFrames) -> None:
     _, frames = told
     seen = set()
-    for frame in recorded_frames("binance"):
+    for frame in socket_frames("binance"):
         kind = frame.get("stream", "").partition("@")[2]
         if kind in frames:
             assert same_shape(frames[kind][-1], frame["data"])

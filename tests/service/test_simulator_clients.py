@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.fast_simulator import run_fast_simulator
 from tests.servers import free_port
-from tests.simulator import SimulatorServer, is_gapless, wait_until
+from tests.simulator import SimulatorServer, is_gapless, run_fast_simulator
 from tests.system import kurs_process
+from tests.waiting import eventually
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -104,7 +104,7 @@ async def run_feed(feed: Any, enough: Callable[[], object]) -> None:
     handler = import_module("cryptofeed").FeedHandler({"log": {"disabled": True}, "uvloop": False})
     handler.add_feed(feed)
     handler.run(start_loop=False, install_signal_handlers=False)
-    await wait_until(enough, 15)
+    await eventually(enough, 15)
     await handler.stop_async(loop=asyncio.get_running_loop())
 
 

@@ -11,8 +11,7 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.fast_simulator import MONDAY_MS, connect_socket, run_fast_simulator
-from tests.simulator import SimulatorServer
+from tests.simulator import MONDAY_MS, SimulatorServer, connect_socket, run_fast_simulator
 
 API, PRO = "/coingecko/api/v3", "/coingecko-pro/api/v3"
 NOON = MONDAY_MS + 43_200_000

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fast_simulator import simulator_app
+from tests.simulator import simulator_app
 
 CONTROL_REQUESTS = [
     ("GET", "/faults"),

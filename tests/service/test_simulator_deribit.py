@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.fast_simulator import (
-    MONDAY_MS,
-    RecordingSocket,
-    connect_socket,
-    recorded_frames,
-    run_fast_simulator,
-    same_shape,
-)
-from tests.simulator import SimulatorServer, is_gapless
+from tests.recorded_frames import same_shape, socket_frames
+from tests.simulator import MONDAY_MS, RecordingSocket, SimulatorServer, connect_socket, is_gapless, run_fast_simulator
 
 PATH = "/deribit/ws/api/v2"
 CLOCK_SPEED = 30
@@ -161,7 +154,7 @@ async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(tol
 async def test_frames_look_like_recorded_ones(told: ReceivedData) -> None:
     _, frames = told
     seen = set()
-    for frame in recorded_frames("deribit"):
+    for frame in socket_frames("deribit"):
         channel = frame.get("params", {}).get("channel")
         if channel and channel.replace("eth_usd", "btc_usd") in frames:
             ours = frames[channel.replace("eth_usd", "btc_usd")]

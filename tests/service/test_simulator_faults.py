@@ -11,8 +11,7 @@ import pytest
 import pytest_asyncio
 import websockets
 
-from tests.fast_simulator import MONDAY_MS, RecordingSocket, connect_socket, run_fast_simulator
-from tests.simulator import SimulatorServer, is_gapless
+from tests.simulator import MONDAY_MS, RecordingSocket, SimulatorServer, connect_socket, is_gapless, run_fast_simulator
 
 EXCHANGE_PATHS = {
     "binance": ("/binance/ws", "/binance/api/v3/ticker/price?symbol=BTCUSDT"),

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.fast_simulator import FRAMES_FOLDER, MONDAY_MS, run_fast_simulator, same_shape
-from tests.simulator import SimulatorServer
+from tests.recorded_frames import FRAMES_FOLDER, same_shape
+from tests.simulator import MONDAY_MS, SimulatorServer, run_fast_simulator
 
 EXCHANGES = ("binance", "deribit", "coingecko")
 VOLATILE_KEYS = {"usIn", "usOut", "usDiff", "timestamp"}

@@ -9,8 +9,7 @@ import pytest
 from services.core.errors import Misconfigured
 from services.settings import Settings
 from services.simulator import JOBS
-from tests.fast_simulator import MONDAY_MS, connect_socket, run_fast_simulator
-from tests.simulator import is_gapless
+from tests.simulator import MONDAY_MS, connect_socket, is_gapless, run_fast_simulator
 
 HEADER = "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
 START_MS = 1_633_998_523_963

@@ -3,10 +3,8 @@
 import asyncio
 import random
 import re
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -15,53 +13,19 @@ import websockets
 import yaml
 from msgspec.structs import replace
 
-from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryJournal
 from services.api.streams import broadcaster
 from services.api.streams.channels import ChannelRegistry
 from services.core.model import (
     ActiveExchange,
-    Bar,
-    Candle,
-    CandleSource,
-    ExchangeStatus,
     ExchangeSwitch,
     IndicatorRequest,
     IndicatorValue,
-    Instrument,
-    Leg,
-    Rate,
-    RateCandidate,
-    Series,
 )
-from services.core.timeframes import MINUTE_MS
 from services.sequencing import SequencedPublisher
-from tests.api import ServedReplica, connect_client, open_event_stream, serve_replica
-from tests.simulator import wait_until
-
-PAIR = Instrument("BTC", "USDT")
-SERIES = Series("binance", PAIR, "1m")
-START = 1_795_392_000_000
-BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "USD")
-
-
-def candle(minute: int, close: int, closed: bool = False, revision: int = 0, series: Series = SERIES) -> Candle:
-    price = Decimal(close)
-    bar = Bar(START + minute * MINUTE_MS, price, price + 1, price - 1, price, Decimal(1), price, 3)
-    return Candle(series, bar, closed, CandleSource.EXCHANGE if closed else CandleSource.TRADES, revision)
-
-
-def rate(direction: Instrument, value: str) -> Rate:
-    now = SystemClock().now()
-    leg = Leg("binance", direction, Decimal(value), now, now, now + 5_000, own=True)
-    return Rate(direction, now, (RateCandidate("binance", (leg,), Decimal(value)),))
-
-
-def exchange_status(connected: bool, reason: str) -> ExchangeStatus:
-    now = SystemClock().now()
-    return ExchangeStatus(
-        "binance", now, connected, "socket" if connected else "none", "host", reason, START, now, 0, False
-    )
+from tests.api import ServedReplica, connect_client, connect_stalled, open_event_stream, serve_replica
+from tests.stream_messages import BTC, ETH, SERIES, START, candle, exchange_status, rate
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -445,25 +409,6 @@ async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest
     writer.close()
 
 
-async def connect_stalled(here: ServedReplica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client that has subscribed and reads nothing."""
-    host, port = here.address.split(":")
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
-    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
-    writer.write(
-        f"GET /ws/chart-data HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    await reader.readuntil(b'"welcome"')
-    request = b'{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}'
-    writer.write(bytes((0x81, 0x80 | len(request))) + b"\0\0\0\0" + request)  # a mask of zeros
-    await reader.readuntil(b'"type":"snapshot"')
-    return reader, writer
-
-
 async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing_behind(here: ServedReplica) -> None:
     chance = random.Random(5)
     await here.publish(candle(0, 0))
@@ -475,7 +420,7 @@ async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing
         for close in range(1, 50):
             await here.publish(candle(0, close))
         assert [(await other.next("price_update"))["data"]["close"] for _ in range(1, 50)] == list(range(1, 50))
-        await wait_until(lambda: len(asyncio.all_tasks()) <= before, 20)
+        await eventually(lambda: len(asyncio.all_tasks()) <= before, 20)
 
 
 async def run_hostile_client(here: ServedReplica, chance: random.Random) -> None:
@@ -510,7 +455,7 @@ async def run_hostile_client(here: ServedReplica, chance: random.Random) -> None
 async def test_a_replica_that_stops_sends_its_clients_elsewhere(here: ServedReplica) -> None:
     async with connect_client(here) as one, open_event_stream(here, "btc_usd") as stream:
         await one.next("welcome")
-        await wait_until(lambda: stream.begun)
+        await eventually(lambda: stream.begun)
         here.deps.hub.close()
         assert (await stream.next()).name == "closing"
         assert await one.close_code() == 4000

@@ -1,9 +1,7 @@
 """Live streams when something is late or away, and clients who ask for too much."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -16,9 +14,10 @@ from services.core.journal import JournalEntry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.sequencing import SequencedPublisher
-from tests.api import ListingStore, ServedReplica, connect_client, serve_replica
-from tests.service.test_streams import BTC, SERIES, candle, connect_stalled, rate
-from tests.simulator import wait_until
+from tests.api import ListingStore, ServedReplica, connect_client, connect_stalled, serve_replica
+from tests.live_objects import live_objects
+from tests.stream_messages import BTC, SERIES, candle, rate
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -133,16 +132,10 @@ async def test_requests_wait_for_who_does_not_read_the_answers(here: ServedRepli
     for number in range(98):
         action = "unsubscribe" if number % 2 else "subscribe"
         writer.write(masked_frame(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
-    await wait_until(lambda: served.wire.buffered > MAX_BUFFERED_BYTES)
+    await eventually(lambda: served.wire.buffered > MAX_BUFFERED_BYTES)
     await asyncio.sleep(0.5)  # in which all of them would be answered
     assert served.wire.buffered < 2 * MAX_BUFFERED_BYTES
     writer.close()
-
-
-def live_objects(*kinds: type) -> list[Any]:
-    """All objects of these kinds."""
-    gc.collect()
-    return [each for each in gc.get_objects() if type(each) in kinds]
 
 
 def masked_frame(payload: bytes) -> bytes:

@@ -20,7 +20,7 @@ from services.core.timeframes import MINUTE_MS
 from services.watch.screen import screen
 from services.watch.sse_client import Event
 from tests.api import ServedReplica, serve_replica
-from tests.simulator import wait_until
+from tests.waiting import eventually
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
 START = 1_795_392_000_000
@@ -91,7 +91,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
             for number in range(CANDLES):
                 await here.publish(candle(1 + cut * CANDLES + number))
             relay.cut()
-            await wait_until(lambda cuts=cut + 1: relay.joined > cuts, 20)  # type: ignore[misc]
+            await eventually(lambda cuts=cut + 1: relay.joined > cuts, 20)  # type: ignore[misc]
         async with asyncio.timeout(20):
             lines += [await process.stdout.readline() for _ in range(CONNECTION_CUTS * CANDLES)]
         assert [int(line.split()[2]) for line in lines] == list(range(CONNECTION_CUTS * CANDLES + 1))

@@ -19,7 +19,7 @@ from services.ports import Deps
 from services.settings import Settings
 from services.writer.jobs import write_candles
 from tests.memory_store import MemoryStore, as_store
-from tests.simulator import wait_until
+from tests.waiting import eventually
 
 PAIR = Instrument("BTC", "USDT")
 SERIES = Series("x", PAIR, "1m")
@@ -76,8 +76,8 @@ async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_o
             for second in range(0, 60, 20):
                 number += 1
                 await bus.publish(trade(number, START + minute * MINUTE_MS + second * 1000))
-            await wait_until(partial(is_saved, store, number), 20)
-        await wait_until(lambda: all_published(told, store))
+            await eventually(partial(is_saved, store, number), 20)
+        await eventually(lambda: all_published(told, store))
     minutes = store.rows[SERIES]
     for minute in range(1, 3):
         candle = minutes[START + minute * MINUTE_MS]
@@ -92,12 +92,12 @@ async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
     store.failures = 10**6
     async with run_writer(bus, store):
         await bus.publish(trade(1, START - 1), trade(2, START))
-        await wait_until(lambda: store.failures < 10**6 - 1)
+        await eventually(lambda: store.failures < 10**6 - 1)
     assert store.cursor_rows.get(SERIES) is None or store.cursor_rows[SERIES].trade_id == 2
     store.failures = 0
     async with run_writer(bus, store):
         await bus.publish(trade(3, START + 1), trade(4, START + MINUTE_MS))
-        await wait_until(lambda: (c := store.cursor_rows.get(SERIES)) and c.trade_id == 4)
+        await eventually(lambda: (c := store.cursor_rows.get(SERIES)) and c.trade_id == 4)
     assert store.rows[SERIES][START].bar.trades == 2
     assert store.rows[SERIES][START].closed
 
@@ -117,7 +117,7 @@ async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.
             await bus.publish(state)
             await asyncio.sleep(0.1)
         await bus.publish(trade(6, now - MINUTE_MS), trade(7, now))
-        await wait_until(lambda: told, 5)
+        await eventually(lambda: told, 5)
     assert max(store.rows[SERIES]) == now // MINUTE_MS * MINUTE_MS
     assert store.cursor_rows[SERIES].trade_id == 7
     assert "1 candles of the future are deleted" in caplog.text
@@ -128,13 +128,13 @@ async def test_what_was_kept_but_not_told_is_told_by_the_next_writer(monkeypatch
     bus, store = MemoryBus(), MemoryStore()
     async with run_writer(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
-        await wait_until(lambda: all_published(first, store) and len(store.rows[SERIES]) == 5_000)
+        await eventually(lambda: all_published(first, store) and len(store.rows[SERIES]) == 5_000)
         store.failures = committed = 10**6 - 1
         await bus.publish(kline(7, 2))
-        await wait_until(lambda: store.failures < committed and not all_published(first, store))
+        await eventually(lambda: store.failures < committed and not all_published(first, store))
     store.failures = 0
     async with run_writer(bus, store) as second:
-        await wait_until(lambda: all_published([*first, *second], store))
+        await eventually(lambda: all_published([*first, *second], store))
 
 
 def kline(minute: int, price: int) -> Kline:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pytest
 
@@ -10,31 +9,16 @@ from services.adapters.memory import MemoryCache
 from services.collector.request_weight import RequestWeightBudget
 from services.core.errors import Unavailable
 from services.exchanges import EXCHANGES
+from tests.clocks import ManualClock
 
 START = 1_704_067_230_000  # half past a minute
-
-
-@dataclass
-class SleepingClock:
-    """A clock that passes only by waiting."""
-
-    time: float = START
-
-    def now(self) -> int:
-        return int(self.time)
-
-    def monotonic(self) -> int:
-        return self.now()
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds * 1000
 
 
 def test_who_has_spent_a_minutes_budget_waits_for_the_next_and_others_share_it() -> None:
     exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> list[int]:
-        cache, clocks = MemoryCache(lambda: 0.0), (SleepingClock(), SleepingClock())
+        cache, clocks = MemoryCache(lambda: 0.0), (ManualClock(START, advances=True), ManualClock(START, advances=True))
         budgets = [RequestWeightBudget(exchange, cache, clock.now, clock) for clock in clocks]
         for _ in range(15):
             for budget in budgets:
@@ -64,7 +48,7 @@ def test_what_the_cache_forgets_the_process_itself_knows(away: bool) -> None:
     exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> int:
-        clock = SleepingClock()
+        clock = ManualClock(START, advances=True)
         budget = RequestWeightBudget(exchange, ForgetfulCache(away), clock.now, clock)
         for _ in range(25):
             await budget.acquire()

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import services.core
@@ -15,26 +14,9 @@ from services.core.exchange import MAX_RETRY_SECONDS, Event, Exchange, InvalidVa
 from services.core.model import Bar, Instrument, Kline, Quote, Trade
 from services.exchanges import EXCHANGES, configured_exchanges
 from services.settings import load
+from tests.recorded_frames import FRAMES_FOLDER, NOW, RecordedFrame, parse_by_way, recorded_frames
 
-FRAMES = Path(__file__).parent.parent / "frames"
-NOW = 1_800_000_000_000
 EXCHANGE_WAYS = ("socket", "poll", "missed", "history", "listing")
-
-
-class RecordedFrame(msgspec.Struct):
-    """A frame as it came and what it means; `events` None: it cannot be understood, or nothing in it can be so."""
-
-    by: str
-    frame: str
-    instruments: list[str]
-    events: list[object] | None
-    timeframe: str = "1m"
-
-
-def recorded_frames(name: str) -> list[RecordedFrame]:
-    return [
-        msgspec.json.decode(line, type=RecordedFrame) for line in (FRAMES / f"{name}.jsonl").read_bytes().splitlines()
-    ]
 
 
 def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
@@ -42,26 +24,6 @@ def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
     if events and all(isinstance(event, InvalidValue) for event in events):
         raise ValueError(events)
     return events
-
-
-def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
-    wanted = tuple(Instrument.parse(name) for name in row.instruments)
-    if row.by == "socket":
-        assert exchange.stream
-        return exchange.stream(wanted).parse(row.frame, NOW)
-    if row.by == "poll":
-        assert exchange.poll
-        return exchange.poll(wanted, {})[0].parse(row.frame.encode(), NOW)
-    if row.by == "missed":
-        assert exchange.refetch_trades
-        return exchange.refetch_trades(wanted[0], range(1)).parse(row.frame.encode(), NOW)
-    if row.by == "history":
-        assert exchange.klines
-        ask = exchange.klines(wanted[0], row.timeframe, 0, NOW)
-        assert ask
-        return ask.parse(row.frame.encode(), NOW)
-    assert exchange.instrument_status
-    return exchange.instrument_status(wanted[0]).parse(row.frame.encode(), NOW)
 
 
 def event_as_json(event: Event) -> list[object]:
@@ -87,7 +49,7 @@ def _value_as_json(value: object) -> object:
 
 def rows() -> Iterator[object]:
     for name in EXCHANGES:
-        if not (FRAMES / f"{name}.jsonl").exists():
+        if not (FRAMES_FOLDER / f"{name}.jsonl").exists():
             yield pytest.param(name, None, id=name)
             continue
         for number, row in enumerate(recorded_frames(name), 1):

@@ -22,7 +22,7 @@ from services.core.exchange import (
 )
 from services.core.model import Kline, Trade
 from services.exchanges import EXCHANGES
-from tests.unit.test_exchanges import NOW, RecordedFrame, parse_by_way, recorded_frames
+from tests.recorded_frames import NOW, RecordedFrame, parse_by_way, recorded_frames
 
 LATEST = NOW + bounds.MAX_EXCHANGE_LEAD_MS
 VALUES: Sequence[Any] = (

@@ -6,14 +6,12 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from services.core.errors import BadRange, BadRequest, KursError, UnknownName
 from services.core.history_depth import EARLIEST_CANDLE_MS
@@ -36,34 +34,22 @@ from services.core.indicators import (
 )
 from services.core.model import Bar, Candle, CandleSource, Instrument, Series
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
+from tests.indicator_references import (
+    M1,
+    MIDNIGHT,
+    SERIES,
+    Floats,
+    PandasFrame,
+    almost_equal,
+    pandas_ta,
+    parse_spec,
+    random_walk,
+    sar,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pandas as pd  # type: ignore[import-untyped]
-    import pandas_ta_classic as ta  # type: ignore[import-untyped]
-
-Floats = NDArray[np.float64]
-M1 = TIMEFRAMES["1m"]
-MIDNIGHT = 1_800_000_000_000 // DAY_MS * DAY_MS
-SERIES = [name for name, known in CATALOG.items() if not known.has_levels]
-
-
-def parse_spec(text: str) -> IndicatorSpec:
-    (one,) = parse_specs(text)
-    return one
-
-
-def random_walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe: str = "1m") -> OhlcvColumns:
-    """A market in cents. `wild`: how far it moves; `still`: how often it does not, and nothing is traded."""
-    rng = np.random.default_rng(seed)
-    moves = rng.normal(0, wild, count) * (rng.random(count) >= still) * np.where(rng.random(count) < 0.002, 15, 1)
-    close = np.round(1000 * np.exp(np.cumsum(moves)), 2) + 0.01
-    opened = np.r_[close[0], close[:-1]]
-    high = np.round(np.maximum(opened, close) + rng.exponential(wild * 200, count) * (moves != 0), 2)
-    low = np.maximum(np.round(np.minimum(opened, close) - rng.exponential(wild * 200, count) * (moves != 0), 2), 0.01)
-    volume = np.round(rng.lognormal(0, 2, count) + 0.001, 3) * (moves != 0)
-    time = MIDNIGHT + np.arange(count) * TIMEFRAMES[timeframe].length
-    return OhlcvColumns(time, opened, high, low, close, volume)
 
 
 def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MIDNIGHT) -> OhlcvColumns:
@@ -71,37 +57,6 @@ def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MI
     price = np.array(prices, np.float64)
     time = since + np.arange(len(prices), dtype=np.int64) * MINUTE_MS
     return OhlcvColumns(time, price, price, price, price, np.array(volumes or [1.0] * len(prices), np.float64))
-
-
-def almost_equal(ours: Floats, theirs: Floats) -> bool:
-    """To 1e-9 of what the column holds at most: a sum that ends at zero has no digits of its own."""
-    scale = np.nanmax(np.abs(theirs), initial=0)
-    return bool(np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True))
-
-
-class PandasFrame:
-    """Columns as pandas has them."""
-
-    def __init__(self, all_of: OhlcvColumns) -> None:
-        index = pd.to_datetime(all_of.open_times, unit="ms")
-        o, h, low, c, v = (pd.Series(column, index=index) for column in all_of[1:])
-        self.open, self.high, self.low, self.close, self.volume = o, h, low, c, v
-
-
-def pandas_ta(
-    name: str, *words: str, places: tuple[int, ...] = (), **more: Any
-) -> Callable[[OhlcvColumns], list[Floats]]:
-    """What pandas-ta-classic computes by itself, its columns in our order."""
-
-    def reference(all_of: OhlcvColumns) -> list[Floats]:
-        frame = PandasFrame(all_of)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = getattr(ta, name)(*(getattr(frame, word) for word in words), talib=False, **more)
-        table = found.to_frame() if isinstance(found, pd.Series) else found
-        return [table.iloc[:, place].to_numpy(np.float64) for place in places or range(table.shape[1])]
-
-    return reference
 
 
 def wilder(values: Floats, period: int) -> Floats:
@@ -162,12 +117,6 @@ def psar(all_of: OhlcvColumns) -> list[Floats]:
         state = rising, stop, extreme, share
         stops.append(stop)
     return [np.array(stops)]
-
-
-def sar(all_of: OhlcvColumns) -> list[Floats]:
-    """One of two columns has a value."""
-    long, short = pandas_ta("psar", "high", "low", "close", places=(0, 1))(all_of)
-    return [np.where(np.isnan(long), short, long)]
 
 
 def ichimoku(all_of: OhlcvColumns) -> list[Floats]:

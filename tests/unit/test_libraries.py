@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from services.core.indicators import OhlcvColumns, compute
 from services.core.timeframes import DAY_MS
-from tests.unit import test_indicators as reference
-from tests.unit.test_indicators import M1, SERIES, almost_equal, parse_spec, random_walk
+from tests import indicator_references as reference
+from tests.indicator_references import M1, SERIES, almost_equal, parse_spec, random_walk
 
 talib: Any = pytest.importorskip("talib")
 with warnings.catch_warnings():

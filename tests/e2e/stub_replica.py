@@ -1,4 +1,4 @@
-"""A stand-in for a replica of the API, to see what nginx does: `python -m tests.e2e.replica PORT`.
+"""A stand-in for a replica of the API, to see what nginx does: `python -m tests.e2e.stub_replica PORT`.
 
 Every answer counts the requests that reached this process. `?status=503` asks for that status, under headers that would
 let a careless cache keep it.

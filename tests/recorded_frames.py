@@ -1,0 +1,81 @@
+"""Frames that exchanges really sent, what they mean, and the shape of their JSON."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.core.exchange import Event, Exchange
+from services.core.model import Instrument
+
+FRAMES_FOLDER = Path(__file__).parent / "frames"
+NOW = 1_800_000_000_000
+
+
+class RecordedFrame(msgspec.Struct):
+    """A frame as it came and what it means; `events` None: it cannot be understood, or nothing in it can be so."""
+
+    by: str
+    frame: str
+    instruments: list[str]
+    events: list[object] | None
+    timeframe: str = "1m"
+
+
+def recorded_frames(name: str) -> list[RecordedFrame]:
+    """Return the recorded frames of an exchange with their meanings."""
+    lines = (FRAMES_FOLDER / f"{name}.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=RecordedFrame) for line in lines]
+
+
+def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
+    wanted = tuple(Instrument.parse(name) for name in row.instruments)
+    if row.by == "socket":
+        assert exchange.stream
+        return exchange.stream(wanted).parse(row.frame, NOW)
+    if row.by == "poll":
+        assert exchange.poll
+        return exchange.poll(wanted, {})[0].parse(row.frame.encode(), NOW)
+    if row.by == "missed":
+        assert exchange.refetch_trades
+        return exchange.refetch_trades(wanted[0], range(1)).parse(row.frame.encode(), NOW)
+    if row.by == "history":
+        assert exchange.klines
+        ask = exchange.klines(wanted[0], row.timeframe, 0, NOW)
+        assert ask
+        return ask.parse(row.frame.encode(), NOW)
+    assert exchange.instrument_status
+    return exchange.instrument_status(wanted[0]).parse(row.frame.encode(), NOW)
+
+
+def socket_frames(exchange: str) -> Iterator[dict[str, Any]]:
+    """Frames that an exchange's socket really sent: those that have a meaning for us, and more for their shape."""
+    for row in map(msgspec.json.decode, (FRAMES_FOLDER / f"{exchange}.jsonl").read_bytes().splitlines()):
+        if row["events"] and row["by"] == "socket":
+            yield msgspec.json.decode(row["frame"])
+    yield from map(msgspec.json.decode, (FRAMES_FOLDER / f"{exchange}.shapes.jsonl").read_bytes().splitlines())
+
+
+def same_shape(ours: Any, theirs: Any) -> bool:
+    """The same keys and kinds of values. What was null in theirs may be anything."""
+    match theirs:
+        case None:
+            return True
+        case dict():
+            return ours.keys() == theirs.keys() and all(same_shape(ours[key], value) for key, value in theirs.items())
+        case list():
+            return isinstance(ours, list) and all(
+                same_shape(first, second) for first, second in zip(ours, theirs, strict=False)
+            )
+        case str():
+            return isinstance(ours, str) and decimal_places(ours) == decimal_places(theirs)
+        case bool():
+            return isinstance(ours, bool)
+    return isinstance(ours, int | float) and not isinstance(ours, bool)
+
+
+def decimal_places(text: str) -> int | None:
+    """How many digits a number in text has behind the point; None: it is none."""
+    whole, _, part = text.removeprefix("-").partition(".")
+    return len(part) if whole.isdigit() and part.isdigit() else None

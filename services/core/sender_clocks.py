@@ -61,39 +61,41 @@ def supersedes(incoming: int, stored: int, now: int) -> bool:
     return stored > now + MAX_SKEW_MS or stored <= incoming <= now + MAX_SKEW_MS
 
 
-def shift_stamps(message: M, by: int) -> M:
-    """Return a message with all stamps of our clocks shifted by that many ms; an exchange's own times stay."""
+def shift_stamps(message: M, offset: int) -> M:
+    """Return a message with all stamps of our clocks shifted by `offset` ms; an exchange's own times stay."""
     match message:
         case Rate():
-            candidates = tuple([_shift_candidate(candidate, by) for candidate in message.candidates])
-            return replace(message, time=message.time + by, candidates=candidates)
+            candidates = tuple([_shift_candidate(candidate, offset) for candidate in message.candidates])
+            return replace(message, time=message.time + offset, candidates=candidates)
         case ExchangeStatus():
             times = {
-                "time": message.time + by,
-                "since": message.since + by,
-                "received": _shift_optional(message.received, by),
+                "time": message.time + offset,
+                "since": message.since + offset,
+                "received": _shift_optional(message.received, offset),
             }
-            return replace(message, **times, feeds=tuple([_shift_feed(feed, by) for feed in message.feeds]))
+            return replace(message, **times, feeds=tuple([_shift_feed(feed, offset) for feed in message.feeds]))
         case ActiveExchange():
-            switches = tuple([_shift_switch(switch, by) for switch in message.switches])
-            return replace(message, time=message.time + by, since=message.since + by, switches=switches)
+            switches = tuple([_shift_switch(switch, offset) for switch in message.switches])
+            return replace(message, time=message.time + offset, since=message.since + offset, switches=switches)
 
 
-def _shift_candidate(candidate: RateCandidate, by: int) -> RateCandidate:
-    return replace(candidate, legs=tuple([_shift_leg(leg, by) for leg in candidate.legs]))
+def _shift_candidate(candidate: RateCandidate, offset: int) -> RateCandidate:
+    return replace(candidate, legs=tuple([_shift_leg(leg, offset) for leg in candidate.legs]))
 
 
-def _shift_leg(leg: Leg, by: int) -> Leg:
-    return replace(leg, received=leg.received + by, confirmed=leg.confirmed + by, expires=leg.expires + by)
+def _shift_leg(leg: Leg, offset: int) -> Leg:
+    return replace(leg, received=leg.received + offset, confirmed=leg.confirmed + offset, expires=leg.expires + offset)
 
 
-def _shift_feed(feed: InstrumentFeed, by: int) -> InstrumentFeed:
-    return replace(feed, received=_shift_optional(feed.received, by), confirmed=_shift_optional(feed.confirmed, by))
+def _shift_feed(feed: InstrumentFeed, offset: int) -> InstrumentFeed:
+    return replace(
+        feed, received=_shift_optional(feed.received, offset), confirmed=_shift_optional(feed.confirmed, offset)
+    )
 
 
-def _shift_switch(switch: ExchangeSwitch, by: int) -> ExchangeSwitch:
-    return replace(switch, time=switch.time + by)
+def _shift_switch(switch: ExchangeSwitch, offset: int) -> ExchangeSwitch:
+    return replace(switch, time=switch.time + offset)
 
 
-def _shift_optional(time: int | None, by: int) -> int | None:
-    return None if time is None else time + by
+def _shift_optional(time: int | None, offset: int) -> int | None:
+    return None if time is None else time + offset

@@ -83,14 +83,14 @@ async def measure() -> dict[str, float]:
         settings = Settings(_env_file=None)
         cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
         deps = Deps(
-            settings,
-            ManualClock(NOW),
-            MemoryBus(queues={}),
-            cache,
-            store,
-            Hub(ManualClock(NOW)),
-            configured_exchanges(settings),
-            MemoryJournal(),
+            settings=settings,
+            clock=ManualClock(NOW),
+            bus=MemoryBus(queues={}),
+            cache=cache,
+            store=store,
+            hub=Hub(ManualClock(NOW)),
+            exchanges=configured_exchanges(settings),
+            journal=MemoryJournal(),
         )
         servers = make_servers(api.endpoints(deps), deps.clock, deps.hub)
         by_path = {server.endpoint.path: server for server in servers}

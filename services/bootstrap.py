@@ -87,7 +87,16 @@ async def open_adapters(
     if store is None:
         store = cast("Store", RemoteStore(bus, clock))
         stack.push_async_callback(store.close)
-    return Deps(settings, clock, bus, cache, store, Hub(clock, market), exchanges, journal)
+    return Deps(
+        settings=settings,
+        clock=clock,
+        bus=bus,
+        cache=cache,
+        store=store,
+        hub=Hub(clock, market),
+        exchanges=exchanges,
+        journal=journal,
+    )
 
 
 async def migrate(settings: Settings, market: Market) -> None:

@@ -25,12 +25,12 @@ class Lease:
 
 
 class LeaseGuard:
-    """A port whose named methods raise Unavailable while a lease is not valid."""
+    """A port of which `methods` raise Unavailable while a lease is not valid."""
 
-    def __init__(self, port: Any, lease: Lease, *names: str) -> None:
+    def __init__(self, port: Any, lease: Lease, *methods: Callable[..., Awaitable[Any]]) -> None:
         self._port, self._lease = port, lease
-        for name in names:
-            setattr(self, name, self._guard(getattr(port, name)))
+        for method in methods:
+            setattr(self, method.__name__, self._guard(method))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from services.core.analysis import Analysis
 from services.core.coverage import SeriesCoverage
@@ -291,7 +292,8 @@ class Store(CandleReader, Protocol):
         """End what is open."""
 
 
-class Deps(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Deps:
     """The ports of one process, given to its jobs and routes."""
 
     settings: Settings

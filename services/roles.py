@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.adapters.retry import retry_until_available
@@ -82,10 +83,13 @@ async def run_until_first_ends(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 def _guard_deps(deps: Deps, lease: Lease) -> Deps:
     """Return ports that publish, cache and save only while the lease is valid."""
-    bus, journal = LeaseGuard(deps.bus, lease, "publish"), LeaseGuard(deps.journal, lease, "append")
-    cache = LeaseGuard(deps.cache, lease, "put_latest")
-    store = LeaseGuard(deps.store, lease, "save", "delete_derived", "delete_indicator_values")
-    return deps._replace(bus=bus, journal=journal, cache=cache, store=store)
+    bus = LeaseGuard(deps.bus, lease, deps.bus.publish)
+    journal = LeaseGuard(deps.journal, lease, deps.journal.append)
+    cache = LeaseGuard(deps.cache, lease, deps.cache.put_latest)
+    store = LeaseGuard(
+        deps.store, lease, deps.store.save, deps.store.delete_derived, deps.store.delete_indicator_values
+    )
+    return replace(deps, bus=bus, journal=journal, cache=cache, store=store)
 
 
 async def _run_while_held(lease: Lease, work: Coroutine[Any, Any, None]) -> bool:

@@ -48,7 +48,7 @@ from services.core.rates import RateCalculator, Thresholds
 from services.exchanges import configured_exchanges, route_table
 from services.hub import Hub
 from services.ports import Deps
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 from services.settings import Settings
 from services.web import AppSpec, create_app
 from services.web.rate_limiter import ClientRateLimiter
@@ -87,14 +87,14 @@ class ReplicaSet:
     def replica(self) -> "ApiReplica":
         settings = Settings(_env_file=None)
         deps = Deps(
-            settings,
-            self.clock,
-            self.bus,
-            self.cache,
-            self.store,
-            Hub(self.clock),
-            configured_exchanges(settings),
-            MemoryJournal(),
+            settings=settings,
+            clock=self.clock,
+            bus=self.bus,
+            cache=self.cache,
+            store=self.store,
+            hub=Hub(self.clock),
+            exchanges=configured_exchanges(settings),
+            journal=MemoryJournal(),
         )
         for exchange in deps.exchanges:
             deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, self.clock.monotonic())
@@ -180,7 +180,16 @@ class CoursesReplica:
         self.clock = ManualClock(COURSES_NOW)
         self.settings = Settings(_env_file=None, **settings)
         bus, hub = MemoryBus(), Hub(self.clock, market)
-        self.deps = Deps(self.settings, self.clock, bus, MemoryCache(), None, hub, (), MemoryJournal())  # type: ignore[arg-type]
+        self.deps = Deps(
+            settings=self.settings,
+            clock=self.clock,
+            bus=bus,
+            cache=MemoryCache(),
+            store=None,  # type: ignore[arg-type]
+            hub=hub,
+            exchanges=(),
+            journal=MemoryJournal(),
+        )
         self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
         self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
         site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
@@ -226,7 +235,7 @@ class ServedReplica:
     indicator_requests: list[IndicatorRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._publisher = SequencedPublisher(self.deps)
+        self._publisher = sequenced_publisher(self.deps)
 
     async def publish(self, *messages: Message) -> None:
         await self._publisher.publish(*messages)
@@ -252,14 +261,14 @@ async def serve_replica(
     known = Settings(_env_file=None, **settings)
     store, bus = kept if isinstance(kept, SqlStore) else as_store(kept or ListingStore()), MemoryBus()
     deps = Deps(
-        known,
-        SystemClock(),
-        bus,
-        MemoryCache(),
-        store,
-        Hub(SystemClock()),
-        configured_exchanges(known),
-        journal or MemoryJournal(),
+        settings=known,
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=configured_exchanges(known),
+        journal=journal or MemoryJournal(),
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
     site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())

@@ -163,21 +163,30 @@ async def run_collector(
 def collector_deps(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
     """Neither the simulator nor the collector has anything to do with a store."""
     known, clock = Settings(_env_file=None, **settings), SystemClock()
-    return Deps(known, clock, bus or MemoryBus(), MemoryCache(), None, Hub(clock), exchanges, MemoryJournal())  # type: ignore[arg-type]
+    return Deps(
+        settings=known,
+        clock=clock,
+        bus=bus or MemoryBus(),
+        cache=MemoryCache(),
+        store=None,  # type: ignore[arg-type]
+        hub=Hub(clock),
+        exchanges=exchanges,
+        journal=MemoryJournal(),
+    )
 
 
 def simulator_app(start: int = MONDAY_MS, speed: float = 1, **settings: Any) -> FastAPI:
     """The simulator as an app."""
     app, clock = FastAPI(), FastClock(start, speed)
     app.state.deps = Deps(
-        Settings(_env_file=None, **settings),
-        clock,
-        MemoryBus(),
-        MemoryCache(),
-        None,  # type: ignore[arg-type]  # the simulator keeps nothing
-        Hub(clock),
-        (),
-        MemoryJournal(),
+        settings=Settings(_env_file=None, **settings),
+        clock=clock,
+        bus=MemoryBus(),
+        cache=MemoryCache(),
+        store=None,  # type: ignore[arg-type]  # the simulator keeps nothing
+        hub=Hub(clock),
+        exchanges=(),
+        journal=MemoryJournal(),
     )
     for router in ROUTERS:
         app.include_router(router)

@@ -17,7 +17,7 @@ from services.core.model import Bar, Candle, CandleSource, Instrument, Series
 from services.core.timeframes import MINUTE_MS
 from services.ports import Deps
 from services.runtime import ProcessSpec
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 from services.settings import load
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -32,7 +32,7 @@ def candle() -> Candle:
 
 async def publish_candles(deps: Deps) -> None:
     """Tell of a candle at every turn."""
-    teller = SequencedPublisher(deps)
+    teller = sequenced_publisher(deps)
     async for _ in pacing.ticks_from_signal(float(sys.argv[2])):
         await teller.publish(candle())
 

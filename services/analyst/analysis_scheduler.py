@@ -19,7 +19,7 @@ from services.core.times import FAR_FUTURE
 from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 
 FULL_RELOAD_MS = 600_000  # after which all of a series is read again, although nothing seems to have changed
 PUBLISHED_CANDLES = 3  # newest closed candles whose values are published when they change
@@ -44,7 +44,7 @@ class AnalysisScheduler:
     """The windows of all configured series, with what is computed of them."""
 
     def __init__(self, deps: Deps) -> None:
-        self._deps, self._publisher, self._throttled_log = deps, SequencedPublisher(deps), ThrottledLog(log)
+        self._deps, self._publisher, self._throttled_log = deps, sequenced_publisher(deps), ThrottledLog(log)
         self.windows = {series: SeriesWindow(series) for series in series_to_analyse(deps)}
         self._request_expiry: dict[tuple[Series, IndicatorSpec], int] = {}  # beside the standard set
         self._watched_until: dict[Series, int] = {}  # series with subscribers

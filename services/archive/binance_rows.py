@@ -173,9 +173,10 @@ def _is_header(fields: list[str]) -> bool:
     names = {"".join(filter(str.isalnum, field)).lower() for field in fields}
     if "".join(filter(str.isalnum, fields[0])).lower() not in FIRST_COLUMN_NAMES:
         return False
-    if told := names & FUTURES_COLUMN_NAMES:
+    if futures := names & FUTURES_COLUMN_NAMES:
         raise BadFile(
-            f"the header is that of a futures file ({', '.join(sorted(told))}); {SPOT_ONLY}. Of a spot file, remove it"
+            f"the header is that of a futures file ({', '.join(sorted(futures))}); {SPOT_ONLY}. "
+            "If it is a spot file, remove the header"
         )
     return True
 

@@ -31,13 +31,13 @@ def command(words: Sequence[str]) -> Command:
         elif name != "list":
             action.add_argument("ids", nargs="*", metavar="ID")
             action.add_argument("--all", action="store_true", help="all dead letters")
-    asked = parser.parse_args(words)
-    run = {"show": _show, "replay": _replay, "drop": _drop}.get(asked.action)
+    args = parser.parse_args(words)
+    run = {"show": _show, "replay": _replay, "drop": _drop}.get(args.action)
     if run is None:
         return Command(_list)
-    if asked.action != "show" and bool(asked.ids) == asked.all:
-        raise BadRequest(f"kurs dead {asked.action}: name one or more IDs, or --all")
-    return Command(partial(run, None if getattr(asked, "all", False) else asked.ids))
+    if args.action != "show" and bool(args.ids) == args.all:
+        raise BadRequest(f"kurs dead {args.action}: name one or more IDs, or --all")
+    return Command(partial(run, None if getattr(args, "all", False) else args.ids))
 
 
 async def _list(deps: Deps) -> int:

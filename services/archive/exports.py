@@ -94,8 +94,8 @@ async def run_export(args: _ExportArgs, deps: Deps) -> int:
             count += len(candles)
             meter.update(count, f"{count} candles")
             candles = await anext(pages, None)
-    told = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
-    print(f"{args.file}: {told}", file=sys.stderr if args.file == STDOUT else sys.stdout)
+    summary = f"{count} candles of {series.exchange} {series.instrument} {series.timeframe}, {deps.hub.market} market"
+    print(f"{args.file}: {summary}", file=sys.stderr if args.file == STDOUT else sys.stdout)
     return 0
 
 
@@ -110,10 +110,10 @@ def _parse_args(words: Sequence[str]) -> _ExportArgs:
     )
     parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of the file's name, otherwise csv")
-    asked = parser.parse_args(words)
-    ending = asked.file.suffix.removeprefix(".")
-    asked.format = asked.format or (ending if ending in FORMATS else "csv")
-    return _ExportArgs(**vars(asked))
+    args = parser.parse_args(words)
+    ending = args.file.suffix.removeprefix(".")
+    args.format = args.format or (ending if ending in FORMATS else "csv")
+    return _ExportArgs(**vars(args))
 
 
 def _time(text: str) -> int:

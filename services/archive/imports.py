@@ -35,8 +35,8 @@ def command(words: Sequence[str]) -> Command:
         metavar="BASE-QUOTE",
         help="the pair of an ambiguous symbol, for example --symbol ADA-EUR",
     )
-    asked = parser.parse_args(words)
-    return Command(partial(run_import, asked.files, asked.symbol), publishes=True)
+    args = parser.parse_args(words)
+    return Command(partial(run_import, args.files, args.symbol), publishes=True)
 
 
 async def run_import(files: Sequence[Path], stated: Sequence[Instrument], deps: Deps) -> int:
@@ -74,12 +74,12 @@ async def _import_file(deps: Deps, dump: DataFile, minutes: FileMinuteBuilder, e
     if not count and not report.problems:
         report.add_problem("the file has no rows")
     await _wait_until_written(deps)
-    told = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
+    summary = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
     if trouble:
-        told = f"{told}, the rest left out:" if count else "refused:"
+        summary = f"{summary}, the rest left out:" if count else "refused:"
     elif report.problems:
-        told += f", {report.problems} left out:"
-    print(f"{dump.path.name}: {told}")  # noqa: T201
+        summary += f", {report.problems} left out:"
+    print(f"{dump.path.name}: {summary}")  # noqa: T201
     for line in report.shown:
         print(f"  {line}")  # noqa: T201
     if report.problems > MAX_SHOWN_PROBLEMS:

@@ -13,7 +13,7 @@ from services.exchanges import configured_exchanges, route_table
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.pricer.pricing_engine import PricingEngine
-from services.sequencing import SequencedPublisher
+from services.sequencing import SequencedPublisher, sequenced_publisher
 from services.settings import Settings
 
 RECOMPUTE_MS = 100  # between two computations of all rates: a rate without new quotes becomes stale
@@ -35,7 +35,7 @@ async def price(deps: Deps) -> None:
     """Price until cancelled. While the bus or the cache is unavailable, only the newest rates are retained."""
     settings = deps.settings
     book = RateCalculator(configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None)
-    pricing, teller = PricingEngine(deps, book), SequencedPublisher(deps)
+    pricing, teller = PricingEngine(deps, book), sequenced_publisher(deps)
     pricing.restore(await _restore_rates(deps), await _restore_active(deps))
     _warn_slow_reference(deps)
     async with asyncio.TaskGroup() as group:

@@ -31,8 +31,8 @@ def command(words: Sequence[str]) -> WatchCommand:
     parser.add_argument(
         "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values of a channel; 0: each change"
     )
-    asked = parser.parse_args(words)
-    return partial(run_watch, StreamRequest(asked.url, tuple(asked.channels or DEFAULT_CHANNELS), asked.timer))
+    args = parser.parse_args(words)
+    return partial(run_watch, StreamRequest(args.url, tuple(args.channels or DEFAULT_CHANNELS), args.timer))
 
 
 async def run_watch(stream: StreamRequest, settings: Settings) -> int:

@@ -28,37 +28,37 @@ def to_row(event: Event) -> DisplayRow | None:
 
 def to_text(event: Event) -> str:
     """Return an event as a line of text."""
-    told = to_row(event)
+    row = to_row(event)
     if event.name == "loading":
         return f"loading {event.data.get('channel')}: {_loading_text(event.data)}"
-    if told is None:
+    if row is None:
         return f"{event.name}: {event.data.get('reason', '')}"
-    at = times.format_rfc3339(told.time) if told.time else ""
-    return " ".join(filter(None, (at, told.name, told.value, told.detail)))
+    at = times.format_rfc3339(row.time) if row.time else ""
+    return " ".join(filter(None, (at, row.name, row.value, row.detail)))
 
 
-def _loading_text(said: Mapping[str, Any]) -> str:
-    if said.get("done"):
+def _loading_text(data: Mapping[str, Any]) -> str:
+    if data.get("done"):
         return "done"
-    return said.get("reason") or f"{said.get('available')} of {said.get('expected')} candles"
+    return data.get("reason") or f"{data.get('available')} of {data.get('expected')} candles"
 
 
-def _name_value_detail(name: str, said: Mapping[str, Any]) -> tuple[str, str, str]:
-    match said:
+def _name_value_detail(name: str, data: Mapping[str, Any]) -> tuple[str, str, str]:
+    match data:
         case {"direction": direction, "value": value}:
-            simulated = ", simulated" * bool(said.get("simulated"))
-            return direction, value or NO_VALUE, said.get("reason") or f"{said.get('exchange')}{simulated}"
+            simulated = ", simulated" * bool(data.get("simulated"))
+            return direction, value or NO_VALUE, data.get("reason") or f"{data.get('exchange')}{simulated}"
         case {"open": start, "high": high, "low": low, "close": close}:
-            state = "closed" if said.get("closed") else "forming"
-            opened = times.format_rfc3339(said["timestamp"])
+            state = "closed" if data.get("closed") else "forming"
+            opened = times.format_rfc3339(data["timestamp"])
             return _without_prefix(name), str(close), f"{opened} open {start} high {high} low {low} {state}"
         case {"values": values}:
             return _without_prefix(name), " ".join(f"{key}={value}" for key, value in values.items()), ""
         case {"connected": connected, "exchange": exchange}:
-            return exchange, "connected" if connected else "away", said.get("reason", "")
+            return exchange, "connected" if connected else "disconnected", data.get("reason", "")
         case {"failovers": _}:
-            return "in use", said.get("exchange") or NO_VALUE, said.get("reason", "")
-    return name, str(dict(said)), ""
+            return "active", data.get("exchange") or NO_VALUE, data.get("reason", "")
+    return name, str(dict(data)), ""
 
 
 def _without_prefix(name: str) -> str:

@@ -74,12 +74,12 @@ class TableView:
         if event.name == "market":  # the rows are of the other one
             self._rows.clear()
             self._market = event.data["reason"]
-        told = to_row(event)
-        if told is None:
+        row = to_row(event)
+        if row is None:
             self._note = to_text(event)
             return
-        before, style = self._rows.get(told.name, (told, ""))
-        self._rows[told.name] = told, _style(before.value, told.value) or style
+        before, style = self._rows.get(row.name, (row, ""))
+        self._rows[row.name] = row, _style(before.value, row.value) or style
         self._note = ""
 
     def note(self, text: str) -> None:
@@ -89,9 +89,9 @@ class TableView:
     def _table(self) -> Table:
         market = "" if self._market == LIVE else f"{self._market} market"
         table = Table("", "value", "at", market, box=None, caption=Text(self._note), caption_justify="left")
-        for told, style in self._rows.values():
-            at = times.format_rfc3339(told.time)[11:19] if told.time else ""
-            table.add_row(told.name, Text(told.value, style), at, Text(told.detail, "dim"))
+        for row, style in self._rows.values():
+            at = times.format_rfc3339(row.time)[11:19] if row.time else ""
+            table.add_row(row.name, Text(row.value, style), at, Text(row.detail, "dim"))
         return table
 
 

@@ -48,12 +48,12 @@ async def follow(
         try:
             async with client.stream(
                 "GET", address, params=query, headers=headers, timeout=IDLE_TIMEOUT_SECONDS
-            ) as answer:
-                await _check_response(answer)
-                if (known := answer.headers.get("kurs-market", market)) != market:
+            ) as response:
+                await _check_response(response)
+                if (known := response.headers.get("kurs-market", market)) != market:
                     market = known
                     yield Event("market", {"reason": market})
-                async for event in parse_events(answer.aiter_text()):
+                async for event in parse_events(response.aiter_text()):
                     pauses, last = delays(0.25, 10), event.id or last
                     yield event
             on_disconnect("the stream has ended")
@@ -75,22 +75,22 @@ async def parse_events(pieces: AsyncIterator[str]) -> AsyncIterator[Event]:
                 fields[name] = value.removeprefix(" ")
             elif not line:
                 if "data" in fields:
-                    said = json.loads(fields["data"], parse_float=str)
-                    yield Event(fields.get("event", "message"), said, fields.get("id", ""))
+                    data = json.loads(fields["data"], parse_float=str)
+                    yield Event(fields.get("event", "message"), data, fields.get("id", ""))
                 fields.clear()
 
 
-async def _check_response(answer: httpx.Response) -> None:
+async def _check_response(response: httpx.Response) -> None:
     """Raise BadRequest for a response that is final, TransportError for one to retry."""
-    if answer.status_code == 200:
-        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-            raise BadRequest(f"{answer.request.url.host} is not a Kurs API: its response is no event stream")
+    if response.status_code == 200:
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise BadRequest(f"{response.request.url.host} is not a Kurs API: its response is no event stream")
         return
-    await answer.aread()
+    await response.aread()
     try:
-        reason = str(answer.json()["detail"])
+        reason = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        reason = answer.reason_phrase
-    if answer.status_code in RETRY_STATUSES:
+        reason = response.reason_phrase
+    if response.status_code in RETRY_STATUSES:
         raise httpx.TransportError(reason)
-    raise BadRequest(f"{answer.request.url.host} responds {answer.status_code}: {reason}")
+    raise BadRequest(f"{response.request.url.host} responds {response.status_code}: {reason}")

@@ -12,7 +12,7 @@ from services.core.errors import Unavailable
 from services.core.model import Candle, ExchangeStatus, Message
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 from services.writer import metrics
 from services.writer.batch_processor import BatchProcessor, CandleKey, PendingChanges, StoreRejectedError
 from services.writer.forming_throttle import FormingThrottle
@@ -63,7 +63,7 @@ class Committer:
         self._processor = BatchProcessor(deps.store)
         self._unpublished: set[CandleKey] = set()  # candles that may be saved and were not published
         self._commit_lock = asyncio.Lock()
-        self._throttle, self._publisher = FormingThrottle(deps.settings.conflate_ms), SequencedPublisher(deps)
+        self._throttle, self._publisher = FormingThrottle(deps.settings.conflate_ms), sequenced_publisher(deps)
         self.quarantine, self.throttled_log = Quarantine(deps), ThrottledLog(log)
 
     async def write_batch(self, batch: Sequence[Message]) -> None:

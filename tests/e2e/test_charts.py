@@ -89,14 +89,14 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     kept = await candles(Series("binance", Instrument("BTC", "USDT"), "1m"))
     await store.save(*kept)
     deps = Deps(
-        settings,
-        SystemClock(),
-        MemoryBus(),
-        MemoryCache(),
-        store,
-        Hub(SystemClock()),
-        configured_exchanges(settings),
-        MemoryJournal(),
+        settings=settings,
+        clock=SystemClock(),
+        bus=MemoryBus(),
+        cache=MemoryCache(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=configured_exchanges(settings),
+        journal=MemoryJournal(),
     )
     for exchange in deps.exchanges:  # whose collectors have loaded all that there is
         deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, deps.clock.monotonic() + 600_000)

@@ -60,14 +60,14 @@ class AnalystWorld:
         known = Settings(_env_file=None, **settings)
         store: Any = self.store
         return Deps(
-            known,
-            self.clock,
-            self.bus,
-            MemoryCache(),
-            store,
-            Hub(self.clock),
-            configured_exchanges(known),
-            self.journal,
+            settings=known,
+            clock=self.clock,
+            bus=self.bus,
+            cache=MemoryCache(),
+            store=store,
+            hub=Hub(self.clock),
+            exchanges=configured_exchanges(known),
+            journal=self.journal,
         )
 
     async def save(self, *candles: Candle, told: bool = True) -> None:

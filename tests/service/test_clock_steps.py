@@ -21,7 +21,7 @@ from services.hub import Hub
 from services.ports import Deps
 from services.pricer.jobs import thresholds
 from services.pricer.pricing_engine import PricingEngine
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 from services.settings import Settings
 from services.web import AppSpec, create_app
 from services.web.rate_limiter import ClientRateLimiter
@@ -115,7 +115,16 @@ class SteppedKurs:
 
     def _deps(self, name: str) -> Deps:
         clock = self.clocks[name]
-        return Deps(self.settings, clock, MemoryBus(), MemoryCache(), None, Hub(clock), (), MemoryJournal())  # type: ignore[arg-type]
+        return Deps(
+            settings=self.settings,
+            clock=clock,
+            bus=MemoryBus(),
+            cache=MemoryCache(),
+            store=None,  # type: ignore[arg-type]
+            hub=Hub(clock),
+            exchanges=(),
+            journal=MemoryJournal(),
+        )
 
     async def get_rate(self) -> "ServedRate":
         answer = await self.client.get("/v2/courses?direction=BTC-USD")
@@ -293,7 +302,7 @@ async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are
 async def test_events_keep_their_own_time_and_their_order_whatever_is_done_to_the_clock() -> None:
     kurs = SteppedKurs()
     deps = kurs.replica
-    teller, numbers, times = SequencedPublisher(deps), list[int](), list[int]()
+    teller, numbers, times = sequenced_publisher(deps), list[int](), list[int]()
     for step in (0, DAY, -DAY, -HOUR, HOUR):
         kurs.step(step, "replica")
         kurs.world.now += 1

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 import httpx
@@ -426,7 +427,7 @@ async def test_a_quota_is_charged_before_any_work_is_done() -> None:
 
 async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "MAX_COUNTED_CLIENTS", 1_000)
-    deps = CoursesReplica(api_rate_limit=1_000).deps._replace(clock=ManualClock(NOW))
+    deps = replace(CoursesReplica(api_rate_limit=1_000).deps, clock=ManualClock(NOW))
     quota = ClientRateLimiter(deps)
     quota.charge(client_scope("192.0.2.1"), 1_000)
     for number in range(50_000):

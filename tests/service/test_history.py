@@ -69,7 +69,16 @@ async def run_kurs(
     """Collector and writer at work."""
     settings = Settings(_env_file=None, directions=directions, symbols=symbols, history_bars=BARS)
     bus = MemoryBus()
-    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), exchanges, MemoryJournal())
+    deps = Deps(
+        settings=settings,
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=exchanges,
+        journal=MemoryJournal(),
+    )
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     try:
         yield bus
@@ -296,7 +305,16 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServ
 
     settings = Settings(_env_file=None, directions=(PAIR,), symbols=(PAIR, ETH), history_bars=BARS)
     bus, exchanges = MemoryBus(), (exchange._replace(klines=history),)
-    deps = Deps(settings, SystemClock(), bus, Slow(), store, Hub(SystemClock()), exchanges, MemoryJournal())
+    deps = Deps(
+        settings=settings,
+        clock=SystemClock(),
+        bus=bus,
+        cache=Slow(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=exchanges,
+        journal=MemoryJournal(),
+    )
     tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     series, now = Series("binance", ETH, "1h"), SystemClock().now()
     states = list[ExchangeStatus]()

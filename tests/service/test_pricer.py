@@ -4,14 +4,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
+from typing import cast
 
 import pytest
 
 from services.adapters.memory import MemoryCache
 from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
-from services.ports import Deps
+from services.ports import Deps, Store
 from services.pricer import JOBS
 from tests.simulator import collector_deps
 from tests.waiting import eventually
@@ -27,6 +29,11 @@ class UnavailableCache(MemoryCache):
 
     async def rates(self) -> list[Rate]:
         raise Unavailable("the cache does not answer")
+
+
+def without_values(deps: Deps) -> Deps:
+    """The ports with a cache that is unavailable and a store without rates."""
+    return replace(deps, cache=UnavailableCache(), store=cast("Store", EmptyStore()))
 
 
 class EmptyStore:
@@ -69,7 +76,7 @@ async def publish_market(deps: Deps) -> None:
 
 
 async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    deps = collector_deps(directions=(BTC_USD,), conflate_ms=10)._replace(cache=UnavailableCache(), store=EmptyStore())  # type: ignore[arg-type]
+    deps = without_values(collector_deps(directions=(BTC_USD,), conflate_ms=10))
     with caplog.at_level(logging.WARNING, "services.pricer"):
         async with run_pricer(deps) as told:
             for price in range(100, 120):
@@ -91,7 +98,7 @@ def candidate_value(rate: Rate) -> Decimal | None:
 
 async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: pytest.LogCaptureFixture) -> None:
     shib = Instrument("SHIBB", "USD")
-    deps = collector_deps(directions=(BTC_USD, shib))._replace(cache=UnavailableCache(), store=EmptyStore())  # type: ignore[arg-type]
+    deps = without_values(collector_deps(directions=(BTC_USD, shib)))
     with caplog.at_level(logging.WARNING, "services.pricer"):
         async with run_pricer(deps) as told:
             for name, missing in {"binance": "USDT", "deribit": "USDC", "coingecko": "USD"}.items():

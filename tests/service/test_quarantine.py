@@ -134,7 +134,16 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await sql.migrate(url)
     store = await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)
-    yield Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), (), MemoryJournal())
+    yield Deps(
+        settings=settings,
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=(),
+        journal=MemoryJournal(),
+    )
     await bus.close()
     await store.close()
 
@@ -216,7 +225,16 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
     await sql.migrate(url)
     bus, store = await rabbits.connect(address), await sql.connect(url)
     settings = Settings(_env_file=None, data_dir=tmp_path)
-    deps = Deps(settings, SystemClock(), bus, MemoryCache(), store, Hub(SystemClock()), (), MemoryJournal())
+    deps = Deps(
+        settings=settings,
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=store,
+        hub=Hub(SystemClock()),
+        exchanges=(),
+        journal=MemoryJournal(),
+    )
     now = deps.clock.now()
     one, two = (f'{{"type":"gap","exchange":"x","since":{now - n},"until":{now},"reason":"{n}"}}' for n in (1, 2))
     try:
@@ -260,14 +278,14 @@ class RefusingStore(MemoryStore):
 async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neighbours_are_kept(tmp_path: Path) -> None:
     store, bus = RefusingStore(), MemoryBus()
     deps = Deps(
-        Settings(_env_file=None),
-        SystemClock(),
-        bus,
-        MemoryCache(),
-        as_store(store),
-        Hub(SystemClock()),
-        (),
-        MemoryJournal(),
+        settings=Settings(_env_file=None),
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=as_store(store),
+        hub=Hub(SystemClock()),
+        exchanges=(),
+        journal=MemoryJournal(),
     )
     now = deps.clock.now()
     trades, poison = honest_trades(now), valid_fields(now)[Kline]
@@ -287,14 +305,14 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
 async def test_while_the_store_is_away_nothing_is_dead() -> None:
     store, bus = RefusingStore(), MemoryBus()
     deps = Deps(
-        Settings(_env_file=None),
-        SystemClock(),
-        bus,
-        MemoryCache(),
-        as_store(store),
-        Hub(SystemClock()),
-        (),
-        MemoryJournal(),
+        settings=Settings(_env_file=None),
+        clock=SystemClock(),
+        bus=bus,
+        cache=MemoryCache(),
+        store=as_store(store),
+        hub=Hub(SystemClock()),
+        exchanges=(),
+        journal=MemoryJournal(),
     )
     now = deps.clock.now()
     store.failures = 6

@@ -115,7 +115,16 @@ class BreakingBus(MemoryBus):
 
 def deps_around(bus: Bus, clock: Clock, store: CandleReader) -> Deps:
     kept = cast("Store", store)
-    return Deps(Settings(_env_file=None), clock, bus, MemoryCache(), kept, Hub(clock), (), MemoryJournal())
+    return Deps(
+        settings=Settings(_env_file=None),
+        clock=clock,
+        bus=bus,
+        cache=MemoryCache(),
+        store=kept,
+        hub=Hub(clock),
+        exchanges=(),
+        journal=MemoryJournal(),
+    )
 
 
 async def run_ready_tasks() -> None:

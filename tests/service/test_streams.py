@@ -1,6 +1,7 @@
 """Live streams through real sockets: the protocol to the letter, resuming, bad clients, slow clients, the end."""
 
 import asyncio
+import dataclasses
 import random
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +23,7 @@ from services.core.model import (
     IndicatorRequest,
     IndicatorValue,
 )
-from services.sequencing import SequencedPublisher
+from services.sequencing import sequenced_publisher
 from tests.api import ServedReplica, connect_client, connect_stalled, open_event_stream, serve_replica
 from tests.stream_messages import BTC, ETH, SERIES, START, candle, exchange_status, rate
 from tests.waiting import eventually
@@ -226,14 +227,14 @@ async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
         await here.publish(candle(0, 100))
         await before.send(action="subscribe", **words)
         await before.next("subscribed")
-        ahead = SequencedPublisher(other.deps)
+        ahead = sequenced_publisher(other.deps)
         await ahead.publish_unjournaled(candle(0, 101))
         seen = (await before.next("price_update"))["seq"]
         await one.send(action="resume", after=seen, **words)
         await one.next("resumed")
         await asyncio.sleep(0.1)
         await ahead.flush_journal()
-        await SequencedPublisher(here.deps).publish(candle(0, 102))
+        await sequenced_publisher(here.deps).publish(candle(0, 102))
         heard = await one.next()
         assert (heard["type"], heard["data"]["close"]) == ("price_update", 102)
 
@@ -258,10 +259,10 @@ async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: ServedRep
     async with connect_client(here) as one:
         await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("snapshot")
-        lost = SequencedPublisher(here.deps._replace(bus=MemoryBus()))
+        lost = sequenced_publisher(dataclasses.replace(here.deps, bus=MemoryBus()))
         await lost.publish(candle(0, 101), candle(0, 102))
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [101, 102]
-        successor = SequencedPublisher(here.deps)
+        successor = sequenced_publisher(here.deps)
         await successor.publish(candle(0, 103), candle(0, 104))
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [103, 104]
 
@@ -275,9 +276,9 @@ async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_i
             await here.publish(rate(ETH, str(value)))
         await here.publish(rate(BTC, "2"))
         assert (await one.next())["data"]["value"] == "2"
-        lost = SequencedPublisher(here.deps._replace(bus=MemoryBus()))
+        lost = sequenced_publisher(dataclasses.replace(here.deps, bus=MemoryBus()))
         await lost.publish(rate(ETH, "50"), rate(BTC, "3"), rate(ETH, "51"))
-        await SequencedPublisher(here.deps).publish(rate(ETH, "52"), rate(BTC, "4"))
+        await sequenced_publisher(here.deps).publish(rate(ETH, "52"), rate(BTC, "4"))
         assert [(await one.next())["data"]["value"] for _ in range(2)] == ["3", "4"]
 
 

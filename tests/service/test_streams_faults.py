@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from services.api.streams.topics import MAX_BUFFERED_BYTES, TopicState
 from services.core.journal import JournalEntry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
-from services.sequencing import SequencedPublisher
+from services.sequencing import SequencedPublisher, sequenced_publisher
 from tests.api import ListingStore, ServedReplica, connect_client, connect_stalled, serve_replica
 from tests.live_objects import live_objects
 from tests.stream_messages import BTC, SERIES, candle, rate
@@ -55,7 +56,7 @@ class GatedListingStore(ListingStore):
 
 def journal_only_publisher(here: ServedReplica) -> SequencedPublisher:
     """A voice that reaches the journal, but nobody over the bus."""
-    return SequencedPublisher(here.deps._replace(bus=MemoryBus()))
+    return sequenced_publisher(replace(here.deps, bus=MemoryBus()))
 
 
 async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: ServedReplica) -> None:
@@ -91,7 +92,7 @@ async def test_what_was_unsubscribed_is_not_told_although_it_was_being_read() ->
         await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("snapshot")
         await journal_only_publisher(here).publish(candle(0, 101))
-        await SequencedPublisher(here.deps).publish(candle(0, 102))  # whose predecessor it lacks
+        await sequenced_publisher(here.deps).publish(candle(0, 102))  # whose predecessor it lacks
         await journal.asked.wait()
         await one.send(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
         await one.next("unsubscribed")

@@ -34,7 +34,16 @@ def trade(number: int, time: int) -> Trade:
 async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[Candle]]:
     """The writer at work; yields what it tells."""
     settings, clock = Settings(_env_file=None), SystemClock()
-    deps = Deps(settings, clock, bus, MemoryCache(), as_store(store), Hub(clock), (), MemoryJournal())
+    deps = Deps(
+        settings=settings,
+        clock=clock,
+        bus=bus,
+        cache=MemoryCache(),
+        store=as_store(store),
+        hub=Hub(clock),
+        exchanges=(),
+        journal=MemoryJournal(),
+    )
     told, ready = list[Candle](), asyncio.Event()
 
     async def listen() -> None:

@@ -88,7 +88,7 @@ async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> 
         mine = await channel.declare_queue(exclusive=True)
         await mine.bind(broker.exchange, f"{ANSWER_KEY}.{mine.name}")
         exchange = await channel.get_exchange(broker.exchange, ensure=False)
-        await exchange.publish(aio_pika.Message(b"who?", reply_to=f"{ANSWER_KEY}.{mine.name}"), name)
+        await exchange.publish(aio_pika.Message(b"holder?", reply_to=f"{ANSWER_KEY}.{mine.name}"), name)
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLDER_TIMEOUT_SECONDS), mine.iterator(no_ack=True) as answers:
                 async for each in answers:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any
 
 from services.core.errors import Unavailable
@@ -36,6 +37,7 @@ class LeaseGuard:
         return getattr(self._port, name)
 
     def _guard(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(method)
         async def call(*args: Any) -> Any:
             if not self._lease.is_valid():
                 raise Unavailable("this process cannot confirm that it still has its role")

@@ -1,4 +1,4 @@
-"""What the analyst keeps, beside what the same candles come to when all is computed anew."""
+"""The analyst's rows compared with rows that are computed from the same candles."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,14 +20,14 @@ Row = IndicatorValue | Analysis
 
 
 class Comparison(NamedTuple):
-    """How many rows were looked at, and what is not as it ought to be."""
+    """The number of compared rows, and the differences."""
 
     rows: int
     wrong: list[Difference]
 
 
 def compare(simulator: str, database: str, every: Iterable[Series]) -> Comparison:
-    """The rows of the newest closed candles of Binance's series, beside what its own candles come to."""
+    """Compare the rows of the newest closed candles of Binance with rows of the simulator's candles."""
     return asyncio.run(_compare_series(simulator, database, every))
 
 
@@ -56,7 +56,7 @@ async def _compare_series(simulator: str, database: str, every: Iterable[Series]
 
 
 async def _daily_candles(store: Store, series: Series, opening: int) -> list[Candle] | None:
-    """The closed candles of 1d that levels are made of, as they are kept; None: they need none."""
+    """Return the stored closed candles of 1d that levels are made of; None if none are needed."""
     since = daily_since(TIMEFRAMES[series.timeframe], opening)
     if since is None:
         return None
@@ -64,7 +64,7 @@ async def _daily_candles(store: Store, series: Series, opening: int) -> list[Can
 
 
 def expected_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candle] | None = None) -> list[Row]:
-    """What the rows of the newest of these closed candles ought to be. `days`: those of 1d that levels are made of."""
+    """Return the right rows of the newest of these closed candles. `days` are the candles of 1d of their levels."""
     whole = to_columns(closed)
     since = int(whole.open_times[-VERIFIED_CANDLES:][0])
     return [
@@ -75,7 +75,7 @@ def expected_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candl
 
 
 async def compare_stored(store: Store, series: Series, true: Sequence[Row]) -> list[Difference]:
-    """Where what is kept is not so."""
+    """Return the differences between stored and right rows."""
     times = [row.open_time or 0 for row in true]
     readings = await store.indicator_values(series, min(times), max(times))
     analyses = await store.analyses(series, min(times), max(times))

@@ -1,5 +1,4 @@
-"""What the store promises of readings and analyses on either database: rows by their key, in bulk, changed when they
-differ."""
+"""The contract of the store for indicator values and analyses, on both databases."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -83,7 +82,7 @@ async def stored_items(store: Store, since: int = 0, until: int = FAR_FUTURE) ->
 
 @patient
 @given(batches=batches, span=st.tuples(st.integers(0, 9), st.integers(0, 9)))
-async def test_it_answers_as_a_dictionary_would(
+async def test_store_behaves_like_a_dictionary(
     store: Store, batches: Sequence[Sequence[IndicatorValue | Analysis]], span: tuple[int, int]
 ) -> None:
     for series in (BTC, PERPETUAL):
@@ -107,8 +106,8 @@ def _order(each: tuple[object, ...]) -> tuple[object, ...]:
     return series, kind == "Analysis", timestamp, name
 
 
-async def test_only_rows_that_differ_are_written(store: sql.SqlStore) -> None:
-    """On PostgreSQL a row that is written has a new place; SQLite tells how many it changed."""
+async def test_equal_rows_are_not_written(store: sql.SqlStore) -> None:
+    """PostgreSQL gives a written row a new location; SQLite counts written rows."""
     rows = [IndicatorValue(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
     whole = Analysis(BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
     await store.save(*rows, whole)
@@ -122,7 +121,7 @@ async def test_only_rows_that_differ_are_written(store: sql.SqlStore) -> None:
 
 
 async def row_locations(store: sql.SqlStore) -> set[object]:
-    """Where each row is, which a write changes. SQLite writes in place: there it is what the row holds."""
+    """The location of each row, which a write changes. SQLite writes in place, so there it is the content."""
     queries = ["SELECT indicator_name, value FROM indicators", "SELECT timestamp, notes FROM analysis"]
     if store._engine.dialect.name == "postgresql":
         queries = ["SELECT ctid::text, 1 FROM indicators", "SELECT ctid::text, 2 FROM analysis"]
@@ -138,7 +137,7 @@ async def test_indicator_values_of_a_series_are_deleted_without_its_analyses(sto
     assert await stored_items(store) == [analysis, values[1]]
 
 
-async def test_a_close_is_kept_with_its_digits(store: sql.SqlStore) -> None:
+async def test_close_keeps_its_digits(store: sql.SqlStore) -> None:
     await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
     async with store._engine.connect() as connection:
         (close,) = (await connection.execute(text("SELECT CAST(close AS TEXT) FROM analysis"))).one()

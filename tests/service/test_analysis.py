@@ -1,4 +1,4 @@
-"""Analyses over HTTP: computed or the analyst's own, cached for all replicas, never older than the candles heard."""
+"""Analyses over HTTP: computed or from the analyst's row, cached for all replicas, never older than the candles."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def world(stores: StoreFactory) -> ReplicaSet:
 
 
 def rising_candles(count: int, timeframe: str = "1m", step: str = "0.7") -> list[Candle]:
-    """The newest closed candles and the forming one, of a price that rises."""
+    """The newest closed candles and the forming one, with a rising price."""
     frame, series = TIMEFRAMES[timeframe], BTC._replace(timeframe=timeframe)
     last = frame.open_time(FORMING_OPEN_TIME)
     openings = list(frame.open_times(frame.step_back(last, count), last))
@@ -54,7 +54,7 @@ async def get_analysis(replica: ApiReplica, url: str = ANALYSIS_URL) -> dict[str
     return found
 
 
-async def test_it_is_what_the_closed_candles_come_to(world: ReplicaSet) -> None:
+async def test_response_is_the_analysis_of_the_closed_candles(world: ReplicaSet) -> None:
     candles = rising_candles(900)
     await world.save(*candles)
     replica = world.replica()
@@ -72,8 +72,8 @@ async def test_it_is_what_the_closed_candles_come_to(world: ReplicaSet) -> None:
     assert await get_analysis(replica, ANALYSIS_URL.replace("/api", "/v1")) == found
 
 
-async def test_pivots_of_a_part_of_a_day_are_not_given_and_that_is_noted(world: ReplicaSet) -> None:
-    """Fourteen hours are kept."""
+async def test_missing_start_of_the_pivot_period_is_noted(world: ReplicaSet) -> None:
+    """Only fourteen hours are stored."""
     await world.save(*rising_candles(840), told=False)
     found = await get_analysis(world.replica())
     assert found["pivot_levels"] == []
@@ -82,7 +82,7 @@ async def test_pivots_of_a_part_of_a_day_are_not_given_and_that_is_noted(world: 
     ]
 
 
-async def test_pivots_of_a_year_are_made_of_its_days_for_weeks_too(world: ReplicaSet) -> None:
+async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(world: ReplicaSet) -> None:
     days = rising_candles(800, "1d")
     await world.save(*days, *rising_candles(80, "1w"), told=False)
     replica = world.replica()
@@ -107,7 +107,7 @@ async def test_pivots_of_a_year_are_made_of_its_days_for_weeks_too(world: Replic
         await eventually(followed)
 
 
-async def test_without_candles_it_says_that_it_knows_nothing(world: ReplicaSet) -> None:
+async def test_series_without_candles_has_an_unknown_trend(world: ReplicaSet) -> None:
     replica = world.replica()
     found = await get_analysis(replica)
     assert (found["timestamp"], found["trend"]["direction"], found["candles"]) == (None, "unknown", 0)
@@ -115,7 +115,7 @@ async def test_without_candles_it_says_that_it_knows_nothing(world: ReplicaSet) 
     schemas.Multi.model_validate(await get_analysis(replica, MULTI_URL), strict=True, extra="forbid")
 
 
-async def test_the_analysts_row_is_answered_until_something_is_corrected(world: ReplicaSet) -> None:
+async def test_analysts_row_is_served_until_a_correction(world: ReplicaSet) -> None:
     candles = rising_candles(700)
     await world.save(*candles)
     own = replace(expected(candles), notes=("from the row",))
@@ -138,7 +138,7 @@ async def test_the_analysts_row_is_answered_until_something_is_corrected(world: 
         assert (await get_analysis(late))["notes"] == list(expected(candles).notes), "the shared cache has the old one"
 
 
-async def test_replicas_share_what_one_computed_and_all_hear_of_a_new_candle(world: ReplicaSet) -> None:
+async def test_replicas_share_an_analysis_until_a_new_candle(world: ReplicaSet) -> None:
     candles = rising_candles(700)
     await world.save(*candles)
     first, second = world.replica(), world.replica()
@@ -146,7 +146,7 @@ async def test_replicas_share_what_one_computed_and_all_hear_of_a_new_candle(wor
         before = await get_analysis(first)
         rows = world.store.calls["analyses"]
         assert await get_analysis(second) == before
-        assert world.store.calls["analyses"] == rows, "what is in the cache is looked for in the store"
+        assert world.store.calls["analyses"] == rows, "the store is read although the cache has it"
         assert (await world.cache.get(f"analysis:{{binance:BTC-USDT}}:1m:{FORMULA_REVISION}"))[0]
         world.clock.time += MINUTE_MS
         closed = replace(candles[-1], closed=True)
@@ -159,7 +159,7 @@ async def test_replicas_share_what_one_computed_and_all_hear_of_a_new_candle(wor
         await eventually(everyone_knows)
 
 
-async def test_many_who_ask_at_once_have_it_computed_once(world: ReplicaSet) -> None:
+async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
     await world.save(*rising_candles(700))
     replica = world.replica()
     await get_analysis(replica, "/api/symbols")
@@ -171,7 +171,7 @@ async def test_many_who_ask_at_once_have_it_computed_once(world: ReplicaSet) -> 
     assert world.store.calls["analyses"] == before["analyses"] + 1
 
 
-async def test_several_timeframes_are_summed_up(world: ReplicaSet) -> None:
+async def test_several_timeframes_are_combined(world: ReplicaSet) -> None:
     hours, days = rising_candles(300, "1h"), rising_candles(300, "1d", "-0.7")
     await world.save(*hours, *days)
     replica = world.replica()
@@ -203,14 +203,14 @@ async def test_several_timeframes_are_summed_up(world: ReplicaSet) -> None:
         (f"{MULTI_URL}?exchange=binanse", "did you mean binance"),
     ],
 )
-async def test_what_cannot_be_answered_says_why(world: ReplicaSet, url: str, part: str) -> None:
+async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(world: ReplicaSet, url: str, part: str) -> None:
     answer = await world.replica().get(url)
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
     assert part in answer.json()["detail"]
 
 
-async def test_who_has_it_is_told_so_plain_or_packed(world: ReplicaSet) -> None:
+async def test_response_is_compressed_and_304_on_request(world: ReplicaSet) -> None:
     await world.save(*rising_candles(700))
     replica = world.replica()
     for url in (ANALYSIS_URL, MULTI_URL):

@@ -1,4 +1,4 @@
-"""The analyst at work: whatever it missed, its rows come to what the candles say; and it follows what forms."""
+"""The analyst as a whole: its rows match the candles whatever it missed, and it publishes forming values."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
 
 
 class AnalystWorld:
-    """A store, a bus, and a clock that is turned."""
+    """A store, a bus, and a clock that tests move."""
 
     def __init__(self) -> None:
         self.kept, self.bus, self.clock = MemoryStore(), MemoryBus(queues={}), ManualClock(NOW)
@@ -71,14 +71,14 @@ class AnalystWorld:
         )
 
     async def save(self, *candles: Candle, told: bool = True) -> None:
-        """As the writer does it: kept, then told."""
+        """Save candles, then publish them, as the writer does."""
         for candle in candles:
             self.kept.rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
         if told:
             await self.bus.publish(*candles)
 
     async def rows_match(self, *series: Series, days: Sequence[Candle] = ()) -> bool:
-        """Whether the rows of the newest candles are right; `days`: candles of 1d that their levels are made of."""
+        """Whether the rows of the newest candles are right. `days` are the candles of 1d of their price levels."""
         self.clock.time += RELOAD_QUIET_MS
         expected = {each: await self._expected(each) for each in series}
         if days:
@@ -102,7 +102,7 @@ def world() -> AnalystWorld:
 
 @asynccontextmanager
 async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
-    """The analyst; yields the readings that it tells. It never drops what is old unless this is among the jobs."""
+    """Run the analyst and yield the values that it publishes. Old rows are deleted only if that job is named."""
     heard, ready = list[Message](), asyncio.Event()
 
     async def listen() -> None:
@@ -125,7 +125,7 @@ async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
 
 
 def random_walk(series: Series, count: int, seed: int = 1) -> list[Candle]:
-    """The newest closed candles of a series, of a price that wanders."""
+    """The newest closed candles of a series, a random walk."""
     chance, frame, price = random.Random(seed), TIMEFRAMES[series.timeframe], 1000.0
     opening, found = frame.step_back(frame.open_time(FORMING_OPEN_TIME), count), []
     for _ in range(count):
@@ -141,17 +141,16 @@ def bar(series: Series, opening: int, first: float, last: float, volume: float) 
 
 
 def forming_minute(opening: int, price: float) -> Candle:
-    """A minute that forms."""
     return replace(bar(BTC, opening, 1000, price, 1), closed=False)
 
 
 def with_other_close(candle: Candle) -> Candle:
-    """The same with another close."""
+    """The same candle, corrected."""
     other = replace(candle.bar, close=candle.bar.close + Decimal("0.5"))
     return replace(candle, bar=other, revision=candle.revision + 1)
 
 
-async def test_what_is_there_is_written_down_and_what_closes_is_added(world: AnalystWorld) -> None:
+async def test_rows_of_stored_and_of_closing_candles_are_saved(world: AnalystWorld) -> None:
     minutes, hours = random_walk(BTC, 440), random_walk(HOURS, 150)
     await world.save(*minutes[:400], *hours, told=False)
     async with run_analyst(world.deps()) as heard:
@@ -174,7 +173,7 @@ async def test_what_is_there_is_written_down_and_what_closes_is_added(world: Ana
     assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
 
-async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(world: AnalystWorld) -> None:
+async def test_correction_leaves_no_wrong_row(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 340)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):
@@ -189,11 +188,11 @@ async def test_a_correction_changes_what_it_influences_and_leaves_nothing_wrong(
         await world.save(with_other_close(candles[-120]))
         await eventually(lambda: world.rows_match(BTC))
         kept = await world.kept.analyses(BTC, old, FAR_FUTURE)
-        assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are kept"
+        assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are still stored"
         assert await world.kept.analyses(BTC, 0, old - 1)
 
 
-async def test_what_nobody_told_is_found(world: AnalystWorld) -> None:
+async def test_candles_that_were_not_published_are_found_in_the_store(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 400)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):
@@ -209,8 +208,8 @@ async def test_what_nobody_told_is_found(world: AnalystWorld) -> None:
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: AnalystWorld) -> None:
-    """They come when the days do, which is later than the weeks, and change with them."""
+async def test_levels_of_weeks_change_with_the_days_that_they_are_made_of(world: AnalystWorld) -> None:
+    """They appear with the days, which arrive after the weeks, and change with them."""
     weeks, days = BTC._replace(timeframe="1w"), random_walk(BTC._replace(timeframe="1d"), 800)
     await world.save(*random_walk(weeks, 150), told=False)
 
@@ -235,7 +234,7 @@ async def test_levels_of_weeks_follow_the_days_that_they_are_made_of(world: Anal
     assert not [note for note in found.notes if "pivot" in note]
 
 
-async def test_a_store_that_fails_is_waited_for(world: AnalystWorld, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_store_is_retried(world: AnalystWorld, caplog: pytest.LogCaptureFixture) -> None:
     candles = random_walk(BTC, 320)
     await world.save(*candles[:300], told=False)
     world.kept.failures = 5
@@ -248,7 +247,7 @@ async def test_a_store_that_fails_is_waited_for(world: AnalystWorld, caplog: pyt
     assert "rows not saved" in caplog.text
 
 
-async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: AnalystWorld) -> None:
+async def test_next_analyst_has_the_same_rows_whenever_one_is_killed(world: AnalystWorld) -> None:
     chance, candles = random.Random(7), random_walk(BTC, 400)
     await world.save(*candles[:300], told=False)
     for place in range(300, 400, 20):
@@ -260,7 +259,7 @@ async def test_whenever_it_is_killed_the_next_one_comes_to_the_same(world: Analy
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_history_that_comes_in_numbers_is_read_in_whole(world: AnalystWorld) -> None:
+async def test_arriving_history_is_read_at_intervals_not_per_candle(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 2000)
     await world.save(*candles[-50:], told=False)
     async with run_analyst(world.deps()):
@@ -274,7 +273,7 @@ async def test_history_that_comes_in_numbers_is_read_in_whole(world: AnalystWorl
 
 
 def loading_status(missing: int) -> ExchangeStatus:
-    """What Binance's collector says while so many minutes and hours are still to be loaded."""
+    """Binance's status while minutes and hours are missing."""
     left = [SeriesProgress(BTC.instrument, name, 0, 1000, missing) for name in ("1m", "1h") if missing]
     progress = BackfillProgress(1000, missing, tuple(left))
     return ExchangeStatus(
@@ -292,7 +291,7 @@ def loading_status(missing: int) -> ExchangeStatus:
     )
 
 
-async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_followed_at_once(
+async def test_rows_wait_for_the_end_of_a_backfill_unless_the_series_is_watched(
     world: AnalystWorld,
 ) -> None:
     async with run_analyst(world.deps()):
@@ -304,12 +303,12 @@ async def test_what_history_comes_to_is_computed_once_it_is_there_and_what_is_fo
             world.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
         await eventually(lambda: world.rows_match(HOURS))
-        assert not await world.kept.analyses(BTC, 0, FAR_FUTURE), "it is computed before all of it is there"
+        assert not await world.kept.analyses(BTC, 0, FAR_FUTURE), "rows are computed before the backfill has ended"
         await world.bus.publish(loading_status(0))
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_history_that_does_not_arrive_is_not_waited_for(world: AnalystWorld) -> None:
+async def test_stalled_backfill_is_not_waited_for(world: AnalystWorld) -> None:
     await world.save(*random_walk(BTC, 300), told=False)
     async with run_analyst(world.deps()):
         for _ in range(40):
@@ -320,7 +319,7 @@ async def test_history_that_does_not_arrive_is_not_waited_for(world: AnalystWorl
 
 
 async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
-    """What is told of the forming minute at that price."""
+    """Return the values published for the forming minute at a price."""
     await world.bus.publish(forming_minute(FORMING_OPEN_TIME, price))
 
     async def followed() -> bool:
@@ -330,7 +329,7 @@ async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: 
     return {each.indicator: each for each in heard if isinstance(each, IndicatorValue) and not each.closed}
 
 
-async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world: AnalystWorld) -> None:
+async def test_only_changed_values_of_the_forming_candle_are_published(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 400)
     await world.save(*candles, told=False)
     async with run_analyst(world.deps()) as heard:
@@ -346,19 +345,19 @@ async def test_the_forming_candle_is_followed_and_only_what_is_new_is_told(world
         count = len(heard)
         await world.bus.publish(forming_minute(FORMING_OPEN_TIME, 1010))
         await asyncio.sleep(0.1)
-        assert len(heard) == count, "what has not changed is told again"
+        assert len(heard) == count, "an unchanged value is published again"
         heard.clear()
         again = await publish_forming(world, heard, 1020)
         assert again["sma:20"].values != found["sma:20"].values
-        assert "volume:20" not in again, "what has not changed is told again"
+        assert "volume:20" not in again, "an unchanged value is published again"
         heard.clear()
         await world.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
         await asyncio.sleep(0.1)
-        assert not heard, "a candle is missing between: nothing can be said"
+        assert not heard, "a candle is missing in between"
     assert not await world.kept.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
 
 
-async def test_old_rows_go_and_other_symbols_are_left_alone(world: AnalystWorld) -> None:
+async def test_old_rows_are_deleted_but_not_those_of_other_symbols(world: AnalystWorld) -> None:
     unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
     await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), told=False)
     async with run_analyst(world.deps(analysis_bars=0)):

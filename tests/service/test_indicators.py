@@ -1,4 +1,4 @@
-"""Indicators over HTTP on a real store: beside their candles, the same wherever a range begins, fresh after changes."""
+"""Indicators over HTTP on a real store: values beside their candles, the same for any range, fresh after changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,14 +36,14 @@ async def world(stores: StoreFactory) -> ReplicaSet:
 
 @pytest.fixture(scope="module")
 async def deep(stores: StoreFactory) -> ReplicaSet:
-    """A long history, with a hole of a day and single ones."""
+    """A long history in which a day and single candles are missing."""
     world = ReplicaSet(await stores())
     await world.save(*(each for each in MARKET if each.bar.open_time in STORED_OPEN_TIMES), told=False)
     return world
 
 
 def random_candles(count: int, series: Series = BTC, seed: int = 1, last: int = FORMING_OPEN_TIME) -> list[Candle]:
-    """A walk in cents that ends with the forming candle."""
+    """A random walk in cents that ends with the forming candle."""
     rng, timeframe = np.random.default_rng(seed), TIMEFRAMES[series.timeframe]
     closes = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.001, count)))
     spreads, volumes = rng.exponential(5, count), rng.lognormal(0, 1, count)
@@ -71,7 +71,7 @@ async def get_indicators(replica: ApiReplica, url: str) -> dict[str, Any]:
 
 
 def check_values(body: dict[str, Any], every: indicators.OhlcvColumns, timeframe: str = "1m") -> None:
-    """Everything in an answer is what all candles give that are kept."""
+    """Assert that a response has the values of all stored candles."""
     times = np.array(body["timestamps"])
     assert set(times) <= set(every.open_times.tolist())
     places = np.searchsorted(every.open_times, times)
@@ -88,7 +88,7 @@ def check_values(body: dict[str, Any], every: indicators.OhlcvColumns, timeframe
             assert np.allclose(ours, values[places], 1e-9, 1e-9 * scale, equal_nan=True), (row["indicator"], name)
 
 
-async def test_the_asked_shape(world: ReplicaSet) -> None:
+async def test_response_has_the_documented_shape(world: ReplicaSet) -> None:
     await world.save(*random_candles(4))
     closes = [float(each.bar.close) for each in random_candles(4)]
     for path in ("/api/indicators", "/v1/indicators"):
@@ -114,8 +114,8 @@ async def test_the_asked_shape(world: ReplicaSet) -> None:
         assert (pivots["levels"], "outputs" in pivots) == ([], False)
 
 
-async def test_everything_is_the_same_wherever_a_range_begins_and_ends(deep: ReplicaSet) -> None:
-    """Newest, oldest and between, over holes; at first computed, then from the pages that others computed."""
+async def test_values_are_equal_for_any_range(deep: ReplicaSet) -> None:
+    """Newest, oldest and in between, across missing candles; first computed, then from the pages of another replica."""
     ranges = [
         "",
         "&limit=3",
@@ -134,8 +134,8 @@ async def test_everything_is_the_same_wherever_a_range_begins_and_ends(deep: Rep
 
 
 @pytest.mark.parametrize("timeframe", [name for name in TIMEFRAMES if name != "1m"])
-async def test_every_timeframe(world: ReplicaSet, timeframe: str) -> None:
-    """With all the history since 2017 at most; what cannot be trusted yet says so."""
+async def test_values_are_right_in_every_timeframe(world: ReplicaSet, timeframe: str) -> None:
+    """With at most the history since 2017; untrusted values are marked."""
     count = min(2_000, TIMEFRAMES[timeframe].count_between(EARLIEST_CANDLE_MS, FORMING_OPEN_TIME))
     candles = random_candles(count, BTC._replace(timeframe=timeframe))
     await world.save(*candles, told=False)
@@ -146,7 +146,7 @@ async def test_every_timeframe(world: ReplicaSet, timeframe: str) -> None:
     assert all(each is None or body["timestamps"][0] < each for each in trusted.values())
 
 
-async def test_what_little_history_gives_is_said_to_be_so(world: ReplicaSet) -> None:
+async def test_values_of_too_few_candles_are_marked_untrusted(world: ReplicaSet) -> None:
     await world.save(*random_candles(300))
     rows = (await get_indicators(world.replica(), f"{URL}sma:50,ema:20,rsi,obv,supertrend"))["indicators"]
     first = FORMING_OPEN_TIME - 299 * MINUTE_MS
@@ -156,7 +156,7 @@ async def test_what_little_history_gives_is_said_to_be_so(world: ReplicaSet) -> 
     assert (empty["timestamps"], empty["indicators"]) == ([], [])
 
 
-async def test_the_lagging_close_looks_ahead_of_the_range(world: ReplicaSet) -> None:
+async def test_lagging_close_reads_candles_after_the_range(world: ReplicaSet) -> None:
     candles = random_candles(200)
     await world.save(*candles)
     (row,) = (await get_indicators(world.replica(), f"{URL}ichimoku&to={FORMING_OPEN_TIME - 100 * MINUTE_MS}&limit=1"))[
@@ -165,8 +165,8 @@ async def test_the_lagging_close_looks_ahead_of_the_range(world: ReplicaSet) -> 
     assert row["outputs"]["lagging"] == [float(candles[-101 + 25].bar.close)]
 
 
-async def test_the_future_cloud_stands_on_the_grid_after_the_last_candle(world: ReplicaSet) -> None:
-    """Only where it is asked for, and only of what knows of it; the values beside the candles stay as they are."""
+async def test_future_cloud_has_the_open_times_after_the_last_candle(world: ReplicaSet) -> None:
+    """Only on request, and only for Ichimoku; the values beside the candles stay the same."""
     candles = random_candles(200)
     await world.save(*candles)
     replica = world.replica()
@@ -194,8 +194,7 @@ async def test_the_future_cloud_stands_on_the_grid_after_the_last_candle(world: 
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "1h", "4h"])
-async def test_each_indicator_says_how_deep_a_history_it_needs(stores: StoreFactory, timeframe: str) -> None:
-    """With as many candles kept before the first one its values are trusted."""
+async def test_warmup_is_the_number_of_candles_that_makes_values_trusted(stores: StoreFactory, timeframe: str) -> None:
     series = BTC._replace(timeframe=timeframe)
     standard = ",".join(str(each) for each in indicators.STANDARD if each.name not in ("psar", "supertrend"))
 
@@ -234,7 +233,7 @@ async def test_each_indicator_says_how_deep_a_history_it_needs(stores: StoreFact
         ("symbol=BTCUSDT&timeframe=1m&indicators=" + "sma," * 600, 400, "at most 2000 are accepted"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_told_why(
+async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(
     world: ReplicaSet, query: str, status: int, part: str
 ) -> None:
     answer = await world.replica().get(f"/api/indicators?{query}")
@@ -244,7 +243,7 @@ async def test_a_question_that_cannot_be_answered_is_told_why(
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_who_has_it_is_told_so_plain_or_packed(deep: ReplicaSet) -> None:
+async def test_response_is_compressed_and_304_on_request(deep: ReplicaSet) -> None:
     replica = deep.replica()
     url = f"{URL}sma,ema&from={FORMING_OPEN_TIME - 900 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
     plain, packed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
@@ -256,7 +255,7 @@ async def test_who_has_it_is_told_so_plain_or_packed(deep: ReplicaSet) -> None:
     assert (await replica.get(f"{URL}sma")).headers["cache-control"].startswith("public, max-age=1,")
 
 
-async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: ReplicaSet) -> None:
+async def test_replicas_share_pages_until_a_candle_within_the_warmup_changes(world: ReplicaSet) -> None:
     """A second replica reads neither store nor candles; a revision far before the range reaches both."""
     first, second = world.replica(), world.replica()
     candles = random_candles(3_000)
@@ -292,7 +291,7 @@ async def test_pages_are_shared_until_a_candle_changes_within_the_warmup(world: 
             check_values(await get_indicators(replica, url), every)
 
 
-async def test_many_who_ask_at_once_compute_once(world: ReplicaSet) -> None:
+async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
     await world.save(*random_candles(3_000), told=False)
     replica = world.replica()
     url = f"{URL}ema:100&from={FORMING_OPEN_TIME - 1100 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
@@ -301,7 +300,7 @@ async def test_many_who_ask_at_once_compute_once(world: ReplicaSet) -> None:
     assert world.store.calls["candles"] <= 7  # pages
 
 
-async def test_the_forming_candle_is_followed(world: ReplicaSet) -> None:
+async def test_values_of_the_forming_candle_change_with_it(world: ReplicaSet) -> None:
     replica, candles = world.replica(), random_candles(50)
     await world.save(*candles)
     before = await get_indicators(replica, f"{URL}sma:5")
@@ -314,7 +313,7 @@ async def test_the_forming_candle_is_followed(world: ReplicaSet) -> None:
     assert after["indicators"][0]["outputs"]["sma"][-1] > before["indicators"][0]["outputs"]["sma"][-1]
 
 
-async def test_a_cache_that_does_not_answer_costs_time_only(world: ReplicaSet) -> None:
+async def test_unavailable_cache_changes_no_value(world: ReplicaSet) -> None:
     await world.save(*random_candles(3_000), told=False)
     replica = world.replica()
     world.cache.get = world.cache.set = fail_unavailable  # type: ignore[assignment,method-assign]
@@ -325,7 +324,7 @@ async def fail_unavailable(*_: object) -> list[bytes | None]:
     raise Unavailable("the cache does not answer")
 
 
-async def test_the_catalog(world: ReplicaSet) -> None:
+async def test_catalog_lists_every_indicator(world: ReplicaSet) -> None:
     for path in ("/api/indicators/catalog", "/v1/indicators/catalog"):
         rows = (await get_indicators(world.replica(), path))["indicators"]
         assert [row["name"] for row in rows] == list(CATALOG)

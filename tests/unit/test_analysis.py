@@ -1,4 +1,4 @@
-"""The rules of the analysis on shaped markets, each as a person sees it; and that nothing but the candles decides."""
+"""The rules of the analysis on constructed markets, and that an analysis depends on nothing but the candles."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ FLAT = columns_of(np.full(300, 100.1), noise=0)
 
 
 @pytest.mark.parametrize(("columns", "direction"), [(RISE, TrendDirection.UP), (FALL, TrendDirection.DOWN)])
-def test_a_steady_movement_is_a_strong_trend(columns: OhlcvColumns, direction: TrendDirection) -> None:
+def test_steady_movement_is_a_strong_trend(columns: OhlcvColumns, direction: TrendDirection) -> None:
     found = analyse(SERIES, columns)
     assert (found.trend.direction, found.notes) == (direction, ())
     assert found.trend.strength >= 70
@@ -63,7 +63,7 @@ def test_a_steady_movement_is_a_strong_trend(columns: OhlcvColumns, direction: T
     assert direction.value in summary_text(found)
 
 
-def test_a_range_goes_sideways_between_its_levels() -> None:
+def test_range_is_sideways_between_its_levels() -> None:
     for found in analyse_since(SERIES, RANGE, LAST - 40 * HOUR):  # two whole swings
         assert found.trend.strength < 50
         if found.support_levels and found.resistance_levels and found.close and 995 < found.close < 1005:
@@ -74,7 +74,7 @@ def test_a_range_goes_sideways_between_its_levels() -> None:
     assert ways.count(TrendDirection.SIDEWAYS) > len(ways) / 2
 
 
-def test_a_reversal_turns_the_trend_and_is_signalled() -> None:
+def test_reversal_turns_the_trend_and_gives_signals() -> None:
     turn = np.r_[1000 + X[:1440] * 0.4, 1000 + 1440 * 0.4 - np.arange(1, 61) * 0.6]
     found = list(analyse_since(SERIES, columns_of(turn), LAST - 80 * HOUR))
     assert found[0].trend.direction is TrendDirection.UP
@@ -83,7 +83,7 @@ def test_a_reversal_turns_the_trend_and_is_signalled() -> None:
     assert {"ema_cross", "macd_cross"} <= at_turn
 
 
-def test_a_flat_market_says_nothing() -> None:
+def test_flat_market_has_no_trend_signals_or_levels() -> None:
     found = analyse(SERIES, FLAT)
     assert (found.trend.direction, found.trend.strength, found.signals) == (TrendDirection.SIDEWAYS, 0, ())
     assert (found.support_levels, found.resistance_levels, found.fibonacci_levels) == ((), (), ())
@@ -93,7 +93,7 @@ def test_a_flat_market_says_nothing() -> None:
 
 
 def stopped_market(seed: int, still: int, digits: int = 2, blip: int = 0) -> OhlcvColumns:
-    """A market that wandered and then did not move for so many candles, but for one step up and back at `blip`."""
+    """A random walk, then `still` candles without movement, except one step up and back at `blip`."""
     random = np.random.default_rng(seed)
     close = np.round(100 + np.cumsum(random.normal(0, 0.2, 1600 - still)), digits)
     close = np.r_[close, np.full(still, close[-1])]
@@ -109,8 +109,8 @@ STOPPED_MARKETS = st.builds(stopped_market, st.integers(0, 10**6), st.integers(6
 
 @settings(max_examples=100)
 @given(columns=STOPPED_MARKETS)
-def test_a_market_that_has_stopped_goes_sideways(columns: OhlcvColumns) -> None:
-    """Averages go on moving when the price has stopped, by ever smaller parts of a step: that is no trend."""
+def test_market_that_stopped_is_sideways(columns: OhlcvColumns) -> None:
+    """Averages still move after the price has stopped, by ever smaller parts of a step. That is no trend."""
     found = analyse(SERIES, columns)
     assert (found.trend.direction, found.trend.strength) == (TrendDirection.SIDEWAYS, 0)
     assert all(abs(vote.value) == 0 for vote in found.trend.votes)
@@ -126,18 +126,18 @@ def test_a_market_that_has_stopped_goes_sideways(columns: OhlcvColumns) -> None:
     )
 )
 def test_one_step_up_and_back_is_no_trend(columns: OhlcvColumns) -> None:
-    """Though all that is left of a mean true range is less than that."""
+    """Although the mean true range is smaller than a step by then."""
     assert analyse(SERIES, columns).trend.direction is TrendDirection.SIDEWAYS
 
 
-def test_a_move_out_of_a_standstill_is_measured_in_steps() -> None:
-    """Not in what is left of a mean true range that has died away."""
+def test_first_move_after_a_standstill_is_measured_in_steps() -> None:
+    """Not in the tiny mean true range of a market without movement."""
     still = stopped_market(1, 700)
     moved = with_bar(still, -1, close=float(still.close[-1]) + 0.05, high=float(still.close[-1]) + 0.05)
     assert "a spike of 0.05, 5.0 mean true ranges, at the newest candle" in analyse(SERIES, moved).notes
 
 
-def test_a_spike_is_named_and_turns_no_trend() -> None:
+def test_spike_is_noted_and_turns_no_trend() -> None:
     high = float(RISE.high[-3]) + 40
     found = analyse(SERIES, with_bar(RISE, -3, high=high))
     assert "spike" in " ".join(found.notes)
@@ -145,7 +145,7 @@ def test_a_spike_is_named_and_turns_no_trend() -> None:
     assert found.trend.direction is TrendDirection.UP
 
 
-def test_a_gap_in_the_price_and_candles_that_are_missing_are_named() -> None:
+def test_price_gap_and_missing_candles_are_noted() -> None:
     opened = float(RISE.close[-2]) - 12
     jumped = with_bar(RISE, -1, open=opened, low=opened - 1, close=opened, high=opened + 1)
     assert "a gap of -1" in " ".join(analyse(SERIES, jumped).notes)
@@ -153,7 +153,7 @@ def test_a_gap_in_the_price_and_candles_that_are_missing_are_named() -> None:
     assert analyse(SERIES, holed).notes == ("6 candles are missing among the last 206",)
 
 
-def test_too_little_history_says_so() -> None:
+def test_too_few_candles_are_noted_and_have_no_trend() -> None:
     nothing = analyse(SERIES, RISE.slice(0, 0))
     assert (nothing.open_time, nothing.candles, nothing.trend.direction) == (None, 0, TrendDirection.UNKNOWN)
     assert "no closed candle" in summary_text(nothing)
@@ -169,7 +169,7 @@ def last_signals(columns: OhlcvColumns) -> dict[str, Side]:
 
 
 def mirrored(columns: OhlcvColumns) -> OhlcvColumns:
-    """Upside down about 2,000."""
+    """The same market with each price p at 2,000 - p."""
     return OhlcvColumns(
         columns.open_times,
         2000 - columns.open,
@@ -181,14 +181,14 @@ def mirrored(columns: OhlcvColumns) -> OhlcvColumns:
 
 
 def first_signal(rule: str, closes: "np.typing.ArrayLike", noise: float = 0.02) -> OhlcvColumns:
-    """A market up to the first candle at which a rule sees something."""
+    """A market up to the first candle at which a rule matches."""
     columns = columns_of(closes, noise)
     for end in range(1000, len(columns.open_times) + 1):
         part = columns.slice(0, end)
         shifted = part._replace(open_times=LAST - HOUR * np.arange(end - 1, -1, -1))
         if rule in last_signals(shifted):
             return shifted
-    raise AssertionError(f"{rule} saw nothing")
+    raise AssertionError(f"{rule} matches nowhere")
 
 
 LONG_TURN = np.r_[1100 - np.arange(1000) * 0.1, 1000 + np.arange(200) * 0.5]
@@ -208,7 +208,7 @@ BOUNCES = np.r_[1000 + 10 * np.sin(X[:1200] / 30 * 2 * np.pi)]
         ("bounce", BOUNCES),
     ],
 )
-def test_each_rule_sees_its_turn_upwards_and_in_a_mirror_its_turn_downwards(rule: str, closes: np.ndarray) -> None:
+def test_rule_matches_opposite_sides_in_a_market_and_its_mirror(rule: str, closes: np.ndarray) -> None:
     market = first_signal(rule, closes)
     side = last_signals(market)[rule]
     other = last_signals(mirrored(market))[rule]
@@ -217,7 +217,7 @@ def test_each_rule_sees_its_turn_upwards_and_in_a_mirror_its_turn_downwards(rule
         assert side is Side.BUY
 
 
-def test_a_breakout_needs_volume() -> None:
+def test_breakout_needs_volume() -> None:
     quiet = columns_of(np.full(1200, 1000.0), noise=0.3)
     out = with_bar(quiet, -1, close=1010.0, high=1011.0)
     assert "breakout" not in last_signals(out)
@@ -226,7 +226,7 @@ def test_a_breakout_needs_volume() -> None:
     assert last_signals(mirrored(loud))["breakout"] is Side.SELL
 
 
-def test_signals_name_their_rule_inputs_and_time() -> None:
+def test_signal_has_rule_inputs_and_time() -> None:
     (found,) = [each for each in analyse(SERIES, first_signal("rsi_return", DIP)).signals if each.rule == "rsi_return"]
     assert found.timestamp == LAST
     assert found.inputs["rsi_before"] < 30 <= found.inputs["rsi"]
@@ -244,8 +244,8 @@ random_walks = st.builds(
 
 @settings(max_examples=20)
 @given(columns=random_walks, timeframe=st.sampled_from(["1m", "1h", "4h", "1d"]), start=st.integers(0, 500))
-def test_the_candles_alone_decide(columns: OhlcvColumns, timeframe: str, start: int) -> None:
-    """Neither where the candles at hand begin, nor what else is asked for, nor what comes later changes a digit."""
+def test_analysis_depends_on_nothing_but_the_candles(columns: OhlcvColumns, timeframe: str, start: int) -> None:
+    """Neither the first loaded candle, nor other analyses, nor later candles change a digit."""
     frame, series = TIMEFRAMES[timeframe], SERIES._replace(timeframe=timeframe)
     last = frame.open_time(LAST)
     time = np.array(list(frame.open_times(frame.step_back(last, len(columns.open_times) - 1), last)))
@@ -265,7 +265,7 @@ def test_the_candles_alone_decide(columns: OhlcvColumns, timeframe: str, start: 
     assert all(signal.timestamp >= oldest for signal in alone.signals)
 
 
-def test_parts_hold_each_candle_once_with_all_that_it_needs() -> None:
+def test_blocks_have_each_candle_once_with_all_that_it_needs() -> None:
     frame = TIMEFRAMES["1h"]
     since = int(RISE.open_times[-250])
     openings = list[int]()
@@ -276,7 +276,7 @@ def test_parts_hold_each_candle_once_with_all_that_it_needs() -> None:
     assert openings == RISE.open_times[-250:].tolist()
 
 
-def test_longer_timeframes_weigh_more() -> None:
+def test_longer_timeframes_have_larger_weights() -> None:
     assert list(TIMEFRAME_WEIGHTS) == list(TIMEFRAMES)
     assert sorted(TIMEFRAME_WEIGHTS.values()) == list(TIMEFRAME_WEIGHTS.values())
     up, down, unknown = analyse(SERIES, RISE), analyse(SERIES, FALL), analyse(SERIES, RISE.slice(0, 9))
@@ -290,7 +290,7 @@ def test_longer_timeframes_weigh_more() -> None:
     assert set(DEFAULT_TIMEFRAMES) <= set(TIMEFRAME_WEIGHTS)
 
 
-def test_the_page_has_every_rule_word_for_word() -> None:
+def test_docs_quote_every_rule() -> None:
     page = re.sub(r"\s+", " ", PAGE)
     rules = [(rule.name, rule.text) for rules in (votes.RULES, seen.RULES, warnings.RULES) for rule in rules]
     for name, words in rules:

@@ -1,4 +1,4 @@
-"""Indicators: each beside a reference of its own, figures worked by hand, and no value that depends on a window."""
+"""Indicators compared with references, with figures computed by hand, and with longer windows."""
 
 import math
 import subprocess
@@ -166,7 +166,7 @@ REFERENCES: Mapping[str, Callable[[OhlcvColumns], list[Floats]]] = {
 
 @pytest.mark.parametrize("name", SERIES)
 def test_every_indicator_agrees_with_its_reference(name: str) -> None:
-    """Since Monday's midnight, and where what they begin with is forgotten."""
+    """From a Monday on, and after the candles in which the first values still have a weight."""
     market = random_walk(4000, 8)
     monday = market._replace(open_times=market.open_times - 4 * DAY_MS)
     ours, theirs = compute(parse_spec(name), monday, M1), REFERENCES[name](monday)
@@ -196,14 +196,16 @@ HAND_COMPUTED = [
 
 
 @pytest.mark.parametrize(("text", "closes", "expected"), HAND_COMPUTED, ids=[row[0] for row in HAND_COMPUTED])
-def test_figures_worked_by_hand(text: str, closes: list[float], expected: dict[str, list[float]]) -> None:
+def test_values_match_figures_computed_by_hand(
+    text: str, closes: list[float], expected: dict[str, list[float]]
+) -> None:
     found = compute(parse_spec(text), flat(closes), M1)
     assert list(found) == list(expected)
     for name, values in expected.items():
         assert np.allclose(found[name], values, rtol=1e-12, equal_nan=True), (name, found[name])
 
 
-def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
+def test_macd_starts_with_means_and_ichimoku_counts_the_candle_itself() -> None:
     closes = [1.0, 2, 6, 7, 9]
     macd = compute(parse_spec("macd:2:3:2"), flat(closes), M1)
     fast, slow = [4.0, 6.0, 8.0], [3.0, 5.0, 7.0]  # 2 / 3 and 1 / 2 of the new close, after means at the third
@@ -216,8 +218,7 @@ def test_macd_begins_with_means_and_ichimoku_counts_the_candle_itself() -> None:
 
 @pytest.mark.parametrize("text", ["ichimoku", "ichimoku:2:3:4:3", "ichimoku:9:26:52:500"])
 @pytest.mark.parametrize("count", [1, 20, 60, 300])
-def test_the_future_cloud_is_what_stands_there_once_candles_come(text: str, count: int) -> None:
-    """Whatever these are."""
+def test_future_cloud_equals_the_outputs_once_its_candles_arrive(text: str, count: int) -> None:
     one, market = parse_spec(text), random_walk(1000, 9)
     shift = lookahead(one)
     cloud = future_values(one, market.slice(0, count))
@@ -228,7 +229,7 @@ def test_the_future_cloud_is_what_stands_there_once_candles_come(text: str, coun
         assert almost_equal(values, whole[output][count : count + shift]), output
 
 
-def test_only_ichimoku_knows_of_the_future() -> None:
+def test_only_ichimoku_has_future_values() -> None:
     assert [name for name in CATALOG if future_values(parse_spec(name), random_walk(100, 1))] == ["ichimoku"]
     assert future_values(parse_spec("ichimoku"), random_walk(9, 1).slice(0, 0)) == {}
 
@@ -241,8 +242,8 @@ PSAR = """
 turns."""
 
 
-def test_the_parabolic_stop_is_tradingviews_and_talibs_has_a_name_of_its_own() -> None:
-    """A stop that turns stands at the extreme of the candle that turned it, until the two candles before are above."""
+def test_psar_matches_tradingview_and_sar_matches_talib() -> None:
+    """A stop that turned stays at the extreme of its candle until the two previous candles are above."""
     high, low, close = np.array(PSAR.split(), np.float64).reshape(-1, 3).T
     market = OhlcvColumns(MIDNIGHT + np.arange(12) * MINUTE_MS, close, high, low, close, close)
     ours, talibs = (compute(parse_spec(name), market, M1)[name] for name in ("psar", "sar"))
@@ -251,7 +252,7 @@ def test_the_parabolic_stop_is_tradingviews_and_talibs_has_a_name_of_its_own() -
     assert ours[1:5] == pytest.approx([0.2592, 0.2589, 0.2589, 0.25894], rel=1e-12)
 
 
-def test_levels_worked_by_hand() -> None:
+def test_price_levels_match_figures_computed_by_hand() -> None:
     before, day = flat([10, 16, 4, *[7] * 1437], since=MIDNIGHT - DAY_MS), flat([8, 9])
     both = concat_columns([before, day])
     pivots = compute_levels(parse_spec("pivots"), both, M1)
@@ -312,8 +313,8 @@ def roll_up_days(market: OhlcvColumns, timeframe: str) -> OhlcvColumns:
     return OhlcvColumns(openings[starts], market.open[starts], high, low, market.close[ends], volume)
 
 
-def test_pivots_of_a_year_and_of_a_month_are_the_same_in_every_timeframe() -> None:
-    """A week lies in two years at times, and three days in two months: those are made of days."""
+def test_pivots_of_a_period_are_equal_in_all_timeframes() -> None:
+    """A week can lie in two years, and three days in two months: these use candles of 1d."""
     market = days("2024-01-01", "2026-02-20")
     for ours, other in (("1w", "1M"), ("3d", "1d")):
         one, two = (
@@ -340,7 +341,7 @@ def test_pivots_of_a_year_and_of_a_month_are_the_same_in_every_timeframe() -> No
 
 @pytest.mark.parametrize("name", CATALOG)
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 30])
-def test_too_little_history_is_no_error(name: str, count: int) -> None:
+def test_too_few_candles_raise_no_error(name: str, count: int) -> None:
     few, one = random_walk(30, 3).slice(0, count), parse_spec(name)
     if CATALOG[name].has_levels:
         assert isinstance(compute_levels(one, few, M1), list)
@@ -350,7 +351,7 @@ def test_too_little_history_is_no_error(name: str, count: int) -> None:
 
 
 def spec_texts(known: Indicator) -> st.SearchStrategy[str]:
-    """What may be asked for, in the shorter half of what is long."""
+    """Allowed parameters, periods up to 60."""
 
     def one(parameter: Parameter) -> st.SearchStrategy[float]:
         most = min(parameter.maximum, 60)
@@ -365,7 +366,7 @@ def spec_texts(known: Indicator) -> st.SearchStrategy[str]:
 
 
 def window(one: IndicatorSpec, market: OhlcvColumns, timeframe: str, opening: int) -> OhlcvColumns:
-    """As much of a market as has to be read for the candle at a place, more where that is not enough."""
+    """The candles to be read for the one at an index: its warm-up, or a multiple where that does not suffice."""
     need = warmup(one, TIMEFRAMES[timeframe], int(market.open_times[opening]))
     for more in (1, 2, 4):
         part = market.slice(max(0, opening - more * need), len(market.open_times))
@@ -376,8 +377,8 @@ def window(one: IndicatorSpec, market: OhlcvColumns, timeframe: str, opening: in
 
 @hypothesis(max_examples=150)
 @given(data=st.data(), name=st.sampled_from(list(CATALOG)), seed=st.integers(0, 10**6))
-def test_a_value_never_depends_on_where_the_window_starts(data: st.DataObject, name: str, seed: int) -> None:
-    """Wild, quiet and hardly traded markets, with jumps, in any timeframe."""
+def test_value_does_not_depend_on_where_the_window_starts(data: st.DataObject, name: str, seed: int) -> None:
+    """Volatile, quiet and rarely traded markets, with jumps, in several timeframes."""
     one = parse_spec(data.draw(spec_texts(CATALOG[name])))
     timeframe = data.draw(st.sampled_from(["1m", "15m", "1h", "1d"]))
     market = random_walk(
@@ -402,15 +403,15 @@ def test_a_value_never_depends_on_where_the_window_starts(data: st.DataObject, n
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_a_value_knows_nothing_of_the_future_but_what_is_said(name: str) -> None:
+def test_value_depends_on_no_later_candle_beyond_its_lookahead(name: str) -> None:
     market, one = random_walk(2000, 11), parse_spec(name)
     whole, part = compute(one, market, M1), compute(one, market.slice(0, 1500 + lookahead(one)), M1)
     for output, values in whole.items():
         assert almost_equal(part[output][:1500], values[:1500])
 
 
-def test_prices_of_any_size_and_sums_of_any_volume() -> None:
-    """A coin of a millionth of a cent is a market as well."""
+def test_outputs_scale_with_price_and_volume() -> None:
+    """Some coins cost a millionth of a cent."""
     market = random_walk(3000, 5)
     for price, amount in ((2.0**-40, 1.0), (2.0**20, 1.0), (1.0, 2.0**-30), (1.0, 2.0**30)):
         time, o, h, low, c, v = market
@@ -425,7 +426,7 @@ def test_prices_of_any_size_and_sums_of_any_volume() -> None:
                 )
 
 
-def test_counts_begin_where_they_are_said_to() -> None:
+def test_sums_start_at_their_anchor() -> None:
     hours = random_walk(3000, 5, timeframe="1h")
     days = hours.open_times // DAY_MS
     vwap = compute(parse_spec("vwap"), hours, TIMEFRAMES["1h"])["vwap"]
@@ -454,9 +455,8 @@ ZERO_WHEN_FLAT = {"macd", "atr", "roc", "volume", "obv"}  # what is 0 there: tha
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_a_market_that_stands_still_says_nothing(name: str) -> None:
-    """Each value is none, the price that all prices are, or the zero that was measured; never a figure that reads as a
-    signal."""
+def test_output_is_null_price_or_zero_in_a_market_without_movement(name: str) -> None:
+    """No value may read as a signal."""
     found = compute(parse_spec(name), flat([5.0] * 1500, [0.0] * 1500), M1)
     for output, values in found.items():
         rest = values[1000:-30]
@@ -467,15 +467,15 @@ def test_a_market_that_stands_still_says_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, known in CATALOG.items() if known.has_levels])
-def test_a_market_that_stands_still_has_no_levels_but_pivots_at_its_price(name: str) -> None:
+def test_market_without_movement_has_only_pivots_at_its_price(name: str) -> None:
     found = compute_levels(parse_spec(name), flat([5.0] * 4000, [0.0] * 4000), M1)
     assert {level.price for level in found} == ({5.0} if name == "pivots" else set())
 
 
 @pytest.mark.parametrize("name", UNDEFINED_WHEN_FLAT)
 @pytest.mark.parametrize("price", [1.0, 2.0**-30])
-def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(name: str, price: float) -> None:
-    """Whatever a price costs; and it speaks again when it moves again."""
+def test_output_is_null_once_the_last_movement_has_no_weight(name: str, price: float) -> None:
+    """At any price; and there are values again once it moves."""
     before, count = random_walk(300, 4), 1500
     still = flat([float(before.close[-1])] * count, [0.0] * count, int(before.open_times[-1]) + MINUTE_MS)
     after = random_walk(1200, 5)
@@ -492,8 +492,8 @@ def test_a_market_that_stopped_moving_says_nothing_once_nothing_is_left_of_it(na
         assert not np.isnan(values[1900:]).any(), output
 
 
-def test_the_directional_index_begins_again_after_a_long_standstill() -> None:
-    """So that a window which begins within the standstill gives the same."""
+def test_adx_starts_again_after_a_long_time_without_movement() -> None:
+    """So a window that starts within that time has the same values."""
     quiet = flat([float(random_walk(300, 4).close[-1])] * 700, since=MIDNIGHT + 300 * MINUTE_MS)
     after = random_walk(200, 5)
     after = after._replace(open_times=after.open_times + 1000 * MINUTE_MS)
@@ -505,14 +505,14 @@ def test_the_directional_index_begins_again_after_a_long_standstill() -> None:
         assert not np.isnan(values[1030:]).any(), output
 
 
-def test_aroon_of_one_side_alone_needs_that_side_to_move() -> None:
+def test_aroon_of_a_side_needs_only_that_side_to_move() -> None:
     rising = flat([1.0] * 20)._replace(high=np.arange(2.0, 22.0))
     found = compute(parse_spec("aroon:5"), rising, M1)
     assert np.isnan(found["down"]).all()
     assert (found["up"][5:] == 100).all()
 
 
-def test_candles_become_columns() -> None:
+def test_candles_convert_to_columns() -> None:
     series = Series("binance", Instrument("BTC", "USDT"), "1m")
     o, h, low, c, volume, quote = (Decimal(text) for text in ("1.5", "2", "0.5", "1.25", "10.5", "12"))
     found = to_columns([Candle(series, Bar(MIDNIGHT, o, h, low, c, volume, quote, 3), True, CandleSource.EXCHANGE)])
@@ -520,7 +520,7 @@ def test_candles_become_columns() -> None:
     assert len(to_columns([]).close) == 0
 
 
-def test_what_is_asked_for() -> None:
+def test_specs_are_parsed_with_defaults_and_without_repeats() -> None:
     text = "sma:20, EMA:12,macd,bbands::2.5,macd:12:26:9,psar:0.02"
     assert [str(one) for one in parse_specs(text)] == [
         "sma:20",
@@ -553,13 +553,13 @@ def test_what_is_asked_for() -> None:
         (",".join(f"sma:{period}" for period in range(2, 60)), BadRange, "at most 50"),
     ],
 )
-def test_what_cannot_be_answered_is_told_why(text: str, error: type[KursError], part: str) -> None:
+def test_wrong_spec_raises_an_error_that_says_what_is_accepted(text: str, error: type[KursError], part: str) -> None:
     with pytest.raises(error) as told:
         parse_specs(text)
     assert part in str(told.value)
 
 
-def test_the_catalog_tells_all() -> None:
+def test_catalog_is_complete() -> None:
     assert {name for name, known in CATALOG.items() if not known.has_levels} == set(REFERENCES)
     for name, known in CATALOG.items():
         assert known.title, name
@@ -579,7 +579,7 @@ def test_the_catalog_tells_all() -> None:
         ("services.core.indicators", {"pandas", "pandas_ta_classic"}),
     ],
 )
-def test_who_needs_no_indicators_does_not_load_them(module: str, without: set[str]) -> None:
+def test_modules_without_indicators_do_not_load_their_libraries(module: str, without: set[str]) -> None:
     program = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
     assert not without & set(loaded.stdout.split())

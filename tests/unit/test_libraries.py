@@ -1,5 +1,8 @@
-"""Every indicator beside two libraries that share no code: TA-Lib in C and pandas-ta-classic in Python, each called by
-itself. Where one of them means something else, the table says what, and which reference stands in its place."""
+"""Every indicator compared with two libraries that share no code: TA-Lib in C and pandas-ta-classic in Python.
+
+Each is called alone. Where one of them computes something else, the table says what, and which reference is used
+instead.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,7 +30,7 @@ WARM_UP_CANDLES = 1500  # candles after which nothing is left of what a library 
 
 
 def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[int, ...] = (0,)) -> Compute:
-    """What TA-Lib computes by itself, its outputs in our order."""
+    """Return the outputs of TA-Lib in the order of Kurs."""
 
     def run(market: OhlcvColumns) -> list[Floats]:
         found = getattr(talib, name)(*(getattr(market, each) for each in inputs), *parameters)
@@ -38,7 +41,7 @@ def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[
 
 
 class LibraryReferences(NamedTuple):
-    """One indicator by both libraries. None: it means something else there, and `why` says what."""
+    """One indicator by both libraries; None where a library computes something else, which `why` explains."""
 
     ta_lib: Compute | None
     pandas_ta: Compute | None
@@ -51,7 +54,7 @@ def keltner(market: OhlcvColumns) -> list[Floats]:
 
 
 def ichimoku(market: OhlcvColumns) -> list[Floats]:
-    """Middles by TA-Lib, moved by hand."""
+    """Middles by TA-Lib, shifted here."""
     short, middle, long = (talib.MIDPRICE(market.high, market.low, period) for period in (9, 26, 52))
     none = np.full(25, np.nan)
     spans = [np.r_[none, span[:-25]] for span in ((short + middle) / 2, long)]
@@ -59,7 +62,7 @@ def ichimoku(market: OhlcvColumns) -> list[Floats]:
 
 
 def pandas_ichimoku(market: OhlcvColumns) -> list[Floats]:
-    """It moves by 26 where TradingView counts the candle itself: one back."""
+    """It shifts by 26 candles, TradingView by 25."""
     frame = reference.PandasFrame(market)
     found = ta.ichimoku(frame.high, frame.low, frame.close, as_dataframe=True).to_numpy(np.float64)
     leading_a, leading_b, conversion, standard, lagging = found.T
@@ -67,7 +70,7 @@ def pandas_ichimoku(market: OhlcvColumns) -> list[Floats]:
 
 
 def pandas_keltner(market: OhlcvColumns) -> list[Floats]:
-    """Its channel with its own ATR, whose Wilder's average it begins elsewhere, which is forgotten."""
+    """Its channel with its own ATR, which starts at another candle; that has no weight later."""
     frame = reference.PandasFrame(market)
     middle = ta.ema(frame.close, length=20, talib=False).to_numpy(np.float64)
     reach = 2 * pandas_ta("atr", *HLC, length=10)(market)[0]
@@ -83,7 +86,7 @@ def talib_volume(market: OhlcvColumns) -> list[Floats]:
 
 
 def differences_since_first(run: Compute) -> Compute:
-    """Less what it begins with: of a balance only differences mean anything."""
+    """Minus its first value, because only differences have a meaning."""
     return lambda market: [values - values[0] for values in run(market)]
 
 
@@ -149,7 +152,7 @@ CHECKED: Mapping[str, LibraryReferences] = {
 }
 
 
-def test_the_table_has_every_series() -> None:
+def test_table_has_every_indicator_with_outputs() -> None:
     assert set(CHECKED) == set(SERIES)
     for name, (ta_lib, pandas_ta, why) in CHECKED.items():
         assert why or (ta_lib and pandas_ta), name
@@ -158,7 +161,7 @@ def test_the_table_has_every_series() -> None:
 @pytest.mark.parametrize("library", ["ta_lib", "pandas_ta"])
 @pytest.mark.parametrize("name", SERIES)
 def test_every_indicator_agrees_with_both_libraries(name: str, library: str) -> None:
-    """Since a Monday's midnight, from where what each begins with is forgotten."""
+    """From a Monday on, after the candles in which the first values still have a weight."""
     run: Compute | None = getattr(CHECKED[name], library)
     if run is None:
         pytest.skip(CHECKED[name].why)

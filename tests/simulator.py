@@ -25,7 +25,7 @@ from services.hub import Hub
 from services.ports import Bus, Deps
 from services.settings import Settings
 from services.simulator import ROUTERS
-from services.web.server import KEEP_ALIVE_SECONDS
+from services.web.server import KEEP_ALIVE_SECONDS, server_config
 from tests.clocks import FastClock
 from tests.jobs import recorded_messages, running_jobs
 
@@ -65,7 +65,7 @@ async def run_simulator() -> AsyncIterator[SimulatorServer]:
     app.state.deps = collector_deps()
     for router in ROUTERS:
         app.include_router(router)
-    async with serve_app(app) as address:
+    async with serve_app(app, server_config) as address:
         root = f"http://{address}/simulator"
         async with httpx.AsyncClient(base_url=root) as client:
             yield SimulatorServer(root, client)
@@ -198,7 +198,7 @@ async def run_fast_simulator(
     start: int = MONDAY_MS, speed: float = 1, **settings: Any
 ) -> AsyncIterator[SimulatorServer]:
     """A market on a free port."""
-    async with serve_app(simulator_app(start, speed, **settings)) as address:
+    async with serve_app(simulator_app(start, speed, **settings), server_config) as address:
         root = f"http://{address}/simulator"
         transport = httpx.AsyncHTTPTransport(retries=10)  # until it listens
         async with httpx.AsyncClient(base_url=root, timeout=20, transport=transport) as client:

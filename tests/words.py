@@ -49,11 +49,6 @@ NOT_YET: tuple[str, ...] = (
     "services/api/overview/",
     "services/api/streams/",
     "services/core/",
-    "services/simulator/",
-    "services/simulator/binance/",
-    "services/simulator/coingecko/",
-    "services/simulator/deribit/",
-    "services/simulator/market/",
     "services/web/",
 )
 

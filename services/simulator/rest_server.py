@@ -1,4 +1,4 @@
-"""How a simulated request is answered: limits and faults first, then the exchange's own words."""
+"""Responses to REST requests: faults and limits first, then the exchange's own response."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,30 +9,30 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from services.simulator.fault_injection import ENCODER, PayloadFields, make_malformed
-from services.simulator.simulated_socket import transport
+from services.simulator.simulated_socket import transport_of
 from services.simulator.simulation import Simulation
 
 READ_METHODS = ("GET", "HEAD")
 ALL_METHODS = [*READ_METHODS, "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-LINGER_SECONDS = 0.05  # time for the server to notice that the connection is gone
+LINGER_SECONDS = 0.05  # in which the server notices that the connection is closed
 
 
 class ErrorFactory(Protocol):
-    """How an exchange says no."""
+    """How an exchange formats an error."""
 
     def __call__(self, status: int, retry_after: int) -> Response:
-        """An answer with that status, as on the wire."""
+        """Return the response with that status."""
 
 
 class ApiResponse(NamedTuple):
-    """What an exchange says to a request."""
+    """Status and body of an exchange's response."""
 
     status: int
     body: Any
 
 
 class ApiError(Exception):
-    """The request cannot be answered; the exchange says why."""
+    """Raised for a request that the exchange rejects with this status and body."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(status)
@@ -40,57 +40,57 @@ class ApiError(Exception):
 
 
 def fault_response(sim: Simulation, exchange: str, error_factory: ErrorFactory) -> Response | None:
-    """The answer that an active fault gives instead of the exchange."""
+    """Return the response of an active fault, if there is one."""
     for fault in sim.faults.at_exchange(exchange, "refuse", "status"):
         sim.request_counts[f"{exchange} {int(fault.parameters['status'])}"] += 1
         return error_factory(int(fault.parameters["status"]), int(fault.parameters.get("retry_after", 0)))
     return None
 
 
-async def check_faults(sim: Simulation, exchange: str, error_factory: ErrorFactory) -> Response | None:
-    """What stands between a request and the exchange: None lets it pass."""
+async def check_faults(
+    request: HTTPConnection, sim: Simulation, exchange: str, error_factory: ErrorFactory
+) -> Response | None:
+    """Apply the active faults to a request. Return the response of one; None lets the request pass."""
     if sim.faults.find(exchange, "kill"):
         sim.request_counts[f"{exchange} reset"] += 1
-        await reset_connection()
+        await reset_connection(request)
         return Response(status_code=503)
-    if late := sim.faults.find(exchange, "delay"):
-        await sim.clock.sleep(late.parameters["ms"] / 1000)
+    if delay := sim.faults.find(exchange, "delay"):
+        await sim.clock.sleep(delay.parameters["ms"] / 1000)
     return fault_response(sim, exchange, error_factory)
 
 
-async def reset_connection() -> None:
-    """Cut the connection of the running request without an answer."""
-    if line := transport():
-        line.abort()
+async def reset_connection(connection: HTTPConnection) -> None:
+    """Abort a client's connection without a response."""
+    transport_of(connection).abort()
     await asyncio.sleep(LINGER_SECONDS)
 
 
 async def render_response(sim: Simulation, payload_fields: PayloadFields, response: Awaitable[ApiResponse]) -> Response:
-    """The answer as the faults of data make it."""
+    """Encode a response, with the active faults of data applied."""
     status, body = await response
     sim.request_counts[f"{payload_fields.exchange} {status}"] += 1
     text = ENCODER.encode(payload_fields.corrupt(body, sim.faults, None)[0]).decode()
-    spoilt, turn = sim.faults.find(payload_fields.exchange, "garbage"), sim.request_counts.total()
-    if spoilt and turn % int(spoilt.parameters["every"]) == 0:
-        text = make_malformed(text, turn)
+    malformed, count = sim.faults.find(payload_fields.exchange, "garbage"), sim.request_counts.total()
+    if malformed and count % int(malformed.parameters["every"]) == 0:
+        text = make_malformed(text, count)
     return Response(text, status, media_type="application/json")
 
 
 async def compute_response(compute: Callable[[], Any]) -> ApiResponse:
-    """What `compute` gives or raises, off the event loop."""
+    """Run `compute` in a thread. Return its body, or the ApiError that it raises."""
     try:
         return ApiResponse(200, await asyncio.to_thread(compute))
-    except ApiError as wrong:
-        return wrong.response
+    except ApiError as error:
+        return error.response
 
 
 def html_page(status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """What the servers before an exchange say by themselves."""
+    """Return an error page as the servers in front of an exchange send it."""
     title = f"{status} {HTTPStatus(status).phrase}"
     text = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
     return Response(text, status, headers, "text/html")
 
 
 def client_address(connection: HTTPConnection) -> str:
-    """The client's address."""
     return connection.client.host if connection.client else ""

@@ -1,4 +1,4 @@
-"""The simulator of one app: its market, its faults and its ledger, made when first asked for."""
+"""State of one app's simulator: its market, faults, ledger and connections, made on the first request."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ from services.web import AllowedHosts
 
 
 class Simulation:
-    """All that the simulator keeps."""
+    """State of a simulator."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.clock = clock
@@ -24,10 +24,8 @@ class Simulation:
         replay = ReplayTape(read_replay(file), clock.now(), settings.simulator_speed) if file else None
         self.market = SimulatedMarket(settings.simulator_seed, replay)
         self.faults = ActiveFaults(clock)
-        self.hosts, self.allowed_origins = (
-            AllowedHosts(settings.allowed_hosts, settings.host),
-            settings.cors_allowed_origins,
-        )
+        self.hosts = AllowedHosts(settings.allowed_hosts, settings.host)
+        self.allowed_origins = settings.cors_allowed_origins
         self.ledger = SentLedger()
         self.sockets: set[SimulatedSocket] = set()
         self.request_counts: Counter[str] = Counter()
@@ -36,15 +34,15 @@ class Simulation:
         self.connection_attempts = {"binance": WindowBudget(limit=300, window=300_000)}
 
     def now(self) -> int:
-        """The market's time: ms since the epoch."""
+        """Return the market's time in ms since the epoch."""
         return self.clock.now()
 
 
 def simulation_of(connection: HTTPConnection) -> Simulation:
-    """The app's simulator."""
+    """Return the simulator of the app that serves this connection."""
     state = connection.app.state
     if not hasattr(state, "simulation"):
         deps: Deps = state.deps
         state.simulation = Simulation(deps.settings, deps.clock)
-    found: Simulation = state.simulation
-    return found
+    simulation: Simulation = state.simulation
+    return simulation

@@ -1,4 +1,4 @@
-"""How a simulated socket lives: refused or accepted, read and fed until one side ends it."""
+"""Serves a WebSocket client of the simulator: admission, then reading and pushing until either side closes."""
 
 import asyncio
 from collections.abc import Iterable
@@ -19,41 +19,39 @@ from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 from services.simulator.simulation import Simulation, simulation_of
 
 PUSH_INTERVAL_SECONDS = 0.05
-MAX_CATCH_UP_MS = (
-    120_000  # of what is told at once: what a clock that was set, or a machine that slept, left out is not sent
-)
+MAX_CATCH_UP_MS = 120_000  # of frames sent at once; what a clock step or a sleeping machine left out is not sent
 FOREIGN_ORIGIN = (
-    "pages of this Origin may not connect to the simulator: see CORS_ALLOWED_ORIGINS, or KURS_ALLOWED_HOSTS for those "
+    "pages of this Origin may not connect to the simulator: set CORS_ALLOWED_ORIGINS, or KURS_ALLOWED_HOSTS for pages "
     "of this server"
 )
 
 
 class ClientSession(Protocol):
-    """What one client asked of one exchange."""
+    """The subscriptions of one client at one exchange."""
 
     async def on_message(self, text: str) -> None:
-        """A message came."""
+        """Respond to a message."""
 
     def frames(self, since: int, until: int) -> Iterable[OutgoingFrame]:
-        """What happened in (since, until] and concerns this client."""
+        """Return the frames of (since, until] that this client subscribed to."""
 
     async def announce_shutdown(self, now: int) -> None:
-        """The exchange goes down soon: say so."""
+        """Send the exchange's message about a shutdown, if it has one."""
 
     async def on_tick(self, now: int) -> None:
-        """Time passed: keep the session's own promises."""
+        """Send heartbeats and close what is too old."""
 
 
 async def admit(
     socket: WebSocket, payload_fields: PayloadFields, error_factory: ErrorFactory
 ) -> SimulatedSocket | None:
-    """A line for the socket; None if a fault or a limit refused it, or it is for a page of others."""
+    """Return the connection; None if a fault, a limit or its Origin refused it."""
     sim = simulation_of(socket)
     if not sim.hosts.allows_origin(dict(socket.headers.raw), sim.allowed_origins):
         await socket.send_denial_response(PlainTextResponse(FOREIGN_ORIGIN, 403))
         return None
     if sim.faults.find(payload_fields.exchange, "kill"):
-        await reset_connection()
+        await reset_connection(socket)
         return None
     refuse = sim.faults.find(payload_fields.exchange, "refuse")
     if refuse and refuse.parameters["close"]:
@@ -79,17 +77,17 @@ def _connection_limit_response(
 
 
 async def serve_socket(socket: SimulatedSocket, session: ClientSession) -> None:
-    """Read and feed until the socket ends."""
+    """Read and push until the connection ends."""
     socket.session = session
     async with asyncio.TaskGroup() as tasks:
-        feeder = tasks.create_task(_push_loop(socket, session))
+        push_loop = tasks.create_task(_push_loop(socket, session))
         async for text in socket.messages():
             await session.on_message(text)
-        feeder.cancel()
+        push_loop.cancel()
 
 
 async def _push_loop(socket: SimulatedSocket, session: ClientSession) -> None:
-    """Tell the client what happened since the last look."""
+    """Send what has happened in the market since the last frames."""
     since = socket.opened_at
     while not socket.closed:
         await socket.simulation.clock.sleep(PUSH_INTERVAL_SECONDS)

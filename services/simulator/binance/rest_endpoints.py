@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from services.simulator.binance import query_params as asked
-from services.simulator.binance import rest_history, tickers
+from services.simulator.binance import query_params, rest_history, tickers
 from services.simulator.binance.exchange_info import exchange_info
 from services.simulator.binance.query_params import Query
 from services.simulator.rest_server import READ_METHODS
@@ -19,7 +18,7 @@ class RestEndpoint(NamedTuple):
 
 
 def _info(sim: Simulation, query: Query) -> Any:
-    return exchange_info(sim.now(), asked.symbols(query), query.get("symbolStatus"))
+    return exchange_info(sim.now(), query_params.symbols(query), query.get("symbolStatus"))
 
 
 def _fixed_weight(weight: int) -> Callable[[Query], int]:
@@ -31,16 +30,16 @@ def _price_weight(query: Query) -> int:
 
 
 def _day_weight(query: Query) -> int:
-    count = len(asked.symbols(query)) if "symbol" in query or "symbols" in query else None
+    count = len(query_params.symbols(query)) if "symbol" in query or "symbols" in query else None
     return _step(((20, 2), (100, 40)), count, 80)
 
 
 def _span_weight(query: Query) -> int:
-    return min(4 * len(asked.symbols(query)), 200) if "symbol" in query or "symbols" in query else 1
+    return min(4 * len(query_params.symbols(query)), 200) if "symbol" in query or "symbols" in query else 1
 
 
 def _depth_weight(query: Query) -> int:
-    return _step(((100, 5), (500, 25), (1000, 50)), asked.limit(query, 100, 5000), 250)
+    return _step(((100, 5), (500, 25), (1000, 50)), query_params.limit(query, 100, 5000), 250)
 
 
 def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from services.simulator.binance import query_params as asked
+from services.simulator.binance import query_params
 from services.simulator.binance.payloads import agg_trade, fills, format_fixed, kline_rows
 from services.simulator.binance.query_params import Query
 from services.simulator.market.bar_columns import TapeTrade
@@ -18,12 +18,12 @@ from services.simulator.simulation import Simulation
 
 def klines(sim: Simulation, query: Query) -> Any:
     """Closed bars, and the one that is forming."""
-    name = asked.symbol(query)
-    interval = query.get("interval") or asked.reject_missing("interval")
+    name = query_params.symbol(query)
+    interval = query.get("interval") or query_params.reject_missing("interval")
     if interval not in LENGTHS_MS:
-        asked.reject(-1120, "Invalid interval.")
-    limit, shift, length = asked.limit(query, 500, 1000), asked.time_zone(query), LENGTHS_MS[interval]
-    start, end = asked.time_ms(query, "startTime"), asked.time_ms(query, "endTime")
+        query_params.reject(-1120, "Invalid interval.")
+    limit, shift, length = query_params.limit(query, 500, 1000), query_params.time_zone(query), LENGTHS_MS[interval]
+    start, end = query_params.time_ms(query, "startTime"), query_params.time_ms(query, "endTime")
     if name in DELISTED:
         return []
     tape, now = tape_and_time(sim, name)
@@ -37,12 +37,12 @@ def klines(sim: Simulation, query: Query) -> Any:
 
 def agg_trades(sim: Simulation, query: Query) -> Any:
     """Aggregate trades from an id on, from a time on, or the last."""
-    name = asked.symbol(query)
-    limit = asked.limit(query, 500, 1000)
+    name = query_params.symbol(query)
+    limit = query_params.limit(query, 500, 1000)
     first, start, end = (
-        asked.integer(query, "fromId"),
-        asked.time_ms(query, "startTime"),
-        asked.time_ms(query, "endTime"),
+        query_params.integer(query, "fromId"),
+        query_params.time_ms(query, "startTime"),
+        query_params.time_ms(query, "endTime"),
     )
     if name in DELISTED:
         return []
@@ -57,7 +57,7 @@ def agg_trades(sim: Simulation, query: Query) -> Any:
 
 def trades(sim: Simulation, query: Query) -> Any:
     """The last fills."""
-    name, limit = asked.symbol(query), asked.limit(query, 500, 1000)
+    name, limit = query_params.symbol(query), query_params.limit(query, 500, 1000)
     if name in DELISTED:
         return []
     tape, now = tape_and_time(sim, name)
@@ -66,7 +66,11 @@ def trades(sim: Simulation, query: Query) -> Any:
 
 def historical_trades(sim: Simulation, query: Query) -> Any:
     """Fills from an id on, or the last."""
-    name, limit, first = asked.symbol(query), asked.limit(query, 500, 1000), asked.integer(query, "fromId")
+    name, limit, first = (
+        query_params.symbol(query),
+        query_params.limit(query, 500, 1000),
+        query_params.integer(query, "fromId"),
+    )
     if first is None or name in DELISTED:
         return trades(sim, query)
     tape, now = tape_and_time(sim, name)

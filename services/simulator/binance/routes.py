@@ -55,7 +55,7 @@ API_KEY = re.compile("[A-Za-z0-9]{64}")
 async def rest(name: str, request: Request) -> Response:
     """Any endpoint."""
     sim = simulation_of(request)
-    refused = await check_faults(sim, "binance", partial(error_response, sim.now()))
+    refused = await check_faults(request, sim, "binance", partial(error_response, sim.now()))
     if refused:
         return refused
     if request.method not in allowed_methods(name):

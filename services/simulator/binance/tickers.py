@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from services.simulator.binance import query_params as asked
+from services.simulator.binance import query_params
 from services.simulator.binance.payloads import (
     MINI_NAMES,
     average_price,
@@ -40,7 +40,7 @@ def price(sim: Simulation, query: Query) -> Any:
         tape, now = tape_and_time(sim, name)
         return {"symbol": name, "price": format_fixed(tape.listing.price(_last(tape, now).price))}
 
-    return asked.per_symbol(query, row)
+    return query_params.per_symbol(query, row)
 
 
 def best_price(sim: Simulation, query: Query) -> Any:
@@ -54,7 +54,7 @@ def best_price(sim: Simulation, query: Query) -> Any:
             values = [ticker[letter] for letter in "bBaA"]
         return dict(zip(("symbol", "bidPrice", "bidQty", "askPrice", "askQty"), (name, *values), strict=True))
 
-    return asked.per_symbol(query, row)
+    return query_params.per_symbol(query, row)
 
 
 def day(sim: Simulation, query: Query) -> Any:
@@ -70,7 +70,7 @@ def day(sim: Simulation, query: Query) -> Any:
             found = day_ticker(span | {"openTime": now - DAY}, tape.listing, last, _quote(tape, now))
         return {key: found[key] for key in MINI_NAMES} if mini else found
 
-    return asked.per_symbol(query, row)
+    return query_params.per_symbol(query, row)
 
 
 def rolling(sim: Simulation, query: Query) -> Any:
@@ -81,7 +81,7 @@ def rolling(sim: Simulation, query: Query) -> Any:
 
 def trading_day(sim: Simulation, query: Query) -> Any:
     """The day that is under way, in the time zone that is asked for."""
-    shift = asked.time_zone(query)
+    shift = query_params.time_zone(query)
 
     def bounds(now: int) -> tuple[int, int]:
         opens = (now + shift) // DAY * DAY - shift
@@ -92,7 +92,7 @@ def trading_day(sim: Simulation, query: Query) -> Any:
 
 def average(sim: Simulation, query: Query) -> Any:
     """The mean of five minutes, weighted by volume."""
-    name = asked.symbol(query)
+    name = query_params.symbol(query)
     if name in DELISTED:
         return {"mins": 5, "price": DELISTED[name][1], "closeTime": DELISTED_AT_MS}
     tape, now = tape_and_time(sim, name)
@@ -103,7 +103,7 @@ def average(sim: Simulation, query: Query) -> Any:
 
 def depth(sim: Simulation, query: Query) -> Any:
     """An order book about the quote."""
-    name, limit = asked.symbol(query), asked.limit(query, 100, 5000)
+    name, limit = query_params.symbol(query), query_params.limit(query, 100, 5000)
     if name in DELISTED:
         return {"lastUpdateId": 0, "bids": [], "asks": []}
     tape, now = tape_and_time(sim, name)
@@ -111,17 +111,17 @@ def depth(sim: Simulation, query: Query) -> Any:
 
 
 def _last(tape: Tape, now: int) -> TapeTrade:
-    return tape.last_before(now + 1) or asked.reject(-1000, "There was no trade yet.")
+    return tape.last_before(now + 1) or query_params.reject(-1000, "There was no trade yet.")
 
 
 def _quote(tape: Tape, now: int) -> TapeQuote:
-    return quote(tape, now) or asked.reject(-1000, "There was no trade yet.")
+    return quote(tape, now) or query_params.reject(-1000, "There was no trade yet.")
 
 
 def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int, int]]) -> Any:
     """A row for the trades of each symbol in its bounds, which follow from the time."""
     if "symbol" not in query and "symbols" not in query:
-        asked.reject(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
+        query_params.reject(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
     mini = _mini(query)
 
     def row(name: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int,
             found = _span(tape, now, opens) | {"closeTime": closes}
         return {key: found[key] for key in MINI_NAMES} if mini else found
 
-    return asked.per_symbol(query, row)
+    return query_params.per_symbol(query, row)
 
 
 def _span(tape: Tape, now: int, opens: int) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _span(tape: Tape, now: int, opens: int) -> dict[str, Any]:
 
 def _mini(query: Query) -> bool:
     if query.get("type", "FULL") not in ("FULL", "MINI"):
-        asked.reject(-1130, "Data sent for parameter 'type' is not valid.")
+        query_params.reject(-1130, "Data sent for parameter 'type' is not valid.")
     return query.get("type") == "MINI"
 
 
@@ -153,7 +153,7 @@ def _window(query: Query) -> int:
     given = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
     count, (unit, most) = (int(given[1]), WINDOW_UNITS[given[2]]) if given else (0, (0, 0))
     if not 0 < count <= most:
-        asked.reject(-1130, "Data sent for parameter 'windowSize' is not valid.")
+        query_params.reject(-1130, "Data sent for parameter 'windowSize' is not valid.")
     return count * unit
 
 

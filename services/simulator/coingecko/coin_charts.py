@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from services.simulator.coingecko import query_params as asked
+from services.simulator.coingecko import query_params
 from services.simulator.coingecko.coin_prices import DAILY_TURNOVER, supply
 from services.simulator.coingecko.query_params import Query
 from services.simulator.market.listings import COINS, DAY, HOUR, MINUTE
@@ -24,9 +24,9 @@ RANGE_ERROR = (
 
 def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
     """Candles without volume. The time is the END of each; they are renewed each quarter of an hour."""
-    currency, days = asked.currency(query), asked.integer(query, "days", 0)
+    currency, days = query_params.currency(query), query_params.integer(query, "days", 0)
     if days not in CANDLE_LENGTHS_MS:
-        asked.reject("Invalid days parameter")
+        query_params.reject("Invalid days parameter")
     length = CANDLE_LENGTHS_MS[days]
     last = sim.now() // (15 * MINUTE) * (15 * MINUTE) // length * length
     every = max(SLICE_MS, length // 96)
@@ -39,11 +39,11 @@ def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
 
 def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
     """Prices, caps and volumes of the last days; the last point is now."""
-    currency, days = asked.currency(query), asked.integer(query, "days", 0)
+    currency, days = query_params.currency(query), query_params.integer(query, "days", 0)
     if query.get("days") == "max" or days > MAX_DAYS:
         _reject_range(sim)
     if not days:
-        asked.reject("Missing parameter days")
+        query_params.reject("Missing parameter days")
     now = sim.now() // (MINUTE // 2) * (MINUTE // 2)
     step = INTERVALS_MS.get(query.get("interval", "")) or _chart_step(days)
     return _chart(sim, coin, currency, np.append(np.arange((now - days * DAY) // step * step + step, now, step), now))
@@ -51,10 +51,10 @@ def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
 
 def market_chart_range(sim: Simulation, query: Query, coin: str) -> Any:
     """The same between two moments, given in seconds."""
-    currency = asked.currency(query)
-    start, end = (asked.integer(query, name, 0) * 1000 for name in ("from", "to"))
+    currency = query_params.currency(query)
+    start, end = (query_params.integer(query, name, 0) * 1000 for name in ("from", "to"))
     if not 0 < start <= end:
-        asked.reject("Missing parameter from or to")
+        query_params.reject("Missing parameter from or to")
     if start < sim.now() - (MAX_DAYS + 1) * DAY:
         _reject_range(sim)
     step = _chart_step(-(-(end - start) // DAY))

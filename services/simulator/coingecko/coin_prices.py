@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from services.simulator.coingecko import query_params as asked
+from services.simulator.coingecko import query_params
 from services.simulator.coingecko.query_params import Query, pair
 from services.simulator.market.listings import ASSETS, COINS, CURRENCIES, DAY, MINUTE
 from services.simulator.simulation import Simulation
@@ -17,8 +17,8 @@ FIAT = ("usd", "rub", "eur", "gbp", "cny")
 
 def simple_price(sim: Simulation, query: Query) -> Any:
     """Prices of coins in currencies. What is not known is left out."""
-    currencies = [name for name in asked.comma_list(query, "vs_currencies") if name in CURRENCIES]
-    return {coin: _coin_row(sim, query, coin, currencies) for coin in asked.coins(query)}
+    currencies = [name for name in query_params.comma_list(query, "vs_currencies") if name in CURRENCIES]
+    return {coin: _coin_row(sim, query, coin, currencies) for coin in query_params.coins(query)}
 
 
 def exchange_rates(sim: Simulation, query: Query) -> Any:
@@ -39,10 +39,10 @@ def exchange_rates(sim: Simulation, query: Query) -> Any:
 
 def markets(sim: Simulation, query: Query) -> Any:
     """Coins with their day, the biggest first."""
-    currency = asked.currency(query)
-    wanted = asked.coins(query) if "ids" in query else COINS
+    currency = query_params.currency(query)
+    wanted = query_params.coins(query) if "ids" in query else COINS
     rows = sorted((_market_row(sim, coin, currency) for coin in wanted), key=lambda row: -row["market_cap"])
-    size, page = asked.integer(query, "per_page", 100), asked.integer(query, "page", 1)
+    size, page = query_params.integer(query, "per_page", 100), query_params.integer(query, "page", 1)
     return rows[(page - 1) * size : page * size]
 
 
@@ -68,7 +68,7 @@ def supply(coin: str) -> float:
 def _coin_row(sim: Simulation, query: Query, coin: str, currencies: list[str]) -> dict[str, Any]:
     times = {currency: price_time(sim, coin, currency) for currency in currencies}
     row = {key: value for each in times for key, value in _currency_fields(sim, query, coin, (each, times[each]))}
-    if times and asked.flag(query, "include_last_updated_at"):
+    if times and query_params.flag(query, "include_last_updated_at"):
         row["last_updated_at"] = min(times.values()) // 1000
     return row
 
@@ -77,12 +77,12 @@ def _currency_fields(sim: Simulation, query: Query, coin: str, view: tuple[str, 
     """The keys of one currency."""
     currency, at = view
     price = price_in(sim, coin, currency, at)
-    row: list[tuple[str, Any]] = [(currency, round_price(price, asked.precision(query)))]
-    if asked.flag(query, "include_market_cap"):
+    row: list[tuple[str, Any]] = [(currency, round_price(price, query_params.precision(query)))]
+    if query_params.flag(query, "include_market_cap"):
         row.append((f"{currency}_market_cap", price * supply(coin)))
-    if asked.flag(query, "include_24hr_vol"):
+    if query_params.flag(query, "include_24hr_vol"):
         row.append((f"{currency}_24h_vol", price * supply(coin) * DAILY_TURNOVER))
-    if asked.flag(query, "include_24hr_change"):
+    if query_params.flag(query, "include_24hr_change"):
         row.append((f"{currency}_24h_change", (price / price_in(sim, coin, currency, at - DAY) - 1) * 100))
     return row
 

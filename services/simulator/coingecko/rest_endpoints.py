@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from services.simulator.coingecko import coin_charts, coin_prices
-from services.simulator.coingecko import query_params as asked
+from services.simulator.coingecko import coin_charts, coin_prices, query_params
 from services.simulator.coingecko.query_params import Query
 from services.simulator.fault_injection import PayloadFields
 from services.simulator.market.listings import COINS, CURRENCIES
@@ -17,7 +16,7 @@ PAYLOAD_FIELDS = PayloadFields(
 
 
 def _coins_list(sim: Simulation, query: Query) -> Any:
-    platforms: dict[str, Any] = {"platforms": {}} if asked.flag(query, "include_platform") else {}
+    platforms: dict[str, Any] = {"platforms": {}} if query_params.flag(query, "include_platform") else {}
     return [{"id": coin, "symbol": asset.lower(), "name": name, **platforms} for coin, (asset, name) in COINS.items()]
 
 

@@ -81,7 +81,7 @@ async def not_found() -> Response:
 
 async def _answer(request: Request, path: str, plan: str) -> Response:
     sim = simulation_of(request)
-    refused = await check_faults(sim, "coingecko", error_response)
+    refused = await check_faults(request, sim, "coingecko", error_response)
     if refused:
         return refused
     spent = sim.coingecko_calls.spend(f"{client_address(request)} {plan}", 1, sim.now())

@@ -71,7 +71,7 @@ async def not_found() -> Response:
 
 async def _answer(request: Request, call: Call | None) -> Response:
     sim = simulation_of(request)
-    refused = await check_faults(sim, "deribit", error_response)
+    refused = await check_faults(request, sim, "deribit", error_response)
     return refused or await render_response(sim, PAYLOAD_FIELDS, _rpc_response(sim, call))
 
 

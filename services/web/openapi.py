@@ -145,7 +145,7 @@ def add_route(app: KursFastAPI, endpoint: Operation[Any], respond: Callable[[Req
             response_class=Response if endpoint.media else JSONResponse,
             responses=_responses(endpoint),
             summary=endpoint.summary,
-            description=endpoint.description,
+            description=endpoint.description or endpoint.summary,  # FastAPI would take a docstring of ours
             operation_id=endpoint.operation_id or None,
             tags=[endpoint.tag],
             include_in_schema=bool(endpoint.operation_id) and path == endpoint.path,

@@ -1,12 +1,22 @@
-"""Candles into PostgreSQL, fast: every digit travels as text, and PostgreSQL alone makes numbers of it.
+"""Bulk writes of candles to PostgreSQL. Every value is sent as text, which only PostgreSQL converts to numbers.
 
-Long runs without a hole are what history and imports bring. Those that are new, most likely, go in by COPY; the others
-by a MERGE each, which looks through what is there once instead of for each row. All else goes by one INSERT ... ON
-CONFLICT over arrays, which leaves alone what is the same.
+The saved candles are split into runs, each of one series in order. `choose_statement` decides for each run:
+
+| run                                                 | statement                        | because                 |
+| --------------------------------------------------- | -------------------------------- | ----------------------- |
+| under 100 candles, or with a gap                    | one INSERT … ON CONFLICT for all | a statement each costs  |
+| longer, without a gap, outside the `SeenRange`      | one COPY for all                 | most likely all are new |
+| longer, without a gap, overlapping the `SeenRange`  | a MERGE each                     | one scan of the range   |
+
+A COPY fails if one candle exists. `retry_copy` then saves again: its range is seen by now, so that it is merged. Each
+statement leaves equal rows alone. SQLAlchemy is not used, because it would cost as much time as the database.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from enum import Enum, auto
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
@@ -24,7 +34,8 @@ from services.core.times import FAR_FUTURE
 
 Key = tuple[str, str, str]
 BULK_THRESHOLD_CANDLES = 100  # candles of one series
-COPY_CHUNK_ROWS = 50  # rows that are sent while the next are being written out
+COPY_CHUNK_ROWS = 50  # PostgreSQL works on one chunk while the next is formatted
+MAX_COPY_RETRIES = 3  # the second attempt merges; another writer may insert meanwhile
 _COLUMNS = candles.columns.keys()
 _KEY = [column.name for column in candles.primary_key]
 _VALUES = [name for name in _COLUMNS if name not in (*_KEY, "created_at")]
@@ -40,29 +51,51 @@ class CandleRun(NamedTuple):
 
     @property
     def ends(self) -> tuple[int, int]:
-        """Its first and its last opening."""
+        """Return its first and its last open time."""
         return self.candles[0].bar.open_time, self.candles[-1].bar.open_time
 
     @property
     def is_bulk(self) -> bool:
-        """Whether it goes alone: worth a statement, and without a hole, so that a MERGE looks through nothing else."""
-        return len(self.candles) >= BULK_THRESHOLD_CANDLES and TIMEFRAMES[self.key[2]].count_between(*self.ends) == len(
-            self.candles
-        )
+        """Return whether it gets its own statement: it is long, and without a gap, so that a MERGE scans only it."""
+        count = len(self.candles)
+        return count >= BULK_THRESHOLD_CANDLES and TIMEFRAMES[self.key[2]].count_between(*self.ends) == count
 
 
 class SeenRange:
-    """Between which openings long runs of each series have come: those beyond them are new, most likely."""
+    """The range of open times of each series that bulk runs have had. A run outside it is most likely new."""
 
     def __init__(self) -> None:
         self._ends: dict[Key, tuple[int, int]] = {}
 
     def extend(self, run: CandleRun) -> bool:
-        """Whether it lies beyond all that came before it. The frontier moves there: the same run is new only once."""
+        """Extend the range by a run. Return whether the run lay outside, which it does only once."""
         low, high = self._ends.get(run.key, (FAR_FUTURE, -FAR_FUTURE))
         since, until = run.ends
         self._ends[run.key] = min(low, since), max(high, until)
         return until < low or since > high
+
+
+class Statement(Enum):
+    """The ways to write a run."""
+
+    UPSERT = auto()
+    COPY = auto()
+    MERGE = auto()
+
+
+def choose_statement(run: CandleRun, seen: SeenRange) -> Statement:
+    """Return how a run is written, as in the table above, and extend the seen range."""
+    if not run.is_bulk:
+        return Statement.UPSERT
+    return Statement.COPY if seen.extend(run) else Statement.MERGE
+
+
+async def retry_copy(save: Callable[[], Awaitable[None]]) -> None:
+    """Run `save`, which is a whole transaction, again after a COPY met a candle that existed."""
+    for _ in range(MAX_COPY_RETRIES):
+        with suppress(asyncpg.UniqueViolationError):
+            return await save()
+    return await save()
 
 
 def _column_list(names: Iterable[str], prefix: str = "") -> str:
@@ -70,7 +103,7 @@ def _column_list(names: Iterable[str], prefix: str = "") -> str:
 
 
 def _unnested_columns(columns: Iterable[Column[Any]]) -> str:
-    """A SELECT's columns, from arrays that come as one text each: cheaper to write than arrays of values."""
+    """Return a SELECT's columns from arrays, each sent as one text, which is cheaper to encode than many values."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     types = [(column.name, column.type.compile(dialect)) for column in columns]
     return ", ".join(f'unnest(${number}::text::{kind}[]) AS "{name}"' for number, (name, kind) in enumerate(types, 1))
@@ -95,27 +128,25 @@ WHEN NOT MATCHED THEN INSERT ({_column_list(_COLUMNS)})
 
 
 async def save(connection: AsyncConnection, runs: Sequence[CandleRun], seen: SeenRange, now: int) -> None:
-    """Runs of different series in the key's order, within the transaction of `connection`; `now` is when.
+    """Save runs of different series in the key's order, within the transaction of `connection`; `now` is in ms.
 
-    The caller holds `locks(runs)` for the time of that transaction. Past SQLAlchemy, whose share would be as large as
-    the database's. Raises asyncpg.UniqueViolationError when a candle was kept already that was taken to be new: then
-    nothing is saved, and the next time it is known.
+    The caller holds `advisory_locks(runs)` during that transaction. Raises asyncpg.UniqueViolationError, which
+    `retry_copy` handles.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    new, known, rest = list[CandleRun](), list[CandleRun](), list[CandleRun]()
+    chosen = defaultdict[Statement, list[CandleRun]](list)
     for run in runs:
-        (rest if not run.is_bulk else new if seen.extend(run) else known).append(run)
-    if new:
-        await driver.copy_to_table("candles", source=_copy_chunks(new, now), columns=_COLUMNS)
-    await _merge_runs(driver, known, now)
-    if rest:
-        await driver.execute(
-            _UPSERT, *_key_arrays(rest), *_value_arrays(chain.from_iterable(run.candles for run in rest)), now
-        )
+        chosen[choose_statement(run, seen)].append(run)
+    if copied := chosen[Statement.COPY]:
+        await driver.copy_to_table("candles", source=_copy_chunks(copied, now), columns=_COLUMNS)
+    await _merge_runs(driver, chosen[Statement.MERGE], now)
+    if upserted := chosen[Statement.UPSERT]:
+        values = _value_arrays(chain.from_iterable(run.candles for run in upserted))
+        await driver.execute(_UPSERT, *_key_arrays(upserted), *values, now)
 
 
 async def _merge_runs(driver: asyncpg.Connection, runs: Iterable[CandleRun], now: int) -> None:
-    """One after the other; while PostgreSQL works on one the next is written."""
+    """Merge one run after the other. While PostgreSQL works on one, the next is formatted."""
     working: asyncio.Task[str] | None = None
     try:
         for run in runs:
@@ -123,7 +154,7 @@ async def _merge_runs(driver: asyncpg.Connection, runs: Iterable[CandleRun], now
             if working:
                 await working
             working = asyncio.create_task(driver.execute(_MERGE, *values, *run.key, *run.ends, now))
-            await asyncio.sleep(0)  # it is sent
+            await asyncio.sleep(0)  # sends it
         if working:
             await working
     finally:
@@ -133,24 +164,23 @@ async def _merge_runs(driver: asyncpg.Connection, runs: Iterable[CandleRun], now
 
 
 def advisory_locks(runs: Sequence[CandleRun]) -> list[int]:
-    """Numbers of advisory locks, in the order in which they are taken: one for each long run's series.
+    """Return the ids of advisory locks, one for each bulk run's series, in the order in which to take them.
 
-    What is copied goes before what is merged, and so not in the key's order: without them two writers could wait for
-    each other.
+    COPY precedes MERGE, and so rows are not locked in the key's order. Without these locks two writers could deadlock.
     """
     digests = (blake2b(" ".join(run.key).encode(), digest_size=8) for run in runs if run.is_bulk)
     return [int.from_bytes(each.digest(), "big", signed=True) for each in digests]
 
 
 async def _copy_chunks(runs: Iterable[CandleRun], now: int) -> AsyncIterator[bytes]:
-    """COPY's text format, in pieces, so that PostgreSQL works on one while the next is written."""
+    """Yield COPY's text format in chunks, so that PostgreSQL works on one while the next is formatted."""
     for key, rows in runs:
         start = "\t".join(word.translate(_ESCAPES) for word in key)
         for place in range(0, len(rows), COPY_CHUNK_ROWS):
             yield "".join(
                 [f"{start}\t{_copy_line(row)}\t{now}\n" for row in rows[place : place + COPY_CHUNK_ROWS]]
             ).encode()
-            await asyncio.sleep(0)  # uvloop sends when the loop comes round, and not before
+            await asyncio.sleep(0)  # uvloop sends only when the loop runs
 
 
 def _copy_line(row: Candle) -> str:
@@ -160,13 +190,13 @@ def _copy_line(row: Candle) -> str:
 
 
 def _key_arrays(runs: Sequence[CandleRun]) -> list[str]:
-    """The first three columns as arrays, the way PostgreSQL writes them."""
+    """Return the first three columns as PostgreSQL's text of arrays."""
     words = ([word for run in runs for word in [_quoted(run.key[place])] * len(run.candles)] for place in range(3))
     return [_array(column) for column in words]
 
 
 def _value_arrays(candles: Iterable[Candle]) -> list[str]:
-    """The others but the last."""
+    """Return the other columns, except the last, as PostgreSQL's text of arrays."""
     rows = list(candles)
     bars = [row.bar for row in rows]
     columns = (

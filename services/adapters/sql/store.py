@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.adapters.sql import (
@@ -35,7 +35,6 @@ from services.core.seals import Seal
 from services.core.times import FAR_FUTURE
 from services.leases import Lease
 
-MAX_COPY_RETRIES = 3  # how often there may be candles that were taken to be new
 # A new plan for all partitions would take a fifth of a statement's time.
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
 Storable = Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
@@ -74,14 +73,8 @@ class SqlStore:
         for item in items:
             kinds[type(item)].append(item)
         with self._outcomes.recording(list(kinds)):
-            await self._save_kinds(kinds)
-
-    async def _save_kinds(self, kinds: dict[type, list[Any]]) -> None:
-        runs = candles_table.to_runs(kinds.pop(Candle, ()))
-        for _ in range(MAX_COPY_RETRIES):
-            with suppress(asyncpg.UniqueViolationError):
-                return await self._save(runs, kinds)
-        return await self._save(runs, kinds)
+            runs = candles_table.to_runs(kinds.pop(Candle, ()))
+            await bulk.retry_copy(partial(self._save, runs, kinds))
 
     async def _save(self, runs: Sequence[bulk.CandleRun], kinds: Mapping[type, list[Any]]) -> None:
         async with engines.translate_errors(self._engine), self._transaction(bulk.advisory_locks(runs)) as connection:

@@ -1,4 +1,4 @@
-"""`/api/analysis` and `/api/analysis/{symbol}/multi`: the questions understood, the answers written out."""
+"""`/api/analysis` and `/api/analysis/{symbol}/multi`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,8 +19,7 @@ from services.core.analysis.summary import combined_summary_text, summary_text
 from services.core.timeframes import TIMEFRAMES
 from services.web import Content, Endpoint, Ttl
 
-_encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL keeps no order within a dictionary
-
+_encode = msgspec.json.Encoder(order="deterministic").encode  # PostgreSQL does not preserve the order of keys
 
 ANALYSIS = Endpoint(
     path="/api/analysis",
@@ -30,8 +29,9 @@ ANALYSIS = Endpoint(
     cache=Ttl(1_000, max_entries=128),
     tag="analysis",
     operation_id="analysis",
-    summary="What the closed candles of a series come to",
-    description="Trend, signals, levels and volatility by fixed rules, and the text of why. A description, not advice.",
+    summary="Analysis of a series",
+    description="Trend, signals, levels and volatility of the closed candles by fixed rules, with the reasons. A "
+    "description, not advice.",
 )
 ANALYSIS_MULTI = Endpoint(
     path="/api/analysis/{symbol}/multi",
@@ -41,8 +41,8 @@ ANALYSIS_MULTI = Endpoint(
     cache=Ttl(1_000, max_entries=128),
     tag="analysis",
     operation_id="analysis_multi",
-    summary="Several timeframes summed up",
-    description="The trends of several timeframes by their weights: longer ones count more.",
+    summary="Analysis of several timeframes",
+    description="The weighted mean of the trends of several timeframes. Longer ones have a larger weight.",
 )
 
 
@@ -71,7 +71,7 @@ class AnalysisHandlers:
         return _content(symbol.exchange, _multi_body(analyses, loading, combine_trends(analyses)))
 
     async def _loading(self, analysis: Analysis) -> LoadingStatus | None:
-        """What is to be said of candles that are not there yet, of those that the rules look at."""
+        """Return how many of the analysed candles are still being loaded, or None."""
         return await self._backfill.check(
             analysis.series, (None, self._now(), ANALYSED_CANDLES), lambda _: analysis.candles
         )
@@ -85,10 +85,10 @@ def _content(exchange: str, body: dict[str, Any]) -> Content:
 
 def _analysis_body(analysis: Analysis, loading: LoadingStatus | None) -> dict[str, Any]:
     fields = zip(analysis.__struct_encode_fields__, analysis.__struct_fields__, strict=True)
-    rest = {key: getattr(analysis, name) for key, name in fields if name != "series"}
+    body = {key: getattr(analysis, name) for key, name in fields if name != "series"}
     series = analysis.series
-    title = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
-    return {**title, **rest, **_loading_field(loading), "summary": summary_text(analysis)}
+    names = {"symbol": str(series.instrument), "exchange": series.exchange, "timeframe": series.timeframe}
+    return {**names, **body, **_loading_field(loading), "summary": summary_text(analysis)}
 
 
 def _multi_body(
@@ -100,7 +100,7 @@ def _multi_body(
         "exchange": series.exchange,
         "trend": combined,
         "timeframes": [
-            {**_timeframe_row(each), **_loading_field(some)} for each, some in zip(analyses, loading, strict=True)
+            {**_timeframe_row(each), **_loading_field(status)} for each, status in zip(analyses, loading, strict=True)
         ],
         "summary": combined_summary_text(analyses, combined),
         **_loading_field(_combined_loading(loading)),
@@ -108,11 +108,13 @@ def _multi_body(
 
 
 def _combined_loading(loading: Sequence[LoadingStatus | None]) -> LoadingStatus | None:
-    """What is being loaded of all of them: until then the sum is one of those that are there."""
-    some = [each for each in loading if each]
-    reasons = (each.reason for each in some if each.reason)
-    counts = sum(each.expected for each in some), sum(each.available for each in some)
-    return LoadingStatus(*counts, next(reasons, None)) if some else None
+    """Return the sum of what is still being loaded of all timeframes, or None."""
+    unfinished = [status for status in loading if status]
+    if not unfinished:
+        return None
+    reason = next((status.reason for status in unfinished if status.reason), None)
+    expected, available = sum(each.expected for each in unfinished), sum(each.available for each in unfinished)
+    return LoadingStatus(expected, available, reason)
 
 
 def _loading_field(loading: LoadingStatus | None) -> dict[str, Any]:

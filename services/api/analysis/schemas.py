@@ -1,4 +1,4 @@
-"""What the analysis' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
+"""Queries and responses of the analysis' endpoints, for OpenAPI. Times are ms since the epoch."""
 
 from typing import Annotated, Literal
 
@@ -42,17 +42,17 @@ class MultiQuery(Struct, kw_only=True, frozen=True):
 
 
 class Vote(BaseModel):
-    """What one rule says of the trend."""
+    """The vote of one rule on the trend."""
 
     rule: str
-    value: float = Field(description="From -1, down, to 1, up")
+    value: float = Field(description="From -1 (down) to 1 (up)")
     weight: int
     inputs: dict[str, float]
     reason: str
 
 
 class Trend(BaseModel):
-    """The mean of the votes by their weights."""
+    """The weighted mean of the votes."""
 
     direction: TrendDirection
     strength: int = Field(description="0 to 100; below 25 the market goes sideways")
@@ -60,12 +60,12 @@ class Trend(BaseModel):
 
 
 class Signal(BaseModel):
-    """What a rule saw at one closed candle."""
+    """A match of a rule at one closed candle."""
 
     rule: str
     side: Literal["buy", "sell"]
-    timestamp: int = Field(description="When the candle opened")
-    price: float = Field(description="Its close")
+    timestamp: int = Field(description="Open time of the candle")
+    price: float = Field(description="Close of the candle")
     inputs: dict[str, float]
     reason: str
 
@@ -75,8 +75,8 @@ class PriceLevel(BaseModel):
 
     price: float
     touches: int
-    strength: int = Field(description="0 to 100: how often and how lately it was touched")
-    first: int = Field(description="The first candle that touched it")
+    strength: int = Field(description="0 to 100, higher for more and for more recent touches")
+    first: int = Field(description="Open time of the first candle that touched it")
     last: int
 
 
@@ -88,16 +88,16 @@ class Line(BaseModel):
 
 
 class Volatility(BaseModel):
-    """How far the price goes within one candle."""
+    """How far the price moves within one candle."""
 
     atr: float = Field(description="Mean true range")
     percent: float = Field(description="The same in percent of the close")
-    rank: int = Field(description="The share, in percent, of the last 100 candles at which it was smaller")
+    rank: int = Field(description="Percentage of the last 100 candles at which it was smaller")
     state: Literal["low", "normal", "high"]
 
 
 class Analysis(BaseModel):
-    """What the closed candles of a series say. The forming one does not count. The rules are in docs/analysis.md."""
+    """The analysis of the closed candles of a series, without the forming one. docs/analysis.md has the rules."""
 
     model_config = example(
         symbol="BTC-USDT",
@@ -133,9 +133,9 @@ class Analysis(BaseModel):
     symbol: str
     exchange: str
     timeframe: str
-    timestamp: int | None = Field(description="When the newest closed candle opened; null: there is none")
+    timestamp: int | None = Field(description="Open time of the newest closed candle; null if there is none")
     close: float | None
-    candles: int = Field(description="How many were looked at, those aside that indicators need before them")
+    candles: int = Field(description="Number of analysed candles; those that indicators need before them do not count")
     trend: Trend
     signals: list[Signal] = Field(description="Of the last 10 closed candles, the newest first")
     support_levels: list[PriceLevel] = Field(description="Below the close, the nearest first")
@@ -143,24 +143,24 @@ class Analysis(BaseModel):
     fibonacci_levels: list[Line]
     pivot_levels: list[Line]
     volatility: Volatility | None
-    notes: list[str] = Field(description="What makes one careful with all the rest")
+    notes: list[str] = Field(description="Reasons to be careful with the rest")
     loading: Loading | None = Field(
-        None, description="Only there while history is being loaded: what it says will change"
+        None, description="Present only while history is being loaded: the analysis will change"
     )
-    summary: str = Field(description="The text of why")
+    summary: str = Field(description="The analysis with its reasons as a text")
     disclaimer: str
 
 
 class Together(BaseModel):
-    """All timeframes together."""
+    """The trend of all timeframes combined."""
 
     direction: TrendDirection
     strength: int
-    agreement: int = Field(description="The share of the weights, in percent, that go the same way")
+    agreement: int = Field(description="Percentage of the weights with the same direction")
 
 
 class TimeframeAnalysis(BaseModel):
-    """What one timeframe adds."""
+    """The analysis of one timeframe."""
 
     timeframe: str
     weight: int
@@ -169,15 +169,15 @@ class TimeframeAnalysis(BaseModel):
     direction: TrendDirection
     strength: int
     signals: list[Signal]
-    support: float | None = Field(description="The nearest one below the close")
+    support: float | None = Field(description="The nearest level below the close")
     resistance: float | None
     volatility: Volatility | None
     notes: list[str]
-    loading: Loading | None = Field(None, description="Only there while history is being loaded")
+    loading: Loading | None = Field(None, description="Present only while history is being loaded")
 
 
 class Multi(BaseModel):
-    """Several timeframes of one symbol summed up, longer ones weighing more."""
+    """Several timeframes of one symbol combined. Longer ones have a larger weight."""
 
     model_config = example(
         symbol="BTC-USDT",
@@ -209,6 +209,6 @@ class Multi(BaseModel):
     summary: str
     loading: Loading | None = Field(
         None,
-        description="Of all of them; only there while history is being loaded, and the sum one of those that are there",
+        description="Of all timeframes; present only while history is being loaded: the combined trend will change",
     )
     disclaimer: str

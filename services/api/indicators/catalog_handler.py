@@ -14,8 +14,8 @@ INDICATOR_CATALOG = Endpoint(
     tag="indicators",
     operation_id="indicators_catalog",
     summary="All indicators",
-    description="Each with its parameters and their ranges, its outputs, its formula, who computes it and where it is "
-    "drawn.",
+    description="Each with its parameters and their ranges, its outputs, its formula and the source of it, and whether "
+    "a chart draws it over the price.",
 )
 
 

@@ -33,8 +33,8 @@ INDICATORS = Endpoint(
     operation_id="indicators",
     summary="Indicators beside their candles",
     description="Several at once, over up to 1,000 candles with open times in [from, to], the forming one included; "
-    "without `from` the newest ones. A value never depends on where the range begins: the history that it needs is "
-    "read as well.",
+    "without `from` the newest ones. A value does not depend on where the range begins: the earlier candles that it "
+    "needs are read as well.",
 )
 
 
@@ -50,17 +50,17 @@ class _IndicatorsRequest(NamedTuple):
 
     @property
     def last_needed(self) -> int:
-        """The last opening whose candle the answer may be made of."""
+        """The last open time whose candle the response can depend on."""
         return self.period.until + max(map(indicators.lookahead, self.specs)) * (self.timeframe.length or MONTH_MS)
 
     def first_needed(self, first: int) -> int:
-        """The first opening whose candle the answer from `first` on is made of, if none is missing."""
-        count = max(indicators.warmup(each, self.timeframe, first) for each in self.specs)
+        """Return the first open time that a response from `first` on depends on, if no candle is missing."""
+        count = max(indicators.warmup(spec, self.timeframe, first) for spec in self.specs)
         return self.timeframe.step_back(first, min(count, self.timeframe.count_between(0, first)))
 
 
 class IndicatorsHandler:
-    """Answers to `/api/indicators`."""
+    """The handler of `/api/indicators`."""
 
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols, self._history, self._backfill = parts.symbols, parts.columns, parts.backfill
@@ -74,14 +74,14 @@ class IndicatorsHandler:
         request = await self._request(query, now)
         series = request.series
         version = self._pages.versions[series]
-        past = await self._candles(request)
-        results = await self._compute(request, past)
-        futures = await self._future_values(request, past)
-        loading = await self._loading(request, past)
-        trusted = past.closed.size and all(each.trusted_from is None for each in results.values())
-        since = request.first_needed(int(past.columns.open_times[0])) if trusted else 0
+        candles = await self._candles(request)
+        results = await self._compute(request, candles)
+        futures = await self._future_values(request, candles)
+        loading = await self._loading(request, candles)
+        trusted = candles.closed.size and all(each.trusted_from is None for each in results.values())
+        since = request.first_needed(int(candles.columns.open_times[0])) if trusted else 0
         return candle_content(
-            _indicators_body(series, past, results, futures, loading),
+            _indicators_body(series, candles, results, futures, loading),
             series.exchange,
             closed=candle_page_cache.is_final(request.timeframe, request.last_needed, now) and loading is None,
             changed=version != self._pages.versions[series],
@@ -102,60 +102,59 @@ class IndicatorsHandler:
         check_range(request.timeframe, since, until)
         return await self._history.between(series, since, until)
 
-    async def _loading(self, request: _IndicatorsRequest, past: CandleSlice) -> LoadingStatus | None:
-        """What is to be said of candles that are not there yet."""
+    async def _loading(self, request: _IndicatorsRequest, candles: CandleSlice) -> LoadingStatus | None:
+        """Return how much of the range is still being loaded, or None."""
         since, until, limit = request.period
         limit = limit or (MAX_CANDLES if since is None else None)
-        forming = int(np.count_nonzero(~past.closed))
+        forming = int(np.count_nonzero(~candles.closed))
         return await self._backfill.check(
             request.series,
             (since, until, limit and limit - forming),
-            lambda first: int(np.count_nonzero(past.closed & (past.columns.open_times >= first))),
+            lambda first: int(np.count_nonzero(candles.closed & (candles.columns.open_times >= first))),
         )
 
     async def _compute(
-        self, request: _IndicatorsRequest, past: CandleSlice
+        self, request: _IndicatorsRequest, candles: CandleSlice
     ) -> dict[IndicatorSpec, OutputColumns | LevelsAt]:
-        """What each indicator says, in the order in which they are asked for; nothing without candles."""
-        time = past.columns.open_times
-        if not time.size:
+        """Return the outputs or levels of each indicator in the order of the request, without candles nothing."""
+        series, open_times = request.series, candles.columns.open_times
+        if not open_times.size:
             return {}
-        lines = [each for each in request.specs if not CATALOG[each.name].has_levels]
-        levels = [each for each in request.specs if CATALOG[each.name].has_levels]
-        found: dict[IndicatorSpec, OutputColumns | LevelsAt] = {
-            **await self._service.outputs(request.series, lines, time)
-        }
-        found |= await self._service.levels(request.series, levels, int(time[-1]))
-        return {each: found[each] for each in request.specs}
+        with_outputs = [spec for spec in request.specs if not CATALOG[spec.name].has_levels]
+        with_levels = [spec for spec in request.specs if CATALOG[spec.name].has_levels]
+        outputs = await self._service.outputs(series, with_outputs, open_times)
+        levels = await self._service.levels(series, with_levels, int(open_times[-1]))
+        results: dict[IndicatorSpec, OutputColumns | LevelsAt] = {**outputs, **levels}
+        return {spec: results[spec] for spec in request.specs}
 
     async def _future_values(
-        self, request: _IndicatorsRequest, past: CandleSlice
+        self, request: _IndicatorsRequest, candles: CandleSlice
     ) -> dict[IndicatorSpec, OutputColumns]:
-        """What is known of the openings after the last candle, if it is asked for."""
-        if not request.future or not past.columns.open_times.size:
+        """Return the outputs after the last candle, if they are requested."""
+        if not request.future or not candles.columns.open_times.size:
             return {}
-        return await self._service.future_outputs(request.series, request.specs, int(past.columns.open_times[-1]))
+        return await self._service.future_outputs(request.series, request.specs, int(candles.columns.open_times[-1]))
 
 
 def _indicators_body(
     series: Series,
-    past: CandleSlice,
+    candles: CandleSlice,
     results: Mapping[IndicatorSpec, OutputColumns | LevelsAt],
     futures: Mapping[IndicatorSpec, OutputColumns],
     loading: LoadingStatus | None,
 ) -> bytes:
-    more = {"loading": loading._asdict()} if loading else {}
-    time, timeframe = past.columns.open_times.tolist(), TIMEFRAMES[series.timeframe]
+    loading_field = {"loading": loading._asdict()} if loading else {}
+    open_times, timeframe = candles.columns.open_times.tolist(), TIMEFRAMES[series.timeframe]
     return msgspec.json.encode(
         {
             "symbol": str(series.instrument),
             "timeframe": series.timeframe,
-            "timestamps": time,
-            "closed": past.closed.tolist(),
+            "timestamps": open_times,
+            "closed": candles.closed.tolist(),
             "indicators": [
-                _result_row(each, values, futures.get(each), timeframe, time) for each, values in results.items()
+                _result_row(spec, result, futures.get(spec), timeframe, open_times) for spec, result in results.items()
             ],
-            **more,
+            **loading_field,
         }
     )
 
@@ -167,26 +166,25 @@ def _result_row(
     timeframe: Timeframe,
     open_times: Sequence[int],
 ) -> dict[str, Any]:
-    known = CATALOG[spec.name]
     if isinstance(result, OutputColumns):
-        said: dict[str, Any] = {"outputs": _output_lists(result)}
-        opening = open_times[0]
+        values: dict[str, Any] = {"outputs": _output_lists(result)}
+        open_time = open_times[0]
     else:
-        said = {"levels": [{"name": each.name, "price": each.price, **each.details} for each in result.levels]}
-        opening = open_times[-1]
+        values = {"levels": [{"name": level.name, "price": level.price, **level.details} for level in result.levels]}
+        open_time = open_times[-1]
     if future:
-        said["future"] = {"timestamps": future.open_times.tolist(), "outputs": _output_lists(future)}
+        values["future"] = {"timestamps": future.open_times.tolist(), "outputs": _output_lists(future)}
     return {
         "indicator": str(spec),
         "name": spec.name,
         "parameters": spec.params_by_name,
-        "overlay": known.overlay,
-        **said,
-        "warmup": indicators.warmup(spec, timeframe, opening),
+        "overlay": CATALOG[spec.name].overlay,
+        **values,
+        "warmup": indicators.warmup(spec, timeframe, open_time),
         "trusted_from": result.trusted_from,
     }
 
 
 def _output_lists(columns: OutputColumns) -> dict[str, list[float]]:
-    """Values by output; msgspec writes null where a float is none."""
+    """Return the values by output. msgspec encodes NaN as null."""
     return {name: column.tolist() for name, column in columns.values.items()}

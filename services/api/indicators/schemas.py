@@ -1,4 +1,4 @@
-"""What the indicators' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
+"""Queries and responses of the indicators' endpoints, for OpenAPI. Times are ms since the epoch."""
 
 from typing import Annotated, Literal
 
@@ -10,11 +10,11 @@ from services.api.candles.schemas import Loading
 from services.api.schemas import example
 
 TRUSTED_FROM_TEXT = """\
-The opening from which on the values are those that any longer history would give; null: all are. The one
-after the last where none is, because too little history is kept"""
+The open time from which on the values are those of any longer history. null: all are. The open time after the last
+candle: none is, because too few candles are stored"""
 WARMUP_TEXT = """\
-Candles before the first timestamp (of levels: the last) that the value there is made of. With as many kept,
-`trusted_from` is null; `psar`, `sar` and `supertrend` may need more"""
+Number of candles before the first timestamp (for levels: the last) that the value there depends on. If as many are
+stored, `trusted_from` is null; `psar`, `sar` and `supertrend` can need more"""
 
 
 class IndicatorsQuery(RangeQuery, kw_only=True, frozen=True):
@@ -25,55 +25,57 @@ class IndicatorsQuery(RangeQuery, kw_only=True, frozen=True):
     indicators: Annotated[
         tuple[str, ...],
         Meta(
-            description="A comma list of names with their parameters, `sma:20,macd:12:26:9,ichimoku`; what is left out "
-            "has its default: see /api/indicators/catalog",
+            description="A comma list of names with parameters, `sma:20,macd:12:26:9,ichimoku`. Parameters that are "
+            "left out have their defaults: see /api/indicators/catalog",
             examples=["sma:20,rsi"],
         ),
     ]
     limit: Limit = None
     future: Annotated[
         bool,
-        Meta(description="Also what is known of open times after the last candle: the leading spans of `ichimoku`"),
+        Meta(description="Also values after the last candle that are known already: the leading spans of `ichimoku`"),
     ] = False
 
 
 class IndicatorLevel(BaseModel):
-    """A price that matters. What is known of it depends on the indicator."""
+    """A price level. Its details depend on the indicator."""
 
     name: str = Field(description="`support`, `resistance`, `r1`, `61.8`, `poc`, `row` …")
     price: float
-    touches: int | None = Field(None, description="sr: how often the price turned there")
+    touches: int | None = Field(None, description="sr: number of turning points")
     strength: float | None = Field(None, description="sr: 0 to 100")
     first: int | None = Field(None, description="sr: the first candle that turned there")
     last: int | None = Field(None, description="sr: the last one")
     ratio: float | None = Field(None, description="fib: percent of the way back")
-    volume: float | None = Field(None, description="vp: what was traded in the row, in units of the base")
-    low: float | None = Field(None, description="vp: where the row begins")
-    high: float | None = Field(None, description="vp: where it ends")
+    volume: float | None = Field(None, description="vp: volume of the row in units of the base")
+    low: float | None = Field(None, description="vp: lower edge of the row")
+    high: float | None = Field(None, description="vp: upper edge of the row")
     missing: int | None = Field(
-        None, description="pivots: candles of their period that are not kept; left out where none is missing"
+        None, description="pivots: number of missing candles of their period; left out if none is missing"
     )
 
 
 class Future(BaseModel):
-    """What is known of openings after the last candle, on the timeframe's grid."""
+    """Values after the last candle, at open times on the timeframe's grid."""
 
     timestamps: list[int]
     outputs: dict[str, list[float | None]] = Field(description="A value for each of these timestamps")
 
 
 class Reading(BaseModel):
-    """What one indicator says: values beside the candles (`outputs`) or prices as of the last candle (`levels`)."""
+    """Values of one indicator beside the candles (`outputs`), or its prices as of the last candle (`levels`)."""
 
     indicator: str = Field(description="With all its parameters")
     name: str
     parameters: dict[str, float]
-    overlay: bool = Field(description="Drawn over the price; else below it")
+    overlay: bool = Field(description="Drawn over the price, otherwise below it")
     outputs: dict[str, list[float | None]] | None = Field(
-        None, description="A value for each timestamp; null: it has none"
+        None, description="A value for each timestamp, null where there is none"
     )
     levels: list[IndicatorLevel] | None = None
-    future: Future | None = Field(None, description="With `future=true`, where the indicator knows something of it")
+    future: Future | None = Field(
+        None, description="With `future=true`, if the indicator has values after the last candle"
+    )
     warmup: int = Field(description=WARMUP_TEXT)
     trusted_from: int | None = Field(description=TRUSTED_FROM_TEXT)
 
@@ -114,14 +116,14 @@ class Indicators(BaseModel):
 
     symbol: str
     timeframe: str
-    timestamps: list[int] = Field(description="Openings of the candles; one that is missing has no place")
-    closed: list[bool] = Field(description="Whether more will be traded in each; the values of one that is not change")
-    indicators: list[Reading] = Field(description="In the order of the question; empty where there is no candle")
-    loading: Loading | None = Field(None, description="Only there while history is being loaded")
+    timestamps: list[int] = Field(description="Open times of the candles; a missing candle is left out")
+    closed: list[bool] = Field(description="Whether each candle is closed; the values of the forming one change")
+    indicators: list[Reading] = Field(description="In the order of the request; empty if there is no candle")
+    loading: Loading | None = Field(None, description="Present only while history is being loaded")
 
 
 class Parameter(BaseModel):
-    """A number that an indicator takes."""
+    """A numeric parameter of an indicator."""
 
     name: str
     kind: Literal["whole", "number"]
@@ -131,17 +133,17 @@ class Parameter(BaseModel):
 
 
 class Indicator(BaseModel):
-    """What is known of an indicator."""
+    """An indicator with its parameters and outputs."""
 
     name: str
     title: str
-    example: str = Field(description="With its defaults; parameters stand in their order")
+    example: str = Field(description="With its defaults, in the order of the parameters")
     parameters: list[Parameter]
     shape: Literal["series", "levels"]
-    outputs: list[str] = Field(description="Of a series")
-    overlay: bool = Field(description="Drawn over the price; else below it")
+    outputs: list[str] = Field(description="Names of its values; empty for levels")
+    overlay: bool = Field(description="Drawn over the price, otherwise below it")
     formula: str
-    source: str = Field(description="Who computes it")
+    source: str = Field(description="The library or script that defines it")
 
 
 class Catalog(BaseModel):

@@ -6,7 +6,7 @@ What is over is over by the exchange's clock, so the clocks of Kurs are shifted 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,11 @@ from tests import expected_candles, servers
 from tests.conftest import require_installed
 from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed, single_process
+from tests.waiting import wait_until
 
 HOUR = 3600
 SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", "3m", "5m", "15m", "1h", "1d")]
 ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
-WAIT_SECONDS = 60  # for anything to happen, on a busy machine
 
 
 @pytest.mark.parametrize("kind", ["whole", "split"])
@@ -140,11 +140,3 @@ def close_time(candle: Candle) -> int:
 def now_ms() -> int:
     """The exchange's time, in ms."""
     return int(time.time() * 1000)
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {WAIT_SECONDS} s"
-        time.sleep(0.3)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -15,6 +15,7 @@ from tests import nginx, servers
 from tests.api import serve_replica
 from tests.e2e.nginx_site import stub_replica
 from tests.raw_http import exchange_bytes
+from tests.waiting import eventually
 
 MARGIN_SECONDS = 0.25  # seconds that an answer may be under way on a busy machine
 
@@ -56,7 +57,7 @@ async def test_a_killed_replica_fails_no_request(site: NginxSite, client: httpx.
 
     async def answered(more: int) -> None:
         until = statuses.total() + more
-        await wait_until(lambda: statuses.total() >= until)
+        await eventually(lambda: statuses.total() >= until)
 
     async with asyncio.TaskGroup() as clients:
         for path in ["/v2/courses", "/v1/courses", "/v2/courses?direction=BTC-USD", "/api/chart-data"] * 2:
@@ -302,11 +303,4 @@ async def test_with_no_replica_the_answer_is_a_problem(site: NginxSite, client: 
 
 async def wait_for_early_in_second() -> None:
     """Until a second of the clock has most of itself left: what is kept ends with it."""
-    await wait_until(lambda: time.time() % 1 < 0.1)
-
-
-async def wait_until(holds: Callable[[], bool]) -> None:
-    """Until it holds, or a test has waited long enough."""
-    async with asyncio.timeout(30):
-        while not holds():
-            await asyncio.sleep(0.01)
+    await eventually(lambda: time.time() % 1 < 0.1)

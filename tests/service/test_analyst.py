@@ -39,6 +39,7 @@ from services.settings import Settings
 from tests.api import BTC, FORMING_OPEN_TIME, NOW, CallCounter
 from tests.clocks import ManualClock
 from tests.expected_analysis import Row, compare_stored, expected_rows
+from tests.jobs import recorded_messages, running_jobs
 from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
@@ -101,27 +102,16 @@ def world() -> AnalystWorld:
 
 
 @asynccontextmanager
-async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[Message]]:
-    """Run the analyst and yield the values that it publishes. Old rows are deleted only if that job is named."""
-    heard, ready = list[Message](), asyncio.Event()
+async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[IndicatorValue]]:
+    """Run the analyst until the block ends; the list has the indicator values that it publishes.
 
-    async def listen() -> None:
-        async with deps.bus.subscribe(IndicatorValue) as messages:
-            ready.set()
-            async for message in messages:
-                heard.append(message)
-
-    tasks = [asyncio.create_task(listen())]
-    await ready.wait()
-    tasks += [asyncio.create_task(job(deps)) for job in jobs or [analyse]]
-    await asyncio.sleep(0)
-    try:
-        yield heard
-        assert not any(task.done() for task in tasks), [task for task in tasks if task.done()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    It deletes old rows only where that job is among `jobs`.
+    """
+    async with (
+        recorded_messages(deps.bus, IndicatorValue) as values,
+        running_jobs(*(job(deps) for job in jobs or [analyse])),
+    ):
+        yield values
 
 
 def random_walk(series: Series, count: int, seed: int = 1) -> list[Candle]:

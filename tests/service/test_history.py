@@ -29,6 +29,7 @@ from services.hub import Hub
 from services.ports import Deps, Store
 from services.settings import Settings
 from services.writer import JOBS as WRITER
+from tests.jobs import recorded_messages, running_jobs
 from tests.simulator import SimulatorServer, run_simulator
 from tests.waiting import eventually
 
@@ -79,14 +80,8 @@ async def run_kurs(
         exchanges=exchanges,
         journal=MemoryJournal(),
     )
-    tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
-    try:
+    async with running_jobs(*(job(deps) for job in (*COLLECTOR, *WRITER))):
         yield bus
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def is_complete(store: Store, series: Series) -> bool:
@@ -199,16 +194,16 @@ async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
             return ask._replace(path=ask.path.replace("ETHUSDT", "NOSUCH"))
         return ask._replace(parse=lambda body, now: 1 / 0) if timeframe == "2h" else ask  # type: ignore[arg-type,return-value]
 
-    states = list[ExchangeStatus]()
-    async with run_kurs(store, exchange._replace(klines=history), symbols=(PAIR, ETH)) as bus:
-        listening = asyncio.create_task(_record_statuses(bus, states))
+    async with (
+        run_kurs(store, exchange._replace(klines=history), symbols=(PAIR, ETH)) as bus,
+        recorded_messages(bus, ExchangeStatus) as states,
+    ):
         wanted = [Series("binance", PAIR, name) for name in TIMEFRAMES if name != "2h"]
         async with asyncio.timeout(60):
             while not all([await is_complete(store, series) for series in wanted]):
                 await asyncio.sleep(0.2)
             while not waiting_reasons(states).keys() >= {(ETH, "1h"), (PAIR, "2h")}:
                 await asyncio.sleep(0.2)
-        listening.cancel()
     assert "responded 400" in waiting_reasons(states)[ETH, "1h"]
     assert "cannot be parsed" in waiting_reasons(states)[PAIR, "2h"]
     assert max(asked.values()) <= 3, "it is asked for again and again"
@@ -231,9 +226,11 @@ async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_aga
             return ask._replace(parse=lambda body, now: ask.parse(b"null", now))
         return ask and ask._replace(path=paths.get(instrument.base, ask.path))
 
-    states, there = list[ExchangeStatus](), exchange._replace(klines=history, kline_budget=60)
-    async with run_kurs(store, there, directions=tuple(coins.values())) as bus:
-        listening = asyncio.create_task(_record_statuses(bus, states))
+    there = exchange._replace(klines=history, kline_budget=60)
+    async with (
+        run_kurs(store, there, directions=tuple(coins.values())) as bus,
+        recorded_messages(bus, ExchangeStatus) as states,
+    ):
         async with asyncio.timeout(60):
             while not waiting_reasons(states).keys() >= {
                 (coins[base], name) for base in ("BTC", "SOL") for name in TIMEFRAME_NAMES
@@ -242,7 +239,6 @@ async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_aga
             for name in TIMEFRAME_NAMES:
                 while not await store.candles(Series("coingecko", coins["ETH"], name), 0, SystemClock().now()):
                     await asyncio.sleep(0.2)
-        listening.cancel()
     assert max(asked.values()) == 1
     assert "responded 404" in waiting_reasons(states)[coins["SOL"], "4h"]
     assert "cannot be parsed" in waiting_reasons(states)[coins["BTC"], "30m"]
@@ -315,18 +311,16 @@ async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServ
         exchanges=exchanges,
         journal=MemoryJournal(),
     )
-    tasks = [asyncio.create_task(job(deps)) for job in (*COLLECTOR, *WRITER)]
     series, now = Series("binance", ETH, "1h"), SystemClock().now()
-    states = list[ExchangeStatus]()
-    listening = asyncio.create_task(_record_statuses(bus, states))
-    await eventually(lambda: states and states[-1].backfill and states[-1].backfill.expected, 30)
-    await bus.publish(HistoryRequest(series, now - 20 * 3_600_000, now, 60))
-    await asyncio.sleep(0)
-    allowed.set()
-    await eventually(lambda: (ETH, "1h") in asked, 30)
-    for task in (*tasks, listening):
-        task.cancel()
-    await asyncio.gather(*tasks, listening, return_exceptions=True)
+    async with (
+        recorded_messages(bus, ExchangeStatus) as statuses,
+        running_jobs(*(job(deps) for job in (*COLLECTOR, *WRITER))),
+    ):
+        await eventually(lambda: statuses and statuses[-1].backfill and statuses[-1].backfill.expected, 30)
+        await bus.publish(HistoryRequest(series, now - 20 * 3_600_000, now, 60))
+        await asyncio.sleep(0)
+        allowed.set()
+        await eventually(lambda: (ETH, "1h") in asked, 30)
     # the hours themselves, and before them what the forming one is made of: the more, the later in the hour
     first = asked[: asked.index((ETH, "1h")) + 1]
     assert set(first) <= {(ETH, name) for name in ("1h", "30m", "15m", "5m", "1m")}, asked
@@ -340,11 +334,3 @@ def waiting_reasons(states: list[ExchangeStatus]) -> dict[tuple[Instrument, str]
         for each in (progress.incomplete if progress else ())
         if each.reason
     }
-
-
-async def _record_statuses(bus: MemoryBus, states: list[ExchangeStatus]) -> None:
-    """The newest state."""
-    async with bus.subscribe(ExchangeStatus) as messages:
-        async for message in messages:
-            if isinstance(message, ExchangeStatus):
-                states[:] = [message]

@@ -35,9 +35,11 @@ from services.web import AppSpec, create_app
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests import servers
+from tests.jobs import running_jobs
 from tests.servers.plain import redis as redis_server
 from tests.simulator import run_simulator, serve_app
 from tests.system import run_command
+from tests.waiting import eventually
 
 PAIR, ONE = Instrument("BTC", "USDT"), Decimal(1)
 MINUTES = Series("binance", PAIR, "1m")
@@ -103,7 +105,7 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
     """Each service with its own account."""
     async with AsyncExitStack() as stack:
         deps: dict[str, Deps] = {}
-        tasks: list[asyncio.Task[None]] = []
+        jobs = list[Coroutine[Any, Any, None]]()
         for name in names:
             urls: dict[str, Any] = {
                 "DATABASE_URL": "bus://" if name == "collector" else accounts.url(name, "database"),
@@ -115,14 +117,9 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
                 _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
             )
             deps[name] = await bootstrap.open_adapters(known, SIMULATED, (exchange,), stack, owns=False)
-            tasks += [asyncio.create_task(job) for job in service_jobs(name, deps[name])]
-        try:
+            jobs += service_jobs(name, deps[name])
+        async with running_jobs(*jobs):
             yield deps
-            assert not [task for task in tasks if task.done()], "a job ended"
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def service_jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
@@ -137,13 +134,6 @@ def service_jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
         yield from (job(deps) for job in service.JOBS)
 
 
-async def wait_for_result(found: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
-    """Wait for an answer that is not empty."""
-    async with asyncio.timeout(seconds):
-        while not await found():
-            await asyncio.sleep(0.1)
-
-
 async def test_each_service_does_its_work_with_its_own_account(
     accounts: ServiceAccounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,10 +145,10 @@ async def test_each_service_does_its_work_with_its_own_account(
         run_services(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
     ):
         reader: Store = deps["api"].store
-        await wait_for_result(lambda: reader.indicator_values(MINUTES, 0, now + DAY_MS))
-        await wait_for_result(lambda: reader.analyses(MINUTES, 0, now + DAY_MS))
-        await wait_for_result(reader.rates)
-        await wait_for_result(deps["api"].cache.active_exchange)
+        await eventually(lambda: reader.indicator_values(MINUTES, 0, now + DAY_MS))
+        await eventually(lambda: reader.analyses(MINUTES, 0, now + DAY_MS))
+        await eventually(reader.rates)
+        await eventually(deps["api"].cache.active_exchange)
 
         async def told() -> bool:
             logs = ("rates", "choice", "state:binance", "candle:binance:BTC-USDT:1m")
@@ -168,8 +158,8 @@ async def test_each_service_does_its_work_with_its_own_account(
             state = deps["api"].hub.exchange_statuses.get("binance")
             return bool(state and state.backfill and not state.backfill.missing)
 
-        await wait_for_result(told)
-        await wait_for_result(loaded)
+        await eventually(told)
+        await eventually(loaded)
         await deps["api"].bus.publish(HistoryRequest(MINUTES, now - 90 * MINUTE_MS, now - 80 * MINUTE_MS, 60))
         assert OLD_CANDLE in await reader.candles(OLD_CANDLE.series, OLD_CANDLE.bar.open_time, OLD_CANDLE.bar.open_time)
         assert await reader.count_dead_letters() == 0

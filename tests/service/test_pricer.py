@@ -15,6 +15,7 @@ from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
 from services.ports import Deps, Store
 from services.pricer import JOBS
+from tests.jobs import recorded_messages, running_jobs
 from tests.simulator import collector_deps
 from tests.waiting import eventually
 
@@ -45,24 +46,9 @@ class EmptyStore:
 
 @asynccontextmanager
 async def run_pricer(deps: Deps) -> AsyncIterator[list[Rate]]:
-    """The pricer at work, and what it tells."""
-    told = list[Rate]()
-
-    async def listen() -> None:
-        async with deps.bus.subscribe(Rate) as messages:
-            async for message in messages:
-                if isinstance(message, Rate):
-                    told.append(message)
-
-    tasks = [asyncio.create_task(work) for work in (listen(), *(job(deps) for job in JOBS))]
-    await asyncio.sleep(0)
-    try:
-        yield told
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    """Run the pricer until the block ends; the list has the rates that it publishes."""
+    async with recorded_messages(deps.bus, Rate) as rates, running_jobs(*(job(deps) for job in JOBS)):
+        yield rates
 
 
 async def publish_quote(deps: Deps, price: int) -> None:

@@ -1,7 +1,6 @@
 """Messages that cannot be kept: each is set aside alone with its reason, and nobody else notices."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +42,7 @@ from services.settings import Settings
 from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
+from tests.jobs import running_jobs
 from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
@@ -150,21 +150,9 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 @asynccontextmanager
 async def run_writer(deps: Deps) -> AsyncIterator[None]:
-    """The writer at work, to its last job."""
-    tasks = [asyncio.create_task(job(deps)) for job in JOBS]
-    try:
+    """Run all jobs of the writer until the block ends."""
+    async with running_jobs(*(job(deps) for job in JOBS)):
         yield
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.1)
 
 
 async def has_bars(deps: Deps, trades: Sequence[Trade]) -> bool:
@@ -201,8 +189,8 @@ async def test_whatever_is_on_the_bus_the_honest_candles_are_whole_and_dead_is_w
                 bad[from_message(message, "writer", DeadLetterCause.MESSAGE, "", now).id] = message
                 messages.insert(chance.randrange(len(messages) + 1), message)
             await deps.bus.publish(*messages, *live)
-        await wait_for(lambda: has_bars(deps, trades))
-        await wait_for(lambda: _count_is(deps, len(bad)))
+        await eventually(lambda: has_bars(deps, trades))
+        await eventually(lambda: _count_is(deps, len(bad)))
     assert await stored_bars(deps.store) == bars_of_trades(trades)
     letters = await deps.store.dead_letters()
     assert {letter.id for letter in letters} == bad.keys()
@@ -247,8 +235,8 @@ async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
                 exchange = await channel.get_exchange("kurs")
                 for body in (f'[{one},{{"type":"new"}},{two}]', "\0garbage\x00", "[" * 50_000):
                     await exchange.publish(aio_pika.Message(body.encode()), "gap.x")
-            await wait_for(lambda: _count_is(deps, 3))
-            await wait_for(lambda: _gaps_are(deps, now, {"1", "2"}))
+            await eventually(lambda: _count_is(deps, 3))
+            await eventually(lambda: _gaps_are(deps, now, {"1", "2"}))
         assert {letter.cause for letter in await store.dead_letters()} == {DeadLetterCause.SHAPE}
         assert '{"type":"new"}' in {letter.body for letter in await store.dead_letters()}
     finally:
@@ -337,9 +325,12 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
         assert await COMMANDS["dead"](words).run(deps) == 0
         return capsys.readouterr().out
 
+    async def out_of_range_again() -> bool:
+        return "still out of range: the times" in await kurs()
+
     async with run_writer(deps):
         await deps.bus.publish(hopeless)
-        await wait_for(lambda: _count_is(deps, 2))
+        await eventually(lambda: _count_is(deps, 2))
         with pytest.raises(KursError, match="2 messages could not be saved"):
             await checks(deps)["dead_letters"]()
         listed = await kurs()
@@ -348,9 +339,9 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
         assert "a bug of an older version" in await kurs("show", letter.id)
         assert f'"until":{now}' in await kurs("show", letter.id)
         await kurs("replay", "--all")
-        await wait_for(lambda: _gaps_are(deps, now, {"none"}))
-        await wait_for(lambda: _count_is(deps, 1))
-        assert "still out of range: the times" in await kurs()
+        await eventually(lambda: _gaps_are(deps, now, {"none"}))
+        await eventually(lambda: _count_is(deps, 1))
+        await eventually(out_of_range_again)
         with pytest.raises(UnknownName, match="kurs dead list"):
             await kurs("show", letter.id)
         (other,) = await deps.store.dead_letters()

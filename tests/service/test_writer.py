@@ -18,6 +18,7 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.writer.jobs import write_candles
+from tests.jobs import recorded_messages, running_jobs
 from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
@@ -32,7 +33,7 @@ def trade(number: int, time: int) -> Trade:
 
 @asynccontextmanager
 async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[Candle]]:
-    """The writer at work; yields what it tells."""
+    """Run the writer until the block ends; the list has the candles that it publishes."""
     settings, clock = Settings(_env_file=None), SystemClock()
     deps = Deps(
         settings=settings,
@@ -44,25 +45,8 @@ async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[C
         exchanges=(),
         journal=MemoryJournal(),
     )
-    told, ready = list[Candle](), asyncio.Event()
-
-    async def listen() -> None:
-        async with bus.subscribe(Candle) as messages:
-            ready.set()
-            async for message in messages:
-                if isinstance(message, Candle):
-                    told.append(message)
-
-    tasks = [asyncio.create_task(listen())]
-    await ready.wait()
-    tasks.append(asyncio.create_task(write_candles(deps)))
-    try:
-        yield told
-        assert not any(task.done() for task in tasks), "a job ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with recorded_messages(bus, Candle) as candles, running_jobs(write_candles(deps)):
+        yield candles
 
 
 def is_saved(store: MemoryStore, number: int) -> bool:
@@ -137,7 +121,7 @@ async def test_what_was_kept_but_not_told_is_told_by_the_next_writer(monkeypatch
     bus, store = MemoryBus(), MemoryStore()
     async with run_writer(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
-        await eventually(lambda: all_published(first, store) and len(store.rows[SERIES]) == 5_000)
+        await eventually(lambda: len(store.rows.get(SERIES, {})) == 5_000 and all_published(first, store))
         store.failures = committed = 10**6 - 1
         await bus.publish(kline(7, 2))
         await eventually(lambda: store.failures < committed and not all_published(first, store))

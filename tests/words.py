@@ -27,7 +27,7 @@ REJECTED = {
     r"as far as": "to the extent that, where",
     r"tell(s|ing)?|told": "publish, send, log, report",
     r"hear(s|ing)?|heard": "receive",
-    r"ask(s|ing)? for|asked( for)?|asks|asking": "request, query",
+    r"ask(s|ing)? for|asked( for)?|asks (?!are)(a|the|an|it|its|us|for)|asking": "request, query",
     r"said": "published, sent, logged",
     r"else(?= (the|a|an|it|they|its|this|that|what|would)\b)|(?<=[,;:] )else": "otherwise",
 }

@@ -1,6 +1,6 @@
-"""The three exchanges' own wires, served locally on one port, with faults on demand.
+"""Simulator: the protocols of three exchanges, served on one local port, with faults on demand.
 
-An exchange's address is `/simulator/<exchange>` in place of its origin; everything behind it is as on the wire.
+`/simulator/<exchange>` stands for the exchange's host; paths and messages behind it are as at the exchange.
 """
 
 from fastapi import APIRouter
@@ -13,4 +13,4 @@ from services.simulator.jobs import load_replay
 
 ROUTERS: list[APIRouter] = [binance, deribit, coingecko, control.router]
 JOBS = [load_replay]
-NEEDS: tuple[str, ...] = ()  # it is ready without any other part
+NEEDS: tuple[str, ...] = ()  # it is ready without bus, cache and store

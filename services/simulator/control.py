@@ -1,4 +1,4 @@
-"""The simulator's own addresses: faults, the ledger and the market behind all exchanges."""
+"""The simulator's control endpoints: faults, the ledger and the market behind all exchanges."""
 
 import asyncio
 from typing import Annotated, Any
@@ -15,14 +15,14 @@ from services.simulator.simulation import Simulation, simulation_of
 from services.web import AllowedHosts
 from services.web.client_address import is_loopback
 
-MAX_MARKET_TIME_MS = 2_524_608_000_000  # 2050: much later the market's arithmetic has no room
-PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")  # the request is another's: they close, but never open
+MAX_MARKET_TIME_MS = 2_524_608_000_000  # 2050; the market is defined until 2059
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")  # a request with one of them is from another machine
 
 
 async def require_local_client(request: Request) -> None:
-    """Let in whoever is on this machine, and others where the operator opened it. Raises HTTPException.
+    """Allow requests from this machine, and others if KURS_SIMULATOR_CONTROL is `all`. Raises HTTPException.
 
-    A browser on this machine brings pages of others with it: the name that they ask for must be ours, and they too.
+    A browser on this machine also loads pages of other sites, so the Host has to be ours, and a page's Origin too.
     """
     peer = request.client.host if request.client else "an unknown address"
     settings: Settings = request.app.state.deps.settings
@@ -33,18 +33,18 @@ async def require_local_client(request: Request) -> None:
         whose = f"comes through a proxy at {peer}" if passed_on else f"comes from {peer}"
         raise HTTPException(
             403,
-            f"the simulator's control is open to its own machine alone, and this request {whose}; "
-            "KURS_SIMULATOR_CONTROL=all opens it to whoever reaches this port",
+            f"the simulator's control is open to its own machine only, and this request {whose}; "
+            "KURS_SIMULATOR_CONTROL=all opens it to every client of this port",
         )
     hosts = AllowedHosts(settings.allowed_hosts, settings.host)
     if not hosts.is_own_name(request.headers.get("host", "")):
         raise HTTPException(
             403,
-            "the simulator's control answers to localhost, to addresses and to the names in KURS_ALLOWED_HOSTS, and "
-            "this request asks for another Host",
+            "the simulator's control accepts the Host localhost, an address or a name in KURS_ALLOWED_HOSTS, and this "
+            "request has another Host",
         )
     if not hosts.allows_origin(dict(request.headers.raw)):
-        raise HTTPException(403, "the simulator's control is not open to pages of others: send no Origin")
+        raise HTTPException(403, "the simulator's control is not open to pages of other sites: send no Origin")
 
 
 router = APIRouter(prefix="/simulator", tags=["simulator"], dependencies=[Depends(require_local_client)])
@@ -58,25 +58,25 @@ FAULT_INSTRUMENTS = {
     "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in CURRENCIES],
 }
 COMMON_FIELDS = ("exchange", "fault", "instrument", "seconds")
-MAX_FAULT_SECONDS = 1_000_000_000  # seconds: three decades
+MAX_FAULT_SECONDS = 1_000_000_000  # three decades
 
 
 @router.post("/faults", status_code=201, summary="Start a fault", operation_id="startFault")
 async def start_fault(request: Request, asked: Annotated[dict[str, Any], Body()]) -> Response:
-    """`exchange`, `fault`, optionally `instrument` and `seconds`, and the fault's own parameters."""
+    """Start a fault: `exchange`, `fault`, optionally `instrument` and `seconds`, and the fault's parameters."""
     sim = simulation_of(request)
     try:
         fault = _add_fault(sim, asked)
     except ValueError as error:
-        text = str(error).encode(errors="backslashreplace").decode()  # JSON may bring halves of a character
+        text = str(error).encode(errors="backslashreplace").decode()  # JSON may hold half of a surrogate pair
         raise HTTPException(422, text) from None
     await _apply_at_once(sim, fault)
     return _json_response(fault, 201)
 
 
-@router.get("/faults", summary="Active faults, and all there are", operation_id="listFaults")
+@router.get("/faults", summary="Active faults, and all kinds", operation_id="listFaults")
 async def list_faults(request: Request) -> Response:
-    """What is active, and what may be asked for with which parameters."""
+    """List the active faults, and all kinds with their parameters."""
     known = {
         name: {"about": kind.about, "parameters": {key: each._asdict() for key, each in kind.parameters.items()}}
         for name, kind in FAULT_KINDS.items()
@@ -86,18 +86,16 @@ async def list_faults(request: Request) -> Response:
 
 @router.delete("/faults/{key}", status_code=204, summary="End a fault", operation_id="endFault")
 async def end_fault(request: Request, key: int) -> None:
-    """End one fault."""
     if not simulation_of(request).faults.remove(key):
         raise HTTPException(404, f"no fault {key} is active")
 
 
 @router.delete("/faults", status_code=204, summary="End all faults", operation_id="endFaults")
 async def end_all_faults(request: Request) -> None:
-    """End all faults."""
     simulation_of(request).faults.remove()
 
 
-@router.get("/ledger", summary="What was sent", operation_id="readLedger")
+@router.get("/ledger", summary="Messages that were sent", operation_id="readLedger")
 async def read_ledger(
     request: Request,
     exchange: str | None = None,
@@ -105,7 +103,7 @@ async def read_ledger(
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> Response:
-    """Trades, quotes and other values that went out, oldest first, with totals since the start."""
+    """Trades, quotes and other values that were sent, oldest first, with totals since the start."""
     sim = simulation_of(request)
     pair = _parse_instrument(instrument)
     entries, more = sim.ledger.read(exchange, pair, after, limit)
@@ -161,7 +159,7 @@ def _add_fault(sim: Simulation, body: dict[str, Any]) -> Fault:
 
 
 async def _apply_at_once(sim: Simulation, fault: Fault) -> None:
-    """What a fault does at once."""
+    """Apply the faults that act once."""
     for line in [line for line in sim.sockets if line.exchange == fault.exchange]:
         if fault.fault in ("drop", "kill"):
             line.abort()

@@ -1,4 +1,4 @@
-"""How faults change what an exchange says: each exchange's own names for times, prices and states."""
+"""Faults of data: changes to an exchange's messages, by its own names of times, prices and states."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -10,12 +10,12 @@ from services.core.model import Instrument
 from services.simulator.faults import ActiveFaults, Fault
 
 UNKNOWN_VALUE = "SOMETHING_NEW"
-MAX_BRACKETS = 100  # in a client's message, which has a handful: the stack bears some hundreds of nested ones
-PRICE_BY_POSITION = ""  # the key of what is a price by its place
+MAX_BRACKETS = 100  # in a client's message, which has a few: decoding some hundreds of nested ones overflows the stack
+PRICE_BY_POSITION = ""  # key of a price that has no key, but a position
 
 
 class InstrumentBody:
-    """A part of an answer that is about one instrument."""
+    """A part of a response that is about one instrument."""
 
     def __init__(self, instrument: Instrument, body: Any) -> None:
         self.instrument, self.body = instrument, body
@@ -25,24 +25,24 @@ ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=lambda about: a
 
 
 def decode(text: str, kind: Any = Any) -> Any:
-    """A client's JSON. Raises msgspec.DecodeError, for what is nested too deeply as well."""
+    """Decode a client's JSON. Raises msgspec.DecodeError, also where it is nested too deeply."""
     if text.count("[") + text.count("{") > MAX_BRACKETS:
         raise msgspec.DecodeError("JSON is nested too deeply")
     return msgspec.json.decode(text, type=kind)
 
 
 class PayloadFields(NamedTuple):
-    """Where an exchange's messages hold what."""
+    """The keys under which an exchange's messages hold times, prices and states."""
 
     exchange: str
-    times: Mapping[str, int]  # key → its units in a millisecond; 0: seconds
+    times: Mapping[str, int]  # key → units per millisecond; 0: seconds
     prices: frozenset[str]
     states: frozenset[str]
-    order_books: frozenset[str] = frozenset()  # lists of levels, each of which ends with its price and its size
-    unshifted: frozenset[str] = frozenset()  # under these keys times stay: a bar's edges are not a clock
+    order_books: frozenset[str] = frozenset()  # lists of levels, each ending with price and size
+    unshifted: frozenset[str] = frozenset()  # keys of bars, whose times are no clock
 
     def corrupt(self, body: Any, faults: ActiveFaults, instrument: Instrument | None) -> tuple[Any, list[Fault]]:
-        """The message as the active faults make it, and which they were."""
+        """Apply the active faults of data to a message. Return it with the faults that applied."""
         active = list(faults.at_exchange(self.exchange, "price", "clock", "unknown_enum"))
         if not active:
             return body, active
@@ -68,7 +68,7 @@ class PayloadFields(NamedTuple):
         return self._corrupt_value(key, value, hit)
 
     def _corrupt_value(self, key: str, value: Any, hit: list[Fault]) -> Any:
-        """One value under the faults."""
+        """Apply the faults to one value."""
         for fault in hit:
             if fault.fault == "price" and (key == PRICE_BY_POSITION or key in self.prices):
                 value = scale_price(value, 1 + Decimal(str(fault.parameters["percent"])) / 100)
@@ -80,12 +80,12 @@ class PayloadFields(NamedTuple):
 
 
 def _applicable(active: list[Fault], instrument: Instrument | None) -> list[Fault]:
-    """The faults that bend what is said of the instrument. An exchange has one clock."""
+    """Return the faults that apply to an instrument. A clock fault applies to all, as an exchange has one clock."""
     return [fault for fault in active if fault.fault == "clock" or fault.applies_to(instrument)]
 
 
 def make_malformed(text: str, turn: int) -> str:
-    """The message made useless, in one of three ways."""
+    """Return a message that cannot be parsed, made in one of three ways."""
     ways: tuple[Callable[[str], str], ...] = (_html_page, _truncated, _wrong_types)
     return ways[turn % 3](text)
 
@@ -103,14 +103,14 @@ def _wrong_types(text: str) -> str:
 
 
 def _replace_types(body: Any) -> Any:
-    """Every value in the deepest places replaced by one of another type."""
+    """Replace each innermost value by one of another type."""
     if isinstance(body, dict):
         return {key: _replace_types(value) if isinstance(value, dict) else [] for key, value in body.items()}
     return {"value": None}
 
 
 def scale_price(value: Any, factor: Decimal) -> Any:
-    """A price times `factor`, with its own type and number of decimals. An id or null stays as it is."""
+    """Return a price times `factor`, with the same type and number of decimals. An id or null is not changed."""
     if isinstance(value, str | Decimal):
         price = Decimal(value)
         bent = round(price * factor, max(0, -int(price.as_tuple().exponent)))
@@ -119,7 +119,7 @@ def scale_price(value: Any, factor: Decimal) -> Any:
 
 
 def _shift_time(value: Any, ms: int, units: int) -> Any:
-    """A time moved by `ms`."""
+    """Return a time moved by `ms`."""
     if not isinstance(value, int | float) or value < 0:
         return value
     return value + ms * units if units else value + ms // 1000

@@ -1,4 +1,4 @@
-"""Faults on demand: what there is, what is active, and what it does to a message."""
+"""Faults on demand: their kinds and parameters, and those that are active."""
 
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -14,7 +14,7 @@ STATUSES = (403, 418, 429, 451, 500, 502, 503, 504)
 
 
 class FaultParameter(NamedTuple):
-    """One parameter of a fault: a number within bounds."""
+    """A parameter of a fault: a number within bounds."""
 
     about: str
     default: float
@@ -23,11 +23,11 @@ class FaultParameter(NamedTuple):
 
 
 class FaultKind(NamedTuple):
-    """One kind of fault."""
+    """A kind of fault."""
 
     about: str
     parameters: Mapping[str, FaultParameter] = MappingProxyType({})
-    once: bool = False  # it is over as soon as it has happened
+    once: bool = False  # it acts once and is never active
 
 
 STATUS_PARAMETER = FaultParameter(f"the HTTP status, one of {', '.join(map(str, STATUSES))}", 503, 400, 599)
@@ -61,10 +61,10 @@ FAULT_KINDS = {
         "what comes cannot be used: no JSON, cut JSON, values of a wrong type, in turn",
         {"every": FaultParameter("every n-th message is hit", 1, 1, 1000)},
     ),
-    "unknown_enum": FaultKind("types and states have values that nobody has heard of"),
+    "unknown_enum": FaultKind("types and states have unknown values"),
     "shutdown": FaultKind(
-        "the exchange says that it goes down for maintenance, and closes the sockets that were open",
-        {"after": FaultParameter("seconds between the words and the close", 5, 0, 3600)},
+        "the exchange announces maintenance, and closes the sockets that are open",
+        {"after": FaultParameter("seconds between the announcement and the close", 5, 0, 3600)},
         once=True,
     ),
     "price": FaultKind("prices are wrong", {"percent": FaultParameter("by how much", 10, -99, 10_000)}),
@@ -75,7 +75,7 @@ FAULT_KINDS = {
 
 
 class Fault(Struct, frozen=True):
-    """One fault that was asked for."""
+    """A fault that was started."""
 
     id: int
     exchange: str
@@ -86,12 +86,12 @@ class Fault(Struct, frozen=True):
     parameters: dict[str, float]
 
     def applies_to(self, instrument: Instrument | None) -> bool:
-        """Whether it hits messages about `instrument`; None: those about no instrument."""
+        """Return whether it applies to messages about `instrument`; None stands for those about no instrument."""
         return self.instrument is None or (instrument is not None and self.instrument == str(instrument))
 
 
 class ActiveFaults:
-    """The active faults."""
+    """Active faults."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -101,7 +101,7 @@ class ActiveFaults:
     def add(
         self, exchange: str, fault: str, instrument: str | None, seconds: float | None, given: dict[str, Any]
     ) -> Fault:
-        """Start a fault. Raises ValueError with what exists."""
+        """Start a fault. Raises ValueError that names what is accepted."""
         parameters = _parameters(fault, given)
         now = self._clock.now()
         until = now if FAULT_KINDS[fault].once else None if seconds is None else now + round(seconds * 1000)
@@ -111,27 +111,30 @@ class ActiveFaults:
         return added
 
     def active(self) -> list[Fault]:
-        """Those that have not run out. May be asked from any thread."""
+        """Return the faults that have not expired. Safe from any thread."""
         now = self._clock.now()
         return [fault for fault in tuple(self._faults.values()) if fault.until is None or fault.until > now]
 
     def at_exchange(self, exchange: str, *kinds: str) -> Iterator[Fault]:
-        """Active faults of these kinds at one exchange, oldest first."""
+        """Yield the active faults of these kinds at one exchange, oldest first."""
         if self._faults:
             yield from (fault for fault in self.active() if fault.exchange == exchange and fault.fault in kinds)
 
     def find(self, exchange: str, kind: str, instrument: Instrument | None = None) -> Fault | None:
-        """The first active fault of that kind that concerns the instrument."""
+        """Return the first active fault of that kind that applies to the instrument."""
         return next((fault for fault in self.at_exchange(exchange, kind) if fault.applies_to(instrument)), None)
 
     def remove(self, key: int | None = None) -> int:
-        """End one fault, or all; answers how many ended."""
+        """End one fault, or all. Return how many ended."""
         ended = [fault.id for fault in self.active() if key in (None, fault.id)]
         self._faults = {} if key is None else {each: self._faults[each] for each in self._faults if each != key}
         return len(ended)
 
     def visible_time(self, exchange: str, instrument: Instrument | None, now: int, *, polled: bool = False) -> int:
-        """The time that requests see: a mute market stands still. `polled`: there is nothing but requests."""
+        """Return the time up to which requests see the market, which a mute fault stops.
+
+        `polled`: the exchange has no sockets, so that the fault always stops it.
+        """
         mutes = [fault for fault in self.at_exchange(exchange, "mute") if fault.applies_to(instrument)]
         return min([fault.since for fault in mutes if polled or fault.parameters["rest"]], default=now)
 

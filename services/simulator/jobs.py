@@ -1,4 +1,4 @@
-"""What the simulator does by itself: it makes sure that the file to replay can be."""
+"""The simulator's job: it reads the file to replay at the start."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from services.simulator.market.replay import read_replay
 
 
 async def load_replay(deps: Deps) -> None:
-    """Read the file before anyone asks for it. One that cannot be used ends the process."""
+    """Read the file before the first request. A file that cannot be used ends the process."""
     if deps.settings.simulator_replay:
         await asyncio.to_thread(read_replay, deps.settings.simulator_replay)
     await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""The ledger: which trades and quotes were really sent, and on which connection. Tests take it as the truth."""
+"""Ledger of the trades and quotes that were sent, with their connections. Tests compare with it."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ MAX_ENTRIES = 100_000
 
 
 class LedgerEntry(Struct, frozen=True, omit_defaults=True):
-    """One frame that was handed to a socket."""
+    """A frame that was written to a socket."""
 
     number: int  # of the entry; grows by one
     sent: int  # ms
@@ -21,12 +21,12 @@ class LedgerEntry(Struct, frozen=True, omit_defaults=True):
     instrument: str
     kind: str  # trade, quote, candle, ticker, index
     id: str  # the trade's id, the quote's update id or the value's time
-    price: str | None = None  # a trade's; a quote's bid and ask are joined by a slash; as it was before any fault
-    faults: tuple[str, ...] = ()  # what was done to the frame on its way
+    price: str | None = None  # a trade's, or a quote's bid and ask with a slash between; without faults
+    faults: tuple[str, ...] = ()  # that were applied to the frame
 
 
 class SentLedger:
-    """The last entries, and totals of all."""
+    """The newest entries, and totals of all."""
 
     def __init__(self) -> None:
         self._entries: deque[LedgerEntry] = deque(maxlen=MAX_ENTRIES)
@@ -34,20 +34,20 @@ class SentLedger:
         self._last_number = 0
 
     def add(self, entry: LedgerEntry) -> None:
-        """Keep it; the oldest goes."""
+        """Add an entry; the oldest is dropped."""
         self._entries.append(entry)
         self._last_number = entry.number
         self.totals[entry.exchange, entry.instrument, entry.kind] += 1
 
     @property
     def next_number(self) -> int:
-        """The number of the entry to come."""
+        """Number of the next entry."""
         return self._last_number + 1
 
     def read(
         self, exchange: str | None, instrument: Instrument | None, after: int, limit: int
     ) -> tuple[list[LedgerEntry], bool]:
-        """Entries after that number, oldest first, and whether there are more."""
+        """Return entries after that number, oldest first, and whether there are more."""
         found = list(islice(self._matching(exchange, instrument, after), limit + 1))
         return found[:limit], len(found) > limit
 

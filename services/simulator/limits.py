@@ -1,13 +1,13 @@
-"""Budgets per client address, counted in windows of the clock as the exchanges do."""
+"""Request budgets per client address, counted as the exchanges count them."""
 
 from typing import NamedTuple
 
 
 class Spending(NamedTuple):
-    """A client's spending in the running window."""
+    """What a client has used of the current window."""
 
     used: int
-    excess: int  # how many requests came after the limit was reached
+    excess: int  # requests after the limit was reached
     retry_after: int  # seconds until the window ends
 
 
@@ -21,7 +21,7 @@ class WindowBudget:
         self._excess: dict[str, int] = {}
 
     def spend(self, client: str, units: int, now: int) -> Spending:
-        """Count a request."""
+        """Count a request. `now` is in ms."""
         number, passed = divmod(now, self._window)
         if number != self._window_number:
             self._window_number, self._used, self._excess = number, {}, {}
@@ -32,7 +32,7 @@ class WindowBudget:
 
 
 class CreditPool:
-    """A pool that requests draw from and time refills: `cost` each, `size` at most, 10,000 a second."""
+    """A pool of credits: each request costs `cost`, time refills 10,000 a second, and it holds `size` at most."""
 
     REFILL_PER_MS = 10  # per ms
 
@@ -41,7 +41,7 @@ class CreditPool:
         self._balance, self._refilled_at = size, now
 
     def spend(self, now: int) -> bool:
-        """Whether there was enough for one more request."""
+        """Pay for a request. Return whether the credits suffice."""
         self._balance = min(self._size, self._balance + (now - self._refilled_at) * self.REFILL_PER_MS)
         self._refilled_at = now
         if self._balance < self._cost:

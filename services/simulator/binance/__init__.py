@@ -1,1 +1,1 @@
-"""Binance's spot wire: REST under `/api/v3`, streams under `/stream` and `/ws`."""
+"""Binance's spot API: REST under `/api/v3`, streams under `/stream` and `/ws`."""

@@ -32,7 +32,7 @@ FLAGS = {
 
 
 def exchange_info(now: int, names: Iterable[str], status: str | None) -> dict[str, Any]:
-    """The whole answer for these symbols, or for those of them in `status`."""
+    """Return the response for these symbols, or for those of them with this status."""
     rows = [_symbol(name) for name in names]
     return {
         "timezone": "UTC",

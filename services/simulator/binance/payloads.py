@@ -1,4 +1,4 @@
-"""Binance's payloads: decimals as text with eight digits behind the point, times in ms."""
+"""Binance's payloads: decimals as text with eight decimals, times in ms."""
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -34,16 +34,16 @@ TICKER_NAMES = (
 TICKER_LETTERS = dict(zip(TICKER_KEYS.split(), TICKER_NAMES.split(), strict=True))
 MINI_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "scohlvq"}
 WINDOW_LETTERS = {letter: TICKER_LETTERS[letter] for letter in "spPohlcwvqOCFLn"}
-MINI_NAMES = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # what is left of a day when little is asked
+MINI_NAMES = [TICKER_LETTERS[letter] for letter in "sohlcvqOCFLn"]  # of a ticker with type=MINI
 
 
 def format_fixed(number: Decimal) -> str:
-    """`60000.01000000`."""
+    """Return a decimal as text: `60000.01000000`."""
     return f"{number:.8f}"
 
 
 def agg_trade(listing: SimulatedListing, trade: TapeTrade) -> dict[str, Any]:
-    """An aggregate trade, as REST gives it."""
+    """Return an aggregate trade as in REST."""
     return {
         "a": trade.id,
         "p": format_fixed(listing.price(trade.price)),
@@ -57,7 +57,7 @@ def agg_trade(listing: SimulatedListing, trade: TapeTrade) -> dict[str, Any]:
 
 
 def fills(trade: TapeTrade) -> Iterator[tuple[int, int]]:
-    """The trade's fills: id and lots. Together they are the trade."""
+    """Yield the fills that a trade consists of: id and lots."""
     number = trade.last - trade.first + 1
     share = trade.size // number
     for fill in range(trade.first, trade.last):
@@ -66,7 +66,7 @@ def fills(trade: TapeTrade) -> Iterator[tuple[int, int]]:
 
 
 def book_ticker(listing: SimulatedListing, quote: TapeQuote) -> dict[str, Any]:
-    """A quote, as the stream gives it: no time, but a growing id."""
+    """Return a quote as in the stream: without a time, with an ascending id."""
     return {
         "u": quote.time,
         "s": listing.symbol,
@@ -78,25 +78,25 @@ def book_ticker(listing: SimulatedListing, quote: TapeQuote) -> dict[str, Any]:
 
 
 def book_levels(book: OrderBook, limit: int) -> dict[str, Any]:
-    """The best levels of an order book."""
+    """Return the best levels of an order book."""
     sides = {"bids": book.bids(limit), "asks": book.asks(limit)}
     return {"lastUpdateId": book.top.time} | {name: levels(book.tape.listing, side) for name, side in sides.items()}
 
 
 def levels(listing: SimulatedListing, side: Iterable[BookLevel]) -> list[list[str]]:
-    """Price and size of each."""
+    """Return price and size of each level."""
     return [[format_fixed(listing.price(each.price)), format_fixed(listing.amount(each.size))] for each in side]
 
 
 def average_price(listing: SimulatedListing, minutes: BarColumns, last: TapeTrade) -> str:
-    """The mean of what was traded, weighted by volume; none: the last price."""
+    """Return the volume-weighted average price; the last price if nothing was traded."""
     if not len(minutes.time):
         return format_fixed(listing.price(last.price))
     return format_fixed(listing.turnover(int(minutes.quote[0])) / listing.amount(int(minutes.volume[0])))
 
 
 def kline(listing: SimulatedListing, interval: str, bar: BarColumns, last_ms: int, final: bool) -> dict[str, Any]:
-    """The one bar of `bar`, as the stream gives it. `last_ms`: the last millisecond that belongs to it."""
+    """Return the only bar of `bar` as in the stream. `last_ms` is its close time."""
     [row] = kline_rows(listing, bar, [last_ms])
     return {
         "t": row[0],
@@ -120,7 +120,7 @@ def kline(listing: SimulatedListing, interval: str, bar: BarColumns, last_ms: in
 
 
 def kline_rows(listing: SimulatedListing, bars: BarColumns, lasts: Iterable[int]) -> list[list[Any]]:
-    """Bars, as REST gives them. `lasts`: the last millisecond that belongs to each."""
+    """Return bars as in REST. `lasts` are their close times."""
     tick, price_decimals = listing.tick_units
     lot, size_decimals = listing.lot_units
     counts = np.where(bars.first >= 0, bars.last - bars.first + 1, 0)
@@ -147,7 +147,7 @@ def _format_column(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
 
 
 def day_ticker(span: dict[str, Any], listing: SimulatedListing, last: TapeTrade, quote: TapeQuote) -> dict[str, Any]:
-    """The rolling day that `span` tells of, under REST's names, with what a `ticker/24hr` has beside."""
+    """Return a `ticker/24hr` of the rolling day in `span`."""
     return span | {
         "prevClosePrice": span["openPrice"],
         "lastQty": format_fixed(listing.amount(last.size)),
@@ -161,7 +161,7 @@ def day_ticker(span: dict[str, Any], listing: SimulatedListing, last: TapeTrade,
 def span_ticker(
     listing: SimulatedListing, span: BarColumns, last: TapeTrade, opens: int, closes: int
 ) -> dict[str, Any]:
-    """What the one bar of `span` comes to, under REST's names; none: no trade since `last`."""
+    """Return a ticker of the only bar of `span`; an empty `span` has no trade after `last`."""
     prices = [span.open, span.high, span.low, span.close]
     opened, high, low, close = (listing.price(int(each[0]) if len(each) else last.price) for each in prices)
     volume, turnover = (int(each[0]) if len(each) else 0 for each in (span.volume, span.quote))

@@ -1,4 +1,4 @@
-"""Binance's query parameters: read, checked, and refused in Binance's own words."""
+"""Binance's query parameters: parsed, checked, and rejected with Binance's messages."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -13,7 +13,7 @@ from services.simulator.rest_server import ApiError
 Query = Mapping[str, str]
 HOUR = 60 * MINUTE
 MAX_DIGITS = 20
-MIN_MICROSECONDS = 10**14  # a time above it is in µs
+MIN_MICROSECONDS = 10**14  # a time from here on is in µs
 PATTERNS = {
     "symbol": "^[A-Z0-9-_.]{1,20}$",
     "symbols": '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$',
@@ -21,22 +21,22 @@ PATTERNS = {
 
 
 def reject(code: int, text: str) -> NoReturn:
-    """Answer with an error."""
+    """Raise an error of Binance."""
     raise ApiError(400, {"code": code, "msg": text})
 
 
 def reject_missing(parameter: str) -> NoReturn:
-    """A required parameter is not there."""
+    """Reject a request without a required parameter."""
     reject(-1102, f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed.")
 
 
 def symbol(query: Query) -> str:
-    """The one symbol asked for."""
+    """Return the requested symbol."""
     return _checked_symbol(query.get("symbol") or reject_missing("symbol"))
 
 
 def symbols(query: Query) -> list[str]:
-    """The symbols asked for; all of them if none is named."""
+    """Return the requested symbols; all of them if none is named."""
     if "symbol" in query and "symbols" in query:
         reject(-1128, "Combination of optional parameters invalid.")
     if "symbol" in query:
@@ -53,7 +53,7 @@ def symbols(query: Query) -> list[str]:
 
 
 def per_symbol(query: Query, row: Callable[[str], dict[str, Any]]) -> Any:
-    """A row for the symbol, or rows for the symbols in the status asked for."""
+    """Return a row for the symbol, or rows for the symbols with the requested status."""
     status = query.get("symbolStatus")
     if status not in (None, "TRADING", "HALT", "BREAK"):
         reject(-1122, "Invalid symbolStatus.")
@@ -66,18 +66,18 @@ def per_symbol(query: Query, row: Callable[[str], dict[str, Any]]) -> Any:
 
 
 def instrument_of(name: str) -> Instrument:
-    """What a symbol trades."""
+    """Return the instrument of a symbol."""
     return DELISTED[name][0] if name in DELISTED else BINANCE[name].instrument
 
 
 def time_ms(query: Query, parameter: str) -> int | None:
-    """A time in ms, given in ms or µs."""
+    """Return a time in ms, which may be given in µs."""
     number = integer(query, parameter)
     return number // 1000 if number is not None and number >= MIN_MICROSECONDS else number
 
 
 def integer(query: Query, parameter: str) -> int | None:
-    """A whole number, or None if there is none."""
+    """Return an integer, or None if the parameter is missing."""
     text = query.get(parameter)
     if text is None:
         return None
@@ -87,7 +87,7 @@ def integer(query: Query, parameter: str) -> int | None:
 
 
 def limit(query: Query, default: int, max_rows: int) -> int:
-    """How many rows; more than there may be is as many as there may be."""
+    """Return the number of rows, `max_rows` at most."""
     number = integer(query, "limit")
     if number == 0:
         reject(-1130, "Data sent for parameter 'limit' is not valid.")

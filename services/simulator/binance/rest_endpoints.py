@@ -1,4 +1,4 @@
-"""Binance's REST endpoints: what each costs and what it answers."""
+"""Binance's REST endpoints with their weights."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from services.simulator.simulation import Simulation
 
 
 class RestEndpoint(NamedTuple):
-    """One endpoint."""
+    """An endpoint: its weight for a query, and its response."""
 
     weight: Callable[[Query], int]
     respond: Callable[[Simulation, Query], Any]
@@ -43,7 +43,7 @@ def _depth_weight(query: Query) -> int:
 
 
 def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> int:
-    """The weight of the first step that holds `count`."""
+    """Return the weight of the first step that holds `count`."""
     return next((weight for most, weight in steps if count is not None and count <= most), last)
 
 
@@ -65,7 +65,7 @@ ENDPOINTS = {
     "ticker": RestEndpoint(_span_weight, tickers.rolling),
 }
 
-# What needs a key, with the methods of each.
+# Endpoints that need an API key, with their methods.
 SIGNED_METHODS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("account", "allOrders", "myTrades", "rateLimit/order", "account/commission"), READ_METHODS),
     "order": ("GET", "POST", "DELETE"),
@@ -76,5 +76,5 @@ RETIRED = ("userDataStream",)  # since 2026-02-20
 
 
 def allowed_methods(name: str) -> tuple[str, ...]:
-    """The methods of the endpoint; none if there is no such."""
+    """Return the methods of an endpoint; () if it does not exist."""
     return READ_METHODS if name in ENDPOINTS else SIGNED_METHODS.get(name, ())

@@ -1,4 +1,4 @@
-"""Binance's past: klines, aggregate trades and fills."""
+"""Binance's history endpoints: klines, aggregate trades and fills."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from services.simulator.simulation import Simulation
 
 
 def klines(sim: Simulation, query: Query) -> Any:
-    """Closed bars, and the one that is forming."""
+    """Return klines, the forming one included."""
     name = query_params.symbol(query)
     interval = query.get("interval") or query_params.reject_missing("interval")
     if interval not in LENGTHS_MS:
@@ -27,7 +27,7 @@ def klines(sim: Simulation, query: Query) -> Any:
     if name in DELISTED:
         return []
     tape, now = tape_and_time(sim, name)
-    first = int(opening(length, np.array([tape.start]), shift)[0])  # there is none before it
+    first = int(opening(length, np.array([tape.start]), shift)[0])  # no bar is earlier
     until = now if end is None else min(end, now)
     opens = openings(length, None if start is None else max(start, first), until, limit, shift)
     bars = candles(tape, length, opens, now, shift)
@@ -36,7 +36,7 @@ def klines(sim: Simulation, query: Query) -> Any:
 
 
 def agg_trades(sim: Simulation, query: Query) -> Any:
-    """Aggregate trades from an id on, from a time on, or the last."""
+    """Return aggregate trades from an id or a time on, or the newest."""
     name = query_params.symbol(query)
     limit = query_params.limit(query, 500, 1000)
     first, start, end = (
@@ -56,7 +56,7 @@ def agg_trades(sim: Simulation, query: Query) -> Any:
 
 
 def trades(sim: Simulation, query: Query) -> Any:
-    """The last fills."""
+    """Return the newest fills."""
     name, limit = query_params.symbol(query), query_params.limit(query, 500, 1000)
     if name in DELISTED:
         return []
@@ -65,7 +65,7 @@ def trades(sim: Simulation, query: Query) -> Any:
 
 
 def historical_trades(sim: Simulation, query: Query) -> Any:
-    """Fills from an id on, or the last."""
+    """Return fills from an id on, or the newest."""
     name, limit, first = (
         query_params.symbol(query),
         query_params.limit(query, 500, 1000),
@@ -82,7 +82,7 @@ def historical_trades(sim: Simulation, query: Query) -> Any:
 
 
 def tape_and_time(sim: Simulation, name: str) -> tuple[Tape, int]:
-    """The symbol's tape, and the time up to which requests see it."""
+    """Return a symbol's tape, and the time up to which requests see it."""
     listing = BINANCE[name]
     return sim.market.tape(listing), sim.faults.visible_time("binance", listing.instrument, sim.now())
 

@@ -1,4 +1,4 @@
-"""Binance's addresses: `/simulator/binance/api/v3/…`, `/stream` and `/ws`."""
+"""Binance's routes: `/simulator/binance/api/v3/…`, `/stream` and `/ws`."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from services.simulator.socket_server import admit, serve_socket
 
 router = APIRouter(prefix="/simulator/binance", include_in_schema=False)
 
-MAX_EXCESS_REQUESTS = 20  # requests over the limit before the address is banned
+MAX_EXCESS_REQUESTS = 20  # over the limit, before the address is banned
 RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. "
     "Please contact customer service if you believe you received this message in error."
@@ -53,7 +53,7 @@ API_KEY = re.compile("[A-Za-z0-9]{64}")
 
 @router.api_route("/api/v3/{name:path}", methods=ALL_METHODS)
 async def rest(name: str, request: Request) -> Response:
-    """Any endpoint."""
+    """Serve any REST endpoint."""
     sim = simulation_of(request)
     refused = await check_faults(request, sim, "binance", partial(error_response, sim.now()))
     if refused:
@@ -75,7 +75,7 @@ async def rest(name: str, request: Request) -> Response:
 
 @router.websocket("/stream")
 async def combined(socket: WebSocket) -> None:
-    """Combined streams, named in the query."""
+    """Serve combined streams, named in the query."""
     names = socket.query_params.get("streams", "").split("/")
     await _serve_streams(socket, names, combined=True)
 
@@ -83,19 +83,19 @@ async def combined(socket: WebSocket) -> None:
 @router.websocket("/ws")
 @router.websocket("/ws/{names:path}")
 async def raw(socket: WebSocket, names: str = "") -> None:
-    """Raw streams, named in the path."""
+    """Serve raw streams, named in the path."""
     await _serve_streams(socket, names.split("/"), combined=False)
 
 
 @router.websocket("/{path:path}")
 async def no_socket(socket: WebSocket) -> None:
-    """No stream is served there."""
+    """Refuse a WebSocket on any other path."""
     await socket.send_denial_response(html_page(404))
 
 
 @router.api_route("/{path:path}", methods=ALL_METHODS)
 async def not_found() -> Response:
-    """Nothing is there."""
+    """Respond 404 on any other path."""
     return html_page(404)
 
 
@@ -109,7 +109,7 @@ async def _serve_streams(socket: WebSocket, names: list[str], *, combined: bool)
 
 
 def error_response(now: int, status: int, retry_after: int) -> Response:
-    """An error with the body that Binance sends."""
+    """Return an error with Binance's body."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
         return html_page(status, headers)
@@ -118,7 +118,7 @@ def error_response(now: int, status: int, retry_after: int) -> Response:
 
 
 def _wrong_path(name: str, method: str) -> Response:
-    """A path that there is not, or not any more, or not by this method."""
+    """Return the error of a path that does not exist, is retired, or has no such method."""
     methods = allowed_methods(name)
     if not methods:
         return html_page(410 if name in RETIRED else 404)
@@ -126,7 +126,7 @@ def _wrong_path(name: str, method: str) -> Response:
 
 
 def _rejected_key(key: str) -> Response:
-    """There are no accounts here, so no key opens one."""
+    """Reject any API key: the simulator has no accounts."""
     if not API_KEY.fullmatch(key):
         return _error(401, -2014, "API-key format invalid.")
     return _error(401, -2015, "Invalid API-key, IP, or permissions for action.")
@@ -140,11 +140,11 @@ def _weight(endpoint: RestEndpoint, query: Query) -> int:
     try:
         return endpoint.weight(query)
     except ApiError:
-        return 1  # the answer will say what is wrong
+        return 1  # the response names the error
 
 
 def _over_limit(sim: Simulation, spent: Spending) -> Response:
-    """429 past the limit; 418 for who goes on all the same."""
+    """Return 429 over the limit, and 418 to a client that does not stop."""
     sim.request_counts["binance over the limit"] += 1
     return (
         error_response(sim.now(), 418, 120)

@@ -1,4 +1,4 @@
-"""One client of Binance's streams: what it subscribed to, and its control messages."""
+"""One client of Binance's streams: its subscriptions and control messages."""
 
 import re
 from collections import deque
@@ -15,12 +15,12 @@ from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 MAX_STREAMS, MAX_MESSAGES_PER_SECOND = 1024, 5  # per connection; per second
 MICROSECOND_KEYS = ("E", "T", "t", "O", "C")
 METHOD_NAMES = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
-BAD_ID = "Invalid request: request ID must be an unsigned integer"  # the words name less than what is taken
+BAD_ID = "Invalid request: request ID must be an unsigned integer"  # Binance's text names less than it accepts
 TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # a UUID is one
 
 
 class ControlError(Exception):
-    """A control message that cannot be followed."""
+    """Raised for a control message that is rejected."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -28,7 +28,7 @@ class ControlError(Exception):
 
 
 class BinanceSession:
-    """Speaks for Binance on one socket."""
+    """Session of one Binance client."""
 
     def __init__(self, socket: SimulatedSocket, names: list[str], combined: bool, microseconds: bool) -> None:
         self._socket, self._combined, self._microseconds = socket, combined, microseconds
@@ -41,12 +41,12 @@ class BinanceSession:
                 yield self._wrap(stream.name, frame)
 
     async def on_tick(self, now: int) -> None:
-        """A connection lives for a day."""
+        """Close a connection that is a day old."""
         if now - self._socket.opened_at >= DAY:
             await self._socket.close(1001)
 
     async def announce_shutdown(self, now: int) -> None:
-        """Tell the client to reconnect."""
+        """Send `serverShutdown`."""
         await self._socket.reply(self._wrap("!serverShutdown", OutgoingFrame({"e": "serverShutdown", "E": now})).body)
 
     async def on_message(self, text: str) -> None:
@@ -79,9 +79,7 @@ class BinanceSession:
         if "method" not in asked:
             raise ControlError(2, "Invalid request: missing field `method`")
         if "id" in asked and not _is_id(asked["id"]):
-            raise ControlError(
-                2, "Invalid request: request ID must be an unsigned integer"
-            )  # its text names less than it takes
+            raise ControlError(2, BAD_ID)
         match asked["method"]:
             case "SUBSCRIBE":
                 return self._subscribe(_streams(asked))
@@ -117,7 +115,7 @@ class BinanceSession:
 
 
 def _is_id(value: Any) -> bool:
-    """Whether it can be the id of a request: null, a signed integer of 64 bits or a short text."""
+    """Return whether a value is valid as a request's id: null, a signed 64-bit integer or a short text."""
     if isinstance(value, str):
         return TEXT_ID.fullmatch(value) is not None
     return value is None or (type(value) is int and -(2**63) <= value < 2**63)

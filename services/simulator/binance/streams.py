@@ -1,4 +1,4 @@
-"""Binance's streams: which frames each gives between two moments."""
+"""Binance's streams: the frames of each between two times."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -34,19 +34,19 @@ FrameSource = Callable[[Tape, int, int], Iterable[OutgoingFrame]]
 
 
 class MarketStream(NamedTuple):
-    """One stream that a client asked for."""
+    """A stream that a client subscribed to."""
 
     name: str
-    listing: SimulatedListing | None  # None: accepted, and silent for ever
+    listing: SimulatedListing | None  # None: an unknown symbol, which is accepted and never sends
     source: FrameSource
 
     def frames(self, market: SimulatedMarket, since: int, until: int) -> Iterable[OutgoingFrame]:
-        """What it says of (since, until]."""
+        """Return the frames of (since, until]."""
         return self.source(market.tape(self.listing), since, until) if self.listing else ()
 
 
 def parse(name: str) -> MarketStream | None:
-    """A stream by its name; None if no stream is called so."""
+    """Return a stream by its name; None if there is no such stream."""
     symbol, _, kind = name.partition("@")
     source = _source(kind)
     if not symbol or source is None:
@@ -109,7 +109,7 @@ def _kline(interval: str, tape: Tape, opened: int, at: int, *, final: bool) -> I
 
 
 def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """The rolling day, each second in which there was a trade."""
+    """Yield the rolling day for each second with a trade."""
     for at, last in _traded(tape, since, until):
         if standing := quote(tape, at):
             span = span_ticker(tape.listing, summary(tape, at - DAY + 1, at + 1), last, at - DAY, at)
@@ -117,7 +117,7 @@ def _day_tickers(event: str, letters: dict[str, str], tape: Tape, since: int, un
 
 
 def _window_tickers(window: str, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """A shorter window, which opens with a minute."""
+    """Yield a shorter window, which opens with a minute."""
     for at, last in _traded(tape, since, until):
         opens = (at - LENGTHS_MS[window]) // MINUTE * MINUTE
         span = span_ticker(tape.listing, summary(tape, opens, at + 1), last, opens, at)
@@ -125,7 +125,7 @@ def _window_tickers(window: str, tape: Tape, since: int, until: int) -> Iterator
 
 
 def _averages(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """The mean price of five minutes."""
+    """Yield the average price of five minutes."""
     for at, last in _traded(tape, since, until):
         mean = average_price(tape.listing, summary(tape, at - 5 * MINUTE, at + 1), last)
         body = {"e": "avgPrice", "E": at, "s": tape.listing.symbol, "i": "5m", "w": mean, "T": last.time}
@@ -133,7 +133,7 @@ def _averages(tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
 
 
 def _traded(tape: Tape, since: int, until: int) -> Iterator[tuple[int, TapeTrade]]:
-    """The second that ended, if there was a trade in it, with its last one."""
+    """Yield the second that ended, with its last trade, if it had one."""
     at = until // SECOND * SECOND
     last = tape.last_before(at + 1)
     if at > since and last and last.time > at - SECOND:
@@ -146,7 +146,7 @@ def _ticker(event: str, letters: dict[str, str], listing: SimulatedListing, valu
 
 
 def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """The levels that changed in each stretch of time that ended."""
+    """Yield the changed levels of each interval that ended."""
     listing = tape.listing
     for at in order_book.change_times(tape, since, until, every):
         if change := order_book.update(tape, at - every, at):
@@ -156,7 +156,7 @@ def _depth(every: int, tape: Tape, since: int, until: int) -> Iterator[OutgoingF
 
 
 def _partial_depth(limit: int, every: int, tape: Tape, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """The best levels at the end of each stretch of time in which some changed."""
+    """Yield the best levels at the end of each interval with a change."""
     for at in order_book.change_times(tape, since, until, every):
         if book := order_book.order_book(tape, at):
             yield OutgoingFrame(book_levels(book, limit), tape.listing.instrument, "depth", str(book.top.time))

@@ -1,4 +1,4 @@
-"""Binance's present: last prices, best prices, the rolling day and the order book."""
+"""Binance's tickers: last prices, best prices, windows and the order book."""
 
 import re
 from collections.abc import Callable
@@ -28,11 +28,11 @@ from services.simulator.simulation import Simulation
 ZERO = "0.00000000"
 DELISTED_AT_MS = 1_706_598_000_000  # 2024-01-30
 DAY_ONLY_FIELDS = ("prevClosePrice", "lastQty", "bidPrice", "bidQty", "askPrice", "askQty")
-WINDOW_UNITS = {"m": (MINUTE, 59), "h": (HOUR, 23), "d": (DAY, 7)}  # of a window, and how many there may be
+WINDOW_UNITS = {"m": (MINUTE, 59), "h": (HOUR, 23), "d": (DAY, 7)}  # in ms, and how many a window may have
 
 
 def price(sim: Simulation, query: Query) -> Any:
-    """Last prices; those of dead symbols stand still for ever."""
+    """Return last prices; that of a delisted symbol never changes."""
 
     def row(name: str) -> dict[str, Any]:
         if name in DELISTED:
@@ -44,7 +44,7 @@ def price(sim: Simulation, query: Query) -> Any:
 
 
 def best_price(sim: Simulation, query: Query) -> Any:
-    """Best bid and ask; nothing on the books of dead symbols."""
+    """Return best bid and ask; zeros for a delisted symbol."""
 
     def row(name: str) -> dict[str, Any]:
         values = [ZERO] * 4
@@ -58,7 +58,7 @@ def best_price(sim: Simulation, query: Query) -> Any:
 
 
 def day(sim: Simulation, query: Query) -> Any:
-    """The rolling day."""
+    """Return the rolling day."""
     mini = _mini(query)
 
     def row(name: str) -> dict[str, Any]:
@@ -74,13 +74,13 @@ def day(sim: Simulation, query: Query) -> Any:
 
 
 def rolling(sim: Simulation, query: Query) -> Any:
-    """A window of any length. It opens with a minute, and is up to a minute longer for that."""
+    """Return a window of any length. It opens with a minute, so it is up to a minute longer."""
     length = _window(query)
     return _each_span(sim, query, lambda now: ((now - length) // MINUTE * MINUTE, now))
 
 
 def trading_day(sim: Simulation, query: Query) -> Any:
-    """The day that is under way, in the time zone that is asked for."""
+    """Return the current day in the requested time zone."""
     shift = query_params.time_zone(query)
 
     def bounds(now: int) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def trading_day(sim: Simulation, query: Query) -> Any:
 
 
 def average(sim: Simulation, query: Query) -> Any:
-    """The mean of five minutes, weighted by volume."""
+    """Return the volume-weighted average price of five minutes."""
     name = query_params.symbol(query)
     if name in DELISTED:
         return {"mins": 5, "price": DELISTED[name][1], "closeTime": DELISTED_AT_MS}
@@ -102,7 +102,7 @@ def average(sim: Simulation, query: Query) -> Any:
 
 
 def depth(sim: Simulation, query: Query) -> Any:
-    """An order book about the quote."""
+    """Return the order book."""
     name, limit = query_params.symbol(query), query_params.limit(query, 100, 5000)
     if name in DELISTED:
         return {"lastUpdateId": 0, "bids": [], "asks": []}
@@ -119,7 +119,7 @@ def _quote(tape: Tape, now: int) -> TapeQuote:
 
 
 def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int, int]]) -> Any:
-    """A row for the trades of each symbol in its bounds, which follow from the time."""
+    """Return a row of each symbol's trades within bounds that follow from the time."""
     if "symbol" not in query and "symbols" not in query:
         query_params.reject(-1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
     mini = _mini(query)
@@ -149,7 +149,7 @@ def _mini(query: Query) -> bool:
 
 
 def _window(query: Query) -> int:
-    """`15m`, `4h` or `7d` in ms; a day if none is asked for."""
+    """Return the requested window (`15m`, `4h`, `7d`) in ms; a day by default."""
     given = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
     count, (unit, most) = (int(given[1]), WINDOW_UNITS[given[2]]) if given else (0, (0, 0))
     if not 0 < count <= most:
@@ -158,7 +158,7 @@ def _window(query: Query) -> int:
 
 
 def _frozen_day(name: str) -> dict[str, Any]:
-    """What is left of a dead symbol: its last price, no book, no volume, an old time."""
+    """Return the day of a delisted symbol: its last price, no book, no volume, an old time."""
     nothing = "priceChange weightedAvgPrice lastQty bidPrice bidQty askPrice askQty volume quoteVolume"
     prices = "prevClosePrice lastPrice openPrice highPrice lowPrice"
     return {

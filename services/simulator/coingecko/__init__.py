@@ -1,1 +1,1 @@
-"""CoinGecko's wire: REST under `/api/v3`, on the public host and on the pro host."""
+"""CoinGecko's API: REST under `/api/v3`, on the public host and on the pro host."""

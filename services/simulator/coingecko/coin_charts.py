@@ -1,4 +1,4 @@
-"""CoinGecko's charts: candles by the time of their end, and series of points."""
+"""CoinGecko's charts: candles, and series of points."""
 
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ RANGE_ERROR = (
 
 
 def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
-    """Candles without volume. The time is the END of each; they are renewed each quarter of an hour."""
+    """Return candles without volume. The time is the END of each; they change every quarter of an hour."""
     currency, days = query_params.currency(query), query_params.integer(query, "days", 0)
     if days not in CANDLE_LENGTHS_MS:
         query_params.reject("Invalid days parameter")
@@ -38,7 +38,7 @@ def ohlc(sim: Simulation, query: Query, coin: str) -> Any:
 
 
 def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
-    """Prices, caps and volumes of the last days; the last point is now."""
+    """Return prices, market caps and volumes of the last days; the last point is now."""
     currency, days = query_params.currency(query), query_params.integer(query, "days", 0)
     if query.get("days") == "max" or days > MAX_DAYS:
         _reject_range(sim)
@@ -50,7 +50,7 @@ def market_chart(sim: Simulation, query: Query, coin: str) -> Any:
 
 
 def market_chart_range(sim: Simulation, query: Query, coin: str) -> Any:
-    """The same between two moments, given in seconds."""
+    """Return prices, market caps and volumes between two times, given in seconds."""
     currency = query_params.currency(query)
     start, end = (query_params.integer(query, name, 0) * 1000 for name in ("from", "to"))
     if not 0 < start <= end:
@@ -75,7 +75,7 @@ def _prices(sim: Simulation, coin: str, currency: str, times: Ints) -> list[floa
 
 
 def _chart_step(days: int) -> int:
-    """The distance of a chart's points, as its length suggests."""
+    """Return the distance of a chart's points, in ms."""
     return 5 * MINUTE if days <= 1 else HOUR if days <= 90 else DAY
 
 

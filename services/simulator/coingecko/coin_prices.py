@@ -1,4 +1,4 @@
-"""CoinGecko's prices: a view of the market that is renewed once a minute."""
+"""CoinGecko's prices: those of the market, updated once a minute."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,13 +16,13 @@ FIAT = ("usd", "rub", "eur", "gbp", "cny")
 
 
 def simple_price(sim: Simulation, query: Query) -> Any:
-    """Prices of coins in currencies. What is not known is left out."""
+    """Return prices of coins in currencies. Unknown ones are left out."""
     currencies = [name for name in query_params.comma_list(query, "vs_currencies") if name in CURRENCIES]
     return {coin: _coin_row(sim, query, coin, currencies) for coin in query_params.coins(query)}
 
 
 def exchange_rates(sim: Simulation, query: Query) -> Any:
-    """One bitcoin in each currency."""
+    """Return the price of one bitcoin in each currency."""
     at = sim.now() // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
     return {
         "rates": {
@@ -38,7 +38,7 @@ def exchange_rates(sim: Simulation, query: Query) -> Any:
 
 
 def markets(sim: Simulation, query: Query) -> Any:
-    """Coins with their day, the biggest first."""
+    """Return coins with their last day, by market cap."""
     currency = query_params.currency(query)
     wanted = query_params.coins(query) if "ids" in query else COINS
     rows = sorted((_market_row(sim, coin, currency) for coin in wanted), key=lambda row: -row["market_cap"])
@@ -47,7 +47,7 @@ def markets(sim: Simulation, query: Query) -> Any:
 
 
 def price_in(sim: Simulation, coin: str, currency: str, at: int) -> float:
-    """The coin's price at that time, as the faults make it."""
+    """Return a coin's price at a time, with the active faults applied."""
     price = sim.market.price_in(COINS[coin][0], currency.upper(), at)
     wrong = sim.faults.find("coingecko", "price", pair(coin, currency))
     late = wrong is None or at < wrong.since // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
@@ -55,13 +55,13 @@ def price_in(sim: Simulation, coin: str, currency: str, at: int) -> float:
 
 
 def price_time(sim: Simulation, coin: str, currency: str) -> int:
-    """When the price that is served was taken: once a minute, and not at all while mute."""
+    """Return the time of the price that is served: it moves once a minute, and not while a mute fault is active."""
     now = sim.faults.visible_time("coingecko", pair(coin, currency), sim.now(), polled=True)
     return now // PRICE_INTERVAL_MS * PRICE_INTERVAL_MS
 
 
 def supply(coin: str) -> float:
-    """How many there are."""
+    """Return the circulating supply in coins."""
     return ASSETS[COINS[coin][0]].supply
 
 
@@ -74,7 +74,7 @@ def _coin_row(sim: Simulation, query: Query, coin: str, currencies: list[str]) -
 
 
 def _currency_fields(sim: Simulation, query: Query, coin: str, view: tuple[str, int]) -> list[tuple[str, Any]]:
-    """The keys of one currency."""
+    """Return the fields of one currency."""
     currency, at = view
     price = price_in(sim, coin, currency, at)
     row: list[tuple[str, Any]] = [(currency, round_price(price, query_params.precision(query)))]
@@ -107,7 +107,7 @@ def _market_row(sim: Simulation, coin: str, currency: str) -> dict[str, Any]:
 
 
 def round_price(price: float, decimals: int | None) -> Decimal:
-    """With so many decimals; None: big prices are whole, others have two decimals, small ones more."""
+    """Round to so many decimals. With None a large price is whole, and others get two decimals or more."""
     exact = Decimal(repr(price))
     if decimals is None:
         decimals = 0 if exact >= MIN_WHOLE_PRICE else max(2, 2 - exact.adjusted())

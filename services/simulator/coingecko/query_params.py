@@ -12,17 +12,17 @@ MAX_DECIMALS = 18  # decimals
 
 
 def reject(text: str) -> NoReturn:
-    """Answer with an error."""
+    """Raise an error of CoinGecko."""
     raise ApiError(422, {"error": text})
 
 
 def pair(coin: str, currency: str) -> Instrument:
-    """The pair that a price is of."""
+    """Return the instrument of a coin's price."""
     return Instrument(COINS[coin][0], currency.upper())
 
 
 def coins(query: Query) -> list[str]:
-    """The coins asked for by id, name or symbol. What is not known is left out."""
+    """Return the coins requested by id, name or symbol. Unknown ones are left out."""
     if "ids" in query:
         return [coin for coin in comma_list(query, "ids") if coin in COINS]
     for parameter, place in (("names", 1), ("symbols", 0)):
@@ -33,14 +33,14 @@ def coins(query: Query) -> list[str]:
 
 
 def comma_list(query: Query, parameter: str) -> list[str]:
-    """A comma list."""
+    """Return the items of a comma list."""
     if not query.get(parameter):
         reject(f"Missing parameter {parameter}")
     return [word.strip().lower() for word in query[parameter].split(",") if word.strip()]
 
 
 def currency(query: Query) -> str:
-    """The one currency asked for."""
+    """Return the requested currency."""
     [first, *_] = comma_list(query, "vs_currency") or [""]
     if first not in CURRENCIES:
         reject("invalid vs_currency")
@@ -48,18 +48,18 @@ def currency(query: Query) -> str:
 
 
 def flag(query: Query, parameter: str) -> bool:
-    """Whether it is wanted."""
+    """Return whether a parameter is `true`."""
     return query.get(parameter) == "true"
 
 
 def integer(query: Query, parameter: str, default: int) -> int:
-    """A whole number."""
+    """Return an integer."""
     text = query.get(parameter, "")
     return int(text) if text.isascii() and text.isdigit() else default
 
 
 def precision(query: Query) -> int | None:
-    """Decimals; None: as CoinGecko thinks fit."""
+    """Return the requested number of decimals; None for CoinGecko's own choice."""
     text = query.get("precision")
     if text in (None, "full"):
         return MAX_DECIMALS if text else None

@@ -36,14 +36,14 @@ COIN_ENDPOINTS: dict[str, Callable[[Simulation, Query, str], Any]] = {
 
 
 def call_endpoint(sim: Simulation, query: Query, path: str) -> Any:
-    """What the endpoint at `path` says."""
+    """Return the body of the endpoint at `path`."""
     if path in ENDPOINTS:
         return ENDPOINTS[path](sim, query)
     return _coin_endpoint(path)(sim, query)
 
 
 def _coin_endpoint(path: str) -> Callable[[Simulation, Query], Any]:
-    """`coins/<id>/ohlc` and the like."""
+    """Return the endpoint of a path such as `coins/<id>/ohlc`."""
     coins, coin, what = (*path.split("/", 2), "", "")[:3]
     if coins != "coins" or what not in COIN_ENDPOINTS:
         raise ApiError(404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"})

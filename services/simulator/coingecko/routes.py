@@ -1,4 +1,4 @@
-"""CoinGecko's addresses: `/simulator/coingecko/api/v3/…`, and the same under `/simulator/coingecko-pro`."""
+"""CoinGecko's routes: `/simulator/coingecko/api/v3/…`, and the same under `/simulator/coingecko-pro`."""
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
@@ -38,7 +38,7 @@ MESSAGES = {
 
 @router.api_route("/coingecko/api/v3/{name:path}", methods=ALL_METHODS)
 async def public(name: str, request: Request) -> Response:
-    """The public host: keyless, or with a demo key."""
+    """Serve the public host: keyless, or with a demo key."""
     if _api_key(request, "pro"):
         return _error(400, 10010)
     return await _answer(request, name, "demo" if _api_key(request, "demo") else "keyless")
@@ -46,7 +46,7 @@ async def public(name: str, request: Request) -> Response:
 
 @router.api_route("/coingecko-pro/api/v3/{name:path}", methods=ALL_METHODS)
 async def pro(name: str, request: Request) -> Response:
-    """The pro host: with a pro key."""
+    """Serve the pro host: with a pro key."""
     if _api_key(request, "demo"):
         return _error(400, 10011)
     return await _answer(request, name, "pro") if _api_key(request, "pro") else _error(401, 10002)
@@ -55,7 +55,7 @@ async def pro(name: str, request: Request) -> Response:
 @router.websocket("/coingecko/v1")
 @router.websocket("/coingecko-pro/v1")
 async def stream(socket: WebSocket) -> None:
-    """Prices as they change: with a pro key."""
+    """Serve the WebSocket: with a pro key."""
     if not _api_key(socket, "pro"):
         await socket.send_denial_response(_error(401, 10002))
         return
@@ -68,14 +68,14 @@ async def stream(socket: WebSocket) -> None:
 @router.websocket("/coingecko/{path:path}")
 @router.websocket("/coingecko-pro/{path:path}")
 async def no_socket(socket: WebSocket) -> None:
-    """No WebSocket is served there."""
+    """Refuse a WebSocket on any other path."""
     await socket.send_denial_response(html_page(404))
 
 
 @router.api_route("/coingecko/{path:path}", methods=ALL_METHODS)
 @router.api_route("/coingecko-pro/{path:path}", methods=ALL_METHODS)
 async def not_found() -> Response:
-    """Nothing is there."""
+    """Respond 404 on any other path."""
     return html_page(404)
 
 
@@ -95,7 +95,7 @@ async def _answer(request: Request, path: str, plan: str) -> Response:
 
 
 def error_response(status: int, retry_after: int) -> Response:
-    """An error with a body that CoinGecko sends; a page from the network before it, for 403 and 502."""
+    """Return an error with CoinGecko's body; for 403 and 502 a page of the network in front of it."""
     headers = {"retry-after": str(retry_after)} if status == 429 else {}
     if status in (403, 502):
         return Response(

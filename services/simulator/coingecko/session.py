@@ -1,4 +1,4 @@
-"""CoinGecko's WebSocket: prices of chosen coins, for paying customers."""
+"""One client of CoinGecko's WebSocket: prices of chosen coins."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ MAX_COINS = 100
 
 
 class CoinGeckoSession:
-    """Speaks for CoinGecko on one socket. Commands hold JSON inside strings, as ActionCable has it."""
+    """Session of one CoinGecko client. Commands hold JSON inside strings, as in ActionCable."""
 
     def __init__(self, socket: SimulatedSocket) -> None:
         self._socket = socket
@@ -26,7 +26,7 @@ class CoinGeckoSession:
         self._new_coins: list[str] = []
 
     def frames(self, since: int, until: int) -> Iterator[OutgoingFrame]:
-        """Every ten seconds each coin; a new one at once."""
+        """Yield each coin's price every ten seconds, and that of a new coin at once."""
         new, self._new_coins = self._new_coins, []
         at = until // SLICE_MS * SLICE_MS
         for coin, currencies in tuple(self._currencies_by_coin.items()):
@@ -35,10 +35,10 @@ class CoinGeckoSession:
                     yield self._price_frame(coin, currency, at)
 
     async def announce_shutdown(self, now: int) -> None:
-        """There is no word for it."""
+        """Do nothing: CoinGecko has no such message."""
 
     async def on_tick(self, now: int) -> None:
-        """Nothing is due by itself."""
+        """Do nothing: CoinGecko sends no heartbeat."""
 
     async def on_message(self, text: str) -> None:
         try:

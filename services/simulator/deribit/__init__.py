@@ -1,1 +1,1 @@
-"""Deribit's wire: JSON-RPC over a WebSocket and over HTTP."""
+"""Deribit's API: JSON-RPC over a WebSocket and over HTTP."""

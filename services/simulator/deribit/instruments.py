@@ -8,22 +8,22 @@ from services.simulator.market.listings import DAY, DERIBIT, INDICES, SimulatedL
 
 
 def index_of(listing: SimulatedListing) -> str:
-    """The index that the instrument follows."""
+    """Return the name of the index that an instrument follows."""
     return f"{listing.instrument.base}_{listing.instrument.quote}".lower()
 
 
 def inverse(listing: SimulatedListing) -> bool:
-    """Whether sizes are in USD, settled in the base currency."""
+    """Return whether sizes are in USD and settled in the base currency."""
     return listing.instrument.quote == "USD"
 
 
 def perpetual(listing: SimulatedListing) -> bool:
-    """Whether it is a perpetual; else it is spot."""
+    """Return whether it is a perpetual. All others are spot."""
     return bool(listing.instrument.contract)
 
 
 def _terms(listing: SimulatedListing, number: int) -> dict[str, Any]:
-    """What trading it means."""
+    """Return the entry of `get_instruments`."""
     base, counter, _ = listing.instrument
     body = {
         "instrument_name": listing.symbol,
@@ -66,7 +66,7 @@ def _uuid(currency: str) -> str:
 
 
 def settlement_currency(terms: dict[str, Any]) -> str:
-    """The currency that an instrument is listed under: what it is settled in."""
+    """Return the currency that an instrument is listed under."""
     return str(terms.get("settlement_currency", terms["base_currency"]))
 
 

@@ -1,4 +1,4 @@
-"""Deribit's methods that need no connection: a table from name to function of the parameters."""
+"""Deribit's methods that need no connection, by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,21 +21,21 @@ CURRENCIES = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
 
 def test(sim: Simulation, given: Parameters) -> Any:
-    """Proof of life; an error on request."""
+    """Return the version, or the error that the client requests."""
     if given.get("expected_result") == "exception":
         raise RpcError(11094, "internal_server_error")
     return VERSION
 
 
 def hello(sim: Simulation, given: Parameters) -> Any:
-    """The client introduces itself."""
+    """Accept the client's name and version."""
     text(given, "client_name")
     text(given, "client_version")
     return VERSION
 
 
 def auth(sim: Simulation, given: Parameters) -> Any:
-    """Anyone may log in: the simulator has no accounts, only what a login opens."""
+    """Accept any login: the simulator has no accounts, only channels that need a login."""
     if text(given, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
         raise RpcError(13004, "invalid_credentials")
     token = f"{sim.now() + LOGIN_SECONDS * 1000}.simulated"
@@ -44,12 +44,12 @@ def auth(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_time(sim: Simulation, given: Parameters) -> Any:
-    """The exchange's clock."""
+    """Return the exchange's time."""
     return sim.now() + sum(int(fault.parameters["ms"]) for fault in sim.faults.at_exchange("deribit", "clock"))
 
 
 def get_index_price(sim: Simulation, given: Parameters) -> Any:
-    """The index as it stands."""
+    """Return the current index price."""
     name = text(given, "index_name")
     if name not in INDICES:
         reject("index_name", "wrong value")
@@ -59,7 +59,7 @@ def get_index_price(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
-    """All indices."""
+    """Return the names of all indices."""
     if not flag(given, "extended"):
         return list(INDICES)
     extra = {"future_combo_creation_enabled": False, "option_combo_creation_enabled": False}
@@ -67,13 +67,13 @@ def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_currencies(sim: Simulation, given: Parameters) -> Any:
-    """All currencies."""
+    """Return all currencies."""
     fees = {"withdrawal_fee": 0.0001, "min_withdrawal_fee": 0.0001, "min_confirmations": 1, "fee_precision": 4}
     return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in CURRENCIES]
 
 
 def get_instruments(sim: Simulation, given: Parameters) -> Any:
-    """Instruments by currency and kind."""
+    """Return instruments by currency and kind."""
     currency, kind = given.get("currency", "any"), given.get("kind")
     return [
         each
@@ -85,19 +85,19 @@ def get_instruments(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_instrument(sim: Simulation, given: Parameters) -> Any:
-    """One instrument."""
+    """Return one instrument."""
     tape, _ = tape_and_time(sim, given)
     return INSTRUMENTS[tape.listing.symbol]
 
 
 def ticker(sim: Simulation, given: Parameters) -> Any:
-    """All that is known of an instrument."""
+    """Return a ticker."""
     tape, now = tape_and_time(sim, given)
     return InstrumentBody(tape.listing.instrument, payloads.ticker(sim.market, tape, _quote(tape, now), now))
 
 
 def get_order_book(sim: Simulation, given: Parameters) -> Any:
-    """The same with a book about the quote."""
+    """Return a ticker with an order book."""
     tape, now = tape_and_time(sim, given)
     top, depth = _quote(tape, now), min(max(integer(given, "depth", 5), 1), MAX_DEPTH)
     book = payloads.top_levels(OrderBook(tape, top), depth, now)
@@ -105,7 +105,7 @@ def get_order_book(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
-    """A row for each instrument of the currency, and of the kind if one is asked for."""
+    """Return a row for each instrument of a currency, and of a kind if one is given."""
     currency, kind = text(given, "currency"), given.get("kind")
     wanted = [
         symbol
@@ -116,7 +116,7 @@ def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
 
 
 def get_book_summary_by_instrument(sim: Simulation, given: Parameters) -> Any:
-    """One row."""
+    """Return one row."""
     tape, now = tape_and_time(sim, given)
     return [InstrumentBody(tape.listing.instrument, payloads.book_summary(sim.market, tape, _quote(tape, now), now))]
 
@@ -126,7 +126,7 @@ METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/hello": hello,
     "public/auth": auth,
     "public/get_time": get_time,
-    "public/status": lambda sim, given: {"locked": "false"},  # a word, beside "true" and "partial"
+    "public/status": lambda sim, given: {"locked": "false"},  # a string, like "true" and "partial"
     "public/get_index_price": get_index_price,
     "public/get_index_price_names": get_index_price_names,
     "public/get_supported_index_names": lambda sim, given: list(INDICES),

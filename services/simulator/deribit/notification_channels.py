@@ -1,4 +1,4 @@
-"""Deribit's channels: which notifications each gives between two moments."""
+"""Deribit's channels: the notifications of each between two times."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -24,31 +24,31 @@ RESOLUTIONS_MS = {name: LENGTHS_MS[interval] for name, interval in RESOLUTIONS.i
     "10": 10 * MINUTE,
     "180": 180 * MINUTE,
 }
-TOP_BOOK = re.compile(r"([^.]+)\.none\.(1|10|20)")  # levels are told as they are, not in groups
+TOP_BOOK = re.compile(r"([^.]+)\.none\.(1|10|20)")  # only ungrouped levels
 SILENT_CHANNELS = ("platform_state", "announcements", "instrument")
 
 NotificationSource = Callable[["NotificationChannel", SimulatedMarket, int, int], Iterable[OutgoingFrame]]
 
 
 class NotificationChannel(NamedTuple):
-    """One channel that a client may subscribe to."""
+    """A channel that a client may subscribe to."""
 
     name: str
     source: NotificationSource
     listings: tuple[SimulatedListing, ...] = ()
-    interval_ms: int = 1  # ms: changes of so long a time come together; of charts: the bars' length
-    initial: NotificationSource | None = None  # what is pushed at once; None: nothing
-    raw: bool = False  # only for who has logged in
-    depth: int = 0  # levels on a side, of books that are told whole each time
+    interval_ms: int = 1  # ms, whose changes are sent together; of charts the length of a bar
+    initial: NotificationSource | None = None  # what a new subscriber gets at once
+    raw: bool = False  # only after a login
+    depth: int = 0  # levels on a side, of channels that send whole books
 
     @property
     def topic(self) -> str:
-        """The second part of its name."""
+        """Second part of the channel's name."""
         return self.name.split(".")[1]
 
 
 def parse(name: str) -> NotificationChannel | None:
-    """A channel by its name; None if there is none, or it is about an unknown instrument."""
+    """Return a channel by its name; None if there is no such channel or instrument."""
     kind, _, rest = name.partition(".")
     topic, _, interval = rest.rpartition(".")
     match kind:
@@ -64,7 +64,7 @@ def parse(name: str) -> NotificationChannel | None:
 
 
 def _grouped_channel(name: str, kind: str, topic: str, interval: str) -> NotificationChannel | None:
-    """A channel whose changes of each `interval` come together."""
+    """Return a channel that sends the changes of each `interval` together."""
     symbol, depth = topic, 0
     if kind == "book" and (found := TOP_BOOK.fullmatch(topic)):
         symbol, depth = found[1], int(found[2])
@@ -79,7 +79,7 @@ def _grouped_channel(name: str, kind: str, topic: str, interval: str) -> Notific
 
 
 def _listings_of(topic: str) -> tuple[SimulatedListing, ...]:
-    """`BTC-PERPETUAL`, or all of a kind and currency: `future.BTC`."""
+    """Return the listing `BTC-PERPETUAL`, or all of a kind and currency (`future.BTC`)."""
     if topic in DERIBIT:
         return (DERIBIT[topic],)
     kind, _, currency = topic.partition(".")
@@ -121,7 +121,7 @@ def _quote(channel: NotificationChannel, standing: TapeQuote) -> OutgoingFrame:
 
 
 def _tickers(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """One for each stretch of time that ended and had a change."""
+    """Yield a ticker for each interval that ended and had a change."""
     start, end = since // channel.interval_ms * channel.interval_ms, until // channel.interval_ms * channel.interval_ms
     changes = quotes(market.tape(channel.listings[0]), start, end)
     for at in sorted({-(-change.time // channel.interval_ms) * channel.interval_ms for change in changes}):
@@ -138,7 +138,7 @@ def _ticker_now(channel: NotificationChannel, market: SimulatedMarket, since: in
 
 
 def _book(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """What changed in each stretch of time that ended."""
+    """Yield the changes of each interval that ended."""
     tape = market.tape(channel.listings[0])
     for at in order_book.change_times(tape, since, until, channel.interval_ms):
         change, before = (
@@ -150,7 +150,7 @@ def _book(channel: NotificationChannel, market: SimulatedMarket, since: int, unt
 
 
 def _book_now(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """All of it as it stood when the last stretch ended: the next change follows on that."""
+    """Yield the whole book at the end of the last interval, which the next change follows."""
     at = until // channel.interval_ms * channel.interval_ms
     if book := order_book.order_book(market.tape(channel.listings[0]), at):
         yield _book_frame(channel, payloads.book_snapshot(book, at))
@@ -171,7 +171,7 @@ def _book_frame(channel: NotificationChannel, body: dict[str, Any]) -> OutgoingF
 
 
 def _trades(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """All trades of each stretch of time that ended, together."""
+    """Yield the trades of each interval that ended."""
     start, end = since // channel.interval_ms * channel.interval_ms, until // channel.interval_ms * channel.interval_ms
     for listing in channel.listings:
         tape = market.tape(listing)
@@ -182,7 +182,7 @@ def _trades(channel: NotificationChannel, market: SimulatedMarket, since: int, u
 
 
 def _bars(channel: NotificationChannel, market: SimulatedMarket, since: int, until: int) -> Iterator[OutgoingFrame]:
-    """The bar that the last trade is in, each second in which there was one."""
+    """Yield the bar of the last trade, for each second with a trade."""
     [listing] = channel.listings
     at, tape = until // SECOND * SECOND, market.tape(listing)
     last = tape.last_before(at + 1)
@@ -193,13 +193,13 @@ def _bars(channel: NotificationChannel, market: SimulatedMarket, since: int, unt
 
 
 def _frame(channel: NotificationChannel, body: Any, about: Instrument, note: tuple[str, str, str]) -> OutgoingFrame:
-    """A notification; `note` is its kind, id and price for the ledger."""
+    """Return a notification; `note` is its kind, id and price in the ledger."""
     message = {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel.name, "data": body}}
     return OutgoingFrame(message, about, *note)
 
 
 def bar(listing: SimulatedListing, bars: BarColumns, row: int) -> dict[str, Any]:
-    """One bar of a chart."""
+    """Return one bar of a chart."""
     volume, cost = payloads.volume_and_cost(listing, bars, row)
     names = ("open", "high", "low", "close")
     prices = {key: listing.price(int(column[row])) for key, column in zip(names, bars[1:5], strict=True)}

@@ -27,21 +27,21 @@ PAYLOAD_FIELDS = PayloadFields(
     order_books=frozenset({"bids", "asks"}),
 )
 SNAPSHOT_DEPTH = 1000  # levels on a side of a snapshot
-STATS_CACHE_MS = 10_000  # how long a day's statistics are kept
+STATS_CACHE_MS = 10_000  # for which the statistics of a day are cached
 
 
 def index_price(market: SimulatedMarket, name: str, at: int) -> Decimal:
-    """The index with its own number of decimals."""
+    """Return an index price with its number of decimals."""
     return round(Decimal(market.index(name, at)), INDICES[name])
 
 
 def trades(market: SimulatedMarket, tape: Tape, found: Sequence[TapeTrade]) -> list[dict[str, Any]]:
-    """Trades that follow one another."""
+    """Return consecutive trades."""
     return [_trade(market, tape.listing, trade, direction) for trade, direction in _tick_directions(tape, found)]
 
 
 def quote(listing: SimulatedListing, standing: TapeQuote) -> dict[str, Any]:
-    """Best bid and ask."""
+    """Return best bid and ask."""
     return {
         "timestamp": standing.time,
         "instrument_name": listing.symbol,
@@ -53,7 +53,7 @@ def quote(listing: SimulatedListing, standing: TapeQuote) -> dict[str, Any]:
 
 
 def ticker(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: int) -> dict[str, Any]:
-    """All that is known of an instrument at that moment."""
+    """Return a ticker at a time."""
     listing = tape.listing
     last, index = tape.last_before(at + 1), index_price(market, index_of(listing), at)
     body = {
@@ -77,7 +77,7 @@ def ticker(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: int) ->
 
 
 def book_summary(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: int) -> dict[str, Any]:
-    """A ticker in short, under names of its own."""
+    """Return a short ticker with names of its own."""
     listing, whole = tape.listing, ticker(market, tape, standing, at)
     bid, ask = whole["best_bid_price"], whole["best_ask_price"]
     kept = (
@@ -102,25 +102,25 @@ def book_summary(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: i
 
 
 def levels(listing: SimulatedListing, side: Iterable[BookLevel]) -> list[list[Decimal]]:
-    """Price and size of each."""
+    """Return price and size of each level."""
     return [[listing.price(level.price), listing.amount(level.size)] for level in side]
 
 
 def top_levels(book: OrderBook, depth: int, at: int) -> dict[str, Any]:
-    """The best levels of a book."""
+    """Return the best levels of a book."""
     listing = book.tape.listing
     sides = {"bids": levels(listing, book.bids(depth)), "asks": levels(listing, book.asks(depth))}
     return {"timestamp": at, "instrument_name": listing.symbol, "change_id": book.top.time, **sides}
 
 
 def book_snapshot(book: OrderBook, at: int) -> dict[str, Any]:
-    """A whole book, for changes to follow."""
+    """Return a whole book, which changes follow."""
     body = top_levels(book, SNAPSHOT_DEPTH, at)
     return {"type": "snapshot"} | body | {name: [["new", *level] for level in body[name]] for name in ("bids", "asks")}
 
 
 def book_change(before: OrderBook, change: BookUpdate, at: int) -> dict[str, Any]:
-    """What became of levels since `before`."""
+    """Return the levels that changed since `before`."""
     listing = before.tape.listing
     bids = [(before.bid(level.price), level) for level in change.bids]
     asks = [(before.ask(level.price), level) for level in change.asks]
@@ -136,16 +136,16 @@ def book_change(before: OrderBook, change: BookUpdate, at: int) -> dict[str, Any
 
 
 def _actions(listing: SimulatedListing, side: Iterable[tuple[BookLevel, BookLevel]]) -> list[list[Any]]:
-    """What was done to each level, and what it is now. One that neither was there nor is, is left out."""
+    """Return the action on each level with its price and size. A level that came and went is left out."""
     moved = [(old, new) for old, new in side if old.size or new.size]
     words = ["delete" if not new.size else "change" if old.size else "new" for old, new in moved]
     return [[word, *level] for word, level in zip(words, levels(listing, [new for _, new in moved]), strict=True)]
 
 
 def volume_and_cost(listing: SimulatedListing, bars: BarColumns, row: int) -> tuple[Decimal, Decimal]:
-    """What was traded, in base and in quote currency.
+    """Return what was traded in base and in quote currency.
 
-    Of inverse contracts the cost is exact, and the volume is what it comes to at the mean price.
+    Of an inverse contract the cost is exact, and the volume follows from the average price.
     """
     amount, turnover = listing.amount(int(bars.volume[row])), listing.turnover(int(bars.quote[row]))
     if not inverse(listing):
@@ -171,13 +171,13 @@ def _trade(market: SimulatedMarket, listing: SimulatedListing, trade: TapeTrade,
 
 
 def _trade_id(listing: SimulatedListing, number: int) -> str:
-    """Plain digits for BTC's inverse contract, prefixed for all others."""
+    """Return the trade's id: digits for BTC's inverse contract, with a prefix for all others."""
     name = listing.instrument.base if inverse(listing) else listing.symbol
     return str(number) if name == "BTC" else f"{name}-{number}"
 
 
 def _tick_directions(tape: Tape, found: Sequence[TapeTrade]) -> Iterator[tuple[TapeTrade, int]]:
-    """Each trade with 0 (up), 1 (level after up), 2 (down) or 3 (level after down)."""
+    """Yield each trade with 0 (up), 1 (level after up), 2 (down) or 3 (level after down)."""
     if not found:
         return
     earlier = tape.from_id(max(1, found[0].id - 20), min(20, found[0].id - 1))
@@ -198,7 +198,7 @@ def _price_limit(listing: SimulatedListing, index: Decimal, factor: Decimal) -> 
 
 
 def _last_settlement(at: int) -> int:
-    """The last settlement: 08:00 UTC."""
+    """Return the time of the last settlement, at 08:00 UTC."""
     return (at - DAY // 3) // DAY * DAY + DAY // 3
 
 

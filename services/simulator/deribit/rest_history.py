@@ -1,4 +1,4 @@
-"""Deribit's past: trades and charts."""
+"""Deribit's history methods: trades and charts."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MAX_BARS, MAX_TRADES = 5000, 1000
 
 
 def last_trades(sim: Simulation, given: Parameters) -> Any:
-    """Trades from a number or a time on, oldest first; else the last, newest first. `sorting` may turn them."""
+    """Return trades from an id or a time on, oldest first, or the newest, newest first. `sorting` may reverse them."""
     tape, now = tape_and_time(sim, given)
     count = min(integer(given, "count", 10), MAX_TRADES)
     first, start = optional_integer(given, "start_seq"), optional_integer(given, "start_timestamp")
@@ -29,14 +29,14 @@ def last_trades(sim: Simulation, given: Parameters) -> Any:
 
 
 def chart(sim: Simulation, given: Parameters) -> Any:
-    """Bars in [start, end], the last one forming."""
+    """Return the bars in [start, end], the last one forming."""
     tape, now = tape_and_time(sim, given)
     resolution = text(given, "resolution")
     if resolution not in RESOLUTIONS_MS:
         reject("resolution", "wrong value")
     start, end = integer(given, "start_timestamp"), integer(given, "end_timestamp")
     length = RESOLUTIONS_MS[resolution]
-    first = int(opening(length, np.array([tape.start]))[0])  # there is none before it
+    first = int(opening(length, np.array([tape.start]))[0])  # no bar is earlier
     bars = candles(tape, length, openings(length, max(start, first), min(end, now), MAX_BARS), now)
     rows = [bar(tape.listing, bars, row) for row in range(len(bars.time))]
     names = {"ticks": "tick"} | {name: name for name in ("open", "high", "low", "close", "volume", "cost")}
@@ -44,7 +44,7 @@ def chart(sim: Simulation, given: Parameters) -> Any:
 
 
 def _select_trades(tape: Tape, given: Parameters, now: int, limit: int) -> list[TapeTrade]:
-    """The trades asked for, oldest first: one more than asked, if there are more."""
+    """Return up to `limit` requested trades, oldest first."""
     first, last = optional_integer(given, "start_seq"), optional_integer(given, "end_seq")
     end = min(optional_integer(given, "end_timestamp") or now, now)
     start = optional_integer(given, "start_timestamp")

@@ -1,4 +1,4 @@
-"""Deribit's addresses: `/simulator/deribit/ws/api/v2` and `/simulator/deribit/api/v2/<method>`."""
+"""Deribit's routes: `/simulator/deribit/ws/api/v2` and `/simulator/deribit/api/v2/<method>`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ STATUSES = {13009: 401, 11094: 500, 10028: 429}
 
 @router.websocket("/ws/api/v2")
 async def socket(socket: WebSocket) -> None:
-    """JSON-RPC over a WebSocket."""
+    """Serve JSON-RPC over a WebSocket."""
     line = await admit(socket, PAYLOAD_FIELDS, error_response)
     if line:
         async with line:
@@ -45,7 +45,7 @@ async def socket(socket: WebSocket) -> None:
 @router.api_route("/api/v2/{method:path}", methods=ALL_METHODS)
 @router.api_route("/api/v2", methods=ALL_METHODS)
 async def call(request: Request, method: str = "") -> Response:
-    """A call by its address and query, or by its body."""
+    """Serve a call by its path and query, or by its body."""
     if request.method in READ_METHODS:
         return await _answer(request, {"method": method, "params": dict(request.query_params)})
     if request.method != "POST":
@@ -59,13 +59,13 @@ async def call(request: Request, method: str = "") -> Response:
 
 @router.websocket("/{path:path}")
 async def no_socket(socket: WebSocket) -> None:
-    """No WebSocket is served there."""
+    """Refuse a WebSocket on any other path."""
     await socket.send_denial_response(html_page(404))
 
 
 @router.api_route("/{path:path}", methods=ALL_METHODS)
 async def not_found() -> Response:
-    """Nothing is there."""
+    """Respond 404 on any other path."""
     return html_page(404)
 
 
@@ -82,7 +82,7 @@ async def _rpc_response(sim: Simulation, call: Call | None) -> ApiResponse:
 
 
 def error_response(status: int, retry_after: int) -> Response:
-    """An error with the body that Deribit sends; pages from what stands before it."""
+    """Return an error with Deribit's body, or a page of the servers in front of it."""
     headers = {"retry-after": str(retry_after)} if status in (418, 429) else {}
     if status not in ERRORS:
         return html_page(status, headers)

@@ -1,4 +1,4 @@
-"""JSON-RPC as Deribit speaks it: one call to one outcome, and the envelope about it."""
+"""Deribit's JSON-RPC: calls, results and their envelope."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ SOCKET_ONLY = (
 
 
 async def reply(sim: Simulation, call: Call, session: Mapping[str, Callable[[Parameters], Any]]) -> dict[str, Any]:
-    """The answer to a call. `session` holds the methods that change the connection."""
+    """Return the response to a call. `session` holds the methods that change the connection."""
     received = sim.now()
     method, given = call.get("method"), call.get("params") or {}
     try:
@@ -36,7 +36,7 @@ async def reply(sim: Simulation, call: Call, session: Mapping[str, Callable[[Par
 
 
 def envelope(sim: Simulation, call: Call, received: int, **outcome: Any) -> dict[str, Any]:
-    """What goes about a `result` or an `error`; the call's id comes back if it had one."""
+    """Return the envelope of a `result` or an `error`, with the call's id if it had one."""
     number = {"id": call["id"]} if "id" in call else {}
     now = sim.now()
     took = {"usIn": received * 1000, "usOut": now * 1000, "usDiff": (now - received) * 1000}

@@ -1,4 +1,4 @@
-"""The parameters of Deribit's methods: numbers may come as such or, over HTTP, as text."""
+"""Parameters of Deribit's methods. Over HTTP numbers are text."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,7 +11,7 @@ Parameters = Mapping[str, Any]
 
 
 class RpcError(Exception):
-    """A call that gets an error."""
+    """Raised for a call that gets an error."""
 
     def __init__(self, code: int, message: str, **data: str) -> None:
         super().__init__(message)
@@ -19,13 +19,13 @@ class RpcError(Exception):
 
 
 def text(given: Parameters, name: str) -> str:
-    """A required text."""
+    """Return a required text."""
     value = given.get(name)
     return value if isinstance(value, str) and value else reject(name)
 
 
 def integer(given: Parameters, name: str, default: int | None = None) -> int:
-    """A whole number; required if there is no default."""
+    """Return an integer, which is required if there is no default."""
     value = optional_integer(given, name)
     if value is None:
         value = default
@@ -33,7 +33,7 @@ def integer(given: Parameters, name: str, default: int | None = None) -> int:
 
 
 def optional_integer(given: Parameters, name: str) -> int | None:
-    """A whole number, or None if there is none."""
+    """Return an integer, or None if it is missing."""
     value = given.get(name)
     if value is None:
         return None
@@ -44,12 +44,12 @@ def optional_integer(given: Parameters, name: str) -> int | None:
 
 
 def flag(given: Parameters, name: str) -> bool:
-    """True or false."""
+    """Return whether a parameter is true."""
     return given.get(name) in (True, "true")
 
 
 def tape_and_time(sim: Simulation, given: Parameters) -> tuple[Tape, int]:
-    """The instrument's tape, and the time up to which requests see it."""
+    """Return an instrument's tape, and the time up to which requests see it."""
     name = text(given, "instrument_name")
     if name not in DERIBIT:
         raise RpcError(13020, "not_found")
@@ -58,5 +58,5 @@ def tape_and_time(sim: Simulation, given: Parameters) -> tuple[Tape, int]:
 
 
 def reject(name: str, reason: str = "value required") -> NoReturn:
-    """Refuse a parameter."""
+    """Raise the error of an invalid parameter."""
     raise RpcError(-32602, "Invalid params", reason=reason, param=name)

@@ -21,7 +21,7 @@ TOO_MANY_REQUESTS: dict[str, Any] = {"code": 10028, "message": "too_many_request
 
 
 class DeribitSession:
-    """Speaks for Deribit on one socket."""
+    """Session of one Deribit client."""
 
     def __init__(self, socket: SimulatedSocket) -> None:
         self._socket = socket
@@ -59,7 +59,7 @@ class DeribitSession:
                 yield from channel.source(channel, market, since, until)
 
     async def on_tick(self, now: int) -> None:
-        """Send heartbeats; close on who does not answer."""
+        """Send heartbeats. Close a connection whose client does not respond to them."""
         if not self._heartbeat_ms or now < self._last_heartbeat + self._heartbeat_ms:
             return
         if self._heartbeat_unanswered:
@@ -70,7 +70,7 @@ class DeribitSession:
             await self._socket.reply({"params": {"type": kind}, "method": "heartbeat", "jsonrpc": "2.0"})
 
     async def announce_shutdown(self, now: int) -> None:
-        """Tell who listens to the platform's state."""
+        """Notify subscribers of `platform_state`."""
         if "platform_state" in self._channels:
             params = {"channel": "platform_state", "data": {"maintenance": True}}
             await self._socket.reply({"jsonrpc": "2.0", "method": "subscription", "params": params})

@@ -1,4 +1,4 @@
-"""Bars: what trades come to. One way to make them for every timeframe and every tape."""
+"""Bars as columns, made from trades in one way for every timeframe and tape."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class TapeTrade(NamedTuple):
 
 
 class BarColumns(NamedTuple):
-    """Columns of equal length, ascending. Only bars with trades are here; Turnovers are ticks times lots."""
+    """Columns of equal length, ascending, of bars with trades. Turnovers are ticks times lots."""
 
     time: Ints  # opening
     open: Ints
@@ -40,19 +40,19 @@ EMPTY = BarColumns(*(np.empty(0, np.int64) for _ in BarColumns._fields))
 
 
 def of_trades(trades: Sequence[TapeTrade]) -> BarColumns:
-    """Each trade as a bar of its own, to be rolled."""
+    """Return each trade as a bar of its own."""
     return of_rows(np.array(trades, np.int64)) if trades else EMPTY
 
 
 def of_rows(rows: Ints) -> BarColumns:
-    """The same of trades as rows of numbers, in the order of `Trade`."""
+    """Return trades, as rows in the order of TapeTrade, as bars of their own."""
     _, time, price, size, first, last, sold = rows.T
     bought = size * (1 - sold)
     return BarColumns(time, price, price, price, price, size, size * price, bought, bought * price, first, last)
 
 
 def roll(bars: BarColumns, opens: Ints) -> BarColumns:
-    """Coarser bars: rows with an equal opening in `opens` (ascending, one per row) become one."""
+    """Merge the rows with an equal open time in `opens` (ascending, one per row)."""
     if not len(opens):
         return EMPTY
     heads = np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
@@ -60,7 +60,7 @@ def roll(bars: BarColumns, opens: Ints) -> BarColumns:
 
 
 def roll_at(bars: BarColumns, heads: Ints) -> BarColumns:
-    """Coarser bars, each from the row in `heads` up to the next."""
+    """Merge the rows from each in `heads` up to the next."""
     tails = np.append(heads[1:], len(bars.time)) - 1
     columns = (
         bars.time[heads],
@@ -76,20 +76,20 @@ def roll_at(bars: BarColumns, heads: Ints) -> BarColumns:
 
 
 def join(parts: Sequence[BarColumns]) -> BarColumns:
-    """Parts one after the other."""
+    """Concatenate parts."""
     return BarColumns(*map(np.concatenate, zip(*parts, strict=True))) if parts else EMPTY
 
 
 def cut(bars: BarColumns, start: int, end: int) -> BarColumns:
-    """Bars that open in [start, end)."""
+    """Return the bars that open in [start, end)."""
     first, last = np.searchsorted(bars.time, (start, end))
     return BarColumns(*(column[first:last] for column in bars))
 
 
 def fill(bars: BarColumns, opens: Ints, close: int | None) -> BarColumns:
-    """A row for each of `opens`: bars without trades are flat at the close before (`close` for the first), ids -1.
+    """Return a row for each of `opens`. A bar without trades is flat at the close before it (`close` for the first).
 
-    Openings before the first trade are left out.
+    Its trade ids are -1. Open times before the first trade are left out.
     """
     row = np.searchsorted(bars.time, opens, side="right") - 1
     if close is None:

@@ -1,4 +1,4 @@
-"""What is traded: assets with their price levels, and listings with their steps and rhythm."""
+"""Assets with their price levels, and listings with their steps and trade rates."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Asset(NamedTuple):
 
     first: float
     last: float | None = None  # None: it keeps to `first`
-    volatility: float = 0.0  # of a day for what trends; of the drift about the peg else
+    volatility: float = 0.0  # per day; of an asset without a trend that of the drift about its peg
     supply: float = 0.0  # coins, for market caps
 
 
@@ -60,32 +60,32 @@ class SimulatedListing:
 
     @cached_property
     def tick_units(self) -> tuple[int, int]:
-        """A tick as units of its last decimal, and how many decimals it has."""
+        """Return a tick in units of its last decimal, and its number of decimals."""
         return _scale(self.tick)
 
     @cached_property
     def lot_units(self) -> tuple[int, int]:
-        """A lot as units of its last decimal, and how many decimals it has."""
+        """Return a lot in units of its last decimal, and its number of decimals."""
         return _scale(self.lot)
 
     def price(self, ticks: int) -> Decimal:
-        """Ticks as a price."""
+        """Return a price in the quote currency."""
         units, decimals = self.tick_units
         return Decimal(ticks * units).scaleb(-decimals)
 
     def amount(self, lots: int) -> Decimal:
-        """Lots as a size."""
+        """Return a size in the base currency."""
         units, decimals = self.lot_units
         return Decimal(lots * units).scaleb(-decimals)
 
     def turnover(self, product: int) -> Decimal:
-        """Ticks times lots as an amount of the quote currency."""
+        """Return ticks times lots as an amount of the quote currency."""
         (tick, price_decimals), (lot, lot_decimals) = self.tick_units, self.lot_units
         return Decimal(product * tick * lot).scaleb(-price_decimals - lot_decimals)
 
 
 def _scale(step: Decimal) -> tuple[int, int]:
-    """0.05 → (5, 2): how many units of the last decimal, and how many decimals."""
+    """Return 0.05 as (5, 2): units of the last decimal, and the number of decimals."""
     decimals = max(0, -int(step.as_tuple().exponent))
     return int(step.scaleb(decimals)), decimals
 

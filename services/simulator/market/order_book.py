@@ -17,14 +17,14 @@ MAX_LEVEL_TRADES = 40  # times a typical trade: no level but the best ones is la
 
 
 class BookLevel(NamedTuple):
-    """What is offered at one price. Ticks and lots."""
+    """A price level: ticks and lots."""
 
     price: int
     size: int
 
 
 class BookUpdate(NamedTuple):
-    """Levels as they stand after the changes `first`…`last`; a size of 0: there is none."""
+    """Levels after the changes `first` to `last`. A size of 0 means that the level is gone."""
 
     first: int
     last: int
@@ -33,28 +33,28 @@ class BookUpdate(NamedTuple):
 
 
 class OrderBook(NamedTuple):
-    """All levels while `top` stands. Its number is the time of that quote."""
+    """All levels while `top` is the best quote. Its id is the time of that quote."""
 
     tape: Tape
     top: TapeQuote
 
     def bids(self, limit: int) -> list[BookLevel]:
-        """The best `limit` levels, the highest first."""
+        """Return the best `limit` bids, the highest first."""
         step, best = level_step(self.tape.listing), self.top.bid
         return [self.bid(price) for price in islice((best, *range((best - 1) // step * step, 0, -step)[:limit]), limit)]
 
     def asks(self, limit: int) -> list[BookLevel]:
-        """The best `limit` levels, the lowest first."""
+        """Return the best `limit` asks, the lowest first."""
         step, best = level_step(self.tape.listing), self.top.ask
         first = best // step * step + step
         return [self.ask(price) for price in islice((best, *range(first, first + limit * step, step)), limit)]
 
     def bid(self, price: int) -> BookLevel:
-        """What is bid at that price."""
+        """Return the bid level at a price."""
         return BookLevel(price, self.top.bid_size if price == self.top.bid else self._size(price, price < self.top.bid))
 
     def ask(self, price: int) -> BookLevel:
-        """What is asked at that price."""
+        """Return the ask level at a price."""
         return BookLevel(price, self.top.ask_size if price == self.top.ask else self._size(price, price > self.top.ask))
 
     def _size(self, price: int, behind: bool) -> int:
@@ -64,15 +64,15 @@ class OrderBook(NamedTuple):
 
 
 def order_book(tape: Tape, at: int) -> OrderBook | None:
-    """The book that stands at `at`; None before the first trade."""
+    """Return the book at a time; None before the first trade."""
     top = quote(tape, at)
     return OrderBook(tape, top) if top else None
 
 
 def update(tape: Tape, since: int, until: int) -> BookUpdate | None:
-    """What the changes in (since, until] touched; None if there were none.
+    """Return the levels that changed in (since, until]; None if none did.
 
-    Levels that were passed and left again are there, too: a book may have been read in between.
+    Levels that the quote passed and left again are among them, because a book may have been read in between.
     """
     changes, before = quotes(tape, since, until), quote(tape, since)
     if not changes:
@@ -87,18 +87,18 @@ def update(tape: Tape, since: int, until: int) -> BookUpdate | None:
 
 
 def change_times(tape: Tape, since: int, until: int, every: int) -> list[int]:
-    """When those stretches of `every` ms ended within (since, until] in which the book changed."""
+    """Return the ends, within (since, until], of the intervals of `every` ms in which the book changed."""
     start, end = since // every * every, until // every * every
     return sorted({-(-change.time // every) * every for change in quotes(tape, start, end)})
 
 
 def level_step(listing: SimulatedListing) -> int:
-    """Ticks between two levels: a book of a few thousand levels reaches a few percent, as real ones do."""
+    """Return the ticks between two levels, so that a few thousand levels span a few percent of the price."""
     base, counter = (ASSETS[asset].last or ASSETS[asset].first for asset in listing.instrument[:2])
     return max(1, int(base / counter / float(listing.tick) / MIN_STEPS_PER_PRICE))
 
 
 def _touched_prices(one: int, two: int, step: int) -> Iterable[int]:
-    """Both prices and the levels between them."""
+    """Return both prices and the levels between them."""
     low, high = sorted((one, two))
     return {low, high, *range(-(-low // step) * step, high, step)}

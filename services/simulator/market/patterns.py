@@ -16,7 +16,7 @@ BUSIEST = 4  # slices' lots are a pattern's, times 1 to 4
 
 
 class Pattern(NamedTuple):
-    """The trades of one slice: columns of equal length."""
+    """Trades of one slice, as columns of equal length."""
 
     time: Ints  # ms from the slice's start
     offset: Ints  # from its level, in units of a few ticks
@@ -26,7 +26,7 @@ class Pattern(NamedTuple):
 
 
 class TradeSums(NamedTuple):
-    """What trades come to: equal arrays."""
+    """Sums of trades, as arrays of equal shape."""
 
     trades: Ints
     fills: Ints
@@ -41,7 +41,7 @@ class TradeSums(NamedTuple):
 
 
 def draw(random: np.random.Generator, listing: SimulatedListing, swing: float) -> Pattern:
-    """Trades of a slice: a short walk about the level that ends where it began."""
+    """Draw the trades of a slice: a short walk about the level that ends where it began."""
     count = 1 + random.poisson(max(0.0, listing.rate * SLICE_MS / 1000 - 1))
     walk = np.cumsum(random.standard_normal(count)) / count**0.5
     walk -= walk[-1] * np.arange(1, count + 1) / count
@@ -56,7 +56,7 @@ def draw(random: np.random.Generator, listing: SimulatedListing, swing: float) -
 
 
 def sums(pattern: Pattern) -> tuple[int, ...]:
-    """What it comes to, in the order of `Sums`."""
+    """Return a pattern's sums in the order of TradeSums."""
     offset, weight, bought = pattern.offset, pattern.weight, pattern.weight * (1 - pattern.sold)
     fills = int(pattern.fills.sum())
     shape = (offset[0], offset.max(), offset.min(), offset[-1])
@@ -65,7 +65,7 @@ def sums(pattern: Pattern) -> tuple[int, ...]:
 
 
 class BlockPlan:
-    """The kinds of blocks that a tape is made of: by end and variant, the slices of each.
+    """Kinds of blocks that a tape is made of: the slices of each end and variant.
 
     Every block uses every pattern as often as the others do.
     """
@@ -82,7 +82,7 @@ class BlockPlan:
         self.trades, self.fills = (np.cumsum(column, axis=1) for column in of[:2])  # by the end of each slice
 
     def sums(self, end: Ints, variant: Ints, parts: int) -> TradeSums:
-        """What blocks of these kinds come to: a row for each, cut into so many equal parts."""
+        """Return the sums of blocks of these kinds, a row for each, cut into so many equal parts."""
         of = TradeSums(*(column.reshape(VARIANTS, parts, -1) for column in self._slices))
         offset = self.offset[end, variant].reshape(len(end), parts, -1)
         total = TradeSums(*(column.sum(axis=2)[variant] for column in of))

@@ -23,7 +23,7 @@ DAYS_PER_CHUNK = 512  # days whose hours are drawn together
 
 
 class ReplayLead(NamedTuple):
-    """Real prices that an asset follows: logarithms in `quote` at ascending times."""
+    """Real prices that an asset follows, as logarithms in `quote` at ascending times."""
 
     quote: str
     times: Ints
@@ -41,24 +41,24 @@ class PriceModel:
         self._slice = lru_cache(8192)(self._at)
 
     def block_ms(self, instrument: Instrument) -> int:
-        """How long the pair's blocks are, in ms. Who follows real prices does so minute by minute."""
+        """Return the length of a pair's blocks in ms. Real prices are followed minute by minute."""
         return MINUTE if self._leads.keys() & set(instrument[:2]) else HOUR
 
     def log_rate(self, instrument: Instrument, times: Ints) -> Floats:
-        """The pair's logarithm at ascending times."""
+        """Return the logarithm of a pair's price at ascending times."""
         return self.log_prices(instrument.base, times) - self.log_prices(instrument.quote, times)
 
     def log_price_at(self, asset: str, time: int) -> float:
-        """The asset's logarithm at one moment."""
+        """Return the logarithm of an asset's price in USD at one time."""
         return self._slice(asset, time // SLICE_MS)
 
     def log_prices(self, asset: str, times: Ints) -> Floats:
-        """The asset's logarithm at ascending times."""
+        """Return the logarithms of an asset's price in USD at ascending times."""
         lead = self._leads.get(asset)
         return self._follow_lead(asset, times, lead) if lead else self._draw(asset, times)
 
     def drift(self, name: str, times: Ints, period: int) -> Floats:
-        """A drift of about ±1 at ascending times, by its name: a new direction each `period` ms."""
+        """Return a drift of about ±1 at ascending times, with a new direction every `period` ms. `name` seeds it."""
         steps = np.arange(times[0] // period, times[-1] // period + 2)
         return np.asarray(np.interp(times, steps * period, self._knots(name)[steps % DRIFT_KNOTS]))
 
@@ -66,7 +66,7 @@ class PriceModel:
         return float(self.log_prices(asset, np.array([number * SLICE_MS]))[0])
 
     def _follow_lead(self, asset: str, times: Ints, lead: ReplayLead) -> Floats:
-        """The lead's last price; before its first, the drawn path, shifted to meet it."""
+        """Return the lead's last price; before its first the drawn path, shifted to meet it."""
         first = int(lead.times[0])
         met = lead.logs[0] + self.log_price_at(lead.quote, first) - self._draw(asset, np.array([first]))[0]
         row = np.searchsorted(lead.times, times // SLICE_MS * SLICE_MS + SLICE_MS, side="right") - 1
@@ -86,7 +86,7 @@ class PriceModel:
         return np.asarray(logs[row] + hourly_volatility(asset.volatility) * inner)
 
     def _logs_of_hours(self, name: str, first: int, last: int) -> Floats:
-        """What the hours with numbers in [first, last) begin with."""
+        """Return the prices at the start of the hours [first, last), counted from 1970."""
         drawn = 24 * DAYS_PER_CHUNK
         chunks = range(first // drawn, -(-last // drawn))
         skipped = chunks.start * drawn
@@ -100,7 +100,7 @@ class PriceModel:
         return (anchors[:-1, None] + np.hstack((np.zeros((DAYS_PER_CHUNK, 1)), walk[:, :-1])) + drift).ravel()
 
     def _draw_anchors(self, name: str) -> Floats:
-        """One per day, from 1970 on: a day's distance from the trend is most of that of the day before, and a step."""
+        """Draw one anchor per day from 1970 on: most of the distance from the trend of the day before, and a step."""
         asset, days = ASSETS[name], np.arange(HORIZON_DAYS)
         trend = np.interp(days, TREND_DAYS, np.log((asset.first, asset.last or asset.first)))
         steps = generator(self.seed, name, "anchors").standard_normal(HORIZON_DAYS) * asset.volatility
@@ -112,11 +112,11 @@ class PriceModel:
 
 
 def hourly_volatility(volatility: float) -> float:
-    """A day's volatility as an hour's."""
+    """Return a daily volatility as an hourly one."""
     return volatility / 24**0.5
 
 
 def usual_move(instrument: Instrument, length: int) -> float:
-    """How far the pair usually moves in so many ms, as a logarithm."""
+    """Return the standard deviation of a pair's move in so many ms, as a logarithm."""
     base, quote = (ASSETS[asset].volatility for asset in instrument[:2])
     return float(np.hypot(base, quote) * (length / DAY) ** 0.5)

@@ -1,4 +1,4 @@
-"""A file of real trades in place of one symbol's made-up tape, at any speed."""
+"""Replay of a file of real trades in place of one symbol's random tape, at any speed."""
 
 import csv
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ MIN_MICROSECONDS = 10**14  # a time above it is in µs
 
 
 class ReplayFile(NamedTuple):
-    """What a file holds."""
+    """The trades of a file."""
 
     listing: SimulatedListing
-    rows: Ints  # a row per trade, in the order of `Trade`
+    rows: Ints  # a row per trade, in the order of TapeTrade
 
 
 class ReplayTape:
-    """The trades of a file, told from `start` on. Before the first and after the last there is nothing."""
+    """Tape of a file's trades, from `start` on. It is empty before the first and after the last."""
 
     block_ms = MINUTE
 
@@ -52,7 +52,7 @@ class ReplayTape:
         return self._made(row - 1, row)[0] if row else None
 
     def price_lead(self) -> ReplayLead:
-        """What the other exchanges follow."""
+        """Return the prices, which the other exchanges follow."""
         tick = float(self.listing.tick)
         return ReplayLead(self.listing.instrument.quote, self._times, np.log(self._rows[:, 2] * tick))
 
@@ -69,7 +69,7 @@ class ReplayTape:
 def read_replay(path: Path) -> ReplayFile:
     """Read Binance's public aggTrades: `BTCUSDT-aggTrades-2026-01.csv`, with or without a header, in ms or µs.
 
-    Raises Misconfigured with what is wrong.
+    Raises Misconfigured.
     """
     symbol = path.name.partition("-")[0].partition(".")[0].upper()
     if symbol not in BINANCE:
@@ -98,7 +98,7 @@ def _rows(listing: SimulatedListing, lines: Iterator[str]) -> Iterator[list[int]
 
 
 def _row(listing: SimulatedListing, row: list[str]) -> list[int]:
-    """A line in the order of `Trade`."""
+    """Return a line in the order of TapeTrade."""
     if len(row) < MIN_COLUMNS:
         raise ValueError(f"{len(row)} columns, not {MIN_COLUMNS}")
     number, price, quantity, first, last, time, sold = row[:MIN_COLUMNS]

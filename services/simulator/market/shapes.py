@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SLICE_MS = 10_000  # ms: the underlying stands still for so long
+SLICE_MS = 10_000  # for which the underlying stands still
 VARIANTS = 16  # bridges, from 0 to 0
-ENDS, MAX_DEVIATIONS = 32, 3.5  # so many ends, evenly spread between minus and plus so many standard deviations
+ENDS, MAX_DEVIATIONS = 32, 3.5  # ends, spread evenly between minus and plus MAX_DEVIATIONS
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Random numbers that depend on `key` alone."""
+    """Return a generator that is seeded by `key` alone."""
     digest = blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 @lru_cache(8)
 def shapes(seed: int, length: int) -> Floats:
-    """By end, variant and slice, for blocks of `length` ms: how far a price is from where it began.
+    """Return how far a price is from its start, by end, variant and slice, for blocks of `length` ms.
 
-    In standard deviations of a block. Shapes of one variant differ in their drift alone.
+    In standard deviations of a block. Shapes of one variant differ only in their drift.
     """
     slices = length // SLICE_MS
     steps = generator(seed, "shapes", length).standard_normal((VARIANTS, slices)) / slices**0.5
@@ -39,19 +39,19 @@ def shapes(seed: int, length: int) -> Floats:
 
 
 def end(moves: Floats) -> Ints:
-    """The end next to where blocks move to, in standard deviations."""
+    """Return the ends nearest to these moves, in standard deviations."""
     return np.asarray(
         np.clip(np.rint((moves + MAX_DEVIATIONS) * ((ENDS - 1) / (2 * MAX_DEVIATIONS))), 0, ENDS - 1).astype(np.int64)
     )
 
 
 def variant(numbers: Ints) -> Ints:
-    """The bridges that blocks of these numbers take: the same at all exchanges."""
+    """Return the bridges of blocks with these numbers: the same at all exchanges."""
     return even(numbers, 0, VARIANTS)
 
 
 def even(numbers: Ints, salt: int, below: int) -> Ints:
-    """For each number an arbitrary one in [0, below), always the same (the finaliser of splitmix64)."""
+    """Hash each number to [0, below) (the finaliser of splitmix64)."""
     word = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

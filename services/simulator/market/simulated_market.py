@@ -1,4 +1,4 @@
-"""The market as exchanges see it: tapes by listing, index prices, and what a coin is worth in a currency."""
+"""The market that all exchanges share: tapes by listing, index prices, and coins' prices in currencies."""
 
 from functools import lru_cache
 from math import exp
@@ -31,15 +31,15 @@ class SimulatedMarket:
         return RandomTape(listing, self.price_model)
 
     def index(self, name: str, at: int) -> float:
-        """Deribit's index (`btc_usd`): it moves a little every second."""
+        """Return Deribit's index (`btc_usd`), which moves a little every second."""
         return self._index(name, at // SECOND)
 
     def price_in(self, asset: str, currency: str, at: int) -> float:
-        """What CoinGecko says one coin is worth."""
+        """Return CoinGecko's price of an asset."""
         return float(self.prices_in(asset, currency, np.array([at]))[0])
 
     def prices_in(self, asset: str, currency: str, times: Ints) -> Floats:
-        """The same at ascending times."""
+        """Return CoinGecko's prices of an asset at ascending times."""
         own = REFERENCE_NOISE * (asset != currency) * self.price_model.drift(f"reference {asset}", times, 10 * MINUTE)
         return np.asarray(
             np.exp(self.price_model.log_prices(asset, times) - self.price_model.log_prices(currency, times)) * (1 + own)
@@ -55,5 +55,5 @@ class SimulatedMarket:
 
 
 def stable_hash(name: str) -> int:
-    """A number of a name, the same in every process."""
+    """Return a number of a name, the same in every process."""
     return int.from_bytes(name.encode()[:16], "big")

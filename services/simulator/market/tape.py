@@ -1,4 +1,4 @@
-"""The tape: a listing's trades, made up from the seed, at any time and without those before.
+"""Tape: a listing's trades at any time, generated from the seed without the trades before.
 
 Time is cut into blocks, of an hour each. A block is one of a few dozen kinds: trades placed about the price that it
 begins with, larger or smaller with that price. What each kind comes to is known, so that bars of years come without
@@ -34,23 +34,23 @@ class Tape(Protocol):
     block_ms: int  # the length of its longest bars
 
     def __hash__(self) -> int:
-        """Tapes may be keys of caches."""
+        """Return a hash: tapes are keys of caches."""
 
     def trades(self, start: int, end: int) -> list[TapeTrade]:
-        """Trades in [start, end), by time."""
+        """Return the trades in [start, end), by time."""
 
     def from_id(self, first: int, limit: int) -> list[TapeTrade]:
-        """Up to `limit` trades from the id `first` on."""
+        """Return up to `limit` trades from the id `first` on."""
 
     def last_before(self, time: int) -> TapeTrade | None:
-        """The last trade before `time`."""
+        """Return the last trade before `time`."""
 
     def bars(self, length: int, start: int, end: int) -> BarColumns:
-        """The bars of a minute, or of a block, that open in [start, end)."""
+        """Return the bars of a minute, or of a block, that open in [start, end)."""
 
 
 class BlockRows(NamedTuple):
-    """Blocks that follow one another."""
+    """Consecutive blocks."""
 
     end: Ints
     variant: Ints
@@ -61,7 +61,7 @@ class BlockRows(NamedTuple):
 
 
 class RandomTape:
-    """A tape made up from the seed."""
+    """Tape that is generated from the seed."""
 
     def __init__(self, listing: SimulatedListing, paths: PriceModel) -> None:
         self.listing, self._paths, self.start = listing, paths, listing.since * DAY
@@ -108,12 +108,12 @@ class RandomTape:
 
     @cached_property
     def _whole(self) -> TradeSums:
-        """What each kind of block comes to, by end and variant."""
+        """Sums of each kind of block, by end and variant."""
         ends, variants = (kind.ravel() for kind in np.indices((ENDS, VARIANTS)))
         return TradeSums(*(column.reshape(ENDS, VARIANTS, 1) for column in self._plan.sums(ends, variants, 1)))
 
     def _rows(self, first: int, last: int) -> BlockRows:
-        """The blocks with numbers in [first, last), counted from 1970."""
+        """Return the blocks with numbers in [first, last), counted from 1970."""
         numbers = np.arange(first, last + 1)
         own = self._paths.drift(self._name, numbers * self.block_ms, HOUR)
         prices = np.exp(self._paths.log_rate(self.listing.instrument, numbers * self.block_ms) + NOISE * own)
@@ -129,7 +129,7 @@ class RandomTape:
         )
 
     def _bars(self, first: int, last: int, parts: int) -> BarColumns:
-        """The blocks with numbers in [first, last), in so many parts each."""
+        """Return the bars of the blocks with numbers in [first, last), in so many parts each."""
         ends, variants, *columns = self._rows(first, last)
         level, scale, size, fill = (column[:, None] for column in columns)
         if parts == 1:
@@ -152,7 +152,7 @@ class RandomTape:
         )
 
     def _slices_from(self, first: int) -> Iterator[int]:
-        """The slice that the trade `first` is in, and all that follow."""
+        """Yield the number of the slice that holds the trade `first`, and all later ones."""
         blocks, within = divmod(first - 1, self._trades)
         ends = self._plan.trades[int(variant(np.array([self._first + blocks]))[0])]
         number = (self._first + blocks) * len(ends) + int(np.searchsorted(ends, within, side="right"))
@@ -161,7 +161,7 @@ class RandomTape:
             number += 1
 
     def _made(self, number: int) -> tuple[TapeTrade, ...]:
-        """The trades of one slice, counted from 1970."""
+        """Return the trades of the slice with this number, counted from 1970."""
         (block, place), plan = divmod(number, self.block_ms // SLICE_MS), self._plan
         kind, variety, level, scale, size, fill = self._row(block)
         pattern = self._patterns[plan.pattern[variety, place]]
@@ -180,13 +180,13 @@ class RandomTape:
 
 
 def trades_since(tape: Tape, first: int, at: int, limit: int) -> list[TapeTrade]:
-    """The trades from the id `first` on, at most `limit`; none if there was none by `at`: none is made so early."""
+    """Return up to `limit` trades from the id `first` on; none if the first of them is later than `at`."""
     last = tape.last_before(at + 1)
     return tape.from_id(max(first, 1), limit) if last and first <= last.id else []
 
 
 def trades_between(tape: Tape, start: int, end: int, limit: int) -> list[TapeTrade]:
-    """The first trades in [start, end], at most `limit`: looked for in ever longer stretches."""
+    """Return the first trades in [start, end], at most `limit`."""
     found: list[TapeTrade] = []
     start, stretch = max(start, tape.start), MINUTE
     while start <= end and len(found) < limit:
@@ -197,6 +197,6 @@ def trades_between(tape: Tape, start: int, end: int, limit: int) -> list[TapeTra
 
 
 def latest_trades(tape: Tape, at: int, limit: int) -> list[TapeTrade]:
-    """The last trades up to `at`, at most `limit`."""
+    """Return the last trades up to `at`, at most `limit`."""
     last = tape.last_before(at + 1)
     return [trade for trade in tape.from_id(max(last.id - limit + 1, 1), limit) if trade.time <= at] if last else []

@@ -31,11 +31,14 @@ LENGTHS_MS = {
     "1w": 7 * DAY,
     "1M": MONTH,
 }
-ORIGINS = {3 * DAY: DAY, 7 * DAY: 4 * DAY}  # the first opening after 1970 began: 2 January, a Monday; else midnight
+ORIGINS = {
+    3 * DAY: DAY,
+    7 * DAY: 4 * DAY,
+}  # first open time after 1970 began: 2 January, a Monday; others midnight
 
 
 def opening(length: int, times: Ints, shift: int = 0) -> Ints:
-    """When the bars that hold `times` opened. `shift` is the time zone's distance from UTC, in ms."""
+    """Return the open times of the bars that hold `times`. `shift` is the time zone's distance from UTC, in ms."""
     local = times + shift
     if length == MONTH:
         return _ms(local.astype("datetime64[ms]").astype("datetime64[M]")) - shift
@@ -44,12 +47,12 @@ def opening(length: int, times: Ints, shift: int = 0) -> Ints:
 
 
 def closing(length: int, opened: int, shift: int = 0) -> int:
-    """When the next bar opens."""
+    """Return when the next bar opens."""
     return opened + length if length else int(opening(MONTH, np.array([opened + 32 * DAY]), shift)[0])
 
 
 def openings(length: int, start: int | None, end: int, limit: int, shift: int = 0) -> Ints:
-    """Openings up to `end`, ascending: the first `limit` from `start` on, or the last `limit` if it is None."""
+    """Return open times up to `end`, ascending: the first `limit` from `start` on, or without it the last `limit`."""
     last = int(opening(length, np.array([end]), shift)[0])
     if start is None:
         return last - length * np.arange(limit)[::-1] if length else _months(last, -limit, shift)
@@ -62,7 +65,7 @@ def openings(length: int, start: int | None, end: int, limit: int, shift: int = 
 
 
 def candles(tape: Tape, length: int, opens: Ints, now: int, shift: int = 0) -> BarColumns:
-    """The bars that open at `opens` (ascending), as they stand at `now`; those before the first trade are left out."""
+    """Return the bars that open at `opens` (ascending) as of `now`, without those before the first trade."""
     if not len(opens):
         return bar_columns.EMPTY
     start, end = int(opens[0]), closing(length, int(opens[-1]), shift)
@@ -74,7 +77,7 @@ def candles(tape: Tape, length: int, opens: Ints, now: int, shift: int = 0) -> B
 
 
 def summary(tape: Tape, start: int, end: int) -> BarColumns:
-    """All trades in [start, end) as one bar; empty if there are none."""
+    """Return all trades in [start, end) as one bar; empty if there are none."""
     minute, block = (min(end, -(-start // length) * length) for length in (MINUTE, tape.block_ms))
     early = bar_columns.of_trades(tape.trades(start, minute))
     rows = bar_columns.join([early, _rows(tape, MINUTE, minute, block), _rows(tape, tape.block_ms, block, end)])
@@ -82,7 +85,7 @@ def summary(tape: Tape, start: int, end: int) -> BarColumns:
 
 
 def _grain(tape: Tape, length: int, shift: int) -> int:
-    """The length of the bars to make others of: few enough to be quick."""
+    """Return the length of the bars that longer ones are made of: as long as possible, for speed."""
     if length == SECOND:
         return SECOND
     if (length == MONTH or length % DAY == 0) and not shift:
@@ -92,7 +95,7 @@ def _grain(tape: Tape, length: int, shift: int) -> int:
 
 
 def _rows(tape: Tape, grain: int, start: int, end: int) -> BarColumns:
-    """Bars of `grain` in [start, end), shorter ones of what is left, and the trades before `end` in the last."""
+    """Return bars of `grain` in [start, end), then shorter ones of the rest, and the last trades before `end`."""
     start = max(start, tape.start // grain * grain)
     if start >= end:
         return bar_columns.EMPTY
@@ -109,7 +112,7 @@ def _rows(tape: Tape, grain: int, start: int, end: int) -> BarColumns:
 
 
 def _one(rows: BarColumns, opened: int) -> BarColumns:
-    """All rows as one bar."""
+    """Merge all rows into one bar."""
     return bar_columns.roll(rows, np.full(len(rows.time), opened))
 
 
@@ -122,13 +125,13 @@ def _days(tape: Tape, start: int, end: int) -> BarColumns:
 
 @lru_cache(1024)
 def _rolled(tape: Tape, number: int) -> BarColumns:
-    """Some days, whole ones, whatever the time is."""
+    """Return `ROLLED_DAYS` whole days."""
     rows = tape.bars(tape.block_ms, number * ROLLED_DAYS * DAY, (number + 1) * ROLLED_DAYS * DAY)
     return bar_columns.roll(rows, rows.time // DAY * DAY)
 
 
 def _months(opened: int, count: int, shift: int) -> Ints:
-    """`count` openings of months from `opened` on; a negative count: the last ones up to it."""
+    """Return `count` open times of months from `opened` on; with a negative count the last ones up to it."""
     month = np.array([opened + shift]).astype("datetime64[ms]").astype("datetime64[M]")
     steps = np.arange(count) if count > 0 else np.arange(count + 1, 1)
     return _ms(month + steps) - shift

@@ -1,4 +1,4 @@
-"""Quotes: the best bid and ask about the last trade, with sizes that change by themselves now and then."""
+"""Quotes: best bid and ask about the last trade, with sizes that change at intervals."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class TapeQuote(NamedTuple):
 
 
 def quote(tape: Tape, at: int) -> TapeQuote | None:
-    """The quote that stands at `at`; None before the first trade."""
+    """Return the quote at a time; None before the first trade."""
     trade = tape.last_before(at + 1)
     if trade is None:
         return None
@@ -32,7 +32,7 @@ def quote(tape: Tape, at: int) -> TapeQuote | None:
 
 
 def quotes(tape: Tape, since: int, until: int) -> list[TapeQuote]:
-    """Every change in (since, until]."""
+    """Return every change in (since, until]."""
     times = {trade.time for trade in tape.trades(since + 1, until + 1)}
     step = tape.listing.quote_ms
     times.update(_own_change(tape, number * step + step - 1) for number in range(since // step, until // step + 1))
@@ -41,7 +41,7 @@ def quotes(tape: Tape, since: int, until: int) -> list[TapeQuote]:
 
 
 def _own_change(tape: Tape, at: int) -> int:
-    """When a size last changed by itself: once in each step, at an uneven moment."""
+    """Return when a size last changed without a trade: once in each step, at an uneven time."""
     step = tape.listing.quote_ms
     number = at // step
     time = number * step + mix_bits(number ^ tape.salt) % step
@@ -49,7 +49,7 @@ def _own_change(tape: Tape, at: int) -> int:
 
 
 def mix_bits(word: int) -> int:
-    """64 even bits from a number (the finaliser of splitmix64)."""
+    """Hash a number to 64 bits (the finaliser of splitmix64)."""
     word = (word + 0x9E3779B97F4A7C15) & MASK_64
     word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
     word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK_64

@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def rate_targets(rows: Sequence[PeerResult]) -> list[Target]:
-    """The ratios that Kurs promises, each the median over the rounds, and that nobody was refused."""
+    """The ratios that Kurs promises, each the median over the rounds, and that no request failed."""
     some, targets = [row for row in rows if row.connections == CONNECTIONS], list[Target]()
     for name, beside, least in ((DIRECT, BARE, 0.9), (THROUGH, OURS_STATIC, 0.8)):
         for unchanged in (False, True):

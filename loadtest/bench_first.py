@@ -125,7 +125,7 @@ def longest_stall(url: str) -> float:
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310  our own http URL
         found = re.search(r"^kurs_loop_longest_stall_seconds (\S+)", answer.read().decode(), re.MULTILINE)
     if not found:
-        raise RuntimeError("the metrics do not tell of the event loop")
+        raise RuntimeError("the metrics say nothing about the event loop")
     return round(float(found[1]) * 1000)
 
 

@@ -1,9 +1,9 @@
 """Indicators beside TA-Lib on arrays and pandas-ta-classic alone, in one run: `python -m loadtest.bench_indicators`.
 
 All compute the same set over the same thousand candles: ours as for an answer, TA-Lib on the bare arrays,
-pandas-ta-classic by itself and on TA-Lib as its users call it, on series that are at hand. A request is a question that
-nobody has asked before, from its query string to the bytes of its JSON: it computes the history that the first value
-needs as well, over candles that this process has at hand. All take turns, so that a busy moment of the machine is
+pandas-ta-classic by itself and on TA-Lib as its users call it, on prepared series. A request is new:
+it is measured from its query string to the bytes of its JSON: it computes the history that the first value
+needs as well, over candles that this process has in memory. All take turns, so that a busy moment of the machine is
 everyone's; medians count.
 """
 
@@ -81,7 +81,7 @@ async def measure() -> dict[str, float]:
         store = await sql.connect(url)
         await store.save(*rows)
         settings = Settings(_env_file=None)
-        cache = MemoryCache(most_bytes=0)  # nobody has computed anything before
+        cache = MemoryCache(most_bytes=0)  # empty: nothing has been computed before
         deps = Deps(
             settings=settings,
             clock=ManualClock(NOW),
@@ -146,7 +146,7 @@ def compute_by_all(columns: OhlcvColumns) -> dict[str, Callable[[], object]]:
 
 
 def compute_by_talib(columns: OhlcvColumns) -> None:
-    """As one who knows TA-Lib writes it down."""
+    """As users of TA-Lib write it."""
     _, _, high, low, close, volume = columns
     for period in SMA:
         talib.SMA(close, period)
@@ -164,7 +164,7 @@ def compute_by_talib(columns: OhlcvColumns) -> None:
 
 
 def compute_by_pandas_ta(columns: OhlcvColumns, on_talib: bool) -> Callable[[], None]:
-    """As its users call it, on series that are at hand."""
+    """As its users call it, on prepared series."""
     index = pd.to_datetime(columns.open_times, unit="ms")
     high, low, close, volume = (pd.Series(column, index=index) for column in columns[2:])
 
@@ -203,7 +203,7 @@ async def request_cold(spent: Spent, name: str, endpoint: EndpointServer, query:
 
 
 def request_warm(endpoint: EndpointServer, query: bytes) -> None:
-    """Ask a thousand times what was asked before."""
+    """Send the same request a thousand times."""
     for _ in range(1_000):
         assert endpoint.ready(query, {})
 

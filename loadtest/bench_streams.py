@@ -98,7 +98,7 @@ def quote_targets(heard: ReceivedStats) -> list[Target]:
 
 
 def candle_targets(heard: ReceivedStats) -> list[Target]:
-    """A trade's way to a client, through the writer's commit. Whoever commits more at once tells of fewer forms."""
+    """A trade's way to a client, through the writer's commit. Committing more at once publishes fewer forms."""
     return [
         Target("from a trade's frame, through the commit, p50 ms", heard.p50_ms, most=50),
         Target("from a trade's frame, through the commit, p99 ms", heard.p99_ms, most=250),

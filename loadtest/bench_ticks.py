@@ -1,6 +1,6 @@
 """Trades a second, from the socket to the commit, beside cryptofeed: `make bench ONLY=ticks`.
 
-The same trades by TLS, as fast as whoever reads them takes them. Kurs: a collector and a writer over RabbitMQ with
+The same trades by TLS, as fast as they are read. Kurs: a collector and a writer over RabbitMQ with
 confirms, until the last trade is in a candle that PostgreSQL has committed. cryptofeed: its backend for PostgreSQL in
 one process, until the last trade's row is.
 """
@@ -170,7 +170,7 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def cryptofeed(url: str, plain: str, database: str, certificate: str) -> int:
-    """Run cryptofeed until it is killed. It asks for the listing before it can be told whom to trust."""
+    """Run cryptofeed until it is killed. It requests the listing before its trusted certificate can be set."""
     client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
     routes, context = at.Routes("/api/v3/exchangeInfo"), ssl.create_default_context(cafile=certificate)
     client.rest_endpoints = [at.RestEndpoint(f"{plain}/simulator/binance", routes=routes)]

@@ -22,7 +22,7 @@ from tests import servers
 from tests.system import distributed
 
 LOAD_SECONDS = 60
-USERS = 80  # each asks 20 times a second: 1,600 together
+USERS = 80  # each sends 20 requests a second: 1,600 together
 LEAST, MOST_MS = 1500, 50
 LOAD_SETTINGS = {
     "KURS_HISTORY_BARS": "0"
@@ -77,7 +77,7 @@ def locust(url: str, folder: Path) -> Path:
 
 
 def request_kinds(prefix: Path) -> Iterator[RequestKind]:
-    """What was asked, one kind after the other, all together last."""
+    """The requests, one kind after the other, all together last."""
     for line in read_csv(prefix.with_name(f"{prefix.name}_stats.csv")):
         shares = {name: float(line[name]) for name in PERCENTILES}
         rate = round(float(line["Requests/s"]), 1)

@@ -1,4 +1,4 @@
-"""What clients ask: the rates anew, the rates if they changed, some of them, and the richer answer.
+"""The requests of clients: the rates, the rates if they changed, some of them, and v2.
 
 An answer whose rates are older than five seconds is a failure, whatever its status.
 """
@@ -16,7 +16,7 @@ FILTERS = ("direction=BTC-USD", "direction=BTC-USD,ETH-RUB", "base=BTC", "quote=
 
 
 class RatesUser(FastHttpUser):
-    """One who keeps a connection open and the last tag in mind."""
+    """A client that keeps a connection open and remembers the last ETag."""
 
     wait_time = constant_throughput(REQUESTS_PER_SECOND)
     tag = ""

@@ -1,4 +1,4 @@
-"""Kurs and the peers it is measured beside, all running at once, one of them asked at a time."""
+"""Kurs and the peers it is measured beside, all running at once, one of them measured at a time."""
 
 import sys
 import time
@@ -33,7 +33,7 @@ http {{
 
 
 class HttpPeer(NamedTuple):
-    """Who answers, where. With `unchanged`, the question is conditional and the answer 304; `packed`: by gzip."""
+    """A server and its address. `unchanged`: the request is conditional and the response 304; `packed`: by gzip."""
 
     name: str
     url: str
@@ -42,7 +42,7 @@ class HttpPeer(NamedTuple):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """What is asked with. `*` is any tag, so that the answer is 304 however rates move."""
+        """The request's headers. `*` is any tag, so that the response is 304 however rates move."""
         return ("If-None-Match: *",) * self.unchanged + ("Accept-Encoding: gzip",) * self.packed
 
 
@@ -105,7 +105,7 @@ def wait_for_rates(api: Server) -> str:
 
 
 def _nginx(here: PrivateServers, folder: Path, replica: int) -> tuple[str, str]:
-    """Where a plain nginx and the project's own serve the folder's file; the second also asks the replica."""
+    """The addresses of a plain nginx and the project's own: both serve the file, the second the replica too."""
     port, ours = free_port(), free_port()
     plain = here.nginx(PLAIN.format(folder=folder, port=port), port)
     file = f"location = /courses.json {{ root {folder}; default_type application/json; }}"

@@ -37,7 +37,7 @@ def draw_bench(found: PeerBench, _load: LoadResult, path: Path) -> None:
     figure = Figure(figsize=(8, 4.2))
     for axes, title, chosen in zip(
         figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": _heights(rows)}),
-        ("asked anew: 200", "asked if changed: 304"),
+        ("without ETag: 200", "if changed: 304"),
         ([row for row in rows if not row.unchanged], [row for row in rows if row.unchanged]),
         strict=True,
     ):

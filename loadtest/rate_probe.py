@@ -15,7 +15,7 @@ MAX_UNCHANGED_SECONDS = 3
 
 
 class RateProbe(threading.Thread):
-    """Asks now and then from its start to its end, which a `with` block marks."""
+    """Requests rates now and then from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)

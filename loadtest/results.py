@@ -64,7 +64,7 @@ class RateProbeSample(msgspec.Struct, frozen=True):
 
 
 class PeerBench(msgspec.Struct, frozen=True):
-    """A run of a part of `make bench` that asks peers in turn."""
+    """A run of a part of `make bench` that measures peers in turn."""
 
     machine: MachineInfo
     rows: list[PeerResult]

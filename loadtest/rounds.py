@@ -1,4 +1,4 @@
-"""Peers asked in turn, again and again, so that a busy moment of the machine is everyone's; the median counts."""
+"""Peers measured in turn, again and again, so that a busy moment of the machine is everyone's; the median counts."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ RUN_SECONDS = 1  # of a round, for each peer
 
 
 def check(peer: HttpPeer) -> None:
-    """Whoever answers something else than what is measured has no figure. Raises RuntimeError."""
+    """A peer that responds with something else than what is measured has no figure. Raises RuntimeError."""
     answer = httpx.get(peer.url, headers=dict(header.split(": ") for header in peer.headers))
     if answer.status_code != (304 if peer.unchanged else 200):
         raise RuntimeError(f"{peer.name} answers {answer.status_code}: {answer.text}")

@@ -88,7 +88,7 @@ class RandomRequests:
         return f"/api/indicators?{urlencode(self._series() | self._span() | {'indicators': some})}"
 
     def udf(self) -> str:
-        """What a chart library asks."""
+        """What a chart library requests."""
         now = int(time.time())
         words = {"symbol": self.chance.choice(SYMBOLS), "resolution": self.chance.choice(("1", "5", "60", "1D"))}
         return f"/udf/history?{urlencode(words | {'from': now - self.chance.randint(600, 90_000), 'to': now})}"
@@ -102,7 +102,7 @@ class RandomRequests:
         return f"/api/candles/coverage?{urlencode(self._series() | {'_': self.number()})}"
 
     def history(self) -> str:
-        """What was told, from any place on."""
+        """Events, from any position on."""
         return f"/v1/stream/history?channels={self.channel()}&limit={self.chance.randint(1, 500)}"
 
     def unknown(self) -> str:
@@ -166,7 +166,7 @@ def growth(held: list[MemorySample], settled: float) -> float:
 async def soak(
     system: System, minutes: float, clients: int, questions: RandomRequests
 ) -> tuple[list[MemorySample], Counter[str]]:
-    """Let clients come and go for so long; answers the memory held on the way, and what they were answered."""
+    """Let clients come and go for this time. Return the memory held on the way, and their responses."""
     statuses, held, began = Counter[str](), list[MemorySample](), time.monotonic()
     kinds: Iterator[Callable[[str, RandomRequests, Counter[str]], Awaitable[None]]] = itertools.cycle(
         (request_client, request_client, request_client, event_client, socket_client)

@@ -28,7 +28,7 @@ class WrkResult(msgspec.Struct, frozen=True):
 
 
 def measure(url: str, seconds: int, connections: int, *headers: str) -> WrkResult:
-    """Ask for a URL of the loopback as fast as it answers. Raises Missing without wrk, ValueError for other hosts."""
+    """Request a URL of the loopback as fast as it responds. Raises Missing without wrk, ValueError for other hosts."""
     if urlsplit(url).hostname != "127.0.0.1":
         raise ValueError(f"{url}: load goes to 127.0.0.1 only")
     named = [word for header in headers for word in ("--header", header)]

@@ -1,4 +1,4 @@
-"""Who runs where, and what it takes: servers and clients on a core each, read from /proc."""
+"""Processes on cores, and what they take: servers and clients on a core each, read from /proc."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ class ProcessUsage(NamedTuple):
 
 
 def pin_command(core: int, *command: str) -> list[str]:
-    """The command on one core, where the machine has another and can be told so."""
+    """The command on one core, where the machine has another and can pin processes."""
     taskset = shutil.which("taskset")
     return [taskset, "--cpu-list", str(core), *command] if taskset and (os.cpu_count() or 1) > 1 else list(command)
 

@@ -46,7 +46,7 @@ CANDLES = EndToEndPath(
 
 
 def measure_end_to_end(here: PrivateServers, journey: EndToEndPath) -> ReceivedStats:
-    """What a thousand clients hear. Raises RuntimeError when nothing arrives."""
+    """What a thousand clients receive. Raises RuntimeError when nothing arrives."""
     room = here.folder / f"journey-{journey.kind}"
     room.mkdir()
     with run_services(here, room, journey) as (source, api):

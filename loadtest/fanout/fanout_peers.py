@@ -1,4 +1,4 @@
-"""Who is measured: the floor, the ways that others go, and Kurs."""
+"""The measured servers: the floor, other common ways, and Kurs."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Kurs' API on a bus in memory, and candles that are told as its writer tells them, from SIGUSR2 on.
+"""Kurs' API on a bus in memory, and candles that are published as its writer publishes them, from SIGUSR2 on.
 
 python -m loadtest.fanout.kurs PORT PER_SECOND
 """
@@ -31,7 +31,7 @@ def candle() -> Candle:
 
 
 async def publish_candles(deps: Deps) -> None:
-    """Tell of a candle at every turn."""
+    """Publish a candle at every turn."""
     teller = sequenced_publisher(deps)
     async for _ in pacing.ticks_from_signal(float(sys.argv[2])):
         await teller.publish(candle())

@@ -24,7 +24,7 @@ class ReceivedStats(msgspec.Struct, frozen=True):
 
 
 class LoadClients(NamedTuple):
-    """Who listens, where. Each of the `requests` is sent by every so-manieth socket; the last `stalled` never read."""
+    """Clients of one address. The sockets send the `requests` in turn; the last `stalled` of them never read."""
 
     sockets: int
     port: int
@@ -37,9 +37,9 @@ class LoadClients(NamedTuple):
 def run_load_client(
     seats: LoadClients, seconds: float, seated: Callable[[], None], ready: Callable[[], None]
 ) -> ReceivedStats:
-    """What the audience hears. Raises RuntimeError when not every socket hears something within a minute.
+    """What the clients receive. Raises RuntimeError when not every socket receives something within a minute.
 
-    Calls `seated` once all are connected, and `ready`, just before it is measured, once all have heard something.
+    Calls `seated` once all are connected, and `ready`, just before it is measured, once all have received something.
     """
     words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
     command = pin_command(CLIENT_CORE, str(programs.compile_program("audience")), *map(str, words))

@@ -37,7 +37,7 @@ class FanoutPeer(NamedTuple):
 
 
 class FanoutRun(msgspec.Struct, frozen=True):
-    """What was heard, and what the server took for it."""
+    """What was received, and what the server took for it."""
 
     received: ReceivedStats
     cpu_us: float  # per message that a socket read

@@ -1,4 +1,4 @@
-"""A Binance that quotes, or trades, whatever it is asked for, in even turns from SIGUSR2 on.
+"""A Binance that quotes, or trades, all requested pairs, in even turns from SIGUSR2 on.
 
 python -m loadtest.fanout.source PORT bookTicker|aggTrade PER_SECOND
 
@@ -20,7 +20,7 @@ from loadtest.fanout import pacing
 
 
 def respond_to_request(connection: ServerConnection, request: Request) -> Response | None:
-    """Whatever is asked for trades, and has no past; a stream is a socket's matter."""
+    """Every requested symbol trades, and has no past; streams go by sockets."""
     path, _, query = request.path.partition("?")
     if path.endswith("/stream"):
         return None

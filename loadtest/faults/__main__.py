@@ -187,7 +187,7 @@ def verify(system: System) -> subprocess.CompletedProcess[str]:
 
 
 def keep_logs(folder: Path, to: Path) -> None:
-    """What the processes and servers wrote, for whoever looks for a fault's cause."""
+    """What the processes and servers wrote, to look for a fault's cause."""
     to.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*/log"):
         shutil.copy(log, to / f"{log.parent.name}.log")

@@ -13,7 +13,7 @@ from tests.servers import find_program
 
 @contextmanager
 def small_disks(sizes: Mapping[str, int]) -> Iterator[Mapping[str, Path]]:
-    """A file system in memory for each name, of so many megabytes; none where nobody may mount any."""
+    """A file system in memory for each name, of so many megabytes; none where mounting is not allowed."""
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kurs-disks-")))
         root.chmod(0o755)  # PostgreSQL may run as another user

@@ -38,7 +38,7 @@ def inject(scene: FaultTargets, faults: Sequence[ScheduledFault]) -> list[Inject
                 if server := scene.supervisor.servers.get(fault.target):
                     _wait_until_ready(server)
                 over.append(InjectedFault(fault, since, time.time()))
-        except Exception as error:  # noqa: BLE001  told by the main thread
+        except Exception as error:  # noqa: BLE001  reported by the main thread
             failed.append(error)
 
     threads = [threading.Thread(target=one, args=[fault], daemon=True) for fault in faults]

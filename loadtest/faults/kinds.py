@@ -131,7 +131,7 @@ def locked(scene: FaultTargets, _target: str) -> Iterator[None]:
         deadline = time.monotonic() + 30
         while _sql(scene, HELD) != "1":
             if time.monotonic() > deadline or holder.poll() is not None:
-                raise RuntimeError("nobody got the lock on the candles")
+                raise RuntimeError("no session got the lock on the candles")
             time.sleep(0.2)
         yield
         _sql(scene, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%'")
@@ -156,7 +156,7 @@ def flushed(scene: FaultTargets, _target: str) -> Iterator[None]:
 
 @contextmanager
 def memory_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """RabbitMQ has no memory left: who publishes is blocked."""
+    """RabbitMQ has no memory left: publishers are blocked."""
     scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
     yield
     scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
@@ -164,7 +164,7 @@ def memory_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
 
 @contextmanager
 def disk_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """RabbitMQ has no disk left: who publishes is blocked."""
+    """RabbitMQ has no disk left: publishers are blocked."""
     scene.rabbit.rabbitmqctl("set_disk_free_limit", "1000000GB")
     yield
     scene.rabbit.rabbitmqctl("set_disk_free_limit", "50MB")

@@ -39,7 +39,7 @@ class Outage(NamedTuple):
 
 
 class RateWatch(threading.Thread):
-    """Asks five times a second from its start to its end, which a `with` block marks."""
+    """Requests rates five times a second from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)

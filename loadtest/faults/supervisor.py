@@ -15,7 +15,7 @@ class Supervisor(threading.Thread):
     def __init__(self, servers: Mapping[str, Server]) -> None:
         super().__init__(daemon=True)
         self.servers, self.starts = servers, 0
-        self.locks = {name: threading.Lock() for name in servers}  # whoever holds one is at work on that server
+        self.locks = {name: threading.Lock() for name in servers}  # its holder works on that server
         self._stop_requested = threading.Event()
 
     def __enter__(self) -> Self:

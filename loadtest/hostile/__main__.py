@@ -29,7 +29,7 @@ from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed
 
 SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
-SETTLE_SECONDS = 150  # seconds from the end to the whole truth: minutes have to end, and to be asked for
+SETTLE_SECONDS = 150  # seconds from the end to the whole truth: minutes have to end, and to be requested
 SIMULATOR_FAULTS = ("drop", "kill", "mute", "garbage", "duplicate", "reorder", "delay", "unknown_enum")
 CLOCKS = ("pricer", "writer", "api 1", "collector binance")
 CLOCK_STEPS_SECONDS = (-86_400, -3_600, -180, 180, 3_600, 86_400)  # seconds
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def run(system: System, clocks: Mapping[str, ShiftedClock], seed: int, seconds: float) -> HostileRunResult:
-    """Let all of them do what they do for so long, then judge."""
+    """Let all of them run for this time, then judge."""
     until_served(system)
     began, deadline = int(time.time() * 1000), time.monotonic() + seconds
     attackers = start_attackers(system, seconds, seed)

@@ -46,12 +46,12 @@ class RawConnection:
         self.writer.transport.abort()
 
     async def send(self, data: bytes) -> None:
-        """Send it, as far as the other end takes it."""
+        """Send as much of it as the other end takes."""
         self.writer.write(data)
         await self.writer.drain()
 
     async def get(self, path: str, *headers: str) -> None:
-        """Ask for a path."""
+        """Request a path."""
         lines = [f"GET {path} HTTP/1.1", f"Host: {self.host}", *headers, "", ""]
         await self.send("\r\n".join(lines).encode())
 
@@ -98,7 +98,7 @@ async def many_symbols_and_indicators(connection: RawConnection, chance: Random)
 
 
 async def pings_unread(connection: RawConnection, chance: Random) -> None:
-    """Pings whose pongs nobody reads."""
+    """Pings whose pongs are not read."""
     await connection.upgrade()
     pings = frame(9, b"x" * 100) * 500
     for _ in range(40):
@@ -106,7 +106,7 @@ async def pings_unread(connection: RawConnection, chance: Random) -> None:
 
 
 async def pages_unread(connection: RawConnection, chance: Random) -> None:
-    """Hundreds of large answers, asked for in one breath and not read."""
+    """Hundreds of large responses, requested at once and not read."""
     request = f"GET /api/chart-data?symbol=BTCUSDT&timeframe=1m HTTP/1.1\r\nHost: {connection.host}\r\n\r\n"
     for _ in range(4):
         await connection.send(request.encode() * 50)
@@ -262,5 +262,5 @@ async def main(seconds: float, seed: int, ports: list[int]) -> int:
     return sum(await asyncio.gather(*(attack_until(deadline, addresses, chance) for chance in chances)))
 
 
-if __name__ == "__main__":  # a process of its own: who attacks must not slow down who looks
+if __name__ == "__main__":  # a process of its own: attackers must not slow down the observer
     print(asyncio.run(main(float(sys.argv[1]), int(sys.argv[2]), [int(port) for port in sys.argv[3:]])))

@@ -1,4 +1,4 @@
-"""The honest client: it asks for rates and candles as a page and a program do, and follows both streams."""
+"""The honest client: it requests rates and candles as a page and a program do, and follows both streams."""
 
 import asyncio
 import itertools
@@ -31,7 +31,7 @@ class ClientRequest(NamedTuple):
 
 
 class HonestClient(threading.Thread):
-    """Asks and follows from its start to its end, which a `with` block marks."""
+    """Sends requests and follows streams from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)

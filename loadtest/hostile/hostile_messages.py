@@ -1,4 +1,4 @@
-"""Hostile messages: whoever reached the broker says what cannot be, and what nobody asked about."""
+"""Hostile messages: impossible messages by a client with access to the broker."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ HOSTILE_VALUES: tuple[Any, ...] = (
 
 
 def valid_messages() -> dict[str, dict[str, Any]]:
-    """A message of each kind that would be well-formed, of a pair that nobody has; times are now."""
+    """A message of each kind that would be well-formed, of a pair that is not configured; times are now."""
     now = time.time_ns() // 1_000_000
     minute = now // 60_000 * 60_000 - 600_000
     pair, series = ["EVIL", "USDT", ""], ["binance", ["EVIL", "USDT", ""], "1m"]

@@ -23,8 +23,8 @@ collector are set, one after the other. Meanwhile an honest client sends request
 
 - {moment} UTC, {machine}, seed {found.seed}
 - {found.attacks} attacks by clients, {found.steps} faults of exchanges and clocks
-- the honest client sent {asked:,} requests; {told} times the response was that no rate is fresh; {untold} times it was
-  refused for another reason
+- the honest client sent {requests:,} requests; {stale} times the response was that no rate is fresh; {refused} times it
+  was refused for another reason
 - candles that differ from the exchange's: {wrong}
 - services that ended: {ended}
 
@@ -104,9 +104,9 @@ def render_report(found: HostileRunResult) -> str:
         seconds=found.seconds,
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        asked=len(looks),
-        told=sum(look.stale for look in looks),
-        untold=sum(bool(look.problem) and not look.stale for look in looks),
+        requests=len(looks),
+        stale=sum(look.stale for look in looks),
+        refused=sum(bool(look.problem) and not look.stale for look in looks),
         wrong=len(found.wrong),
         ended=", ".join(found.ended) or "none",
         looks="\n".join(_request_rows(looks)),

@@ -28,7 +28,7 @@ from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
 from services.watchdog import watch_event_loop
-from services.web import AppSpec, Binding, certificates, create_app, openapi_document
+from services.web import AppSpec, Composition, certificates, create_app, openapi_document
 from services.web.connections import connection_limit
 from services.web.health import Check
 from services.web.rate_limiter import ClientRateLimiter
@@ -215,11 +215,13 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     roles = _build_roles(deps, modules)
     quota = ClientRateLimiter(deps) if deps.settings.api_rate_limit and "api" in process.services else None
     limit = connection_limit(deps.settings.websocket_max_connections)
-    app = create_app(deps, _build_app_spec(deps, modules, roles, quota))
+    composed = [module.compose(deps) for module in modules if hasattr(module, "compose")]
+    app = create_app(deps, _build_app_spec(deps, modules, composed, roles, quota))
     servers = {listener: Server(server_config(app, limit, tls)) for listener, tls in listeners.items()}
     serving = [asyncio.create_task(each.serve(sockets=[listener]), name="server") for listener, each in servers.items()]
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
+    jobs += [asyncio.create_task(job(), name=job.__qualname__) for each in composed for job in each.jobs]
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if any(_required_components(module) for module in modules):
@@ -285,19 +287,21 @@ async def _wait_for_signal() -> None:
 
 
 def _build_app_spec(
-    deps: Deps, modules: Sequence[ModuleType], roles: Sequence[Role], quota: ClientRateLimiter | None
+    deps: Deps,
+    modules: Sequence[ModuleType],
+    composed: Sequence[Composition],
+    roles: Sequence[Role],
+    quota: ClientRateLimiter | None,
 ) -> AppSpec:
     """Collect what the services serve.
 
-    A service has JOBS, and optionally `endpoints`, ROUTERS, CHECKS, NEEDS (components without which it is not ready)
-    and ROLE (only one process may run its jobs).
+    A service has JOBS, and optionally ROUTERS, CHECKS, NEEDS (components without which it is not ready), `compose`
+    (endpoints, with the jobs that share objects with them) and ROLE (only one process may run its jobs).
     """
     checks = component_checks(deps)
     checks |= {f"role {role.name}": role.check for role in roles}
-    endpoints = list[Binding]()
+    endpoints = [endpoint for each in composed for endpoint in each.endpoints]
     for module in modules:
-        if hasattr(module, "endpoints"):
-            endpoints += module.endpoints(deps)
         checks |= getattr(module, "CHECKS", _no_checks)(deps)
     needed = frozenset(part for module in modules for part in _required_components(module))
     if "saving" in needed:

@@ -271,9 +271,10 @@ async def serve_replica(
         journal=journal or MemoryJournal(),
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
-    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
+    composed = api.compose(deps)
+    site = AppSpec(api.ROUTERS, composed.endpoints, api.CHECKS(deps), frozenset())
     async with (
-        running_jobs(*(job(deps) for job in api.JOBS)),
+        running_jobs(*(job(deps) for job in api.JOBS), *(job() for job in composed.jobs)),
         recorded_messages(bus, IndicatorRequest) as indicator_requests,
         serve_app(create_app(deps, site), server_config) as address,
     ):

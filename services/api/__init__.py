@@ -7,7 +7,7 @@ from services.api.jobs import consume_rates, count_dead_letters, report_freshnes
 from services.api.routes import checks
 from services.api.streams.jobs import consume_indicator_values
 from services.ports import Deps
-from services.web import Binding, bind, find_handlers, marked
+from services.web import Binding, Composition, bind, find_handlers, marked
 
 JOBS = [consume_rates, invalidate_on_candles, consume_indicator_values, count_dead_letters, report_freshness]
 ROUTERS = [routes.router]
@@ -17,10 +17,16 @@ HANDLERS = find_handlers(__name__, __path__)
 ENDPOINTS = [endpoint for handler in HANDLERS for endpoint in marked(handler).values()]
 
 
-def endpoints(deps: Deps) -> list[Binding]:
-    """Return all endpoints of this process, with the handlers that share one set of components."""
+def compose(deps: Deps) -> Composition:
+    """Return all endpoints of this process and the jobs beside them. They share one set of components."""
     parts = ApiComponents(deps)
-    return [binding for handler in HANDLERS for binding in bind(handler(parts))]
+    bindings = [binding for handler in HANDLERS for binding in bind(handler(parts))]
+    return Composition(bindings, [parts.streams.maintenance.run])
 
 
-__all__ = ["CHECKS", "ENDPOINTS", "JOBS", "NEEDS", "ROUTERS", "endpoints"]
+def endpoints(deps: Deps) -> list[Binding]:
+    """Return the endpoints alone, for where no streams are needed."""
+    return [*compose(deps).endpoints]
+
+
+__all__ = ["CHECKS", "ENDPOINTS", "JOBS", "NEEDS", "ROUTERS", "compose", "endpoints"]

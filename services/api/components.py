@@ -6,9 +6,7 @@ from services.api.backfill_status import BackfillStatus
 from services.api.candles.candle_page_cache import CandlePageCache
 from services.api.candles.symbol_catalog import SymbolCatalog
 from services.api.indicators.column_reader import ColumnReader
-from services.api.streams.admission import ConnectionLimiter
-from services.api.streams.broadcaster import Broadcaster
-from services.api.streams.channels import ChannelRegistry
+from services.api.streams.composition import LiveStreams, compose_streams
 from services.ports import Deps
 
 
@@ -35,13 +33,5 @@ class ApiComponents:
         return BackfillStatus(self.deps)
 
     @cached_property
-    def channels(self) -> ChannelRegistry:
-        return ChannelRegistry(self.deps, self.symbols)
-
-    @cached_property
-    def broadcaster(self) -> Broadcaster:
-        return Broadcaster(self.deps)
-
-    @cached_property
-    def connections(self) -> ConnectionLimiter:
-        return ConnectionLimiter(self.deps.settings, self.broadcaster)
+    def streams(self) -> LiveStreams:
+        return compose_streams(self.deps, self.symbols, self.backfill)

@@ -1,7 +1,7 @@
 """The HTTP edge that all services share: an app, its errors, its health, its metrics."""
 
 from services.web.app import create_app
-from services.web.app_spec import AppSpec, Headers, RawResponse, StreamApp
+from services.web.app_spec import AppSpec, Composition, Headers, RawResponse, StreamApp
 from services.web.cached_response import CachedResponse
 from services.web.caching import FifoCache, SingleFlight
 from services.web.client_address import ClientAddresses
@@ -37,6 +37,7 @@ __all__ = [
     "CandleSpan",
     "Check",
     "ClientAddresses",
+    "Composition",
     "Content",
     "DirectWriter",
     "Endpoint",

@@ -1,7 +1,7 @@
 """What a process serves, as its services describe it."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import APIRouter
 from starlette.types import ASGIApp, Scope
@@ -26,6 +26,13 @@ class RawResponse(NamedTuple):
 StreamApp = ASGIApp
 """Serves one client until it leaves: server-sent events or a WebSocket. The scope's extension `kurs.wire` is the
 connection's transport. May raise KursError before it sends anything."""
+
+
+class Composition(NamedTuple):
+    """A service's endpoints, and the jobs that share objects with them."""
+
+    endpoints: Sequence[Binding]
+    jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
 
 class QuotaCharge(NamedTuple):

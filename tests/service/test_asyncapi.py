@@ -9,8 +9,8 @@ import yaml
 from jsonschema import Draft7Validator
 
 from services.api.streams.channels import Channel
-from services.api.streams.client import SKIPPED_REASON
 from services.api.streams.encoders import HEARTBEAT_SECONDS, SSE, WEBSOCKET
+from services.api.streams.output import SKIPPED_REASON
 from services.core.model import ActiveExchange, ExchangeSwitch, IndicatorValue, Message, SeriesProgress
 from tests.api import ServerSentEvent, StreamTestClient, connect_client, open_event_stream, serve_replica
 from tests.stream_messages import BTC, SERIES, candle, exchange_status, rate
@@ -83,7 +83,7 @@ def test_every_message_has_examples_that_are_as_described(message: Any) -> None:
 def test_every_message_belongs_to_an_operation() -> None:
     operations = DESCRIPTION["operations"].values()
     used = {each["$ref"].rpartition("/")[2] for operation in operations for each in operation.get("messages", ())}
-    replies = {each["$ref"].rpartition("/")[2] for each in DESCRIPTION["operations"]["ask"]["reply"]["messages"]}
+    replies = {each["$ref"].rpartition("/")[2] for each in DESCRIPTION["operations"]["request"]["reply"]["messages"]}
     assert used | replies == set(MESSAGES)
 
 

@@ -15,8 +15,8 @@ import yaml
 from msgspec.structs import replace
 
 from services.adapters.memory import MemoryBus, MemoryJournal
-from services.api.streams import broadcaster
-from services.api.streams.channels import ChannelRegistry
+from services.api.streams import snapshots
+from services.api.streams.channel_resolver import ChannelResolver
 from services.core.model import (
     ActiveExchange,
     ExchangeSwitch,
@@ -247,7 +247,7 @@ async def test_a_candle_that_was_never_closed_is_no_snapshot(
     async with connect_client(here) as one:
         await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         assert (await one.next("snapshot"))["data"]["closed"] is False
-        monkeypatch.setattr(broadcaster, "FORMING_GRACE_MS", 0)
+        monkeypatch.setattr(snapshots, "FORMING_GRACE_MS", 0)
         await one.send(action="unsubscribe", symbol="BTCUSDT", timeframe="1m")
         await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
         await one.send(action="ping")
@@ -375,7 +375,7 @@ async def test_every_closing_code_is_in_the_table(here: ServedReplica, monkeypat
                 await one.send(action="ping")
         codes.add(await one.close_code() or 0)
     with monkeypatch.context() as patched:
-        patched.setattr(ChannelRegistry, "resolve_all", fail)
+        patched.setattr(ChannelResolver, "resolve_all", fail)
         async with connect_client(here) as one:
             await one.send(action="subscribe", channels=["btc_usd"])
             codes.add(await one.close_code() or 0)

@@ -10,7 +10,8 @@ import pytest
 from services.adapters.memory import MemoryBus, MemoryJournal
 from services.api.streams.channels import Channel
 from services.api.streams.client import StreamClient as Served
-from services.api.streams.topics import MAX_BUFFERED_BYTES, TopicState
+from services.api.streams.output import MAX_BUFFERED_BYTES
+from services.api.streams.topics import TopicState
 from services.core.journal import JournalEntry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
@@ -133,9 +134,9 @@ async def test_requests_wait_for_who_does_not_read_the_answers(here: ServedRepli
     for number in range(98):
         action = "unsubscribe" if number % 2 else "subscribe"
         writer.write(masked_frame(f'{{"action":"{action}","channels":[{channels}]}}'.encode()))
-    await eventually(lambda: served.wire.buffered > MAX_BUFFERED_BYTES)
+    await eventually(lambda: served.output.writer.buffered > MAX_BUFFERED_BYTES)
     await asyncio.sleep(0.5)  # in which all of them would be answered
-    assert served.wire.buffered < 2 * MAX_BUFFERED_BYTES
+    assert served.output.writer.buffered < 2 * MAX_BUFFERED_BYTES
     writer.close()
 
 

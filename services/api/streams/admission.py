@@ -1,4 +1,4 @@
-"""Who may come in: so many live connections per replica and per address, and browsers from known pages."""
+"""Limits on live connections, per replica and per address, and the origins that browsers may connect from."""
 
 import socket
 from collections import Counter
@@ -14,28 +14,25 @@ from services.core.errors import Forbidden, Overloaded, QuotaExceeded
 from services.settings import Settings
 from services.web import AllowedHosts, ClientAddresses, DirectWriter
 
-SEND_BUFFER_BYTES = 64 * 1024  # bytes that the system keeps for a client that does not read, beside ours
-UNACKNOWLEDGED_TIMEOUT_MS = 30_000  # after which a client that acknowledges nothing is gone
+SEND_BUFFER_BYTES = 64 * 1024  # that the kernel buffers for a client, beside MAX_BUFFERED_BYTES here
+UNACKNOWLEDGED_TIMEOUT_MS = 30_000  # after which the kernel closes the connection of a client that acknowledges nothing
 
 
 class ConnectionLimiter:
-    """The doors of one replica."""
+    """The limits of one replica."""
 
-    def __init__(self, settings: Settings, fan: Broadcaster) -> None:
-        self._broadcaster, self._addresses = fan, ClientAddresses(settings.trusted_proxies)
-        self._max_connections, self._max_per_address = (
-            settings.websocket_max_connections,
-            settings.stream_address_connections,
-        )
-        self._allowed_origins, self._hosts = (
-            settings.cors_allowed_origins,
-            AllowedHosts(settings.allowed_hosts, settings.host),
-        )
+    def __init__(self, settings: Settings, broadcaster: Broadcaster) -> None:
+        self._broadcaster = broadcaster
+        self._addresses = ClientAddresses(settings.trusted_proxies)
+        self._hosts = AllowedHosts(settings.allowed_hosts, settings.host)
+        self._allowed_origins = settings.cors_allowed_origins
+        self._max_connections = settings.websocket_max_connections
+        self._max_per_address = settings.stream_address_connections
         self._open_by_address: Counter[str] = Counter()
 
     @contextmanager
     def admit(self, scope: Scope) -> Iterator[DirectWriter]:
-        """Inside as long as the block lasts; yields the wire. Raises Overloaded, QuotaExceeded."""
+        """Count a connection until the block ends; yield its writer. Raises Overloaded, QuotaExceeded."""
         address = self._addresses.client_of(scope)
         self._check_limits(address)
         self._open_by_address[address] += 1
@@ -43,10 +40,10 @@ class ConnectionLimiter:
             yield DirectWriter(tune_socket(scope["extensions"]["kurs.wire"]))
         finally:
             self._open_by_address[address] -= 1
-            self._open_by_address += Counter()  # who has left is forgotten
+            self._open_by_address += Counter()  # drops addresses with no connection left
 
     def check_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-        """Raises Forbidden for a browser that shows a page of somebody else."""
+        """Raise Forbidden for a page of an origin that is not allowed."""
         if not self._hosts.allows_origin(headers, self._allowed_origins):
             metrics.REFUSED.labels("origin").inc()
             origin = headers[b"origin"].decode("latin-1").lower()
@@ -65,11 +62,11 @@ class ConnectionLimiter:
 
 
 def tune_socket(transport: Any) -> Any:
-    """The transport, made to forget soon who does not read."""
+    """Bound what the kernel buffers for a client, and the time that it waits for an acknowledgement."""
     options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TIMEOUT_MS))
-    with suppress(OSError, ValueError):  # it may be gone already
+    with suppress(OSError, ValueError):  # the connection may be closed already
         for option in options:
             transport.get_extra_info("socket").setsockopt(*option)
     return transport

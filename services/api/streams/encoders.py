@@ -1,23 +1,69 @@
-"""How the two protocols say the same things."""
+"""Messages as bytes: WebSocket frames (RFC 6455), and server-sent events in HTTP chunks."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from services.api.streams.channels import Channel
-from services.api.streams.client import StreamClient
-from services.api.streams.encoding import EncodedUpdate, http_chunk, sse_event, ws_frame, ws_message, ws_snapshot
+from services.api.streams.cursor import Subscriptions, format_cursor
 from services.api.streams.topics import Subscription
 from services.core.journal import JournalEntry
 from services.core.model import SeriesProgress
 from services.web import CLOSE_TOO_SLOW
 
 HEARTBEAT_SECONDS, SSE_COMMENT_SECONDS = 30, 15
-KEEPALIVE_SECONDS = 2  # in which something is sent even so: a proxy soon sees that a replica hangs
-CLOSE_OPCODE, PONG_OPCODE = 0x8, 0xA  # opcodes
-CLOSE_RESTART = 4000  # a closing code, beside those of the protocol
-GOING_AWAY_REASON, TOO_SLOW_REASON = "this replica stops: connect again", "nothing was read for too long: connect again"
+KEEPALIVE_SECONDS = 2  # between two empty messages: proxies and clients notice soon that a replica hangs
+TEXT_OPCODE, CLOSE_OPCODE, PONG_OPCODE = 0x1, 0x8, 0xA
+CLOSE_RESTART = 4000  # a closing code for private use
+GOING_AWAY_REASON = "this replica stops: connect again"
+TOO_SLOW_REASON = "nothing was read for too long: connect again"
+
+
+class EncodedUpdate:
+    """An entry, encoded once for each channel and protocol, however many clients get it. Both are by channel name."""
+
+    __slots__ = ("entry", "sse_events", "ws_frames")
+
+    def __init__(self, entry: JournalEntry) -> None:
+        self.entry = entry
+        self.ws_frames: dict[str, bytes] = {}
+        self.sse_events: dict[str, bytes] = {}
+
+    def make_ws_frame(self, channel: Channel) -> bytes:
+        """Encode it as a WebSocket frame."""
+        frame = self.ws_frames[channel.name] = ws_update(channel, self.entry)
+        return frame
+
+    def make_sse_event(self, channel: Channel) -> bytes:
+        """Encode it as an event without its id, which is the client's own."""
+        event = self.sse_events[channel.name] = sse_event(channel, self.entry)
+        return event
+
+
+class Encoder(Protocol):
+    """A protocol: messages as bytes that are ready to be sent. `all_subscriptions` are those of the client."""
+
+    name: str
+
+    def update(self, subscription: Subscription[Any], update: EncodedUpdate, all_subscriptions: Subscriptions) -> bytes:
+        """Encode an entry."""
+
+    def snapshot(self, subscription: Subscription[Any], entry: JournalEntry, all_subscriptions: Subscriptions) -> bytes:
+        """Encode an entry as a channel's current value."""
+
+    def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
+        """Encode a `reset` or a `skipped`."""
+
+    def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
+        """Encode how much of a series' history is loaded; None: all of it is."""
+
+    def heartbeat(self, second: int) -> bytes:
+        """Encode what is due at a second of the connection's life; b"" if nothing is."""
+
+    def goodbye(self, slow: bool) -> bytes:
+        """Encode the end of the connection. `slow`: because the client did not read."""
 
 
 class WebSocketEncoder:
@@ -25,80 +71,128 @@ class WebSocketEncoder:
 
     name = "websocket"
 
-    def update(self, _client: StreamClient, slot: Subscription, news: EncodedUpdate) -> bytes:
-        """Something changed."""
-        return news.frame(slot.channel)
+    def update(self, subscription: Subscription[Any], update: EncodedUpdate, _: Subscriptions) -> bytes:
+        """Encode an entry."""
+        channel = subscription.channel
+        return update.ws_frames.get(channel.name) or update.make_ws_frame(channel)
 
-    def snapshot(self, _client: StreamClient, slot: Subscription, entry: JournalEntry) -> bytes:
-        """How something stands."""
-        return ws_snapshot(slot.channel, entry)
+    def snapshot(self, subscription: Subscription[Any], entry: JournalEntry, _: Subscriptions) -> bytes:
+        """Encode a current value."""
+        return ws_snapshot(subscription.channel, entry)
 
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
-        """What was left out."""
+        """Encode a `reset` or a `skipped`."""
         return ws_message(type=kind, channels=channels, reason=reason)
 
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
-        """How far a series is loaded."""
+        """Encode how much is loaded."""
         return ws_message(type="loading", channel=channel.name, **channel.labels, **_progress_fields(progress))
 
     def heartbeat(self, second: int) -> bytes:
-        """A heartbeat; in between a pong that nobody asked for, which clients pass over (RFC 6455, 5.5.3)."""
+        """Encode a heartbeat; between two of them unsolicited pongs, which clients ignore (RFC 6455, 5.5.3)."""
         if (second + 1) % HEARTBEAT_SECONDS:
             return b"" if (second + 1) % KEEPALIVE_SECONDS else PONG_FRAME
         return ws_message(type="heartbeat", time=time.time_ns() // 1_000_000)
 
     def goodbye(self, slow: bool) -> bytes:
-        """The closing frame."""
+        """Encode a close frame."""
         return close_frame(CLOSE_TOO_SLOW, TOO_SLOW_REASON) if slow else close_frame(CLOSE_RESTART, GOING_AWAY_REASON)
 
 
 class SseEncoder:
-    """Server-sent events, each with the cursor of all that its client follows as its id. `part`: how they are sent."""
+    """Server-sent events, each with the client's cursor as its id.
+
+    `frame_chunk` makes a part of the response body of an event, as the HTTP version wants it.
+    """
 
     name = "sse"
 
-    def __init__(self, part: Callable[[bytes], bytes]) -> None:
-        self._frame_chunk = part
+    def __init__(self, frame_chunk: Callable[[bytes], bytes]) -> None:
+        self._frame_chunk = frame_chunk
 
-    def update(self, client: StreamClient, slot: Subscription, news: EncodedUpdate) -> bytes:
-        """Something changed."""
-        return self._event(news.event(slot.channel), client)
+    def update(self, subscription: Subscription[Any], update: EncodedUpdate, all_subscriptions: Subscriptions) -> bytes:
+        """Encode an entry."""
+        channel = subscription.channel
+        event = update.sse_events.get(channel.name) or update.make_sse_event(channel)
+        return self._with_id(event, all_subscriptions)
 
-    def snapshot(self, client: StreamClient, slot: Subscription, entry: JournalEntry) -> bytes:
-        """How something stands."""
-        return self._event(sse_event(slot.channel, entry, is_snapshot=True), client)
+    def snapshot(self, subscription: Subscription[Any], entry: JournalEntry, all_subscriptions: Subscriptions) -> bytes:
+        """Encode a current value."""
+        return self._with_id(sse_event(subscription.channel, entry, is_snapshot=True), all_subscriptions)
 
     def notice(self, kind: str, channels: Sequence[str], reason: str) -> bytes:
-        """What was left out."""
-        return self._notice_event(kind, {"channels": channels, "reason": reason})
+        """Encode a `reset` or a `skipped`."""
+        return self._without_id(kind, {"channels": channels, "reason": reason})
 
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
-        """How far a series is loaded."""
-        return self._notice_event("loading", {"channel": channel.name, **channel.labels, **_progress_fields(progress)})
+        """Encode how much is loaded."""
+        return self._without_id("loading", {"channel": channel.name, **channel.labels, **_progress_fields(progress)})
 
     def heartbeat(self, second: int) -> bytes:
-        """A comment."""
+        """Encode a comment, an empty one between two others."""
         if (second + 1) % SSE_COMMENT_SECONDS:
             return b"" if (second + 1) % KEEPALIVE_SECONDS else self._frame_chunk(b":\n")
         return self._frame_chunk(b": beat\n")
 
     def goodbye(self, slow: bool) -> bytes:
-        """A last event, and the end of the answer."""
-        return self._notice_event(
-            "closing", {"reason": TOO_SLOW_REASON if slow else GOING_AWAY_REASON}
-        ) + self._frame_chunk(b"")
+        """Encode a last event and the end of the response."""
+        reason = TOO_SLOW_REASON if slow else GOING_AWAY_REASON
+        return self._without_id("closing", {"reason": reason}) + self._frame_chunk(b"")
 
-    def _event(self, said: bytes, client: StreamClient) -> bytes:
-        """The id comes last: some clients take it before the event is whole, and never ask again for one cut off."""
-        return self._frame_chunk(b"%bid: %b\n\n" % (said, client.cursor.encode()))
+    def _with_id(self, event: bytes, subscriptions: Subscriptions) -> bytes:
+        """The id is the last line: some clients store it before the event is complete, and would lose that event."""
+        return self._frame_chunk(b"%bid: %b\n\n" % (event, format_cursor(subscriptions).encode()))
 
-    def _notice_event(self, kind: str, words: Mapping[str, object]) -> bytes:
-        return self._frame_chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(words)))
+    def _without_id(self, kind: str, data: Mapping[str, object]) -> bytes:
+        return self._frame_chunk(b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(data)))
+
+
+def ws_update(channel: Channel, entry: JournalEntry) -> bytes:
+    """Return the WebSocket frame of an entry."""
+    return _ws_entry({"type": channel.message_type, **channel.labels}, entry)
+
+
+def ws_snapshot(channel: Channel, entry: JournalEntry) -> bytes:
+    """Return the WebSocket frame of a current value."""
+    return _ws_entry({"type": "snapshot", "channel": channel.name, **channel.labels}, entry)
+
+
+def _ws_entry(fields: Mapping[str, str], entry: JournalEntry) -> bytes:
+    """The entry's data are JSON already, and stay as they are."""
+    head = msgspec.json.encode(fields)[:-1].decode()
+    return ws_frame(f'{head},"data":{entry.data},"seq":{entry.seq},"time":{entry.time}}}'.encode())
+
+
+def ws_message(**fields: object) -> bytes:
+    """Return the WebSocket frame of any other message."""
+    return ws_frame(msgspec.json.encode(fields))
+
+
+def ws_frame(payload: bytes, opcode: int = TEXT_OPCODE) -> bytes:
+    """Return a whole WebSocket message in one frame, unmasked as a server's are."""
+    length = len(payload)
+    if length < 126:
+        return bytes((0x80 | opcode, length)) + payload
+    if length < 65_536:
+        return bytes((0x80 | opcode, 126)) + length.to_bytes(2) + payload
+    return bytes((0x80 | opcode, 127)) + length.to_bytes(8) + payload
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A closing frame."""
+    """Return a close frame."""
     return ws_frame(code.to_bytes(2) + reason.encode(), CLOSE_OPCODE)
+
+
+def sse_event(channel: Channel, entry: JournalEntry, is_snapshot: bool = False) -> bytes:
+    """Return the event of an entry without its id and its last line."""
+    flag = ',"snapshot":true' if is_snapshot else ""
+    data = f'{entry.data[:-1]},"seq":{entry.seq},"time":{entry.time}{flag}}}'
+    return f"event: {channel.name}\ndata: {data}\n".encode()
+
+
+def http_chunk(body: bytes) -> bytes:
+    """Return a chunk of a response of unknown length (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 def _progress_fields(progress: SeriesProgress | None) -> dict[str, object]:
@@ -107,11 +201,11 @@ def _progress_fields(progress: SeriesProgress | None) -> dict[str, object]:
     available = progress.expected - progress.missing
     return {
         "done": False,
-        "expected": progress.expected or None,  # nobody has looked yet
+        "expected": progress.expected or None,  # 0: no collector has counted yet
         "available": available if progress.expected else None,
         "reason": progress.reason or None,
     }
 
 
 PONG_FRAME = ws_frame(b"", PONG_OPCODE)
-WEBSOCKET, SSE, SSE_UNCHUNKED = WebSocketEncoder(), SseEncoder(http_chunk), SseEncoder(bytes)  # HTTP/1.0 has no chunks
+WEBSOCKET, SSE, SSE_UNCHUNKED = WebSocketEncoder(), SseEncoder(http_chunk), SseEncoder(bytes)  # HTTP/1.0: no chunks

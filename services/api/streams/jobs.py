@@ -1,4 +1,4 @@
-"""What a replica does for streams beside serving them: it hears what indicators say."""
+"""The job that brings indicator values to the streams."""
 
 from services import bus_input
 from services.core.model import IndicatorValue
@@ -6,7 +6,11 @@ from services.ports import Deps
 
 
 async def consume_indicator_values(deps: Deps) -> None:
-    """Readings go to this process's hub; rates and candles are brought there by those who answer with them."""
+    """Bring indicator values from the bus to the hub.
+
+    Rates and candles come by jobs of their own, each with its own queue at the broker: a full queue drops its oldest
+    messages, so a burst of candles or of indicator values must not push rates out.
+    """
     async with bus_input.subscribe(deps, IndicatorValue) as messages:
         async for message in messages:
             deps.hub.apply(message)

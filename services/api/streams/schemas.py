@@ -1,4 +1,4 @@
-"""What is asked of streams and answered, for OpenAPI. The messages themselves are described by AsyncAPI."""
+"""Queries and responses of the streams, for OpenAPI. docs/asyncapi.yaml describes the messages."""
 
 from typing import Annotated, Any
 

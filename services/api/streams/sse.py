@@ -5,16 +5,12 @@ from starlette.types import Receive, Scope, Send
 from services.api.components import ApiComponents
 from services.api.streams import cursor
 from services.api.streams.channels import check_interval
-from services.api.streams.client import StreamClient
-from services.api.streams.encoders import SSE, SSE_UNCHUNKED
-from services.api.streams.encoding import http_chunk
+from services.api.streams.encoders import SSE, SSE_UNCHUNKED, http_chunk
 from services.api.streams.schemas import EVENTS, StreamQuery
 from services.core.errors import BadRequest
 from services.web import Headers, StreamEndpoint, parse_query
 
-RETRY_FIELD = (
-    b"retry: 3000\n"  # a block of its own is an empty event to some clients, and so is a comment: no empty line
-)
+RETRY_FIELD = b"retry: 3000\n"  # ms; no empty line after it, because some clients take such a block for an empty event
 HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -39,29 +35,26 @@ class SseEndpoint:
     """All clients of the event stream."""
 
     def __init__(self, parts: ApiComponents) -> None:
-        self._broadcaster, self._channels, self._limiter = parts.broadcaster, parts.channels, parts.connections
+        self._streams, self._market = parts.streams, parts.deps.hub.market
 
     @STREAM.handler
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client, from its coming to its going. Raises KursError before anything is sent."""
+        """Serve one client until its connection ends. Raises KursError before anything is sent."""
         if scope["type"] != "http":
-            raise BadRequest(f"{scope['path']} tells server-sent events: open WebSockets at /ws/chart-data")
+            raise BadRequest(f"{scope['path']} serves server-sent events: open WebSockets at /ws/chart-data")
         query = parse_query(StreamQuery, scope["query_string"])
-        channels, seconds = await self._channels.resolve_all(query.channels), check_interval(query.timer)
-        last = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
-        after = cursor.parse(last or query.after, channels, self._broadcaster.market)
-        with self._limiter.admit(scope) as wire:
+        channels, interval = await self._streams.resolver.resolve_all(query.channels), check_interval(query.timer)
+        last_id = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
+        positions = cursor.parse(last_id or query.after, channels, self._market)
+        with self._streams.connections.admit(scope) as writer:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body"})
                 return
             chunked = scope["http_version"] != "1.0"
-            client = StreamClient(self._broadcaster, wire, SSE if chunked else SSE_UNCHUNKED)
-            try:
+            with self._streams.broadcaster.connect(writer, SSE if chunked else SSE_UNCHUNKED) as client:
                 client.send(http_chunk(RETRY_FIELD) if chunked else RETRY_FIELD)
-                await client.subscribe(channels, after, seconds)
-                await self._broadcaster.request_indicators(channels)
+                await client.subscribe(channels, positions, interval)
+                await self._streams.demand.request(channels)
                 while (await receive())["type"] != "http.disconnect":
                     pass
-            finally:
-                client.close()

@@ -41,7 +41,7 @@ class StreamHistoryHandler:
     """Answers from the journal."""
 
     def __init__(self, parts: ApiComponents) -> None:
-        self._journal, self._channels, self._market = parts.deps.journal, parts.channels, parts.deps.hub.market
+        self._journal, self._channels, self._market = parts.deps.journal, parts.streams.resolver, parts.deps.hub.market
 
     @STREAM_HISTORY.handler
     async def history(self, query: StreamHistoryQuery) -> Content:

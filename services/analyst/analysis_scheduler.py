@@ -11,10 +11,17 @@ from services.analyst.computed_rows import compute_rows, daily_since, earliest_n
 from services.analyst.series_window import VERIFIED_CANDLES, DirtyRange, SeriesWindow, WindowState
 from services.core.errors import Unavailable
 from services.core.history_depth import requested_timeframe
-from services.core.indicators import STANDARD, IndicatorSpec, OhlcvColumns, parse_specs, to_columns
+from services.core.indicators import (
+    STANDARD,
+    TIMEFRAMES_WITH_DAILY_LEVELS,
+    IndicatorSpec,
+    OhlcvColumns,
+    parse_specs,
+    to_columns,
+)
 from services.core.journal import indicator_topic
 from services.core.model import Candle, ExchangeStatus, IndicatorRequest, IndicatorValue, Series
-from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.timeframes import TIMEFRAMES
 from services.core.times import FAR_FUTURE
 from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
@@ -26,9 +33,6 @@ PUBLISHED_CANDLES = 3  # newest closed candles whose values are published when t
 REQUEST_TTL_MS = 30_000  # from the arrival of a request: the clock of the replica that stamped it may be wrong
 MAX_REQUESTED_INDICATORS = 1_000  # beside the standard set
 DAILY_TIMEFRAME = "1d"
-TIMEFRAMES_WITH_DAILY_LEVELS = [
-    name for name, frame in TIMEFRAMES.items() if daily_since(frame, frame.open_time(DAY_MS)) is not None
-]
 log = logging.getLogger(__name__)
 
 

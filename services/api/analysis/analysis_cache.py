@@ -4,13 +4,12 @@ import msgspec
 
 from services.core.analysis import Analysis
 from services.core.errors import Unavailable
-from services.core.indicators import FORMULA_REVISION
+from services.core.indicators import FORMULA_REVISION, TIMEFRAMES_WITH_DAILY_LEVELS
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
 
 CACHE_TTL_SECONDS = 900
-TIMEFRAMES_WITH_DAILY_LEVELS = ("3d", "1w")
 _decoder = msgspec.json.Decoder(Analysis)
 
 

@@ -15,6 +15,7 @@ from services.core.indicators.computing import (
     stable_from,
     warmup,
 )
+from services.core.indicators.price_levels import TIMEFRAMES_WITH_DAILY_LEVELS
 from services.core.indicators.spec import IndicatorSpec, parse_specs
 
 FORMULA_REVISION = 2
@@ -31,6 +32,7 @@ __all__ = [
     "CATALOG",
     "FORMULA_REVISION",
     "STANDARD",
+    "TIMEFRAMES_WITH_DAILY_LEVELS",
     "Indicator",
     "IndicatorSpec",
     "OhlcvColumns",

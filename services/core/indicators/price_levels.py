@@ -33,6 +33,9 @@ def straddles_periods(timeframe: Timeframe) -> bool:
     return timeframe.length > DAY_MS
 
 
+TIMEFRAMES_WITH_DAILY_LEVELS = tuple(name for name, frame in TIMEFRAMES.items() if straddles_periods(frame))
+
+
 @indicator(
     "Support and Resistance",
     period(200, "bars", 20),

@@ -1,4 +1,4 @@
-"""Which series are still being loaded, how far that has come, and asking for what somebody waits for."""
+"""The backfill of each series, and the requests that load first what a client waits for."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,14 +15,14 @@ from services.core.times import FAR_FUTURE
 from services.exchanges import instruments_to_collect
 from services.ports import Deps
 
-PRIORITY_SECONDS = 60  # how long what was asked for goes first
-MIN_REQUEST_INTERVAL_MS = 5_000  # how often the same series is requested again
-COLLECTOR_SILENT = "its collector is not heard"
-MAX_REQUESTED_SERIES = 1_000  # series that are remembered as requested; then they are forgotten
+PRIORITY_SECONDS = 60  # for which a request has priority
+MIN_REQUEST_INTERVAL_MS = 5_000  # of the same series
+COLLECTOR_SILENT = "its collector is silent"
+MAX_REQUESTED_SERIES = 1_000  # remembered, before all of them are dropped
 
 
 class LoadingStatus(NamedTuple):
-    """How many closed candles there should be and are; `reason`: why no more come now."""
+    """How many closed candles there should be and are. `reason`: why no more are loaded now."""
 
     expected: int
     available: int
@@ -30,7 +30,7 @@ class LoadingStatus(NamedTuple):
 
 
 class BackfillStatus:
-    """The history of all series, as their collectors report it."""
+    """The backfill of all series, as their collectors report it."""
 
     def __init__(self, deps: Deps) -> None:
         self._hub, self._bus, self._clock = deps.hub, deps.bus, deps.clock
@@ -46,9 +46,9 @@ class BackfillStatus:
         self._started_at = deps.clock.monotonic()
 
     def progress(self, series: Series) -> SeriesProgress | None:
-        """What its collector says of a series that is not complete; None: it is, or nobody is to load it.
+        """Return the progress of a series that is not complete, None if it is complete or no collector loads it.
 
-        Without an expected count nobody has looked yet.
+        An expected count of 0: no scan has counted it yet.
         """
         exchange, given = self._sources.get(series[:2], (None, frozenset[str]()))
         name = history_depth.requested_timeframe(series.timeframe, given)
@@ -80,10 +80,10 @@ class BackfillStatus:
     async def check(
         self, series: Series, span: tuple[int | None, int, int | None], closed: Callable[[int], int]
     ) -> LoadingStatus | None:
-        """What is to be said of an answer about `span`: since, until, and at most so many closed candles.
+        """Return the progress of a response about `span`: since, until, and at most so many closed candles.
 
-        `closed`: how many closed candles it has from an opening on. None: it is as whole as it will be. What is not
-        complete is requested.
+        `closed`: returns how many closed candles it has from an open time on. None: it is complete, or will never be.
+        Candles that are still to come are requested.
         """
         known, (since, until, limit) = self.progress(series), span
         timeframe = TIMEFRAMES[series.timeframe]
@@ -102,7 +102,7 @@ class BackfillStatus:
         return LoadingStatus(expected, available, known.reason or None)
 
     async def request(self, series: Series, since: int, until: int) -> None:
-        """Have what is missing fetched first; soon again, if the bus does not take it."""
+        """Have the missing candles fetched first; soon again, if the bus is unavailable."""
         now = self._clock.monotonic()
         if now - self._requested.get(
             series, -MIN_REQUEST_INTERVAL_MS
@@ -115,7 +115,7 @@ class BackfillStatus:
             await self._bus.publish(HistoryRequest(series, since, until, PRIORITY_SECONDS))
 
     def _incomplete(self, series: Series) -> bool:
-        """Whether the series, or one of those that its forming bar is made of, is not complete."""
+        """Whether the series, or one of those that its forming bar is built from, is not complete."""
         _, given = self._sources.get(series[:2], (None, frozenset[str]()))
         names = history_depth.requested_timeframes(series.timeframe, given)
         return any(self.progress(series._replace(timeframe=name)) for name in names)
@@ -129,7 +129,7 @@ class BackfillStatus:
         return SeriesProgress(series.instrument, series.timeframe, first, 0, 0, reason)
 
     def _listed_series(self, state: ExchangeStatus) -> Mapping[tuple[Instrument, str], SeriesProgress]:
-        """The series that a state lists, by name."""
+        """Return the series that a status lists, by name."""
         known, found = self._listed.get(state.exchange, (None, {}))
         if known is not state:
             listed = state.backfill.incomplete if state.backfill else ()
@@ -139,7 +139,7 @@ class BackfillStatus:
 
 
 def _scaled_counts(found: SeriesProgress, timeframe: str) -> tuple[int, int]:
-    """Expected and missing candles of a timeframe that is rolled up from the one that is loaded."""
+    """Return expected and missing candles of a timeframe that is rolled up from the loaded one."""
     if found.timeframe == timeframe:
         return found.expected, found.missing
     length, own = (TIMEFRAMES[name].length or 30 * DAY_MS for name in (timeframe, found.timeframe))

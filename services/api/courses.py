@@ -81,7 +81,7 @@ class CoursesHandler:
 
 
 def v1_body(chosen: Selection) -> bytes:
-    """The asked shape, written by hand: a JSON number keeps a decimal's digits only if no float ever held it."""
+    """Return the body of version 1, written by hand: a float would not keep a decimal's digits."""
     rows = ",".join(
         f'{{"direction":"{direction}","value":{format_decimal(offer.value)}}}'
         for direction, offer in chosen.candidates.items()
@@ -93,7 +93,7 @@ def v1_body(chosen: Selection) -> bytes:
 def _with_last_known(
     nothing: NothingFresh, rates: Mapping[str, Rate], directions: Sequence[Instrument], now: int
 ) -> NothingFresh:
-    """The refusal with what was known last and how old it is: for people, not for use as a rate."""
+    """Add the last known rates and their ages to the error: for people, not for use as a rate."""
     known = [rates[str(direction)] for direction in directions if str(direction) in rates]
     firsts = [(rate.direction, next((o for o in rate.candidates if o.value is not None), None)) for rate in known]
     nothing.last_known = [

@@ -49,8 +49,9 @@ def select_courses(query: CoursesQuery, settings: Settings, *, strict: bool) -> 
         raise unknown_name("direction", unknown[0], list(configured))
     directions = [configured[name] for name in named if name in configured] if named else list(settings.directions)
     for index, (field, names) in enumerate((("base", query.base), ("quote", query.quote))):
-        known = list(dict.fromkeys(direction[index] for direction in settings.directions))
-        if only := _check_names(field, _normalized(names, str.upper), known):
+        if names:
+            known = list(dict.fromkeys(direction[index] for direction in settings.directions))
+            only = _check_names(field, _normalized(names, str.upper), known)
             directions = [direction for direction in directions if direction[index] in only]
     if not directions:
         raise UnknownName("no configured direction matches all of direction, base and quote")

@@ -1,4 +1,4 @@
-"""The answer of `/v2/courses`: every rate with its age, its origin and what the others say."""
+"""The body of `/v2/courses`: every rate with its age, its legs and the other exchanges' rates."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -12,7 +12,7 @@ from services.exchanges import REFERENCES
 
 
 def v2_body(chosen: Selection, unknown: Sequence[str], rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
-    """The same with age and origin of every number. `now` is monotonic, as the rates' stamps; `by` makes wall times."""
+    """Return the body. `now` is monotonic, as the times of rates; `by` is added to get wall times."""
     courses = [
         _course(direction, offer, rates[str(direction)], now, by) for direction, offer in chosen.candidates.items()
     ]
@@ -41,7 +41,7 @@ def _course(direction: Instrument, offer: RateCandidate, rate: Rate, now: int, b
 
 
 def quality(offer: RateCandidate) -> schemas.Quality:
-    """How a value came about."""
+    """Return how a value was computed."""
     if offer.exchange in REFERENCES:
         return "reference"
     return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "derived"
@@ -76,10 +76,10 @@ def _other(offer: RateCandidate, now: int) -> schemas.Other:
 
 
 def age_ms(offer: RateCandidate, now: int) -> int | None:
-    """The age of an offer's oldest leg in ms."""
+    """Return the age of a candidate's oldest leg in ms."""
     return max(0, now - min(leg.confirmed for leg in offer.legs)) if offer.legs else None
 
 
 def decimal_text(value: Decimal | None) -> str | None:
-    """A decimal as text."""
+    """Return a decimal as text."""
     return None if value is None else format_decimal(value)

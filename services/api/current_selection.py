@@ -1,4 +1,4 @@
-"""Which exchange this replica answers with, by what it has received."""
+"""The exchange that this replica uses, by the rates that it has received."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,10 @@ from services.hub import PRICER, Hub
 def select_current(
     hub: Hub, asked: Sequence[Instrument], order: Sequence[str], now: int, partial: bool = False
 ) -> Selection:
-    """As `pick`, of the newest rates; `now` is monotonic. Raises NothingFresh, which names the clock if that is why."""
+    """Select as `select_exchange` does, from the newest rates. `now` is monotonic.
+
+    Raises NothingFresh, which names a clock if that is the reason.
+    """
     try:
         return select_exchange(hub.rates, asked, ExchangeOrder(order, REFERENCES), now, partial)
     except NothingFresh as nothing:

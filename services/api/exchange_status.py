@@ -1,20 +1,20 @@
-"""How the exchanges stand, as a replica has heard it."""
+"""The status of exchanges at a replica."""
 
 from msgspec.structs import replace
 
 from services.core.model import ExchangeStatus
 from services.hub import Hub
 
-COLLECTOR_TIMEOUT_MS = 5_000  # ms after which a collector that says nothing is taken for dead
+COLLECTOR_TIMEOUT_MS = 5_000  # without a report, after which a collector counts as dead
 
 
 def current_status(hub: Hub, exchange: str, now: int) -> ExchangeStatus:
-    """What its collector said last; where that is long ago, or never was, the state says so. Times are monotonic."""
+    """Return its collector's last report, or a status that says how long there was none. Times are monotonic."""
     known, fault = hub.exchange_statuses.get(exchange), hub.clock_fault(exchange)
     if known is None:
-        reason = "; ".join(filter(None, ["its collector has not been heard", fault]))
+        reason = "; ".join(filter(None, ["its collector has not reported", fault]))
         return ExchangeStatus(exchange, now, False, "none", "", reason, now, None, 0, False)
     if (unheard := now - known.time) <= COLLECTOR_TIMEOUT_MS:
         return known
-    reason = "; ".join(filter(None, [f"its collector has not been heard for {unheard / 1000:.0f} s", fault]))
+    reason = "; ".join(filter(None, [f"its collector has not reported for {unheard / 1000:.0f} s", fault]))
     return replace(known, connected=False, transport="none", reason=reason, since=known.time)

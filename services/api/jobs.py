@@ -1,4 +1,4 @@
-"""What an API replica does beside answering: it listens, and starts from what was known last."""
+"""The jobs of a replica: it consumes rates and statuses, beginning with the last saved ones."""
 
 import logging
 from contextlib import suppress
@@ -10,13 +10,13 @@ from services.core.model import ActiveExchange, ExchangeStatus, Rate
 from services.ports import Deps
 
 DEAD_LETTER_POLL_SECONDS = 10
-FRESHNESS_POLL_SECONDS = 1  # between two looks at whether rates are fresh
-STALE_POLLS_BEFORE_WARNING = 30  # such looks without a fresh rate after which the log says why
+FRESHNESS_POLL_SECONDS = 1
+STALE_POLLS_BEFORE_WARNING = 30
 log = logging.getLogger(__name__)
 
 
 async def consume_rates(deps: Deps) -> None:
-    """Keep this process's hub at the newest: first what cache or store remember, then the bus."""
+    """Apply rates, statuses and the active exchange to the hub, first those in cache and store."""
     async with bus_input.subscribe(deps, Rate, ExchangeStatus, ActiveExchange) as messages:
         await _restore(deps)
         async for message in messages:
@@ -24,15 +24,15 @@ async def consume_rates(deps: Deps) -> None:
 
 
 async def count_dead_letters(deps: Deps) -> None:
-    """Keep this process's hub at how many messages could not be kept."""
+    """Update the hub's number of dead letters."""
     while True:
-        with suppress(Unavailable):  # then it is as it was
+        with suppress(Unavailable):  # the last number stays
             deps.hub.dead_letters = await deps.store.count_dead_letters()
         await deps.clock.sleep(DEAD_LETTER_POLL_SECONDS)
 
 
 async def report_freshness(deps: Deps) -> None:
-    """Log when there are fresh rates, with the address to ask for them, and when there are none for a while."""
+    """Log when there are fresh rates, with their address, and when there are none for a while."""
     url, fresh, looks = deps.settings.public_url, False, 0
     while True:
         try:
@@ -49,13 +49,13 @@ async def report_freshness(deps: Deps) -> None:
 
 
 def require_fresh_rates(deps: Deps) -> None:
-    """Raises NothingFresh while no exchange is fresh enough to answer with."""
+    """Raises NothingFresh while no exchange is fresh enough to use."""
     settings = deps.settings
     select_current(deps.hub, settings.directions, settings.exchanges, deps.clock.monotonic(), partial=True)
 
 
 async def _restore(deps: Deps) -> None:
-    """Last known rates carry their age with them, so that none can pass for fresh. The cache's are newer."""
+    """Restore the last known rates. They have their ages, so old ones are not fresh. The cache's are newer."""
     for source in (deps.cache, deps.store):
         try:
             deps.hub.restore(await source.rates())

@@ -1,4 +1,4 @@
-"""What the API answers, for people and for OpenAPI. Decimals are strings, times are ms since the epoch."""
+"""Responses with rates. Decimals are strings, times are ms since the epoch."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ Quality = Literal["direct", "derived", "reference"]
 
 
 def example(**members: Any) -> ConfigDict:
-    """A model's example in OpenAPI."""
+    """Return a model's example in OpenAPI."""
     return ConfigDict(json_schema_extra={"example": members})
 
 
@@ -29,7 +29,7 @@ class CoursesV1(BaseModel):
 
 
 class Leg(BaseModel):
-    """One factor of a rate, as its exchange gave it."""
+    """One factor of a rate, as its exchange published it."""
 
     exchange: str
     instrument: str = Field(examples=["BTC-USDT"])
@@ -37,13 +37,13 @@ class Leg(BaseModel):
     bid: str | None
     ask: str | None
     inverted: bool = Field(description="The rate divides by this leg")
-    time: int | None = Field(description="The exchange's own time, where it tells")
-    received: int = Field(description="When the value came to us")
-    age_ms: int = Field(description="Since the value was last known to hold")
+    time: int | None = Field(description="The exchange's own time, where it sends one")
+    received: int = Field(description="When the value was received")
+    age_ms: int = Field(description="Since the value was last confirmed")
 
 
 class Other(BaseModel):
-    """What another exchange says of the same direction."""
+    """Another exchange's rate of the same direction."""
 
     exchange: str
     value: str | None
@@ -71,7 +71,7 @@ class Course(BaseModel):
 
 
 class Missing(BaseModel):
-    """A direction that could not be given, and why."""
+    """A direction without a rate, and why."""
 
     direction: str
     reason: str
@@ -134,7 +134,7 @@ class Courses(BaseModel):
     )
 
     exchanger: str
-    time: int = Field(description="The ages in this answer are as of this time")
+    time: int = Field(description="The ages in this response are as of this time")
     simulated: bool = Field(description="true: a simulated market, not the real one")
     courses: list[Course]
     missing: list[Missing]

@@ -36,7 +36,7 @@ class Composition(NamedTuple):
 
 
 class QuotaCharge(NamedTuple):
-    """A request that was charged for. `headers` tell the client its quota."""
+    """A request that was charged for. `headers`: the client's quota."""
 
     headers: Headers
     client: str

@@ -39,7 +39,7 @@ class FifoCache(Generic[K, V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs a function once for all who request its result at the same time."""
+    """Runs a function once for all callers that need its result at the same time."""
 
     def __init__(self) -> None:
         self._running: dict[K, asyncio.Task[V]] = {}

@@ -1,4 +1,4 @@
-"""What a TLS listener shows its clients: the operator's certificate, or one of its own making for this machine."""
+"""Certificates of TLS listeners: the operator's, or a self-signed one for this machine."""
 
 import ipaddress
 import os
@@ -11,16 +11,14 @@ from typing import Any
 
 from services.core.errors import Misconfigured
 
-KEY_AND_CERT_FILE, CERT_FILE = (
-    "simulator-tls.pem",
-    "simulator-cert.pem",
-)  # key and certificate; what clients are to trust
-CERT_LIFETIME = timedelta(days=397)  # browsers refuse what is valid for longer
-RENEW_BEFORE_EXPIRY = timedelta(days=30)  # before its end
+KEY_AND_CERT_FILE = "simulator-tls.pem"
+CERT_FILE = "simulator-cert.pem"  # for clients to trust
+CERT_LIFETIME = timedelta(days=397)  # browsers reject certificates that are valid for longer
+RENEW_BEFORE_EXPIRY = timedelta(days=30)
 
 
 def server_context(chain: Path, key: Path | None) -> ssl.SSLContext:
-    """A server's context. `key`: where the chain's file does not hold it. Raises Misconfigured."""
+    """Return a server's context. `key`: the file of the key, where it is not in the chain's. Raises Misconfigured."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(chain, key, password=_refuse_password)
@@ -34,16 +32,16 @@ def server_context(chain: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def self_signed(folder: Path, hosts: Iterable[str]) -> Path:
-    """A file with a key and a certificate for these hosts; the one that is there, if it will do. Raises Misconfigured.
+    """Return a file with a key and a certificate for these hosts, an existing one while it is usable.
 
-    The certificate alone is beside it, for clients.
+    The certificate alone is in a file beside it, for clients. Raises Misconfigured.
     """
     try:
-        from cryptography import x509  # noqa: PLC0415  large, and only this needs it
+        from cryptography import x509  # noqa: PLC0415  it is large, and rarely needed
     except ImportError:
         raise Misconfigured(
-            "KURS_SIMULATOR_TLS_PORT: a certificate is made with the Python package cryptography: install it, or give "
-            "a certificate of your own by KURS_SIMULATOR_TLS_CERT"
+            "KURS_SIMULATOR_TLS_PORT: a self-signed certificate needs the Python package cryptography: install it, or "
+            "name a certificate of your own in KURS_SIMULATOR_TLS_CERT"
         ) from None
     names = [_subject_name(x509, host) for host in dict.fromkeys(hosts)]
     secret = folder / KEY_AND_CERT_FILE
@@ -55,12 +53,12 @@ def self_signed(folder: Path, hosts: Iterable[str]) -> Path:
                 file.write(key + certificate)
             (folder / CERT_FILE).write_bytes(certificate)
     except OSError as error:
-        raise Misconfigured(f"KURS_DATA_DIR: the simulator's certificate cannot be kept: {error}") from None
+        raise Misconfigured(f"KURS_DATA_DIR: the simulator's certificate cannot be saved: {error}") from None
     return secret
 
 
 def local_hosts(host: str) -> list[str]:
-    """The names under which clients may know this machine; `host`: what it listens on."""
+    """Return the names by which clients may connect to this machine. `host`: the address that it listens on."""
     given = [] if host in ("0.0.0.0", "::") else [host.partition("%")[0]]
     return ["localhost", "127.0.0.1", "::1", socket.gethostname(), "simulator", *given]
 
@@ -73,7 +71,7 @@ def _subject_name(x509: Any, host: str) -> Any:
 
 
 def _is_usable(x509: Any, path: Path, names: list[Any]) -> bool:
-    """Whether the file's certificate is for all of these, and for some time to come."""
+    """Whether the file's certificate is for all of these names, and does not expire soon."""
     try:
         found = x509.load_pem_x509_certificate(path.read_bytes())
         held = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -84,7 +82,7 @@ def _is_usable(x509: Any, path: Path, names: list[Any]) -> bool:
 
 
 def _new_certificate(x509: Any, names: list[Any]) -> tuple[bytes, bytes]:
-    """A key and its certificate, in PEM."""
+    """Return a key and its certificate, in PEM."""
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
@@ -111,5 +109,5 @@ def _new_certificate(x509: Any, names: list[Any]) -> tuple[bytes, bytes]:
 
 
 def _refuse_password() -> str:
-    """Else OpenSSL would ask the terminal for it."""
+    """Reject a key with a password, which OpenSSL would read from the terminal."""
     raise ValueError("the key has a password")

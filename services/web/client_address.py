@@ -1,4 +1,4 @@
-"""Whose request it is."""
+"""The address of a client, behind trusted proxies too."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -6,20 +6,20 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
-IPV6_PREFIX_BITS = 64  # leading bits of an IPv6 address: what one customer is given, all of its addresses
+IPV6_PREFIX_BITS = 64  # providers give each customer a network of this size
 
 
 class ClientAddresses:
-    """Addresses of clients; what proxies say of them counts only as far as each of these is trusted."""
+    """Addresses of clients. `X-Forwarded-For` counts only where each proxy on the way is trusted."""
 
     def __init__(self, proxies: Iterable[str]) -> None:
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
 
     def client_of(self, scope: Scope) -> str:
-        """The client: its IPv4 address, or the network of its IPv6 address."""
+        """Return the client's IPv4 address, or the network of its IPv6 address."""
         address = (scope.get("client") or ("",))[0]
-        named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
-        for forwarded in reversed([word.strip() for word in named.split(",") if word.strip()]):
+        header = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+        for forwarded in reversed([part.strip() for part in header.split(",") if part.strip()]):
             if not self._trusted(address):
                 break
             address = forwarded
@@ -32,7 +32,7 @@ class ClientAddresses:
 
 @lru_cache(16_384)
 def client_network(address: str) -> str:
-    """The IPv4 address, or the network of an IPv6 address."""
+    """Return an IPv4 address as it is, and of an IPv6 address its network."""
     parsed = _parse_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed.packed, IPV6_PREFIX_BITS), strict=False))
@@ -40,13 +40,13 @@ def client_network(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is this machine's own."""
+    """Whether an address is this machine's own."""
     parsed = _parse_address(address)
     return parsed is not None and parsed.is_loopback
 
 
 def _parse_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IPv4 address that is written as one of IPv6, as sockets for both do, is one of IPv4."""
+    """Parse an address. Sockets of both families write IPv4 addresses in IPv6 form: those are IPv4."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much of one client is worked on at once."""
+"""A limit to the requests of one client that run at the same time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,9 +8,9 @@ from services.core.errors import Abandoned, Overloaded
 
 
 class ConcurrencyLimiter:
-    """`limit` requests of each client are worked on at once; `queue` more wait in their order, for `seconds` at most.
+    """Runs `limit` requests of each client at the same time; `queue` more wait in their order, `seconds` at most.
 
-    So a thousand expensive requests of one client are a few of a thousand clients to everybody else.
+    So a thousand expensive requests of one client delay those of others as little as a few do.
     """
 
     def __init__(self, limit: int, queue: int, seconds: float) -> None:
@@ -20,13 +20,13 @@ class ConcurrencyLimiter:
 
     @asynccontextmanager
     async def slot(self, client: str, has_disconnected: Callable[[], bool]) -> AsyncIterator[None]:
-        """Wait for a turn; it lasts as long as the block.
+        """Wait for a turn, which lasts as long as the block.
 
-        Raises Overloaded when that takes too long, and Abandoned when whoever asked does not wait any more.
+        Raises Overloaded when that takes too long, and Abandoned when the client has disconnected by then.
         """
         admitted = self._admitted.get(client, 0)
         if admitted >= self._limit + self._queue:
-            raise Overloaded(f"{admitted} requests of yours wait for their answers: ask again when they have them")
+            raise Overloaded(f"{admitted} requests of yours are waiting: send more when they are done")
         self._admitted[client] = admitted + 1
         slots = self._slots.setdefault(client, asyncio.Semaphore(self._limit))
         try:
@@ -37,7 +37,7 @@ class ConcurrencyLimiter:
                 raise Overloaded(f"{admitted} requests of yours came before, and took {self._seconds:.0f} s") from None
             try:
                 if has_disconnected():
-                    raise Abandoned("the client does not wait")
+                    raise Abandoned("the client has disconnected")
                 yield
             finally:
                 slots.release()

@@ -1,38 +1,38 @@
-"""How many connections a process holds. Beyond that, whoever holds most of them loses its oldest idle ones."""
+"""The limit to a process's connections. Beyond it, the client with most of them loses its oldest idle ones."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Protocol, TypeVar
 
-MAX_PLAIN_CONNECTIONS = 4_096  # beside the live ones
-RESERVED_DESCRIPTORS = 512  # for what is no client: the store, the bus, the exchanges
-DROP_FRACTION = 1 / 16  # of all connections, that go at once: to look for them costs a look at each
+MAX_PLAIN_CONNECTIONS = 4_096  # beside streams
+RESERVED_DESCRIPTORS = 512  # files for the store, the bus, the exchanges
+DROP_FRACTION = 1 / 16  # of that client's connections: to find them takes a look at all
 
 
 class Connection(Protocol):
-    """What is known of one connection."""
+    """What the limit needs to know of a connection."""
 
     @property
     def client_key(self) -> str:
-        """Whose it is: an IPv4 address, or an IPv6 network."""
+        """The client's IPv4 address, or IPv6 network."""
 
     @property
     def opened_at(self) -> float:
-        """When it was opened: seconds, monotonic."""
+        """Monotonic seconds."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being answered, or what is answered is not read."""
+        """Whether no response is being sent, or the client does not read it."""
 
 
 AnyConnection = TypeVar("AnyConnection", bound=Connection)
 
 
 def connection_limit(live: int) -> int:
-    """How many connections there may be so that `live` of them are streams.
+    """Return how many connections there may be so that `live` of them can be streams.
 
-    They are fewer where the system allows this process fewer files. Many shells begin with 1,024: that is raised.
+    It raises the system's limit to open files, 1,024 in many shells, and returns less where that is impossible.
     """
     wanted = live + MAX_PLAIN_CONNECTIONS + RESERVED_DESCRIPTORS
     soft, hard = (wanted if most == RLIM_INFINITY else most for most in getrlimit(RLIMIT_NOFILE))
@@ -43,7 +43,7 @@ def connection_limit(live: int) -> int:
 
 
 def connections_to_drop(connections: Iterable[AnyConnection]) -> list[AnyConnection]:
-    """Those that are to go."""
+    """Return the connections to drop."""
     held = defaultdict[str, list[AnyConnection]](list)
     for each in connections:
         held[each.client_key].append(each)

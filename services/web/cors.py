@@ -1,11 +1,11 @@
-"""Which web pages may read answers from a browser."""
+"""Which origins' pages may read responses in a browser."""
 
 from collections.abc import Collection, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-EXPOSED_HEADERS = (  # what a page's script may read
+EXPOSED_HEADERS = (  # that a page's script may read
     "ETag",
     "Retry-After",
     "X-Request-ID",
@@ -21,12 +21,12 @@ EXPOSED_HEADERS = (  # what a page's script may read
     "X-RateLimit-Reset",
     "Cache-Status",  # nginx's
 )
-# What a page's script may send beside what needs no leave: event streams over `fetch` send the second and third.
+# That a page's script may send, beside those that need no permission. Event streams over `fetch` send the 2nd and 3rd.
 ALLOWED_HEADERS = ("If-None-Match", "Last-Event-ID", "Cache-Control", "Pragma", "X-Request-ID", "X-Requested-With")
 
 
 class CorsPolicy:
-    """The configured origins; `*` is any. OPTIONS is Starlette's matter, the rest a look into a table."""
+    """The configured origins; `*` is any. Starlette responds to OPTIONS; for the rest a table is enough."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
@@ -36,11 +36,11 @@ class CorsPolicy:
         }
 
     def headers(self, origin: bytes) -> Sequence[tuple[bytes, bytes]]:
-        """What lets a page of that origin read an answer; nothing if it may not."""
+        """Return the headers that let a page of that origin read a response; none if it may not."""
         return self._headers.get(b"*", self._headers.get(origin, ()))
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """The app behind Starlette's answers to preflights."""
+        """Return the app behind Starlette's responses to preflights."""
         options = CORSMiddleware(
             app,
             allow_origins=self._origins,

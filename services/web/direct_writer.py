@@ -1,17 +1,17 @@
-"""A connection's transport, for those who write the same to thousands."""
+"""A connection's transport, for sending the same data to thousands of clients."""
 
 import asyncio
 from os import write as send
 
-CLOSE_TOO_SLOW, CLOSE_TOO_MANY = 4001, 4400  # closing codes of WebSockets: come back below 4400, do not from there on
-TRANSPORT_EXTENSION = "kurs.wire"  # an extension of the scope: the transport of the connection
+CLOSE_TOO_SLOW, CLOSE_TOO_MANY = 4001, 4400  # closing codes of WebSockets: below 4400 a client may reconnect
+TRANSPORT_EXTENSION = "kurs.wire"  # the extension of an ASGI scope with the connection's transport
 
 
 class DirectWriter:
-    """What can be sent at once is sent at once; the transport keeps the rest, in order.
+    """Sends at once what the socket takes; the transport buffers the rest, in order.
 
-    uvloop's own `write` puts data aside and sends it when the loop comes round: of thousands of connections each is
-    then visited twice, and the first waits for the last.
+    uvloop's own `write` buffers data and sends it in the next iteration of the loop. Of thousands of connections each
+    is then visited twice, and the first client waits for the last.
     """
 
     __slots__ = ("_descriptor", "_transport")
@@ -23,18 +23,18 @@ class DirectWriter:
 
     @property
     def buffered(self) -> int:
-        """Bytes that are kept until they can be sent."""
+        """Bytes in the transport's buffer."""
         return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> int:
-        """Send it, or keep it until it can be sent; answers how many bytes are kept. Nobody there: nothing is."""
+        """Send or buffer data, and return how many bytes are buffered. To a closing connection nothing is sent."""
         transport = self._transport
-        if transport.is_closing():  # its descriptor may soon be another's
+        if transport.is_closing():  # its descriptor may soon be that of another connection
             return 0
         if self._descriptor is not None and not transport.get_write_buffer_size():
             try:
                 sent = send(self._descriptor, data)
-            except OSError:  # full, or broken: the transport finds out, and tells its protocol
+            except OSError:  # full or broken, which the transport notices and reports to its protocol
                 sent = 0
             if sent == len(data):
                 return 0
@@ -43,7 +43,7 @@ class DirectWriter:
         return transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Close when all is sent."""
+        """Close when the buffer is sent."""
         self._transport.close()
 
     def abort(self) -> None:

@@ -139,7 +139,7 @@ class Operation(Generic[QueryT]):
 class Endpoint(Operation[QueryT]):
     """One operation of the API.
 
-    Its handler is a method that is called with the query, then the body, then the caller, as far as they exist. The
+    Its handler is a method that is called with the query, then the body and the caller, where there are any. The
     caller is what the handler's method `authenticate` returns for a connection; it raises Forbidden for others.
     `cache`: without a policy every request runs the handler.
     `cost`: as how many requests the quota counts one that no cache serves. `on_error`: the response to an error, for
@@ -174,7 +174,7 @@ class StreamEndpoint(Operation[QueryT]):
 
 
 class Binding(NamedTuple):
-    """An endpoint with the bound method that handles it, and the one that returns who calls."""
+    """An endpoint with the bound method that handles it, and the one that returns the caller."""
 
     endpoint: Operation[Any]
     method: Callable[..., Any]

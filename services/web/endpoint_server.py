@@ -1,6 +1,6 @@
 """What serves an endpoint: cached responses before any routing, and its handler behind the route.
 
-The edge asks for a `ready` response first. Where there is none, the request goes through the app, with its limits to
+The edge calls `ready` first. Where that has no response, the request goes through the app, with its limits to
 concurrency, to the endpoint's route, which awaits `respond`. So the route is run only on a cache miss.
 """
 
@@ -21,10 +21,8 @@ from services.web.app_spec import Headers, RawResponse
 from services.web.cached_response import CachedResponse
 from services.web.caching import SingleFlight
 from services.web.endpoint import Binding, Content, Endpoint
-from services.web.query import parameters, parse
+from services.web.query import NO_PATH, parameters, parse
 from services.web.response_caches import response_cache
-
-NONE: Mapping[str, str] = {}
 
 
 class EndpointServer:
@@ -64,7 +62,7 @@ class EndpointServer:
         return response
 
     async def read(
-        self, query: bytes, request_headers: Mapping[bytes, bytes], path: str = "", params: Mapping[str, str] = NONE
+        self, query: bytes, request_headers: Mapping[bytes, bytes], path: str = "", params: Mapping[str, str] = NO_PATH
     ) -> RawResponse:
         """Return the response to a query string, and a path with parameters. Raises KursError."""
         key = b"%s?%s" % (path.encode(), query) if path else query if self._has_parameters else b""

@@ -1,4 +1,4 @@
-"""What a supervisor and a person ask a process: does it live, is it ready, what has it counted."""
+"""`/livez`, `/readyz` and `/metrics`: whether a process runs and is ready, and what it has counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +12,7 @@ from services import __version__
 from services.core.errors import KursError
 
 Check = Callable[[], Awaitable[str | None]]
-"""May answer what is worth knowing of it. Raises a KursError that says what is wrong."""
+"""May return a detail about the component. Raises a KursError that says what is wrong."""
 
 CHECK_TIMEOUT_SECONDS = 2
 
@@ -72,7 +72,7 @@ async def _run_check(check: Check, needed: bool) -> Part:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             detail = await check()
     except TimeoutError:
-        return Part(ok=False, needed=needed, detail=f"no answer within {CHECK_TIMEOUT_SECONDS} s")
+        return Part(ok=False, needed=needed, detail=f"no response within {CHECK_TIMEOUT_SECONDS} s")
     except KursError as error:
         return Part(ok=False, needed=needed, detail=str(error))
     return Part(ok=True, needed=needed, detail=detail or "")

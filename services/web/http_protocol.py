@@ -1,11 +1,11 @@
-"""uvicorn's HTTP protocol, with a way around its messages where these cost too much, and bounds to what a client costs.
+"""uvicorn's HTTP protocol with a fast path around ASGI, and with limits to what a client costs.
 
-What the edge has ready is written at once: no task, no messages, a single write.
-A request costs about 25 µs of a core on uvicorn, its task and messages included; this saves a quarter of that. Parsing
-and whatever has to wait remain uvicorn's.
+A response that the edge has ready is written at once: no task, no ASGI messages, a single write. A request costs
+about 25 µs of a core on uvicorn; this saves a quarter of that. Parsing, and responses that have to wait, remain
+uvicorn's.
 
-Nothing is read for a client faster than it reads its answers, no request is longer than what is good for any, and none
-takes longer to come than `REQUEST_SECONDS`. A client that goes ends all that was begun for it. Who opens more
+Requests are read no faster than the client reads its responses. A request has a maximum size, and
+`REQUEST_TIMEOUT_SECONDS` to arrive. When a client disconnects, all work for it ends. A client that opens more
 connections than a process can hold loses its oldest idle ones.
 """
 
@@ -27,33 +27,33 @@ from services.web.direct_writer import TRANSPORT_EXTENSION
 from services.web.edge import EdgeMiddleware
 from services.web.stalled_client import StalledClientTimer
 
-PARSE_CHUNK_BYTES = 4096  # bytes that are parsed before it is looked at what they came to
-MAX_HEAD_BYTES, MAX_BODY_BYTES = 32 * 1024, 64 * 1024  # as nginx has it
-MAX_PIPELINED_BYTES = 64 * 1024  # that is kept behind a stream, which may be refused and then be followed by an answer
-REQUEST_TIMEOUT_SECONDS = 10  # in which a request has to be whole
+PARSE_CHUNK_BYTES = 4096  # after which it is checked what they were
+MAX_HEAD_BYTES, MAX_BODY_BYTES = 32 * 1024, 64 * 1024  # nginx's limits
+MAX_PIPELINED_BYTES = 64 * 1024  # behind a stream, which may be rejected, and then the next request is served
+REQUEST_TIMEOUT_SECONDS = 10  # for a whole request to arrive
 log = logging.getLogger(__name__)
 
 
 class FastPathHttpProtocol(HttpToolsProtocol):
-    """One HTTP connection. What it overrides is private in uvicorn: a test holds that it is still called."""
+    """One HTTP connection. What it overrides is private in uvicorn: a test checks that it is still called."""
 
     def __init__(self, *args: Any, max_connections: int = MAX_PLAIN_CONNECTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._max_connections = max_connections
         self._edge = self.app if isinstance(self.app, EdgeMiddleware) else None
-        self._unparsed = b""  # was read, but is not to be parsed yet
+        self._unparsed = b""  # received, and parsed later
         self._is_parsing = False
-        self._last_complete_scope: object = None  # the scope of the newest request that came to its end
-        self._counted_scope: object = None  # the scope of the newest one that did not come at once
-        self._received_bytes = 0  # of what has come of that
-        self._awaits_request = True  # what comes next has to become a request in time
+        self._last_complete_scope: object = None  # of the newest request that arrived as a whole
+        self._counted_scope: object = None  # of the newest request that arrived in pieces
+        self._received_bytes = 0  # of that request
+        self._awaits_request = True  # what arrives next has to become a request in time
         self._deadline: TimerHandle | None = None
         self._active_cycle: RequestResponseCycle | None = None
         self._stall_timer = StalledClientTimer()
         self.opened_at = self.loop.time()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """A first request has to come."""
+        """Start the time limit of the first request."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(REQUEST_TIMEOUT_SECONDS, self._on_deadline)
         if len(self.connections) > self._max_connections:
@@ -72,16 +72,16 @@ class FastPathHttpProtocol(HttpToolsProtocol):
 
     @property
     def client_key(self) -> str:
-        """Whose connection it is."""
+        """The client's IPv4 address, or IPv6 network."""
         return client_network(self.client[0] if self.client else "")
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being answered, or what is answered is not read."""
+        """Whether no response is being sent, or the client does not read it."""
         return not self._is_responding() or self.flow.write_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whatever is being answered hears of it, not only what came last."""
+        """End the work for all requests of the connection: uvicorn ends that for the last one."""
         cycles = [self._active_cycle, *(cycle for cycle, _ in self.pipeline)]
         self.pipeline.clear()
         self._unparsed = b""
@@ -94,16 +94,16 @@ class FastPathHttpProtocol(HttpToolsProtocol):
         self._active_cycle = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, as far as no answer has to be waited for."""
+        """Parse until a response has to be waited for."""
         self._unset_keepalive_if_required()
         if (
             self._active_cycle is None and not self._unparsed and len(data) <= PARSE_CHUNK_BYTES
-        ):  # a whole request, mostly
+        ):  # mostly a whole request
             self._parse(data)
             if self._active_cycle is None and self.scope is self._last_complete_scope and not self._deadline:
                 if self.timeout_keep_alive_task or self.parser is None or self.transport.is_closing():
                     return
-                self._awaits_request = True  # nothing but an empty line came
+                self._awaits_request = True  # only an empty line arrived
         else:
             self._unparsed = self._unparsed + data if self._unparsed else data
         self._parse_pending()
@@ -117,7 +117,7 @@ class FastPathHttpProtocol(HttpToolsProtocol):
         if self._is_streaming():
             if len(self._unparsed) > MAX_PIPELINED_BYTES:
                 self._abort()
-            self.flow.resume_reading()  # else nobody would notice that the client goes
+            self.flow.resume_reading()  # otherwise its disconnection would not be noticed
         elif self._unparsed:
             self.flow.pause_reading()
         if self._expects_request() != bool(self._deadline):
@@ -130,7 +130,7 @@ class FastPathHttpProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
-            self._reject(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+            self._reject(HTTPStatus.BAD_REQUEST, "this is not an HTTP request")
         if self.scope is not self._last_complete_scope:
             self._count_bytes(len(piece))
 
@@ -150,13 +150,13 @@ class FastPathHttpProtocol(HttpToolsProtocol):
             self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
 
     def on_message_complete(self) -> None:
-        """A request is whole."""
+        """Note that a request arrived as a whole."""
         self._last_complete_scope, self._awaits_request = self.scope, False
         if self.cycle is None or not self.cycle.response_complete:
             super().on_message_complete()
 
     def _on_response_complete(self) -> None:
-        """What came behind the request is read next."""
+        """Parse what arrived behind the request."""
         self._active_cycle = None
         self.on_response_complete()
         if self._unparsed and not self._is_parsing and not self.transport.is_closing():
@@ -165,10 +165,10 @@ class FastPathHttpProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._parse_pending)
 
     def handle_websocket_upgrade(self) -> None:
-        """Only of what a WebSocket's handshake can hold, and not while an answer is under way."""
+        """Upgrade only what fits into a WebSocket's handshake, and not while a response is being sent."""
         lines = [self.url, *(name + value for name, value in self.headers)]
         if not self.url.isascii():
-            self._reject(HTTPStatus.BAD_REQUEST, "a path is ASCII: write %xx for all else")
+            self._reject(HTTPStatus.BAD_REQUEST, "a path is ASCII: write other characters as %xx")
         elif len(lines) > MAX_NUM_HEADERS or max(map(len, lines)) > MAX_LINE_LENGTH - 20:
             self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the handshake has too many or too long headers")
         elif self._is_responding():
@@ -179,28 +179,28 @@ class FastPathHttpProtocol(HttpToolsProtocol):
             self._last_complete_scope, self._unparsed, self._awaits_request = self.scope, b"", False
             self._stop_timers()
             super().handle_websocket_upgrade()
-            self.parser = None  # type: ignore[assignment]  # it knows us: a circle, as at the end of any other connection
+            self.parser = None  # type: ignore[assignment]  # it refers to us: a reference cycle, as at the end of any other connection
 
     def pause_writing(self) -> None:
-        """It reads more slowly than it is answered."""
+        """Start the timer of a client that reads slowly."""
         super().pause_writing()
         self._stall_timer.start(self.transport, self.loop, self._abort)
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Stop the timer of a client that has read."""
         super().resume_writing()
         self._stall_timer.stop()
 
     def _reject(self, status: HTTPStatus, detail: str) -> None:
-        """Answer and close, as soon as what came before is answered."""
+        """Respond and close, after the responses to the requests before."""
         self._last_complete_scope, self._unparsed, self._awaits_request = self.scope, b"", False
         if self._is_responding():
             (self.pipeline[0][0] if self.pipeline else self._active_cycle or self.cycle).keep_alive = False
             self.flow.pause_reading()
             return
         if self._edge:
-            answer = self._edge.unreadable_response(status, detail)
-            self.transport.write(to_wire(answer, (*self.server_state.default_headers, CLOSE_HEADER)))
+            response = self._edge.unreadable_response(status, detail)
+            self.transport.write(to_wire(response, (*self.server_state.default_headers, CLOSE_HEADER)))
         self.transport.close()
 
     def _is_responding(self) -> bool:
@@ -211,11 +211,11 @@ class FastPathHttpProtocol(HttpToolsProtocol):
         return running is not None and self._edge is not None and self._edge.is_stream(running.scope)  # type: ignore[arg-type]
 
     def _expects_request(self) -> bool:
-        """Whether a request is to come: one has begun, none was there yet, or something came that is none."""
+        """Whether a request has to arrive: one has begun, or there was none yet."""
         return self.scope is not self._last_complete_scope or self._awaits_request
 
     def _restart_deadline(self) -> None:
-        """What is to come has to come in time."""
+        """Start the time limit if a request has to arrive."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
@@ -225,11 +225,11 @@ class FastPathHttpProtocol(HttpToolsProtocol):
     def _on_deadline(self) -> None:
         self._deadline = None
         if not self._is_responding():
-            self._reject(HTTPStatus.REQUEST_TIMEOUT, f"no whole request came within {REQUEST_TIMEOUT_SECONDS} s")
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, f"no whole request arrived within {REQUEST_TIMEOUT_SECONDS} s")
         elif self.cycle.scope is self.scope and self.cycle.more_body and not self.flow.read_paused:
-            self._abort()  # whoever answers waits for its body
+            self._abort()  # its handler waits for the body
         else:
-            self._restart_deadline()  # it may have come, but was not read
+            self._restart_deadline()  # it may have arrived, and was not read
 
     def _stop_timers(self) -> None:
         self._stall_timer.stop()
@@ -241,10 +241,10 @@ class FastPathHttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        answer = None
+        response = None
         if isinstance(app, EdgeMiddleware) and not self.flow.write_paused:
-            answer = app.fast_response(cycle.scope)  # type: ignore[arg-type]
-        if answer is None:
+            response = app.fast_response(cycle.scope)  # type: ignore[arg-type]
+        if response is None:
             self._active_cycle, cycle.on_response = cycle, self._on_response_complete
             cycle.scope["extensions"] = {TRANSPORT_EXTENSION: self.transport}  # type: ignore[dict-item]
             super()._start_asgi_task(
@@ -252,21 +252,21 @@ class FastPathHttpProtocol(HttpToolsProtocol):
             )
             return
         closing = () if cycle.keep_alive else (CLOSE_HEADER,)
-        self.transport.write(to_wire(answer, (*cycle.default_headers, *closing)))
+        self.transport.write(to_wire(response, (*cycle.default_headers, *closing)))
         cycle.response_started = cycle.response_complete = True
         if closing:
             self.transport.close()
         cycle.on_response()
-        cycle.on_response = _noop  # as uvicorn does: no circle that only the garbage collector could open
+        cycle.on_response = _noop  # as uvicorn does, to leave no reference cycle
 
 
 CLOSE_HEADER = (b"connection", b"close")
 
 
 def _without_chunking(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The app as a client of HTTP/1.0 understands it: what has no length ends with the connection, not with a chunk."""
+    """Return the app for HTTP/1.0, where a response without a length ends with the connection, not with a chunk."""
 
-    async def answered(scope: Any, receive: Any, send: Any) -> None:
+    async def unchunked(scope: Any, receive: Any, send: Any) -> None:
         async def plain(message: Any) -> None:
             if message["type"] == "http.response.start":
                 unknown = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
@@ -277,7 +277,7 @@ def _without_chunking(app: ASGI3Application, cycle: RequestResponseCycle) -> ASG
 
         await app(scope, receive, plain)
 
-    return answered
+    return unchunked
 
 
 def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -287,13 +287,13 @@ def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _noop() -> None:
-    """What follows an answer that is over."""
+    """Do nothing after a response that is complete."""
 
 
-def to_wire(answer: RawResponse, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """An answer as it goes over the wire."""
-    lines = [STATUS_LINE[answer.status]]
-    for name, value in (*more, *answer.headers):
+def to_wire(response: RawResponse, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a response as bytes of HTTP/1.1."""
+    lines = [STATUS_LINE[response.status]]
+    for name, value in (*more, *response.headers):
         lines += (name, b": ", value, b"\r\n")
-    lines += (b"\r\n", answer.body)
+    lines += (b"\r\n", response.body)
     return b"".join(lines)

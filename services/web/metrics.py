@@ -1,4 +1,4 @@
-"""How long requests took: a histogram that costs a request next to nothing."""
+"""The histogram of request durations, cheap enough for each request."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -12,7 +12,7 @@ BUCKET_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 
 class RequestHistogram(Collector):
-    """Request durations in seconds by method, route and status: plain integers until metrics are asked for."""
+    """Request durations in seconds by method, route and status: plain integers until metrics are requested."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[str, str, int], list[int]] = defaultdict(
@@ -26,9 +26,9 @@ class RequestHistogram(Collector):
         self._sums[labels] += seconds
 
     def collect(self) -> Iterator[Metric]:
-        """The histogram, cumulative as Prometheus wants it."""
+        """Return the histogram, cumulative as Prometheus has it."""
         family = HistogramMetricFamily(
-            "kurs_http_request_seconds", "Time to answer a request", labels=("method", "route", "status")
+            "kurs_http_request_seconds", "Duration of a request", labels=("method", "route", "status")
         )
         for (method, route, status), counts in self._counts.items():
             total, buckets = 0, []

@@ -29,7 +29,7 @@ REFERENCE = "#/components/schemas/{name}"
 NOT_MODIFIED = {"description": "The client has the current response already"}
 PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
     "default": {
-        "description": "A problem: 400 or 422 what was asked cannot be understood, 429 too often, 503 nothing fresh",
+        "description": "400 or 422: the request cannot be understood; 429: too many requests; 503: nothing is fresh",
         "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
@@ -82,7 +82,7 @@ class KursFastAPI(FastAPI):
 
 
 def _examples(kind: type[BaseModel]) -> Iterator[tuple[str, Any]]:
-    """The examples of all our models, by name."""
+    """Return the examples of all our models, by name."""
     for model in kind.__subclasses__():
         extra = model.model_config.get("json_schema_extra")
         if model.__module__.startswith("services.") and isinstance(extra, dict) and "example" in extra:
@@ -91,7 +91,7 @@ def _examples(kind: type[BaseModel]) -> Iterator[tuple[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """What may be left out of a query is not null there: a generated client would send that as a text."""
+    """Drop null from the schema of an optional parameter: a generated client would send it as a text."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
@@ -170,7 +170,7 @@ def _responses(endpoint: Operation[Any]) -> dict[int | str, dict[str, Any]]:
 
 
 def _operation(endpoint: Operation[Any]) -> dict[str, Any]:
-    """Return what FastAPI does not know of an operation: its parameters, its body and who may call it."""
+    """Return what FastAPI does not know of an operation: its parameters, its body and its security."""
     parameters = describe(endpoint.query, endpoint.path)
     extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
     if endpoint.body:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class ProblemDetails(NamedTuple):
-    """What went wrong, before it is bound to a request."""
+    """An error as it is sent, without the request's path and id."""
 
     status: int
     code: str
@@ -50,12 +50,12 @@ RenderedProblem = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 def render_problem(error: Exception, path: str, identifier: str) -> RenderedProblem:
-    """An error as status, headers and body. What is not in the table is a fault of ours: its text stays in the log."""
+    """Return an error as status, headers and body. The text of an unforeseen error is logged, not sent."""
     return _render(_to_problem(error), path, identifier)
 
 
 def render_unreadable(status: HTTPStatus, detail: str, identifier: str) -> RenderedProblem:
-    """What is no request, as status, headers and body: it has no path."""
+    """Return status, headers and body for bytes that are not a request, so that they have no path."""
     title = status.phrase
     return _render(ProblemDetails(status, title.lower().replace(" ", "-"), title, detail), "", identifier)
 
@@ -84,7 +84,7 @@ def _render(what: ProblemDetails, path: str, identifier: str) -> RenderedProblem
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make the app answer all its errors this way, FastAPI's own 422 and Starlette's 404 and 405 too."""
+    """Make the app respond with problems to all errors, FastAPI's own 422 and Starlette's 404 and 405 too."""
     for kind in STATUS_BY_ERROR:
         app.add_exception_handler(kind, _handle_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
@@ -110,7 +110,7 @@ async def _handle_http_error(request: Request, error: Exception) -> Response:
         detail = f"{title}: {request.method} {request.url.path}"
     given: dict[str, str] = dict(getattr(error, "headers", None) or {})
     if given.get("Allow") == "GET":
-        given["Allow"] = "GET, HEAD"  # the edge makes the one of the other
+        given["Allow"] = "GET, HEAD"  # the edge makes HEAD of GET
     headers = tuple((name.lower().encode(), value.encode()) for name, value in given.items())
     return _response(request, ProblemDetails(status, title.lower().replace(" ", "-"), title, detail, {}, headers))
 
@@ -125,5 +125,5 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
 
 
 def error_code(error: Exception) -> str:
-    """The name under which programs know an error: `unknown-name`."""
+    """Return the name of an error for programs: `unknown-name`."""
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("-")

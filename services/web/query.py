@@ -30,6 +30,7 @@ UnknownNames = Annotated[tuple[str, ...], Meta(extra={"unknown": True})]
 WholeText = Annotated[str, Meta(extra={"parse": str})]
 """A text in which commas do not separate values."""
 
+NO_PATH: Mapping[str, str] = {}
 QueryT = TypeVar("QueryT", bound=Struct)
 
 
@@ -55,8 +56,8 @@ class Parameter(NamedTuple):
     def value(self, values: Sequence[str]) -> Any:
         """Return the field's value from the texts of the parameter, of which there is at least one."""
         if self.splits:
-            values = [part.strip() for value in values for part in value.split(",")]
-        values = list(dict.fromkeys(filter(None, values)))
+            values = [part for value in values for part in value.split(",")]
+        values = list(dict.fromkeys(filter(None, map(str.strip, values))))
         if not values:
             raise self.missing()
         if self.is_list:
@@ -71,16 +72,15 @@ class Parameter(NamedTuple):
         return BadRequest(f"{self.name} is missing" + "".join(f": write {self.name}={each}" for each in examples[:1]))
 
 
-def parse(query: type[QueryT], text: bytes, path: Mapping[str, str] | None = None) -> QueryT:
+def parse(query: type[QueryT], text: bytes, path: Mapping[str, str] = NO_PATH) -> QueryT:
     """Parse a query string, and the parameters in a path. Raises BadRequest, BadRange, UnknownName."""
     texts, known, values = split(text), parameters(query), dict[str, Any]()
-    allowed = [name for name in known if not path or name not in path]
-    unknown = tuple(name for name in texts if name not in allowed and name != CACHE_BUSTER)
+    unknown = tuple(name for name in texts if (name not in known or name in path) and name != CACHE_BUSTER)
     if field := unknown_field(query):
         values[field] = unknown
     elif unknown:
-        raise _unknown(unknown[0], allowed)
-    texts |= {name: [value] for name, value in (path or {}).items()}
+        raise _unknown(unknown[0], [name for name in known if name not in path])
+    texts |= {name: [value] for name, value in path.items()}
     for name, parameter in known.items():
         if name in texts:
             values[parameter.field] = parameter.value(texts[name])
@@ -97,8 +97,7 @@ def split(text: bytes) -> dict[str, list[str]]:
         fields = parse_qs(text.decode("ascii", "replace"), max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise BadRequest(f"the query string has more than {MAX_PARAMETERS} parameters") from None
-    stripped = {name: [value.strip() for value in values] for name, values in fields.items()}
-    return {name: values for name, values in stripped.items() if any(value.strip(", ") for value in values)}
+    return {name: values for name, values in fields.items() if any(value.strip(", ") for value in values)}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How often a client may ask: so many requests a minute per address, counted together by all replicas."""
+"""The quota: so many requests a minute for each address, counted by all replicas together."""
 
 import logging
 from collections import defaultdict
@@ -15,25 +15,21 @@ from services.web.client_address import ClientAddresses
 
 WINDOW_SECONDS = 60
 SYNC_SECONDS = 0.5
-SYNC_BATCH_CLIENTS = 500  # clients that are added up in one round trip: the loop stands still for it
-MAX_COUNTED_CLIENTS = (
-    50_000  # that are counted each for itself; those that come later in a minute share so many counters
-)
+SYNC_BATCH_CLIENTS = 500  # in one round trip, for which the event loop stands still
+MAX_COUNTED_CLIENTS = 50_000  # in a minute, each with a counter of its own; later ones share so many counters
 log = logging.getLogger(__name__)
 
 
 class ClientRateLimiter:
-    """Counts here at once; every half second the replicas add up what each has counted, through the cache."""
+    """Counts in this process at once; every half second the replicas add up their counts in the cache."""
 
     def __init__(self, deps: Deps) -> None:
         self._clock, self._cache = deps.clock, deps.cache
         self._limit = deps.settings.api_rate_limit
         self._addresses = ClientAddresses(deps.settings.trusted_proxies)
-        self._complaints = ThrottledLog(log)
-        self._window, self._window_ends_at = (
-            0,
-            0,
-        )  # its name, the same for all replicas, and when it is over here (monotonic)
+        self._throttled_log = ThrottledLog(log)
+        self._window = 0  # its number, the same at all replicas
+        self._window_ends_at = 0  # monotonic
         self._shared_counts: dict[str, int] = {}
         self._local_counts: defaultdict[str, int] = defaultdict(int)
 
@@ -54,12 +50,12 @@ class ClientRateLimiter:
         raise error
 
     def refund(self, admission: QuotaCharge) -> None:
-        """What was charged for turned out to cost nothing."""
+        """Take back a charge."""
         if admission.window == self._window:
             self._local_counts[admission.client] -= admission.cost
 
     async def sync(self, deps: Deps) -> None:
-        """The job that adds up with the other replicas. While the cache is away each counts for itself."""
+        """Run the job that adds up the counts of all replicas. Without the cache each counts for itself."""
         while True:
             await deps.clock.sleep(SYNC_SECONDS)
             self._roll_window()
@@ -68,7 +64,7 @@ class ClientRateLimiter:
                 for start in range(0, len(clients), SYNC_BATCH_CLIENTS):
                     await self._sync_batch(clients[start : start + SYNC_BATCH_CLIENTS])
             except Unavailable as error:
-                self._complaints.warning("counted for this replica alone: %s", error)
+                self._throttled_log.warning("quota: counted by this replica alone: %s", error)
 
     async def _sync_batch(self, clients: Sequence[str]) -> None:
         window, sent = self._window, {client: self._local_counts.get(client, 0) for client in clients}
@@ -76,19 +72,19 @@ class ClientRateLimiter:
         if window == self._window:
             for client, count in sent.items():
                 known = self._shared_counts.get(client, 0) + count
-                self._shared_counts[client] = max(totals[client], known)  # a cache that was emptied knows less
+                self._shared_counts[client] = max(totals[client], known)  # a cache that was emptied has less
                 self._local_counts[client] -= count
 
     def _counter_key(self, client: str) -> str:
-        """What counts a client. Memory is bounded: who comes late shares a counter, the same at each replica."""
+        """Return the key of a client's counter. To bound memory, late clients share counters, as at all replicas."""
         if len(self._local_counts) < MAX_COUNTED_CLIENTS or client in self._local_counts:
             return client
         return f"#{crc32(client.encode()) % MAX_COUNTED_CLIENTS}"
 
     def _roll_window(self) -> int:
-        """Begin a new window when the old one is over; answers the seconds left of the current one.
+        """Begin a new window when the old one is over, and return the seconds left of the current one.
 
-        A clock that is set ends none early and makes none longer.
+        Setting the wall clock ends no window early and makes none longer.
         """
         now = self._clock.monotonic()
         if now >= self._window_ends_at:

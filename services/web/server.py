@@ -13,18 +13,18 @@ from services.web.connections import MAX_PLAIN_CONNECTIONS
 from services.web.http_protocol import FastPathHttpProtocol
 from services.web.websocket_protocol import BoundedWebSocketProtocol
 
-SHUTDOWN_SECONDS = 3  # for answers that are under way: most take milliseconds
-# Longer than clients keep an idle connection: httpx and uvicorn both say 5 s, and where both ends close at one moment,
-# a request is lost on its way.
+SHUTDOWN_SECONDS = 3  # for responses in progress: most take milliseconds
+# Longer than clients keep an idle connection. httpx and uvicorn both have 5 s, and where both ends close at the same
+# moment, a request is lost on its way.
 KEEP_ALIVE_SECONDS = 65
-TLS_HANDSHAKE_SECONDS = 10  # for TLS: until then a connection is nobody's, and no limit of ours counts it
+TLS_HANDSHAKE_SECONDS = 10  # before its end no other limit counts a connection
 MAX_MESSAGE_BYTES = 64 * 1024  # bytes, of a WebSocket client
 
 
 def server_config(
     app: object, max_connections: int = MAX_PLAIN_CONNECTIONS, tls: SSLContext | None = None
 ) -> uvicorn.Config:
-    """How Kurs has uvicorn serve an app; the benchmarks serve their peers the same way."""
+    """Return uvicorn's configuration; the benchmarks use it for their peers too."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=partial(FastPathHttpProtocol, max_connections=max_connections),  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ def server_config(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # whom to believe is KURS_TRUSTED_PROXIES' matter; uvicorn would believe the loopback
+        proxy_headers=False,  # KURS_TRUSTED_PROXIES decides; uvicorn would trust the loopback
         backlog=4096,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -44,13 +44,13 @@ def server_config(
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signals: ours end the jobs too. It listens on sockets that are given."""
+    """uvicorn on given sockets, without its signal handlers: ours end the jobs too."""
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Listen, as uvicorn does but with a limit to TLS handshakes: uvicorn leaves them the event loop's 60 s."""
+        """Listen, as uvicorn does, but with a limit to TLS handshakes: the event loop's own is 60 s."""
         config, loop = self.config, asyncio.get_running_loop()
         await self.lifespan.startup()
-        made = partial(  # type: ignore[call-arg]  # it is ours, and partial as well
+        made = partial(  # type: ignore[call-arg]  # it is a partial of our protocol
             config.http_protocol_class,
             config=config,
             server_state=self.server_state,
@@ -66,5 +66,5 @@ class Server(uvicorn.Server):
         self.started = True
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture nothing."""
+        """Capture none."""
         return nullcontext()

@@ -1,28 +1,30 @@
-"""Clients that do not read what they are sent."""
+"""The end of connections whose clients do not read."""
 
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from typing import Any
 
-MAX_STALL_SECONDS = 40  # in which a client has to read some of what it is sent; streams say goodbye before that
+MAX_STALL_SECONDS = 40  # in which a client has to read something; streams close a slow client before that
 
 
 class StalledClientTimer:
-    """Cuts a connection whose client reads nothing. It knows the connection only while something waits: a circle would
-    stay in memory until the garbage collector looks at what is old, which is after hours.
+    """Cuts a connection whose client reads nothing.
+
+    It refers to the connection only while data waits. A reference cycle would stay in memory until the garbage
+    collector visits old objects, which is after hours.
     """
 
     def __init__(self) -> None:
         self._timer: TimerHandle | None = None
 
     def start(self, transport: Transport, loop: Any, cut: Callable[[], None]) -> None:
-        """More waits for it than should."""
+        """Start, because the write buffer is full."""
         self.stop()
         waiting = transport.get_write_buffer_size()
         self._timer = loop.call_later(MAX_STALL_SECONDS, self._check, transport, loop, cut, waiting)
 
     def stop(self) -> None:
-        """It has read, or is gone."""
+        """Stop, because the client has read, or is gone."""
         if self._timer:
             self._timer.cancel()
         self._timer = None

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, with bounds to what one client costs."""
+"""uvicorn's WebSocket protocol, with limits to what a client costs."""
 
 from asyncio import TimerHandle, Transport
 from collections.abc import Iterable
@@ -20,20 +20,20 @@ from services.web.edge import EdgeMiddleware
 from services.web.http_protocol import CLOSE_HEADER, PARSE_CHUNK_BYTES, REQUEST_TIMEOUT_SECONDS
 from services.web.stalled_client import StalledClientTimer
 
-STREAM_FRAME_LIMIT = RateLimit(100, 10)  # of one client of a stream, control frames and the parts of a message included
-SIMULATOR_FRAME_LIMIT = RateLimit(1_000, 10)  # of the simulator, which has limits of its own
+STREAM_FRAME_LIMIT = RateLimit(100, 10)  # of one client of a stream; control frames and parts of a message count
+SIMULATOR_FRAME_LIMIT = RateLimit(1_000, 10)  # the simulated exchanges have limits of their own
 TOO_MANY_REASON = f"more than {STREAM_FRAME_LIMIT.max_count} messages in {STREAM_FRAME_LIMIT.seconds:.0f} s"
-CLOSE_TIMEOUT_SECONDS = 1  # in which a closing frame is read
+CLOSE_TIMEOUT_SECONDS = 1  # for the client to read the closing frame
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. Each of its frames counts, whoever answers it: uvicorn itself answers pings."""
+    """One WebSocket connection. Each of its frames counts, also pings, to which uvicorn itself responds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._edge = self.app if isinstance(self.app, EdgeMiddleware) else None
         self._frame_window = SlidingWindow(SIMULATOR_FRAME_LIMIT)
-        self._unparsed = b""  # was read, but is not to be parsed yet
+        self._unparsed = b""  # received, and parsed later
         self._is_cut = False
         self._stall_timer = StalledClientTimer()
         self._handshake_timer: TimerHandle
@@ -41,20 +41,20 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.conn.reject = partial(_rejection, self._edge, self.default_headers)  # type: ignore[method-assign]
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """The handshake has to come to its end."""
+        """Start the time limit of the handshake."""
         super().connection_made(transport)
         self._handshake_timer = self.loop.call_later(REQUEST_TIMEOUT_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """Stop the timers."""
         self._stall_timer.stop()
         self._handshake_timer.cancel()
         self._unparsed = b""
         super().connection_lost(exc)
-        self.conn.parser.close()  # it knows its connection: a circle
+        self.conn.parser.close()  # it refers to its connection: a reference cycle
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, as far as the client has read what it was sent."""
+        """Parse while the client reads what it is sent."""
         self._unparsed = self._unparsed + data if self._unparsed else data
         self._parse_pending()
 
@@ -63,12 +63,12 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             piece, self._unparsed = self._unparsed[:PARSE_CHUNK_BYTES], self._unparsed[PARSE_CHUNK_BYTES:]
             super().data_received(piece)
         if self._is_cut:
-            self._unparsed = b""  # it is read and forgotten: a connection that is closed over unread data is reset
+            self._unparsed = b""  # read and dropped: closing a connection with unread data would reset it
         elif not self.writable.is_set():
             self.transport.pause_reading()
 
     def handle_connect(self, event: Request) -> None:
-        """Also tells the app of its transport."""
+        """Put the transport into the scope."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.scope["extensions"][TRANSPORT_EXTENSION] = self.transport  # type: ignore[assignment]
@@ -76,7 +76,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
                 self._frame_window = SlidingWindow(STREAM_FRAME_LIMIT)
 
     def handle_events(self) -> None:
-        """Count what has come before any of it is handled."""
+        """Count frames before any of them is handled."""
         now = self.loop.time()
         for event in self.conn.events:
             if isinstance(event, Frame) and self._frame_window.record_and_check(now):
@@ -85,20 +85,20 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_events()
 
     def send_receive_event_to_app(self) -> None:
-        """A text that is none ends the connection, and is nothing that an operator could mend."""
+        """End the connection for a text that is not UTF-8, without a log line: no operator can fix it."""
         if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
-            self._cut(1007, "this is no UTF-8")
+            self._cut(1007, "this is not UTF-8")
             return
         super().send_receive_event_to_app()
 
     def pause_writing(self) -> None:
-        """It reads more slowly than it is told: until it has read, nothing is read of it."""
+        """Read nothing from a client that reads too slowly."""
         super().pause_writing()
         self.transport.pause_reading()
         self._stall_timer.start(self.transport, self.loop, self._on_stall)
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Read from a client that has read."""
         super().resume_writing()
         self._stall_timer.stop()
         if self.transport.is_closing():
@@ -108,7 +108,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_soon(self._parse_pending)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """A refusal ends a handshake too."""
+        """Send a message; a rejection ends the handshake too."""
         await super().send(message)
         if message["type"] == "websocket.accept":
             self._handshake_timer.cancel()
@@ -119,7 +119,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._cut(CLOSE_TOO_SLOW, "nothing was read for too long: connect again")
 
     def _cut(self, code: int, reason: str) -> None:
-        """Close it, and hang up soon even if nobody listens."""
+        """Close the connection, soon even if the client does not respond."""
         self._is_cut = True
         if self.close_sent or self.conn.state is not State.OPEN:
             self.transport.abort()
@@ -141,7 +141,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _rejection(edge: EdgeMiddleware, more: Iterable[tuple[bytes, bytes]], status: int, text: str) -> Response:
-    """What the WebSockets' library refuses, in the shape of all other answers."""
-    answer = edge.unreadable_response(HTTPStatus(status), text.partition("\n")[0])
-    headers = Headers((name.decode(), value.decode()) for name, value in (*more, *answer.headers, CLOSE_HEADER))
-    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
+    """Return a rejection by the WebSocket library in the form of all other errors."""
+    response = edge.unreadable_response(HTTPStatus(status), text.partition("\n")[0])
+    headers = Headers((name.decode(), value.decode()) for name, value in (*more, *response.headers, CLOSE_HEADER))
+    return Response(response.status, HTTPStatus(response.status).phrase, headers, response.body)

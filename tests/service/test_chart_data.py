@@ -407,7 +407,7 @@ async def test_coverage_names_every_hole_and_why(world: ReplicaSet) -> None:
         FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "the connection was lost"),
         FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "another instrument's", DAYS.instrument),
     )
-    replica, silence = world.replica(), "binance: its collector has not been heard"
+    replica, silence = world.replica(), "binance: its collector has not reported"
     replica.deps.hub.exchange_statuses.clear()
     url = "/api/candles/coverage?symbol=BTCUSDT&timeframe=1m"
     answer = (await replica.get(f"{url}&from={open_time_back(90)}&to={NOW}")).json()
@@ -501,7 +501,7 @@ async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_n
     assert loading == {"5m"}
     assert "binance does not trade it" in whys["binance", "ETH-USDT"]
     assert "deribit: deribit.test answers 403" in whys["deribit", "BTC-USD-PERPETUAL"]
-    assert whys["binance", "SOL-EUR"] == {"nobody collects it: name it in KURS_SYMBOLS, or import it"}
+    assert whys["binance", "SOL-EUR"] == {"no collector has it: name it in KURS_SYMBOLS, or import it"}
     (hole,) = [gap for gap in everything["gaps"] if gap["symbol"] == "SOL-EUR" and gap["timeframe"] == "1h"]
     assert hole["candles"] == 6
 
@@ -512,7 +512,7 @@ async def test_coverage_says_of_what_is_rolled_up_why_it_is_not(world: ReplicaSe
     await world.save(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
     words = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
     (gap,) = (await world.replica().get(f"/api/candles/coverage?{words}")).json()["gaps"]
-    assert gap["reasons"] == ["deribit has no 4h: it is made of 2h, of which some are missing"]
+    assert gap["reasons"] == ["deribit has no 4h: it is rolled up from 2h, and some are missing"]
 
 
 async def scroll_back(replica: ApiReplica, symbol: str, resolution: str, countback: int | None) -> list[int]:

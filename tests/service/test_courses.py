@@ -266,7 +266,7 @@ async def test_directions_and_exchanges(world: CoursesReplica) -> None:
     }
     exchanges = (await world.get("/v1/exchanges")).json()
     assert [exchange["exchange"] for exchange in exchanges["exchanges"]] == ["binance", "deribit", "coingecko"]
-    assert exchanges["exchanges"][0]["reason"] == "its collector has not been heard"
+    assert exchanges["exchanges"][0]["reason"] == "its collector has not reported"
     for path in ("/v1/directions", "/v1/exchanges"):
         answer = await world.get(path)
         assert "max-age" in answer.headers["cache-control"]
@@ -277,7 +277,7 @@ async def test_directions_and_exchanges(world: CoursesReplica) -> None:
 
 async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: CoursesReplica) -> None:
     world.deps.hub.apply(ExchangeStatus("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
-    for passed, connected, reason in ((4, True, "connected"), (4, False, "its collector has not been heard for 8 s")):
+    for passed, connected, reason in ((4, True, "connected"), (4, False, "its collector has not reported for 8 s")):
         world.clock.time += passed * 1000
         binance = (await world.get("/v1/exchanges")).json()["exchanges"][0]
         assert (binance["connected"], binance["reason"]) == (connected, reason)

@@ -86,7 +86,7 @@ async def test_a_chart_is_never_told_that_nothing_is_older_while_more_is_on_its_
     assert empty.json() == {"s": "no_data"}, "of this one there is no more"
     older = (await replica.get(f"{before}&from={HOUR.step_back(FORMING_HOUR, 60) // 1000}")).json()
     assert older["s"] == "error"
-    assert older["errmsg"] == "history is being loaded, 0 of 30 candles are there: ask again"
+    assert older["errmsg"] == "history is being loaded, 0 of 30 candles are available: try again"
     beyond = f"/udf/history?symbol=ETHUSDT&resolution=60&from=0&to={YOUNG_OPEN_TIME // 1000}"
     assert (await replica.get(beyond)).json() == {"s": "no_data"}, "the exchange has nothing as old"
     assert (await replica.get(f"{before}&countback=300&from=0&to={NOW // 1000}".replace("to=", "end=", 1))).json()[
@@ -109,10 +109,10 @@ async def test_a_collector_that_is_not_heard_is_the_reason(world: ReplicaSet) ->
     apply_status(replica, hour_progress(120))
     world.clock.time = NOW + 6_000
     answer = (await replica.get("/api/chart-data?symbol=ETHUSDT&timeframe=1h")).json()
-    assert answer["loading"]["reason"] == "its collector is not heard"
+    assert answer["loading"]["reason"] == "its collector is silent"
     replica.deps.hub.exchange_statuses.clear()
     answer = (await replica.get("/api/chart-data?symbol=ETHUSDT&timeframe=1h&limit=9")).json()
-    assert answer["loading"] == {"expected": 9, "available": 0, "reason": "its collector is not heard"}
+    assert answer["loading"] == {"expected": 9, "available": 0, "reason": "its collector is silent"}
 
 
 async def test_a_collector_that_has_no_connection_says_why(world: ReplicaSet) -> None:

@@ -1,1 +1,1 @@
-"""Candles for people and charts: what is kept, how complete it is, and TradingView's protocol."""
+"""Candles for people and charts, their coverage, and TradingView's UDF protocol."""

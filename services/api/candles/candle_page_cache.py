@@ -1,4 +1,4 @@
-"""Candles read by pages. A page that is over is kept in the shared cache until one of its candles changes."""
+"""Candles read by pages. A page that is past is in the shared cache until one of its candles changes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Deps
 
-PAGE_CANDLES = 500  # openings
+PAGE_CANDLES = 500
 CACHE_SECONDS = 600
 MAX_SUSPECT_PAGES = 10_000
-FINAL_AFTER_MS = 60_000  # after its close a candle may still be corrected by the exchange's own word
+FINAL_AFTER_MS = 60_000  # after its close the exchange's own kline may still correct a candle
 _candles = msgspec.json.Decoder(list[Candle])
 
 
 class CandlePageCache:
-    """The candles of every series. What a candle that changed makes of a kept page is heard through the hub."""
+    """The candles of every series. Candles that change are received through the hub."""
 
     def __init__(self, deps: Deps) -> None:
         self._cache, self._now, self.reader = deps.cache, deps.clock.now, ServedCandles(deps)
-        self._suspect: set[str] = set()  # pages in the shared cache that may be older than what we heard
+        self._suspect: set[str] = set()  # pages in the shared cache that may be older than a received candle
         self.versions: Counter[Series] = Counter()
         deps.hub.on_candle(self._on_candle)
 
     async def candles(self, series: Series, since: int, until: int) -> list[Candle]:
-        """Candles with openings in [since, until], oldest first, the forming one too. Raises Unavailable."""
+        """Return candles with open times in [since, until], oldest first, the forming one too. Raises Unavailable."""
         starts, length = past_pages(TIMEFRAMES[series.timeframe], since, until, self._now()), page_ms(series)
         found = await self._cached_pages(series, starts)
-        tail = max(since, starts[-1] + length) if starts else since  # the page that is not over yet is not kept
+        tail = max(since, starts[-1] + length) if starts else since  # the page that is not past is not cached
         spans = [(start, start + length - 1) for start in starts if start not in found]
         spans += [(tail, until)] if tail <= until else []
         if spans:
@@ -39,7 +39,9 @@ class CandlePageCache:
             fresh = await self.reader.between(series, spans[0][0], spans[-1][1])
             for start, end in spans:
                 found[start] = _within(fresh, start, end)
-                if start in starts and changes == self.versions[series]:  # else what was read may be old already
+                if (
+                    start in starts and changes == self.versions[series]
+                ):  # otherwise the candles may have changed while they were read
                     found[start] = [candle for candle in found[start] if candle.closed]
                     await self._cache_page(page_key(series, start), found[start])
         return _within([candle for start in sorted(found) for candle in found[start]], since, until)
@@ -53,7 +55,9 @@ class CandlePageCache:
             return {}
 
     async def _cache_page(self, name: str, candles: list[Candle]) -> None:
-        self._suspect.discard(name)  # before it is kept: what is heard meanwhile puts it in doubt again
+        self._suspect.discard(
+            name
+        )  # before the write, so that a candle received during it makes the page suspect again
         try:
             await self._cache.set(name, msgspec.json.encode(candles), CACHE_SECONDS)
         except Unavailable:
@@ -65,11 +69,11 @@ class CandlePageCache:
         self.versions[candle.series] += 1
         self._suspect.add(page_key(candle.series, candle.bar.open_time))
         if len(self._suspect) > MAX_SUSPECT_PAGES:
-            self._suspect.clear()  # what follows a long history is bounded by how long a page is kept
+            self._suspect.clear()  # after a long backfill: the lifetime of pages bounds the error
 
 
 def past_pages(timeframe: Timeframe, since: int, until: int, now: int) -> list[int]:
-    """First openings of the pages that touch [since, until] and whose last candle is settled."""
+    """Return the first open times of the pages that overlap [since, until] and whose last candle is final."""
     if not timeframe.length:
         return []  # 500 months have not passed since the first trade of anything
     length = timeframe.length * PAGE_CANDLES
@@ -78,18 +82,18 @@ def past_pages(timeframe: Timeframe, since: int, until: int, now: int) -> list[i
 
 
 def is_final(timeframe: Timeframe, opening: int, now: int) -> bool:
-    """Whether the candle that holds `opening` closed so long ago that nothing more is expected of it."""
+    """Whether the candle that contains a time closed long enough ago to be final."""
     return timeframe.close_time(timeframe.open_time(opening)) + FINAL_AFTER_MS <= now
 
 
 def page_key(series: Series, opening: int) -> str:
-    """Where the page that holds this opening is kept. The braces keep a symbol's pages on one node of a cluster."""
+    """Return the key of the page with this open time. The braces keep a symbol's pages on one node of a cluster."""
     start = _page_start(TIMEFRAMES[series.timeframe], opening)
     return f"candles:{{{series.exchange}:{series.instrument}}}:{series.timeframe}:{start}"
 
 
 def page_ms(series: Series) -> int:
-    """The length of a page in ms; 0: it has none."""
+    """Return the length of a page in ms; 0: months, which have no pages."""
     return TIMEFRAMES[series.timeframe].length * PAGE_CANDLES
 
 

@@ -80,7 +80,7 @@ class ChartDataHandler:
         return await self._pages.candles(series, since, until)
 
     async def _loading(self, request: _ChartRequest, candles: list[Candle]) -> LoadingStatus | None:
-        """What is to be said of candles that are not there yet."""
+        """Return the progress of the backfill while candles of the range are still to come."""
         since, until, limit = request.period
         limit = limit or (MAX_CANDLES if since is None else None)
         forming = sum(not candle.closed for candle in candles)
@@ -91,7 +91,7 @@ class ChartDataHandler:
         )
 
     async def _partials(self, request: _ChartRequest, candles: list[Candle]) -> list[PartialCandle]:
-        """What is known of those that are missing where the answer may have them."""
+        """Return partial candles for the missing ones in the response's range."""
         timeframe, (since, until, limit) = request.timeframe, request.period
         last = timeframe.open_time(min(until, self._reader.forming_since(request.series) - 1))
         if since is None:
@@ -105,14 +105,14 @@ class ChartDataHandler:
         return await build_partials(self._store, request.series, missing)
 
     async def _fill(self, request: _ChartRequest, candles: list[Candle]) -> list[Candle | chart_json.MissingCandle]:
-        """With a slot for each closed opening, as far as the candles go if a limit ended them."""
+        """Return a slot for each closed open time; where the limit cut the candles off, up to the last one."""
         timeframe, (since, until, limit) = request.timeframe, request.period
         most, last = limit or MAX_CANDLES, min(until, timeframe.open_time(self._now()) - 1)
         if since is not None and len(candles) == limit:
             last = candles[-1].bar.open_time
         first = timeframe.step_back(timeframe.open_time(last), most - 1) if since is None else since
         before = next(iter(await self._reader.latest(request.series, first - 1, 1)), None)
-        if before is None:  # years may lie before the first candle: nothing is said of them
+        if before is None:  # there may be years before the first candle: they are left out
             first = candles[0].bar.open_time if candles else last + 1
         openings = islice(timeframe.open_times(first, last), most)
         slots = chart_json.fill_missing(candles, openings, before, request.fill is Fill.PREV)
@@ -127,7 +127,7 @@ def _first_open_time(period: CandleRange, candles: list[Candle]) -> int:
 
 
 def _merge_partials(period: CandleRange, candles: list[Candle], parts: list[PartialCandle]) -> list[Candle]:
-    """Both in their order, as many as the answer may have."""
+    """Return both in the order of time, as many as the response may have."""
     joined = sorted([*candles, *parts], key=lambda candle: candle.bar.open_time)
     most = period.limit or MAX_CANDLES
     return joined[-most:] if period.since is None else joined[:most]

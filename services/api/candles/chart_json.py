@@ -1,4 +1,4 @@
-"""An answer full of candles, and what stands for those that are missing."""
+"""The JSON of candles, and of what stands for missing ones."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -13,7 +13,7 @@ from services.core.model import Candle
 
 
 class MissingCandle(NamedTuple):
-    """A candle that is not kept; `close` is the last one before it, None to say nothing."""
+    """A candle that is not stored. `close`: the last one before it, None for null."""
 
     timestamp: int
     close: Decimal | None
@@ -22,7 +22,7 @@ class MissingCandle(NamedTuple):
 def chart_body(
     symbol: str, timeframe: str, slots: Sequence[Candle | MissingCandle], loading: LoadingStatus | None
 ) -> bytes:
-    """The answer of `/api/chart-data`."""
+    """Return the body of `/api/chart-data`."""
     rows = ",".join(_missing_row(slot) if isinstance(slot, MissingCandle) else to_json(slot) for slot in slots)
     more = f',"loading":{msgspec.json.encode(loading._asdict()).decode()}' if loading else ""
     return f'{{"symbol":"{symbol}","timeframe":"{timeframe}","candles":[{rows}]{more}}}'.encode()
@@ -31,9 +31,9 @@ def chart_body(
 def fill_missing(
     candles: Sequence[Candle], openings: Iterable[int], before: Candle | None, flat: bool
 ) -> list[Candle | MissingCandle]:
-    """One slot for each opening, from the first candle that is kept on.
+    """Return a slot for each open time, from the first stored candle on.
 
-    `before` is the last candle ahead of them; `flat`: what is missing goes on at the last close.
+    `before`: the last candle before them. `flat`: missing candles have the last close.
     """
     kept = {candle.bar.open_time: candle for candle in candles}
     slots: list[Candle | MissingCandle] = []

@@ -1,4 +1,4 @@
-"""`/api/candles/coverage`: at one address, what is missing and why."""
+"""`/api/candles/coverage`: which candles are missing, and why."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ from services.core.model import CandleGap, CandleGapState, FeedGap, Series
 from services.core.timeframes import TIMEFRAMES
 from services.web import Content, Endpoint, Ttl, public
 
-MAX_OPEN_TIMES = 600_000  # openings in one question: a year of minutes
-MAX_GAPS = 10_000  # in one answer
-FIRST_OPEN_TIMES_TTL_MS = 5_000  # how long it is known how far back each series is kept
-DEFAULT_OPEN_TIMES = 1000  # openings that are looked at when no `from` says otherwise
+MAX_OPEN_TIMES = 600_000  # in one request: a year of minutes
+MAX_GAPS = 10_000  # in one response
+FIRST_OPEN_TIMES_TTL_MS = 5_000  # in which the first open times are not read again
+DEFAULT_OPEN_TIMES = 1000  # of each series, without `from`
 MISSING_STATES = ("open", "unnoticed")
 COUNTS = ("expected", "present", "missing", "repaired", "empty", "revised")
 COVERAGE = Endpoint(
@@ -47,7 +47,7 @@ class CoverageHandler:
         self._store, self._now, self._monotonic = deps.store, deps.clock.now, deps.clock.monotonic
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
         self._sources = {series[:2]: exchanges[series.exchange] for series in configured_series(deps)}
-        self._one_at_a_time = asyncio.Semaphore(1)  # question after question: each asks the database much
+        self._one_at_a_time = asyncio.Semaphore(1)  # each request reads much from the database
         self._first_open_times_read_at = -FIRST_OPEN_TIMES_TTL_MS
         self._first_open_times: dict[Series, int] = {}
         self._absent_gaps: dict[Series, list[CandleGap]] = {}
@@ -75,23 +75,24 @@ class CoverageHandler:
         for coverage in coverages:
             gaps += islice(self._gaps(coverage, lost, now), MAX_GAPS + 1 - len(gaps))
         if len(gaps) > MAX_GAPS:
-            raise BadRange(f"there are more than {MAX_GAPS} gaps: ask for a shorter range, or for fewer series")
+            raise BadRange(f"there are more than {MAX_GAPS} gaps: request a shorter range, or fewer series")
         gaps.sort(key=lambda gap: gap.since)
         totals = {name: sum(getattr(row, name) for row in counts) for name in COUNTS}
         body = schemas.Coverage(time=now, gaps=gaps, series=counts, **totals).model_dump_json().encode()
         return Content(body, public(1))
 
     async def _load_first_open_times(self) -> None:
-        """Learn how far back each series is kept, and of what the exchanges have nothing."""
+        """Load how far back each series is stored, and which candles the exchanges do not have."""
         self._first_open_times = {series: first for series, (first, _) in (await self._store.series()).items()}
         self._absent_gaps = {}
-        for hole in await self._store.candle_gaps(CandleGapState.ABSENT):
-            self._absent_gaps.setdefault(hole.series, []).append(hole)
+        for gap in await self._store.candle_gaps(CandleGapState.ABSENT):
+            self._absent_gaps.setdefault(gap.series, []).append(gap)
         self._first_open_times_read_at = self._monotonic()
 
     def _spans(self, selected: Sequence[Series], period: CandleRange, now: int) -> dict[Series, tuple[int, int]]:
-        """The first and last closed opening to look at, of those that have such. Without `from` the newest ones.
-        Raises BadRange for more than one answer can be made of.
+        """Return the first and last closed open time of each series that has any; without `from` of the newest ones.
+
+        Raises BadRange for more than one response can cover.
         """
         spans, count = {}, 0
         for series in selected:
@@ -108,32 +109,32 @@ class CoverageHandler:
             raise BadRange(
                 f"{count} candles of {len(spans)} series would be looked at, at most {MAX_OPEN_TIMES}: "
                 f"name a symbol and a "
-                "timeframe, or ask for a shorter range"
+                "timeframe, or request a shorter range"
             )
         return spans
 
     def _first_expected(self, series: Series, until: int) -> int:
-        """The first opening that should be kept: as much as is configured, as far back as the exchange has candles."""
+        """Return the first open time that should be stored: configured, and one that the exchange has."""
         timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
         given = exchange.kline_timeframes(series.instrument) if exchange else ()
         if exchange is None or series.timeframe not in given:
             return timeframe.close_time(until)
         first = history_depth.first_wanted(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
-        for hole in self._absent_gaps.get(series, ()):  # oldest first
-            if hole.since <= first <= hole.until:
-                first = timeframe.close_time(hole.until)
+        for gap in self._absent_gaps.get(series, ()):  # oldest first
+            if gap.since <= first <= gap.until:
+                first = timeframe.close_time(gap.until)
         return first
 
     def _gaps(self, coverage: SeriesCoverage, lost: Sequence[FeedGap], now: int) -> Iterator[schemas.Gap]:
-        """The holes of a series, and what is missing without having been noticed, with the reasons."""
+        """Return the gaps of a series with the reasons, also those that no scan has detected."""
         series = coverage.series
-        for hole, state in gaps_with_states(coverage):
-            why = reasons.feed_gap_reasons(hole, lost)
+        for gap, state in gaps_with_states(coverage):
+            why = reasons.feed_gap_reasons(gap, lost)
             if state in MISSING_STATES:
                 about = current_status(self._deps.hub, series.exchange, self._monotonic())
                 loading = self._backfill.progress(series)
-                why += reasons.pending_reasons(hole, self._sources.get(series[:2]), about, loading, now)
-            yield _gap_row(hole, state, why)
+                why += reasons.pending_reasons(gap, self._sources.get(series[:2]), about, loading, now)
+            yield _gap_row(gap, state, why)
 
     async def _selected(self, query: CoverageQuery) -> list[Series]:
         name, exchange, only = query.symbol, query.exchange, query.timeframe
@@ -153,9 +154,9 @@ class CoverageHandler:
 
 
 def count_series(coverage: SeriesCoverage, loading: bool) -> schemas.Counts:
-    """One series in numbers."""
+    """Return the counts of one series."""
     timeframe = TIMEFRAMES[coverage.series.timeframe]
-    spans = [(hole.since, hole.until) for hole in coverage.gaps if hole.state is CandleGapState.REPAIRED]
+    spans = [(gap.since, gap.until) for gap in coverage.gaps if gap.state is CandleGapState.REPAIRED]
     repaired = sum(
         timeframe.count_between(max(since, coverage.since), min(until, coverage.until))
         for since, until in _merge_spans(spans)
@@ -175,32 +176,32 @@ def count_series(coverage: SeriesCoverage, loading: bool) -> schemas.Counts:
 
 
 def gaps_with_states(coverage: SeriesCoverage) -> Iterator[tuple[CandleGap, str]]:
-    """The holes of a series with their states: those that were repaired, and what is missing, each opening once."""
+    """Return the gaps of a series with their states: repaired ones, and the missing candles, each open time once."""
     timeframe, left = TIMEFRAMES[coverage.series.timeframe], coverage.missing
-    for hole in coverage.gaps:
-        if hole.state is CandleGapState.REPAIRED:
-            yield hole, hole.state
+    for gap in coverage.gaps:
+        if gap.state is CandleGapState.REPAIRED:
+            yield gap, gap.state
     for state in (CandleGapState.ABSENT, CandleGapState.OPEN):
-        for hole in (each for each in coverage.gaps if each.state is state):
-            rest = tuple(ranges.subtract(timeframe, left, [(hole.since, hole.until)]))
+        for gap in (each for each in coverage.gaps if each.state is state):
+            rest = tuple(ranges.subtract(timeframe, left, [(gap.since, gap.until)]))
             for since, until in ranges.subtract(timeframe, left, rest):
-                yield replace(hole, since=since, until=until), state
+                yield replace(gap, since=since, until=until), state
             left = rest
     for since, until in left:
         yield CandleGap(coverage.series, since, until, 0), "unnoticed"
 
 
-def _gap_row(hole: CandleGap, state: str, why: Sequence[str]) -> schemas.Gap:
-    series, timeframe = hole.series, TIMEFRAMES[hole.series.timeframe]
+def _gap_row(gap: CandleGap, state: str, why: Sequence[str]) -> schemas.Gap:
+    series, timeframe = gap.series, TIMEFRAMES[gap.series.timeframe]
     return schemas.Gap(
         **_names(series),
-        since=hole.since,
-        until=hole.until,
-        candles=timeframe.count_between(hole.since, hole.until),
+        since=gap.since,
+        until=gap.until,
+        candles=timeframe.count_between(gap.since, gap.until),
         state=state,
-        noticed=hole.detected or None,
-        settled=hole.resolved,
-        origin=hole.repaired_from,
+        noticed=gap.detected or None,
+        settled=gap.resolved,
+        origin=gap.repaired_from,
         reasons=list(why),
     )
 

@@ -1,4 +1,4 @@
-"""What a replica does about candles beside answering: it hears which ones changed."""
+"""The job of a replica that invalidates caches when candles change."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 async def invalidate_on_candles(deps: Deps) -> None:
-    """What is kept of a candle that changed is dropped: in this process through the hub, in the shared cache from here.
+    """Drop cached data of candles that change: in this process through the hub, in the shared cache from here.
 
-    Every replica drops it, so that one that misses the news does no harm; what all miss is kept for minutes only.
+    Every replica does it, so one that misses a message does no harm; data that all miss expires within minutes.
     """
     stale: set[str] = set()
     async with asyncio.TaskGroup() as group:
@@ -36,7 +36,7 @@ async def _consume_candles(deps: Deps, stale: set[str]) -> None:
             if not isinstance(candle, Candle):
                 continue
             deps.hub.apply(candle)
-            if candle.series not in seen:  # it may be one that the list of symbols has not
+            if candle.series not in seen:  # it may not be in the catalog of symbols yet
                 seen.add(candle.series)
                 stale.add(symbol_catalog.CACHE_KEY)
             if candle.closed:
@@ -56,5 +56,5 @@ async def _delete_keys(deps: Deps, stale: set[str]) -> None:
     try:
         await deps.cache.delete(*keys)
     except Unavailable as error:
-        log.warning("answers in the cache are dropped later: %s", error)
+        log.warning("candles: cached pages not invalidated, retrying: %s", error)
         stale |= keys

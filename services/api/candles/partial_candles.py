@@ -1,4 +1,4 @@
-"""What is known of candles that cannot be whole: some of what they are made of is missing."""
+"""Partial candles: those of which some parts are missing, made from the rest."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from services.core.ranges import TimeRange
 from services.core.timeframes import TIMEFRAMES, Timeframe
 from services.ports import Store
 
-MAX_CANDLES_READ = 20_000  # candles that are read for one answer
-MAX_GAPS_READ = 100  # that are looked into for it
+MAX_CANDLES_READ = 20_000  # for one response
+MAX_GAPS_READ = 100  # for one response
 
 
 class PartialCandle(Candle, frozen=True, gc=False):
-    """What is known of a candle that is not whole."""
+    """A candle of which a part is missing."""
 
     @property
     def kind(self) -> str:
-        """Told from whole ones."""
+        """What sets it apart from complete ones."""
         return "partial"
 
 
 async def build_partials(store: Store, series: Series, missing: Sequence[TimeRange]) -> list[PartialCandle]:
-    """For each of these openings the shorter candles that are kept, as one; the longest of them, without overlap.
+    """Merge for each missing open time the shorter candles that are stored, the longest ones without overlap.
 
     Raises BadRange where too much would be read, Unavailable.
     """
@@ -55,7 +55,7 @@ async def build_partials(store: Store, series: Series, missing: Sequence[TimeRan
 
 
 def _missing_between(timeframe: Timeframe, bars: Sequence[Bar], since: int, until: int) -> list[TimeRange]:
-    """What of [since, until] these bars leave."""
+    """Return the ranges of [since, until] without these bars."""
     first = next(timeframe.open_times(since, until), None)
     if first is None:
         return []
@@ -66,6 +66,6 @@ def _missing_between(timeframe: Timeframe, bars: Sequence[Bar], since: int, unti
 
 def _too_much(series: Series) -> BadRange:
     return BadRange(
-        f"too much of {series.instrument} {series.timeframe} is missing to be put together of what is kept at once: "
-        "ask for a shorter range, or without partial"
+        f"too much of {series.instrument} {series.timeframe} is missing to be merged from shorter candles: "
+        "request a shorter range, or without partial"
     )

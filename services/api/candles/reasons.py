@@ -8,7 +8,7 @@ from services.core.timeframes import TIMEFRAMES
 
 
 def feed_gap_reasons(hole: CandleGap, gaps: Iterable[FeedGap]) -> list[str]:
-    """What was lost of its exchange while its candles formed, each reason once."""
+    """Return why messages of the exchange were lost while the candles formed, each reason once."""
     series, end = hole.series, TIMEFRAMES[hole.series.timeframe].close_time(hole.until)
     touching = (
         gap.reason
@@ -24,13 +24,13 @@ def feed_gap_reasons(hole: CandleGap, gaps: Iterable[FeedGap]) -> list[str]:
 def pending_reasons(
     hole: CandleGap, exchange: Exchange | None, state: ExchangeStatus, loading: SeriesProgress | None, now: int
 ) -> Iterator[str]:
-    """What keeps candles from coming that are missing now; `exchange`: who should give them."""
+    """Return why candles are still missing. `exchange`: the one that has them."""
     if exchange is None:
-        yield "nobody collects it: name it in KURS_SYMBOLS, or import it"
+        yield "no collector has it: name it in KURS_SYMBOLS, or import it"
         return
     timeframe, given = TIMEFRAMES[hole.series.timeframe], exchange.kline_timeframes(hole.series.instrument)
     if timeframe.child and timeframe.name not in given:
-        yield f"{exchange.name} has no {timeframe.name}: it is made of {timeframe.child}, of which some are missing"
+        yield f"{exchange.name} has no {timeframe.name}: it is rolled up from {timeframe.child}, and some are missing"
     if not state.connected:
         yield f"{state.exchange}: {state.reason}"
     if any(
@@ -38,7 +38,7 @@ def pending_reasons(
     ):
         yield f"{state.exchange} does not trade it"
     if (over := timeframe.close_time(hole.until)) + exchange.kline_delay_seconds * 1000 > now:
-        yield f"it ended {(now - over) // 1000} s ago and is asked for within {exchange.kline_delay_seconds:g} s"
+        yield f"it ended {(now - over) // 1000} s ago and is requested within {exchange.kline_delay_seconds:g} s"
     elif loading and loading.missing:
         yield f"history is being loaded: {loading.missing} candles to go"
     if loading and loading.reason and state.connected:

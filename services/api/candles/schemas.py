@@ -1,4 +1,4 @@
-"""What the candles' endpoints answer, for people and for OpenAPI. Times are ms since the epoch."""
+"""Queries and responses about candles. Times are ms since the epoch."""
 
 from typing import Annotated, Literal
 
@@ -37,21 +37,21 @@ class Candle(BaseModel):
     volume: float | None = Field(description="Of the base")
     closed: bool = Field(description="Nothing more will be traded in it")
     kind: Literal["traded", "empty", "missing", "partial"] = Field(
-        description="empty: nothing was traded; missing: not kept, its values come from `fill`; "
-        "partial: a part of it is missing, it is made of the rest, and there only with `partial=true`"
+        description="empty: nothing was traded; missing: not stored, its values come from `fill`; "
+        "partial: a part of it is missing, it is made of the rest, and present only with `partial=true`"
     )
     source: Literal["ticks", "exchange", "rollup", "import"] | None = Field(
-        description="ticks: of trades; exchange: its own closed candle; rollup: of shorter ones; import: its files"
+        description="ticks: trades; exchange: its own closed candle; rollup: shorter candles; import: its files"
     )
     revision: int = Field(description="How often it was corrected after it was closed")
 
 
 class Loading(BaseModel):
-    """The answer is not whole yet: history is being loaded. Ask again in a second or later."""
+    """The response is not complete yet: history is being loaded. Request it again in a second or later."""
 
-    expected: int = Field(description="Closed candles that the answer should hold")
-    available: int = Field(description="Those of them that are kept")
-    reason: str | None = Field(description="Why no more come now: the exchange fails, its collector is silent")
+    expected: int = Field(description="Closed candles that the response should have")
+    available: int = Field(description="Those of them that are stored")
+    reason: str | None = Field(description="Why no more are loaded now: the exchange fails, its collector is silent")
 
 
 class ChartData(BaseModel):
@@ -90,7 +90,7 @@ class Symbol(BaseModel):
     base: str
     quote: str
     contract: str | None
-    timeframes: list[str] = Field(description="That are kept, or that the exchange gives")
+    timeframes: list[str] = Field(description="That are stored, or that the exchange has")
 
 
 class Symbols(BaseModel):
@@ -128,7 +128,7 @@ class Timeframes(BaseModel):
 
 
 class Span(BaseModel):
-    """A range of openings, both ends inclusive."""
+    """A range of open times, both ends inclusive."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
@@ -144,12 +144,12 @@ class Gap(Span):
     timeframe: str
     candles: int
     state: Literal["open", "repaired", "absent", "unnoticed"] = Field(
-        description="open: to be repaired; absent: the exchange has nothing there; unnoticed: nobody has looked yet"
+        description="open: to be repaired; absent: the exchange has nothing there; unnoticed: no scan has found it yet"
     )
-    noticed: int | None = Field(description="When the hole was found")
+    noticed: int | None = Field(description="When the gap was detected")
     settled: int | None = Field(description="When it was repaired, or known to be absent")
     origin: str | None = Field(description="Where the repair came from")
-    reasons: list[str] = Field(description="What was lost at that time, and why")
+    reasons: list[str] = Field(description="Why messages were lost at that time")
 
 
 class Counts(Span):
@@ -168,7 +168,7 @@ class Counts(Span):
 
 
 class Coverage(BaseModel):
-    """What is kept and what is missing: all of it together, each hole, and each series."""
+    """Stored and missing candles: of all series together, each gap, and each series."""
 
     model_config = example(
         time=1795176000123,

@@ -1,4 +1,4 @@
-"""The symbols that have candles: the only names that a question may hold."""
+"""The symbols that have candles: the only names that queries accept."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,56 +16,56 @@ from services.ports import Deps
 from services.web import SingleFlight
 
 CACHE_KEY, CACHE_SECONDS = "symbols:list", 3600
-CATALOG_TTL_MS = 60_000  # how long this process needs not look again
-MIN_RELOAD_MS = 1_000  # how often it looks again because candles of an unlisted series were heard
+CATALOG_TTL_MS = 60_000  # in this process
+MIN_RELOAD_MS = 1_000  # between reloads for candles of series that are not in the catalog
 T = TypeVar("T")
 
 
 class CatalogSymbol(Struct, frozen=True):
-    """An instrument at an exchange, with the timeframes that can be had: given by the exchange, imported, rolled up."""
+    """An instrument at an exchange, with its timeframes: those of the exchange, imported ones, and roll-ups."""
 
     exchange: str
     instrument: Instrument
     timeframes: tuple[str, ...]
 
     def series(self, timeframe: str) -> Series:
-        """Its candles of one timeframe. Raises UnknownName where there are none."""
+        """Return its series of one timeframe. Raises UnknownName where there is none."""
         if timeframe not in self.timeframes:
             raise unknown_name(f"timeframe of {self.exchange} {self.instrument}", timeframe, self.timeframes)
         return Series(self.exchange, self.instrument, timeframe)
 
 
 class SymbolCatalog:
-    """All symbols: of the configured exchanges first, in their order."""
+    """All symbols, those of the configured exchanges first, in their order."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._symbols: list[CatalogSymbol] = []
         self._by_name: dict[
             tuple[str, str], CatalogSymbol
-        ] = {}  # by exchange, or "" for the first that has it, and bare name
+        ] = {}  # by exchange, or "" for the first that has it, and normalized name
         self._series: set[Series] = set()
-        self._has_unlisted = False  # of a series that is not listed
-        self._loaded_at: int | None = None  # when
+        self._has_unlisted = False  # a candle of a series that is not in the catalog was received
+        self._loaded_at: int | None = None  # monotonic
         self._single_flight: SingleFlight[bool, None] = SingleFlight()
         deps.hub.on_candle(self._on_candle)
 
     async def symbols(self) -> Sequence[CatalogSymbol]:
-        """All of them. Raises Unavailable."""
+        """Return all of them. Raises Unavailable."""
         if self._loaded_at is None or self._deps.clock.monotonic() - self._loaded_at >= CATALOG_TTL_MS:
             await self._single_flight.run(False, self._reload)
         return self._symbols
 
     async def find(self, name: str, exchange: str = "") -> CatalogSymbol:
-        """`BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT`, at the first exchange that has it. Raises UnknownName."""
+        """Find `BTC-USDT`, `BTCUSDT` or `BINANCE:BTCUSDT` at the first exchange that has it. Raises UnknownName."""
         return await self._find_or_reload(lambda: self._find(name, exchange))
 
     async def series(self, name: str, exchange: str, timeframe: str) -> Series:
-        """A symbol's candles of one timeframe. Raises UnknownName."""
+        """Return a symbol's series of one timeframe. Raises UnknownName."""
         return await self._find_or_reload(lambda: self._find(name, exchange).series(timeframe))
 
     async def _find_or_reload(self, find: Callable[[], T]) -> T:
-        """What is found in the list. What is not costs nothing, unless something was heard that is not in it yet."""
+        """Find in the catalog. A name that is missing reloads it only if a candle was received that is not in it."""
         await self.symbols()
         try:
             return find()
@@ -85,10 +85,10 @@ class SymbolCatalog:
             raise unknown_symbol(symbol, exchange, [(each.exchange, each.instrument) for each in self._symbols])
         return found
 
-    async def _reload(self, anew: bool) -> None:
-        """Read them, `anew` from the store whatever the cache has. Those who want them at once share the reading."""
-        self._has_unlisted = False  # before it is read: what is heard meanwhile is news again
-        found = [] if anew else await self._from_cache()
+    async def _reload(self, skip_cache: bool) -> None:
+        """Reload the catalog; with `skip_cache` from the store."""
+        self._has_unlisted = False  # before the read, so that a candle received during it counts
+        found = [] if skip_cache else await self._from_cache()
         self._symbols, self._loaded_at = found or await self._from_store(), self._deps.clock.monotonic()
         self._series = {symbol.series(timeframe) for symbol in self._symbols for timeframe in symbol.timeframes}
         self._by_name = {}
@@ -110,13 +110,13 @@ class SymbolCatalog:
     async def _from_store(self) -> list[CatalogSymbol]:
         kept = await self._deps.store.series()
         symbols = to_symbols([*configured_series(self._deps), *kept], self._deps.settings.exchanges)
-        with suppress(Unavailable):  # then the next one looks into the store as well
+        with suppress(Unavailable):  # then the next replica reads the store as well
             await self._deps.cache.set(CACHE_KEY, msgspec.json.encode(symbols), CACHE_SECONDS)
         return symbols
 
 
 def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSymbol]:
-    """The symbols of these series, those of the exchanges in `order` first."""
+    """Return the symbols of these series, those of the exchanges in `order` first."""
     kept: dict[tuple[str, Instrument], set[str]] = {}
     for exchange, instrument, timeframe in series:
         kept.setdefault((exchange, instrument), set()).add(timeframe)
@@ -129,7 +129,7 @@ def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSy
 
 
 def configured_series(deps: Deps) -> Iterable[Series]:
-    """What the configured exchanges give candles of, kept already or not."""
+    """Return the series of the configured exchanges, stored already or not."""
     settings = deps.settings
     for exchange in deps.exchanges:
         instruments = instruments_to_collect(exchange.name, settings)

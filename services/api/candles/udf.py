@@ -28,17 +28,17 @@ from services.core.model import Bar, Candle, CandleGap, Series
 from services.core.symbols import normalize, split_exchange
 from services.web import Content, Endpoint, Ttl, public
 
-MAX_BARS = 2000  # bars in one answer; who wants more asks again further back
-DEFAULT_RESULTS = 30  # search results
-MAX_QUOTED_SYMBOLS = 50  # symbols in one answer
-MAX_MARKS = 1000  # in one answer: the newest
-DECIMALS_SAMPLE_CANDLES = 100  # candles that tell how many digits a price has
+MAX_BARS = 2000  # in one response; a chart requests older ones again
+DEFAULT_RESULTS = 30
+MAX_QUOTED_SYMBOLS = 50  # in one response
+MAX_MARKS = 1000  # in one response: the newest
+DECIMALS_SAMPLE_CANDLES = 100  # by which the number of decimals is known
 DEFAULT_DECIMALS = 8
 CACHE_CONTROL = public(1, stale=5)
-POLL_SECONDS = 0.1  # between two looks for bars that are being loaded
-MAX_POLLS, MAX_POLLS_WITH_BARS = 80, 20  # polls before a response goes without them: when there are none, and some
-MAX_WAITING_REQUESTS = 100  # questions that wait at once
-LOADING_TEXT = "history is being loaded, {1} of {0} candles are there: {2}"
+POLL_SECONDS = 0.1  # while bars are being loaded
+MAX_POLLS, MAX_POLLS_WITH_BARS = 80, 20  # before a response goes without them: when there are none, and some
+MAX_WAITING_REQUESTS = 100  # at the same time
+LOADING_TEXT = "history is being loaded, {1} of {0} candles are available: {2}"
 COLORS = {"open": "red", "repaired": "green", "absent": "yellow"}
 CACHE = Ttl(1_000, max_entries=128)
 
@@ -153,12 +153,12 @@ class Udf:
         if bars:
             return Content(_columns(bars), CACHE_CONTROL)
         if loading:
-            return _error(LOADING_TEXT.format(*loading[:2], loading.reason or "ask again"))
+            return _error(LOADING_TEXT.format(*loading[:2], loading.reason or "try again"))
         older = [] if most else await self._reader.latest(series, min(since, until + 1) - 1, 1)
         return _json({"s": "no_data", **({"nextTime": older[0].bar.open_time // 1000} if older else {})})
 
     async def _wait_for_candles(self, series: Series, period: CandleRange) -> tuple[list[Candle], LoadingStatus | None]:
-        """The candles of a period, waited for while they are loaded: a chart takes what is missing for never there."""
+        """Return the candles of a range, after a wait while they load: a chart requests them only once."""
         known = None
         for polls in count():
             progress = self._backfill.progress(series)
@@ -191,7 +191,7 @@ class Udf:
 
     @QUOTES.handler
     async def quotes(self, query: QuotesQuery) -> Content:
-        """Return what symbols cost now, as far as that is known."""
+        """Return the current prices of symbols."""
         names = query.symbols
         if len(names) > MAX_QUOTED_SYMBOLS:
             raise BadRange(f"{len(names)} symbols are too many: at most {MAX_QUOTED_SYMBOLS}")
@@ -208,7 +208,7 @@ class Udf:
 
 
 def price_decimals(bars: Iterable[Bar]) -> int:
-    """How many digits after the point the prices have."""
+    """Return the number of decimals of the prices."""
     prices: Iterable[Decimal] = (price for bar in bars for price in (bar.open, bar.high, bar.low, bar.close))
     return max((len(format_decimal(price).partition(".")[2]) for price in prices), default=DEFAULT_DECIMALS)
 
@@ -230,7 +230,7 @@ def _symbol_info(symbol: CatalogSymbol) -> dict[str, Any]:
 
 
 def _columns(bars: Sequence[Bar]) -> bytes:
-    """Bars as columns, with every digit."""
+    """Return bars as columns, with every digit."""
     columns = {
         "t": (str(bar.open_time // 1000) for bar in bars),
         "o": (format_decimal(bar.open) for bar in bars),
@@ -249,7 +249,7 @@ def _mark(number: int, gap: CandleGap) -> dict[str, Any]:
         "id": number,
         "time": gap.since // 1000,
         "color": COLORS[gap.state],
-        "text": f"hole, {gap.state}{source}",
+        "text": f"gap, {gap.state}{source}",
         "label": "!" if gap.state == "open" else "·",
         "labelFontColor": "white",
         "minSize": 14,

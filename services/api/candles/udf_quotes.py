@@ -1,4 +1,4 @@
-"""What symbols cost now, as TradingView's watch lists ask for it. What Kurs does not know now is left out."""
+"""Current prices for TradingView's watch lists. Values that are not known now are left out."""
 
 from decimal import Decimal
 from typing import Any
@@ -24,7 +24,7 @@ class UdfQuotes:
         self._listing, self._reader, self._hub, self._clock = listing, ServedCandles(deps), deps.hub, deps.clock
 
     async def quote(self, name: str) -> dict[str, Any]:
-        """One symbol; of one that does not exist the error. Raises Unavailable."""
+        """Return the quote of a symbol, or the error for a name that does not exist. Raises Unavailable."""
         try:
             symbol = await self._listing.find(name)
         except UnknownName as error:
@@ -46,14 +46,14 @@ class UdfQuotes:
         return {"s": "ok", "n": name, "v": {**words, **numbers}}
 
     def _leg(self, symbol: CatalogSymbol) -> Leg | None:
-        """What the exchange says of it, if a direction is made of it and it is fresh."""
+        """Return the exchange's newest price, if a direction uses it and it is fresh."""
         legs = [leg for rate in self._hub.rates.values() for offer in rate.candidates for leg in offer.legs]
         asked, now = (symbol.exchange, symbol.instrument), self._clock.monotonic()
         fresh = [leg for leg in legs if (leg.exchange, leg.instrument) == asked and leg.expires >= now]
         return max(fresh, key=lambda leg: leg.confirmed, default=None)
 
     async def _last_price(self, symbol: CatalogSymbol, leg: Leg | None) -> Decimal | None:
-        """The last price: of a candle that forms or has just closed, or the exchange's own where it tells only that."""
+        """Return the close of a candle that forms or has just closed, or an index price without bid and ask."""
         timeframe = TIMEFRAMES[symbol.timeframes[0]]
         newest = await self._candles(symbol, timeframe.name, 1)
         if newest and newest[0].bar.open_time >= timeframe.step_back(timeframe.open_time(self._clock.now()), 1):
@@ -61,7 +61,7 @@ class UdfQuotes:
         return leg.value if leg and leg.bid is None and leg.ask is None else None
 
     async def _days(self, symbol: CatalogSymbol) -> tuple[Bar | None, Bar | None]:
-        """Yesterday and today, in UTC."""
+        """Return the bars of yesterday and today, in UTC."""
         candles = await self._candles(symbol, DAILY, 2) if DAILY in symbol.timeframes else []
         today = TIMEFRAMES[DAILY].open_time(self._clock.now())
         bars = {candle.bar.open_time: candle.bar for candle in candles}
@@ -79,7 +79,7 @@ def _numbers(
         known |= {"bid": leg.bid, "ask": leg.ask, "spread": leg.ask - leg.bid if leg.bid and leg.ask else None}
     if today:
         known |= {"open_price": today.open, "high_price": today.high, "low_price": today.low}
-        known["volume"] = today.volume or None  # some exchanges tell none
+        known["volume"] = today.volume or None  # some exchanges send none
     if yesterday:
         known["prev_close_price"] = yesterday.close
     if yesterday and last is not None:

@@ -1,1 +1,1 @@
-"""What there is: the directions that can be asked for, the exchanges and how they stand."""
+"""The directions and the exchanges."""

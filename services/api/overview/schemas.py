@@ -1,4 +1,4 @@
-"""What the overviews answer, for people and for OpenAPI. Times are ms since the epoch."""
+"""Responses about directions and exchanges. Times are ms since the epoch."""
 
 from pydantic import BaseModel, Field
 
@@ -18,21 +18,21 @@ class Route(BaseModel):
 
     exchange: str
     legs: list[RouteLeg]
-    not_traded: list[str] = Field(description="Legs that their exchange does not trade, as far as it has said so")
+    not_traded: list[str] = Field(description="Legs that their exchange is known not to trade")
 
 
 class Direction(BaseModel):
-    """A direction that can be asked for."""
+    """A direction for which there are rates."""
 
     direction: str
     base: str
     quote: str
-    asset: str = Field(description="What the base stands for: USDT for USDTTRC")
+    asset: str = Field(description="The asset of the base: USDT for USDTTRC")
     routes: list[Route]
 
 
 class Directions(BaseModel):
-    """All directions, with the ways to them in order of preference."""
+    """All directions, with their routes in order of preference."""
 
     model_config = example(
         directions=[
@@ -64,19 +64,19 @@ class InstrumentState(BaseModel):
     instrument: str
     feed: str = Field(description="waiting, live, silent or absent")
     received: int | None
-    age_ms: int | None = Field(description="Since the last value came")
-    confirmed_age_ms: int | None = Field(description="Since that value was last known to hold")
+    age_ms: int | None = Field(description="Since the last value was received")
+    confirmed_age_ms: int | None = Field(description="Since that value was last confirmed")
 
 
 class Progress(BaseModel):
-    """How much of the configured history is kept, in closed candles of all series."""
+    """How much of the configured history is stored, in closed candles of all series."""
 
     expected: int
     missing: int
 
 
 class ExchangeState(BaseModel):
-    """What is known of one exchange."""
+    """The status of one exchange."""
 
     exchange: str
     connected: bool
@@ -89,9 +89,9 @@ class ExchangeState(BaseModel):
     heard_age_ms: int | None = Field(description="Since its collector's last report, which comes each second")
     reconnects: int
     instruments: list[InstrumentState]
-    history: Progress | None = Field(description="null: nobody has looked yet, or it has none")
+    history: Progress | None = Field(description="null: not counted yet, or it has none")
     clock_offset_ms: int | None = Field(
-        description="How far its clock is ahead of its collector's, negative: behind; null: it has not told yet"
+        description="How far its clock is ahead of its collector's, negative: behind; null: not known yet"
     )
 
 
@@ -105,16 +105,18 @@ class Switch(BaseModel):
 
 
 class PricerChoice(BaseModel):
-    """What the pricer chose, as this replica last heard it."""
+    """What the pricer chose, as this replica last received it."""
 
     exchange: str | None
     since: int | None
     reason: str
-    age_ms: int | None = Field(description="Since the pricer said so; it does each second. null: it was not heard")
+    age_ms: int | None = Field(
+        description="Since the pricer's last report, which comes each second; null: there was none"
+    )
 
 
 class InUse(BaseModel):
-    """The exchange with which this replica answers for all directions: that of its `/v1/courses`."""
+    """The exchange that this replica uses for all directions: that of its `/v1/courses`."""
 
     exchange: str | None
     since: int | None = Field(description="null: it is not what the pricer chose")
@@ -183,5 +185,5 @@ class Exchanges(BaseModel):
     in_use: InUse
     exchanges: list[ExchangeState]
     dead_letters: int | None = Field(
-        description="Messages that could not be kept and wait for the operator (`kurs dead`); null: not known yet"
+        description="Messages that could not be saved and wait for the operator (`kurs dead`); null: not known yet"
     )

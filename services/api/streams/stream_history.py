@@ -1,4 +1,4 @@
-"""`/v1/stream/history`: what was told after a cursor, for who would rather ask than listen."""
+"""`/v1/stream/history`: the events of streams after a cursor, by request."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

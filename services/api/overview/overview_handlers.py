@@ -1,4 +1,4 @@
-"""What can be asked for and where it comes from: `/v1/directions` and `/v1/exchanges`."""
+"""`/v1/directions` and `/v1/exchanges`: the directions with their conversion routes, and where rates come from."""
 
 from collections.abc import Set
 
@@ -146,7 +146,7 @@ def _age_ms(time: int | None, now: int) -> int | None:
 
 
 def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
-    """What this replica answers with, whatever the pricer chose when it was last heard."""
+    """Return the exchange that this replica uses, which may differ from the pricer's last report."""
     settings, choice = deps.settings, deps.hub.active_exchange
     try:
         exchange = select_current(deps.hub, settings.directions, settings.exchanges, now, partial=True).exchange
@@ -172,7 +172,7 @@ def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
 
 def _choice(choice: ActiveExchange | None, now: int, by: int, fault: str) -> schemas.PricerChoice:
     if choice is None:
-        reason = "; ".join(filter(None, ["the pricer has not been heard", fault]))
+        reason = "; ".join(filter(None, ["the pricer has not reported", fault]))
         return schemas.PricerChoice(exchange=None, since=None, reason=reason, age_ms=None)
     reason = "; ".join(filter(None, [choice.reason, fault]))
     return schemas.PricerChoice(

@@ -35,8 +35,8 @@ class TradeSequencers:
 
     def expected_ids(self) -> dict[Instrument, int]:
         """Return the id of the next trade per instrument, where it is known."""
-        known = ((instrument, sequencer.expected_id) for instrument, sequencer in self._by_instrument.items())
-        return {instrument: trade_id for instrument, trade_id in known if trade_id is not None}
+        ids = ((instrument, sequencer.expected_id) for instrument, sequencer in self._by_instrument.items())
+        return {instrument: trade_id for instrument, trade_id in ids if trade_id is not None}
 
     def abandon_gap(self, instrument: Instrument, now: int) -> list[Publishable]:
         """Go on without the missing trades. Return what may be published: a feed gap, and the trades behind it.

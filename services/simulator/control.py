@@ -77,11 +77,11 @@ async def start_fault(request: Request, asked: Annotated[dict[str, Any], Body()]
 @router.get("/faults", summary="Active faults, and all kinds", operation_id="listFaults")
 async def list_faults(request: Request) -> Response:
     """List the active faults, and all kinds with their parameters."""
-    known = {
+    kinds = {
         name: {"about": kind.about, "parameters": {key: each._asdict() for key, each in kind.parameters.items()}}
         for name, kind in FAULT_KINDS.items()
     }
-    return _json_response({"active": simulation_of(request).faults.active(), "known": known})
+    return _json_response({"active": simulation_of(request).faults.active(), "known": kinds})
 
 
 @router.delete("/faults/{key}", status_code=204, summary="End a fault", operation_id="endFault")

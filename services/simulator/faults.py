@@ -142,13 +142,13 @@ class ActiveFaults:
 def _parameters(fault: str, given: dict[str, Any]) -> dict[str, float]:
     if fault not in FAULT_KINDS:
         raise ValueError(f"there is no fault {fault!r}: there are {', '.join(FAULT_KINDS)}")
-    known = FAULT_KINDS[fault].parameters
-    if unknown := sorted(given.keys() - known.keys()):
-        takes = ", ".join(f"{name} ({each.about})" for name, each in known.items()) or "no parameters"
+    accepted = FAULT_KINDS[fault].parameters
+    if unknown := sorted(given.keys() - accepted.keys()):
+        takes = ", ".join(f"{name} ({each.about})" for name, each in accepted.items()) or "no parameters"
         raise ValueError(f"{fault} does not know {', '.join(unknown)}: it takes {takes}")
     for name, value in given.items():
         _check(fault, name, value)
-    return {name: given.get(name, each.default) for name, each in known.items()}
+    return {name: given.get(name, each.default) for name, each in accepted.items()}
 
 
 def _check(fault: str, name: str, value: Any) -> None:

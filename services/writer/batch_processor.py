@@ -25,7 +25,7 @@ from services.core.seals import Seal
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
 from services.writer import rollup
-from services.writer.candle_cache import CandleCache
+from services.writer.candle_cache import StoredCandleCache
 from services.writer.gap_registry import GapRegistry
 from services.writer.sealing import Sealer
 
@@ -71,7 +71,7 @@ class BatchProcessor:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store, self._candles, self._gaps = store, CandleCache(store), GapRegistry()
+        self._store, self._candles, self._gaps = store, StoredCandleCache(store), GapRegistry()
         self._sealer = Sealer(store, self._candles, self._gaps)
         self._minute_builders: dict[Series, MinuteBuilder] = {}
         self._last_trade_time: dict[str, int] = {}  # of each exchange, by its clock: the newest trade that is built in
@@ -189,7 +189,7 @@ class BatchProcessor:
     def _unchanged_by(self, klines: Sequence[Candle]) -> Keys:
         """Return the candles of klines that change nothing, and the longer ones that hold them."""
         keys = ((kline.series, kline.bar.open_time) for kline in klines)
-        return frozenset(key for known in keys if known not in self._candles.dirty for key in _with_parents(*known))
+        return frozenset(key for kline in keys if kline not in self._candles.dirty for key in _with_parents(*kline))
 
     async def _candle_changes(self, new_gaps: Sequence[CandleGap], now: int) -> list[Change]:
         resolved = await self._gaps.resolve(self._candles, new_gaps, now)

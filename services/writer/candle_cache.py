@@ -15,7 +15,7 @@ MAX_LOAD_GAP_BARS = 1_000  # open times further apart are loaded by two queries
 LONGEST_MONTH_MS = 31 * DAY_MS
 
 
-class CandleCache:
+class StoredCandleCache:
     """Stored candles with the changes that are not saved yet. It is right while no other process writes candles."""
 
     def __init__(self, store: Store) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.core.model import Candle, CandleGap, CandleGapState, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Store
-from services.writer.candle_cache import CandleCache
+from services.writer.candle_cache import StoredCandleCache
 
 OPEN_TIMES_AT_ONCE = 1_000  # that are checked with one load, since a gap may be long
 
@@ -57,10 +57,10 @@ class GapSet:
     def subtract_from(self, gap: CandleGap) -> CandleGap | None:
         """Return what is left of a gap behind those that begin where it does; None if that is nothing."""
         timeframe = TIMEFRAMES[gap.series.timeframe]
-        while known := self.starting_at(gap.since):
-            if known.until >= gap.until:
+        while covering := self.starting_at(gap.since):
+            if covering.until >= gap.until:
                 return None
-            gap = replace(gap, since=timeframe.close_time(known.until))
+            gap = replace(gap, since=timeframe.close_time(covering.until))
         return gap
 
 
@@ -94,8 +94,8 @@ class GapRegistry:
 
     def _add_absent(self, gap: CandleGap) -> list[CandleGap]:
         """Add an absent gap, unless it is part of one. An open gap with the same beginning is shortened by it."""
-        known = self._absent[gap.series].starting_at(gap.since)
-        if known and known.until >= gap.until:
+        previous = self._absent[gap.series].starting_at(gap.since)
+        if previous and previous.until >= gap.until:
             return []
         self._absent[gap.series].add(gap)
         shortened = self._open[gap.series].starting_at(gap.since)
@@ -120,7 +120,7 @@ class GapRegistry:
             name = TIMEFRAMES[name].child
         return False
 
-    async def resolve(self, cache: CandleCache, detected: Iterable[CandleGap], now: int) -> list[CandleGap]:
+    async def resolve(self, cache: StoredCandleCache, detected: Iterable[CandleGap], now: int) -> list[CandleGap]:
         """Return the gaps that are resolved by the cache's changes, or of whose series gaps were just detected."""
         resolved = []
         for gap in self._affected(cache, {gap.series for gap in detected}):
@@ -132,13 +132,13 @@ class GapRegistry:
                 resolved.append(outcome)
         return resolved
 
-    def _affected(self, cache: CandleCache, series_with_new: Collection[Series]) -> list[CandleGap]:
+    def _affected(self, cache: StoredCandleCache, series_with_new: Collection[Series]) -> list[CandleGap]:
         changed = cache.values_changed
         waiting = [gap for series in series_with_new for gap in self._open[series]]
         waiting += [gap for s in changed.keys() - series_with_new for gap in self._open[s].touching(changed[s])]
         return [*waiting, *(gap for series in changed for gap in self._absent[series].touching(changed[series]))]
 
-    async def _resolution(self, cache: CandleCache, gap: CandleGap, now: int) -> CandleGap:
+    async def _resolution(self, cache: StoredCandleCache, gap: CandleGap, now: int) -> CandleGap:
         """Return the gap as repaired or absent if each of its candles is there or absent, and as it is if not."""
         absent = self._absent[gap.series]
         open_times = TIMEFRAMES[gap.series.timeframe].open_times(gap.since, gap.until)

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from services.core.candles import roll_up
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, parents
-from services.writer.candle_cache import CandleCache
+from services.writer.candle_cache import StoredCandleCache
 
 NEXT_CHILD_GRACE_MS = 120_000  # after a bar's close, in which the first child of the next bar may still arrive
 
 
-async def apply_and_roll_up(cache: CandleCache, candles: Iterable[Candle], now: int) -> None:
+async def apply_and_roll_up(cache: StoredCandleCache, candles: Iterable[Candle], now: int) -> None:
     """Apply candles to the cache, and then all that are rolled up from those that changed."""
     by_series: defaultdict[Series, list[Candle]] = defaultdict(list)
     for candle in candles:
@@ -27,7 +27,9 @@ async def apply_and_roll_up(cache: CandleCache, candles: Iterable[Candle], now: 
                 changed[above] |= await _roll_up_series(cache, series, above, changed[series], now)
 
 
-async def _roll_up_series(cache: CandleCache, below: Series, above: Series, changed: set[int], now: int) -> set[int]:
+async def _roll_up_series(
+    cache: StoredCandleCache, below: Series, above: Series, changed: set[int], now: int
+) -> set[int]:
     """Roll up what changed in `below`. Return the open times that change in `above`."""
     parent = TIMEFRAMES[above.timeframe]
     open_times = {parent.open_time(open_time) for open_time in changed}
@@ -37,7 +39,7 @@ async def _roll_up_series(cache: CandleCache, below: Series, above: Series, chan
     return {open_time for open_time, candle in rolled_up if candle is not None and cache.apply(candle)}
 
 
-def _roll_up_candle(cache: CandleCache, above: Series, open_time: int, now: int) -> Candle | None:
+def _roll_up_candle(cache: StoredCandleCache, above: Series, open_time: int, now: int) -> Candle | None:
     """Return the candle over its children; None where one of them is missing."""
     parent = TIMEFRAMES[above.timeframe]
     child = TIMEFRAMES[parent.child or ""]
@@ -51,7 +53,7 @@ def _roll_up_candle(cache: CandleCache, above: Series, open_time: int, now: int)
     return None if end + NEXT_CHILD_GRACE_MS < now or _has_newer_children(cache, below, end) else candle
 
 
-def _has_newer_children(cache: CandleCache, series: Series, end: int) -> bool:
+def _has_newer_children(cache: StoredCandleCache, series: Series, end: int) -> bool:
     """Return whether shorter candles open at `end` or later, so that the child that holds them is missing."""
     name: str | None = series.timeframe
     while name:

@@ -11,7 +11,7 @@ from services.core.seals import GENESIS, Seal, digest, new_seal, next_revision
 from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE, format_rfc3339
 from services.ports import Store
-from services.writer.candle_cache import CandleCache
+from services.writer.candle_cache import StoredCandleCache
 from services.writer.gap_registry import GapRegistry
 
 EXCHANGE_CONFIRM_MS = 3_600_000  # after a day's end, in which klines may still replace what trades built
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Sealer:
     """Seals of all series."""
 
-    def __init__(self, store: Store, cache: CandleCache, gaps: GapRegistry) -> None:
+    def __init__(self, store: Store, cache: StoredCandleCache, gaps: GapRegistry) -> None:
         self._store, self._cache, self._gaps = store, cache, gaps
         self._chains: dict[Series, list[Seal]] = {}  # oldest first
         self._checked_until: dict[Series, int] = {}  # the first day that was not checked yet
@@ -87,7 +87,7 @@ class Sealer:
     def on_saved(self, seals: Iterable[Seal]) -> None:
         """Add seals that were saved to their chains."""
         for seal in seals:
-            chain = {known.day: known for known in self._chains.get(seal.series, [])} | {seal.day: seal}
+            chain = {earlier.day: earlier for earlier in self._chains.get(seal.series, [])} | {seal.day: seal}
             self._chains[seal.series] = [chain[day] for day in sorted(chain)]
 
     def _recheck(self, series: Series, days: Iterable[int]) -> None:

@@ -63,37 +63,37 @@ class BinanceSession:
 
     def _response(self, text: str) -> dict[str, Any]:
         try:
-            asked = decode(text)
+            command = decode(text)
         except msgspec.DecodeError as error:
             return {"error": {"code": 3, "msg": f"Invalid JSON: {error}"}}
-        given = asked.get("id") if isinstance(asked, dict) else None
-        identifier = given if _is_id(given) else None
+        request_id = command.get("id") if isinstance(command, dict) else None
+        identifier = request_id if _is_id(request_id) else None
         try:
-            return {"result": self._run_command(asked), "id": identifier}
+            return {"result": self._run_command(command), "id": identifier}
         except ControlError as wrong:
             return {"error": {"code": wrong.code, "msg": wrong.text}, "id": identifier}
 
-    def _run_command(self, asked: Any) -> Any:
-        if not isinstance(asked, dict):
+    def _run_command(self, command: Any) -> Any:
+        if not isinstance(command, dict):
             raise ControlError(2, "Invalid request: request must be an object")
-        if "method" not in asked:
+        if "method" not in command:
             raise ControlError(2, "Invalid request: missing field `method`")
-        if "id" in asked and not _is_id(asked["id"]):
+        if "id" in command and not _is_id(command["id"]):
             raise ControlError(2, BAD_ID)
-        match asked["method"]:
+        match command["method"]:
             case "SUBSCRIBE":
-                return self._subscribe(_streams(asked))
+                return self._subscribe(_streams(command))
             case "UNSUBSCRIBE":
-                for stream in _streams(asked):
+                for stream in _streams(command):
                     self._streams.pop(stream.name, None)
                 return None
             case "LIST_SUBSCRIPTIONS":
-                if asked.get("params"):
+                if command.get("params"):
                     raise ControlError(2, "Invalid request: too many parameters")
                 return list(self._streams)
             case "GET_PROPERTY" | "SET_PROPERTY" as method:
-                return self._property(method, asked.get("params"))
-        raise ControlError(2, f"Invalid request: unknown variant `{asked['method']}`, expected one of {METHOD_NAMES}")
+                return self._property(method, command.get("params"))
+        raise ControlError(2, f"Invalid request: unknown variant `{command['method']}`, expected one of {METHOD_NAMES}")
 
     def _subscribe(self, streams: list[MarketStream]) -> None:
         wanted = self._streams | {stream.name: stream for stream in streams}
@@ -121,8 +121,8 @@ def _is_id(value: Any) -> bool:
     return value is None or (type(value) is int and -(2**63) <= value < 2**63)
 
 
-def _streams(asked: dict[str, Any]) -> list[MarketStream]:
-    names = asked.get("params")
+def _streams(command: dict[str, Any]) -> list[MarketStream]:
+    names = command.get("params")
     if not isinstance(names, list):
         raise ControlError(2, "Invalid request: streams must be an array")
     streams = [parse(name) if isinstance(name, str) else None for name in names]

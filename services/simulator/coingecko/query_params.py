@@ -25,10 +25,10 @@ def coins(query: Query) -> list[str]:
     """Return the coins requested by id, name or symbol. Unknown ones are left out."""
     if "ids" in query:
         return [coin for coin in comma_list(query, "ids") if coin in COINS]
-    for parameter, place in (("names", 1), ("symbols", 0)):
+    for parameter, index in (("names", 1), ("symbols", 0)):
         if parameter in query:
             wanted = comma_list(query, parameter)
-            return [coin for coin, known in COINS.items() if known[place].lower() in wanted]
+            return [coin for coin, names in COINS.items() if names[index].lower() in wanted]
     reject("Missing parameter ids")
 
 

@@ -80,7 +80,7 @@ def book_summary(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: i
     """Return a short ticker with names of its own."""
     listing, whole = tape.listing, ticker(market, tape, standing, at)
     bid, ask = whole["best_bid_price"], whole["best_ask_price"]
-    kept = (
+    shared = (
         "instrument_name",
         "mark_price",
         "open_interest",
@@ -89,7 +89,7 @@ def book_summary(market: SimulatedMarket, tape: Tape, standing: TapeQuote, at: i
         "funding_8h",
     )
     return {
-        **{name: whole[name] for name in kept if name in whole},
+        **{name: whole[name] for name in shared if name in whole},
         **whole["stats"],
         "bid_price": bid,
         "ask_price": ask,

@@ -22,8 +22,8 @@ def last_trades(sim: Simulation, given: Parameters) -> Any:
     first, start = optional_integer(given, "start_seq"), optional_integer(given, "start_timestamp")
     from_start = first is not None or start is not None
     found = _select_trades(tape, given, now, count + 1)
-    kept = found[:count] if from_start else found[-count:]
-    rows = payloads.trades(sim.market, tape, kept)
+    page = found[:count] if from_start else found[-count:]
+    rows = payloads.trades(sim.market, tape, page)
     ascending = given.get("sorting", "default") == ("default" if from_start else "asc") or given.get("sorting") == "asc"
     return {"trades": rows if ascending else rows[::-1], "has_more": len(found) > count}
 

@@ -104,8 +104,8 @@ class PriceModel:
         asset, days = ASSETS[name], np.arange(HORIZON_DAYS)
         trend = np.interp(days, TREND_DAYS, np.log((asset.first, asset.last or asset.first)))
         steps = generator(self.seed, name, "anchors").standard_normal(HORIZON_DAYS) * asset.volatility
-        kept = REVERSION**days
-        return np.asarray(trend + np.cumsum(steps / kept) * kept)
+        decay = REVERSION**days
+        return np.asarray(trend + np.cumsum(steps / decay) * decay)
 
     def _draw_knots(self, name: str) -> Floats:
         return generator(self.seed, name, "knots").standard_normal(DRIFT_KNOTS)

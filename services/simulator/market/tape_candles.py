@@ -12,7 +12,7 @@ from services.simulator.market.shapes import Ints
 from services.simulator.market.tape import Tape
 
 MONTH = 0  # its length varies
-ROLLED_DAYS = 256  # days that are rolled up together, and kept
+ROLLED_DAYS = 256  # that are rolled up together and cached
 LENGTHS_MS = {
     "1s": SECOND,
     "1m": MINUTE,

@@ -30,19 +30,19 @@ def main() -> None:
     Exit codes: 0 stopped by a signal or done, 1 a job failed or a server is unavailable, 2 wrong configuration,
     arguments or files, 130 interrupted, 141 the reader of the output has closed it.
     """
-    words = sys.argv[1:]
+    args = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console of ASCII must not end a command
     try:
-        if {"-h", "--help", "help"} & set(words[:1]) or (words and words[0] in runtime.SERVICES and "--help" in words):
+        if {"-h", "--help", "help"} & set(args[:1]) or (args and args[0] in runtime.SERVICES and "--help" in args):
             print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201
             code = 0
-        elif words[:1] in (["-V"], ["--version"]):
+        elif args[:1] in (["-V"], ["--version"]):
             print(f"kurs {__version__}")  # noqa: T201
             code = 0
         else:
-            code = runtime.main(words)
+            code = runtime.main(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)

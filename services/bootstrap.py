@@ -116,22 +116,22 @@ def _is_remote(settings: Settings) -> bool:
 async def _open_store(
     settings: Settings, market: Market | None, stack: AsyncExitStack, owns: bool
 ) -> tuple[Market, Store]:
-    with ExitStack() as looking:
-        owned = urlsplit(settings.database_url_of(LIVE)).scheme.startswith("sqlite")
+    with ExitStack() as check:
+        owns_file = urlsplit(settings.database_url_of(LIVE)).scheme.startswith("sqlite")
         try:
-            _own_files(settings, stack if owns else looking)
+            _own_files(settings, stack if owns else check)
         except sql.FilesInUse:
             if owns:
                 raise
-            owned = False  # the owner has migrated it
+            owns_file = False  # the owner has migrated it
         market = market or await _stored_market(settings)
         address = _market_url(settings, market)
-        if owned:
+        if owns_file:
             await sql.migrate(address, market)
         _log_other_market(settings, market)
     store = await STORES[urlsplit(address).scheme](address, market)
     stack.push_async_callback(store.close)
-    if address.startswith("sqlite") and not owned:
+    if address.startswith("sqlite") and not owns_file:
         await retry_until_available(store.check)
     return market, store
 
@@ -139,10 +139,10 @@ async def _open_store(
 def _own_files(settings: Settings, stack: AsyncExitStack | ExitStack) -> None:
     """Lock SQLite's files of both markets. Data that an older version simulated in the live file is moved out."""
     files = dict.fromkeys(sql.sqlite_file(settings.database_url_of(market)) for market in (LIVE, SIMULATED))
-    there = [file for file in files if file]
-    stack.enter_context(sql.own_files(there))
-    if len(there) > 1:
-        sql.move_simulated_file(*there)
+    existing = [file for file in files if file]
+    stack.enter_context(sql.own_files(existing))
+    if len(existing) > 1:
+        sql.move_simulated_file(*existing)
 
 
 async def _stored_market(settings: Settings) -> Market:

@@ -85,8 +85,8 @@ class Hub:
 
     def latest_messages(self, log: str, key: str = "") -> list[Rate | ExchangeStatus | ActiveExchange]:
         """Return the latest messages of a topic as received, or the one of a key."""
-        known = self._received.get(log, {})
-        return [message for name, message in known.items() if not key or name == key]
+        latest = self._received.get(log, {})
+        return [message for name, message in latest.items() if not key or name == key]
 
     def wall_offset(self) -> int:
         """Return wall minus monotonic time. While our clock differs from the pricer's, as after a step, it stays."""
@@ -122,21 +122,21 @@ class Hub:
         monotonic = (
             self._clock.monotonic()
         )  # read first: if the process is stopped in between, messages seem older, not newer
-        by = offset(sender, message.time, self._clock.now(), monotonic)
-        known = self._latest(message)
-        if by is None or (known and message.time + by < known.time - STAMP_JITTER_MS):
+        shift = offset(sender, message.time, self._clock.now(), monotonic)
+        latest = self._latest(message)
+        if shift is None or (latest and message.time + shift < latest.time - STAMP_JITTER_MS):
             return
         if sender == PRICER:
-            self._wall_offset = -by
+            self._wall_offset = -shift
         match message:
             case Rate():
-                self.rates[str(message.direction)] = shift_stamps(message, by)
+                self.rates[str(message.direction)] = shift_stamps(message, shift)
             case ExchangeStatus():
-                self.exchange_statuses[message.exchange] = shift_stamps(message, by)
+                self.exchange_statuses[message.exchange] = shift_stamps(message, shift)
                 if message.clock_offset is not None:
-                    self._exchange_offsets[message.exchange] = message.clock_offset - by
+                    self._exchange_offsets[message.exchange] = message.clock_offset - shift
             case ActiveExchange():
-                self.active_exchange = shift_stamps(message, by)
+                self.active_exchange = shift_stamps(message, shift)
         self.version += 1
 
 

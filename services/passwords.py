@@ -35,13 +35,13 @@ disk_free_limit.absolute = 512MB
 Passwords = Mapping[str, str]
 
 
-def run(words: Sequence[str]) -> None:
+def run(args: Sequence[str]) -> None:
     """Run the command. Raises Misconfigured."""
-    folders = [word for word in words if word != "--rotate"]
+    folders = [arg for arg in args if arg != "--rotate"]
     if len(folders) != 1 or folders[0].startswith("-"):
         raise Misconfigured(USAGE)
     try:
-        write_accounts(Path(folders[0]), rotate="--rotate" in words)
+        write_accounts(Path(folders[0]), rotate="--rotate" in args)
     except OSError as error:
         raise Misconfigured(f"the accounts cannot be written: {error}") from None
 
@@ -81,8 +81,8 @@ def _owner_password(folder: Path, rotate: bool) -> str:
 
 def _write_urls(folder: Path, server: str, form: str, users: Mapping[str, str], rotate: bool) -> Passwords:
     """Write the missing URLs of accounts at a server. Return all passwords by service."""
-    kept = {} if rotate else _passwords_in(folder, server, users)
-    for service in users.keys() - kept.keys():
+    passwords = {} if rotate else _passwords_in(folder, server, users)
+    for service in users.keys() - passwords.keys():
         _write(folder / service / server, form.format(user=users[service], password=secrets.token_hex(24)))
     return _passwords_in(folder, server, users)
 

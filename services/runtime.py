@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
+from itertools import chain
 from ssl import SSLContext
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -54,43 +55,43 @@ def import_service(name: str) -> ModuleType:
     return importlib.import_module(f"services.{name}")
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Run the command line's services until a signal, or its command. Return the exit code. Raises Misconfigured."""
     settings = load()
-    answers = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
-    stream = sys.stderr if answers & set(words[:1]) else sys.stdout
+    printing = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
+    stream = sys.stderr if printing & set(args[:1]) else sys.stdout
     log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
-    if words and words[0] == "passwords":
-        import_service("passwords").run(words[1:])
+    if args and args[0] == "passwords":
+        import_service("passwords").run(args[1:])
         return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if list(words) == ["migrate"]:
+        if list(args) == ["migrate"]:
             runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
             return 0
-        if list(words) == ["openapi"]:
+        if list(args) == ["openapi"]:
             api = import_service("api")
             description = openapi_document(api.ROUTERS, api.ENDPOINTS)
             print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
             return 0
-        if words and words[0] in archive.COMMANDS:
-            return runner.run(run_command(settings, archive.COMMANDS[words[0]](words[1:])))
-        if words and words[0] in watch.COMMANDS:
-            return runner.run(watch.COMMANDS[words[0]](words[1:])(settings))
-        return runner.run(run(settings, parse_process(words, settings)))
+        if args and args[0] in archive.COMMANDS:
+            return runner.run(run_command(settings, archive.COMMANDS[args[0]](args[1:])))
+        if args and args[0] in watch.COMMANDS:
+            return runner.run(watch.COMMANDS[args[0]](args[1:])(settings))
+        return runner.run(run(settings, parse_process(args, settings)))
 
 
-def parse_process(words: Sequence[str], settings: Settings) -> ProcessSpec:
+def parse_process(args: Sequence[str], settings: Settings) -> ProcessSpec:
     """Return the services and exchanges that the arguments name, all without arguments. Raises Misconfigured."""
-    for word in words:
-        if word not in SERVICES and word not in EXCHANGES:
-            known = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
-            near = get_close_matches(word, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise Misconfigured(f"there is no service, exchange or command {word!r}; {hint}")
+    for arg in args:
+        if arg not in SERVICES and arg not in EXCHANGES:
+            names = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
+            similar = get_close_matches(arg, names, n=1)
+            hint = f"did you mean {similar[0]}?" if similar else f"there are: {', '.join(names)}"
+            raise Misconfigured(f"there is no service, exchange or command {arg!r}; {hint}")
     configured_exchanges(settings)
     reject_unservable(settings)
-    services = tuple(name for name in SERVICES if name in words)
-    exchanges = tuple(name for name in EXCHANGES if name in words)
+    services = tuple(name for name in SERVICES if name in args)
+    exchanges = tuple(name for name in EXCHANGES if name in args)
     if exchanges and "collector" not in services:
         raise Misconfigured(f"{exchanges[0]} is an exchange: write kurs collector {exchanges[0]}")
     everything = tuple(name for name in SERVICES if name != "simulator")
@@ -134,12 +135,12 @@ async def run_command(settings: Settings, command: archive.Command) -> int:
         writer = import_service("writer")
         roles = [Role(writer.ROLE, writer.JOBS, deps, writes=True, may_wait=False)] if works else []
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(role.run(), name=role.name) for role in roles}
-        asked = asyncio.create_task(command.run(deps), name="command")
-        done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (asked, *tasks):
+        command_task = asyncio.create_task(command.run(deps), name="command")
+        done, _ = await asyncio.wait({command_task, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (command_task, *tasks):
             task.cancel()
-        await asyncio.gather(asked, *tasks, return_exceptions=True)
-        return asked.result() if asked in done else _exit_code(done)
+        await asyncio.gather(command_task, *tasks, return_exceptions=True)
+        return command_task.result() if command_task in done else _exit_code(done)
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -218,10 +219,16 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     composed = [module.compose(deps) for module in modules if hasattr(module, "compose")]
     app = create_app(deps, _build_app_spec(deps, modules, composed, roles, quota))
     servers = {listener: Server(server_config(app, limit, tls)) for listener, tls in listeners.items()}
-    serving = [asyncio.create_task(each.serve(sockets=[listener]), name="server") for listener, each in servers.items()]
+    serving = [
+        asyncio.create_task(server.serve(sockets=[listener]), name="server") for listener, server in servers.items()
+    ]
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
+<<<<<<< HEAD
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
     jobs += [asyncio.create_task(job(), name=job.__qualname__) for each in composed for job in each.jobs]
+=======
+    jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for job in chain.from_iterable(free)]
+>>>>>>> 548e126 (Name local variables of adapters, pricer and commands by what they hold)
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if any(_required_components(module) for module in modules):
@@ -279,10 +286,10 @@ def _exit_code(done: set[asyncio.Task[Any]]) -> int:
 
 
 async def _wait_for_signal() -> None:
-    asked = asyncio.Event()
+    command_task = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    await asked.wait()
+        asyncio.get_running_loop().add_signal_handler(number, command_task.set)
+    await command_task.wait()
     logger.info("stopping")
 
 

@@ -63,15 +63,15 @@ class RemoteStore:
 
     async def _scan(self, lookup: StoreLookup, series: Series, since: int, until: int) -> list[TimeRange]:
         """Query one part of the range after the other, the newest first, because the writer limits one query."""
-        timeframe, found = TIMEFRAMES[series.timeframe], list[TimeRange]()
+        timeframe, merged = TIMEFRAMES[series.timeframe], list[TimeRange]()
         first = next(timeframe.open_times(since, until), None)
         if first is None:
-            return found
+            return merged
         for part in ranges.split(timeframe, [(first, timeframe.open_time(until))], MAX_QUERY_CANDLES):
-            found = [*(await self._request(lookup, series, *part)).ranges, *found]
-            if len(found) >= MAX_LIST_LENGTH:
+            merged = [*(await self._request(lookup, series, *part)).ranges, *merged]
+            if len(merged) >= MAX_LIST_LENGTH:
                 break
-        return ranges.merge_adjacent(timeframe, found)
+        return ranges.merge_adjacent(timeframe, merged)
 
     async def _request(
         self, lookup: StoreLookup, series: Series, since: int, until: int, limit: int = MAX_LIST_LENGTH
@@ -84,14 +84,14 @@ class RemoteStore:
             async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
                 await self._subscribed.wait()
                 await self._bus.publish(query)
-                found: StoreReply = await reply
+                result: StoreReply = await reply
         except TimeoutError:
             raise Unavailable(f"the writer did not reply within {LOOKUP_TIMEOUT_SECONDS} s") from None
         finally:
             del self._pending[query.id]
-        if found.error:
-            raise Unavailable(found.error)
-        return found
+        if result.error:
+            raise Unavailable(result.error)
+        return result
 
     async def _receive_replies(self) -> None:
         try:

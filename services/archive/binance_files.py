@@ -55,7 +55,7 @@ class _FileName(NamedTuple):
 
 async def from_paths(paths: Iterable[Path], pairs: PairResolver) -> list[DataFile]:
     """Parse the names of files, and sort them by series and time. Raises BadFile."""
-    found = [(path, _parse_name(path)) for path in paths]
+    names = [(path, _parse_name(path)) for path in paths]
     dumps = [
         DataFile(
             path,
@@ -64,7 +64,7 @@ async def from_paths(paths: Iterable[Path], pairs: PairResolver) -> list[DataFil
             name.since,
             name.until,
         )
-        for path, name in found
+        for path, name in names
     ]
     return sorted(dumps, key=lambda dump: (str(dump.series.instrument), dump.kind, dump.series.timeframe, dump.since))
 
@@ -91,16 +91,17 @@ def _parse_name(path: Path) -> _FileName:
     return _FileName(symbol, kind, timeframe, *_period(path, match["month"], match["day"]))
 
 
-def _kind(path: Path, word: str) -> tuple[RowKind, str]:
+def _kind(path: Path, kind_name: str) -> tuple[RowKind, str]:
     for kind in (RowKind.TRADES, RowKind.AGGREGATE_TRADES):
-        if word.lower() == kind.lower():
+        if kind_name.lower() == kind.lower():
             return kind, "1m"
-    if not TIMEFRAME_PATTERN.fullmatch(word):
+    if not TIMEFRAME_PATTERN.fullmatch(kind_name):
         kinds = ", ".join([*RowKind][1:])
         raise BadFile(
-            f"{path.name}: {word} is not a supported kind of file; there are klines of a timeframe (1m, 1h, …), {kinds}"
+            f"{path.name}: {kind_name} is not a supported kind of file; "
+            f"there are klines of a timeframe (1m, 1h, …), {kinds}"
         )
-    timeframe = TIMEFRAME_ALIASES.get(word, word)
+    timeframe = TIMEFRAME_ALIASES.get(kind_name, kind_name)
     if timeframe == "1s":
         raise BadFile(f"{path.name}: the shortest timeframe of Kurs is 1m: use the file of 1m")
     if timeframe not in TIMEFRAMES:

@@ -18,7 +18,7 @@ ACTION_HELP = {
 }
 
 
-def command(words: Sequence[str]) -> Command:
+def command(argv: Sequence[str]) -> Command:
     """Parse the arguments of `kurs dead`. Wrong ones end the program."""
     parser = argparse.ArgumentParser(
         "kurs dead", description="Messages that could not be processed, and were set aside."
@@ -31,7 +31,7 @@ def command(words: Sequence[str]) -> Command:
         elif name != "list":
             action.add_argument("ids", nargs="*", metavar="ID")
             action.add_argument("--all", action="store_true", help="all dead letters")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     run = {"show": _show, "replay": _replay, "drop": _drop}.get(args.action)
     if run is None:
         return Command(_list)
@@ -43,9 +43,9 @@ def command(words: Sequence[str]) -> Command:
 async def _list(deps: Deps) -> int:
     letters = await deps.store.dead_letters()
     for letter in letters:
-        what = f"{letter.kind or '?'} {letter.symbol}".strip()
-        waits = " (to be published again)" if letter.replay else ""
-        print(f"{letter.id}  {times.format_rfc3339(letter.time)}  {letter.cause:8}  {what}: {letter.reason}{waits}")  # noqa: T201
+        message = f"{letter.kind or '?'} {letter.symbol}".strip()
+        mark = " (to be published again)" if letter.replay else ""
+        print(f"{letter.id}  {times.format_rfc3339(letter.time)}  {letter.cause:8}  {message}: {letter.reason}{mark}")  # noqa: T201
     print(f"{len(letters)} dead letters" if len(letters) != 1 else "1 dead letter")  # noqa: T201
     return 0
 

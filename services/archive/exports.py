@@ -53,9 +53,9 @@ class _ExportArgs(NamedTuple):
     format: str
 
 
-def command(words: Sequence[str]) -> Command:
+def command(argv: Sequence[str]) -> Command:
     """Parse the arguments of `kurs export`. Wrong ones end the program."""
-    return Command(partial(run_export, _parse_args(words)))
+    return Command(partial(run_export, _parse_args(argv)))
 
 
 async def run_export(args: _ExportArgs, deps: Deps) -> int:
@@ -63,13 +63,13 @@ async def run_export(args: _ExportArgs, deps: Deps) -> int:
 
     Raises UnknownName, BadRange, BadFile, Misconfigured.
     """
-    kept = await deps.store.series()
+    stored = await deps.store.series()
     exchange, symbol = split_exchange(args.symbol)
-    place = find_symbol(symbol, args.exchange or exchange, ((each.exchange, each.instrument) for each in kept))
-    series = Series(*place, args.timeframe)
-    if series not in kept:
-        raise unknown_name("timeframe", args.timeframe, [each.timeframe for each in kept if each[:2] == place])
-    first, last = kept[series]
+    found_series = find_symbol(symbol, args.exchange or exchange, ((each.exchange, each.instrument) for each in stored))
+    series = Series(*found_series, args.timeframe)
+    if series not in stored:
+        raise unknown_name("timeframe", args.timeframe, [each.timeframe for each in stored if each[:2] == found_series])
+    first, last = stored[series]
     since = first if args.since is None else args.since
     until = last if args.until is None else args.until
     if since > until:
@@ -99,7 +99,7 @@ async def run_export(args: _ExportArgs, deps: Deps) -> int:
     return 0
 
 
-def _parse_args(words: Sequence[str]) -> _ExportArgs:
+def _parse_args(argv: Sequence[str]) -> _ExportArgs:
     parser = argparse.ArgumentParser("kurs export", description=__doc__)
     parser.add_argument("symbol", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT")
     parser.add_argument("timeframe", choices=TIMEFRAMES, metavar="timeframe", help=" ".join(TIMEFRAMES))
@@ -110,7 +110,7 @@ def _parse_args(words: Sequence[str]) -> _ExportArgs:
     )
     parser.add_argument("--to", dest="until", type=_time, metavar="TIME")
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of the file's name, otherwise csv")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     ending = args.file.suffix.removeprefix(".")
     args.format = args.format or (ending if ending in FORMATS else "csv")
     return _ExportArgs(**vars(args))

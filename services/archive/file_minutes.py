@@ -72,17 +72,17 @@ class FileMinuteBuilder:
 
 def _drop_misdated(trades: Iterable[tuple[int, Trade]], report: FileReport) -> Iterator[tuple[int, Trade]]:
     """Yield trades without those whose minute is later than the next trade's: such a time is wrong."""
-    held: tuple[int, Trade] | None = None
+    previous: tuple[int, Trade] | None = None
     for line, trade in trades:
-        if held and held[1].time // MINUTE_MS > trade.time // MINUTE_MS:
+        if previous and previous[1].time // MINUTE_MS > trade.time // MINUTE_MS:
             report.reject_row(
-                held[0], f"its time, {format_rfc3339(held[1].time)}, is later than that of the next trade"
+                previous[0], f"its time, {format_rfc3339(previous[1].time)}, is later than that of the next trade"
             )
-        elif held:
-            yield held
-        held = line, trade
-    if held:
-        yield held
+        elif previous:
+            yield previous
+        previous = line, trade
+    if previous:
+        yield previous
 
 
 def _minutes_text(since: int, until: int) -> str:

@@ -23,7 +23,7 @@ QUEUE = "writer"
 POLL_SECONDS = 0.2
 
 
-def command(words: Sequence[str]) -> Command:
+def command(argv: Sequence[str]) -> Command:
     """Parse the arguments of `kurs import`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs import", description=f"{__doc__} CSV or ZIP, klines, aggTrades or trades.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="for example BTCUSDT-1m-2024-01.zip")
@@ -35,7 +35,7 @@ def command(words: Sequence[str]) -> Command:
         metavar="BASE-QUOTE",
         help="the pair of an ambiguous symbol, for example --symbol ADA-EUR",
     )
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     return Command(partial(run_import, args.files, args.symbol), publishes=True)
 
 
@@ -45,22 +45,22 @@ async def run_import(files: Sequence[Path], stated: Sequence[Instrument], deps: 
     Return 1 if something was left out. Raises BadFile for a wrong name, before any file is read.
     """
     exchange = next((each for each in deps.exchanges if each.name == binance_files.EXCHANGE), None)
-    found = await binance_files.from_paths(
+    data_files = await binance_files.from_paths(
         files, PairResolver(exchange, stated, await _known_pairs(deps), deps.settings)
     )
     minutes, left_out = dict[tuple[Series, RowKind], FileMinuteBuilder](), 0
-    for dump, following in zip(found, (*found[1:], None), strict=True):
+    for dump, following in zip(data_files, (*data_files[1:], None), strict=True):
         series = dump.series, dump.kind
-        made = minutes.setdefault(series, FileMinuteBuilder())
+        builder = minutes.setdefault(series, FileMinuteBuilder())
         ends = following is None or (following.series, following.kind) != series
-        left_out += await _import_file(deps, dump, made, ends)
+        left_out += await _import_file(deps, dump, builder, ends)
     print(f"into the {deps.hub.market} market")  # noqa: T201
     return int(left_out > 0)
 
 
 async def _import_file(deps: Deps, dump: DataFile, minutes: FileMinuteBuilder, ends: bool) -> int:
     """Import one file. Return how many problems it had."""
-    report, count, trouble = FileReport(), 0, ""
+    report, count, error_text = FileReport(), 0, ""
     try:
         with ProgressBar(dump.path.name, binance_rows.text_bytes(dump.path)) as meter:
             for batch in _batches(_klines(dump, minutes, report, deps.clock.now(), ends)):
@@ -68,14 +68,14 @@ async def _import_file(deps: Deps, dump: DataFile, minutes: FileMinuteBuilder, e
                 count += len(batch)
                 meter.update(report.bytes_read, f"{count} candles")
     except BadFile as error:
-        trouble = str(error)
+        error_text = str(error)
         report.problems += 1
-        report.shown.insert(0, trouble)  # before the rejected rows
+        report.shown.insert(0, error_text)  # before the rejected rows
     if not count and not report.problems:
         report.add_problem("the file has no rows")
     await _wait_until_written(deps)
     summary = f"{count} candles of {dump.series.instrument} {dump.series.timeframe}"
-    if trouble:
+    if error_text:
         summary = f"{summary}, the rest left out:" if count else "refused:"
     elif report.problems:
         summary += f", {report.problems} left out:"
@@ -113,12 +113,12 @@ def _pair_argument(text: str) -> Instrument:
 
 async def _known_pairs(deps: Deps) -> Iterable[Instrument]:
     settings = deps.settings
-    yours = [
+    configured = [
         *settings.symbols,
         *instruments_to_collect(binance_files.EXCHANGE, settings),
     ]
-    kept = [series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE]
-    return [pair for pair in (*kept, *yours) if not pair.contract]
+    stored = [series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE]
+    return [pair for pair in (*stored, *configured) if not pair.contract]
 
 
 def _batches(klines: Iterator[Kline]) -> Iterator[list[Kline]]:

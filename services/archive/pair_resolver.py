@@ -27,7 +27,11 @@ class PairResolver:
     """Pairs of one exchange's symbols: from the arguments, the settings and the store, otherwise from the exchange."""
 
     def __init__(
-        self, exchange: Exchange | None, stated: Iterable[Instrument], known: Iterable[Instrument], settings: Settings
+        self,
+        exchange: Exchange | None,
+        stated: Iterable[Instrument],
+        known: Iterable[Instrument],
+        settings: Settings,
     ) -> None:
         self._exchange, self._settings = exchange, settings
         self._known = {normalize(str(instrument)): instrument for instrument in (*known, *stated)}
@@ -35,28 +39,28 @@ class PairResolver:
     async def resolve(self, symbol: str) -> Instrument:
         """Return a symbol's pair. Raises BadFile for an ambiguous symbol."""
         if symbol not in self._known:
-            found = possible_pairs(symbol)
-            self._known[symbol] = found[0] if len(found) == 1 else await self._look_up(symbol, found)
+            pairs = possible_pairs(symbol)
+            self._known[symbol] = pairs[0] if len(pairs) == 1 else await self._look_up(symbol, pairs)
         return self._known[symbol]
 
-    async def _look_up(self, symbol: str, found: list[Instrument]) -> Instrument:
-        ask = self._exchange and self._exchange.find_instrument and self._exchange.find_instrument(symbol)
+    async def _look_up(self, symbol: str, pairs: list[Instrument]) -> Instrument:
+        call = self._exchange and self._exchange.find_instrument and self._exchange.find_instrument(symbol)
         try:
-            if ask and self._exchange:
+            if call and self._exchange:
                 async with http_client(self._settings, timeout=EXCHANGE_TIMEOUT_SECONDS) as client:
-                    answer = await client.get(self._exchange.rest_urls[0] + ask.path)
-                for event in ask.parse(answer.content, 0):
+                    response = await client.get(self._exchange.rest_urls[0] + call.path)
+                for event in call.parse(response.content, 0):
                     if isinstance(event, InstrumentStatus):
                         return event.instrument
         except (httpx.HTTPError, ValueError):
             pass  # then the user has to name the pair
-        if found:
-            either = " or ".join(map(str, found))
-            raise BadFile(f"{symbol} may be {either}: name the pair, for example --symbol {found[0]}")
+        if pairs:
+            either = " or ".join(map(str, pairs))
+            raise BadFile(f"{symbol} may be {either}: name the pair, for example --symbol {pairs[0]}")
         raise BadFile(f"{symbol} has no known quote currency: name its pair, as in --symbol BASE-QUOTE")
 
 
 def possible_pairs(symbol: str) -> list[Instrument]:
     """Return the possible pairs of a symbol, the one with the shortest quote currency first."""
-    splits = ((symbol[:place], symbol[place:]) for place in range(len(symbol) - 1, 0, -1))
+    splits = ((symbol[:split_at], symbol[split_at:]) for split_at in range(len(symbol) - 1, 0, -1))
     return [Instrument(base, quote) for base, quote in splits if quote in QUOTE_CURRENCIES]

@@ -20,36 +20,37 @@ TIMEFRAME_ORDER = list(TIMEFRAMES)
 MAX_SHOWN_DAYS = 5  # days with missing candles that are printed one by one
 
 
-def command(words: Sequence[str]) -> Command:
+def command(argv: Sequence[str]) -> Command:
     """Parse the arguments of `kurs verify`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs verify", description=__doc__)
     parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; default: all")
-    return Command(partial(run_verify, parser.parse_args(words).symbol))
+    return Command(partial(run_verify, parser.parse_args(argv).symbol))
 
 
 async def run_verify(name: str | None, deps: Deps) -> int:
     """Check the chains of all series, or of a symbol's. Return 1 if one is broken. Raises UnknownName."""
-    kept = sorted(
+    stored = sorted(
         await deps.store.series(), key=lambda s: (s.exchange, s.instrument, TIMEFRAME_ORDER.index(s.timeframe))
     )
     if name:
         exchange, symbol = split_exchange(name)
-        place = find_symbol(symbol, exchange, ((series.exchange, series.instrument) for series in kept))
-        kept = [series for series in kept if series[:2] == place]
+        pair_of_exchange = find_symbol(symbol, exchange, ((series.exchange, series.instrument) for series in stored))
+        stored = [series for series in stored if series[:2] == pair_of_exchange]
     days = broken = missing = 0
-    for series in kept:
+    for series in stored:
         seals = await deps.store.seals(series, 0, times.FAR_FUTURE)
-        fault, found = await first_mismatch(deps.store, series, seals), await _coverage(deps.store, series)
-        days, broken, missing = days + len(seals), broken + bool(fault), missing + found.expected - found.present
-        well = f"{_days_text(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
-        print(f"{_series_title(series)}: {fault or well}; {found.present} of {found.expected} candles")  # noqa: T201
-        lacking = _incomplete_days(found, {seal.day: seal.candles for seal in seals})
-        for line in lacking[:MAX_SHOWN_DAYS]:
+        fault, coverage = await first_mismatch(deps.store, series, seals), await _coverage(deps.store, series)
+        days, broken, missing = days + len(seals), broken + bool(fault), missing + coverage.expected - coverage.present
+        result = f"{_days_text(len(seals))} as sealed" if seals else "no day is sealed, none was looked at"
+        print(f"{_series_title(series)}: {fault or result}; {coverage.present} of {coverage.expected} candles")  # noqa: T201
+        incomplete = _incomplete_days(coverage, {seal.day: seal.candles for seal in seals})
+        for line in incomplete[:MAX_SHOWN_DAYS]:
             print(f"  {line}")  # noqa: T201
-        if len(lacking) > MAX_SHOWN_DAYS:
-            print(f"  and {_days_text(len(lacking) - MAX_SHOWN_DAYS)} more like these")  # noqa: T201
+        if len(incomplete) > MAX_SHOWN_DAYS:
+            print(f"  and {_days_text(len(incomplete) - MAX_SHOWN_DAYS)} more like these")  # noqa: T201
     print(  # noqa: T201
-        f"{deps.hub.market} market: {len(kept)} series, {_days_text(days)}, {broken} broken, {missing} candles missing"
+        f"{deps.hub.market} market: {len(stored)} series, {_days_text(days)}, {broken} broken, "
+        f"{missing} candles missing"
     )
     return 1 if broken else 0
 
@@ -66,10 +67,10 @@ async def _first_and_last(store: Store, series: Series) -> tuple[int, int]:
     return (oldest[0].bar.open_time, newest[-1].bar.open_time) if oldest else (0, -1)
 
 
-def _incomplete_days(found: SeriesCoverage, sealed: Mapping[int, int]) -> list[str]:
+def _incomplete_days(coverage: SeriesCoverage, sealed: Mapping[int, int]) -> list[str]:
     """Return a line for each day with missing candles. `sealed`: the number of sealed candles of each day."""
-    timeframe, missing = TIMEFRAMES[found.series.timeframe], dict[int, int]()
-    for since, until in found.missing:
+    timeframe, missing = TIMEFRAMES[coverage.series.timeframe], dict[int, int]()
+    for since, until in coverage.missing:
         for day in range(since // DAY_MS * DAY_MS, until + 1, DAY_MS):
             count = timeframe.count_between(max(day, since), min(day + DAY_MS - 1, until))
             missing[day] = missing.get(day, 0) + count

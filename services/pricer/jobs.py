@@ -34,14 +34,16 @@ def thresholds(settings: Settings) -> Thresholds:
 async def price(deps: Deps) -> None:
     """Price until cancelled. While the bus or the cache is unavailable, only the newest rates are retained."""
     settings = deps.settings
-    book = RateCalculator(configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None)
-    pricing, teller = PricingEngine(deps, book), sequenced_publisher(deps)
+    calculator = RateCalculator(
+        configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None
+    )
+    pricing, publisher = PricingEngine(deps, calculator), sequenced_publisher(deps)
     pricing.restore(await _restore_rates(deps), await _restore_active(deps))
     _warn_slow_reference(deps)
     async with asyncio.TaskGroup() as group:
         group.create_task(_consume(pricing))
-        group.create_task(_publish(pricing, teller))
-        group.create_task(_flush_journal(teller))
+        group.create_task(_publish(pricing, publisher))
+        group.create_task(_flush_journal(publisher))
         group.create_task(_update_cache(pricing))
 
 
@@ -64,8 +66,8 @@ async def _consume(pricing: PricingEngine) -> None:
                 pricing.apply(message)
 
 
-async def _publish(pricing: PricingEngine, teller: SequencedPublisher) -> None:
-    clock, complaints, looked = pricing.deps.clock, ThrottledLog(log), 0
+async def _publish(pricing: PricingEngine, publisher: SequencedPublisher) -> None:
+    clock, throttled_log, last_full_at = pricing.deps.clock, ThrottledLog(log), 0
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOMPUTE_MS / 1000):
@@ -73,28 +75,28 @@ async def _publish(pricing: PricingEngine, teller: SequencedPublisher) -> None:
         pricing.dirty.clear()
         if pricing.calculator.simulated is None:  # a collector's status says whether its prices are simulated
             continue
-        everything = (now := clock.monotonic()) - looked >= RECOMPUTE_MS
-        looked = now if everything else looked
-        if news := pricing.updates(everything):
+        everything = (now := clock.monotonic()) - last_full_at >= RECOMPUTE_MS
+        last_full_at = now if everything else last_full_at
+        if updates := pricing.updates(everything):
             try:
-                await teller.publish_unjournaled(*news)
+                await publisher.publish_unjournaled(*updates)
             except Unavailable as error:
-                complaints.warning("rates not published, the next ones replace them: %s", error)
+                throttled_log.warning("rates not published, the next ones replace them: %s", error)
 
 
-async def _flush_journal(teller: SequencedPublisher) -> None:
+async def _flush_journal(publisher: SequencedPublisher) -> None:
     """Append published rates to the journal, also at the end. Subscribers do not wait for it."""
     try:
         while True:
-            await teller.journal_pending.wait()
-            await teller.flush_journal()
+            await publisher.journal_pending.wait()
+            await publisher.flush_journal()
     finally:
-        await teller.flush_journal()
+        await publisher.flush_journal()
 
 
 async def _update_cache(pricing: PricingEngine) -> None:
     """Cache the newest rates and statuses, for processes that start. Subscribers do not wait for it."""
-    complaints = ThrottledLog(log)
+    throttled_log = ThrottledLog(log)
     while True:
         await pricing.deps.clock.sleep(RECOMPUTE_MS / 1000)
         items, pricing.uncached = pricing.uncached, {}
@@ -102,7 +104,7 @@ async def _update_cache(pricing: PricingEngine) -> None:
             await pricing.deps.cache.put_latest(*items.values())
         except Unavailable as error:
             pricing.uncached = items | pricing.uncached
-            complaints.warning("rates not cached yet: %s", error)
+            throttled_log.warning("rates not cached yet: %s", error)
 
 
 async def _restore_rates(deps: Deps) -> list[Rate]:

@@ -25,9 +25,8 @@ class PricingEngine:
 
     def __init__(self, deps: Deps, calculator: RateCalculator) -> None:
         self.deps, self.calculator = deps, calculator
-        self.uncached: dict[
-            str, Rate | ExchangeStatus | ActiveExchange
-        ] = {}  # by key, the newest of each that is not cached yet
+        # by key, the newest of each that is not cached yet
+        self.uncached: dict[str, Rate | ExchangeStatus | ActiveExchange] = {}
         self.dirty = asyncio.Event()  # set while a direction has a new quote
         self._active: ActiveExchange | None = None
         self._senders, self._stamps = SenderClocks(), WallClockOffset(deps.clock.now(), deps.clock.monotonic())
@@ -37,31 +36,31 @@ class PricingEngine:
         self._rates: dict[Instrument, Rate] = {}
         self._published: dict[Instrument, Rate] = {}
 
-    def restore(self, rates: Sequence[Rate], choice: ActiveExchange | None) -> None:
+    def restore(self, rates: Sequence[Rate], active: ActiveExchange | None) -> None:
         """Start with stored rates, without those from the future, whose age is unknown."""
         monotonic, wall = self._now()
         for rate in rates:
-            by = self._senders.value_to_monotonic("the kept rates", rate.time, wall, monotonic)
-            if by is not None:
-                self.calculator.restore([rate], by)
-        if choice:
-            self._active = shift_stamps(choice, monotonic - max(wall, choice.time))
+            shift = self._senders.value_to_monotonic("the stored rates", rate.time, wall, monotonic)
+            if shift is not None:
+                self.calculator.restore([rate], shift)
+        if active:
+            self._active = shift_stamps(active, monotonic - max(wall, active.time))
 
     def apply(self, message: Quote | ExchangeStatus) -> None:
         """Apply a quote or an exchange status that has just been received. One from the future is ignored."""
         monotonic, wall = self._now()
         if isinstance(message, ExchangeStatus):
-            by = self._senders.to_monotonic(message.exchange, message.time, wall, monotonic)
+            shift = self._senders.to_monotonic(message.exchange, message.time, wall, monotonic)
         else:
-            by = self._senders.value_to_monotonic(message.exchange, message.received, wall, monotonic)
-        if by is None:
+            shift = self._senders.value_to_monotonic(message.exchange, message.received, wall, monotonic)
+        if shift is None:
             return
-        self.calculator.apply(message, by)
+        self.calculator.apply(message, shift)
         if isinstance(message, ExchangeStatus):
             self.uncached[message.exchange] = message
             self._warn_untraded()
-        elif touched := self._directions_by_leg.get((message.exchange, message.instrument)):
-            self._dirty_directions |= touched
+        elif directions := self._directions_by_leg.get((message.exchange, message.instrument)):
+            self._dirty_directions |= directions
             self.dirty.set()
 
     def _warn_untraded(self) -> None:
@@ -76,36 +75,36 @@ class PricingEngine:
         """Return what to publish: rates that changed or were published long ago, and the active exchange."""
         now, wall = self._now()
         self._stamps.update(wall, now)
-        by = self._stamps.offset
-        asked, everything = self.deps.settings.directions, everything or not self._rates
+        shift = self._stamps.offset
+        directions, everything = self.deps.settings.directions, everything or not self._rates
         if everything:
             faults = {
                 exchange: self._senders.describe_fault(exchange, now) for exchange in self.deps.settings.exchanges
             }
             self.calculator.clock_faults = {exchange: fault for exchange, fault in faults.items() if fault}
-        made = {
+        computed = {
             direction: self.calculator.rate(direction, now)
-            for direction in (asked if everything else self._dirty_directions)
+            for direction in (directions if everything else self._dirty_directions)
         }
-        self._rates |= made
+        self._rates |= computed
         self._dirty_directions.clear()
-        told = {d: rate for d, rate in made.items() if _should_publish(self._published.get(d), rate)}
-        self._published |= told
-        news: list[Rate | ActiveExchange] = [shift_stamps(rate, by) for rate in told.values()]
-        if everything and (choice := self._update_active(now)):
-            news.append(shift_stamps(choice, by))
-        self.uncached |= {str(each.direction) if isinstance(each, Rate) else "": each for each in news}
-        return news
+        changed_rates = {d: rate for d, rate in computed.items() if _should_publish(self._published.get(d), rate)}
+        self._published |= changed_rates
+        updates: list[Rate | ActiveExchange] = [shift_stamps(rate, shift) for rate in changed_rates.values()]
+        if everything and (active := self._update_active(now)):
+            updates.append(shift_stamps(active, shift))
+        self.uncached |= {str(update.direction) if isinstance(update, Rate) else "": update for update in updates}
+        return updates
 
     def _update_active(self, now: int) -> ActiveExchange | None:
         """Update the active exchange from the rates of all directions. Return it if it is to be published."""
-        settings, known = self.deps.settings, self._active
+        settings, previous = self.deps.settings, self._active
         order = ExchangeOrder(settings.exchanges, REFERENCES)
         rates = {str(direction): rate for direction, rate in self._rates.items()}
-        new = update_active(known, rates, settings.directions, order, now)
-        if changed := known is None or new.exchange != known.exchange:
+        new = update_active(previous, rates, settings.directions, order, now)
+        if changed := previous is None or new.exchange != previous.exchange:
             log.warning("active exchange: %s: %s", new.exchange or "none", new.reason)
-        if known is None or changed or now - known.time >= REPUBLISH_MS:
+        if previous is None or changed or now - previous.time >= REPUBLISH_MS:
             self._active = new
             return new
         return None
@@ -116,15 +115,15 @@ class PricingEngine:
 
 
 def _index_directions(
-    table: Mapping[Instrument, Mapping[str, ConversionRoute]],
+    routes_by_direction: Mapping[Instrument, Mapping[str, ConversionRoute]],
 ) -> dict[tuple[str, Instrument], set[Instrument]]:
     """Return the directions of which an exchange's instrument is a leg."""
-    found = dict[tuple[str, Instrument], set[Instrument]]()
-    for direction, ways in table.items():
-        for hop in (hop for route in ways.values() for hop in route):
-            found.setdefault((hop.exchange, hop.instrument), set()).add(direction)
-    return found
+    index = dict[tuple[str, Instrument], set[Instrument]]()
+    for direction, routes in routes_by_direction.items():
+        for leg in (leg for route in routes.values() for leg in route):
+            index.setdefault((leg.exchange, leg.instrument), set()).add(direction)
+    return index
 
 
-def _should_publish(told: Rate | None, rate: Rate) -> bool:
-    return told is None or told.candidates != rate.candidates or rate.time - told.time >= REPUBLISH_MS
+def _should_publish(previous: Rate | None, rate: Rate) -> bool:
+    return previous is None or previous.candidates != rate.candidates or rate.time - previous.time >= REPUBLISH_MS

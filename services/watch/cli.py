@@ -20,7 +20,7 @@ DEFAULT_PORT = 8000  # of the API by default
 WatchCommand = Callable[[Settings], Coroutine[Any, Any, int]]
 
 
-def command(words: Sequence[str]) -> WatchCommand:
+def command(argv: Sequence[str]) -> WatchCommand:
     """Parse the arguments of `kurs watch`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs watch", description=__doc__)
     examples = "btc_usd, courses, connection, source_changed, candles:BTCUSDT:1m, indicators:BTCUSDT:1h:sma:20"
@@ -31,7 +31,7 @@ def command(words: Sequence[str]) -> WatchCommand:
     parser.add_argument(
         "--timer", type=float, default=0.0, metavar="SECONDS", help="between two values of a channel; 0: each change"
     )
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     return partial(run_watch, StreamRequest(args.url, tuple(args.channels or DEFAULT_CHANNELS), args.timer))
 
 

@@ -49,15 +49,15 @@ class _WorkQueue:
         self.unacked += len(taken)
         return taken
 
-    def ack(self, letters: list[_Delivery]) -> None:
-        self.unacked -= len(letters)
-        letters.clear()
+    def ack(self, deliveries: list[_Delivery]) -> None:
+        self.unacked -= len(deliveries)
+        deliveries.clear()
 
-    def requeue(self, letters: Sequence[_Delivery]) -> None:
-        self.unacked -= len(letters)
-        tried = [_Delivery(message, delivered + 1) for message, delivered in letters]
-        self.dead.extend(letter.message for letter in tried if letter.attempts >= self.max_deliveries)
-        self.waiting.extendleft(letter for letter in reversed(tried) if letter.attempts < self.max_deliveries)
+    def requeue(self, deliveries: Sequence[_Delivery]) -> None:
+        self.unacked -= len(deliveries)
+        requeued = [_Delivery(message, attempts + 1) for message, attempts in deliveries]
+        self.dead.extend(delivery.message for delivery in requeued if delivery.attempts >= self.max_deliveries)
+        self.waiting.extendleft(delivery for delivery in reversed(requeued) if delivery.attempts < self.max_deliveries)
         self.not_empty.set()
 
 
@@ -81,21 +81,21 @@ class MemoryBus:
             for queue, kinds in self._queues.items():
                 if isinstance(message, kinds):
                     await self._work_queues[queue].put(message)
-            for tail, kinds in self._subscribers.items():
+            for subscriber, kinds in self._subscribers.items():
                 if isinstance(message, kinds):
-                    tail.put(message)
+                    subscriber.put(message)
         await asyncio.sleep(0)  # let subscribers run: a task that only publishes would starve them
 
     @asynccontextmanager
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
         """Subscribe to all messages of these kinds from now on."""
-        tail = DropOldestQueue(self._max_buffered)
-        self._subscribers[tail] = kinds
+        subscriber = DropOldestQueue(self._max_buffered)
+        self._subscribers[subscriber] = kinds
         try:
-            async with aclosing(tail.read()) as messages:
+            async with aclosing(subscriber.read()) as messages:
                 yield messages
         finally:
-            del self._subscribers[tail]
+            del self._subscribers[subscriber]
 
     @asynccontextmanager
     async def consume(
@@ -104,26 +104,26 @@ class MemoryBus:
         """Consume batches of up to `size` messages as one of the workers of `queue`."""
         if self._queues.get(queue) != kinds:
             raise ValueError(f"the work queue {queue!r} of these kinds is not in QUEUES, so it may have missed some")
-        backlog, taken = self._work_queues[queue], list[_Delivery]()
+        work_queue, taken = self._work_queues[queue], list[_Delivery]()
 
         async def batches() -> AsyncGenerator[Sequence[Message], None]:
             while True:
-                backlog.ack(taken)
-                taken.extend(await backlog.take(size))
-                yield [letter.message for letter in taken]
+                work_queue.ack(taken)
+                taken.extend(await work_queue.take(size))
+                yield [delivery.message for delivery in taken]
 
         try:
             async with aclosing(batches()) as stream:
                 yield stream
         except BaseException:
-            backlog.requeue(taken)
+            work_queue.requeue(taken)
             raise
-        backlog.ack(taken)
+        work_queue.ack(taken)
 
     async def queue_depth(self, queue: str) -> int:
         """Return how many messages of `queue` are not acked: at 0, all are processed."""
-        backlog = self._work_queues[queue]
-        return len(backlog.waiting) + backlog.unacked
+        work_queue = self._work_queues[queue]
+        return len(work_queue.waiting) + work_queue.unacked
 
     async def dead_letter_count(self, queue: str) -> int:
         """Return how many dead letters `queue` has."""
@@ -132,12 +132,12 @@ class MemoryBus:
     @asynccontextmanager
     async def take_dead_letters(self, queue: str, now: int) -> AsyncIterator[Sequence[DeadLetter]]:
         """Take the dead letters. They are deleted when the block ends normally."""
-        backlog = self._work_queues[queue]
-        messages, reason = list(backlog.dead), f"it failed in each of {backlog.max_deliveries} deliveries"
+        work_queue = self._work_queues[queue]
+        messages, reason = list(work_queue.dead), f"it failed in each of {work_queue.max_deliveries} deliveries"
         yield [from_message(message, queue, DeadLetterCause.DELIVERY, reason, now) for message in messages]
         for message in messages:
-            if backlog.dead and backlog.dead[0] is message:  # otherwise newer ones have replaced it
-                backlog.dead.popleft()
+            if work_queue.dead and work_queue.dead[0] is message:  # otherwise newer ones have replaced it
+                work_queue.dead.popleft()
 
     @asynccontextmanager
     async def hold_role(self, role: str, on_wait: Callable[[str], None]) -> AsyncIterator[Lease]:

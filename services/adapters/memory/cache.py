@@ -32,8 +32,8 @@ class MemoryCache:
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
         """Cache the newest of each."""
         for item in items:
-            known = self._latest.get(name := (type(item), partition_key(item)))
-            if known is None or supersedes(item.time, known.time, self._wall()):
+            cached = self._latest.get(name := (type(item), partition_key(item)))
+            if cached is None or supersedes(item.time, cached.time, self._wall()):
                 self._latest[name] = item
 
     async def rates(self) -> list[Rate]:
@@ -51,7 +51,7 @@ class MemoryCache:
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, which expire `ttl_seconds` after its first. Return the totals."""
         now = self._monotonic()
-        self._windows = {name: kept for name, kept in self._windows.items() if kept[0] > now}
+        self._windows = {name: entry for name, entry in self._windows.items() if entry[0] > now}
         _, totals = self._windows.setdefault(window, (now + ttl_seconds, {}))
         for name, number in counts.items():
             totals[name] = totals.get(name, 0) + number
@@ -60,8 +60,8 @@ class MemoryCache:
     async def get(self, *keys: str) -> list[bytes | None]:
         """Return the bodies under these keys."""
         now, nothing = self._monotonic(), (0.0, b"")
-        found = [self._bodies.get(key, nothing) for key in keys]
-        return [body if expires > now else None for expires, body in found]
+        entries = [self._bodies.get(key, nothing) for key in keys]
+        return [body if expires > now else None for expires, body in entries]
 
     async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
         """Cache a body. When all bodies take too many bytes, the oldest are deleted."""
@@ -74,8 +74,8 @@ class MemoryCache:
     async def delete(self, *keys: str) -> None:
         """Delete the bodies under these keys."""
         for name in keys:
-            if kept := self._bodies.pop(name, None):
-                self._used_bytes -= _size(name, kept[1])
+            if entry := self._bodies.pop(name, None):
+                self._used_bytes -= _size(name, entry[1])
 
     async def ping(self) -> None:
         """Check nothing: there is no server."""

@@ -29,12 +29,14 @@ class MemoryJournal:
         """Append entries. One that is not newer than the last of its topic is ignored."""
         now = self._monotonic()
         for entry in entries:
-            log = self._topics.setdefault(entry.topic, deque())
-            if not log or entry.seq > _seq_of(log[-1]):
-                log.append(_pack(entry, now))
-                _drop_oldest(log, self._retention.add(entry, now))
-                while len(log) > UNFOLLOWED_ENTRIES and now - _stored_at(log[0]) > RESUME_WINDOW_MS:
-                    log.popleft()
+            packed_entries = self._topics.setdefault(entry.topic, deque())
+            if not packed_entries or entry.seq > _seq_of(packed_entries[-1]):
+                packed_entries.append(_pack(entry, now))
+                _drop_oldest(packed_entries, self._retention.add(entry, now))
+                while (
+                    len(packed_entries) > UNFOLLOWED_ENTRIES and now - _stored_at(packed_entries[0]) > RESUME_WINDOW_MS
+                ):
+                    packed_entries.popleft()
         for name, count in self._retention.take_trims().items():
             _drop_oldest(self._topics.get(name, deque()), count)
             if not count:
@@ -46,13 +48,13 @@ class MemoryJournal:
 
     async def read_after(self, topic: str, seq: int, limit: int) -> list[JournalEntry] | None:
         """Return the first `limit` entries after `seq`; None: entries after it are missing."""
-        known: Iterable[bytes] = self._topics.get(topic, ())
-        wanted = [packed for packed in known if _seq_of(packed) >= seq][: limit + bool(seq)]
-        return contiguous_after([_unpack(topic, packed) for packed in wanted], seq)
+        stored: Iterable[bytes] = self._topics.get(topic, ())
+        selected = [packed for packed in stored if _seq_of(packed) >= seq][: limit + bool(seq)]
+        return contiguous_after([_unpack(topic, packed) for packed in selected], seq)
 
-    async def latest(self, *logs: str) -> list[JournalEntry | None]:
+    async def latest(self, *topics: str) -> list[JournalEntry | None]:
         """Return the last entry of each topic."""
-        return [_unpack(log, self._topics[log][-1]) if log in self._topics else None for log in logs]
+        return [_unpack(topic, self._topics[topic][-1]) if topic in self._topics else None for topic in topics]
 
     async def ping(self) -> None:
         """Check nothing: there is no server."""
@@ -61,9 +63,9 @@ class MemoryJournal:
         """Close nothing: there is no connection."""
 
 
-def _drop_oldest(log: deque[bytes], count: int) -> None:
-    while len(log) > count:
-        log.popleft()
+def _drop_oldest(packed_entries: deque[bytes], count: int) -> None:
+    while len(packed_entries) > count:
+        packed_entries.popleft()
 
 
 def _seq_of(packed: bytes) -> int:
@@ -79,7 +81,7 @@ def _pack(entry: JournalEntry, now: int) -> bytes:
     return _head.pack(entry.seq, entry.prev_seq, entry.time, now, len(key)) + key + entry.data.encode()
 
 
-def _unpack(log: str, packed: bytes) -> JournalEntry:
+def _unpack(topic: str, packed: bytes) -> JournalEntry:
     number, previous, time, _, length = _head.unpack_from(packed)
     end = _head.size + length
-    return JournalEntry(log, number, previous, packed[_head.size : end].decode(), packed[end:].decode(), time)
+    return JournalEntry(topic, number, previous, packed[_head.size : end].decode(), packed[end:].decode(), time)

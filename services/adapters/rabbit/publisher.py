@@ -40,23 +40,23 @@ class Publisher:
         self.queued_kinds = {kind for kinds in broker.queues.values() for kind in kinds}
         self._unconfirmed_kinds = set(UNCONFIRMED_KINDS) - self.queued_kinds
 
-    async def publish(self, letters: Sequence[Batch]) -> None:
+    async def publish(self, batches: Sequence[Batch]) -> None:
         """Publish batches. Returns when the broker has confirmed all whose kinds are confirmed.
 
         A lost connection is replaced. Raises Unavailable after a few seconds.
         """
-        trouble = "the bus (RabbitMQ) does not confirm"
+        reason = "the bus (RabbitMQ) does not confirm"
         with suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 for delay in delays(0.05, 1):
                     try:
-                        letters = await self._publish_all(letters)
+                        batches = await self._publish_all(batches)
                     except Unavailable as error:
-                        trouble = str(error)
-                    if not letters:
+                        reason = str(error)
+                    if not batches:
                         return
                     await asyncio.sleep(delay)
-        raise Unavailable(trouble)
+        raise Unavailable(reason)
 
     async def connection(self) -> AbstractConnection:
         """Return the open connection. Raises Unavailable."""
@@ -76,27 +76,28 @@ class Publisher:
                     self._channels = _Channels(connection, channel, await connection.channel(publisher_confirms=False))
             return self._channels
 
-    async def _publish_all(self, letters: Iterable[Batch]) -> list[Batch]:
+    async def _publish_all(self, batches: Iterable[Batch]) -> list[Batch]:
         """Publish in this order. Return the batches without success, which may have arrived or not."""
-        line, unsent, others = await self._open_channels(), list[Batch](), list[Batch]()
-        for letter in letters:
-            if letter.kind not in self._unconfirmed_kinds:
-                others.append(letter)
-            elif not await self._try_publish(line.unconfirmed, letter, DeliveryMode.NOT_PERSISTENT):
-                unsent.append(letter)
-        outcomes = await asyncio.gather(*(self._publish_confirmed(line, letter) for letter in others)) if others else []
-        return [*unsent, *(letter for letter, done in zip(others, outcomes, strict=True) if not done)]
+        channels, unsent, to_confirm = await self._open_channels(), list[Batch](), list[Batch]()
+        for batch in batches:
+            if batch.kind not in self._unconfirmed_kinds:
+                to_confirm.append(batch)
+            elif not await self._try_publish(channels.unconfirmed, batch, DeliveryMode.NOT_PERSISTENT):
+                unsent.append(batch)
+        publishing = (self._publish_confirmed(channels, batch) for batch in to_confirm)
+        outcomes = await asyncio.gather(*publishing) if to_confirm else []
+        return [*unsent, *(batch for batch, done in zip(to_confirm, outcomes, strict=True) if not done)]
 
-    async def _publish_confirmed(self, line: _Channels, letter: Batch) -> bool:
-        mode = DeliveryMode.PERSISTENT if letter.kind in self.queued_kinds else DeliveryMode.NOT_PERSISTENT
+    async def _publish_confirmed(self, channels: _Channels, batch: Batch) -> bool:
+        mode = DeliveryMode.PERSISTENT if batch.kind in self.queued_kinds else DeliveryMode.NOT_PERSISTENT
         async with self._in_flight:
-            return await self._try_publish(line.confirmed, letter, mode)
+            return await self._try_publish(channels.confirmed, batch, mode)
 
-    async def _try_publish(self, channel: AbstractChannel, letter: Batch, mode: DeliveryMode) -> bool:
+    async def _try_publish(self, channel: AbstractChannel, batch: Batch, mode: DeliveryMode) -> bool:
         """Publish a batch without aio-pika's message objects, which would double its cost."""
         with suppress(Unavailable), translate_errors():
-            wire, key = await channel.get_underlay_channel(), f"{kind_name(letter.kind)}.{letter.partition}"
+            wire, key = await channel.get_underlay_channel(), f"{kind_name(batch.kind)}.{batch.partition}"
             properties = Basic.Properties(delivery_mode=mode)
-            await wire.basic_publish(letter.body, exchange=self._exchange, routing_key=key, properties=properties)
+            await wire.basic_publish(batch.body, exchange=self._exchange, routing_key=key, properties=properties)
             return True
         return False

@@ -30,9 +30,9 @@ PROCESS_NAME = f"process {os.getpid()} on {socket.gethostname()}"
 @asynccontextmanager
 async def hold_role(broker: Broker, role: str, on_wait: Callable[[str], None]) -> AsyncIterator[Lease]:
     """Hold a role as soon as no other process does."""
-    async with AsyncExitStack() as line:
+    async with AsyncExitStack() as stack:
         yield await retry_until_available(
-            partial(_acquire, broker, broker.market_name(f"{ROLE_KEY}.{role}"), on_wait, line)
+            partial(_acquire, broker, broker.market_name(f"{ROLE_KEY}.{role}"), on_wait, stack)
         )
 
 
@@ -45,38 +45,38 @@ async def own_queue(channel: AbstractChannel, name: str) -> bool:
     return True
 
 
-async def _acquire(broker: Broker, name: str, waits: Callable[[str], None], line: AsyncExitStack) -> Lease:
-    await line.aclose()
-    connection, channel = await line.enter_async_context(broker.connect(ROLE_HEARTBEAT_SECONDS))
-    lease, told = Lease(LEASE_SECONDS), False
+async def _acquire(broker: Broker, name: str, on_wait: Callable[[str], None], stack: AsyncExitStack) -> Lease:
+    await stack.aclose()
+    connection, channel = await stack.enter_async_context(broker.connect(ROLE_HEARTBEAT_SECONDS))
+    lease, reported = Lease(LEASE_SECONDS), False
     with translate_errors():
         while not await own_queue(channel, name):
-            if not told:
-                told = True
-                waits(await _holder(broker, connection, name))
+            if not reported:
+                reported = True
+                on_wait(await _holder(broker, connection, name))
             await asyncio.sleep(RETRY_SECONDS)
             channel = await connection.channel()
         await on_loss(channel, lease.lost.set)
         wire = await channel.get_underlay_channel()
         await wire.queue_bind(name, broker.exchange, name)
 
-        async def answer(question: DeliveredMessage) -> None:
-            to = question.header.properties.reply_to or ""
-            await wire.basic_publish(PROCESS_NAME.encode(), exchange=broker.exchange, routing_key=to)
+        async def reply(request: DeliveredMessage) -> None:
+            reply_to = request.header.properties.reply_to or ""
+            await wire.basic_publish(PROCESS_NAME.encode(), exchange=broker.exchange, routing_key=reply_to)
 
-        await wire.basic_consume(name, answer, no_ack=True)  # also detects that the queue was deleted
+        await wire.basic_consume(name, reply, no_ack=True)  # also detects that the queue was deleted
     proving = asyncio.create_task(_renew(channel, name, lease), name="role")
-    line.callback(proving.cancel)
+    stack.callback(proving.cancel)
     return lease
 
 
 async def _renew(channel: AbstractChannel, name: str, lease: Lease) -> None:
     try:
         while True:
-            at = time.monotonic()
+            asked_at = time.monotonic()
             with translate_errors():
                 await channel.declare_queue(name, exclusive=True, passive=True)
-            lease.renew(at)
+            lease.renew(asked_at)
             await asyncio.sleep(RENEW_SECONDS)
     except Unavailable:
         lease.lost.set()
@@ -85,12 +85,12 @@ async def _renew(channel: AbstractChannel, name: str, lease: Lease) -> None:
 async def _holder(broker: Broker, connection: AbstractConnection, name: str) -> str:
     """Return the holder's name, if it replies. The default exchange is not used: it would reach every queue."""
     async with connection.channel() as channel:
-        mine = await channel.declare_queue(exclusive=True)
-        await mine.bind(broker.exchange, f"{ANSWER_KEY}.{mine.name}")
+        reply_queue = await channel.declare_queue(exclusive=True)
+        await reply_queue.bind(broker.exchange, f"{ANSWER_KEY}.{reply_queue.name}")
         exchange = await channel.get_exchange(broker.exchange, ensure=False)
-        await exchange.publish(aio_pika.Message(b"holder?", reply_to=f"{ANSWER_KEY}.{mine.name}"), name)
+        await exchange.publish(aio_pika.Message(b"holder?", reply_to=f"{ANSWER_KEY}.{reply_queue.name}"), name)
         with suppress(TimeoutError):
-            async with asyncio.timeout(HOLDER_TIMEOUT_SECONDS), mine.iterator(no_ack=True) as answers:
-                async for each in answers:
-                    return each.body.decode(errors="replace")
+            async with asyncio.timeout(HOLDER_TIMEOUT_SECONDS), reply_queue.iterator(no_ack=True) as replies:
+                async for reply in replies:
+                    return reply.body.decode(errors="replace")
     return "a process that does not respond"

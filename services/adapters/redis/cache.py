@@ -59,9 +59,9 @@ class RedisCache:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for item in items:
                     kind, name = kind_name(type(item)), partition_key(item)
-                    place, body = f"{self._prefix}{kind}:{{{name}}}", msgspec.json.encode(item)
+                    redis_key, body = f"{self._prefix}{kind}:{{{name}}}", msgspec.json.encode(item)
                     pipe.sadd(f"{self._prefix}{kind}s", name)
-                    pipe.eval(PUT_NEWER, 1, place, item.time, body, TTL_SECONDS, MAX_SKEW_MS)
+                    pipe.eval(PUT_NEWER, 1, redis_key, item.time, body, TTL_SECONDS, MAX_SKEW_MS)
                 await pipe.execute()
 
     async def rates(self) -> list[Rate]:
@@ -78,10 +78,12 @@ class RedisCache:
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, which expire `ttl_seconds` after its first. Return the totals."""
-        words = [word for name, number in counts.items() for word in (name, number)]
+        args = [word for name, number in counts.items() for word in (name, number)]
         with translate_errors():
-            place = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # permissions depend on its purpose
-            totals = await self._redis.eval(INCREMENT, 2, place, f"{place}:{window}", window, ttl_seconds, *words)
+            redis_key = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # permissions depend on its purpose
+            totals = await self._redis.eval(
+                INCREMENT, 2, redis_key, f"{redis_key}:{window}", window, ttl_seconds, *args
+            )
         return dict(zip(counts, totals, strict=True))
 
     async def get(self, *keys: str) -> list[bytes | None]:

@@ -31,25 +31,25 @@ class RedisJournal:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
                     fields = {"previous": entry.prev_seq, "key": entry.key, "data": entry.data, "time": entry.time}
-                    place, most = self._stream_key(entry.topic), self._retention.add(entry, _monotonic_ms())
-                    pipe.xadd(place, fields, _entry_id(entry.seq), maxlen=most, approximate=False)  # type: ignore[arg-type]
-                for log in {entry.topic for entry in entries}:
-                    pipe.expire(self._stream_key(log), TOPIC_TTL_SECONDS)
+                    stream, max_entries = self._stream_key(entry.topic), self._retention.add(entry, _monotonic_ms())
+                    pipe.xadd(stream, fields, _entry_id(entry.seq), maxlen=max_entries, approximate=False)  # type: ignore[arg-type]
+                for topic in {entry.topic for entry in entries}:
+                    pipe.expire(self._stream_key(topic), TOPIC_TTL_SECONDS)
                 self._pending_trims |= self._retention.take_trims()
-                for log, most in self._pending_trims.items():
-                    place = self._stream_key(log)
-                    pipe.xtrim(place, maxlen=most, approximate=False) if most else pipe.delete(place)
-                answers = await pipe.execute(raise_on_error=False)
+                for topic, max_entries in self._pending_trims.items():
+                    stream = self._stream_key(topic)
+                    pipe.xtrim(stream, maxlen=max_entries, approximate=False) if max_entries else pipe.delete(stream)
+                results = await pipe.execute(raise_on_error=False)
             self._pending_trims = {}
-            for answer in answers:
-                if isinstance(answer, RedisError) and not _is_out_of_order(answer):
-                    raise answer
+            for result in results:
+                if isinstance(result, RedisError) and not _is_out_of_order(result):
+                    raise result
 
     async def _count_existing(self, kind: str) -> None:
         """Count the entries of the previous writer towards the limit."""
         keys = [key async for key in self._redis.scan_iter(f"{self._prefix}{{{kind}*", count=1000)]
-        logs = [key.removeprefix(f"{self._prefix}{{").removesuffix("}") for key in keys]
-        newest = sorted((entry for entry in await self.latest(*logs) if entry), key=lambda entry: entry.seq)
+        topics = [key.removeprefix(f"{self._prefix}{{").removesuffix("}") for key in keys]
+        newest = sorted((entry for entry in await self.latest(*topics) if entry), key=lambda entry: entry.seq)
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in newest:
                 pipe.xlen(self._stream_key(entry.topic))
@@ -71,14 +71,14 @@ class RedisJournal:
             rows: Any = await self._redis.xrange(self._stream_key(topic), _entry_id(seq), "+", count=limit + bool(seq))
         return contiguous_after([_to_entry(topic, *row) for row in rows], seq)
 
-    async def latest(self, *logs: str) -> list[JournalEntry | None]:
+    async def latest(self, *topics: str) -> list[JournalEntry | None]:
         """Return the last entry of each topic, in one round trip."""
         with translate_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
-                for log in logs:
-                    pipe.xrevrange(self._stream_key(log), count=1)
-                answers = await pipe.execute()
-        return [_to_entry(log, *rows[0]) if rows else None for log, rows in zip(logs, answers, strict=True)]
+                for topic in topics:
+                    pipe.xrevrange(self._stream_key(topic), count=1)
+                results = await pipe.execute()
+        return [_to_entry(topic, *rows[0]) if rows else None for topic, rows in zip(topics, results, strict=True)]
 
     async def ping(self) -> None:
         """Check that Redis responds. Raises Unavailable."""
@@ -89,8 +89,8 @@ class RedisJournal:
         """Close the pool's connections."""
         await self._redis.aclose()
 
-    def _stream_key(self, log: str) -> str:
-        return f"{self._prefix}{{{log}}}"
+    def _stream_key(self, topic: str) -> str:
+        return f"{self._prefix}{{{topic}}}"
 
 
 def _monotonic_ms() -> int:
@@ -102,14 +102,14 @@ def _entry_id(number: int) -> str:
     return f"{number // 1000}-{number % 1000}"
 
 
-def _to_entry(log: str, identifier: str, fields: Mapping[str, str]) -> JournalEntry:
+def _to_entry(topic: str, identifier: str, fields: Mapping[str, str]) -> JournalEntry:
     milliseconds, _, rest = identifier.partition("-")
     number, time = (
         int(milliseconds) * 1000 + int(rest),
         fields.get("time", milliseconds),
     )  # entries of older versions have no time
-    return JournalEntry(log, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
+    return JournalEntry(topic, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
 
 
-def _is_out_of_order(answer: RedisError) -> bool:
-    return isinstance(answer, ResponseError) and "equal or smaller" in str(answer)
+def _is_out_of_order(result: RedisError) -> bool:
+    return isinstance(result, ResponseError) and "equal or smaller" in str(result)

@@ -175,10 +175,10 @@ def advisory_locks(runs: Sequence[CandleRun]) -> list[int]:
 async def _copy_chunks(runs: Iterable[CandleRun], now: int) -> AsyncIterator[bytes]:
     """Yield COPY's text format in chunks, so that PostgreSQL works on one while the next is formatted."""
     for key, rows in runs:
-        start = "\t".join(word.translate(_ESCAPES) for word in key)
-        for place in range(0, len(rows), COPY_CHUNK_ROWS):
+        start = "\t".join(value.translate(_ESCAPES) for value in key)
+        for index in range(0, len(rows), COPY_CHUNK_ROWS):
             yield "".join(
-                [f"{start}\t{_copy_line(row)}\t{now}\n" for row in rows[place : place + COPY_CHUNK_ROWS]]
+                [f"{start}\t{_copy_line(row)}\t{now}\n" for row in rows[index : index + COPY_CHUNK_ROWS]]
             ).encode()
             await asyncio.sleep(0)  # uvloop sends only when the loop runs
 
@@ -191,8 +191,8 @@ def _copy_line(row: Candle) -> str:
 
 def _key_arrays(runs: Sequence[CandleRun]) -> list[str]:
     """Return the first three columns as PostgreSQL's text of arrays."""
-    words = ([word for run in runs for word in [_quoted(run.key[place])] * len(run.candles)] for place in range(3))
-    return [_array(column) for column in words]
+    columns = ([value for run in runs for value in [_quoted(run.key[index])] * len(run.candles)] for index in range(3))
+    return [_array(column) for column in columns]
 
 
 def _value_arrays(candles: Iterable[Candle]) -> list[str]:
@@ -215,10 +215,10 @@ def _value_arrays(candles: Iterable[Candle]) -> list[str]:
     return [_array(column) for column in columns]
 
 
-def _array(words: Iterable[str]) -> str:
-    return "{" + ",".join(words) + "}"
+def _array(columns: Iterable[str]) -> str:
+    return "{" + ",".join(columns) + "}"
 
 
 @lru_cache(10_000)
-def _quoted(word: str) -> str:
-    return '"' + word.translate(_QUOTES) + '"'
+def _quoted(value: str) -> str:
+    return '"' + value.translate(_QUOTES) + '"'

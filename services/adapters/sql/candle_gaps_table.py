@@ -17,26 +17,26 @@ ORDER = ("exchange", "symbol", "timeframe", "since", "until")
 
 async def save(connection: AsyncConnection, items: Sequence[CandleGap]) -> None:
     """Save each candle gap in place of the one of the same range."""
-    await upsert(connection, holes, [_to_row(hole) for hole in items])
+    await upsert(connection, holes, [_to_row(gap) for gap in items])
 
 
 async def load(
     connection: AsyncConnection, state: CandleGapState, series: Series | None = None, limit: int | None = None
 ) -> list[CandleGap]:
     """Load all candle gaps in that state, or those of one series; the newest `limit`."""
-    found = select(holes).where(holes.c.state == state.value)
+    query = select(holes).where(holes.c.state == state.value)
     if series is not None:
-        found = found.where(names.where_series(holes, series))
+        query = query.where(names.where_series(holes, series))
     if limit is not None:
-        newest = found.order_by(holes.c.since.desc(), holes.c.until.desc()).limit(limit).subquery()
-        found = select(newest)
-    return await _fetch(connection, found)
+        newest = query.order_by(holes.c.since.desc(), holes.c.until.desc()).limit(limit).subquery()
+        query = select(newest)
+    return await _fetch(connection, query)
 
 
 async def load_overlapping(connection: AsyncConnection, series: Series, since: int, until: int) -> list[CandleGap]:
     """Load candle gaps of a series that overlap [since, until], oldest first."""
-    mine = select(holes).where(names.where_series(holes, series))
-    return await _fetch(connection, mine.where(holes.c.until >= since, holes.c.since <= until))
+    of_series = select(holes).where(names.where_series(holes, series))
+    return await _fetch(connection, of_series.where(holes.c.until >= since, holes.c.since <= until))
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
@@ -44,8 +44,8 @@ async def delete_from(connection: AsyncConnection, series: Series, since: int) -
     await connection.execute(sqlalchemy.delete(holes).where(names.where_series(holes, series), holes.c.since >= since))
 
 
-async def _fetch(connection: AsyncConnection, question: Select[Any]) -> list[CandleGap]:
-    ordered = question.order_by(*(question.selected_columns[name] for name in ORDER))
+async def _fetch(connection: AsyncConnection, query: Select[Any]) -> list[CandleGap]:
+    ordered = query.order_by(*(query.selected_columns[name] for name in ORDER))
     return [
         CandleGap(
             names.from_row(row.exchange, row.symbol, row.timeframe),
@@ -60,13 +60,13 @@ async def _fetch(connection: AsyncConnection, question: Select[Any]) -> list[Can
     ]
 
 
-def _to_row(hole: CandleGap) -> dict[str, object]:
+def _to_row(gap: CandleGap) -> dict[str, object]:
     return {
-        **names.as_columns(hole.series),
-        "since": hole.since,
-        "until": hole.until,
-        "noticed": hole.detected,
-        "state": hole.state.value,
-        "settled": hole.resolved,
-        "origin": hole.repaired_from and hole.repaired_from.value,
+        **names.as_columns(gap.series),
+        "since": gap.since,
+        "until": gap.until,
+        "noticed": gap.detected,
+        "state": gap.state.value,
+        "settled": gap.resolved,
+        "origin": gap.repaired_from and gap.repaired_from.value,
     }

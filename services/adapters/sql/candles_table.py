@@ -44,8 +44,8 @@ _IN_RANGE = select(*_ROW).where(
 _OLDEST = _IN_RANGE.order_by(candles.c.timestamp).limit(bindparam("limit"))
 _NEWEST = _IN_RANGE.order_by(candles.c.timestamp.desc()).limit(bindparam("limit"))
 _DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
-_COMPILED = {question: question.compile(dialect=_DIALECT) for question in (_OLDEST, _NEWEST)}
-_ASYNCPG = {question: (str(compiled), compiled.positiontup or []) for question, compiled in _COMPILED.items()}
+_COMPILED = {query: query.compile(dialect=_DIALECT) for query in (_OLDEST, _NEWEST)}
+_ASYNCPG = {query: (str(compiled), compiled.positiontup or []) for query, compiled in _COMPILED.items()}
 
 
 def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
@@ -53,8 +53,8 @@ def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
     newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
     for series, together in groupby(items, attrgetter("series")):
         newest[series].update({item.bar.open_time: item for item in together})
-    found = [bulk.CandleRun(names.key(series), [run[at] for at in sorted(run)]) for series, run in newest.items()]
-    return sorted(found, key=itemgetter(0))
+    runs = [bulk.CandleRun(names.key(series), [run[key] for key in sorted(run)]) for series, run in newest.items()]
+    return sorted(runs, key=itemgetter(0))
 
 
 async def save(connection: AsyncConnection, runs: Sequence[bulk.CandleRun], frontier: bulk.SeenRange) -> None:
@@ -107,24 +107,24 @@ async def select_latest(connection: AsyncConnection, series: Series, span: Range
 
 
 async def _fetch(
-    connection: AsyncConnection, question: Select[Any], series: Series, span: RangeQuery
+    connection: AsyncConnection, query: Select[Any], series: Series, span: RangeQuery
 ) -> Sequence[CandleRow]:
     """Fetch rows, on PostgreSQL without SQLAlchemy, whose row objects would take longer than the database's query."""
-    values = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
-    found: Sequence[CandleRow]
+    parameters = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
+    rows: Sequence[CandleRow]
     if connection.dialect.name != "postgresql":
-        found = (await connection.execute(question, values)).all()
-        return found
-    text, order = _ASYNCPG[question]
+        rows = (await connection.execute(query, parameters)).all()
+        return rows
+    text, order = _ASYNCPG[query]
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    found = await driver.fetch(text, *(values[name] for name in order))
-    return found
+    rows = await driver.fetch(text, *(parameters[name] for name in order))
+    return rows
 
 
 async def unconfirmed_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[TimeRange]:
     """Return ranges of open times of closed candles that were built from trades."""
-    question = _where(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
-    ticks = question.where(candles.c.closed, candles.c.source == CandleSource.TRADES.value)
+    query = _where(select(candles.c.timestamp), series, since, until).order_by(candles.c.timestamp)
+    ticks = query.where(candles.c.closed, candles.c.source == CandleSource.TRADES.value)
     return runs_of(TIMEFRAMES[series.timeframe], await connection.scalars(ticks))
 
 
@@ -137,16 +137,16 @@ async def delete_from(connection: AsyncConnection, series: Series, since: int) -
 
 async def list_series(connection: AsyncConnection) -> dict[Series, tuple[int, int]]:
     """Return every series with its first and last open time. It steps from one to the next in the index: few exist."""
-    found: dict[Series, tuple[int, int]] = {}
+    rows: dict[Series, tuple[int, int]] = {}
     key = [candles.c[name] for name in KEY[:3]]
     first = select(*key).order_by(*key).limit(1)
     row = (await connection.execute(first)).first()
     while row:
-        one = names.from_row(*row)
-        ends = _where(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), one, None, None)
-        found[one] = (await connection.execute(ends)).one()
+        series = names.from_row(*row)
+        ends = _where(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), series, None, None)
+        rows[series] = (await connection.execute(ends)).one()
         row = (await connection.execute(first.where(tuple_(*key) > tuple_(*row)))).first()
-    return found
+    return rows
 
 
 def to_candles(series: Series, rows: Iterable[CandleRow]) -> list[Candle]:
@@ -154,20 +154,20 @@ def to_candles(series: Series, rows: Iterable[CandleRow]) -> list[Candle]:
     return [
         Candle(
             series,
-            Bar(at, Decimal(o), Decimal(h), Decimal(low), Decimal(c), Decimal(volume), Decimal(quote), trades),
+            Bar(open_time, Decimal(o), Decimal(h), Decimal(low), Decimal(c), Decimal(volume), Decimal(quote), trades),
             closed,
             SOURCES[source],
             revision,
         )
-        for at, o, h, low, c, volume, quote, trades, closed, source, revision in rows
+        for open_time, o, h, low, c, volume, quote, trades, closed, source, revision in rows
     ]
 
 
-def _where(question: Any, series: Series, since: int | None, until: int | None) -> Any:
-    question = question.where(names.where_series(candles, series))
+def _where(query: Any, series: Series, since: int | None, until: int | None) -> Any:
+    query = query.where(names.where_series(candles, series))
     if since is not None:
-        question = question.where(candles.c.timestamp >= since)
-    return question if until is None else question.where(candles.c.timestamp <= until)
+        query = query.where(candles.c.timestamp >= since)
+    return query if until is None else query.where(candles.c.timestamp <= until)
 
 
 def _to_row(key: tuple[str, str, str], candle: Candle, now: int) -> tuple[str | int, ...]:

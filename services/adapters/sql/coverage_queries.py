@@ -20,19 +20,19 @@ async def missing_ranges(connection: AsyncConnection, series: Series, since: int
     timeframe, here = TIMEFRAMES[series.timeframe], candles.c.timestamp
     previous = func.lag(here).over(order_by=here).label("previous")
     following = func.lead(here).over(order_by=here).label("following")
-    kept = _where_closed(select(here, previous, following), series, since, until).subquery()
+    closed = _where_closed(select(here, previous, following), series, since, until).subquery()
     step = timeframe.length or LONGEST_MONTH_MS
-    edges = select(kept).where(
-        or_(kept.c.previous.is_(None), kept.c.following.is_(None), kept.c.following - kept.c.timestamp > step)
+    edges = select(closed).where(
+        or_(closed.c.previous.is_(None), closed.c.following.is_(None), closed.c.following - closed.c.timestamp > step)
     )
-    found, begin = list[tuple[int, int]](), since
-    for opening, before, after in await connection.execute(edges.order_by(kept.c.timestamp)):
+    ranges, next_open_time = list[tuple[int, int]](), since
+    for open_time, before, after in await connection.execute(edges.order_by(closed.c.timestamp)):
         if before is None:
-            found += _range_of_open_times(timeframe, since, opening - 1)
-        begin = timeframe.close_time(opening)
-        if after is not None and begin < after:
-            found += _range_of_open_times(timeframe, begin, after - 1)
-    return found + _range_of_open_times(timeframe, begin, until)
+            ranges += _range_of_open_times(timeframe, since, open_time - 1)
+        next_open_time = timeframe.close_time(open_time)
+        if after is not None and next_open_time < after:
+            ranges += _range_of_open_times(timeframe, next_open_time, after - 1)
+    return ranges + _range_of_open_times(timeframe, next_open_time, until)
 
 
 async def coverage(connection: AsyncConnection, series: Series, since: int, until: int) -> SeriesCoverage:
@@ -63,9 +63,9 @@ async def coverage(connection: AsyncConnection, series: Series, since: int, unti
     )
 
 
-def _where_closed(question: Any, series: Series, since: int, until: int) -> Any:
+def _where_closed(query: Any, series: Series, since: int, until: int) -> Any:
     here = candles.c.timestamp
-    return question.where(names.where_series(candles, series), here >= since, here <= until, candles.c.closed)
+    return query.where(names.where_series(candles, series), here >= since, here <= until, candles.c.closed)
 
 
 def _range_of_open_times(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:

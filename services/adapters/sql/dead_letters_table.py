@@ -21,8 +21,8 @@ async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None
 
 async def load(connection: AsyncConnection, replay: bool) -> list[DeadLetter]:
     """Load dead letters, oldest first; with `replay` only those to be published again."""
-    question = select(dead_letters).order_by(dead_letters.c.time, dead_letters.c.id)
-    rows = await connection.execute(question.where(dead_letters.c.replay) if replay else question)
+    query = select(dead_letters).order_by(dead_letters.c.time, dead_letters.c.id)
+    rows = await connection.execute(query.where(dead_letters.c.replay) if replay else query)
     return [
         DeadLetter(r.id, r.queue, r.kind, r.symbol, DeadLetterCause(r.cause), r.reason, r.time, r.body, r.replay)
         for r in rows

@@ -20,8 +20,8 @@ async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[Mappi
     key = [column.name for column in table.primary_key]
     newest = {tuple(row[name] for name in key): row for row in rows}
     new = insert(connection, table)
-    rest = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
-    statement = new.on_conflict_do_update(index_elements=key, set_=rest)
+    values = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
+    statement = new.on_conflict_do_update(index_elements=key, set_=values)
     # the same order in all writers prevents deadlocks
     await connection.execute(statement, [newest[key] for key in sorted(newest)])
 
@@ -37,9 +37,9 @@ async def merge(connection: AsyncConnection, table: Table, rows: Sequence[Mappin
         await connection.exec_driver_sql(_merge_statement(table), columns)
         return
     new = insert(connection, table)
-    rest = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
-    changed = or_(*(table.c[name] != value for name, value in rest.items()))
-    await connection.execute(new.on_conflict_do_update(index_elements=key, set_=rest, where=changed), ordered)
+    values = {column.name: new.excluded[column.name] for column in table.columns if column.name not in key}
+    changed = or_(*(table.c[name] != value for name, value in values.items()))
+    await connection.execute(new.on_conflict_do_update(index_elements=key, set_=values, where=changed), ordered)
 
 
 @cache
@@ -49,10 +49,10 @@ def _merge_statement(table: Table) -> str:
     arrays = ", ".join(
         f"unnest(${number}::text[])::{column.type.compile(dialect)}" for number, column in enumerate(table.columns, 1)
     )
-    rest = [column.name for column in table.columns if column.name not in key]
-    mine, theirs = (", ".join(f"{side}.{name}" for name in rest) for side in (table.name, "excluded"))
+    values = [column.name for column in table.columns if column.name not in key]
+    stored, excluded = (", ".join(f"{side}.{name}" for name in values) for side in (table.name, "excluded"))
     return (
         f"INSERT INTO {table.name} ({', '.join(table.columns.keys())}) SELECT {arrays} "  # noqa: S608  our own names
-        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in rest)} "
-        f"WHERE ({mine}) IS DISTINCT FROM ({theirs})"
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)} "
+        f"WHERE ({stored}) IS DISTINCT FROM ({excluded})"
     )

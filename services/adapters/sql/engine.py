@@ -141,11 +141,11 @@ def _advice(url: URL, error: BaseException) -> str:
 
 def _is_query_error(error: Exception) -> bool:
     """Return whether the statement or its values are wrong, while the database works."""
-    known = getattr(error, "orig", None) or error
-    known = known.__cause__ if known.__cause__ and not hasattr(known, "sqlite_errorname") else known
-    if state := getattr(known, "sqlstate", None):
+    cause = getattr(error, "orig", None) or error
+    cause = cause.__cause__ if cause.__cause__ and not hasattr(cause, "sqlite_errorname") else cause
+    if state := getattr(cause, "sqlstate", None):
         return str(state).startswith(QUERY_ERROR_CLASSES) and state not in SCHEMA_ERROR_STATES
-    if name := getattr(known, "sqlite_errorname", None):
+    if name := getattr(cause, "sqlite_errorname", None):
         return str(name).startswith(SQLITE_QUERY_ERRORS)
     if isinstance(error, exc.SQLAlchemyError):  # of a driver, of the pool, or of a wrong use of SQLAlchemy
         return not isinstance(error, exc.DBAPIError | exc.TimeoutError | exc.DisconnectionError)

@@ -223,12 +223,8 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
         asyncio.create_task(server.serve(sockets=[listener]), name="server") for listener, server in servers.items()
     ]
     free = [module.JOBS for module in modules if not hasattr(module, "ROLE")]
-<<<<<<< HEAD
-    jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for each in free for job in each]
-    jobs += [asyncio.create_task(job(), name=job.__qualname__) for each in composed for job in each.jobs]
-=======
     jobs = [asyncio.create_task(job(deps), name=job.__qualname__) for job in chain.from_iterable(free)]
->>>>>>> 548e126 (Name local variables of adapters, pricer and commands by what they hold)
+    jobs += [asyncio.create_task(job(), name=job.__qualname__) for each in composed for job in each.jobs]
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if any(_required_components(module) for module in modules):

@@ -147,9 +147,7 @@ class Exchange(NamedTuple):
     kline_days: Mapping[str, int] = MappingProxyType({})  # how far back a timeframe goes, where that is bounded
     kline_weight: int = 1  # of one call
     kline_budget: int = 60  # weight a minute for past candles, of all processes together
-    kline_delay_seconds: float = (
-        10.0  # from the close of a candle to its request; much longer where calls are expensive
-    )
+    kline_delay_seconds: float = 10.0  # from a candle's close to its request; longer where calls are expensive
     credentials: Callable[[], Mapping[str, str]] = dict  # headers; behind a function, so that no repr shows a key
     max_connection_seconds: float = 23.5 * 3600  # after them a connection is replaced
     idle_timeout: float = 5.0  # seconds without any message after which a connection may be dead

@@ -277,9 +277,7 @@ class ExchangeStatus(Struct, frozen=True, tag="state"):
     reconnects: int
     simulated: bool
     feeds: tuple[InstrumentFeed, ...] = field(default=(), name="sources")
-    backfill: BackfillProgress | None = field(
-        default=None, name="history"
-    )  # None: not counted yet, or it has no candles
+    backfill: BackfillProgress | None = field(default=None, name="history")  # None: unknown, or it has no candles
     position: Position | None = field(default=None, name="place")
     clock_offset: int | None = None  # ms by which the exchange's clock is ahead of the clock of `time`
 

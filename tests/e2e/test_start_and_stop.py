@@ -84,7 +84,7 @@ def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_no
         log = wait_for_log(served, "rates are fresh: https://rates.example/v1/courses")
         assert "0.0.0.0" not in log
         port = bare.env["KURS_PORT"]
-        assert "0.0.0.0" not in wait_for_log(bare, f"current rates: http://127.0.0.1:{port}/v1/courses")
+        assert "0.0.0.0" not in wait_for_log(bare, f"current rates at http://127.0.0.1:{port}/v1/courses")
     finally:
         served.stop()
         bare.stop()

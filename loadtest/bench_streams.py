@@ -87,21 +87,21 @@ def targets(found: Mapping[FanoutScenario, Runs]) -> list[Target]:
     ]
 
 
-def quote_targets(heard: ReceivedStats) -> list[Target]:
+def quote_targets(received: ReceivedStats) -> list[Target]:
     """A quote's way from the exchange's frame to a client, over RabbitMQ."""
-    deliveries = end_to_end.MESSAGES_PER_SECOND * end_to_end.SOCKETS / end_to_end.SYMBOLS * heard.seconds
+    deliveries = end_to_end.MESSAGES_PER_SECOND * end_to_end.SOCKETS / end_to_end.SYMBOLS * received.seconds
     return [
-        Target("quotes that arrive as rates, of all", round(heard.messages / deliveries, 3), least=0.99),
-        Target("from the exchange's frame to a client, p50 ms", heard.p50_ms, most=5),
-        Target("from the exchange's frame to a client, p99 ms", heard.p99_ms, most=50),
+        Target("quotes that arrive as rates, of all", round(received.messages / deliveries, 3), least=0.99),
+        Target("from the exchange's frame to a client, p50 ms", received.p50_ms, most=5),
+        Target("from the exchange's frame to a client, p99 ms", received.p99_ms, most=50),
     ]
 
 
-def candle_targets(heard: ReceivedStats) -> list[Target]:
+def candle_targets(received: ReceivedStats) -> list[Target]:
     """A trade's way to a client, through the writer's commit. Committing more at once publishes fewer forms."""
     return [
-        Target("from a trade's frame, through the commit, p50 ms", heard.p50_ms, most=50),
-        Target("from a trade's frame, through the commit, p99 ms", heard.p99_ms, most=250),
+        Target("from a trade's frame, through the commit, p50 ms", received.p50_ms, most=50),
+        Target("from a trade's frame, through the commit, p99 ms", received.p99_ms, most=250),
     ]
 
 

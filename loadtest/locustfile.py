@@ -30,7 +30,7 @@ class RatesUser(FastHttpUser):
     @task(4)
     def rates_if_changed(self) -> None:
         """The rates if they are others than last time. What has changed and what has not are counted apart."""
-        with self._asked("/v1/courses", {"If-None-Match": self.tag or '"none"'}) as answer:
+        with self._send_request("/v1/courses", {"If-None-Match": self.tag or '"none"'}) as answer:
             answer.request_meta["name"] = f"/v1/courses if changed: {answer.status_code}"
             self.tag = header(answer, "etag")
             fail_if_stale(answer)
@@ -47,11 +47,11 @@ class RatesUser(FastHttpUser):
         self._ask("/v2/courses", "/v2/courses", {})
 
     def _ask(self, url: str, name: str, headers: dict[str, str]) -> None:
-        with self._asked(url, headers) as answer:
+        with self._send_request(url, headers) as answer:
             answer.request_meta["name"] = name
             fail_if_stale(answer)
 
-    def _asked(self, url: str, headers: dict[str, str]) -> ResponseContextManager:
+    def _send_request(self, url: str, headers: dict[str, str]) -> ResponseContextManager:
         return self.client.get(url, headers=headers, catch_response=True)
 
 

@@ -1,8 +1,9 @@
 """The words that Kurs does not use in prose, each with what to write: `python -m tests.words` lists where they are.
 
-It reads comments and strings of Python files, and all of the other texts. CONTRIBUTING.md has the rules behind it.
+It reads comments, strings and names of Python files, and all of the other texts. CONTRIBUTING.md has the rules.
 """
 
+import ast
 import io
 import re
 import subprocess
@@ -31,6 +32,8 @@ REJECTED = {
     r"said": "published, sent, logged",
     r"else(?= (the|a|an|it|they|its|this|that|what|would)\b)|(?<=[,;:] )else": "otherwise",
 }
+REJECTED_NAMES = {"told", "said", "heard", "asked", "kept", "anew", "mend", "mended", "whoever", "nobody"}
+"""Words that no function, class, parameter or attribute has in its name; of local variables it is not checked."""
 PATTERN = re.compile("|".join(rf"(?P<w{n}>\b(?:{word})\b)" for n, word in enumerate(REJECTED)), re.IGNORECASE)
 EXPRESSION = re.compile(r"\{[^{}]*\}")  # of an f-string, before Python 3.12
 INSTEAD = list(REJECTED.values())
@@ -70,6 +73,10 @@ def rejected(path: Path) -> Iterator[tuple[int, str, str]]:
         for match in PATTERN.finditer(prose):
             line = number + prose.count("\n", 0, match.start())
             yield line, match[0], INSTEAD[int((match.lastgroup or "w0")[1:])]
+    if path.suffix == ".py":
+        for line, name in names(text):
+            if REJECTED_NAMES & set(re.findall("[a-z]+", re.sub("([A-Z])", r"_\1", name).lower())):
+                yield line, name, "a noun of docs/glossary.md"
 
 
 def python_prose(source: str) -> Iterator[tuple[int, str]]:
@@ -81,6 +88,16 @@ def python_prose(source: str) -> Iterator[tuple[int, str]]:
             continue
         is_format = token.type == tokenize.STRING and prefix[:1] == "f"
         yield token.start[0], EXPRESSION.sub(" ", token.string) if is_format else token.string
+
+
+def names(source: str) -> Iterator[tuple[int, str]]:
+    """Names of functions, classes, parameters and attributes of a Python file, each with its line."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
 
 
 if __name__ == "__main__":

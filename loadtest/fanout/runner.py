@@ -63,7 +63,7 @@ def run_scenario(peer: FanoutPeer, show: FanoutScenario) -> FanoutRun:
             pid = server.process.pid
             marks.append(process_usage(pid))
             seats = LoadClients(show.sockets, port, peer.path, requests=peer.requests, stalled=show.stalled)
-            heard = load_client.run_load_client(
+            received = load_client.run_load_client(
                 seats,
                 show.seconds,
                 seated=lambda: os.kill(pid, signal.SIGUSR2),
@@ -72,14 +72,14 @@ def run_scenario(peer: FanoutPeer, show: FanoutScenario) -> FanoutRun:
             marks.append(process_usage(pid))
         finally:
             server.stop()
-    return _run(heard, show, marks)
+    return _run(received, show, marks)
 
 
-def _run(heard: ReceivedStats, show: FanoutScenario, marks: Sequence[ProcessUsage]) -> FanoutRun:
+def _run(received: ReceivedStats, show: FanoutScenario, marks: Sequence[ProcessUsage]) -> FanoutRun:
     before, ready, after = marks
     return FanoutRun(
-        heard,
-        cpu_us=(after.cpu_seconds - ready.cpu_seconds) / max(heard.messages, 1) * 1e6,
+        received,
+        cpu_us=(after.cpu_seconds - ready.cpu_seconds) / max(received.messages, 1) * 1e6,
         kb=(ready.resident_bytes - before.resident_bytes) / show.sockets / 1000,
         grown_kb=(after.resident_bytes - ready.resident_bytes) / 1000,
     )

@@ -43,17 +43,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--page", type=Path, default=Path("build/faults.md"), help="where the table is written")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
         with (
             small_disks({"postgres": 4_000, ONE_PROCESS: 1_000}) as disks,
             servers.private_servers() as here,
-            start_both(here, asked.seed, disks) as scene,
+            start_both(here, args.seed, disks) as scene,
         ):
             try:
-                return run(scene, asked)
+                return run(scene, args)
             finally:
-                keep_logs(here.folder, asked.page.parent / "faults")
+                keep_logs(here.folder, args.page.parent / "faults")
     except servers.NotInstalled as missing:
         print(f"faults: {missing}", file=sys.stderr)
         return 2
@@ -82,14 +82,14 @@ def data_settings(folder: Path, disks: Mapping[str, Path]) -> Path:
     return disks.get(ONE_PROCESS, folder) / "data"
 
 
-def run(scene: FaultTargets, asked: argparse.Namespace) -> int:
+def run(scene: FaultTargets, args: argparse.Namespace) -> int:
     """Let the faults happen, wait until all is well, judge."""
     system, supervisor = scene.system, scene.supervisor
     expected_spans(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
     until_complete(system)
     began = time.time()
     with rate_watch.RateWatch(system.url) as watch:
-        happened = inject(scene, schedule(asked.seed, asked.faults, scene.disks))
+        happened = inject(scene, schedule(args.seed, args.faults, scene.disks))
         over = time.time()
         true = expected_spans(system, over)
         wrong = [
@@ -118,7 +118,7 @@ def run(scene: FaultTargets, asked: argparse.Namespace) -> int:
     old = rate_watch.stale_answers(watch.answers)
     print(f"most off: {off}", *islice(old, MAX_SHOWN), sep="\n")
     found = FaultRunResult(
-        seed=asked.seed,
+        seed=args.seed,
         seconds=over - began,
         settled=well - over,
         candles=2 * sum(map(len, true.values())),
@@ -136,8 +136,8 @@ def run(scene: FaultTargets, asked: argparse.Namespace) -> int:
         outages=list(rate_watch.outages(watch.answers)),
         gaps=asyncio.run(repaired_gaps(system.database)),
     )
-    asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(render_report(found))
+    args.page.parent.mkdir(parents=True, exist_ok=True)
+    args.page.write_text(render_report(found))
     print(render_report(found))
     return int(bool(wrong or untrue or old or sealed.returncode or found.off > rate_watch.MAX_DEVIATION_SHARE))
 

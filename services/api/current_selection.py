@@ -10,14 +10,14 @@ from services.hub import PRICER, Hub
 
 
 def select_current(
-    hub: Hub, asked: Sequence[Instrument], order: Sequence[str], now: int, partial: bool = False
+    hub: Hub, directions: Sequence[Instrument], order: Sequence[str], now: int, partial: bool = False
 ) -> Selection:
     """Select as `select_exchange` does, from the newest rates. `now` is monotonic.
 
     Raises NothingFresh, which names a clock if that is the reason.
     """
     try:
-        return select_exchange(hub.rates, asked, ExchangeOrder(order, REFERENCES), now, partial)
+        return select_exchange(hub.rates, directions, ExchangeOrder(order, REFERENCES), now, partial)
     except NothingFresh as nothing:
         fault = hub.clock_fault(PRICER)
         raise NothingFresh(f"{nothing}; {fault}") if fault else nothing from None

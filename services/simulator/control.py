@@ -62,11 +62,11 @@ MAX_FAULT_SECONDS = 1_000_000_000  # three decades
 
 
 @router.post("/faults", status_code=201, summary="Start a fault", operation_id="startFault")
-async def start_fault(request: Request, asked: Annotated[dict[str, Any], Body()]) -> Response:
+async def start_fault(request: Request, body: Annotated[dict[str, Any], Body()]) -> Response:
     """Start a fault: `exchange`, `fault`, optionally `instrument` and `seconds`, and the fault's parameters."""
     sim = simulation_of(request)
     try:
-        fault = _add_fault(sim, asked)
+        fault = _add_fault(sim, body)
     except ValueError as error:
         text = str(error).encode(errors="backslashreplace").decode()  # JSON may hold half of a surrogate pair
         raise HTTPException(422, text) from None

@@ -16,6 +16,7 @@ def test_no_file_uses_a_rejected_word() -> None:
     [
         ('"""Whoever reads."""\n', [(1, "Whoever")]),
         ("told = heard = 1  # nobody reads names\n", [(1, "nobody")]),
+        ("def _told(asked): ...\n", [(1, "_told"), (1, "asked")]),
         ('x = """first\nsecond\nthe line is away"""\n', [(3, "is away")]),
         ('f"{told} of {heard}: nobody", b"who?"\n', [(1, "nobody")]),
         ('"""What else is there: everything else."""\n', []),

@@ -108,7 +108,7 @@ def _legs(legs: ConversionRoute) -> list[schemas.RouteLeg]:
     ]
 
 
-def _state(state: ExchangeStatus, now: int, by: int, heard: bool) -> schemas.ExchangeState:
+def _state(state: ExchangeStatus, now: int, by: int, is_received: bool) -> schemas.ExchangeState:
     instruments = [
         schemas.InstrumentState(
             instrument=str(source.instrument),
@@ -129,7 +129,7 @@ def _state(state: ExchangeStatus, now: int, by: int, heard: bool) -> schemas.Exc
         since=state.since + by,
         received=_to_wall_time(state.received, by),
         age_ms=_age_ms(state.received, now),
-        heard_age_ms=_age_ms(state.time, now) if heard else None,
+        heard_age_ms=_age_ms(state.time, now) if is_received else None,
         reconnects=state.reconnects,
         instruments=instruments,
         history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,

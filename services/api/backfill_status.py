@@ -50,31 +50,31 @@ class BackfillStatus:
 
         An expected count of 0: no scan has counted it yet.
         """
-        exchange, given = self._sources.get(series[:2], (None, frozenset[str]()))
-        name = history_depth.requested_timeframe(series.timeframe, given)
+        exchange, native = self._sources.get(series[:2], (None, frozenset[str]()))
+        name = history_depth.requested_timeframe(series.timeframe, native)
         if exchange is None or name is None:
             return None
         state = current_status(self._hub, exchange.name, self._clock.monotonic())
         if any(source.instrument == series.instrument and source.status is FeedStatus.ABSENT for source in state.feeds):
             return None
-        heard = (
+        is_reporting = (
             state is self._hub.exchange_statuses.get(exchange.name)
             or self._clock.monotonic() - self._started_at < UNHEARD_MS
         )
-        trouble = COLLECTOR_SILENT if not heard else "" if state.connected else state.reason
+        trouble = COLLECTOR_SILENT if not is_reporting else "" if state.connected else state.reason
         if state.backfill is None:
-            return self._unknown_progress(series, exchange, given, trouble)
-        found = self._listed_series(state).get((series.instrument, name))
-        if found is None:
-            return self._unknown_progress(series, exchange, given, trouble) if state.backfill.unlisted else None
-        if not found.expected:
-            return self._unknown_progress(series, exchange, given, trouble or found.reason or state.backfill.reason)
+            return self._unknown_progress(series, exchange, native, trouble)
+        progress = self._listed_series(state).get((series.instrument, name))
+        if progress is None:
+            return self._unknown_progress(series, exchange, native, trouble) if state.backfill.unlisted else None
+        if not progress.expected:
+            return self._unknown_progress(series, exchange, native, trouble or progress.reason or state.backfill.reason)
         return SeriesProgress(
             series.instrument,
             series.timeframe,
-            next(TIMEFRAMES[series.timeframe].open_times(found.since, FAR_FUTURE)),
-            *_scaled_counts(found, series.timeframe),
-            trouble or found.reason or state.backfill.reason,
+            next(TIMEFRAMES[series.timeframe].open_times(progress.since, FAR_FUTURE)),
+            *_scaled_counts(progress, series.timeframe),
+            trouble or progress.reason or state.backfill.reason,
         )
 
     async def check(
@@ -85,13 +85,13 @@ class BackfillStatus:
         `closed`: returns how many closed candles it has from an open time on. None: it is complete, or will never be.
         Candles that are still to come are requested.
         """
-        known, (since, until, limit) = self.progress(series), span
+        progress, (since, until, limit) = self.progress(series), span
         timeframe = TIMEFRAMES[series.timeframe]
         until = min(until, timeframe.open_time(self._clock.now()) - 1)
-        if known is None:
+        if progress is None:
             await self.request(series, until if since is None else since, until)
             return None
-        first = known.since if since is None else max(known.since, since)
+        first = progress.since if since is None else max(progress.since, since)
         expected, available = timeframe.count_between(first, until), closed(first)
         expected = expected if limit is None else min(expected, limit)
         if available >= expected:
@@ -99,7 +99,7 @@ class BackfillStatus:
         if since is None and limit is not None:
             first = max(first, timeframe.step_back(timeframe.open_time(until), limit))
         await self.request(series, first, until)
-        return LoadingStatus(expected, available, known.reason or None)
+        return LoadingStatus(expected, available, progress.reason or None)
 
     async def request(self, series: Series, since: int, until: int) -> None:
         """Have the missing candles fetched first; soon again, if the bus is unavailable."""
@@ -130,18 +130,18 @@ class BackfillStatus:
 
     def _listed_series(self, state: ExchangeStatus) -> Mapping[tuple[Instrument, str], SeriesProgress]:
         """Return the series that a status lists, by name."""
-        known, found = self._listed.get(state.exchange, (None, {}))
-        if known is not state:
+        listed_state, by_name = self._listed.get(state.exchange, (None, {}))
+        if listed_state is not state:
             listed = state.backfill.incomplete if state.backfill else ()
-            found = {(each.instrument, each.timeframe): each for each in listed}
-            self._listed[state.exchange] = state, found
-        return found
+            by_name = {(each.instrument, each.timeframe): each for each in listed}
+            self._listed[state.exchange] = state, by_name
+        return by_name
 
 
-def _scaled_counts(found: SeriesProgress, timeframe: str) -> tuple[int, int]:
+def _scaled_counts(loaded: SeriesProgress, timeframe: str) -> tuple[int, int]:
     """Return expected and missing candles of a timeframe that is rolled up from the loaded one."""
-    if found.timeframe == timeframe:
-        return found.expected, found.missing
-    length, own = (TIMEFRAMES[name].length or 30 * DAY_MS for name in (timeframe, found.timeframe))
-    expected = max(1, found.expected * own // length)
-    return expected, min(expected, -(-found.missing * own // length))
+    if loaded.timeframe == timeframe:
+        return loaded.expected, loaded.missing
+    length, own = (TIMEFRAMES[name].length or 30 * DAY_MS for name in (timeframe, loaded.timeframe))
+    expected = max(1, loaded.expected * own // length)
+    return expected, min(expected, -(-loaded.missing * own // length))

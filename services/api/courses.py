@@ -94,8 +94,8 @@ def _with_last_known(
     nothing: NothingFresh, rates: Mapping[str, Rate], directions: Sequence[Instrument], now: int
 ) -> NothingFresh:
     """Add the last known rates and their ages to the error: for people, not for use as a rate."""
-    known = [rates[str(direction)] for direction in directions if str(direction) in rates]
-    firsts = [(rate.direction, next((o for o in rate.candidates if o.value is not None), None)) for rate in known]
+    known_rates = [rates[str(direction)] for direction in directions if str(direction) in rates]
+    firsts = [(rate.direction, next((o for o in rate.candidates if o.value is not None), None)) for rate in known_rates]
     nothing.last_known = [
         {"direction": str(d), "value": decimal_text(o.value), "exchange": o.exchange, "age_ms": age_ms(o, now)}
         for d, o in firsts

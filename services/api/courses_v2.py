@@ -11,20 +11,23 @@ from services.core.selection import Selection
 from services.exchanges import REFERENCES
 
 
-def v2_body(chosen: Selection, unknown: Sequence[str], rates: Mapping[str, Rate], now: int, by: int) -> schemas.Courses:
+def v2_body(
+    selection: Selection, unknown: Sequence[str], rates: Mapping[str, Rate], now: int, wall_offset: int
+) -> schemas.Courses:
     """Return the body. `now` is monotonic, as the times of rates; `by` is added to get wall times."""
     courses = [
-        _course(direction, offer, rates[str(direction)], now, by) for direction, offer in chosen.candidates.items()
+        _course(direction, offer, rates[str(direction)], now, wall_offset)
+        for direction, offer in selection.candidates.items()
     ]
-    missing = [schemas.Missing(direction=str(d), reason=reason) for d, reason in chosen.missing.items()]
+    missing = [schemas.Missing(direction=str(d), reason=reason) for d, reason in selection.missing.items()]
     missing += [schemas.Missing(direction=name, reason="no such direction") for name in unknown]
-    simulated = any(rates[str(direction)].simulated for direction in chosen.candidates)
+    simulated = any(rates[str(direction)].simulated for direction in selection.candidates)
     return schemas.Courses(
-        exchanger=chosen.exchange, time=now + by, simulated=simulated, courses=courses, missing=missing
+        exchanger=selection.exchange, time=now + wall_offset, simulated=simulated, courses=courses, missing=missing
     )
 
 
-def _course(direction: Instrument, offer: RateCandidate, rate: Rate, now: int, by: int) -> schemas.Course:
+def _course(direction: Instrument, offer: RateCandidate, rate: Rate, now: int, wall_offset: int) -> schemas.Course:
     others = [other for other in rate.candidates if other.exchange != offer.exchange]
     return schemas.Course(
         direction=str(direction),
@@ -35,7 +38,7 @@ def _course(direction: Instrument, offer: RateCandidate, rate: Rate, now: int, b
         quality=quality(offer),
         age_ms=age_ms(offer, now),
         deviation_bps=decimal_text(offer.deviation),
-        legs=[_leg(leg, now, by) for leg in offer.legs],
+        legs=[_leg(leg, now, wall_offset) for leg in offer.legs],
         others=[_other(other, now) for other in others],
     )
 
@@ -47,7 +50,7 @@ def quality(offer: RateCandidate) -> schemas.Quality:
     return "direct" if len(offer.legs) == 1 and not offer.legs[0].inverted else "derived"
 
 
-def _leg(leg: Leg, now: int, by: int) -> schemas.Leg:
+def _leg(leg: Leg, now: int, wall_offset: int) -> schemas.Leg:
     return schemas.Leg(
         exchange=leg.exchange,
         instrument=str(leg.instrument),
@@ -56,7 +59,7 @@ def _leg(leg: Leg, now: int, by: int) -> schemas.Leg:
         ask=decimal_text(leg.ask),
         inverted=leg.inverted,
         time=leg.time,
-        received=leg.received + by,
+        received=leg.received + wall_offset,
         age_ms=max(0, now - leg.confirmed),
     )
 

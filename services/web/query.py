@@ -4,7 +4,7 @@ A field's type decides how its text is parsed: `str`, `int`, `float`, `bool`, an
 `Meta` adds bounds, a description, and an example for the error that says what to write. For text of another form
 `Meta(extra={"parse": …})` names a function, which raises ValueError with what is wrong.
 
-    class ChartQuery(Struct, kw_only=True, frozen=True):
+    class FeesQuery(Struct, kw_only=True, frozen=True):
         symbol: Annotated[str, Meta(description="BTC-USDT or BTCUSDT", examples=["BTCUSDT"])]
         limit: Annotated[Annotated[int, Meta(ge=1, le=1000)] | None, Meta(description="The oldest so many")] = None
 """
@@ -40,7 +40,7 @@ class NoQuery(Struct, frozen=True):
     unknown: UnknownNames = ()
 
 
-class Parameter(NamedTuple):
+class QueryParameter(NamedTuple):
     """One parameter of a query struct."""
 
     field: str
@@ -101,7 +101,7 @@ def split(text: bytes) -> dict[str, list[str]]:
 
 
 @cache
-def parameters(query: type[Struct]) -> Mapping[str, Parameter]:
+def parameters(query: type[Struct]) -> Mapping[str, QueryParameter]:
     """Return the parameters of a query struct by their names."""
     fields = [each for each in _fields(query) if not _flat(each.type).extra.get("unknown")]
     return {each.encode_name: _parameter(each) for each in fields}
@@ -152,7 +152,7 @@ def _flat(type_: inspect.Type) -> _Flat:
     return _Flat(type_, {}, {})
 
 
-def _parameter(field: inspect.Field) -> Parameter:
+def _parameter(field: inspect.Field) -> QueryParameter:
     name, flat = field.encode_name, _flat(field.type)
     is_list = isinstance(flat.type, inspect.VarTupleType)
     item = _flat(flat.type.item_type) if isinstance(flat.type, inspect.VarTupleType) else flat
@@ -160,7 +160,7 @@ def _parameter(field: inspect.Field) -> Parameter:
     schema["title"] = name.replace("_", " ").title()
     if field.default not in (NODEFAULT, None, "", ()):
         schema["default"] = field.default.value if isinstance(field.default, Enum) else field.default
-    return Parameter(
+    return QueryParameter(
         field.name,
         name,
         required=field.required,

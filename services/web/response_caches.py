@@ -28,7 +28,7 @@ def response_cache(policy: CachePolicy | None, clock: Clock, hub: Hub) -> Respon
         case UntilHubChanges():
             return HubCache(policy, clock, hub)
         case UntilCandleChanges():
-            return CandleCache(policy, clock, hub)
+            return CandleResponseCache(policy, clock, hub)
     return EmptyCache()
 
 
@@ -85,7 +85,7 @@ class HubCache:
         self._entries.put(key, entry, response.size + len(key))
 
 
-class CandleCache:
+class CandleResponseCache:
     """Responses that are valid until one of their closed candles changes."""
 
     def __init__(self, policy: UntilCandleChanges, clock: Clock, hub: Hub) -> None:

@@ -30,21 +30,21 @@ class CandlePageCache:
     async def candles(self, series: Series, since: int, until: int) -> list[Candle]:
         """Return candles with open times in [since, until], oldest first, the forming one too. Raises Unavailable."""
         starts, length = past_pages(TIMEFRAMES[series.timeframe], since, until, self._now()), page_ms(series)
-        found = await self._cached_pages(series, starts)
+        pages = await self._cached_pages(series, starts)
         tail = max(since, starts[-1] + length) if starts else since  # the page that is not past is not cached
-        spans = [(start, start + length - 1) for start in starts if start not in found]
+        spans = [(start, start + length - 1) for start in starts if start not in pages]
         spans += [(tail, until)] if tail <= until else []
         if spans:
-            changes = self.versions[series]
+            version = self.versions[series]
             fresh = await self.reader.between(series, spans[0][0], spans[-1][1])
             for start, end in spans:
-                found[start] = _within(fresh, start, end)
+                pages[start] = _within(fresh, start, end)
                 if (
-                    start in starts and changes == self.versions[series]
+                    start in starts and version == self.versions[series]
                 ):  # otherwise the candles may have changed while they were read
-                    found[start] = [candle for candle in found[start] if candle.closed]
-                    await self._cache_page(page_key(series, start), found[start])
-        return _within([candle for start in sorted(found) for candle in found[start]], since, until)
+                    pages[start] = [candle for candle in pages[start] if candle.closed]
+                    await self._cache_page(page_key(series, start), pages[start])
+        return _within([candle for start in sorted(pages) for candle in pages[start]], since, until)
 
     async def _cached_pages(self, series: Series, starts: Sequence[int]) -> dict[int, list[Candle]]:
         keys = {start: name for start in starts if (name := page_key(series, start)) not in self._suspect}

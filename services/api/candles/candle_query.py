@@ -40,7 +40,7 @@ class CandleRange(NamedTuple):
     limit: int | None = None
 
 
-class RangeQuery(Struct, kw_only=True, frozen=True):
+class CandleRangeQuery(Struct, kw_only=True, frozen=True):
     """A query about candles of a range of time."""
 
     since: Annotated[Time | None, Meta(description=TIME_TEXT)] = field(name="from", default=None)

@@ -100,8 +100,8 @@ class ChartDataHandler:
         else:
             first = next(timeframe.open_times(since, until), last + 1)
             last = candles[-1].bar.open_time if len(candles) == limit else last
-        kept = ranges.from_open_times(timeframe, (candle.bar.open_time for candle in candles))
-        missing = ranges.subtract(timeframe, [(first, last)], kept) if first <= last else []
+        stored = ranges.from_open_times(timeframe, (candle.bar.open_time for candle in candles))
+        missing = ranges.subtract(timeframe, [(first, last)], stored) if first <= last else []
         return await build_partials(self._store, request.series, missing)
 
     async def _fill(self, request: _ChartRequest, candles: list[Candle]) -> list[Candle | chart_json.MissingCandle]:

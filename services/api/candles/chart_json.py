@@ -29,21 +29,21 @@ def chart_body(
 
 
 def fill_missing(
-    candles: Sequence[Candle], openings: Iterable[int], before: Candle | None, flat: bool
+    candles: Sequence[Candle], open_times: Iterable[int], before: Candle | None, flat: bool
 ) -> list[Candle | MissingCandle]:
     """Return a slot for each open time, from the first stored candle on.
 
     `before`: the last candle before them. `flat`: missing candles have the last close.
     """
-    kept = {candle.bar.open_time: candle for candle in candles}
+    by_open_time = {candle.bar.open_time: candle for candle in candles}
     slots: list[Candle | MissingCandle] = []
     last = before
-    for opening in openings:
-        if candle := kept.get(opening):
+    for open_time in open_times:
+        if candle := by_open_time.get(open_time):
             last = candle
             slots.append(candle)
         elif last:
-            slots.append(MissingCandle(opening, last.bar.close if flat else None))
+            slots.append(MissingCandle(open_time, last.bar.close if flat else None))
     return slots
 
 

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.api.candles.candle_query import Fill, Limit, RangeQuery, SymbolName, TimeframeName
+from services.api.candles.candle_query import CandleRangeQuery, Fill, Limit, SymbolName, TimeframeName
 from services.api.schemas import example
 
 
-class ChartQuery(RangeQuery, kw_only=True, frozen=True):
+class ChartQuery(CandleRangeQuery, kw_only=True, frozen=True):
     """The query of `/api/chart-data`."""
 
     symbol: SymbolName
@@ -19,7 +19,7 @@ class ChartQuery(RangeQuery, kw_only=True, frozen=True):
     partial: Annotated[bool, Meta(description="With what is known of candles of which a part is missing")] = False
 
 
-class CoverageQuery(RangeQuery, kw_only=True, frozen=True):
+class CoverageQuery(CandleRangeQuery, kw_only=True, frozen=True):
     """The query of `/api/candles/coverage`."""
 
     symbol: Annotated[SymbolName, Meta(description="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; without it all")] = ""

@@ -80,16 +80,16 @@ class SymbolCatalog:
     def _find(self, name: str, exchange: str) -> CatalogSymbol:
         prefix, symbol = split_exchange(name)
         exchange = exchange.lower() or prefix
-        found = self._by_name.get((exchange, normalize(symbol)))
-        if found is None:
+        match = self._by_name.get((exchange, normalize(symbol)))
+        if match is None:
             raise unknown_symbol(symbol, exchange, [(each.exchange, each.instrument) for each in self._symbols])
-        return found
+        return match
 
     async def _reload(self, skip_cache: bool) -> None:
         """Reload the catalog; with `skip_cache` from the store."""
         self._has_unlisted = False  # before the read, so that a candle received during it counts
-        found = [] if skip_cache else await self._from_cache()
-        self._symbols, self._loaded_at = found or await self._from_store(), self._deps.clock.monotonic()
+        cached = [] if skip_cache else await self._from_cache()
+        self._symbols, self._loaded_at = cached or await self._from_store(), self._deps.clock.monotonic()
         self._series = {symbol.series(timeframe) for symbol in self._symbols for timeframe in symbol.timeframes}
         self._by_name = {}
         for symbol in self._symbols:
@@ -108,8 +108,8 @@ class SymbolCatalog:
             return []
 
     async def _from_store(self) -> list[CatalogSymbol]:
-        kept = await self._deps.store.series()
-        symbols = to_symbols([*configured_series(self._deps), *kept], self._deps.settings.exchanges)
+        stored = await self._deps.store.series()
+        symbols = to_symbols([*configured_series(self._deps), *stored], self._deps.settings.exchanges)
         with suppress(Unavailable):  # then the next replica reads the store as well
             await self._deps.cache.set(CACHE_KEY, msgspec.json.encode(symbols), CACHE_SECONDS)
         return symbols
@@ -117,15 +117,15 @@ class SymbolCatalog:
 
 def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSymbol]:
     """Return the symbols of these series, those of the exchanges in `order` first."""
-    kept: dict[tuple[str, Instrument], set[str]] = {}
+    timeframes_by_instrument: dict[tuple[str, Instrument], set[str]] = {}
     for exchange, instrument, timeframe in series:
-        kept.setdefault((exchange, instrument), set()).add(timeframe)
+        timeframes_by_instrument.setdefault((exchange, instrument), set()).add(timeframe)
     symbols = [
         CatalogSymbol(exchange, instrument, with_roll_ups(timeframes))
-        for (exchange, instrument), timeframes in kept.items()
+        for (exchange, instrument), timeframes in timeframes_by_instrument.items()
     ]
-    places = {name: place for place, name in enumerate(order)}
-    return sorted(symbols, key=lambda s: (places.get(s.exchange, len(places)), s.exchange, str(s.instrument)))
+    ranks = {name: place for place, name in enumerate(order)}
+    return sorted(symbols, key=lambda s: (ranks.get(s.exchange, len(ranks)), s.exchange, str(s.instrument)))
 
 
 def configured_series(deps: Deps) -> Iterable[Series]:

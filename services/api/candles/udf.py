@@ -159,12 +159,12 @@ class Udf:
 
     async def _wait_for_candles(self, series: Series, period: CandleRange) -> tuple[list[Candle], LoadingStatus | None]:
         """Return the candles of a range, after a wait while they load: a chart requests them only once."""
-        known = None
+        read = None
         for polls in count():
             progress = self._backfill.progress(series)
-            if known is None or progress != known[0]:
-                known = progress, *await self._read(series, period)
-            _, candles, loading = known
+            if read is None or progress != read[0]:
+                read = progress, *await self._read(series, period)
+            _, candles, loading = read
             enough = (
                 polls >= (MAX_POLLS_WITH_BARS if candles else MAX_POLLS)
                 or self._waiting_requests >= MAX_WAITING_REQUESTS

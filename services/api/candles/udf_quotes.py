@@ -33,23 +33,23 @@ class UdfQuotes:
         last = await self._last_price(symbol, leg)
         yesterday, today = await self._days(symbol)
         exchange = symbol.exchange.upper()
-        words = {
+        names = {
             "short_name": str(symbol.instrument),
             "exchange": exchange,
             "original_name": f"{exchange}:{symbol.instrument}",
             "description": f"{symbol.instrument.base} in {symbol.instrument.quote}",
         }
-        known = _numbers(last, leg, yesterday, today)
+        values = _numbers(last, leg, yesterday, today)
         numbers = {
-            key: msgspec.Raw(format_decimal(value).encode()) for key, value in known.items() if value is not None
+            key: msgspec.Raw(format_decimal(value).encode()) for key, value in values.items() if value is not None
         }
-        return {"s": "ok", "n": name, "v": {**words, **numbers}}
+        return {"s": "ok", "n": name, "v": {**names, **numbers}}
 
     def _leg(self, symbol: CatalogSymbol) -> Leg | None:
         """Return the exchange's newest price, if a direction uses it and it is fresh."""
         legs = [leg for rate in self._hub.rates.values() for offer in rate.candidates for leg in offer.legs]
-        asked, now = (symbol.exchange, symbol.instrument), self._clock.monotonic()
-        fresh = [leg for leg in legs if (leg.exchange, leg.instrument) == asked and leg.expires >= now]
+        key, now = (symbol.exchange, symbol.instrument), self._clock.monotonic()
+        fresh = [leg for leg in legs if (leg.exchange, leg.instrument) == key and leg.expires >= now]
         return max(fresh, key=lambda leg: leg.confirmed, default=None)
 
     async def _last_price(self, symbol: CatalogSymbol, leg: Leg | None) -> Decimal | None:
@@ -74,15 +74,15 @@ class UdfQuotes:
 def _numbers(
     last: Decimal | None, leg: Leg | None, yesterday: Bar | None, today: Bar | None
 ) -> dict[str, Decimal | None]:
-    known: dict[str, Decimal | None] = {"lp": last}
+    values: dict[str, Decimal | None] = {"lp": last}
     if leg:
-        known |= {"bid": leg.bid, "ask": leg.ask, "spread": leg.ask - leg.bid if leg.bid and leg.ask else None}
+        values |= {"bid": leg.bid, "ask": leg.ask, "spread": leg.ask - leg.bid if leg.bid and leg.ask else None}
     if today:
-        known |= {"open_price": today.open, "high_price": today.high, "low_price": today.low}
-        known["volume"] = today.volume or None  # some exchanges send none
+        values |= {"open_price": today.open, "high_price": today.high, "low_price": today.low}
+        values["volume"] = today.volume or None  # some exchanges send none
     if yesterday:
-        known["prev_close_price"] = yesterday.close
+        values["prev_close_price"] = yesterday.close
     if yesterday and last is not None:
         change = last - yesterday.close
-        known |= {"ch": change, "chp": (change * 100 / yesterday.close).quantize(PERCENT_STEP)}
-    return known
+        values |= {"ch": change, "chp": (change * 100 / yesterday.close).quantize(PERCENT_STEP)}
+    return values

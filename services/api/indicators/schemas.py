@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from pydantic import BaseModel, Field
 
-from services.api.candles.candle_query import Limit, RangeQuery, SymbolName, TimeframeName
+from services.api.candles.candle_query import CandleRangeQuery, Limit, SymbolName, TimeframeName
 from services.api.candles.schemas import Loading
 from services.api.schemas import example
 
@@ -17,7 +17,7 @@ Number of candles before the first timestamp (for levels: the last) that the val
 stored, `trusted_from` is null; `psar`, `sar` and `supertrend` can need more"""
 
 
-class IndicatorsQuery(RangeQuery, kw_only=True, frozen=True):
+class IndicatorsQuery(CandleRangeQuery, kw_only=True, frozen=True):
     """The query of `/api/indicators`."""
 
     symbol: SymbolName

@@ -88,15 +88,15 @@ def _route(exchange: str, legs: ConversionRoute, absent: Set[tuple[str, Instrume
 
 def _exchanges(deps: Deps) -> schemas.Exchanges:
     now, hub = deps.clock.monotonic(), deps.hub
-    by = deps.clock.now() - now  # what makes wall times of monotonic ones
+    wall_offset = deps.clock.now() - now  # what makes wall times of monotonic ones
     known = [
-        _state(current_status(hub, name, now), now, by, name in hub.exchange_statuses)
+        _state(current_status(hub, name, now), now, wall_offset, name in hub.exchange_statuses)
         for name in deps.settings.exchanges
     ]
     return schemas.Exchanges(
-        time=now + by,
+        time=now + wall_offset,
         simulated=hub.market == SIMULATED,
-        in_use=_in_use(deps, now, by),
+        in_use=_in_use(deps, now, wall_offset),
         exchanges=known,
         dead_letters=hub.dead_letters,
     )
@@ -108,12 +108,12 @@ def _legs(legs: ConversionRoute) -> list[schemas.RouteLeg]:
     ]
 
 
-def _state(state: ExchangeStatus, now: int, by: int, is_received: bool) -> schemas.ExchangeState:
+def _state(state: ExchangeStatus, now: int, wall_offset: int, is_received: bool) -> schemas.ExchangeState:
     instruments = [
         schemas.InstrumentState(
             instrument=str(source.instrument),
             feed=source.status,
-            received=_to_wall_time(source.received, by),
+            received=_to_wall_time(source.received, wall_offset),
             age_ms=_age_ms(source.received, now),
             confirmed_age_ms=_age_ms(source.confirmed, now),
         )
@@ -126,8 +126,8 @@ def _state(state: ExchangeStatus, now: int, by: int, is_received: bool) -> schem
         transport=state.transport,
         host=state.host,
         reason=state.reason,
-        since=state.since + by,
-        received=_to_wall_time(state.received, by),
+        since=state.since + wall_offset,
+        received=_to_wall_time(state.received, wall_offset),
         age_ms=_age_ms(state.received, now),
         heard_age_ms=_age_ms(state.time, now) if is_received else None,
         reconnects=state.reconnects,
@@ -137,15 +137,15 @@ def _state(state: ExchangeStatus, now: int, by: int, is_received: bool) -> schem
     )
 
 
-def _to_wall_time(time: int | None, by: int) -> int | None:
-    return None if time is None else time + by
+def _to_wall_time(time: int | None, wall_offset: int) -> int | None:
+    return None if time is None else time + wall_offset
 
 
 def _age_ms(time: int | None, now: int) -> int | None:
     return None if time is None else max(0, now - time)
 
 
-def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
+def _in_use(deps: Deps, now: int, wall_offset: int) -> schemas.InUse:
     """Return the exchange that this replica uses, which may differ from the pricer's last report."""
     settings, choice = deps.settings, deps.hub.active_exchange
     try:
@@ -156,25 +156,25 @@ def _in_use(deps: Deps, now: int, by: int) -> schemas.InUse:
         order = ExchangeOrder(settings.exchanges, REFERENCES)
         reason = update_active(None, deps.hub.rates, settings.directions, order, now).reason
     recent = [
-        schemas.Switch(time=s.time + by, previous=s.previous, exchange=s.exchange, reason=s.reason)
+        schemas.Switch(time=s.time + wall_offset, previous=s.previous, exchange=s.exchange, reason=s.reason)
         for s in (choice.switches if choice else ())
     ]
     agreed = choice if choice and choice.exchange == exchange and exchange else None
     return schemas.InUse(
         exchange=exchange,
-        since=agreed and agreed.since + by,
+        since=agreed and agreed.since + wall_offset,
         reason=agreed.reason if agreed else reason,
         failovers=choice.failovers if choice else 0,
         recent=recent,
-        pricer=_choice(choice, now, by, deps.hub.clock_fault(PRICER)),
+        pricer=_choice(choice, now, wall_offset, deps.hub.clock_fault(PRICER)),
     )
 
 
-def _choice(choice: ActiveExchange | None, now: int, by: int, fault: str) -> schemas.PricerChoice:
+def _choice(choice: ActiveExchange | None, now: int, wall_offset: int, fault: str) -> schemas.PricerChoice:
     if choice is None:
         reason = "; ".join(filter(None, ["the pricer has not reported", fault]))
         return schemas.PricerChoice(exchange=None, since=None, reason=reason, age_ms=None)
     reason = "; ".join(filter(None, [choice.reason, fault]))
     return schemas.PricerChoice(
-        exchange=choice.exchange, since=choice.since + by, reason=reason, age_ms=_age_ms(choice.time, now)
+        exchange=choice.exchange, since=choice.since + wall_offset, reason=reason, age_ms=_age_ms(choice.time, now)
     )

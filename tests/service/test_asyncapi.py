@@ -73,7 +73,7 @@ def event_kind(event: ServerSentEvent) -> str:
 
 
 @pytest.mark.parametrize("message", [*MESSAGES.values(), *EVENT_SCHEMAS.values()], ids=[*MESSAGES, *EVENT_SCHEMAS])
-def test_every_message_has_examples_that_are_as_described(message: Any) -> None:
+def test_examples_of_every_message_match_its_schema(message: Any) -> None:
     assert message["examples"]
     for example in message["examples"]:
         assert not schema_errors(message["payload"], example["payload"])
@@ -87,7 +87,7 @@ def test_every_message_belongs_to_an_operation() -> None:
     assert used | replies == set(MESSAGES)
 
 
-async def test_the_socket_says_and_understands_what_is_described() -> None:
+async def test_websocket_messages_match_asyncapi() -> None:
     slow = [
         WEBSOCKET.heartbeat(HEARTBEAT_SECONDS - 1),
         WEBSOCKET.notice("skipped", ["courses"], SKIPPED_REASON),
@@ -113,7 +113,7 @@ async def test_the_socket_says_and_understands_what_is_described() -> None:
     assert {message["type"] for message in told} == set(MESSAGES) - set(CLIENT_MESSAGES)
 
 
-async def test_the_event_stream_says_what_is_described() -> None:
+async def test_server_sent_events_match_asyncapi() -> None:
     _, *lines = SSE.notice("skipped", ["courses"], SKIPPED_REASON).decode().splitlines()
     words = dict(line.split(": ", 1) for line in lines if line)
     told = [ServerSentEvent("", words["event"], json.loads(words["data"]))]

@@ -1,4 +1,4 @@
-"""Live streams through real sockets: the protocol to the letter, resuming, bad clients, slow clients, the end."""
+"""Live streams through real sockets: messages, resuming, invalid requests, slow clients, the stop of a replica."""
 
 import asyncio
 import dataclasses
@@ -35,7 +35,7 @@ async def here() -> AsyncIterator[ServedReplica]:
         yield running
 
 
-async def test_the_protocol_to_the_letter(here: ServedReplica) -> None:
+async def test_websocket_messages_of_a_candle_channel(here: ServedReplica) -> None:
     await here.publish(candle(0, 100))
     async with connect_client(here) as one:
         welcome = await one.next()
@@ -76,7 +76,7 @@ async def test_the_protocol_to_the_letter(here: ServedReplica) -> None:
         assert await one.next() == {"type": "pong", "id": "last"}
 
 
-async def test_indicators_rates_and_exchanges_are_channels_too(here: ServedReplica) -> None:
+async def test_indicators_rates_and_exchange_statuses_are_channels(here: ServedReplica) -> None:
     await here.publish(rate(BTC, "100.5"), rate(ETH, "7"), exchange_status(True, "connected"))
     async with connect_client(here) as one:
         await one.next("welcome")
@@ -126,7 +126,7 @@ async def test_indicators_rates_and_exchanges_are_channels_too(here: ServedRepli
         ("[" * 50_000, "bad-request", "not understood"),
     ],
 )
-async def test_what_is_wrong_is_said_and_the_socket_stays(here: ServedReplica, said: str, code: str, part: str) -> None:
+async def test_invalid_request_gets_an_error(here: ServedReplica, said: str, code: str, part: str) -> None:
     async with connect_client(here) as one:
         await one.next("welcome")
         await one.connection.send(said)
@@ -140,7 +140,7 @@ async def test_what_is_wrong_is_said_and_the_socket_stays(here: ServedReplica, s
         assert await one.next() == {"type": "pong"}
 
 
-async def test_who_was_away_reads_on_by_number_on_the_socket_and_by_event_stream_and_by_request(
+async def test_client_resumes_from_seq_over_websocket_sse_and_http(
     here: ServedReplica,
 ) -> None:
     await here.publish(candle(0, 100))
@@ -186,7 +186,7 @@ async def test_every_block_of_the_event_stream_is_an_event(here: ServedReplica) 
         assert told[-3:] == ["event", "data", "id"]
 
 
-async def test_an_old_client_is_sent_events_and_no_chunks(here: ServedReplica) -> None:
+async def test_http_1_0_client_gets_events_without_chunks(here: ServedReplica) -> None:
     """HTTP/1.0 has none: the answer ends with the connection."""
     host, port = here.address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -205,7 +205,7 @@ async def test_an_old_client_is_sent_events_and_no_chunks(here: ServedReplica) -
     assert {line.partition(b":")[0] for line in rest.splitlines() if line} <= {b"id", b"event", b"data"}
 
 
-async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: ServedReplica) -> None:
+async def test_unknown_position_gets_a_reset_and_a_snapshot(here: ServedReplica) -> None:
     await here.publish(candle(0, 100))
     for unknown in (5, 2**53 - 1):
         async with connect_client(here) as one:
@@ -216,7 +216,7 @@ async def test_what_cannot_be_read_on_begins_anew_and_says_so(here: ServedReplic
             assert (await one.next("price_update"))["data"]["close"] == 100
 
 
-async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
+async def test_resuming_waits_for_an_entry_that_the_journal_lacks() -> None:
     journal, words = MemoryJournal(), {"symbol": "BTCUSDT", "timeframe": "1m"}
     async with (
         serve_replica(journal) as here,
@@ -239,7 +239,7 @@ async def test_what_is_told_but_not_in_the_journal_yet_is_waited_for() -> None:
         assert (heard["type"], heard["data"]["close"]) == ("price_update", 102)
 
 
-async def test_a_candle_that_was_never_closed_is_no_snapshot(
+async def test_ended_candle_that_was_not_closed_is_no_snapshot(
     here: ServedReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is over, and nothing was heard of it for a while."""
@@ -254,7 +254,7 @@ async def test_a_candle_that_was_never_closed_is_no_snapshot(
         assert [(await one.next())["type"] for _ in range(3)] == ["unsubscribed", "subscribed", "pong"]
 
 
-async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: ServedReplica) -> None:
+async def test_entries_that_the_bus_lost_are_sent_from_the_journal(here: ServedReplica) -> None:
     await here.publish(candle(0, 100))
     async with connect_client(here) as one:
         await one.send(action="subscribe", symbol="BTCUSDT", timeframe="1m")
@@ -267,7 +267,7 @@ async def test_what_the_bus_did_not_bring_is_read_in_the_journal(here: ServedRep
         assert [(await one.next("price_update"))["data"]["close"] for _ in range(2)] == [103, 104]
 
 
-async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_its_own(here: ServedReplica) -> None:
+async def test_client_of_one_rate_gets_all_its_entries_and_no_others(here: ServedReplica) -> None:
     await here.publish(rate(BTC, "1"), rate(ETH, "1"))
     async with connect_client(here) as one:
         await one.send(action="subscribe", channels=["btc_usd"])
@@ -282,7 +282,7 @@ async def test_who_follows_one_rate_is_asked_about_no_other_and_misses_none_of_i
         assert [(await one.next())["data"]["value"] for _ in range(2)] == ["3", "4"]
 
 
-async def test_a_rate_is_told_in_the_clients_own_interval(here: ServedReplica) -> None:
+async def test_rate_is_sent_at_the_clients_interval(here: ServedReplica) -> None:
     await here.publish(rate(BTC, "1"))
     async with open_event_stream(here, "btc_usd", timer="0.2") as stream:
         assert (await stream.next()).data["snapshot"]
@@ -307,7 +307,7 @@ async def test_a_rate_is_told_in_the_clients_own_interval(here: ServedReplica) -
         ({"channels": "btc_usd", "after": "1,2"}, 400, "cursor"),
     ],
 )
-async def test_a_stream_that_cannot_be_is_refused(
+async def test_invalid_stream_query_is_refused(
     here: ServedReplica, query: Mapping[str, str], status: int, part: str
 ) -> None:
     async with httpx.AsyncClient() as http:
@@ -316,7 +316,7 @@ async def test_a_stream_that_cannot_be_is_refused(
         assert part in answer.json()["detail"]
 
 
-async def test_pages_of_others_and_too_many_connections_are_refused() -> None:
+async def test_foreign_origins_and_too_many_connections_are_refused() -> None:
     async with serve_replica(websocket_max_connections=3, stream_address_connections=2) as running:
         with pytest.raises(websockets.InvalidStatus) as refused:
             async with connect_client(running, origin="https://evil.example"):
@@ -336,7 +336,7 @@ async def test_pages_of_others_and_too_many_connections_are_refused() -> None:
             pass
 
 
-async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: ServedReplica) -> None:
+async def test_too_many_or_too_long_messages_close_the_connection(here: ServedReplica) -> None:
     async with connect_client(here) as one:
         with suppress(websockets.ConnectionClosed):
             for _ in range(1_000):
@@ -348,7 +348,7 @@ async def test_who_floods_is_cut_and_who_says_too_much_at_once(here: ServedRepli
         assert await one.close_code() == 1009
 
 
-async def test_names_are_understood_however_they_are_written(here: ServedReplica) -> None:
+async def test_channel_names_are_accepted_in_any_case(here: ServedReplica) -> None:
     await here.publish(candle(0, 100), rate(BTC, "1"))
     async with connect_client(here) as one:
         channels = ["Candles:binance:btc-usdt:1m", "BTC_usd", "COURSES"]
@@ -356,7 +356,7 @@ async def test_names_are_understood_however_they_are_written(here: ServedReplica
         assert [(await one.next("snapshot"))["channel"] for _ in channels] == channels
 
 
-async def test_every_closing_code_is_in_the_table(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_closing_code_is_in_the_docs(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -390,7 +390,7 @@ async def test_every_closing_code_is_in_the_table(here: ServedReplica, monkeypat
     assert codes | {1006} == set(map(int, table)) == set(map(int, re.findall(r"\b\d{4}\b", described)))
 
 
-async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest(here: ServedReplica) -> None:
+async def test_stalled_client_skips_to_the_newest_and_delays_no_other(here: ServedReplica) -> None:
     await here.publish(candle(0, 0))
     reader, writer = await connect_stalled(here)
     count = 12_000  # more than all buffers in between hold
@@ -410,7 +410,7 @@ async def test_a_stalled_client_costs_the_others_nothing_and_is_given_the_newest
     writer.close()
 
 
-async def test_whatever_clients_send_costs_the_others_nothing_and_leaves_nothing_behind(here: ServedReplica) -> None:
+async def test_random_clients_delay_no_other_and_leave_no_task(here: ServedReplica) -> None:
     chance = random.Random(5)
     await here.publish(candle(0, 0))
     async with connect_client(here, max_queue=None) as other:
@@ -453,7 +453,7 @@ async def run_hostile_client(here: ServedReplica, chance: random.Random) -> None
     writer.transport.abort() if chance.random() < 0.5 else writer.close()
 
 
-async def test_a_replica_that_stops_sends_its_clients_elsewhere(here: ServedReplica) -> None:
+async def test_stopping_replica_disconnects_clients_and_refuses_new_ones(here: ServedReplica) -> None:
     async with connect_client(here) as one, open_event_stream(here, "btc_usd") as stream:
         await one.next("welcome")
         await eventually(lambda: stream.begun)

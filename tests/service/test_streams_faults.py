@@ -1,4 +1,4 @@
-"""Live streams when something is late or away, and clients who ask for too much."""
+"""Live streams while bus, journal or store are late or down, and clients that request too much."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ def journal_only_publisher(here: ServedReplica) -> SequencedPublisher:
     return sequenced_publisher(replace(here.deps, bus=MemoryBus()))
 
 
-async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: ServedReplica) -> None:
+async def test_client_that_subscribes_during_a_bus_outage_misses_nothing(here: ServedReplica) -> None:
     await here.publish(candle(0, 100))
     await journal_only_publisher(here).publish(candle(0, 101, closed=True), candle(1, 102))
     async with connect_client(here) as one:
@@ -70,7 +70,7 @@ async def test_who_comes_while_the_bus_is_away_misses_nothing_either(here: Serve
         assert [(row["close"], row["closed"]) for row in told] == [(101, True), (102, False)]
 
 
-async def test_what_is_half_begun_does_not_begin_anew() -> None:
+async def test_catch_up_ignores_a_subscription_without_its_snapshot() -> None:
     store = GatedListingStore()
     async with serve_replica(kept=store) as here, connect_client(here) as one:
         await here.publish(rate(BTC, "1"))
@@ -86,7 +86,7 @@ async def test_what_is_half_begun_does_not_begin_anew() -> None:
         assert (await one.next())["data"]["close"] == 101
 
 
-async def test_what_was_unsubscribed_is_not_told_although_it_was_being_read() -> None:
+async def test_unsubscribing_during_catch_up_ends_it() -> None:
     journal = GatedJournal()
     async with serve_replica(journal) as here, connect_client(here) as one:
         await here.publish(candle(0, 100))
@@ -104,7 +104,7 @@ async def test_what_was_unsubscribed_is_not_told_although_it_was_being_read() ->
 
 
 @pytest.mark.parametrize("timer", [-1, 0.01, 1e9])
-async def test_intervals_have_bounds(here: ServedReplica, timer: float) -> None:
+async def test_interval_out_of_bounds_is_refused(here: ServedReplica, timer: float) -> None:
     async with connect_client(here) as one, httpx.AsyncClient() as http:
         await one.send(action="subscribe", channels=["courses"], timer=timer)
         assert (await one.next("error"))["code"] == "bad-range"
@@ -112,7 +112,7 @@ async def test_intervals_have_bounds(here: ServedReplica, timer: float) -> None:
         assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
 
 
-async def test_what_is_followed_no_longer_leaves_nothing_behind(here: ServedReplica) -> None:
+async def test_ended_subscriptions_leave_no_task_channel_or_topic(here: ServedReplica) -> None:
     names = [f"indicators:BTCUSDT:{timeframe}:sma:{bars}" for timeframe in TIMEFRAMES for bars in range(2, 42)]
     async with connect_client(here) as one:
         await one.next("welcome")
@@ -126,7 +126,7 @@ async def test_what_is_followed_no_longer_leaves_nothing_behind(here: ServedRepl
         assert len(live_objects(Channel, TopicState)) <= before + 1  # courses, of which every replica hears
 
 
-async def test_requests_wait_for_who_does_not_read_the_answers(here: ServedReplica) -> None:
+async def test_requests_of_a_client_that_does_not_read_wait(here: ServedReplica) -> None:
     await here.publish(*(candle(0, 100, series=SERIES._replace(timeframe=each)) for each in TIMEFRAMES))
     _, writer = await connect_stalled(here)
     (served,) = live_objects(Served)

@@ -25,19 +25,21 @@ class Maintenance:
         """Run as a job of the service."""
         for second in count():
             await asyncio.sleep(SECOND)
-            try:
-                await self._find_lost_entries()
-                if second % DEMAND_SECONDS == 0:
-                    self._sources.topics.drop_idle(self._clock.monotonic())
-                    await self._demand.request(self._sources.topics.channels.values())
-            except Unavailable as error:
-                log.debug("streams: journal not scanned, next try in a second: %s", error)
+            await self._find_lost_entries()
+            if second % DEMAND_SECONDS == 0:
+                self._sources.topics.drop_idle(self._clock.monotonic())
+                await self._demand.request(self._sources.topics.channels.values())
             self._sources.loading.refresh()
             for client in list(self._broadcaster.clients):
                 client.heartbeat(second)
                 client.send_loading()
 
     async def _find_lost_entries(self) -> None:
-        for topic in await self._sources.journal.scan(self._sources.topics.with_subscriptions):
+        try:
+            topics = await self._sources.journal.scan(self._sources.topics.with_subscriptions)
+        except Unavailable as error:
+            log.debug("streams: journal not scanned, next try in a second: %s", error)
+            return
+        for topic in topics:
             for subscription in topic.subscriptions:
                 subscription.receiver.catch_up()

@@ -27,13 +27,13 @@ Channels = Annotated[
 
 
 class StreamQuery(Struct, kw_only=True, frozen=True):
-    """What to follow."""
+    """The query of the event stream."""
 
     channels: Channels
     timer: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(
-            description="Seconds between two events of a rate; 0: at each change; without it 60, `courses`: 0; "
+            description="Seconds between two events of a rate; 0: each change; default 60, for `courses` 0; "
             "from 0.1 to 86400",
             examples=[5],
         ),
@@ -42,11 +42,11 @@ class StreamQuery(Struct, kw_only=True, frozen=True):
 
 
 class StreamHistoryQuery(Struct, kw_only=True, frozen=True):
-    """Which events."""
+    """The query of past events."""
 
-    channels: Annotated[Channels, Meta(description="As the stream's", examples=["candles:BTCUSDT:1m"])]
+    channels: Annotated[Channels, Meta(description="As for /v1/stream", examples=["candles:BTCUSDT:1m"])]
     after: Annotated[
-        WholeText, Meta(description="A cursor: the id of the last event; without it from the oldest kept")
+        WholeText, Meta(description="A cursor: the id of the last event; without it, from the oldest entry")
     ] = ""
     limit: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,
@@ -59,7 +59,7 @@ class StreamEvent(BaseModel):
 
     channel: str
     data: dict[str, Any]
-    seq: int = Field(description="Its number in the log of the channel")
+    seq: int = Field(description="The number of the entry in its topic")
     time: int
 
 
@@ -87,5 +87,5 @@ class History(BaseModel):
     )
 
     events: list[StreamEvent]
-    cursor: str = Field(description="Where to go on")
-    reset: list[str] = Field(description="Channels of which what came after the cursor is not known any more")
+    cursor: str = Field(description="The cursor of the next request")
+    reset: list[str] = Field(description="Channels of which the entries after the cursor are no longer retained")

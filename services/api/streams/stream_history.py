@@ -1,4 +1,4 @@
-"""`/v1/stream/history`: the events of streams after a cursor, by request."""
+"""`/v1/stream/history`: the entries after a cursor, for clients that poll."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,8 +13,8 @@ from services.core.errors import BadRange
 from services.core.journal import JournalEntry
 from services.web import Content, Endpoint
 
-DEFAULT_EVENTS = 500  # events in one answer
-MAX_ENTRIES_READ = 10_000  # that are read for it, of all its logs
+DEFAULT_EVENTS = 500  # in one response
+MAX_ENTRIES_READ = 10_000  # for one response, of all its topics
 STREAM_HISTORY = Endpoint(
     path="/v1/stream/history",
     query=StreamHistoryQuery,
@@ -29,7 +29,7 @@ STREAM_HISTORY = Endpoint(
 
 
 class TopicPage(NamedTuple):
-    """One log of one channel, read from a number on. `lost`: what came after it is not known."""
+    """Entries of one topic after a position. `expired`: the journal no longer has those after it."""
 
     channel: Channel
     position: int
@@ -38,54 +38,54 @@ class TopicPage(NamedTuple):
 
 
 class StreamHistoryHandler:
-    """Answers from the journal."""
+    """Responses from the journal."""
 
     def __init__(self, parts: ApiComponents) -> None:
-        self._journal, self._channels, self._market = parts.deps.journal, parts.streams.resolver, parts.deps.hub.market
+        self._journal, self._resolver, self._market = parts.deps.journal, parts.streams.resolver, parts.deps.hub.market
 
     @STREAM_HISTORY.handler
     async def history(self, query: StreamHistoryQuery) -> Content:
         """Return the events. Raises KursError."""
-        channels = await self._channels.resolve_all(query.channels)
+        channels = await self._resolver.resolve_all(query.channels)
         positions = cursor.parse(query.after, channels, self._market)
         count = sum(len(channel.topics) for channel in channels)
-        most = query.limit or min(DEFAULT_EVENTS, MAX_ENTRIES_READ // count)
-        if most * count > MAX_ENTRIES_READ:
+        limit = query.limit or min(DEFAULT_EVENTS, MAX_ENTRIES_READ // count)
+        if limit * count > MAX_ENTRIES_READ:
             raise BadRange(
-                f"limit: {most} of {count} topics are more than {MAX_ENTRIES_READ} entries to read: "
+                f"limit: {limit} of {count} topics are more than {MAX_ENTRIES_READ} entries to read: "
                 f"write limit={MAX_ENTRIES_READ // count}"
             )
         pages = [
-            await self._read_topic(channel, topic, position, most)
+            await self._read_topic(channel, topic, position, limit)
             for channel in channels
             for topic, position in zip(channel.topics, positions.get(channel) or [0] * len(channel.topics), strict=True)
         ]
-        return Content(_body(pages, most))
+        return Content(_body(pages, limit))
 
-    async def _read_topic(self, channel: Channel, log: str, place: int, most: int) -> TopicPage:
-        entries = await self._journal.read_after(log, place, most)
+    async def _read_topic(self, channel: Channel, topic: str, position: int, limit: int) -> TopicPage:
+        entries = await self._journal.read_after(topic, position, limit)
         if entries is None:
-            (newest,) = await self._journal.latest(log)
+            (newest,) = await self._journal.latest(topic)
             return TopicPage(channel, newest.seq if newest else 0, (), expired=True)
-        return TopicPage(channel, place, entries, expired=False)
+        return TopicPage(channel, position, entries, expired=False)
 
 
-def _body(parts: Sequence[TopicPage], most: int) -> bytes:
-    """The oldest `most` events of all parts, and the cursor behind them."""
-    told = sorted(
-        (entry.seq, place, entry)
-        for place, part in enumerate(parts)
-        for entry in part.entries
-        if part.channel.key in ("", entry.key)
-    )[:most]
-    last = told[-1][0] if len(told) == most else 2**63
-    positions = [max([p.position, *(e.seq for e in p.entries if e.seq <= last)]) for p in parts]
+def _body(pages: Sequence[TopicPage], limit: int) -> bytes:
+    """Return the oldest `limit` events of all pages, and the cursor after them."""
+    events = sorted(
+        (entry.seq, index, entry)
+        for index, page in enumerate(pages)
+        for entry in page.entries
+        if page.channel.key in ("", entry.key)
+    )[:limit]
+    last = events[-1][0] if len(events) == limit else 2**63
+    positions = [max([page.position, *(e.seq for e in page.entries if e.seq <= last)]) for page in pages]
     rows = ",".join(
-        f'{{"channel":{_json(parts[place].channel.name)},"data":{entry.data},"seq":{number},"time":{entry.time}}}'
-        for number, place, entry in told
+        f'{{"channel":{_json(pages[index].channel.name)},"data":{entry.data},"seq":{seq},"time":{entry.time}}}'
+        for seq, index, entry in events
     )
-    lost = list(dict.fromkeys(part.channel.name for part in parts if part.expired))
-    return f'{{"events":[{rows}],"cursor":"{",".join(map(str, positions))}","reset":{_json(lost)}}}'.encode()
+    expired = list(dict.fromkeys(page.channel.name for page in pages if page.expired))
+    return f'{{"events":[{rows}],"cursor":"{",".join(map(str, positions))}","reset":{_json(expired)}}}'.encode()
 
 
 def _json(value: object) -> str:

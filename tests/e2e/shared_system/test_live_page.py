@@ -29,7 +29,7 @@ ReceivedSeqs = dict[tuple[str, str], list[int]]
 """The numbers that came, by client and channel."""
 
 
-async def test_the_guides_clients_outlive_each_replica_and_miss_nothing(shared: System, tmp_path: Path) -> None:
+async def test_clients_of_the_guide_miss_nothing_while_replicas_restart(shared: System, tmp_path: Path) -> None:
     async with run_guide_clients(shared, tmp_path / "printed") as (page, printed):
         for name in ("api 1", "api 2"):
             await wait_for_new_entries(page, printed)

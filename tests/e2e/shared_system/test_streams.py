@@ -36,7 +36,7 @@ class ClientRecord:
             self.numbers[channel].append(number)
 
 
-async def test_who_is_cut_a_thousand_times_misses_nothing_and_hears_nothing_twice(shared: System) -> None:
+async def test_clients_cut_a_thousand_times_get_every_entry_once(shared: System) -> None:
     async with httpx.AsyncClient(base_url=shared.url, timeout=20) as http:
         await wait_for_channels(http)
         clients = [(ClientRecord(), random.Random(number)) for number in range(2 * CLIENTS)]
@@ -172,7 +172,9 @@ def apply_event(told: ClientRecord, text: str) -> str:
     return words["id"]
 
 
-def test_a_signal_ends_it_within_two_seconds_whatever_is_connected(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_signal_ends_the_process_in_two_seconds_with_clients(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     with single_process(tmp_path_factory.mktemp("stopping"), {**FAST_SETTINGS, "KURS_HISTORY_BARS": "0"}) as system:
         process = system.processes["kurs"]
         closings = asyncio.run(close_codes(system.url, lambda: process.process.send_signal(signal.SIGTERM)))  # type: ignore[union-attr]

@@ -1,0 +1,152 @@
+"""A stream's client from state to state, on a connection that a test fills and drains."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import NamedTuple, cast
+
+from services.adapters.clock import SystemClock
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.api.components import ApiComponents
+from services.api.streams.client import StreamClient
+from services.api.streams.client_state import ClientState
+from services.api.streams.encoders import WEBSOCKET
+from services.api.streams.output import MAX_BUFFERED_BYTES
+from services.core.journal import JournalEntry, to_entry
+from services.core.model import Bar, Candle, CandleSource, Instrument, Position, Series
+from services.exchanges import configured_exchanges
+from services.hub import Hub
+from services.ports import Deps
+from services.settings import Settings
+from services.web import DirectWriter
+from tests.api import ListingStore
+from tests.memory_store import as_store
+from tests.waiting import eventually
+
+CANDLES = "candles:BTCUSDT:1m"
+FIRST = 1_795_392_000_000_000  # even, as the seqs of the live market are
+
+
+class Connection(asyncio.Transport):
+    """A transport that keeps what is written to it. A test sets how many bytes are unread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.unread, self.closed = b"", 0, False
+
+    def write(self, data: object) -> None:
+        self.written += cast("bytes", data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Scene(NamedTuple):
+    """A client that has subscribed to candles, and what brings it entries."""
+
+    client: StreamClient
+    connection: Connection
+    hub: Hub
+    journal: MemoryJournal
+
+    def bring(self, number: int) -> None:
+        """Have the bus bring an entry."""
+
+        self.hub.apply(candle(number))
+
+    async def save(self, *numbers: int) -> None:
+        await self.journal.append(*map(entry, numbers))
+
+    def closes(self) -> list[int]:
+        """The closes that were sent, in their order."""
+        return [int(part.split(b",")[0]) for part in self.connection.written.split(b'"close":')[1:]]
+
+
+def candle(number: int) -> Candle:
+    price, seq = Decimal(number), FIRST + 2 * number
+    bar = Bar(FIRST // 1000, price, price, price, price, price, price, 1)
+    series = Series("binance", Instrument("BTC", "USDT"), "1m")
+    return Candle(series, bar, False, CandleSource.TRADES, 0, Position(seq, seq - 2), published=1)
+
+
+def entry(number: int) -> JournalEntry:
+    message = candle(number)
+    assert message.position
+    return to_entry(message, message.position)
+
+
+@asynccontextmanager
+async def subscribed() -> AsyncIterator[Scene]:
+    """A client whose snapshot is the candle 1."""
+    settings, hub, journal = Settings(_env_file=None), Hub(SystemClock()), MemoryJournal()
+    deps = Deps(
+        settings=settings,
+        clock=SystemClock(),
+        bus=MemoryBus(),
+        cache=MemoryCache(),
+        store=as_store(ListingStore()),
+        hub=hub,
+        exchanges=configured_exchanges(settings),
+        journal=journal,
+    )
+    streams = ApiComponents(deps).streams
+    await journal.append(entry(1))
+    hub.apply(candle(1))
+    connection = Connection()
+    with streams.broadcaster.connect(DirectWriter(connection), WEBSOCKET) as client:
+        assert client.state.name == "SYNCING"
+        await client.subscribe(await streams.resolver.resolve_all([CANDLES]), {})
+        yield Scene(client, connection, hub, journal)
+    assert client.state.name == "CLOSED"
+
+
+async def test_live_client_gets_each_entry_at_once() -> None:
+    async with subscribed() as scene:
+        for number in (2, 3):
+            scene.bring(number)
+            assert (scene.client.state, scene.closes()[-1]) == (ClientState.LIVE, number)
+
+
+async def test_client_catches_up_after_a_lost_entry_and_is_live_again() -> None:
+    async with subscribed() as scene:
+        await scene.save(2, 3)
+        scene.bring(3)
+        assert scene.client.state is ClientState.CATCHING_UP
+        scene.bring(4)
+        await scene.save(4)
+        await eventually(lambda: scene.client.state is ClientState.LIVE)
+        assert scene.closes() == [1, 2, 3, 4]
+
+
+async def test_slow_client_skips_entries_until_it_has_read() -> None:
+    async with subscribed() as scene:
+        scene.connection.unread = MAX_BUFFERED_BYTES + 1
+        for number in (2, 3, 4):
+            scene.bring(number)
+        assert (scene.client.state, scene.closes()) == (ClientState.SLOW, [1, 2])
+        scene.connection.unread = 0
+        await eventually(lambda: scene.client.state is ClientState.LIVE)
+        assert scene.closes() == [1, 2, 4]
+        assert b'"skipped"' in scene.connection.written
+
+
+async def test_closed_client_is_sent_nothing_more() -> None:
+    async with subscribed() as scene:
+        scene.client.send_going_away()
+        assert (scene.client.state, scene.connection.closed) == (ClientState.CLOSED, True)
+        written = scene.connection.written
+        scene.bring(2)
+        scene.client.heartbeat(29)
+        scene.client.send_loading()
+        scene.client.catch_up()
+        assert (scene.client.state, scene.connection.written) == (ClientState.CLOSED, written)

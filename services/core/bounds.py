@@ -251,11 +251,11 @@ def _rate_violation(rate: Rate, latest: int) -> Violation | None:
     if not EARLIEST_MS <= rate.time <= latest:
         return Violation("time", f"the time {shorten(rate.time)}")
     if len(rate.candidates) > MAX_LIST_LENGTH:
-        return Violation("count", f"{len(rate.candidates)} offers")
-    for offer in rate.candidates:
-        if offer.value is not None and not is_amount(offer.value):
-            return Violation("price", f"the value {shorten(offer.value)}")
-        if wrong := _text_violation(offer.reason, offer.exchange):
+        return Violation("count", f"{len(rate.candidates)} candidates")
+    for candidate in rate.candidates:
+        if candidate.value is not None and not is_amount(candidate.value):
+            return Violation("price", f"the value {shorten(candidate.value)}")
+        if wrong := _text_violation(candidate.reason, candidate.exchange):
             return wrong
     return _names_violation("", rate.direction)
 

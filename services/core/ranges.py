@@ -9,7 +9,7 @@ TimeRange = tuple[int, int]
 
 def from_open_times(timeframe: Timeframe, open_times: Iterable[int]) -> list[TimeRange]:
     """Return open times as ranges."""
-    return merge_adjacent(timeframe, ((opening, opening) for opening in sorted(open_times)))
+    return merge_adjacent(timeframe, ((open_time, open_time) for open_time in sorted(open_times)))
 
 
 def merge_adjacent(timeframe: Timeframe, ranges: Iterable[TimeRange]) -> list[TimeRange]:

@@ -214,7 +214,11 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     """Serve and run the jobs. Stop in order: no new requests, then the jobs, then (in the caller) the connections."""
     modules = [import_service(name) for name in process.services]
     roles = _build_roles(deps, modules)
-    quota = ClientRateLimiter(deps) if deps.settings.api_rate_limit and "api" in process.services else None
+    quota = (
+        ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
+        if deps.settings.api_rate_limit and "api" in process.services
+        else None
+    )
     limit = connection_limit(deps.settings.websocket_max_connections)
     composed = [module.compose(deps) for module in modules if hasattr(module, "compose")]
     app = create_app(deps, _build_app_spec(deps, modules, composed, roles, quota))
@@ -230,7 +234,7 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     if any(_required_components(module) for module in modules):
         jobs.append(asyncio.create_task(_end_if_refused(deps), name="servers"))
     if quota:
-        jobs.append(asyncio.create_task(quota.sync(deps), name="quota"))
+        jobs.append(asyncio.create_task(quota.sync(), name="quota"))
     stop = asyncio.create_task(_wait_for_signal(), name="signal")
     port = next(reversed(listeners)).getsockname()[1]
     logger.info("started: %s on port %d", " ".join(process.services), port)

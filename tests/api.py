@@ -191,7 +191,11 @@ class CoursesReplica:
             journal=MemoryJournal(),
         )
         self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
-        self.quota = ClientRateLimiter(self.deps) if self.settings.api_rate_limit else None
+        self.quota = (
+            ClientRateLimiter(settings=self.deps.settings, clock=self.deps.clock, cache=self.deps.cache)
+            if self.settings.api_rate_limit
+            else None
+        )
         site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
         self.app = create_app(self.deps, site)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")

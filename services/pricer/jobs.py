@@ -11,7 +11,7 @@ from services.core.model import ActiveExchange, ExchangeStatus, Quote, Rate
 from services.core.rates import RateCalculator, Thresholds
 from services.exchanges import configured_exchanges, route_table
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
+from services.ports import Clock, Deps
 from services.pricer.pricing_engine import PricingEngine
 from services.sequencing import SequencedPublisher, sequenced_publisher
 from services.settings import Settings
@@ -37,14 +37,14 @@ async def price(deps: Deps) -> None:
     calculator = RateCalculator(
         configured_exchanges(settings), route_table(settings), thresholds(settings), simulated=None
     )
-    pricing, publisher = PricingEngine(deps, calculator), sequenced_publisher(deps)
+    pricing, publisher = PricingEngine(settings, deps.clock, calculator), sequenced_publisher(deps)
     pricing.restore(await _restore_rates(deps), await _restore_active(deps))
     _warn_slow_reference(deps)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_consume(pricing))
-        group.create_task(_publish(pricing, publisher))
+        group.create_task(_consume(deps, pricing))
+        group.create_task(_publish(deps.clock, pricing, publisher))
         group.create_task(_flush_journal(publisher))
-        group.create_task(_update_cache(pricing))
+        group.create_task(_update_cache(deps, pricing))
 
 
 def _warn_slow_reference(deps: Deps) -> None:
@@ -59,15 +59,15 @@ def _warn_slow_reference(deps: Deps) -> None:
             )
 
 
-async def _consume(pricing: PricingEngine) -> None:
-    async with subscribe(pricing.deps, Quote, ExchangeStatus) as messages:
+async def _consume(deps: Deps, pricing: PricingEngine) -> None:
+    async with subscribe(deps, Quote, ExchangeStatus) as messages:
         async for message in messages:
             if isinstance(message, Quote | ExchangeStatus):
                 pricing.apply(message)
 
 
-async def _publish(pricing: PricingEngine, publisher: SequencedPublisher) -> None:
-    clock, throttled_log, last_full_at = pricing.deps.clock, ThrottledLog(log), 0
+async def _publish(clock: Clock, pricing: PricingEngine, publisher: SequencedPublisher) -> None:
+    throttled_log, last_full_at = ThrottledLog(log), 0
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOMPUTE_MS / 1000):
@@ -94,14 +94,14 @@ async def _flush_journal(publisher: SequencedPublisher) -> None:
         await publisher.flush_journal()
 
 
-async def _update_cache(pricing: PricingEngine) -> None:
+async def _update_cache(deps: Deps, pricing: PricingEngine) -> None:
     """Cache the newest rates and statuses, for processes that start. Subscribers do not wait for it."""
     throttled_log = ThrottledLog(log)
     while True:
-        await pricing.deps.clock.sleep(RECOMPUTE_MS / 1000)
+        await deps.clock.sleep(RECOMPUTE_MS / 1000)
         items, pricing.uncached = pricing.uncached, {}
         try:
-            await pricing.deps.cache.put_latest(*items.values())
+            await deps.cache.put_latest(*items.values())
         except Unavailable as error:
             pricing.uncached = items | pricing.uncached
             throttled_log.warning("rates not cached yet: %s", error)

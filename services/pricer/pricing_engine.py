@@ -11,7 +11,8 @@ from services.core.rates import RateCalculator
 from services.core.selection import ExchangeOrder, update_active
 from services.core.sender_clocks import SenderClocks, shift_stamps
 from services.exchanges import REFERENCES
-from services.ports import Deps
+from services.ports import Clock
+from services.settings import Settings
 
 REPUBLISH_MS = 1_000  # an unchanged rate is published again this often, because its age changes
 log = logging.getLogger(__name__)
@@ -23,13 +24,13 @@ class PricingEngine:
     Times in here are monotonic: stamps of received messages are converted, and converted back in published ones.
     """
 
-    def __init__(self, deps: Deps, calculator: RateCalculator) -> None:
-        self.deps, self.calculator = deps, calculator
+    def __init__(self, settings: Settings, clock: Clock, calculator: RateCalculator) -> None:
+        self._settings, self._clock, self.calculator = settings, clock, calculator
         # by key, the newest of each that is not cached yet
         self.uncached: dict[str, Rate | ExchangeStatus | ActiveExchange] = {}
         self.dirty = asyncio.Event()  # set while a direction has a new quote
         self._active: ActiveExchange | None = None
-        self._senders, self._stamps = SenderClocks(), WallClockOffset(deps.clock.now(), deps.clock.monotonic())
+        self._senders, self._stamps = SenderClocks(), WallClockOffset(clock.now(), clock.monotonic())
         self._dirty_directions: set[Instrument] = set()
         self._reported_untraded: set[Instrument] = set()
         self._directions_by_leg = _index_directions(calculator.routes)
@@ -65,7 +66,7 @@ class PricingEngine:
 
     def _warn_untraded(self) -> None:
         """Warn of a direction when the exchanges' instruments show that none of them can price it."""
-        for direction in self.deps.settings.directions:
+        for direction in self._settings.directions:
             reason = self.calculator.untraded_reason(direction)
             if reason and direction not in self._reported_untraded:
                 log.warning("%s: no rate: %s: check the spelling in KURS_DIRECTIONS", direction, reason)
@@ -76,11 +77,9 @@ class PricingEngine:
         now, wall = self._now()
         self._stamps.update(wall, now)
         shift = self._stamps.offset
-        directions, everything = self.deps.settings.directions, everything or not self._rates
+        directions, everything = self._settings.directions, everything or not self._rates
         if everything:
-            faults = {
-                exchange: self._senders.describe_fault(exchange, now) for exchange in self.deps.settings.exchanges
-            }
+            faults = {exchange: self._senders.describe_fault(exchange, now) for exchange in self._settings.exchanges}
             self.calculator.clock_faults = {exchange: fault for exchange, fault in faults.items() if fault}
         computed = {
             direction: self.calculator.rate(direction, now)
@@ -98,7 +97,7 @@ class PricingEngine:
 
     def _update_active(self, now: int) -> ActiveExchange | None:
         """Update the active exchange from the rates of all directions. Return it if it is to be published."""
-        settings, previous = self.deps.settings, self._active
+        settings, previous = self._settings, self._active
         order = ExchangeOrder(settings.exchanges, REFERENCES)
         rates = {str(direction): rate for direction, rate in self._rates.items()}
         new = update_active(previous, rates, settings.directions, order, now)
@@ -111,7 +110,7 @@ class PricingEngine:
 
     def _now(self) -> tuple[int, int]:
         """Return monotonic and wall time, in this order: a stop in between makes messages seem older, not newer."""
-        return self.deps.clock.monotonic(), self.deps.clock.now()
+        return self._clock.monotonic(), self._clock.now()
 
 
 def _index_directions(

@@ -9,7 +9,8 @@ from starlette.types import Scope
 
 from services.core.errors import QuotaExceeded, Unavailable
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
+from services.ports import Cache, Clock
+from services.settings import Settings
 from services.web.app_spec import Headers, QuotaCharge
 from services.web.client_address import ClientAddresses
 
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 class ClientRateLimiter:
     """Counts in this process at once; every half second the replicas add up their counts in the cache."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._clock, self._cache = deps.clock, deps.cache
-        self._limit = deps.settings.api_rate_limit
-        self._addresses = ClientAddresses(deps.settings.trusted_proxies)
+    def __init__(self, *, settings: Settings, clock: Clock, cache: Cache) -> None:
+        self._clock, self._cache = clock, cache
+        self._limit = settings.api_rate_limit
+        self._addresses = ClientAddresses(settings.trusted_proxies)
         self._throttled_log = ThrottledLog(log)
         self._window = 0  # its number, the same at all replicas
         self._window_ends_at = 0  # monotonic
@@ -54,10 +55,10 @@ class ClientRateLimiter:
         if admission.window == self._window:
             self._local_counts[admission.client] -= admission.cost
 
-    async def sync(self, deps: Deps) -> None:
+    async def sync(self) -> None:
         """Run the job that adds up the counts of all replicas. Without the cache each counts for itself."""
         while True:
-            await deps.clock.sleep(SYNC_SECONDS)
+            await self._clock.sleep(SYNC_SECONDS)
             self._roll_window()
             try:
                 clients = list(self._local_counts)

@@ -71,12 +71,17 @@ class SteppedKurs:
     def start_pricer(self, rates: list[Rate], choice: ActiveExchange | None) -> None:
         exchanges = [EXCHANGES[name] for name in SENDERS]
         routes = route_table(exchanges, self.settings.directions, self.settings.assets)
-        self.pricing = PricingEngine(self._deps("pricer"), RateCalculator(exchanges, routes, thresholds(self.settings)))
+        calculator = RateCalculator(exchanges, routes, thresholds(self.settings))
+        self.pricing = PricingEngine(self.settings, self._deps("pricer").clock, calculator)
         self.pricing.restore(rates, choice)
 
     def start_replica(self) -> None:
         self.replica = deps = self._deps("replica")
-        self.quota = ClientRateLimiter(deps) if self.settings.api_rate_limit else None
+        self.quota = (
+            ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
+            if self.settings.api_rate_limit
+            else None
+        )
         site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://localhost"

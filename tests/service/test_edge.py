@@ -408,7 +408,7 @@ def client_scope(address: str) -> Scope:
 
 async def test_a_quota_is_charged_before_any_work_is_done() -> None:
     world = CoursesReplica(api_rate_limit=20)
-    quota = ClientRateLimiter(world.deps)
+    quota = ClientRateLimiter(settings=world.deps.settings, clock=world.deps.clock, cache=world.deps.cache)
     for number in range(10):
         quota.charge(client_scope(f"2001:db8:1:2::{number}"))
     costly = quota.charge(client_scope("2001:db8:1:2::"), 10)
@@ -428,7 +428,7 @@ async def test_a_quota_is_charged_before_any_work_is_done() -> None:
 async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "MAX_COUNTED_CLIENTS", 1_000)
     deps = replace(CoursesReplica(api_rate_limit=1_000).deps, clock=ManualClock(NOW))
-    quota = ClientRateLimiter(deps)
+    quota = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
     quota.charge(client_scope("192.0.2.1"), 1_000)
     for number in range(50_000):
         quota.charge(client_scope(f"10.0.{number // 256}.{number % 256}"))
@@ -436,7 +436,7 @@ async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatc
     for _ in range(2):
         with pytest.raises(QuotaExceeded):
             quota.charge(client_scope("192.0.2.1"))
-        adding = asyncio.create_task(quota.sync(deps))
+        adding = asyncio.create_task(quota.sync())
         await asyncio.sleep(0.1)
         adding.cancel()
 

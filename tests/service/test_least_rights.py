@@ -125,9 +125,9 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
 def service_jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
     service = importlib.import_module(f"services.{name}")
     if name == "api":
-        quota = ClientRateLimiter(deps)
+        quota = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
         quota.charge({"type": "http", "client": ("203.0.113.7", 1), "headers": []})
-        yield quota.sync(deps)
+        yield quota.sync()
     if hasattr(service, "ROLE"):
         yield Role(service.ROLE, service.JOBS, deps, writes="store" in getattr(service, "NEEDS", ())).run()
     else:

@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection
 from services import api
 from services.adapters import sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
 from services.adapters.sql import SqlStore
 from services.core.markets import LIVE, Market
 from services.core.model import (
@@ -40,7 +40,6 @@ from services.core.model import (
     Instrument,
     Message,
     Quote,
-    Rate,
     Series,
     SeriesProgress,
 )
@@ -55,7 +54,6 @@ from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests.clocks import ManualClock
 from tests.jobs import recorded_messages, running_jobs
-from tests.memory_store import MemoryStore, as_store
 from tests.simulator import serve_app
 
 PROTOCOLS = ("websocket", "sse")
@@ -223,13 +221,6 @@ class CoursesReplica:
         return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
-class ListingStore(MemoryStore):
-    """A store with all that the listing of symbols wants."""
-
-    async def rates(self) -> list[Rate]:
-        return []
-
-
 @dataclass
 class ServedReplica:
     """An API at work, and a voice that tells it things as the other services do."""
@@ -260,10 +251,10 @@ class ServedReplica:
 
 @asynccontextmanager
 async def serve_replica(
-    journal: MemoryJournal | None = None, kept: ListingStore | SqlStore | None = None, **settings: Any
+    journal: MemoryJournal | None = None, kept: MemoryStore | SqlStore | None = None, **settings: Any
 ) -> AsyncIterator[ServedReplica]:
     known = Settings(_env_file=None, **settings)
-    store, bus = kept if isinstance(kept, SqlStore) else as_store(kept or ListingStore()), MemoryBus()
+    store, bus = kept if isinstance(kept, SqlStore) else kept or MemoryStore(), MemoryBus()
     deps = Deps(
         settings=known,
         clock=SystemClock(),

@@ -1,4 +1,4 @@
-"""What several contracts need."""
+"""Databases, stores and queues for the contracts."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,21 +7,40 @@ from uuid import uuid4
 import pytest
 
 from services.adapters import sql
+from services.adapters.memory import MemoryStore
+from services.ports import Store
 from tests import servers
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/made/as/needed/kurs.db"
     server: servers.Postgres = request.getfixturevalue("postgres")
     return server.create_database()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    return empty_database(request, tmp_path)
+
+
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[sql.SqlStore]:
-    """A store on it."""
+async def sql_store(url: str) -> AsyncIterator[sql.SqlStore]:
+    """A SQL store on an empty, migrated database."""
+    await sql.migrate(url)
+    store = await sql.connect(url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store of each adapter."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    url = empty_database(request, tmp_path)
     await sql.migrate(url)
     store = await sql.connect(url)
     yield store

@@ -106,18 +106,18 @@ def _order(each: tuple[object, ...]) -> tuple[object, ...]:
     return series, kind == "Analysis", timestamp, name
 
 
-async def test_equal_rows_are_not_written(store: sql.SqlStore) -> None:
+async def test_equal_rows_are_not_written(sql_store: sql.SqlStore) -> None:
     """PostgreSQL gives a written row a new location; SQLite counts written rows."""
     rows = [IndicatorValue(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
     whole = Analysis(BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
-    await store.save(*rows, whole)
-    before = await row_locations(store)
-    await store.save(*rows, whole)
-    assert await row_locations(store) == before
+    await sql_store.save(*rows, whole)
+    before = await row_locations(sql_store)
+    await sql_store.save(*rows, whole)
+    assert await row_locations(sql_store) == before
     rows[7] = replace(rows[7], values={"sma": 0.1, "more": None})
-    await store.save(*rows, replace(whole, notes=()))
-    assert len(await row_locations(store) - before) == 2
-    assert (await store.indicator_values(BTC, 5, 5)).count(rows[7]) == 1
+    await sql_store.save(*rows, replace(whole, notes=()))
+    assert len(await row_locations(sql_store) - before) == 2
+    assert (await sql_store.indicator_values(BTC, 5, 5)).count(rows[7]) == 1
 
 
 async def row_locations(store: sql.SqlStore) -> set[object]:
@@ -137,8 +137,8 @@ async def test_indicator_values_of_a_series_are_deleted_without_its_analyses(sto
     assert await stored_items(store) == [analysis, values[1]]
 
 
-async def test_close_keeps_its_digits(store: sql.SqlStore) -> None:
-    await store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
-    async with store._engine.connect() as connection:
+async def test_close_keeps_its_digits(sql_store: sql.SqlStore) -> None:
+    await sql_store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
+    async with sql_store._engine.connect() as connection:
         (close,) = (await connection.execute(text("SELECT CAST(close AS TEXT) FROM analysis"))).one()
     assert Decimal(close) == Decimal("0.00001234")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import count
 
@@ -36,14 +36,6 @@ numbers = st.one_of(
 bars = st.builds(Bar, st.just(0), *[numbers] * 6, st.integers(0, 2**40))
 quiet = numbers.map(lambda price: Bar(0, price, price, price, price, Decimal("0.00"), Decimal(0), 0))
 patient = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[sql.SqlStore]:
-    await sql.migrate(url)
-    store = await sql.connect(url)
-    yield store
-    await store.close()
 
 
 def candle(series: Series, opening: int, price: str = "1.5", **changes: object) -> Candle:
@@ -165,22 +157,22 @@ async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> No
 
 
 @pytest.mark.parametrize("before", [99, 100])
-async def test_when_a_candle_was_first_kept_stays_known(store: sql.SqlStore, before: int) -> None:
+async def test_when_a_candle_was_first_kept_stays_known(sql_store: sql.SqlStore, before: int) -> None:
     """Whatever way it is written: alone, in a long run without a hole, and in one with holes."""
     series = Series("binance", BTC, "1m")
     candles = run(series, 0, 150)
-    await store.save(*candles[:before])
-    created = await _created(store)
+    await sql_store.save(*candles[:before])
+    created = await _created(sql_store)
     while time.time_ns() // 1_000_000 <= max(created.values()):
         pass  # until the clock ticks: a ms at most
     for some in (candles, candles[:1], candles[::2], [*candles[:50], *candles[51:]]):
         revised = [replace(candle, revision=candle.revision + 1) for candle in some]
-        await store.save(*revised, revised[0])
-        assert {candle.bar.open_time: candle for candle in await store.candles(series, 0, FAR_FUTURE)} == {
+        await sql_store.save(*revised, revised[0])
+        assert {candle.bar.open_time: candle for candle in await sql_store.candles(series, 0, FAR_FUTURE)} == {
             candle.bar.open_time: candle for candle in (*candles, *revised)
         }
-        await store.save(*candles)
-    later = await _created(store)
+        await sql_store.save(*candles)
+    later = await _created(sql_store)
     assert {at: when for at, when in later.items() if at in created} == created
     assert len(later) == 150
     assert min(when for at, when in later.items() if at not in created) > max(created.values())
@@ -192,13 +184,13 @@ async def _created(store: sql.SqlStore) -> dict[int, int]:
         return {row.timestamp: row.created_at for row in rows}
 
 
-async def test_all_or_nothing(store: Store) -> None:
+async def test_all_or_nothing(sql_store: Store) -> None:
     series = Series("binance", BTC, "1m")
     broken = CandleGap(series, 0, None, 1)  # type: ignore[arg-type]
     for candles in (run(series, 0, 150), run(series, 0, 1)):
         with pytest.raises(Exception, match=r"(?i)null"):
-            await store.save(*candles, broken, TradeCursor(series, 1, 1, 1))
-        assert (await store.candles(series, 0, FAR_FUTURE), await store.cursors()) == ([], [])
+            await sql_store.save(*candles, broken, TradeCursor(series, 1, 1, 1))
+        assert (await sql_store.candles(series, 0, FAR_FUTURE), await sql_store.cursors()) == ([], [])
 
 
 async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) -> None:

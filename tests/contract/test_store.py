@@ -49,15 +49,6 @@ def gap(since: int, until: int, instrument: Instrument | None = None, exchange: 
     return FeedGap(exchange, since, until, "the connection was lost", instrument)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/made/as/needed/kurs.db"
-    server: servers.Postgres = request.getfixturevalue("postgres")
-    return server.create_database()
-
-
 async def test_an_empty_one_answers_nothing(store: Store) -> None:
     assert (await store.rates(), await store.feed_gaps(0, FAR_FUTURE)) == ([], [])
     await store.save()
@@ -102,10 +93,10 @@ async def test_a_gap_told_twice_is_kept_once_and_found_by_the_time_it_touches(st
     assert await store.feed_gaps(31, 39) == []
 
 
-async def test_all_or_nothing(store: Store) -> None:
+async def test_all_or_nothing(sql_store: Store) -> None:
     with pytest.raises(Exception, match=r"(?i)null"):
-        await store.save(rate(BTC, 1), gap(1, None))  # type: ignore[arg-type]
-    assert await store.rates() == []
+        await sql_store.save(rate(BTC, 1), gap(1, None))  # type: ignore[arg-type]
+    assert await sql_store.rates() == []
 
 
 async def test_many_writers_at_once_leave_the_newest(store: Store) -> None:
@@ -114,11 +105,11 @@ async def test_many_writers_at_once_leave_the_newest(store: Store) -> None:
     assert await store.rates() == [rate(BTC, 99), rate(ETH, 100)]
 
 
-async def test_a_rate_of_another_version_is_passed_over(store: sql.SqlStore) -> None:
-    await store.save(rate(BTC, 1), rate(ETH, 1))
-    async with store._engine.begin() as connection:
+async def test_a_rate_of_another_version_is_passed_over(sql_store: sql.SqlStore) -> None:
+    await sql_store.save(rate(BTC, 1), rate(ETH, 1))
+    async with sql_store._engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE rates SET body = '{}' WHERE direction = 'BTC-USD'")
-    assert await store.rates() == [rate(ETH, 1)]
+    assert await sql_store.rates() == [rate(ETH, 1)]
 
 
 async def test_a_restarted_postgres_is_found_again_and_one_that_is_away_is_said_to_be(

@@ -39,8 +39,8 @@ from services.settings import Settings
 from tests.api import BTC, FORMING_OPEN_TIME, NOW, CallCounter
 from tests.clocks import ManualClock
 from tests.expected_analysis import Row, compare_stored, expected_rows
+from tests.failing_store import FailingStore
 from tests.jobs import recorded_messages, running_jobs
-from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
@@ -52,7 +52,7 @@ class AnalystWorld:
     """A store, a bus, and a clock that tests move."""
 
     def __init__(self) -> None:
-        self.kept, self.bus, self.clock = MemoryStore(), MemoryBus(queues={}), ManualClock(NOW)
+        self.kept, self.bus, self.clock = FailingStore(), MemoryBus(queues={}), ManualClock(NOW)
         self.journal = MemoryJournal()
         self.store = CallCounter(self.kept)
         self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
@@ -74,7 +74,7 @@ class AnalystWorld:
     async def save(self, *candles: Candle, told: bool = True) -> None:
         """Save candles, then publish them, as the writer does."""
         for candle in candles:
-            self.kept.rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
+            self.kept.candle_rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
         if told:
             await self.bus.publish(*candles)
 
@@ -87,7 +87,7 @@ class AnalystWorld:
                 each: expected_rows(each, await self.kept.latest_candles(each, FAR_FUTURE, 9999), days)
                 for each in series
             }
-        return not [d for each, rows in expected.items() for d in await compare_stored(as_store(self.kept), each, rows)]
+        return not [d for each, rows in expected.items() for d in await compare_stored(self.kept, each, rows)]
 
     async def _expected(self, series: Series) -> list[Row]:
         candles = await self.kept.latest_candles(series, FAR_FUTURE, 9999)

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
-from typing import cast
 
 import pytest
 
-from services.adapters.memory import MemoryCache
+from services.adapters.memory import MemoryCache, MemoryStore
 from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
-from services.ports import Deps, Store
+from services.ports import Deps
 from services.pricer import JOBS
 from tests.jobs import recorded_messages, running_jobs
 from tests.simulator import collector_deps
@@ -34,14 +33,7 @@ class UnavailableCache(MemoryCache):
 
 def without_values(deps: Deps) -> Deps:
     """The ports with a cache that is unavailable and a store without rates."""
-    return replace(deps, cache=UnavailableCache(), store=cast("Store", EmptyStore()))
-
-
-class EmptyStore:
-    """A store that keeps nothing."""
-
-    async def rates(self) -> list[Rate]:
-        return []
+    return replace(deps, cache=UnavailableCache(), store=MemoryStore())
 
 
 @asynccontextmanager

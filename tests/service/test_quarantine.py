@@ -42,8 +42,8 @@ from services.settings import Settings
 from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
+from tests.failing_store import FailingStore
 from tests.jobs import running_jobs
-from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
 SEED = 7
@@ -248,7 +248,7 @@ async def _gaps_are(deps: Deps, now: int, reasons: set[str]) -> bool:
     return {gap.reason for gap in await deps.store.feed_gaps(now, now)} == reasons
 
 
-class RefusingStore(MemoryStore):
+class RefusingStore(FailingStore):
     """A store that is well, but does not take candles of one instrument, as one with a fault of its own would."""
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
         clock=SystemClock(),
         bus=bus,
         cache=MemoryCache(),
-        store=as_store(store),
+        store=store,
         hub=Hub(SystemClock()),
         exchanges=(),
         journal=MemoryJournal(),
@@ -283,7 +283,7 @@ async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neig
             lambda: (c := store.cursor_rows.get(SERIES)) is not None and c.trade_id == trades[-1].trade_id, 30
         )
         await eventually(lambda: bool(store.dead_letter_rows), 30)
-    assert {opening: candle.bar for opening, candle in store.rows[SERIES].items()} == bars_of_trades(trades)
+    assert {opening: candle.bar for opening, candle in store.candle_rows[SERIES].items()} == bars_of_trades(trades)
     (letter,) = store.dead_letter_rows.values()
     assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", DeadLetterCause.MESSAGE)
     assert "too large" in letter.reason
@@ -297,7 +297,7 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
         clock=SystemClock(),
         bus=bus,
         cache=MemoryCache(),
-        store=as_store(store),
+        store=store,
         hub=Hub(SystemClock()),
         exchanges=(),
         journal=MemoryJournal(),
@@ -308,7 +308,7 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
         *honest_trades(now)[:300], valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], reason="a\0")
     )
     async with run_writer(deps):
-        await eventually(lambda: store.failures < 0 and SERIES in store.rows, 30)
+        await eventually(lambda: store.failures < 0 and SERIES in store.candle_rows, 30)
         await eventually(lambda: bool(store.dead_letter_rows), 30)
     assert [letter.kind for letter in store.dead_letter_rows.values()] == ["gap"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.adapters import remote_store, sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
 from services.adapters.remote_store import RemoteStore
 from services.core.bounds import LATEST_MS
 from services.core.errors import Unavailable
@@ -33,7 +33,6 @@ from services.hub import Hub
 from services.ports import LOOKUP_TIMEOUT_SECONDS, Bus, CandleReader, Clock, Deps, Store
 from services.settings import Settings
 from services.writer.store_queries import serve_store_queries
-from tests.memory_store import MemoryStore
 from tests.system import run_command
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")

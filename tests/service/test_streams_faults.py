@@ -7,7 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from services.adapters.memory import MemoryBus, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryJournal, MemoryStore
 from services.api.streams.channels import Channel
 from services.api.streams.client import StreamClient as Served
 from services.api.streams.output import MAX_BUFFERED_BYTES
@@ -16,7 +16,7 @@ from services.core.journal import JournalEntry
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
 from services.sequencing import SequencedPublisher, sequenced_publisher
-from tests.api import ListingStore, ServedReplica, connect_client, connect_stalled, serve_replica
+from tests.api import ServedReplica, connect_client, connect_stalled, serve_replica
 from tests.live_objects import live_objects
 from tests.stream_messages import BTC, SERIES, candle, rate
 from tests.waiting import eventually
@@ -41,7 +41,7 @@ class GatedJournal(MemoryJournal):
         return await super().read_after(topic, seq, limit)
 
 
-class GatedListingStore(ListingStore):
+class GatedCandleStore(MemoryStore):
     """A store that tells the last candle when it may."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ async def test_client_that_subscribes_during_a_bus_outage_misses_nothing(here: S
 
 
 async def test_catch_up_ignores_a_subscription_without_its_snapshot() -> None:
-    store = GatedListingStore()
+    store = GatedCandleStore()
     async with serve_replica(kept=store) as here, connect_client(here) as one:
         await here.publish(rate(BTC, "1"))
         await one.send(action="subscribe", channels=["courses"])

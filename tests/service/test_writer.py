@@ -18,8 +18,8 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.writer.jobs import write_candles
+from tests.failing_store import FailingStore
 from tests.jobs import recorded_messages, running_jobs
-from tests.memory_store import MemoryStore, as_store
 from tests.waiting import eventually
 
 PAIR = Instrument("BTC", "USDT")
@@ -32,7 +32,7 @@ def trade(number: int, time: int) -> Trade:
 
 
 @asynccontextmanager
-async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[Candle]]:
+async def run_writer(bus: MemoryBus, store: FailingStore) -> AsyncIterator[list[Candle]]:
     """Run the writer until the block ends; the list has the candles that it publishes."""
     settings, clock = Settings(_env_file=None), SystemClock()
     deps = Deps(
@@ -40,7 +40,7 @@ async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[C
         clock=clock,
         bus=bus,
         cache=MemoryCache(),
-        store=as_store(store),
+        store=store,
         hub=Hub(clock),
         exchanges=(),
         journal=MemoryJournal(),
@@ -49,20 +49,22 @@ async def run_writer(bus: MemoryBus, store: MemoryStore) -> AsyncIterator[list[C
         yield candles
 
 
-def is_saved(store: MemoryStore, number: int) -> bool:
+def is_saved(store: FailingStore, number: int) -> bool:
     """Whether all up to that trade is kept, and the store works again."""
     cursor = store.cursor_rows.get(SERIES)
     return cursor is not None and cursor.trade_id == number and store.failures < 0
 
 
-def all_published(told: list[Candle], store: MemoryStore) -> bool:
+def all_published(told: list[Candle], store: FailingStore) -> bool:
     """Whether what was told last of each candle is what is kept of it."""
     newest = {(candle.series, candle.bar.open_time): replace(candle, position=None, published=0) for candle in told}
-    return newest == {(series, opening): row for series, rows in store.rows.items() for opening, row in rows.items()}
+    return newest == {
+        (series, opening): row for series, rows in store.candle_rows.items() for opening, row in rows.items()
+    }
 
 
 async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_once() -> None:
-    bus, store, number = MemoryBus(), MemoryStore(), 0
+    bus, store, number = MemoryBus(), FailingStore(), 0
     async with run_writer(bus, store) as told:
         for minute in range(4):
             store.failures = 3
@@ -71,7 +73,7 @@ async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_o
                 await bus.publish(trade(number, START + minute * MINUTE_MS + second * 1000))
             await eventually(partial(is_saved, store, number), 20)
         await eventually(lambda: all_published(told, store))
-    minutes = store.rows[SERIES]
+    minutes = store.candle_rows[SERIES]
     for minute in range(1, 3):
         candle = minutes[START + minute * MINUTE_MS]
         first = 3 * minute + 1
@@ -81,7 +83,7 @@ async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_o
 
 
 async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
-    bus, store = MemoryBus(), MemoryStore()
+    bus, store = MemoryBus(), FailingStore()
     store.failures = 10**6
     async with run_writer(bus, store):
         await bus.publish(trade(1, START - 1), trade(2, START))
@@ -91,37 +93,37 @@ async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
     async with run_writer(bus, store):
         await bus.publish(trade(3, START + 1), trade(4, START + MINUTE_MS))
         await eventually(lambda: (c := store.cursor_rows.get(SERIES)) and c.trade_id == 4)
-    assert store.rows[SERIES][START].bar.trades == 2
-    assert store.rows[SERIES][START].closed
+    assert store.candle_rows[SERIES][START].bar.trades == 2
+    assert store.candle_rows[SERIES][START].closed
 
 
 async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.LogCaptureFixture) -> None:
-    bus, store, now = MemoryBus(), MemoryStore(), SystemClock().now()
+    bus, store, now = MemoryBus(), FailingStore(), SystemClock().now()
     tomorrow = (now + 86_400_000) // MINUTE_MS * MINUTE_MS
     nine = Decimal(9)
     bar = Bar(tomorrow, nine, nine, nine, nine, nine, nine, 1)
-    store.rows[SERIES] = {tomorrow: Candle(SERIES, bar, closed=True, source=CandleSource.TRADES)}
+    store.candle_rows[SERIES] = {tomorrow: Candle(SERIES, bar, closed=True, source=CandleSource.TRADES)}
     store.cursor_rows[SERIES] = TradeCursor(
         SERIES, 2**62, tomorrow, tomorrow
     )  # so large that the next is taken for an old one
     state = ExchangeStatus("x", now, True, "socket", "", "", 0, now, 0, False, clock_offset=-180_000)
     async with run_writer(bus, store) as told:
-        while tomorrow in store.rows[SERIES]:
+        while tomorrow in store.candle_rows[SERIES]:
             await bus.publish(state)
             await asyncio.sleep(0.1)
         await bus.publish(trade(6, now - MINUTE_MS), trade(7, now))
         await eventually(lambda: told, 5)
-    assert max(store.rows[SERIES]) == now // MINUTE_MS * MINUTE_MS
+    assert max(store.candle_rows[SERIES]) == now // MINUTE_MS * MINUTE_MS
     assert store.cursor_rows[SERIES].trade_id == 7
     assert "1 candles of the future are deleted" in caplog.text
 
 
 async def test_what_was_kept_but_not_told_is_told_by_the_next_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.writer.committer.RETRY_SECONDS", 3_600)  # the first writer ends before it tries again
-    bus, store = MemoryBus(), MemoryStore()
+    bus, store = MemoryBus(), FailingStore()
     async with run_writer(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
-        await eventually(lambda: len(store.rows.get(SERIES, {})) == 5_000 and all_published(first, store))
+        await eventually(lambda: len(store.candle_rows.get(SERIES, {})) == 5_000 and all_published(first, store))
         store.failures = committed = 10**6 - 1
         await bus.publish(kline(7, 2))
         await eventually(lambda: store.failures < committed and not all_published(first, store))

@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.adapters.memory import MemoryStore
 from services.collector.gap_scanner import GapScanner, ScanResult
 from services.core import ranges
 from services.core.candles import empty_bar
@@ -15,7 +16,6 @@ from services.core.history_depth import EARLIEST_CANDLE_MS
 from services.core.model import Candle, CandleGap, CandleGapState, CandleSource, Instrument, Series
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
 from services.exchanges import EXCHANGES
-from tests.memory_store import MemoryStore, as_store
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "15m")
 FRAME = TIMEFRAMES["15m"]
@@ -38,7 +38,7 @@ async def scan(store: MemoryStore, backlog: GapScanner, now: int, *, without: in
 def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enough() -> None:
     async def play() -> None:
         store, now, looks = MemoryStore(), START + DAY_MS, 0
-        backlog = GapScanner(SERIES, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
+        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         while now < START + 2 * DAY_MS:
             found = await scan(store, backlog, now)
             assert (found.missing, found.to_fetch, found.new_gaps) == ([], [], [])
@@ -54,7 +54,7 @@ def test_as_many_bars_as_may_be_set_reach_back_to_the_beginning_and_no_further()
     async def play() -> None:
         for name in ("1d", "3d", "1w", "1M"):
             series = SERIES._replace(timeframe=name)
-            backlog = GapScanner(series, as_store(MemoryStore()), EXCHANGES["binance"], ALL_TIMEFRAMES)
+            backlog = GapScanner(series, MemoryStore(), EXCHANGES["binance"], ALL_TIMEFRAMES)
             found = await backlog.scan(START + DAY_MS, 100_000)
             assert found.first_expected == next(TIMEFRAMES[name].open_times(EARLIEST_CANDLE_MS, START))
 
@@ -64,9 +64,11 @@ def test_as_many_bars_as_may_be_set_reach_back_to_the_beginning_and_no_further()
 def test_what_was_seen_by_a_wrong_time_of_the_exchange_is_looked_at_again_at_once() -> None:
     async def play() -> None:
         store, now, lost = MemoryStore(), START + DAY_MS, START + DAY_MS // 2
-        backlog = GapScanner(SERIES, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
+        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         await scan(store, backlog, now + 365 * DAY_MS)
-        store.rows[SERIES] = {each: row for each, row in store.rows[SERIES].items() if each < now and each != lost}
+        store.candle_rows[SERIES] = {
+            each: row for each, row in store.candle_rows[SERIES].items() if each < now and each != lost
+        }
         assert backlog.schedule.next_scan_at > now + 365 * DAY_MS
         assert backlog.schedule.is_due(now)
         assert (lost, lost) in (await backlog.scan(now, BARS)).missing
@@ -79,7 +81,7 @@ def test_what_the_exchange_lacks_is_asked_for_again_for_a_day_now_and_then() -> 
     async def play() -> None:
         store, now, asked, lost = MemoryStore(), START + DAY_MS, Counter[int](), START + DAY_MS // 2
         await store.save(CandleGap(SERIES, lost, lost, now, CandleGapState.ABSENT, resolved=now))
-        backlog = GapScanner(SERIES, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
+        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         while now < START + 4 * DAY_MS:
             found = await scan(store, backlog, now, without=lost)
             assert (found.missing, found.new_gaps) == ([], [])
@@ -97,8 +99,8 @@ def test_a_lost_candle_is_a_hole_at_once_where_candles_are_streamed_and_asked_fo
     async def play() -> None:
         lost, now = START + DAY_MS, START + DAY_MS + FRAME.length + 30_000
         store, tries = MemoryStore(), list[int]()
-        streamed = GapScanner(SERIES, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
-        polled = GapScanner(SERIES, as_store(store), EXCHANGES["deribit"], ALL_TIMEFRAMES)
+        streamed = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
+        polled = GapScanner(SERIES, store, EXCHANGES["deribit"], ALL_TIMEFRAMES)
         assert (await scan(store, polled, now, without=lost)).new_gaps == []
         found = await scan(store, streamed, now, without=lost)
         assert found.new_gaps == [CandleGap(SERIES, lost, lost, detected=now)]
@@ -121,7 +123,7 @@ def test_minutes_that_only_our_trades_vouch_for_are_asked_for_and_are_no_holes()
         for number in range(60):
             source = CandleSource.TRADES if number in (7, 8, 30) else CandleSource.EXCHANGE
             await store.save(Candle(series, empty_bar(START + number * MINUTE_MS, Decimal(5)), True, source))
-        backlog = GapScanner(series, as_store(store), EXCHANGES["binance"], ALL_TIMEFRAMES)
+        backlog = GapScanner(series, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         found = await backlog.scan(START + 60 * MINUTE_MS + 15_000, BARS)
         minutes = [((since - START) // MINUTE_MS, (until - START) // MINUTE_MS) for since, until in found.to_fetch]
         assert (minutes, found.missing, found.new_gaps) == ([(7, 8), (30, 30)], [], [])

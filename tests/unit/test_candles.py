@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from services.adapters.memory import MemoryStore
 from services.core.candles import SUM_CONTEXT, empty_bar, from_kline, resolve
 from services.core.minute_builder import MinuteBuilder
 from services.core.model import (
@@ -31,7 +32,6 @@ from services.simulator.market.listings import BINANCE
 from services.simulator.market.simulated_market import SimulatedMarket
 from services.simulator.market.tape_candles import LENGTHS_MS, candles
 from services.writer.batch_processor import BatchProcessor
-from tests.memory_store import MemoryStore, as_store
 
 PAIR = Instrument("BTC", "USDT")
 MONDAY_THE_FIRST = 1_704_067_200_000  # 2024-01-01, where days, weeks and months begin
@@ -89,12 +89,12 @@ def klines(trades: Sequence[Trade]) -> list[Kline]:
 
 async def run_writer(store: MemoryStore, batches: Iterable[Sequence[Message]], restarts: Iterable[bool] = ()) -> None:
     """What the writer does. Where `restarts` says so there is a new one, which gets the batch again."""
-    fresh, processor = iter(restarts), BatchProcessor(as_store(store))
+    fresh, processor = iter(restarts), BatchProcessor(store)
     await processor.load()
     for batch in batches:
         await save_batch(processor, batch)
         if next(fresh, False):
-            processor = BatchProcessor(as_store(store))
+            processor = BatchProcessor(store)
             await processor.load()
             await save_batch(processor, batch)
 
@@ -104,7 +104,7 @@ async def save_batch(processor: BatchProcessor, batch: Sequence[Message]) -> Non
 
 
 def closed_bars(store: MemoryStore, name: str) -> dict[int, Bar]:
-    rows = store.rows.get(SERIES[name], {})
+    rows = store.candle_rows.get(SERIES[name], {})
     return {opening: candle.bar for opening, candle in rows.items() if candle.closed and opening >= MONDAY_THE_FIRST}
 
 
@@ -115,7 +115,7 @@ def test_every_timeframe_is_what_its_trades_come_to(trades: list[Trade], size: i
     asyncio.run(run_writer(store, [trades[at : at + size] for at in range(0, len(trades), size)]))
     for name, timeframe in TIMEFRAMES.items():
         truth = bars_of_trades(trades, timeframe)
-        rows = {o: c for o, c in store.rows.get(SERIES[name], {}).items() if o >= MONDAY_THE_FIRST}
+        rows = {o: c for o, c in store.candle_rows.get(SERIES[name], {}).items() if o >= MONDAY_THE_FIRST}
         assert {opening: candle.bar for opening, candle in rows.items()} == truth
         for opening, candle in rows.items():
             assert candle.closed == (timeframe.close_time(opening) <= trades[-1].time // MINUTE_MS * MINUTE_MS)
@@ -180,7 +180,7 @@ def test_rolled_up_trades_of_the_played_exchange_are_its_own_candles() -> None:
     store = MemoryStore()
     asyncio.run(run_writer(store, [trades[at : at + 200] for at in range(0, len(trades), 200)]))
     for name in [name for name in TIMEFRAMES if name != "3d"]:  # of which none began
-        rows = {o: c.bar for o, c in store.rows[SERIES[name]].items() if o >= MONDAY_THE_FIRST}
+        rows = {o: c.bar for o, c in store.candle_rows[SERIES[name]].items() if o >= MONDAY_THE_FIRST}
         opens = np.array(sorted(rows))
         bars = candles(tape, LENGTHS_MS[name], opens, end - 1)
         for row, opening in enumerate(opens.tolist()):
@@ -222,7 +222,7 @@ def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
     async def play(
         feed: FeedStatus, transport: str, drained: bool, ahead: int = 0, told: int | None = 0
     ) -> list[Candle]:
-        processor = BatchProcessor(as_store(MemoryStore()))
+        processor = BatchProcessor(MemoryStore())
         trades = [
             Trade("x", PAIR, at, at, Decimal(5), Decimal(1), number)
             for number, at in enumerate([MONDAY_THE_FIRST - 1_000, MONDAY_THE_FIRST + 1_000])
@@ -287,4 +287,4 @@ def test_a_hole_is_noticed_filled_and_remembered_and_what_the_exchange_lacks_is_
     )
     assert list(store.gap_rows.values()) == [lacking, repaired]
     asyncio.run(run_writer(store, [words[:2]]))
-    assert store.gap_rows[SERIES["1m"], openings[0]].state is CandleGapState.REPAIRED
+    assert store.gap_rows[SERIES["1m"], openings[0], openings[0]].state is CandleGapState.REPAIRED

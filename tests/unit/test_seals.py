@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from services.adapters.memory import MemoryStore
 from services.core.candles import empty_bar, from_kline
 from services.core.model import Bar, CandleGap, CandleGapState, Instrument, Kline, Series
 from services.core.seals import GENESIS, Seal, digest
 from services.core.timeframes import DAY_MS, TIMEFRAMES
+from services.core.times import FAR_FUTURE
 from services.writer.batch_processor import BatchProcessor
-from tests.memory_store import MemoryStore, as_store
 
 HOURS = Series("x", Instrument("BTC", "USDT"), "1h")
 FIRST = 19_723 * DAY_MS
@@ -40,27 +41,27 @@ def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[De
 
 
 async def seal_days(store: MemoryStore, now: int) -> None:
-    processor = BatchProcessor(as_store(store))
+    processor = BatchProcessor(store)
     await processor.load()
-    await (await processor.seal_days(HOURS, min(store.rows[HOURS]), max(store.rows[HOURS]), now)).commit()
+    await (await processor.seal_days(HOURS, min(store.candle_rows[HOURS]), max(store.candle_rows[HOURS]), now)).commit()
 
 
 async def save_klines(store: MemoryStore, *klines: Kline | CandleGap) -> None:
-    processor = BatchProcessor(as_store(store))
+    processor = BatchProcessor(store)
     await processor.load()
     await (await processor.apply(klines, FIRST + 9 * DAY_MS)).commit()
 
 
-def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
+async def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
     """The chain is whole, and says what is kept."""
-    seals = [
-        seal for (series, _), seal in sorted(store.seal_rows.items(), key=lambda row: row[0][1]) if series == HOURS
-    ]
+    seals = await store.seals(HOURS, 0, FAR_FUTURE)
     assert [(seal.day - FIRST) // DAY_MS for seal in seals] == days
     previous = GENESIS
     for seal in seals:
         rows = [
-            store.rows[HOURS][o] for o in FRAME.open_times(seal.day, seal.day + DAY_MS - 1) if o in store.rows[HOURS]
+            store.candle_rows[HOURS][open_time]
+            for open_time in FRAME.open_times(seal.day, seal.day + DAY_MS - 1)
+            if open_time in store.candle_rows[HOURS]
         ]
         assert (seal.previous, seal.digest) == (previous, digest(previous, rows))
         assert seal.candles == len(rows)
@@ -73,15 +74,15 @@ def test_complete_days_are_chained_in_their_order_and_a_hole_holds_the_chain_up(
         store = MemoryStore()
         await save_klines(store, *day_klines(0)[5:], *day_klines(1), *day_klines(2)[:-1], *day_klines(3))
         await seal_days(store, FIRST + 4 * DAY_MS)
-        check_chain(store, [1])
+        await check_chain(store, [1])
         await save_klines(store, day_klines(2)[-1])
         await seal_days(store, FIRST + 4 * DAY_MS)
-        check_chain(store, [1, 2, 3])
+        await check_chain(store, [1, 2, 3])
         await save_klines(store, *day_klines(4)[:20])
         lacking = day_klines(4)[20].bar.open_time, day_klines(4)[-1].bar.open_time
         await save_klines(store, CandleGap(HOURS, *lacking, 1, CandleGapState.ABSENT, 1))
         await seal_days(store, FIRST + 5 * DAY_MS)
-        assert check_chain(store, [1, 2, 3, 4])[-1].candles == 20
+        assert (await check_chain(store, [1, 2, 3, 4]))[-1].candles == 20
 
     asyncio.run(play())
 
@@ -91,17 +92,19 @@ def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself(
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
         await seal_days(store, FIRST + 3 * DAY_MS)
-        before = check_chain(store, [0, 1, 2])
+        before = await check_chain(store, [0, 1, 2])
         await save_klines(store, day_klines(1, price=6)[7])
-        after = check_chain(store, [0, 1, 2])
+        after = await check_chain(store, [0, 1, 2])
         assert [seal.revision for seal in after] == [0, 1, 1]
         assert after[0] == before[0]
         await save_klines(store, *day_klines(1)[:7])
-        assert check_chain(store, [0, 1, 2]) == after
-        store.rows[HOURS][FIRST + DAY_MS] = replace(
-            store.rows[HOURS][FIRST + DAY_MS], bar=empty_bar(FIRST + DAY_MS, Decimal(9))
+        assert (await check_chain(store, [0, 1, 2])) == after
+        store.candle_rows[HOURS][FIRST + DAY_MS] = replace(
+            store.candle_rows[HOURS][FIRST + DAY_MS], bar=empty_bar(FIRST + DAY_MS, Decimal(9))
         )
-        rows = [store.rows[HOURS][opening] for opening in FRAME.open_times(FIRST + DAY_MS, FIRST + 2 * DAY_MS - 1)]
+        rows = [
+            store.candle_rows[HOURS][opening] for opening in FRAME.open_times(FIRST + DAY_MS, FIRST + 2 * DAY_MS - 1)
+        ]
         assert digest(after[1].previous, rows) != after[1].digest
 
     asyncio.run(play())
@@ -112,14 +115,15 @@ def test_what_somebody_edited_is_not_sealed_anew_with_a_correction_before_it() -
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
         await seal_days(store, FIRST + 3 * DAY_MS)
-        before = check_chain(store, [0, 1, 2])
-        true = store.rows[HOURS][FIRST + DAY_MS]
-        store.rows[HOURS][FIRST + DAY_MS] = replace(true, bar=empty_bar(FIRST + DAY_MS, Decimal(9)))
+        before = await check_chain(store, [0, 1, 2])
+        true = store.candle_rows[HOURS][FIRST + DAY_MS]
+        store.candle_rows[HOURS][FIRST + DAY_MS] = replace(true, bar=empty_bar(FIRST + DAY_MS, Decimal(9)))
         await save_klines(store, day_klines(0, price=6)[7])
-        assert [store.seal_rows[HOURS, seal.day].revision for seal in before] == [1, 0, 0]
-        assert store.seal_rows[HOURS, FIRST + DAY_MS] == before[1]
+        seals = await store.seals(HOURS, 0, FAR_FUTURE)
+        assert [seal.revision for seal in seals] == [1, 0, 0]
+        assert seals[1] == before[1]
         await save_klines(store, Kline(HOURS, true.bar))
-        assert [seal.revision for seal in check_chain(store, [0, 1, 2])] == [1, 1, 1]
+        assert [seal.revision for seal in (await check_chain(store, [0, 1, 2]))] == [1, 1, 1]
 
     asyncio.run(play())
 
@@ -130,11 +134,11 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
         await save_klines(store, *day_klines(2), *day_klines(3))
         await seal_days(store, FIRST + 4 * DAY_MS)
         await save_klines(store, *day_klines(0), *day_klines(1))
-        check_chain(store, [2, 3])
-        processor = BatchProcessor(as_store(store))
+        await check_chain(store, [2, 3])
+        processor = BatchProcessor(store)
         for _ in range(2):
-            await (await processor.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + 4 * DAY_MS)).commit()
-        assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+            await (await processor.seal_days(HOURS, FIRST, max(store.candle_rows[HOURS]), FIRST + 4 * DAY_MS)).commit()
+        assert [seal.revision for seal in (await check_chain(store, [0, 1, 2, 3]))] == [0, 0, 1, 1]
 
     asyncio.run(play())
 
@@ -148,11 +152,11 @@ def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -
         await save_klines(store, *day_klines(0)[:12], *day_klines(0)[18:])
 
         async def look() -> int:
-            processor = BatchProcessor(as_store(store))
+            processor = BatchProcessor(store)
             await processor.load()
-            pending = await processor.seal_days(two_hours, FIRST, max(store.rows[two_hours]), FIRST + 26 * HOUR)
+            pending = await processor.seal_days(two_hours, FIRST, max(store.candle_rows[two_hours]), FIRST + 26 * HOUR)
             await pending.commit()
-            return sum(seal.candles for (series, _), seal in store.seal_rows.items() if series == two_hours)
+            return sum(seal.candles for seal in await store.seals(two_hours, 0, FAR_FUTURE))
 
         assert await look() == 0
         lacking = day_klines(0)[12].bar.open_time, day_klines(0)[17].bar.open_time
@@ -168,28 +172,30 @@ def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_i
     async def play(restarts: bool) -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *halt, *day_klines(2), *day_klines(3))
-        processor = BatchProcessor(as_store(store))
+        processor = BatchProcessor(store)
         await processor.load()
 
         async def look(days: int) -> None:
-            await (await processor.seal_days(HOURS, FIRST, max(store.rows[HOURS]), FIRST + days * DAY_MS)).commit()
+            await (
+                await processor.seal_days(HOURS, FIRST, max(store.candle_rows[HOURS]), FIRST + days * DAY_MS)
+            ).commit()
 
         await look(3)
-        check_chain(store, [0])
+        await check_chain(store, [0])
         await look(5)
-        before = check_chain(store, [0, 2, 3])
+        before = await check_chain(store, [0, 2, 3])
         for missing in day_klines(1)[12:18]:
             await look(5)
             await (await processor.apply([missing], FIRST + 5 * DAY_MS)).commit()
-            assert check_chain(store, [0, 2, 3]) == before, (
+            assert (await check_chain(store, [0, 2, 3])) == before, (
                 "one at a time would have made all later seals anew each time"
             )
         if restarts:
-            processor = BatchProcessor(as_store(store))
+            processor = BatchProcessor(store)
             await processor.load()
         for _ in range(2):
             await look(5)
-        assert [seal.revision for seal in check_chain(store, [0, 1, 2, 3])] == [0, 0, 1, 1]
+        assert [seal.revision for seal in (await check_chain(store, [0, 1, 2, 3]))] == [0, 0, 1, 1]
 
     for restarts in (False, True):
         asyncio.run(play(restarts))
@@ -214,15 +220,15 @@ def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data:
 
     async def play() -> None:
         store, now = MemoryStore(), FIRST + 9 * DAY_MS
-        processor = BatchProcessor(as_store(store))
+        processor = BatchProcessor(store)
         for batch in [*batches, [], [], []]:
             if batch and data.draw(st.integers(0, 4)) == 0:
-                processor = BatchProcessor(as_store(store))
+                processor = BatchProcessor(store)
                 await processor.load()
             await (await processor.apply(batch, now)).commit()
-            if kept := store.rows.get(HOURS):
+            if kept := store.candle_rows.get(HOURS):
                 await (await processor.seal_days(HOURS, min(kept), max(kept), now)).commit()
         whole = set(range(5)) - {place // 24 for place in never - lacking}
-        check_chain(store, sorted(whole & {(o - FIRST) // DAY_MS for o in store.rows[HOURS]}))
+        await check_chain(store, sorted(whole & {(o - FIRST) // DAY_MS for o in store.candle_rows[HOURS]}))
 
     asyncio.run(play())

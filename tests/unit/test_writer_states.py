@@ -12,7 +12,7 @@ from services.core.timeframes import MINUTE_MS
 from services.writer.batch_processor import BatchProcessor, StoreRejectedError
 from services.writer.committer import REDELIVERY_WINDOW_MS, CommitterEvent, CommitterState, next_state
 from services.writer.gap_registry import GapRegistry, GapSet
-from tests.memory_store import MemoryStore, as_store
+from tests.failing_store import FailingStore
 
 SERIES = Series("x", Instrument("BTC", "USDT"), "1m")
 START = 1_704_067_200_000
@@ -41,7 +41,7 @@ def test_table_names_every_event() -> None:
 
 def test_step_is_refused_until_the_one_before_is_committed() -> None:
     async def play() -> None:
-        processor = BatchProcessor(as_store(MemoryStore()))
+        processor = BatchProcessor(FailingStore())
         pending = await processor.apply([KLINE], START)
         with pytest.raises(RuntimeError, match="was not committed"):
             await processor.apply([], START)
@@ -53,7 +53,7 @@ def test_step_is_refused_until_the_one_before_is_committed() -> None:
     asyncio.run(play())
 
 
-class RejectingStore(MemoryStore):
+class RejectingStore(FailingStore):
     """A store that takes no row."""
 
     async def save(self, *items: object) -> None:
@@ -63,9 +63,9 @@ class RejectingStore(MemoryStore):
 @pytest.mark.parametrize("error", [Unavailable, StoreRejectedError])
 def test_processor_is_over_after_a_commit_that_failed(error: type[Exception]) -> None:
     async def play() -> None:
-        store = MemoryStore() if error is Unavailable else RejectingStore()
+        store = FailingStore() if error is Unavailable else RejectingStore()
         store.failures = 2
-        processor = BatchProcessor(as_store(store))
+        processor = BatchProcessor(store)
         pending = await processor.apply([KLINE], START)
         with pytest.raises(error):
             await pending.commit()

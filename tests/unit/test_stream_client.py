@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple, cast
 
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
 from services.api.components import ApiComponents
 from services.api.streams.client import StreamClient
 from services.api.streams.client_state import ClientState
@@ -20,8 +20,6 @@ from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from services.web import DirectWriter
-from tests.api import ListingStore
-from tests.memory_store import as_store
 from tests.waiting import eventually
 
 CANDLES = "candles:BTCUSDT:1m"
@@ -94,7 +92,7 @@ async def subscribed() -> AsyncIterator[Scene]:
         clock=SystemClock(),
         bus=MemoryBus(),
         cache=MemoryCache(),
-        store=as_store(ListingStore()),
+        store=MemoryStore(),
         hub=hub,
         exchanges=configured_exchanges(settings),
         journal=journal,

@@ -60,10 +60,10 @@ class SecretFileSource(PydanticBaseSettingsSource):
             raise Misconfigured(f"{name}_FILE: {path} is not a text file") from None
 
     def __call__(self) -> dict[str, Any]:
-        found = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
+        values = {name: self.get_field_value(field, name)[:2] for name, field in self.settings_cls.model_fields.items()}
         return {
             key if self.settings_cls.model_fields[name].validation_alias else name: value
-            for name, (value, key) in found.items()
+            for name, (value, key) in values.items()
             if value is not None
         }
 
@@ -76,8 +76,8 @@ class LowerCaseProxySource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         fields = {name: field for name, field in self.settings_cls.model_fields.items() if name.endswith("_proxy")}
-        found = (self.get_field_value(field, name)[:2] for name, field in fields.items())
-        return {name: value for value, name in found if value is not None}
+        values = (self.get_field_value(field, name)[:2] for name, field in fields.items())
+        return {name: value for value, name in values if value is not None}
 
 
 def raw_values(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
@@ -87,26 +87,26 @@ def raw_values(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
 
 def reject_misspelled(names: Iterable[str], settings: type[BaseSettings]) -> None:
     """Raise Misconfigured for a name that would be ignored: one with our prefix, or one typo away from a setting."""
-    known = [environment_name(field, settings).lower() for field in settings.model_fields]
-    given = {name if name in known else name.removesuffix("_file"): name for name in names}
+    settings_names = [environment_name(field, settings).lower() for field in settings.model_fields]
+    given = {name if name in settings_names else name.removesuffix("_file"): name for name in names}
     for plain, name in given.items():
-        if plain in known:
+        if plain in settings_names:
             continue
         if plain.startswith(PREFIX):
             if name not in COMPOSE_NAMES and not KUBERNETES_NAME.fullmatch(name):
-                raise Misconfigured(f"{name.upper()} is not a setting; {_hint(plain, known)}")
-        elif (meant := _misspelled_setting(plain, known)) and meant not in given:
+                raise Misconfigured(f"{name.upper()} is not a setting; {_hint(plain, settings_names)}")
+        elif (meant := _misspelled_setting(plain, settings_names)) and meant not in given:
             raise Misconfigured(f"{name.upper()} is not a setting; did you mean {meant.upper()}?")
 
 
-def _hint(name: str, known: Sequence[str]) -> str:
+def _hint(name: str, settings_names: Sequence[str]) -> str:
     """Return a suggestion for a name with our prefix. The prefix itself may be the mistake."""
     bare = name.removeprefix(PREFIX)
-    near = [bare] if bare in known else get_close_matches(name, known, n=1, cutoff=0.7)
+    near = [bare] if bare in settings_names else get_close_matches(name, settings_names, n=1, cutoff=0.7)
     return f"did you mean {near[0].upper()}?" if near else ".env.example lists all settings"
 
 
-def _misspelled_setting(name: str, known: Iterable[str]) -> str | None:
+def _misspelled_setting(name: str, settings_names: Iterable[str]) -> str | None:
     """Return the setting without our prefix that a name is one typo away from.
 
     The environment is full of other programs' names, so an added or different last letter is not a typo: LOG_LEVEL2,
@@ -114,7 +114,7 @@ def _misspelled_setting(name: str, known: Iterable[str]) -> str | None:
     """
     if name in FOREIGN_NAMES:
         return None
-    return next((each for each in known if not each.startswith(PREFIX) and _is_one_typo(name, each)), None)
+    return next((each for each in settings_names if not each.startswith(PREFIX) and _is_one_typo(name, each)), None)
 
 
 def _is_one_typo(name: str, meant: str) -> bool:
@@ -122,6 +122,6 @@ def _is_one_typo(name: str, meant: str) -> bool:
     same = 0
     while name[same : same + 1] == meant[same : same + 1] != "":
         same += 1
-    rest, due = name[same:], meant[same:]
-    exchanged = rest[1::-1] + rest[2:] == due and rest != due
-    return exchanged or rest == due[1:] or (len(rest) > 1 and (rest[1:] in (due, due[1:])))
+    typed, expected = name[same:], meant[same:]
+    exchanged = typed[1::-1] + typed[2:] == expected and typed != expected
+    return exchanged or typed == expected[1:] or (len(typed) > 1 and (typed[1:] in (expected, expected[1:])))

@@ -50,8 +50,8 @@ async def follow(
                 "GET", address, params=query, headers=headers, timeout=IDLE_TIMEOUT_SECONDS
             ) as response:
                 await _check_response(response)
-                if (known := response.headers.get("kurs-market", market)) != market:
-                    market = known
+                if (reported := response.headers.get("kurs-market", market)) != market:
+                    market = reported
                     yield Event("market", {"reason": market})
                 async for event in parse_events(response.aiter_text()):
                     pauses, last = delays(0.25, 10), event.id or last

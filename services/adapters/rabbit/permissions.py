@@ -107,5 +107,5 @@ def _match_any(names: Iterable[str]) -> str:
     return f"^({'|'.join(names)})$"
 
 
-def _match_first_word(words: Iterable[str]) -> str:
-    return rf"^({'|'.join(map(re.escape, dict.fromkeys(words)))})\."
+def _match_first_word(first_words: Iterable[str]) -> str:
+    return rf"^({'|'.join(map(re.escape, dict.fromkeys(first_words)))})\."

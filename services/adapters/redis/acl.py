@@ -42,7 +42,7 @@ ACL_RULES: Mapping[str, AclRule] = {
 
 def users(passwords: Mapping[str, Iterable[str]]) -> str:
     """Return an `aclfile`: an account for each service, with the hashes of the passwords that it may use."""
-    return "\n".join([DEFAULT_USER, *(_user(name, words) for name, words in passwords.items()), ""])
+    return "\n".join([DEFAULT_USER, *(_user(name, allowed) for name, allowed in passwords.items()), ""])
 
 
 def _user(name: str, passwords: Iterable[str]) -> str:

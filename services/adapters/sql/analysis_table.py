@@ -7,8 +7,8 @@ import msgspec
 from sqlalchemy import RowMapping, Text, cast, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import merge
+from services.adapters.sql.series_columns import as_columns, where_series
 from services.adapters.sql.tables import analysis
 from services.core.analysis import (
     Analysis,
@@ -50,14 +50,14 @@ async def save(connection: AsyncConnection, items: Sequence[Analysis]) -> None:
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Analysis]:
     """Load the analyses of candles with open times in [since, until], oldest first."""
     here = analysis.c.timestamp
-    mine = select(*_COLUMNS).where(names.where_series(analysis, series), here.between(since, until)).order_by(here)
+    mine = select(*_COLUMNS).where(where_series(analysis, series), here.between(since, until)).order_by(here)
     return [_from_row(series, row) for row in (await connection.execute(mine)).mappings()]
 
 
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Delete the analyses of candles with open times in [since, until]."""
     here = analysis.c.timestamp.between(since, until)
-    await connection.execute(delete(analysis).where(names.where_series(analysis, series), here))
+    await connection.execute(delete(analysis).where(where_series(analysis, series), here))
 
 
 async def probe_write(connection: AsyncConnection) -> None:
@@ -73,7 +73,7 @@ def _to_row(item: Analysis) -> dict[str, str | int]:
         raise ValueError(f"an analysis without a candle cannot be saved: {item.series}")
     texts = {name: _encode(getattr(item, name)).decode() for name in _DECODERS if name != "votes"}
     return {
-        **names.as_columns(item.series),
+        **as_columns(item.series),
         "timestamp": item.open_time,
         "close": repr(item.close),
         "candles": item.candles,

@@ -7,8 +7,8 @@ import sqlalchemy
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import upsert
+from services.adapters.sql.series_columns import as_columns, from_row, where_series
 from services.adapters.sql.tables import holes
 from services.core.model import CandleGap, CandleGapState, CandleSource, Series
 
@@ -26,7 +26,7 @@ async def load(
     """Load all candle gaps in that state, or those of one series; the newest `limit`."""
     query = select(holes).where(holes.c.state == state.value)
     if series is not None:
-        query = query.where(names.where_series(holes, series))
+        query = query.where(where_series(holes, series))
     if limit is not None:
         newest = query.order_by(holes.c.since.desc(), holes.c.until.desc()).limit(limit).subquery()
         query = select(newest)
@@ -35,20 +35,20 @@ async def load(
 
 async def load_overlapping(connection: AsyncConnection, series: Series, since: int, until: int) -> list[CandleGap]:
     """Load candle gaps of a series that overlap [since, until], oldest first."""
-    of_series = select(holes).where(names.where_series(holes, series))
+    of_series = select(holes).where(where_series(holes, series))
     return await _fetch(connection, of_series.where(holes.c.until >= since, holes.c.since <= until))
 
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
     """Delete the candle gaps of a series that begin at `since` or later."""
-    await connection.execute(sqlalchemy.delete(holes).where(names.where_series(holes, series), holes.c.since >= since))
+    await connection.execute(sqlalchemy.delete(holes).where(where_series(holes, series), holes.c.since >= since))
 
 
 async def _fetch(connection: AsyncConnection, query: Select[Any]) -> list[CandleGap]:
     ordered = query.order_by(*(query.selected_columns[name] for name in ORDER))
     return [
         CandleGap(
-            names.from_row(row.exchange, row.symbol, row.timeframe),
+            from_row(row.exchange, row.symbol, row.timeframe),
             row.since,
             row.until,
             row.noticed,
@@ -62,7 +62,7 @@ async def _fetch(connection: AsyncConnection, query: Select[Any]) -> list[Candle
 
 def _to_row(gap: CandleGap) -> dict[str, object]:
     return {
-        **names.as_columns(gap.series),
+        **as_columns(gap.series),
         "since": gap.since,
         "until": gap.until,
         "noticed": gap.detected,

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql import bulk
-from services.adapters.sql import series_columns as names
+from services.adapters.sql.series_columns import from_row, series_key, where_series
 from services.adapters.sql.tables import candles
 from services.core.model import Bar, Candle, CandleSource, Series
 from services.core.ranges import TimeRange
@@ -53,7 +53,7 @@ def to_runs(items: Iterable[Candle]) -> list[bulk.CandleRun]:
     newest: defaultdict[Series, dict[int, Candle]] = defaultdict(dict)
     for series, together in groupby(items, attrgetter("series")):
         newest[series].update({item.bar.open_time: item for item in together})
-    runs = [bulk.CandleRun(names.key(series), [run[key] for key in sorted(run)]) for series, run in newest.items()]
+    runs = [bulk.CandleRun(series_key(series), [run[key] for key in sorted(run)]) for series, run in newest.items()]
     return sorted(runs, key=itemgetter(0))
 
 
@@ -110,7 +110,7 @@ async def _fetch(
     connection: AsyncConnection, query: Select[Any], series: Series, span: RangeQuery
 ) -> Sequence[CandleRow]:
     """Fetch rows, on PostgreSQL without SQLAlchemy, whose row objects would take longer than the database's query."""
-    parameters = dict(zip(KEY[:3], names.key(series), strict=True)) | span._asdict()
+    parameters = dict(zip(KEY[:3], series_key(series), strict=True)) | span._asdict()
     rows: Sequence[CandleRow]
     if connection.dialect.name != "postgresql":
         rows = (await connection.execute(query, parameters)).all()
@@ -130,7 +130,7 @@ async def unconfirmed_ranges(connection: AsyncConnection, series: Series, since:
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> int:
     """Delete candles with open times from `since` on. Return how many."""
-    mine = names.where_series(candles, series)
+    mine = where_series(candles, series)
     done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
     return int(done.rowcount)
 
@@ -142,7 +142,7 @@ async def list_series(connection: AsyncConnection) -> dict[Series, tuple[int, in
     first = select(*key).order_by(*key).limit(1)
     row = (await connection.execute(first)).first()
     while row:
-        series = names.from_row(*row)
+        series = from_row(*row)
         ends = _where(select(func.min(candles.c.timestamp), func.max(candles.c.timestamp)), series, None, None)
         rows[series] = (await connection.execute(ends)).one()
         row = (await connection.execute(first.where(tuple_(*key) > tuple_(*row)))).first()
@@ -164,7 +164,7 @@ def to_candles(series: Series, rows: Iterable[CandleRow]) -> list[Candle]:
 
 
 def _where(query: Any, series: Series, since: int | None, until: int | None) -> Any:
-    query = query.where(names.where_series(candles, series))
+    query = query.where(where_series(candles, series))
     if since is not None:
         query = query.where(candles.c.timestamp >= since)
     return query if until is None else query.where(candles.c.timestamp <= until)

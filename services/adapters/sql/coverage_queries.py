@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Text, and_, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql import candle_gaps_table
-from services.adapters.sql import series_columns as names
+from services.adapters.sql.series_columns import where_series
 from services.adapters.sql.tables import candles
 from services.core.coverage import SeriesCoverage
 from services.core.model import Series
@@ -65,7 +65,7 @@ async def coverage(connection: AsyncConnection, series: Series, since: int, unti
 
 def _where_closed(query: Any, series: Series, since: int, until: int) -> Any:
     here = candles.c.timestamp
-    return query.where(names.where_series(candles, series), here >= since, here <= until, candles.c.closed)
+    return query.where(where_series(candles, series), here >= since, here <= until, candles.c.closed)
 
 
 def _range_of_open_times(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:

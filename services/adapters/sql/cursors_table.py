@@ -6,8 +6,8 @@ import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import upsert
+from services.adapters.sql.series_columns import as_columns, from_row, where_series
 from services.adapters.sql.tables import cursors
 from services.core.minute_builder import TradeCursor
 from services.core.model import Series
@@ -17,7 +17,7 @@ async def save(connection: AsyncConnection, items: Sequence[TradeCursor]) -> Non
     """Save each in place of the one of its series."""
     rows = [
         {
-            **names.as_columns(cursor.series),
+            **as_columns(cursor.series),
             "number": cursor.trade_id,
             "time": cursor.time,
             "since": cursor.complete_since,
@@ -29,15 +29,13 @@ async def save(connection: AsyncConnection, items: Sequence[TradeCursor]) -> Non
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
     """Delete the cursor of a series if it is at `since` or later."""
-    await connection.execute(
-        sqlalchemy.delete(cursors).where(names.where_series(cursors, series), cursors.c.time >= since)
-    )
+    await connection.execute(sqlalchemy.delete(cursors).where(where_series(cursors, series), cursors.c.time >= since))
 
 
 async def load(connection: AsyncConnection) -> list[TradeCursor]:
     """Load all cursors."""
     ordered = select(cursors).order_by(cursors.c.exchange, cursors.c.symbol, cursors.c.timeframe)
     return [
-        TradeCursor(names.from_row(row.exchange, row.symbol, row.timeframe), row.number, row.time, row.since)
+        TradeCursor(from_row(row.exchange, row.symbol, row.timeframe), row.number, row.time, row.since)
         for row in await connection.execute(ordered)
     ]

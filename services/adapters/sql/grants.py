@@ -66,8 +66,8 @@ def grant(connection: Connection, passwords: Mapping[str, str]) -> None:
         name = role_name(service)
         if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": name}).first() is None:
             connection.execute(text(f"CREATE ROLE {name}"))
-        words = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": password})
-        connection.exec_driver_sql(f"ALTER ROLE {name} LOGIN PASSWORD {words}")
+        quoted = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": password})
+        connection.exec_driver_sql(f"ALTER ROLE {name} LOGIN PASSWORD {quoted}")
         connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}"))
         connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {name}"))
         for table, rights in {**COMMON_GRANTS, **GRANTS[service]}.items():

@@ -6,8 +6,8 @@ import msgspec
 from sqlalchemy import Text, cast, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import merge
+from services.adapters.sql.series_columns import as_columns, where_series
 from services.adapters.sql.tables import indicators
 from services.core.model import IndicatorValue, Series
 
@@ -24,7 +24,7 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
     """Load the values at candles with open times in [since, until], oldest first."""
     here, name = indicators.c.timestamp, indicators.c.indicator_name
     mine = select(name, here, cast(indicators.c.value, Text).label("value")).where(
-        names.where_series(indicators, series), here.between(since, until)
+        where_series(indicators, series), here.between(since, until)
     )
     return [
         IndicatorValue(series, row.indicator_name, row.timestamp, _values.decode(row.value), True)
@@ -35,12 +35,12 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Delete the values at candles with open times in [since, until]."""
     here = indicators.c.timestamp.between(since, until)
-    await connection.execute(delete(indicators).where(names.where_series(indicators, series), here))
+    await connection.execute(delete(indicators).where(where_series(indicators, series), here))
 
 
 def _to_row(reading: IndicatorValue) -> dict[str, str | int]:
     return {
-        **names.as_columns(reading.series),
+        **as_columns(reading.series),
         "indicator_name": reading.indicator,
         "timestamp": reading.open_time,
         "value": _encode(reading.values).decode(),

@@ -36,10 +36,10 @@ async def save(connection: AsyncConnection, items: Sequence[Rate]) -> None:
 
 async def load(connection: AsyncConnection) -> list[Rate]:
     """Load all rates, without those of another version of Kurs that this version cannot decode."""
-    found = []
+    items = []
     for row in await connection.execute(select(rates).order_by(rates.c.direction)):
         try:
-            found.append(msgspec.json.decode(row.body, type=Rate))
+            items.append(msgspec.json.decode(row.body, type=Rate))
         except msgspec.MsgspecError as error:
             log.warning("store: the rate of %s cannot be decoded and is ignored: %s", row.direction, error)
-    return found
+    return items

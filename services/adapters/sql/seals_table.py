@@ -6,8 +6,8 @@ import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql import series_columns as names
 from services.adapters.sql.dialect import upsert
+from services.adapters.sql.series_columns import as_columns, where_series
 from services.adapters.sql.tables import seals
 from services.core.model import Series
 from services.core.seals import Seal
@@ -21,7 +21,7 @@ async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Seal]:
     """Load the newest revision of each day in [since, until], oldest first."""
-    mine = select(seals).where(names.where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
+    mine = select(seals).where(where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
     newest = {row.day: row for row in await connection.execute(mine.order_by(seals.c.day, seals.c.revision))}
     return [
         Seal(series, row.day, row.candles, row.digest, row.previous, row.made, row.revision) for row in newest.values()
@@ -30,14 +30,12 @@ async def load(connection: AsyncConnection, series: Series, since: int, until: i
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> None:
     """Delete the seals of the day of `since` and of later days."""
-    await connection.execute(
-        sqlalchemy.delete(seals).where(names.where_series(seals, series), seals.c.day > since - DAY_MS)
-    )
+    await connection.execute(sqlalchemy.delete(seals).where(where_series(seals, series), seals.c.day > since - DAY_MS))
 
 
 def _to_row(seal: Seal) -> dict[str, object]:
     return {
-        **names.as_columns(seal.series),
+        **as_columns(seal.series),
         "day": seal.day,
         "revision": seal.revision,
         "candles": seal.candles,

@@ -8,14 +8,14 @@ from services.core.model import Instrument, Series
 
 
 @lru_cache(10_000)
-def key(series: Series) -> tuple[str, str, str]:
+def series_key(series: Series) -> tuple[str, str, str]:
     """Return the columns' values."""
     return series.exchange, str(series.instrument), series.timeframe
 
 
 def as_columns(series: Series) -> dict[str, str]:
     """Return the values by the columns' names."""
-    return dict(zip(("exchange", "symbol", "timeframe"), key(series), strict=True))
+    return dict(zip(("exchange", "symbol", "timeframe"), series_key(series), strict=True))
 
 
 def where_series(table: FromClause, series: Series) -> ColumnElement[bool]:

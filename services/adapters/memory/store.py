@@ -179,9 +179,8 @@ class MemoryStore:
     async def delete_candles(self, series: Series, since: int) -> int:
         """Delete candles with open times from `since` on, and everything derived from them. Return how many."""
         await self.delete_derived(series, since, FAR_FUTURE)
-        rows = self.candle_rows.pop(series, {})
-        if older := {open_time: row for open_time, row in rows.items() if open_time < since}:
-            self.candle_rows[series] = older
+        rows = self.candle_rows.get(series, {})
+        older = self.candle_rows[series] = {open_time: row for open_time, row in rows.items() if open_time < since}
         if series in self.cursor_rows and self.cursor_rows[series].time >= since:
             del self.cursor_rows[series]
         self.gap_rows = {k: gap for k, gap in self.gap_rows.items() if gap.series != series or gap.since < since}

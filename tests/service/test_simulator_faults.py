@@ -136,7 +136,8 @@ async def test_a_mute_reference_shows_its_age() -> None:
 async def test_late_but_in_order(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "delay", ms=3000)
-        sent = max(int(e["id"]) for e in (await market.ledger())["entries"] if e["kind"] == "trade")
+        entries = (await market.ledger())["entries"]
+        sent = max(int(e["id"]) for e in entries if (e["kind"], e["instrument"]) == ("trade", "BTC-USDT"))
         frame = await client.read_until(lambda frame: symbol(frame) == "BTCUSDT" and frame["data"]["a"] > sent)
         entries = (await market.ledger())["entries"]
         [entry] = [e for e in entries if (e["kind"], e["id"]) == ("trade", str(frame["data"]["a"]))][-1:]

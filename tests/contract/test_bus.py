@@ -49,7 +49,7 @@ async def consume_until(bus: Bus, queue: str, poison: Message, done: list[Messag
             done += batch
 
 
-async def test_all_who_listen_hear_the_kinds_they_asked_for_in_order_and_whole(bus: Bus) -> None:
+async def test_subscribers_receive_all_messages_of_their_kinds_in_order(bus: Bus) -> None:
     said: list[Message] = [*quotes(*range(5)), *feed_gaps(1), *quotes(*range(5), base="ETH")]
     async with asyncio.timeout(10), bus.subscribe(Quote) as one, bus.subscribe(Quote, FeedGap) as other:
         await bus.publish(*said)
@@ -60,7 +60,7 @@ async def test_all_who_listen_hear_the_kinds_they_asked_for_in_order_and_whole(b
     assert sorted(map(repr, heard[1])) == sorted(map(repr, said))
 
 
-async def test_one_who_listens_slowly_loses_the_oldest_only(bus: Bus) -> None:
+async def test_slow_subscriber_loses_only_the_oldest_messages(bus: Bus) -> None:
     said = quotes(*range(MAX_LIVE_MESSAGES * 3))
     async with asyncio.timeout(30), bus.subscribe(Quote) as slow, bus.subscribe(Quote) as quick:
         for tick in said:
@@ -73,12 +73,12 @@ async def test_one_who_listens_slowly_loses_the_oldest_only(bus: Bus) -> None:
     assert MAX_LIVE_MESSAGES <= len(heard) < len(said)
 
 
-async def test_what_is_published_before_the_first_worker_starts_is_not_lost(bus: Bus, queue: str) -> None:
+async def test_messages_published_before_the_first_consumer_are_delivered(bus: Bus, queue: str) -> None:
     await bus.publish(*feed_gaps(*range(10)))
     assert flatten(await consume_messages(bus, queue, 10)) == feed_gaps(*range(10))
 
 
-async def test_what_waits_is_counted_until_it_is_settled(bus: Bus, queue: str) -> None:
+async def test_queue_depth_counts_messages_until_they_are_acked(bus: Bus, queue: str) -> None:
     await wait_for_queue_depth(bus, queue, 0)
     for number in range(3):
         await bus.publish(*feed_gaps(number))
@@ -112,7 +112,7 @@ async def test_each_message_goes_to_one_worker(bus: Bus, queue: str) -> None:
     assert sorted(taken, key=lambda m: m.since if isinstance(m, FeedGap) else 0) == feed_gaps(*range(60))
 
 
-async def test_what_a_worker_did_not_settle_comes_again_and_only_that(bus: Bus, queue: str) -> None:
+async def test_only_messages_without_ack_are_redelivered(bus: Bus, queue: str) -> None:
     await bus.publish(*feed_gaps(*range(3)))
     assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(*range(3))
     await bus.publish(*feed_gaps(*range(3, 6)))
@@ -144,9 +144,7 @@ async def test_a_message_sent_twice_comes_twice(bus: Bus, queue: str) -> None:
     assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(1, 1, 1)
 
 
-async def test_what_always_fails_is_set_aside_alone_and_can_be_taken_from_there(
-    bus: MemoryBus | RabbitBus, queue: str
-) -> None:
+async def test_message_that_always_fails_becomes_a_dead_letter_alone(bus: MemoryBus | RabbitBus, queue: str) -> None:
     for number in range(6):
         await bus.publish(*feed_gaps(number, exchange=f"e{number}"))
     (poison,) = feed_gaps(5, exchange="e5")
@@ -176,7 +174,7 @@ async def test_a_queue_that_was_not_declared_is_refused(bus: Bus, queue: str) ->
                 pass
 
 
-async def test_it_says_whether_it_is_there(bus: Bus) -> None:
+async def test_ping_of_a_running_bus_succeeds(bus: Bus) -> None:
     await bus.ping()
 
 

@@ -84,7 +84,7 @@ async def test_old_news_does_not_replace_new(cache: Cache) -> None:
     assert await cache.active_exchange() == active_exchange(1_700_000_000_000)
 
 
-async def test_what_is_from_the_future_gives_way_to_anything_and_takes_nobodys_place(cache: Cache) -> None:
+async def test_value_from_the_future_is_replaced_and_replaces_none(cache: Cache) -> None:
     now, day = time.time_ns() // 1_000_000, 86_400_000
     await cache.put_latest(
         rate(BTC, now + day), active_exchange(now + day), rate(ETH, now), exchange_status("binance", now)
@@ -144,11 +144,11 @@ async def test_an_answer_is_forgotten_after_its_seconds(cache: Cache) -> None:
     assert await cache.get(key) == [None]
 
 
-async def test_it_says_whether_it_is_there(cache: Cache) -> None:
+async def test_ping_of_a_running_cache_succeeds(cache: Cache) -> None:
     await cache.ping()
 
 
-async def test_a_restarted_redis_is_found_again_and_one_that_is_away_or_hangs_is_said_to_be(
+async def test_redis_is_reconnected_after_a_restart_and_unavailable_while_down(
     redis: servers.Server,
 ) -> None:
     cache = RedisCache(redis.url)
@@ -239,7 +239,7 @@ async def test_answers_in_memory_are_bounded_by_their_bytes(size: int) -> None:
     assert len(kept) > 100_000 / (size + 300) - 2
 
 
-async def test_one_that_is_not_there_yet_is_said_to_be_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_a_missing_redis_does_not_show_the_password(caplog: pytest.LogCaptureFixture) -> None:
     cache = RedisCache(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
     with pytest.raises(Unavailable, match="Redis") as refused:
         await cache.ping()

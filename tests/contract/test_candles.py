@@ -87,7 +87,7 @@ def _cycle(looks: Sequence[tuple[Bar, bool, CandleSource, int]]) -> Iterator[tup
 
 @patient
 @given(histories(), st.data())
-async def test_it_answers_as_a_dictionary_would(
+async def test_candles_are_read_back_as_from_a_dictionary(
     store: Store, history: tuple[Series, list[int], list[list[Candle]]], data: st.DataObject
 ) -> None:
     series, openings, batches = history
@@ -231,7 +231,7 @@ async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) 
     assert await store.cursors() == [TradeCursor(series, 7, 8, 9), TradeCursor(other, 1, 2, 3)]
 
 
-async def test_what_is_deleted_from_a_time_on_is_gone_with_what_was_made_of_it(store: Store) -> None:
+async def test_deleted_candles_take_everything_derived_with_them(store: Store) -> None:
     series, other = (Series(next(names), BTC, "1m") for _ in range(2))
     day, since = 86_400_000, 20 * 86_400_000
     for each in (series, other):
@@ -251,7 +251,7 @@ async def test_what_is_deleted_from_a_time_on_is_gone_with_what_was_made_of_it(s
     assert len(await store.candles(series, 0, FAR_FUTURE)) == 4
 
 
-async def test_a_year_gets_its_partition_while_its_candles_are_read_and_written(postgres: servers.Postgres) -> None:
+async def test_partition_is_created_while_candles_are_read_and_written(postgres: servers.Postgres) -> None:
     url = postgres.create_database()
     await sql.migrate(url)
     store, engine = await sql.connect(url), make_engine(url)

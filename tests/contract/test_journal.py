@@ -41,7 +41,7 @@ def entries_of(count: int, log: str = "", first: int = NOW) -> list[JournalEntry
     ]
 
 
-async def test_who_knows_a_number_reads_on_from_there(journal: Journal) -> None:
+async def test_entries_after_a_known_seq_are_returned(journal: Journal) -> None:
     entries = entries_of(9)
     log = entries[0].topic
     await journal.append(*entries)
@@ -155,7 +155,7 @@ async def test_all_logs_together_stay_below_their_bytes(small: Journal, kind: st
         assert await small.read_after(name, 0, 30_000)
 
 
-async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_many_more(small: Journal) -> None:
+async def test_followed_topic_retains_what_a_resume_needs(small: Journal) -> None:
     followed, unfollowed = "reading:binance:BTC-USDT:1m:sma:20", "reading:binance:BTC-USDT:1m:ema:20"
     small.retain(followed)
     for log in (followed, unfollowed):
@@ -165,7 +165,7 @@ async def test_a_log_that_somebody_follows_keeps_what_a_resume_needs_and_one_of_
     assert await small.read_after(unfollowed, NOW + 100, 9) is None
 
 
-async def test_one_process_keeps_what_was_told_within_ten_minutes() -> None:
+async def test_memory_journal_retains_ten_minutes() -> None:
     """Else a quiet log would go on growing for hours, and thousands of them."""
     minutes = iter(range(0, 30 * 60_000, 60_000))
     journal = MemoryJournal(monotonic=lambda: next(minutes))
@@ -177,7 +177,7 @@ async def test_one_process_keeps_what_was_told_within_ten_minutes() -> None:
     assert await journal.read_after("choice", numbers[5], 99) is None
 
 
-async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
+async def test_entries_of_a_previous_process_are_read(redis: servers.Server) -> None:
     """A writer that starts anew cuts what it does not write itself."""
     before, after = (RedisJournal(redis.url, JOURNAL_MEGABYTES * 1_000_000) for _ in range(2))
     await before._redis.flushdb()
@@ -194,7 +194,7 @@ async def test_what_a_predecessor_wrote_counts(redis: servers.Server) -> None:
         await after.close()
 
 
-async def test_one_that_is_away_is_said_to_be() -> None:
+async def test_missing_redis_makes_the_journal_unavailable() -> None:
     journal = RedisJournal(f"redis://:a-secret@127.0.0.1:{servers.free_port()}/0")
     for question in (
         journal.append(*entries_of(1)),

@@ -76,7 +76,7 @@ async def stored_candles(url: str, market: Market) -> list[Candle]:
         await store.close()
 
 
-async def test_one_postgres_keeps_both_markets_apart(postgres: servers.Postgres) -> None:
+async def test_markets_are_separate_in_postgres(postgres: servers.Postgres) -> None:
     urls = {market: sql.market_url(url, market) for url in [postgres.create_database()] for market in (LIVE, SIMULATED)}
     for market, url in urls.items():
         await sql.migrate(url, market)
@@ -99,7 +99,7 @@ async def test_one_postgres_keeps_both_markets_apart(postgres: servers.Postgres)
         await store.close()
 
 
-async def test_what_an_older_version_simulated_in_postgres_moves_to_its_market(postgres: servers.Postgres) -> None:
+async def test_old_simulated_postgres_data_moves_to_the_simulated_market(postgres: servers.Postgres) -> None:
     for first in (LIVE, SIMULATED):
         url = postgres.create_database()
         await create_old_database(url, simulated=True)
@@ -108,7 +108,7 @@ async def test_what_an_older_version_simulated_in_postgres_moves_to_its_market(p
         assert await stored_candles(sql.market_url(url, SIMULATED), SIMULATED) == [CANDLE]
 
 
-async def test_what_an_older_version_kept_of_the_exchanges_stays(postgres: servers.Postgres) -> None:
+async def test_old_live_data_stays_in_the_live_market(postgres: servers.Postgres) -> None:
     url = postgres.create_database()
     await create_old_database(url, simulated=False)
     assert await stored_candles(sql.market_url(url, SIMULATED), SIMULATED) == []
@@ -128,7 +128,7 @@ async def test_a_database_of_the_other_market_is_refused_and_says_what_to_do(url
     assert await stored_candles(url, SIMULATED) == [CANDLE] * old
 
 
-async def test_a_file_in_which_an_older_version_simulated_a_market_becomes_the_simulated_ones(tmp_path: Path) -> None:
+async def test_old_simulated_sqlite_file_becomes_the_simulated_markets(tmp_path: Path) -> None:
     live, simulated = tmp_path / "kurs.db", tmp_path / "kurs-simulated.db"
     await create_old_database(f"sqlite+aiosqlite:///{live}", simulated=True)
     with closing(sqlite3.connect(live)) as reader:
@@ -142,7 +142,7 @@ async def test_a_file_in_which_an_older_version_simulated_a_market_becomes_the_s
     assert live.exists()
 
 
-async def test_one_redis_keeps_both_markets_apart(redis: servers.Server) -> None:
+async def test_markets_are_separate_in_redis(redis: servers.Server) -> None:
     caches = {market: RedisCache(redis.url, market) for market in (LIVE, SIMULATED)}
     journals = {market: RedisJournal(redis.url, market=market) for market in (LIVE, SIMULATED)}
     state = ExchangeStatus("market-test", 5, True, "socket", "", "", 5, 5, 0, simulated=True)
@@ -165,7 +165,7 @@ async def test_one_redis_keeps_both_markets_apart(redis: servers.Server) -> None
         await journals[market].close()
 
 
-async def test_what_an_older_version_left_in_redis_is_not_taken_for_live(redis: servers.Server) -> None:
+async def test_old_redis_values_are_not_taken_for_live(redis: servers.Server) -> None:
     cache = RedisCache(redis.url, LIVE)
     state = ExchangeStatus("market-older", 5, True, "socket", "", "", 5, 5, 0, simulated=True)
     await cache.put_latest(state)  # as that version did
@@ -173,7 +173,7 @@ async def test_what_an_older_version_left_in_redis_is_not_taken_for_live(redis: 
     await cache.close()
 
 
-async def test_one_broker_keeps_both_markets_apart(rabbit: servers.Rabbit) -> None:
+async def test_markets_are_separate_in_rabbitmq(rabbit: servers.Rabbit) -> None:
     buses = {market: await open_bus(rabbit, market) for market in (LIVE, SIMULATED)}
     try:
         async with buses[LIVE].subscribe(FeedGap) as live, buses[SIMULATED].subscribe(FeedGap) as simulated:

@@ -87,7 +87,7 @@ async def test_many_may_migrate_at_once(url: str, migrators: list[Migrator]) -> 
     assert await migrate_all(migrators) == ["done"] * 4
 
 
-async def test_what_the_history_makes_is_what_the_code_expects(url: str) -> None:
+async def test_migrations_create_the_schema_of_the_code(url: str) -> None:
     def differences(connection: Connection) -> object:
         return compare_metadata(MigrationContext.configure(connection, opts={"include_name": include_name}), metadata)
 

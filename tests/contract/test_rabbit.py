@@ -28,7 +28,7 @@ UNREADABLE = b"garbage", b"[]", b"[%s]" % UNKNOWN, b"\xff\xfe\0", b'["\xed\xa0\x
 encode = msgspec.json.encode
 
 
-async def test_what_cannot_be_read_goes_to_the_dead_and_the_rest_goes_on(rabbit: servers.Rabbit, queue: str) -> None:
+async def test_undecodable_messages_become_dead_letters_and_others_pass(rabbit: servers.Rabbit, queue: str) -> None:
     async with open_rabbit_bus(rabbit, queue) as bus:
         async with bus._broker.connect() as (_, channel):
             exchange = await channel.get_exchange("kurs")
@@ -59,7 +59,7 @@ async def test_a_restarted_broker_loses_no_work_and_who_listens_goes_on(rabbit: 
 
 
 @pytest.mark.parametrize("command", [("delete_queue", "{queue}"), ("close_all_connections", "test")])
-async def test_who_was_dismissed_comes_back(rabbit: servers.Rabbit, queue: str, command: Sequence[str]) -> None:
+async def test_cancelled_consumer_consumes_again(rabbit: servers.Rabbit, queue: str, command: Sequence[str]) -> None:
     """A consumer whose queue or connection the broker takes away, itself alive and well."""
     words = [word.format(queue=queue) for word in command]
     async with open_rabbit_bus(rabbit, queue) as bus:
@@ -85,7 +85,7 @@ async def test_a_broker_that_hangs_is_said_to_be_unavailable_and_then_is_not(
         assert feed_gaps(2)[0] in flatten(await consume_messages(bus, queue, 2))
 
 
-async def test_who_listens_waits_for_the_broker_and_who_publishes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_subscriber_waits_for_the_broker_and_publisher_gets_unavailable(caplog: pytest.LogCaptureFixture) -> None:
     async def listen() -> None:
         async with bus.subscribe(FeedGap):
             pass
@@ -103,7 +103,7 @@ async def test_who_listens_waits_for_the_broker_and_who_publishes_is_told(caplog
 
 
 @pytest.mark.parametrize(("wrong", "said"), [("guest:a-secret@", "password"), ("/nowhere", "virtual host")])
-async def test_who_is_refused_does_not_wait(rabbit: servers.Rabbit, wrong: str, said: str) -> None:
+async def test_refused_login_ends_without_a_retry(rabbit: servers.Rabbit, wrong: str, said: str) -> None:
     url = rabbit.url.replace("guest:guest@", wrong) if "@" in wrong else rabbit.url.removesuffix("/") + wrong
     bus = await connect(url)
     with pytest.raises(Misconfigured, match=f"RabbitMQ.*{said}.*RABBITMQ_URL") as refused:

@@ -126,9 +126,7 @@ def test_a_standby_takes_over_within_seconds_and_two_never_have_it(
             assert took["killed"] < 5
 
 
-async def test_a_queue_worked_on_alone_is_taken_over_with_all_that_was_not_settled_in_order(
-    rabbit: servers.Rabbit, queue: str
-) -> None:
+async def test_exclusive_queue_is_taken_over_with_unacked_messages_in_order(rabbit: servers.Rabbit, queue: str) -> None:
     async with open_rabbit_bus(rabbit, queue) as first, open_rabbit_bus(rabbit, queue) as second:
         await first.publish(*feed_gaps(*range(10)))
         working = first.consume(queue, FeedGap, size=5, exclusive=True)

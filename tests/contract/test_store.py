@@ -61,7 +61,7 @@ async def test_the_newest_rate_of_each_direction_is_kept(store: Store) -> None:
     assert await store.rates() == [rate(BTC, 7), rate(ETH, 2)]
 
 
-async def test_a_rate_from_the_future_gives_way_to_any_and_takes_no_others_place(store: Store) -> None:
+async def test_rate_from_the_future_is_replaced_and_replaces_none(store: Store) -> None:
     now, day = time.time_ns() // 1_000_000, 86_400_000
     await store.save(rate(BTC, now + day), rate(ETH, now))
     await store.save(rate(BTC, now), rate(ETH, now + day))
@@ -78,7 +78,7 @@ async def test_every_digit_comes_back(store: Store, value: Decimal, time: int) -
     assert str(kept.candidates[0].value) == str(value)
 
 
-async def test_a_gap_told_twice_is_kept_once_and_found_by_the_time_it_touches(store: Store) -> None:
+async def test_feed_gap_is_saved_once_and_found_by_overlap(store: Store) -> None:
     gaps = [
         gap(10, 20),
         gap(10, 20, BTC),
@@ -112,7 +112,7 @@ async def test_a_rate_of_another_version_is_passed_over(sql_store: sql.SqlStore)
     assert await sql_store.rates() == [rate(ETH, 1)]
 
 
-async def test_a_restarted_postgres_is_found_again_and_one_that_is_away_is_said_to_be(
+async def test_postgres_is_reconnected_after_a_restart_and_unavailable_while_down(
     postgres: servers.Postgres,
 ) -> None:
     url = postgres.create_database()
@@ -157,7 +157,7 @@ async def execute(url: str, *statements: str) -> None:
     await engine.dispose()
 
 
-async def test_one_that_takes_nothing_does_not_pass_for_well(url: str) -> None:
+async def test_store_that_saves_nothing_is_not_writable(url: str) -> None:
     """Of a process that has saved nothing yet, and of one that has."""
     await sql.migrate(url)
     before = await sql.connect(url)
@@ -180,7 +180,7 @@ async def test_one_that_takes_nothing_does_not_pass_for_well(url: str) -> None:
         await store.close()
 
 
-async def test_what_cannot_be_saved_is_not_made_up_for_by_what_can(url: str) -> None:
+async def test_check_fails_for_a_kind_that_cannot_be_saved(url: str) -> None:
     await sql.migrate(url)
     store = await sql.connect(url)
     if url.startswith("sqlite"):
@@ -201,7 +201,7 @@ async def test_what_cannot_be_saved_is_not_made_up_for_by_what_can(url: str) -> 
     await store.close()
 
 
-async def test_a_migration_waits_a_store_does_not_and_both_keep_the_password_to_themselves(
+async def test_migration_waits_store_fails_and_neither_shows_the_password(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url = f"postgresql+asyncpg://kurs:a-secret@127.0.0.1:{servers.free_port()}/kurs"
@@ -230,7 +230,7 @@ IMPOSSIBLE: dict[str, TradeCursor | Candle | CandleGap | FeedGap] = {
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-async def test_what_it_cannot_hold_is_not_called_a_store_that_is_away(store: Store, name: str) -> None:
+async def test_impossible_item_does_not_raise_unavailable(store: Store, name: str) -> None:
     item = IMPOSSIBLE[name]
     (outcome,) = await asyncio.gather(store.save(item, gap(5, 6)), return_exceptions=True)
     assert not isinstance(outcome, Unavailable), outcome
@@ -262,7 +262,7 @@ def dead_letter(number: int, **changes: Any) -> DeadLetter:
     return replace(known, **changes)
 
 
-async def test_dead_letters_are_listed_replaced_marked_and_dropped_and_the_oldest_give_way(store: Store) -> None:
+async def test_dead_letters_are_listed_replayed_dropped_and_bounded(store: Store) -> None:
     await store.save(dead_letter(1), dead_letter(2), dead_letter(3), gap(1, 2))
     await store.save(dead_letter(2, reason="another", time=9))
     assert await store.dead_letters() == [dead_letter(1), dead_letter(3), dead_letter(2, reason="another", time=9)]

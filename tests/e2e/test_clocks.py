@@ -57,7 +57,7 @@ def price_received_at(url: str) -> float | None:
     return body["courses"][0]["legs"][0]["received"] / 1000 if body.get("exchanger") == "binance" else None
 
 
-def test_one_process_goes_on_when_its_clock_is_set_and_after_a_restart_with_rates_of_the_future(tmp_path: Path) -> None:
+def test_prices_move_after_clock_steps_and_a_restart_with_future_rates(tmp_path: Path) -> None:
     clock = require_installed(lambda: ShiftedClock(tmp_path / "clock"))
     with single_process(tmp_path, ENV, clock) as system:
         wait_until(lambda: price_moves(system.url, clock), "prices that move")
@@ -71,7 +71,7 @@ def test_one_process_goes_on_when_its_clock_is_set_and_after_a_restart_with_rate
         wait_until(lambda: price_moves(system.url, clock), "prices that move after the restart")
 
 
-def test_a_pricer_whose_clock_is_wrong_is_not_believed_and_its_replicas_say_so(
+def test_rates_of_a_pricer_with_a_wrong_clock_are_refused_with_the_reason(
     tmp_path: Path, private: servers.PrivateServers
 ) -> None:
     clock = require_installed(lambda: ShiftedClock(tmp_path / "clock"))

@@ -24,7 +24,7 @@ DEADLINE_SECONDS = 120  # seconds for all of it; how long it takes is measured b
 
 
 @pytest.mark.parametrize("form", ["whole", "split"])
-def test_what_forms_now_is_whole_and_what_is_asked_for_is_loaded(
+def test_forming_candles_are_complete_and_requested_history_is_loaded(
     form: str, tmp_path: Path, private: servers.PrivateServers
 ) -> None:
     if form == "whole":

@@ -53,9 +53,7 @@ def closed_candles(process: Server) -> list[dict[str, Any]]:
     return [candle for candle in candles if candle["timestamp"] < time.time() * 1000 - 3_600_000]
 
 
-def test_what_was_simulated_is_never_served_counted_exported_or_resumed_as_live(
-    tmp_path: Path, data: dict[str, str]
-) -> None:
+def test_simulated_data_is_never_served_exported_or_resumed_as_live(tmp_path: Path, data: dict[str, str]) -> None:
     with start_market(tmp_path, "simulated", data) as played:
         simulated = wait_for_candles(played, 40)
         events = get(played, "/v1/stream/history?channels=btc_usd").json()

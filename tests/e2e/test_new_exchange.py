@@ -98,7 +98,7 @@ def test_an_exchange_in_a_file_of_its_own_is_collected_priced_and_charted(
         process.stop()
 
 
-def test_an_exchange_that_the_simulator_does_not_play_is_refused_in_a_simulated_market(
+def test_exchange_without_a_simulator_is_refused_in_a_simulated_market(
     tmp_path: Path, extended: dict[str, str]
 ) -> None:
     ended = run_command(tmp_path, **extended, KURS_MARKET="simulated")

@@ -105,7 +105,7 @@ async def test_a_replica_that_hangs_is_left_within_a_second(site: NginxSite, cli
         site.replicas[0].resume()
 
 
-async def test_live_clients_of_a_replica_that_hangs_are_cut_and_come_back_elsewhere(
+async def test_stream_clients_of_a_hung_replica_reconnect_to_the_other(
     site: NginxSite, client: httpx.AsyncClient
 ) -> None:
     url = site.url.replace("http", "ws") + "/ws/chart-data"
@@ -134,7 +134,7 @@ async def test_live_clients_of_a_replica_that_hangs_are_cut_and_come_back_elsewh
         assert await anext(events.aiter_text()) == "data: first\n\n"
 
 
-async def test_what_is_slow_at_each_replica_is_waited_for(client: httpx.AsyncClient) -> None:
+async def test_request_that_is_slow_at_each_replica_is_waited_for(client: httpx.AsyncClient) -> None:
     assert (await client.get("/slow")).status_code == 200
     assert (await client.post("/slow")).status_code == 503  # never twice
 
@@ -156,7 +156,7 @@ async def test_if_none_match_is_answered_from_the_cache(client: httpx.AsyncClien
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
 
 
-async def test_what_is_kept_is_never_older_than_a_second(client: httpx.AsyncClient) -> None:
+async def test_cached_response_is_never_older_than_a_second(client: httpx.AsyncClient) -> None:
     fetched: Counter[tuple[int, int]] = Counter()
     end = time.monotonic() + 3
     while time.monotonic() < end:
@@ -208,7 +208,7 @@ async def test_candles_that_several_ask_for_are_kept_packed_and_plain(client: ht
         assert (kept[0] != kept[1], kept[1] == kept[2]) == (True, True)
 
 
-async def test_what_a_client_claims_about_itself_is_not_passed_on(client: httpx.AsyncClient) -> None:
+async def test_forwarded_headers_of_clients_are_not_passed_on(client: httpx.AsyncClient) -> None:
     claims = {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1", "X-Request-ID": 'a"b'}
     answer = await client.get("/v2/courses", headers=claims)
     sent: dict[str, Any] = answer.json()["headers"]
@@ -227,7 +227,7 @@ async def test_what_a_client_claims_about_itself_is_not_passed_on(client: httpx.
         ({"url": f"/v1/courses?{'x' * 9_000}"}, 414),
     ],
 )
-async def test_what_nginx_itself_refuses_is_a_problem_too(
+async def test_nginx_refuses_with_problem_details(
     client: httpx.AsyncClient, asked: dict[str, Any], status: int
 ) -> None:
     answer = await client.request(**{"method": "GET", **asked})
@@ -246,7 +246,7 @@ CLOSED_PATHS = [
 ]
 
 
-async def test_what_is_closed_cannot_be_reached_under_another_spelling() -> None:
+async def test_closed_paths_are_unreachable_in_every_spelling() -> None:
     """A replica of Kurs itself: what is read twice may be read in two ways."""
     async with serve_replica() as kurs:
         with servers.private_servers() as here:
@@ -270,7 +270,7 @@ async def test_what_is_closed_cannot_be_reached_under_another_spelling() -> None
     assert old.startswith(b"HTTP/1.1 200"), old
 
 
-async def test_what_is_no_http_is_refused_in_the_same_shape(site: NginxSite) -> None:
+async def test_bytes_that_are_no_http_get_problem_details(site: NginxSite) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /v1/courses HTTP/1.1\r\n no header\r\n\r\n")

@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() == 0 and not UNPRIVILEGED, reason="root may write everything")
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_what_is_read_only(tmp_path: Path, database: Path, what: str) -> None:
+def test_read_only_data_is_refused_with_advice(tmp_path: Path, database: Path, what: str) -> None:
     (database if what == "file" else database.parent).chmod(0o500)
     for file in (database.with_name(f"{database.name}-{part}") for part in ("wal", "shm")):
         file.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def first_response(url: str, status: int) -> httpx.Response:
     return answer
 
 
-def test_what_was_known_last_is_told_after_a_restart_and_refused_as_a_rate(
+def test_last_known_rates_are_shown_but_refused_after_a_restart(
     tmp_path: Path, process: Server, data: dict[str, str]
 ) -> None:
     first_response(process.url, 200)
@@ -73,9 +73,7 @@ def wait_for_log(process: Server, text: str) -> str:
     return process.log()
 
 
-def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_not_in_it(
-    tmp_path: Path, data: dict[str, str]
-) -> None:
+def test_log_has_the_public_address_and_not_the_listening_one(tmp_path: Path, data: dict[str, str]) -> None:
     served = kurs_process(tmp_path, **data, KURS_HOST="0.0.0.0", KURS_PUBLIC_URL="https://rates.example/")
     bare = kurs_process(tmp_path, "api", KURS_HOST="0.0.0.0")
     try:
@@ -98,9 +96,7 @@ def test_the_log_names_the_address_that_clients_use_and_what_answers_write_is_no
         ("RABBITMQ_URL", "amqp://kurs@no-such-host.invalid/", "The host name is not known here"),
     ],
 )
-def test_a_server_that_no_name_or_network_leads_to_is_waited_for_with_a_hint(
-    tmp_path: Path, setting: str, url: str, hint: str
-) -> None:
+def test_unresolvable_server_is_waited_for_with_a_hint(tmp_path: Path, setting: str, url: str, hint: str) -> None:
     words = ["migrate"] if setting == "DATABASE_URL" else ["pricer"]
     waiting = kurs_process(tmp_path, *words, **{"KURS_DATA_DIR": str(tmp_path / "data"), setting: url})
     try:
@@ -117,9 +113,7 @@ def has_stored_rates(database: Path) -> bool:
     return len(bodies) == 8 and all('"value":"' in body for body in bodies)
 
 
-def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live_was_asked_for(
-    tmp_path: Path, data: dict[str, str]
-) -> None:
+def test_without_network_auto_simulates_and_live_refuses_rates(tmp_path: Path, data: dict[str, str]) -> None:
     cut_off = {"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}", "NO_PROXY": "127.0.0.1", **data}
     played = kurs_process(tmp_path, **cut_off, KURS_MARKET="auto")
     try:
@@ -141,9 +135,7 @@ def test_without_a_network_a_market_is_played_and_everything_says_so_unless_live
         live.stop()
 
 
-def test_it_meets_itself_at_any_address_and_beside_proxies_that_lead_nowhere(
-    tmp_path: Path, data: dict[str, str]
-) -> None:
+def test_process_reaches_itself_at_any_address_and_past_dead_proxies(tmp_path: Path, data: dict[str, str]) -> None:
     nowhere = f"socks5://kurs:a-secret@127.0.0.1:{free_port()}"
     proxies = dict.fromkeys(("HTTP_PROXY", "https_proxy", "ALL_PROXY"), nowhere)
     there = {"KURS_HOST": "127.0.0.2", "NO_PROXY": "[::1], 10.0.0.0/8, ,bücher.example", **proxies}

@@ -367,7 +367,7 @@ async def test_old_rows_are_deleted_but_not_those_of_other_symbols(world: Analys
     assert not await world.kept.analyses(unknown, 0, FAR_FUTURE)
 
 
-async def test_without_stored_indicators_analyses_are_saved_and_the_same_values_published(world: AnalystWorld) -> None:
+async def test_without_stored_indicators_analyses_are_saved_and_values_published(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 301)
     await world.save(*candles[:300], told=False)
     async with run_analyst(world.deps()):

@@ -172,7 +172,7 @@ def trade_line(number: int, second: float, price: str = "1") -> str:
         ("ADAEUR-1m-2024-01.csv", "ADAEUR may be ADA-EUR or AD-AEUR: name the pair, for example --symbol ADA-EUR"),
     ],
 )
-async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
+async def test_ambiguous_file_name_is_refused_before_reading(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, part: str
 ) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,7 @@ async def test_a_name_that_says_too_little_is_refused_before_anything_is_read(
         ),
     ],
 )
-async def test_what_is_wrong_is_named_and_left_out_and_all_else_comes_in(  # noqa: PLR0913, PLR0917
+async def test_wrong_rows_are_reported_and_all_others_imported(  # noqa: PLR0913, PLR0917
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], count: int, part: str
 ) -> None:
     assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 1
@@ -319,7 +319,7 @@ async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1_000
 
 
-async def test_a_truncated_file_of_trades_leaves_its_last_minute_out_and_the_next_file_completes_it(
+async def test_truncated_trades_lack_their_last_minute_until_the_next_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second day goes on with the next trade, the third one does not."""
@@ -367,7 +367,7 @@ async def test_names_are_split_as_the_user_or_an_earlier_import_said(
     assert len(await export_rows(tmp_path, "币安人生USDT", "1m")) == 1
 
 
-async def test_an_export_without_candles_says_what_there_is_and_leaves_no_file(tmp_path: Path) -> None:
+async def test_export_without_candles_lists_series_and_leaves_no_file(tmp_path: Path) -> None:
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(2)]))
     for since, until in (("2023-01-01", "2023-02-01"), ("2024-01-01T00:01:00Z", "2024-01-01T00:01:30Z")):
         with pytest.raises(BadRange, match=r"there are candles from 2024-01-01T00:00:00Z to 2024-01-01T00:02:00Z"):
@@ -376,7 +376,7 @@ async def test_an_export_without_candles_says_what_there_is_and_leaves_no_file(t
     assert leftover_files(tmp_path) == []
 
 
-async def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None:
+async def test_missing_file_is_reported_before_any_import(tmp_path: Path) -> None:
     good = write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)])
     with pytest.raises(BadFile, match="no such file"):
         await run_kurs(tmp_path, "import", good, tmp_path / "PEPEUSDT-1m-2024-03.zip")
@@ -587,7 +587,7 @@ async def seal_complete_days(store: sql.SqlStore) -> None:
 
 
 @pytest.mark.parametrize("runs", [[[0, 1]], [[0], [1]], [[1], [0]]])
-async def test_what_a_candle_holds_depends_on_no_order_and_no_batch(tmp_path: Path, runs: list[list[int]]) -> None:
+async def test_imported_candles_do_not_depend_on_order_or_batches(tmp_path: Path, runs: list[list[int]]) -> None:
     """The third of five minutes is in no file."""
     files = [
         write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(1)]),

@@ -224,7 +224,7 @@ async def test_filling_goes_no_further_than_the_answer_does(world: ReplicaSet) -
     assert time.process_time() - started < 1
 
 
-async def test_who_has_it_is_told_so_plain_or_packed(world: ReplicaSet) -> None:
+async def test_current_etag_gets_304_plain_and_gzipped(world: ReplicaSet) -> None:
     await world.save(*minute_candles(200, 1))
     replica = world.replica()
     url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 200 * MINUTE_MS}&to={FORMING_OPEN_TIME - 10 * MINUTE_MS}"
@@ -462,7 +462,7 @@ def gap_open_times(gap: dict[str, int]) -> range:
     return range(gap["from"], gap["to"] + 1, MINUTE_MS)
 
 
-async def test_coverage_without_a_question_is_what_is_configured_and_why_it_is_not_there_yet(world: ReplicaSet) -> None:
+async def test_coverage_without_a_query_lists_configured_series_with_reasons(world: ReplicaSet) -> None:
     """As far back as the exchange goes: it says that it has nothing before the first candle that is kept."""
     imported = Series("binance", Instrument("SOL", "EUR"), "1h")
     hours = [candle(FORMING_OPEN_TIME - 3_600_000 * back, imported) for back in (9, 2, 1)]

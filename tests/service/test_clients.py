@@ -39,7 +39,7 @@ async def run_and_check(client: StrangerClient, at: Path, place: Deployment) -> 
 
 
 @pytest.mark.parametrize("kind", ["python", "node", "page"])
-async def test_what_was_told_while_the_line_was_broken_comes_once(kind: str, tmp_path: Path) -> None:
+async def test_events_during_a_broken_connection_arrive_once(kind: str, tmp_path: Path) -> None:
     clients = [client for client in STREAM_CLIENTS if client.language == kind]
     folders = [await package_folder(client, tmp_path) for client in clients]
     async with serve_replica() as running:

@@ -166,7 +166,7 @@ STEPS = pytest.mark.parametrize("step", [-HOUR, HOUR, DAY, -DAY], ids=lambda ste
 
 @pytest.mark.parametrize("step", [-HOUR, DAY])
 @pytest.mark.parametrize("part", ["pricer", "replica"])
-async def test_a_part_whose_clock_is_wrong_gives_nothing_old_says_why_and_is_over_it_at_once(
+async def test_part_with_a_wrong_clock_serves_nothing_stale_and_recovers(
     kurs: SteppedKurs, step: int, part: str
 ) -> None:
     assert (await kurs.get_rate()).text == "binance"
@@ -203,7 +203,7 @@ async def test_where_all_clocks_step_together_nothing_happens(kurs: SteppedKurs,
 
 
 @STEPS
-async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_back(kurs: SteppedKurs, step: int) -> None:
+async def test_exchange_is_left_while_its_collector_has_a_wrong_clock(kurs: SteppedKurs, step: int) -> None:
     kurs.step(step, "binance")
     for _ in range(8):
         kurs.run_second()
@@ -221,7 +221,7 @@ async def test_an_exchange_whose_collectors_clock_is_wrong_is_left_and_taken_bac
     assert (answer.status, answer.text, answer.true_age) == (200, "binance", 0)
 
 
-async def test_what_was_kept_while_the_clock_was_ahead_passes_for_nothing_after_a_restart(kurs: SteppedKurs) -> None:
+async def test_rates_stamped_in_the_future_are_ignored_after_a_restart(kurs: SteppedKurs) -> None:
     kurs.step(DAY, *PARTS)
     for _ in range(5):
         kurs.run_second()
@@ -250,7 +250,7 @@ async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: SteppedKurs)
         assert answer.true_age <= 5
 
 
-async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_pricer(kurs: SteppedKurs) -> None:
+async def test_replica_reports_its_exchange_and_the_age_of_the_pricers_last_message(kurs: SteppedKurs) -> None:
     for _ in range(30):
         kurs.run_second(pricer=False)
         said = (await kurs.client.get("/v1/exchanges")).json()
@@ -274,7 +274,7 @@ async def test_the_replica_says_what_it_answers_with_and_when_it_last_heard_the_
     assert (said["exchange"], said["pricer"]["age_ms"], said["since"] is None) == ("binance", 0, False)
 
 
-async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window() -> None:
+async def test_clock_step_neither_blocks_a_client_nor_doubles_its_quota() -> None:
     for step in (-HOUR, HOUR, DAY):
         kurs = SteppedKurs(api_rate_limit=3)
         kurs.run_second()
@@ -291,7 +291,7 @@ async def test_a_step_neither_locks_a_client_out_nor_gives_it_more_than_a_window
 
 
 @pytest.mark.parametrize("step", [-DAY, -HOUR, HOUR, DAY])
-async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are(kurs: SteppedKurs, step: int) -> None:
+async def test_replica_reports_the_age_of_rates_after_a_clock_step(kurs: SteppedKurs, step: int) -> None:
     before = int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"])
     kurs.step(step, "replica")
     for seconds in range(1, 4):
@@ -304,7 +304,7 @@ async def test_a_replica_whose_clock_is_set_goes_on_saying_of_when_its_rates_are
     assert int((await kurs.client.get("/v1/courses")).headers["kurs-as-of"]) == before + 4_000
 
 
-async def test_events_keep_their_own_time_and_their_order_whatever_is_done_to_the_clock() -> None:
+async def test_events_keep_time_and_order_over_clock_steps() -> None:
     kurs = SteppedKurs()
     deps = kurs.replica
     teller, numbers, times = sequenced_publisher(deps), list[int](), list[int]()

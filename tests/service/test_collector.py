@@ -68,7 +68,7 @@ async def test_all_three_are_collected(market: SimulatorServer) -> None:
             assert source.received <= source.confirmed <= state.time
 
 
-async def test_what_was_sent_is_what_was_heard(market: SimulatorServer) -> None:
+async def test_published_messages_equal_the_sent_frames(market: SimulatorServer) -> None:
     before = (await market.ledger())["entries"]
     async with run_collector(market.exchange("binance", poll=None), conflate_ms=0) as heard:
         await eventually(lambda: len(heard.trade_ids("BTC-USDT")) > 10)
@@ -87,7 +87,7 @@ async def test_what_was_sent_is_what_was_heard(market: SimulatorServer) -> None:
     assert quotes <= {(entry["instrument"], entry["price"]) for entry in sent if entry["kind"] == "quote"}
 
 
-async def test_one_muted_instrument_is_noticed_and_the_others_stay(market: SimulatorServer) -> None:
+async def test_muted_instrument_is_silent_and_others_stay_live(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
         await eventually(lambda: is_live(heard, "binance", *PAIRS))
         await asyncio.sleep(FRESH_SECONDS)
@@ -102,7 +102,7 @@ async def test_one_muted_instrument_is_noticed_and_the_others_stay(market: Simul
         await eventually(lambda: is_complete(heard))
 
 
-async def test_what_does_not_change_is_known_from_the_start(market: SimulatorServer) -> None:
+async def test_unchanging_quote_is_published_at_the_start(market: SimulatorServer) -> None:
     await market.fault("binance", "mute", "USDC-USDT")
     async with run_collector(market.exchange("binance")) as heard:
         await eventually(lambda: any(str(tick.instrument) == "USDC-USDT" for tick in heard.quotes("binance")))
@@ -110,7 +110,7 @@ async def test_what_does_not_change_is_known_from_the_start(market: SimulatorSer
         assert {state.transport for state in heard.statuses if state.connected} == {"socket"}
 
 
-async def test_who_listens_later_knows_soon_what_does_not_change(market: SimulatorServer) -> None:
+async def test_late_subscriber_soon_receives_an_unchanging_quote(market: SimulatorServer) -> None:
     bus, late = MemoryBus(), list[Message]()
     async with run_collector(market.exchange("coingecko", poll_seconds=3600.0), bus=bus) as heard:
         await eventually(lambda: heard.quotes("coingecko"))
@@ -190,7 +190,7 @@ async def test_garbage_is_counted_left_and_survived(market: SimulatorServer, cap
     assert 1 <= len([line for line in caplog.messages if "a message cannot be parsed:" in line]) <= 2
 
 
-async def test_a_server_that_shuts_down_is_left_for_another_before_it_is_gone(market: SimulatorServer) -> None:
+async def test_collector_leaves_a_server_that_announces_its_shutdown(market: SimulatorServer) -> None:
     async with run_collector(market.exchange("binance")) as heard:
         await eventually(lambda: is_live(heard, "binance", *PAIRS) and heard.trade_ids("BTC-USDT"))
         connects = (await market.ledger())["requests"].get("binance connect", 0)
@@ -269,7 +269,7 @@ async def test_where_no_socket_can_be_had_another_host_is_polled(market: Simulat
         assert source.confirmed == source.received
 
 
-async def test_who_asks_to_be_left_alone_is_left_alone(market: SimulatorServer) -> None:
+async def test_retry_after_of_a_host_is_obeyed(market: SimulatorServer) -> None:
     async with scripted_host(PRICES_RESPONSE, PRICES_RESPONSE, RATE_LIMITED_RESPONSE, PRICES_RESPONSE) as (host, asked):
         there = market.exchange("coingecko", rest_urls=(f"http://{host}",), poll_seconds=0.1)
         async with run_collector(there) as heard:
@@ -294,7 +294,7 @@ async def test_a_ban_whose_end_only_its_text_tells_is_obeyed_by_all_who_ask(mark
     assert asked[1] >= end - 0.1
 
 
-async def test_one_who_is_told_to_wait_speaks_for_all_who_ask(market: SimulatorServer) -> None:
+async def test_rate_limited_request_pauses_all_requests_to_the_exchange(market: SimulatorServer) -> None:
     async with scripted_host(RATE_LIMITED_RESPONSE, PRICES_RESPONSE) as (host, asked), httpx.AsyncClient() as client:
         there = market.exchange("binance", rest_urls=(f"http://{host}", f"http://{host}"))
         feed = ExchangeFeed(there, collector_deps())
@@ -323,7 +323,7 @@ async def test_a_host_in_trouble_does_not_speak_for_the_others(market: Simulator
     assert len(asked) == 2
 
 
-async def test_what_does_not_trade_is_absent(market: SimulatorServer) -> None:
+async def test_instrument_that_does_not_trade_is_absent(market: SimulatorServer) -> None:
     await market.fault("binance", "unknown_enum")
     async with run_collector(market.exchange("binance")) as heard:
         await eventually(lambda: all(heard.feed_status("binance", pair) is FeedStatus.ABSENT for pair in PAIRS))
@@ -459,7 +459,7 @@ async def test_a_paid_key_gets_prices_pushed(market: SimulatorServer) -> None:
     assert "CG-secret" not in repr(heard)
 
 
-async def test_who_refuses_is_asked_again_when_it_said_and_at_another_host(market: SimulatorServer) -> None:
+async def test_refused_socket_is_retried_when_told_and_at_another_host(market: SimulatorServer) -> None:
     busy = ScriptedSocket('{"jsonrpc":"2.0","id":1,"error":{"code":10040,"message":"retry"}}')
     here = market.exchange("deribit")
     async with (

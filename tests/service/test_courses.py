@@ -149,7 +149,7 @@ async def test_v2_tells_age_origin_and_what_the_others_say(world: CoursesReplica
     assert (others["deribit"]["value"], others["deribit"]["set_aside"]) == (None, "missing")
 
 
-async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refusal(
+async def test_stale_rates_move_to_another_exchange_and_then_to_a_refusal(
     world: CoursesReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.clock.time += 6_000
@@ -168,7 +168,7 @@ async def test_age_alone_moves_the_answer_to_another_exchange_and_then_to_a_refu
     assert "/readyz" not in caplog.text  # a supervisor asks every few seconds
 
 
-async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
+async def test_missing_directions_are_listed_beside_available_ones() -> None:
     world = CoursesReplica(exchanges=("binance", "deribit", "coingecko"))
     for name, price in {"BTC-USD": "97600", "ETH-USD": "3290"}.items():
         world._publish_quote("deribit", name, Decimal(price))
@@ -180,7 +180,7 @@ async def test_what_nobody_can_give_is_named_beside_what_can_be() -> None:
         assert (await world.get("/v1/courses?direction=BTC-RUB")).status_code == 503
 
 
-async def test_everything_from_a_simulated_market_says_so_from_the_first_answer_on(world: CoursesReplica) -> None:
+async def test_every_response_of_a_simulated_market_says_so(world: CoursesReplica) -> None:
     assert (await world.get("/v1/courses")).headers["kurs-market"] == "live"
     world = CoursesReplica(SIMULATED)
     for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):

@@ -60,7 +60,9 @@ async def raw_connection(
 
 
 @pytest.mark.parametrize("sent", [b"", COURSES_REQUEST, COURSES_REQUEST[:-2]], ids=["silent", "served", "begun"])
-async def test_who_opens_connections_without_end_loses_its_own(caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+async def test_client_that_opens_endless_connections_loses_its_own(
+    caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
     world = CoursesReplica()
     world.publish_quotes("binance", "coingecko")
     async with serve_app(world.app, partial(server_config, max_connections=100)) as address:
@@ -113,7 +115,7 @@ async def test_names_are_counted_before_they_are_multiplied(here: ServedReplica)
         {"channels": ["btc_usd"], "action": "resume", "after": 2**63},
     ],
 )
-async def test_what_is_too_large_is_refused_in_few_words_and_the_socket_stays(
+async def test_too_large_message_is_refused_and_the_socket_stays_open(
     here: ServedReplica, more: dict[str, object]
 ) -> None:
     async with connect_client(here) as one:
@@ -177,7 +179,7 @@ async def test_control_frames_and_parts_of_messages_count_as_messages(here: Serv
         await one.next("welcome")
 
 
-async def test_who_goes_ends_its_stream_whatever_it_sent_behind_it(here: ServedReplica) -> None:
+async def test_disconnect_ends_the_stream_with_requests_behind_it(here: ServedReplica) -> None:
     behind = [
         encode_request("GET /livez HTTP/1.1"),
         encode_request("GET /livez HTTP/1.1") * 1_000,
@@ -236,7 +238,7 @@ async def test_nobody_is_answered_faster_than_it_reads(here: ServedReplica) -> N
         ),
     ],
 )
-async def test_what_is_no_request_gets_a_problem(
+async def test_malformed_request_gets_problem_details(
     here: ServedReplica, caplog: pytest.LogCaptureFixture, sent: bytes, status: int, code: str
 ) -> None:
     head, _, body = (await exchange_bytes(here.address, sent)).partition(b"\r\n\r\n")
@@ -297,7 +299,7 @@ async def test_a_websocket_is_opened_by_get_without_a_body(here: ServedReplica, 
         assert (await exchange_bytes(here.address, sent)).startswith(b"HTTP/1.1 400 ")
 
 
-async def test_who_hung_up_is_not_worked_for() -> None:
+async def test_request_of_a_disconnected_client_is_not_computed() -> None:
     """Else a client that asks and goes, again and again, keeps itself and its neighbours waiting for minutes."""
     begun, release = list[str](), asyncio.Event()
 
@@ -328,7 +330,7 @@ async def test_the_description_is_written_out_once(here: ServedReplica) -> None:
     assert (first.status_code, again.status_code) == (200, 304)
 
 
-async def test_who_does_not_read_is_cut(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_does_not_read_is_disconnected(here: ServedReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stalled_client, "MAX_STALL_SECONDS", 0.3)
     async with raw_connection(here, encode_request("GET /openapi.json HTTP/1.1") * 1_000):
         await eventually(
@@ -441,7 +443,7 @@ async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatc
         adding.cancel()
 
 
-async def test_what_one_client_waits_for_is_bounded_and_nobody_else_waits() -> None:
+async def test_waiting_requests_of_one_client_are_bounded_and_delay_no_other() -> None:
     limiter, going, most = ConcurrencyLimiter(2, 3, 0.2), 0, 0
 
     async def work(name: str, seconds: float) -> None:

@@ -128,9 +128,7 @@ async def test_all_timeframes_are_loaded_as_the_exchanges_have_them(market: Simu
     assert {row.source for row in await store.candles(weeks, 0, SystemClock().now())} == {CandleSource.ROLLUP}
 
 
-async def test_what_was_missed_while_kurs_was_away_is_a_hole_that_is_repaired(
-    market: SimulatorServer, store: Store
-) -> None:
+async def test_candles_missed_while_stopped_are_a_gap_that_is_repaired(market: SimulatorServer, store: Store) -> None:
     exchange, series = market.exchange("binance"), Series("binance", PAIR, "1m")
     now = SystemClock().now() // MINUTE_MS * MINUTE_MS
     assert exchange.klines
@@ -150,7 +148,7 @@ async def test_what_was_missed_while_kurs_was_away_is_a_hole_that_is_repaired(
     assert not await store.missing_ranges(series, old[0].bar.open_time, now - 2 * MINUTE_MS)
 
 
-async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(
+async def test_candles_that_the_exchange_lacks_are_absent_and_not_fetched_forever(
     market: SimulatorServer, store: Store
 ) -> None:
     exchange, asked = market.exchange("binance"), Counter[str]()
@@ -180,7 +178,7 @@ async def test_what_the_exchange_lacks_is_said_once_and_not_asked_for_for_ever(
         await eventually(lambda: asked["15m"] > before, 30)
 
 
-async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
+async def test_error_of_one_symbol_stops_only_its_backfill_with_the_reason(
     market: SimulatorServer, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One answers 400 to each question, and one timeframe of another what is no candle."""
@@ -210,7 +208,7 @@ async def test_what_is_wrong_with_one_symbol_stops_that_one_alone_and_is_named(
     assert "no candles of ETH-USDT" in caplog.text
 
 
-async def test_a_dear_exchange_that_does_not_know_a_coin_is_not_asked_for_it_again_at_once(
+async def test_unknown_coin_is_not_fetched_again_at_once_from_a_rationed_exchange(
     market: SimulatorServer, store: Store
 ) -> None:
     """CoinGecko answers null for one coin, 404 for another, and the candles of the third come."""
@@ -282,7 +280,7 @@ async def test_a_symbol_that_ended_gets_its_history_and_holds_nobody_up(market: 
     assert not any(instrument == gone and count for (instrument, _), count in asked.items())
 
 
-async def test_what_somebody_asks_for_goes_before_all_else(market: SimulatorServer, store: Store) -> None:
+async def test_requested_history_is_fetched_first(market: SimulatorServer, store: Store) -> None:
     exchange, asked = market.exchange("binance"), list[tuple[Instrument, str]]()
     allowed = asyncio.Event()
 

@@ -24,7 +24,7 @@ MAX_GROWTH_BYTES = 150_000_000
 STORED_CANDLES = 5_000  # minutes
 
 
-async def test_whatever_clients_ask_for_nobody_else_waits_and_nothing_stays_behind(tmp_path: Path) -> None:
+async def test_attacks_delay_no_other_client_and_leave_no_memory(tmp_path: Path) -> None:
     async with store_factory(tmp_path) as stores:
         store = await stores()
         now = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS

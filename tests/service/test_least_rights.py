@@ -343,7 +343,7 @@ def test_a_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None
     assert (made.stat().st_mode & 0o777, given.stat().st_mode & 0o777) == (0o700, 0o755)
 
 
-def test_new_passwords_replace_all_and_redis_takes_the_former_until_the_next_start(tmp_path: Path) -> None:
+def test_new_passwords_replace_all_and_redis_accepts_the_old_until_restart(tmp_path: Path) -> None:
     def files() -> dict[str, str]:
         return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
 

@@ -77,7 +77,7 @@ async def test_an_answer_that_is_not_whole_yet_says_so_and_how_far_it_is(world: 
     assert several["loading"] == {"expected": 150, "available": 30, "reason": "binance.test answers 400"}
 
 
-async def test_a_chart_is_never_told_that_nothing_is_older_while_more_is_on_its_way(world: ReplicaSet) -> None:
+async def test_chart_gets_no_end_of_history_while_a_backfill_runs(world: ReplicaSet) -> None:
     await world.save(*hour_candles(30))
     replica = world.replica()
     before = f"/udf/history?symbol=ETHUSDT&resolution=60&to={HOUR.step_back(FORMING_HOUR, 30) // 1000}"
@@ -94,7 +94,7 @@ async def test_a_chart_is_never_told_that_nothing_is_older_while_more_is_on_its_
     ] == "ok"
 
 
-async def test_what_the_exchange_lacks_is_loaded_as_far_as_what_it_is_rolled_up_from(world: ReplicaSet) -> None:
+async def test_rolled_up_timeframe_is_loaded_as_far_as_its_parts(world: ReplicaSet) -> None:
     replica = world.replica()
     since = TIMEFRAMES["2h"].open_time(YOUNG_OPEN_TIME)
     apply_status(replica, SeriesProgress(PERPETUAL.instrument, "2h", since, 100, 50), exchange="deribit")
@@ -125,7 +125,7 @@ async def test_a_collector_that_has_no_connection_says_why(world: ReplicaSet) ->
     assert answer["loading"]["reason"] == "binance.test refuses connections"
 
 
-async def test_who_asks_for_what_is_not_loaded_has_it_fetched_first_and_is_not_repeated(world: ReplicaSet) -> None:
+async def test_request_for_missing_history_is_published_once_and_fetched_first(world: ReplicaSet) -> None:
     replica, requests = world.replica(), list[Message]()
     apply_status(replica, hour_progress(120))
     async with world.bus.subscribe(HistoryRequest) as messages:

@@ -18,7 +18,7 @@ def count_alive() -> Counter[str]:
     return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in CONNECTION_CLASSES)
 
 
-async def test_connections_that_are_over_are_not_left_to_the_garbage_collector() -> None:
+async def test_closed_connections_are_freed_without_the_garbage_collector() -> None:
     async with api.serve_replica() as running:
         gc.collect()
         gc.disable()

@@ -22,7 +22,7 @@ def test_names_are_those_of_the_field_and_no_modules() -> None:
     assert not [name for name in DESCRIPTION["components"]["schemas"] if not name.isalnum()]
 
 
-def test_what_may_be_left_out_of_a_query_is_not_null_there() -> None:
+def test_optional_query_parameters_are_not_nullable() -> None:
     parameters = [parameter for operation in OPERATIONS for parameter in operation.get("parameters", ())]
     assert parameters
     for parameter in parameters:

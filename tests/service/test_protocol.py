@@ -52,7 +52,7 @@ async def test_a_ready_answer_is_the_same_with_and_without(
     assert (quick.status_code, quick.content, ours) == (plain.status_code, plain.content, dict(plain.headers))
 
 
-async def test_requests_in_a_row_on_one_connection_are_answered_in_that_order(world: CoursesReplica) -> None:
+async def test_pipelined_requests_get_responses_in_order(world: CoursesReplica) -> None:
     lines = ["GET /v1/courses", "GET /v1/directions", "HEAD /v1/courses", "GET /nowhere", "GET /v2/courses"]
     sent = b"".join(encode_request(f"{line} HTTP/1.1", X_Request_ID=f"row-{row}") for row, line in enumerate(lines))
     with_body = encode_request("GET /v1/courses HTTP/1.1", X_Request_ID="row-5", Content_Length="5") + b"hello"
@@ -135,7 +135,7 @@ async def test_a_fault_of_ours_is_an_answer_too(world: CoursesReplica, caplog: p
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_who_never_ends_a_tls_handshake_is_cut(
+async def test_unfinished_tls_handshake_is_disconnected(
     world: CoursesReplica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "TLS_HANDSHAKE_SECONDS", 0.2)

@@ -93,7 +93,7 @@ async def test_this_machine_is_reached_without_a_proxy(market: SimulatorServer) 
         await eventually(lambda: heard.feed_status("binance", "BTC-USDT") is FeedStatus.LIVE)
 
 
-async def test_a_certificate_that_is_not_trusted_is_one_line_that_says_what_to_set(
+async def test_untrusted_certificate_is_logged_in_one_line_with_advice(
     tls_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     said = (

@@ -173,7 +173,7 @@ def bars_of_trades(trades: Sequence[Trade]) -> dict[int, Bar]:
     return found
 
 
-async def test_whatever_is_on_the_bus_the_honest_candles_are_whole_and_dead_is_what_cannot_be(deps: Deps) -> None:
+async def test_hostile_messages_become_dead_letters_and_honest_candles_are_complete(deps: Deps) -> None:
     chance, now = Random(SEED), deps.clock.now()
     trades, bad = honest_trades(now), dict[str, Message]()
     source = hostile_messages(chance, now)
@@ -205,7 +205,7 @@ async def _count_is(deps: Deps, number: int) -> bool:
     return await deps.store.count_dead_letters() == number
 
 
-async def test_what_cannot_be_read_is_listed_too_and_costs_nobody_in_its_letter(
+async def test_undecodable_part_of_a_batch_is_listed_and_the_rest_is_saved(
     rabbit: servers.Rabbit, postgres: servers.Postgres, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """A letter of three messages, of which the one in the middle is of a newer version."""
@@ -263,7 +263,7 @@ class RefusingStore(FailingStore):
         await super().save(*items)
 
 
-async def test_what_the_store_refuses_is_found_by_parting_the_batch_and_its_neighbours_are_kept(tmp_path: Path) -> None:
+async def test_item_that_the_store_refuses_is_isolated_and_the_rest_is_saved(tmp_path: Path) -> None:
     store, bus = RefusingStore(), MemoryBus()
     deps = Deps(
         settings=Settings(_env_file=None),

@@ -247,7 +247,7 @@ async def test_other_ids_are_refused_and_not_echoed(market: SimulatorServer, num
 
 
 @pytest.mark.parametrize("text", ["[" * 30_000, '{"id":' * 5_000, f'{{"method":{"[" * 400}{"]" * 400}}}'])
-async def test_what_is_nested_too_deeply_is_no_json(market: SimulatorServer, text: str) -> None:
+async def test_too_deeply_nested_json_is_refused(market: SimulatorServer, text: str) -> None:
     async with connect_socket(market, "/binance/ws") as stream:
         await stream.connection.send(text)
         assert (await stream.read_until(lambda frame: "error" in frame))["error"]["code"] == 3
@@ -484,7 +484,7 @@ UNKNOWN_PATHS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status", "code"), UNKNOWN_PATHS)
-async def test_what_is_elsewhere_is_refused_as_binance_does(
+async def test_unknown_paths_are_refused_as_binance_does(
     market: SimulatorServer, method: str, path: str, status: int, code: int | None
 ) -> None:
     answer = await market.client.request(method, f"/binance{path}")

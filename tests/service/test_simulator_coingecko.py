@@ -49,7 +49,7 @@ async def test_prices_are_a_view_renewed_once_a_minute() -> None:
         assert view["bitcoin"]["rub"] == pytest.approx(view["bitcoin"]["usd"] * rub)
 
 
-async def test_what_is_not_known_is_left_out(market: SimulatorServer) -> None:
+async def test_unknown_coins_are_left_out(market: SimulatorServer) -> None:
     answer = await get_pro(market, "simple/price?ids=bitcoin,nonsense&vs_currencies=usd,xyz")
     assert answer.keys() == {"bitcoin"}
     assert answer["bitcoin"].keys() == {"usd"}

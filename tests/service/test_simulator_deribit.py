@@ -179,7 +179,7 @@ async def test_raw_needs_a_login_and_fails_the_whole_call(market: SimulatorServe
         assert (await call_method(client, "public/unsubscribe_all"))["result"] == "ok"
 
 
-async def test_who_answers_the_heartbeat_stays(hurried: SimulatorServer) -> None:
+async def test_client_that_answers_heartbeats_stays_connected(hurried: SimulatorServer) -> None:
     async with connect_socket(hurried, PATH) as client:
         assert (await call_method(client, "public/set_heartbeat", interval=5))["error"]["code"] == -32602
         assert (await call_method(client, "public/set_heartbeat", interval=10))["result"] == "ok"
@@ -189,7 +189,7 @@ async def test_who_answers_the_heartbeat_stays(hurried: SimulatorServer) -> None
         assert (await call_method(client, "public/disable_heartbeat"))["result"] == "ok"
 
 
-async def test_who_does_not_is_cut(hurried: SimulatorServer) -> None:
+async def test_client_that_ignores_heartbeats_is_disconnected(hurried: SimulatorServer) -> None:
     async with connect_socket(hurried, PATH) as client:
         await call_method(client, "public/set_heartbeat", interval=10)
         await client.read_until(lambda frame: frame.get("params", {}).get("type") == "test_request")

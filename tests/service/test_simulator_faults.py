@@ -111,7 +111,7 @@ async def test_refused_by_a_closing_code(market: SimulatorServer) -> None:
         assert (await client.close_frame())[0] == 1013
 
 
-async def test_one_instrument_is_muted_and_then_goes_on(market: SimulatorServer) -> None:
+async def test_muted_instrument_resumes_after_the_fault(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "mute", "BTC-USDT")
         await next_frames(client, 2)  # what was under way
@@ -307,7 +307,7 @@ WRONG_FAULTS = [
 
 
 @pytest.mark.parametrize(("body", "words"), WRONG_FAULTS)
-async def test_what_cannot_be_done_is_refused_with_what_can(
+async def test_impossible_fault_is_refused_with_the_possible_ones(
     market: SimulatorServer, body: dict[str, Any], words: str
 ) -> None:
     answer = await market.client.post("/faults", json=body)

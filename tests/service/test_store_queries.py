@@ -183,7 +183,7 @@ async def test_more_than_a_year_of_minutes_is_looked_through_in_parts(
     await far.close()
 
 
-async def test_after_the_line_broke_nothing_is_asked_before_replies_can_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_query_is_sent_before_replies_can_arrive_after_a_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, clock, store = BreakingBus(), SystemClock(), GatedStore()
     store.free.set()
     writer = asyncio.create_task(serve_store_queries(deps_around(bus, clock, store)))
@@ -213,7 +213,7 @@ async def test_a_reply_out_of_range_is_passed_over() -> None:
     await far.close()
 
 
-async def test_what_the_writer_looks_up_is_what_its_store_says(
+async def test_remote_lookups_equal_those_of_the_writers_store(
     store: sql.SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus, clock = MemoryBus(), SystemClock()

@@ -80,7 +80,7 @@ async def start_watch(folder: Path, *words: str, stdout: int = PIPE) -> Process:
     )
 
 
-async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: Path) -> None:
+async def test_watch_shows_every_candle_once_over_broken_connections(tmp_path: Path) -> None:
     async with serve_replica() as here, run_relay(here.address) as (relay, url):
         await here.publish(candle(0))
         process = await start_watch(tmp_path, "candles:BTCUSDT:1m", "--url", url)
@@ -109,7 +109,7 @@ async def test_who_is_cut_off_again_and_again_sees_every_candle_once(tmp_path: P
         (("--url", "localhost:8000"), b"is not a URL"),
     ],
 )
-async def test_what_cannot_be_watched_is_named_and_ends_it(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:
+async def test_unknown_channel_ends_watch_with_its_name(tmp_path: Path, words: tuple[str, ...], said: bytes) -> None:
     async with serve_replica() as here:
         process = await start_watch(tmp_path, "--url", f"http://{here.address}", *words)
         _, complaint = await process.communicate()

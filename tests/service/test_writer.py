@@ -63,7 +63,7 @@ def all_published(told: list[Candle], store: FailingStore) -> bool:
     }
 
 
-async def test_a_store_that_fails_before_or_after_the_commit_keeps_every_trade_once() -> None:
+async def test_every_trade_is_saved_once_when_commits_fail_before_or_after() -> None:
     bus, store, number = MemoryBus(), FailingStore(), 0
     async with run_writer(bus, store) as told:
         for minute in range(4):
@@ -118,18 +118,18 @@ async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.
     assert "1 candles of the future are deleted" in caplog.text
 
 
-async def test_what_was_kept_but_not_told_is_told_by_the_next_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_saved_but_unpublished_candles_are_published_by_the_next_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.writer.committer.RETRY_SECONDS", 3_600)  # the first writer ends before it tries again
     bus, store = MemoryBus(), FailingStore()
     async with run_writer(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
-        await eventually(lambda: len(store.candle_rows.get(SERIES, {})) == 5_000 and all_published(first, store))
+        await eventually(lambda: len(store.candle_rows.get(SERIES, {})) == 5_000 and all_published(first, store), 240)
         store.failures = committed = 10**6 - 1
         await bus.publish(kline(7, 2))
         await eventually(lambda: store.failures < committed and not all_published(first, store))
     store.failures = 0
     async with run_writer(bus, store) as second:
-        await eventually(lambda: all_published([*first, *second], store))
+        await eventually(lambda: all_published([*first, *second], store), 240)
 
 
 def kline(minute: int, price: int) -> Kline:

@@ -125,7 +125,7 @@ def test_market_that_stopped_is_sideways(columns: OhlcvColumns) -> None:
         stopped_market, st.integers(0, 10**6), st.integers(60, 900), st.sampled_from([2, 4]), st.integers(41, 59)
     )
 )
-def test_one_step_up_and_back_is_no_trend(columns: OhlcvColumns) -> None:
+def test_single_step_up_and_back_is_no_trend(columns: OhlcvColumns) -> None:
     """Although the mean true range is smaller than a step by then."""
     assert analyse(SERIES, columns).trend.direction is TrendDirection.SIDEWAYS
 

@@ -35,7 +35,7 @@ async def scan(store: MemoryStore, backlog: GapScanner, now: int, *, without: in
     return await backlog.scan(now, BARS)
 
 
-def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enough() -> None:
+def test_no_fetch_and_one_scan_a_bar_while_klines_arrive() -> None:
     async def play() -> None:
         store, now, looks = MemoryStore(), START + DAY_MS, 0
         backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
@@ -50,7 +50,7 @@ def test_nothing_is_asked_for_while_all_comes_by_itself_and_a_look_a_bar_is_enou
     asyncio.run(play())
 
 
-def test_as_many_bars_as_may_be_set_reach_back_to_the_beginning_and_no_further() -> None:
+def test_largest_history_setting_reaches_the_first_candle_and_no_further() -> None:
     async def play() -> None:
         for name in ("1d", "3d", "1w", "1M"):
             series = SERIES._replace(timeframe=name)
@@ -61,7 +61,7 @@ def test_as_many_bars_as_may_be_set_reach_back_to_the_beginning_and_no_further()
     asyncio.run(play())
 
 
-def test_what_was_seen_by_a_wrong_time_of_the_exchange_is_looked_at_again_at_once() -> None:
+def test_scan_is_repeated_at_once_after_a_wrong_exchange_time() -> None:
     async def play() -> None:
         store, now, lost = MemoryStore(), START + DAY_MS, START + DAY_MS // 2
         backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
@@ -77,7 +77,7 @@ def test_what_was_seen_by_a_wrong_time_of_the_exchange_is_looked_at_again_at_onc
     asyncio.run(play())
 
 
-def test_what_the_exchange_lacks_is_asked_for_again_for_a_day_now_and_then() -> None:
+def test_absent_candles_are_fetched_again_ever_less_often_for_a_day() -> None:
     async def play() -> None:
         store, now, asked, lost = MemoryStore(), START + DAY_MS, Counter[int](), START + DAY_MS // 2
         await store.save(CandleGap(SERIES, lost, lost, now, CandleGapState.ABSENT, resolved=now))
@@ -95,7 +95,7 @@ def test_what_the_exchange_lacks_is_asked_for_again_for_a_day_now_and_then() -> 
     asyncio.run(play())
 
 
-def test_a_lost_candle_is_a_hole_at_once_where_candles_are_streamed_and_asked_for_ever_less_often() -> None:
+def test_lost_candle_is_a_gap_at_once_where_klines_are_streamed() -> None:
     async def play() -> None:
         lost, now = START + DAY_MS, START + DAY_MS + FRAME.length + 30_000
         store, tries = MemoryStore(), list[int]()
@@ -117,7 +117,7 @@ def test_a_lost_candle_is_a_hole_at_once_where_candles_are_streamed_and_asked_fo
     asyncio.run(play())
 
 
-def test_minutes_that_only_our_trades_vouch_for_are_asked_for_and_are_no_holes() -> None:
+def test_minutes_built_from_trades_are_fetched_but_are_no_gaps() -> None:
     async def play() -> None:
         series, store = SERIES._replace(timeframe="1m"), MemoryStore()
         for number in range(60):

@@ -123,12 +123,12 @@ WRONG: list[tuple[str, Message]] = [
 
 
 @pytest.mark.parametrize("message", GOOD, ids=lambda message: type(message).__name__)
-def test_what_is_in_range_is_let_in(message: Message) -> None:
+def test_messages_in_range_are_accepted(message: Message) -> None:
     assert bounds.find_violation(message, NOW) is None
 
 
 @pytest.mark.parametrize(("reason", "message"), WRONG)
-def test_what_is_out_of_range_is_not_and_the_reason_can_be_shown(reason: str, message: Message) -> None:
+def test_messages_out_of_range_are_refused_with_a_printable_reason(reason: str, message: Message) -> None:
     wrong = bounds.find_violation(message, NOW)
     assert wrong
     assert wrong.reason == reason
@@ -195,7 +195,7 @@ def test_a_row_that_cannot_be_costs_only_itself(exchange: str, instrument: str, 
     assert rejected.subject.startswith(instrument)
 
 
-def test_one_coin_that_cannot_be_costs_only_itself() -> None:
+def test_invalid_coin_is_dropped_alone() -> None:
     poll, wanted = EXCHANGES["coingecko"].poll, (PAIR._replace(quote="USD"), Instrument("ETH", "USD"))
     assert poll
     (ask,) = poll(wanted, {})

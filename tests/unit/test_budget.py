@@ -14,7 +14,7 @@ from tests.clocks import ManualClock
 START = 1_704_067_230_000  # half past a minute
 
 
-def test_who_has_spent_a_minutes_budget_waits_for_the_next_and_others_share_it() -> None:
+def test_spent_budget_is_shared_and_waits_for_the_next_minute() -> None:
     exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> list[int]:
@@ -44,7 +44,7 @@ class ForgetfulCache(MemoryCache):
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["away", "emptied"])
-def test_what_the_cache_forgets_the_process_itself_knows(away: bool) -> None:
+def test_process_counts_its_own_weight_when_the_cache_forgets(away: bool) -> None:
     exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> int:

@@ -125,9 +125,7 @@ def test_every_timeframe_is_what_its_trades_come_to(trades: list[Trade], size: i
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), trade_histories())
-def test_in_any_order_doubled_and_with_restarts_it_is_the_same_in_the_end(
-    data: st.DataObject, trades: list[Trade]
-) -> None:
+def test_result_is_the_same_in_any_order_with_duplicates_and_restarts(data: st.DataObject, trades: list[Trade]) -> None:
     doubled = data.draw(st.lists(st.sampled_from(trades), max_size=10))
     messages: list[Message] = data.draw(st.permutations([*trades, *doubled, *klines(trades)]))
     messages += data.draw(st.permutations(klines(trades)))
@@ -194,7 +192,7 @@ def candle(values: Bar, *, over: bool, source: CandleSource, revision: int = 0) 
     return Candle(SERIES["1m"], values, over, source, revision)
 
 
-def test_the_exchanges_word_outranks_ours_and_each_change_of_a_closed_candle_is_a_revision() -> None:
+def test_kline_replaces_our_candle_and_each_change_is_a_revision() -> None:
     ours, theirs, later = (empty_bar(0, Decimal(price)) for price in (1, 2, 3))
     forming = candle(ours, over=False, source=CandleSource.TRADES)
     built = candle(ours, over=True, source=CandleSource.TRADES)
@@ -272,7 +270,7 @@ def test_a_trade_of_the_future_holds_nobody_up_that_comes_after_it() -> None:
         ], "of the minute before, the first trades are not known any more"
 
 
-def test_a_hole_is_noticed_filled_and_remembered_and_what_the_exchange_lacks_is_not_waited_for() -> None:
+def test_gap_is_detected_repaired_and_recorded_and_absent_candles_not_awaited() -> None:
     openings = [MONDAY_THE_FIRST + number * MINUTE_MS for number in range(4)]
     words = [Kline(SERIES["1m"], empty_bar(opening, Decimal(5))) for opening in openings]
     hole = CandleGap(SERIES["1m"], openings[0], openings[3], detected=1)

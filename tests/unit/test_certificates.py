@@ -10,7 +10,7 @@ from services.core.errors import Misconfigured
 from services.web.certificates import local_hosts, self_signed, server_context
 
 
-def test_it_is_kept_while_it_is_for_all_names(tmp_path: Path) -> None:
+def test_certificate_is_reused_while_it_covers_all_names(tmp_path: Path) -> None:
     made = self_signed(tmp_path, local_hosts("0.0.0.0")).read_bytes()
     assert self_signed(tmp_path, local_hosts("::")).read_bytes() == made
     assert b"PRIVATE" not in (tmp_path / "simulator-cert.pem").read_bytes()

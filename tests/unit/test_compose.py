@@ -22,7 +22,7 @@ def secrets(container: dict[str, Any]) -> dict[str, str]:
     return {name.removesuffix("-secret"): ":".join(place) for name, *place in mounts}
 
 
-def test_a_container_sees_its_own_secrets_alone_and_those_on_the_internet_none_of_the_database() -> None:
+def test_containers_have_only_their_own_secrets() -> None:
     known = containers()
     expected = {name: {name: f"/run/secrets/{name}:ro"} for name in SERVERS}
     expected |= {name: {name: "/run/secrets/kurs:ro"} for name in SERVICES}

@@ -43,7 +43,7 @@ def test_each_container_of_the_image_is_given_a_command_that_there_is(name: str,
     assert words == ["migrate"] or runtime.parse_process(words, load(_env_file=None)).services == (words[0],)
 
 
-def test_one_setting_plays_a_market_and_starts_its_simulator() -> None:
+def test_market_setting_starts_the_simulator_container() -> None:
     (profile,) = SERVICES["simulator"]["profiles"]
     market = KURS_SERVICES["api"]["environment"]["KURS_MARKET"]
     assert compose.interpolate(market) == LIVE

@@ -79,7 +79,7 @@ def test_every_way_of_an_exchange_is_recorded(name: str) -> None:
     assert {way for way, offer in offered.items() if offer} <= ways
 
 
-def test_a_url_never_holds_the_key_and_the_plan_chooses_host_header_and_pace() -> None:
+def test_url_has_no_key_and_the_plan_selects_host_header_and_pace() -> None:
     keyless, demo, pro = (
         configured_exchanges(load(exchanges="coingecko", coingecko_plan=plan, coingecko_key=key))[0]
         for plan, key in (("keyless", ""), ("demo", "CG-demo"), ("pro", "CG-pro"))

@@ -62,7 +62,7 @@ def test_ready_is_healthy_and_all_else_is_not() -> None:
         assert run_check(port) == 1
 
 
-def test_what_answers_nothing_is_ended() -> None:
+def test_healthcheck_ends_a_process_that_does_not_respond() -> None:
     unshare = shutil.which("unshare")
     space = [unshare or "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if not unshare or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:  # noqa: S603

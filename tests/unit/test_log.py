@@ -57,7 +57,7 @@ def test_secrets_are_hidden_in_messages_extras_and_tracebacks(lines: Any, text: 
     assert log.MASK in written
 
 
-def test_what_is_named_a_secret_is_hidden_whatever_it_looks_like(lines: Any) -> None:
+def test_fields_with_secret_names_are_masked_whatever_their_value(lines: Any) -> None:
     logging.getLogger("services.test").info("signed in", extra={"password": SECRET, "access_token": 42, "tokens": 7})
     (line,) = lines()
     assert (line["password"], line["access_token"], line["tokens"]) == (log.MASK, log.MASK, 7)

@@ -63,7 +63,7 @@ def test_much_is_taken_in_portions() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 1)), min_size=1))
-def test_quotes_of_one_instrument_are_apart_and_the_first_one_comes_at_once(
+def test_quotes_of_one_instrument_are_spaced_and_the_first_is_sent_at_once(
     steps: list[tuple[int, int]],
 ) -> None:
     outbox, taken, now = PublishQueue(pace=100), list[tuple[int, Instrument]](), 0

@@ -39,7 +39,7 @@ def test_everything_from_the_first_missing_page_on_is_computed() -> None:
     assert [key for key, _ in made.new_pages(outputs(0, 1101))] == [(SMA, 0)]
 
 
-def test_only_candles_after_the_final_pages_are_computed_if_all_pages_are_cached() -> None:
+def test_only_candles_after_cached_final_pages_are_computed() -> None:
     made = plan(0, 500)
     assert (len(made.cached), made.missing, made.since, made.until) == (2, [], 1000, 1100)
     assert made.outputs(outputs(1000, 1101)).open_times.tolist() == list(range(100, 1101))

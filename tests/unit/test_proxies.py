@@ -62,7 +62,7 @@ def test_a_proxy_is_understood(text: str, url: str | None) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
-def test_what_is_no_proxy_is_refused_by_name_and_no_password_is_shown(
+def test_invalid_proxy_setting_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, part: str
 ) -> None:
     monkeypatch.setenv(name, text)
@@ -87,7 +87,7 @@ def test_what_is_no_proxy_is_refused_by_name_and_no_password_is_shown(
         ({"HTTPS_PROXY": "a", "NO_PROXY": "*", "no_proxy": "other.example"}, None, "a"),
     ],
 )
-def test_one_choice_for_http_and_websocket(
+def test_http_and_websocket_use_the_same_proxy(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], http: str | None, https: str | None
 ) -> None:
     for name, value in env.items():
@@ -150,14 +150,14 @@ def test_one_choice_for_http_and_websocket(
         ("", "http://10.0.0.1:8000", False),
     ],
 )
-def test_what_is_reached_directly(no_proxy: str, url: str, direct: bool) -> None:
+def test_addresses_in_no_proxy_are_reached_directly(no_proxy: str, url: str, direct: bool) -> None:
     scheme, _, rest = url.partition("://")
     host, port = (rest, "") if rest.endswith("]") or ":" not in rest else rest.rsplit(":", 1)
     proxies = Proxies(parse_proxy(PROXY), parse_proxy(PROXY), parse_exemptions(no_proxy))
     assert (proxies.choose(scheme, host, int(port) if port else None) is None) == direct
 
 
-def test_what_this_process_listens_on_is_reached_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_address_is_reached_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5h://proxy.example")
     for host, url in (
         ("192.0.2.7", "http://192.0.2.7:8000"),

@@ -84,7 +84,7 @@ def test_the_first_fresh_exchange_answers_for_everything() -> None:
     assert offers == {"binance": Decimal("99990.0"), "deribit": Decimal(100010), "coingecko": Decimal(100020)}
 
 
-def test_a_silent_exchange_is_left_within_five_seconds_and_taken_back_when_steady() -> None:
+def test_silent_exchange_is_left_within_five_seconds_and_returns_when_steady() -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     used = {}
@@ -99,7 +99,7 @@ def test_a_silent_exchange_is_left_within_five_seconds_and_taken_back_when_stead
     assert {used[now] for now in range(35_000, 60_000, 500)} == {"binance"}
 
 
-def test_a_quiet_price_is_fresh_while_its_collector_confirms_it_and_only_then() -> None:
+def test_unchanged_quote_is_fresh_only_while_its_collector_confirms_it() -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     names = [Instrument.parse(name) for name in QUOTES["binance"]]
@@ -157,7 +157,7 @@ def test_a_wrong_price_is_never_used_and_its_exchange_comes_back(wrong: str, fac
 
 
 @given(st.sampled_from(sorted(QUOTES["coingecko"])), st.sampled_from(["0.5", "0.9", "1.1", "3"]))
-def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: str, factor: str) -> None:
+def test_wrong_reference_leg_is_never_used_by_any_candidate(leg: str, factor: str) -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     right = {
@@ -177,7 +177,7 @@ def test_a_wrong_leg_of_the_reference_is_never_used_however_many_share_it(leg: s
 
 
 @pytest.mark.parametrize("factor", ["0.5", "0.9", "1.1", "3"])
-def test_where_all_of_the_reference_is_wrong_who_does_not_lean_on_it_is_believed(factor: str) -> None:
+def test_exchange_without_reference_legs_wins_over_a_wrong_reference(factor: str) -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0)
     expected = select_exchange(rates(book, 100), [BTC_USD], ORDER, 100).candidates[BTC_USD].value
@@ -231,7 +231,7 @@ def test_with_nothing_fresh_every_exchange_says_why() -> None:
         active_exchange(book, 1_000_000)
 
 
-def test_a_restarted_book_goes_on_with_what_was_kept_but_never_with_another_markets_prices() -> None:
+def test_restart_resumes_with_rates_of_the_same_market_only() -> None:
     book, restarted, simulated = (RateCalculator(CONFIGURED, ROUTES, Thresholds()) for _ in range(3))
     apply_quotes(book, 0)
     kept = rates(book, 60_000)
@@ -246,7 +246,7 @@ def test_a_restarted_book_goes_on_with_what_was_kept_but_never_with_another_mark
     assert {offer.rejected for offer in restarted.rate(BTC_USD, 60_000).candidates} == {RejectReason.MISSING}
 
 
-def test_what_came_before_its_market_was_named_counts_from_then_on() -> None:
+def test_quotes_before_the_market_is_known_count_once_it_is() -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds(), simulated=None)
     apply_quotes(book, 0)
     book.apply(ExchangeStatus("binance", 0, True, "socket", "", "", 0, 0, 0, simulated=True))
@@ -254,7 +254,7 @@ def test_what_came_before_its_market_was_named_counts_from_then_on() -> None:
     assert book.rate(BTC_USD, 0).simulated
 
 
-def test_what_one_exchange_lacks_is_missing_from_everything_and_refused_when_named() -> None:
+def test_direction_that_an_exchange_lacks_is_refused_only_by_name() -> None:
     book = RateCalculator(CONFIGURED, ROUTES, Thresholds())
     apply_quotes(book, 0, ["deribit"])
     known = rates(book, 100)

@@ -17,7 +17,7 @@ def retained_count(retention: JournalRetention, log: str, now: int, count: int =
     return [retention.add(JournalEntry(log, number, number - 1, "k", "{}", now), now) for number in range(count)][-1]
 
 
-def test_what_nobody_follows_any_more_gives_its_room_back() -> None:
+def test_topic_without_followers_frees_its_space() -> None:
     """An indicator that is told anyhow is cut; one that was computed for its followers alone goes."""
     retention = JournalRetention(8_000_000, EntryCosts(1_000, 50))
     for log in (LASTING, PASSING):

@@ -40,7 +40,7 @@ def test_a_lively_instrument_is_missed_within_four_seconds(mean: float) -> None:
     assert 3_000 <= silence_noticed_after(rhythm, now) <= 4_000
 
 
-def test_one_a_second_like_a_clock_is_missed_within_four_seconds() -> None:
+def test_regular_feed_of_one_a_second_is_silent_after_four_seconds() -> None:
     rhythm, now, false = rhythm_after([1_000] * 60)
     assert false == 0
     assert silence_noticed_after(rhythm, now) <= 4_000
@@ -66,7 +66,7 @@ def test_a_silence_teaches_little() -> None:
     assert silence_noticed_after(muted, now) <= 1.6 * before
 
 
-def test_who_slows_down_for_good_is_understood_in_time() -> None:
+def test_feed_that_slows_down_for_good_is_relearned() -> None:
     rhythm, now, _ = rhythm_after([100] * 600)
     _, _, false = rhythm_after([8_000] * 60, now + 8_000, rhythm)
     assert false <= 20

@@ -69,7 +69,7 @@ async def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
     return seals
 
 
-def test_complete_days_are_chained_in_their_order_and_a_hole_holds_the_chain_up() -> None:
+def test_complete_days_are_sealed_in_order_and_a_gap_stops_the_chain() -> None:
     async def play() -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0)[5:], *day_klines(1), *day_klines(2)[:-1], *day_klines(3))
@@ -87,7 +87,7 @@ def test_complete_days_are_chained_in_their_order_and_a_hole_holds_the_chain_up(
     asyncio.run(play())
 
 
-def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself() -> None:
+def test_correction_reseals_its_day_and_all_later_days() -> None:
     async def play() -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
@@ -110,7 +110,7 @@ def test_a_correction_renews_its_day_and_all_that_follow_with_the_candle_itself(
     asyncio.run(play())
 
 
-def test_what_somebody_edited_is_not_sealed_anew_with_a_correction_before_it() -> None:
+def test_edited_day_is_not_resealed_by_an_earlier_correction() -> None:
     async def play() -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0), *day_klines(1), *day_klines(2))
@@ -143,7 +143,7 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
     asyncio.run(play())
 
 
-def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -> None:
+def test_rolled_up_day_is_sealed_without_candles_that_its_parts_lack() -> None:
     """While nothing is said of them they are waited for."""
     two_hours = HOURS._replace(timeframe="2h")
 
@@ -166,7 +166,7 @@ def test_what_is_rolled_up_is_sealed_without_what_its_parts_are_said_to_lack() -
     asyncio.run(play())
 
 
-def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_it_is_complete() -> None:
+def test_incomplete_day_stops_no_later_day_and_is_sealed_once_complete() -> None:
     halt = day_klines(1)[:12] + day_klines(1)[18:]
 
     async def play(restarts: bool) -> None:
@@ -203,7 +203,7 @@ def test_a_day_that_nobody_completes_holds_nothing_up_and_joins_the_chain_when_i
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_whatever_order_days_become_complete_in_the_chain_has_all_that_are(data: st.DataObject) -> None:
+def test_chain_has_all_complete_days_in_any_order_of_completion(data: st.DataObject) -> None:
     """Hours come in any order, some never, and of some the exchange says that it has none."""
     hours = [kline for number in range(5) for kline in day_klines(number)]
     places = st.integers(1, len(hours) - 1)  # what is kept begins with a whole day

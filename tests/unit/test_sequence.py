@@ -29,7 +29,7 @@ def test_late_doubled_and_mixed_trades_come_out_once_and_in_order(data: st.DataO
 
 
 @given(st.sets(st.integers(1001, 1060), min_size=1))
-def test_what_is_missing_is_known_and_can_be_filled(lost: set[int]) -> None:
+def test_missing_trades_are_known_and_can_be_filled(lost: set[int]) -> None:
     sequence, everything = TradeSequencer(), range(1000, 1062)
     out = passed_ids(sequence, [number for number in everything if number not in lost])
     while hole := sequence.first_gap():
@@ -54,7 +54,7 @@ def test_a_new_count_is_followed() -> None:
     assert passed_ids(sequence, [ID_RESET_DISTANCE * 3, 7, 8]) == [ID_RESET_DISTANCE * 3, 7, 8]
 
 
-def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes() -> None:
+def test_minute_of_the_first_trade_is_completed_before_it_passes() -> None:
     """What is asked for reaches back until a trade is of an earlier minute; of those only the last one passes."""
     sequence, first = TradeSequencer(lead_size=10), 1_000
 
@@ -75,7 +75,7 @@ def test_the_minute_in_which_the_first_trade_comes_is_completed_before_it_passes
     assert (sequence.awaits_lead, sequence.gap_since, sequence.expected_id) == (False, None, first + 2)
 
 
-def test_without_the_trades_that_lead_up_to_it_the_first_one_passes_after_a_while() -> None:
+def test_first_trade_passes_after_a_while_without_its_predecessors() -> None:
     sequence = TradeSequencer(lead_size=10)
     assert passed_ids(sequence, [1_000, 1_001, 995]) == []
     assert [each.trade_id for each in sequence.skip_lead(9)] == [1_000, 1_001]

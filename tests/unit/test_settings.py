@@ -146,7 +146,7 @@ def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load()
 
 
-def test_who_has_the_right_name_too_may_have_one_that_is_nearly_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelled_name_is_ignored_beside_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVL", "whatever")
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
     assert load().log_level == "DEBUG"
@@ -253,7 +253,7 @@ def test_words_that_name_nothing_are_refused(words: list[str], part: str) -> Non
         ("KURS_DIRECTIONS", "USD-RUB", "no exchange has"),
     ],
 )
-def test_what_no_exchange_can_give_is_refused(
+def test_direction_that_no_exchange_has_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -158,7 +158,7 @@ def last_price(symbol: str, now: int) -> float:
     return float(listing.price(trade.price))
 
 
-def test_it_is_lively() -> None:
+def test_simulated_market_trades_often() -> None:
     minute = (TODAY - MINUTE, TODAY)
     assert len(BTC.trades(*minute)) > 60
     assert len(quotes(BTC, *minute)) > 3 * 60
@@ -200,7 +200,7 @@ def test_nothing_shows_where_days_and_hours_meet(symbol: str) -> None:
         assert abs(meeting).max() < 4 * moves.std()
 
 
-def test_it_moves_as_a_market_does() -> None:
+def test_simulated_prices_move_like_a_market() -> None:
     """Days vary as the asset's volatility says, and hours and minutes in proportion."""
     for interval, count in (("1d", 2500), ("1h", 5000), ("1m", 20_000)):
         length = LENGTHS_MS[interval]

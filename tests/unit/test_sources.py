@@ -38,7 +38,7 @@ def test_quiet_on_a_live_feed_is_no_change() -> None:
     assert (peg.status, peg.received, peg.confirmed) == (FeedStatus.LIVE, 60_000, 75_000)
 
 
-def test_one_muted_among_others_is_noticed_and_its_value_no_longer_vouched_for() -> None:
+def test_muted_instrument_is_silent_and_its_value_expires() -> None:
     sources = lively_feed()
     assert feed_view(sources, 62_000)[BTC] == InstrumentFeed(BTC, FeedStatus.LIVE, 60_000, 62_000)
     assert feed_view(sources, 64_000)[BTC] == InstrumentFeed(BTC, FeedStatus.SILENT, 60_000, 60_000)
@@ -51,7 +51,7 @@ def test_a_dead_connection_vouches_for_nothing_after_its_last_message() -> None:
     assert feed_view(lively_feed(), 62_500, proof=60_050)[PEG].confirmed == 60_050
 
 
-def test_a_new_connection_does_not_vouch_for_what_came_over_the_old_one() -> None:
+def test_new_connection_does_not_confirm_values_of_the_old_one() -> None:
     assert feed_view(lively_feed(), 62_500, since=61_000)[PEG].confirmed == 60_000
 
 
@@ -63,7 +63,7 @@ def test_a_value_holds_no_longer_than_its_exchange_says() -> None:
     assert feed_view(sources, 560_000, proof=0)[BTC].confirmed == 550_000
 
 
-def test_a_value_of_the_future_holds_no_longer_than_one_that_was_just_given() -> None:
+def test_value_from_the_future_expires_like_a_new_one() -> None:
     stamps, clock = WallClockOffset(NOW, 0), ExchangeClock(NOW)
     sources = FeedTracker((BTC,), 150_000, 60_000, stamps, clock)
     for at in (0, 30_000, 100_000):
@@ -72,7 +72,7 @@ def test_a_value_of_the_future_holds_no_longer_than_one_that_was_just_given() ->
     assert feed_view(sources, 100_000, proof=0)[BTC].confirmed == NOW + 60_000
 
 
-def test_how_old_a_value_is_follows_from_the_exchanges_clock_not_from_ours() -> None:
+def test_age_of_a_value_follows_the_exchange_clock() -> None:
     stamps, clock = WallClockOffset(NOW, 0), ExchangeClock(NOW)
     clock.on_response(NOW - 180_000, 0, 0, 0)
     sources = FeedTracker((BTC,), 150_000, 60_000, stamps, clock)
@@ -82,7 +82,7 @@ def test_how_old_a_value_is_follows_from_the_exchanges_clock_not_from_ours() -> 
     assert feed_view(sources, 90_000, proof=0)[BTC].confirmed == NOW
 
 
-def test_ages_do_not_change_when_our_clock_is_set_and_quotes_are_stamped_anew() -> None:
+def test_ages_do_not_change_when_our_clock_is_set() -> None:
     stamps = WallClockOffset(NOW, 0)
     sources = FeedTracker((BTC,), 3_000, None, stamps)
     assert sources.on_quote(quote(BTC, NOW)) == quote(BTC, NOW).quote

@@ -8,7 +8,7 @@ from tests.strangers.clients import CLIENTS
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
 
 
-def test_the_page_has_every_client_with_its_version_and_the_lines_that_are_run() -> None:
+def test_page_has_every_client_with_version_and_snippet() -> None:
     page = PAGE.read_text()
     for client in CLIENTS:
         assert f"| {client.title} | {client.version} | {client.task} |" in page, "run `make strangers`"

@@ -110,7 +110,7 @@ def test_scans_find_what_the_bus_has_lost(steps: list[tuple[str, int]], lost: li
     assert found == lost
 
 
-def test_head_of_a_key_is_that_of_the_topic_while_the_journal_is_ahead_of_the_bus() -> None:
+def test_head_of_a_key_is_the_topics_while_the_journal_is_ahead() -> None:
     topic = TopicState[str]("rates")
     subscription = subscribe(topic, "BTC-USD", 5)
     topic.on_entry(entry(5, 4))

@@ -31,7 +31,7 @@ MS = 1_795_869_015_250
         ("0", 0),
     ],
 )
-def test_it_is_understood_as_programs_write_it_escaped_or_not(text: str, expected: int) -> None:
+def test_times_are_parsed_as_programs_write_them_escaped_or_not(text: str, expected: int) -> None:
     assert parse(text) == expected
     ((_, sent),) = parse_qsl(f"from={text}")
     assert parse(sent) == expected
@@ -45,7 +45,7 @@ def test_the_time_that_python_gives_is_one() -> None:
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "1e9", "-1", "+5", "٣", "9" * 25, "2026-13-01", "1.5.5", "0x10", "nan"]
 )
-def test_what_is_no_time_is_refused_with_the_right_form(text: str) -> None:
+def test_invalid_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write UNIX seconds, milliseconds, or 2026-01-31T12:00:00Z"):
         parse(text)
 

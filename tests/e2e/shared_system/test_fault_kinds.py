@@ -19,7 +19,9 @@ FAULTS_BY_TARGET = {
 @pytest.mark.parametrize(
     ("target", "kind"), [(target, kind) for target, kinds in FAULTS_BY_TARGET.items() for kind in kinds]
 )
-def test_it_happens_and_is_over(shared: System, private: servers.PrivateServers, target: str, kind: str) -> None:
+def test_server_fault_begins_and_ends_and_rates_return(
+    shared: System, private: servers.PrivateServers, target: str, kind: str
+) -> None:
     scene = FaultTargets(shared, private.postgres, private.rabbit, Supervisor({}), {}, {})
     with KINDS[target][kind].block(scene, target):
         assert httpx.get(f"{shared.url}/livez", timeout=20).status_code == 200

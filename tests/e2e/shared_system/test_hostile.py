@@ -6,7 +6,7 @@ from tests.system import System
 SECONDS = 30
 
 
-def test_the_honest_are_served_and_no_candle_is_wrong_among_the_hostile(shared: System) -> None:
+def test_honest_client_is_served_and_candles_are_right_under_attack(shared: System) -> None:
     found = run(shared, {}, seed=7, seconds=SECONDS)
     assert found.attacks > SECONDS
     assert found.honest.received_at["WebSocket"]

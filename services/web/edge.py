@@ -73,7 +73,7 @@ class EdgeMiddleware:
         started, request_headers = time.perf_counter(), dict(scope["headers"])
         added, charge = self._common_headers(request_headers), None
         try:
-            charge = self._admit(scope, request_headers, added, cost=1)
+            charge = self._admit(scope, request_headers, added, 1)
             response = ready(scope["query_string"], request_headers)
         except Exception as error:  # noqa: BLE001  it is logged
             response = _error_response(error, scope, _request_id(added))

@@ -36,13 +36,14 @@ class EndpointServer:
         self._cache = response_cache(self.endpoint.cache, clock, hub)
         query: type[msgspec.Struct] = endpoint.query
         self._has_parameters = bool(parameters(query))
+        self._cached = self._cache.get if self._has_parameters else lambda _query: self._cache.get(b"")
         self._in_flight: SingleFlight[bytes, CachedResponse] = SingleFlight()
         if self.endpoint.security and self._authenticate is None:
             raise TypeError(f"{self.endpoint.path}: the class of its handler has no method authenticate")
 
     def ready(self, query: bytes, request_headers: Mapping[bytes, bytes]) -> RawResponse | None:
         """Return the response to a query string if it needs no wait. Raises KursError."""
-        response = self._cache.get(query if self._has_parameters else b"")
+        response = self._cached(query)
         if response is None:
             if self._waits:
                 return None

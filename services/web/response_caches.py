@@ -66,13 +66,15 @@ class HubCache:
         self._min_ms, self._max_ms = policy.min_ms, policy.max_ms
         self._hub, self._monotonic = hub, clock.monotonic
         self._entries: FifoCache[bytes, tuple[CachedResponse, int, int, int]] = FifoCache(policy.max_entries)
+        self._get = self._entries.get
 
     def get(self, key: bytes) -> CachedResponse | None:
         """Return the response if it is still valid."""
-        entry = self._entries.get(key)
+        entry = self._get(key)
         if entry is None:
             return None
-        (response, version, may_change, expires), now = entry, self._monotonic()
+        response, version, may_change, expires = entry
+        now = self._monotonic()
         if expires < now or (version != self._hub.version and may_change <= now):
             return None
         return response

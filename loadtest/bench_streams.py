@@ -1,7 +1,7 @@
 """Live streams beside their peers, in one run: `make bench ONLY=streams`.
 
 A message of 200 bytes, ten times a second, to a thousand and to five thousand sockets, and to a few while one of them
-never reads. The server has one core, the audience another; all take turns, medians count. Latency runs from the moment
+never reads. The server has one core, the clients another; all take turns, medians count. Latency runs from the moment
 that a server begins with a message, which is in it, until a client has read it. Kurs begins with a candle: that it is
 noted in the journal, passes the bus and is written out is part of the figure.
 """

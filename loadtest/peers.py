@@ -56,7 +56,7 @@ def run_peers(here: PrivateServers) -> Iterator[list[HttpPeer]]:
     folder = here.folder / "bench"
     folder.mkdir()
     with ExitStack() as stack:
-        feeder = module_process(folder, "loadtest.feeder", here.rabbit.url)
+        feeder = module_process(folder, "loadtest.quote_feeder", here.rabbit.url)
         api = kurs_process(folder, "api", RABBITMQ_URL=here.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
         for server in (feeder, api):
             stack.callback(server.stop)

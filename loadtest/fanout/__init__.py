@@ -1,1 +1,1 @@
-"""One message to very many sockets: the servers that send it, and the audience that reads it."""
+"""One message to very many sockets: the servers that send it, and the clients that read it."""

@@ -61,7 +61,7 @@ def measure_end_to_end(here: PrivateServers, journey: EndToEndPath) -> ReceivedS
 def run_services(here: PrivateServers, folder: Path, journey: EndToEndPath) -> Iterator[tuple[Server, Server]]:
     """The exchange, and Kurs' API before which every other service runs."""
     port = free_port()
-    line = [sys.executable, "-m", "loadtest.fanout.source", str(port), journey.kind, str(MESSAGES_PER_SECOND)]
+    line = [sys.executable, "-m", "loadtest.fanout.exchange_stub", str(port), journey.kind, str(MESSAGES_PER_SECOND)]
     (folder / "source").mkdir()
     ready = lambda: is_listening(port)  # noqa: E731
     source = Server("source", "", folder / "source", line, ready=ready, env={"PYTHONPATH": str(ROOT)})

@@ -26,11 +26,11 @@ def fanout_peers() -> list[FanoutPeer]:
         FanoutPeer(
             NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, MESSAGE_BYTES, often))]
         ),
-        FanoutPeer(BROADCAST, lambda port, often: _python("peers", "broadcast", port, MESSAGE_BYTES, often)),
-        FanoutPeer(QUEUES, lambda port, often: _python("peers", "queues", port, MESSAGE_BYTES, often)),
+        FanoutPeer(BROADCAST, lambda port, often: _python("python_servers", "broadcast", port, MESSAGE_BYTES, often)),
+        FanoutPeer(QUEUES, lambda port, often: _python("python_servers", "queues", port, MESSAGE_BYTES, often)),
         FanoutPeer(
             KURS,
-            lambda port, often: _python("kurs", port, often),
+            lambda port, often: _python("kurs_server", port, often),
             path=PATH,
             requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
             env=UNLIMITED_CONNECTIONS,

@@ -2,7 +2,7 @@
 
    floor PORT SIZE PER_SECOND, which begins at SIGUSR2
 
-   It speaks no more of RFC 6455 than the audience needs: every handshake gets the same answer, what clients say is not
+   It speaks no more of RFC 6455 than the load client needs: every handshake gets the same answer, what clients say is not
    read, and a client that takes less than all of a frame is let go. */
 
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-"""The audience, a program in C: it costs the machine a tenth of what it measures."""
+"""Many WebSocket clients in one program in C, which costs the machine a tenth of what it measures."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def run_load_client(
     Calls `seated` once all are connected, and `ready`, just before it is measured, once all have received something.
     """
     words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
-    command = pin_command(CLIENT_CORE, str(programs.compile_program("audience")), *map(str, words))
+    command = pin_command(CLIENT_CORE, str(programs.compile_program("load_client")), *map(str, words))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin
         assert process.stdout

@@ -1,4 +1,4 @@
-"""One server and its audience: started, measured, ended."""
+"""Starts one server and its clients, and measures them."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ class FanoutRun(msgspec.Struct, frozen=True):
 
 
 def run_scenario(peer: FanoutPeer, show: FanoutScenario) -> FanoutRun:
-    """A fresh server before an audience. Raises RuntimeError when it cannot reach everyone in a minute."""
+    """Measure a fresh server. Raises RuntimeError when it does not reach all clients within a minute."""
     port, marks = free_port(), list[ProcessUsage]()
     with tempfile.TemporaryDirectory(prefix="kurs-") as folder:
         command = pin_command(SERVER_CORE, *peer.command(port, show.per_second))

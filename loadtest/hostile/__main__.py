@@ -96,7 +96,7 @@ def start_attackers(system: System, seconds: float, seed: int) -> subprocess.Pop
     """The hostile clients, in a process of their own; it prints how many attacks there were."""
     urls = [system.url, *(system.processes[name].url for name in ("api 1", "api 2"))]
     ports = [url.rpartition(":")[2] for url in urls]
-    command = [sys.executable, "-m", "loadtest.hostile.clients", str(seconds), str(seed), *ports]
+    command = [sys.executable, "-m", "loadtest.hostile.attacks", str(seconds), str(seed), *ports]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
 
 

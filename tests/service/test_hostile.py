@@ -43,7 +43,7 @@ async def _attack_replica(here: ServedReplica, store: sql.SqlStore) -> None:
     stalls = asyncio.create_task(_measure_stalls())
     honest = asyncio.create_task(_honest_client(here))
     attackers = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "loadtest.hostile.clients", str(ATTACK_SECONDS), SEED, here.address.partition(":")[2]),
+        *(sys.executable, "-m", "loadtest.hostile.attacks", str(ATTACK_SECONDS), SEED, here.address.partition(":")[2]),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

@@ -1,6 +1,6 @@
 /* Very many WebSocket clients on one core, who note how old each message is when they read it.
 
-   audience PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST…]
+   load_client PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST…]
 
    The sockets send one REQUEST each, in turn; the last STALLED of them never read. Behind MARKER a message has the moment
    it was made, in seconds of CLOCK_MONOTONIC. A line `seated` tells that every socket is connected, a line `ready` that
@@ -49,7 +49,7 @@ static int64_t now_us(void)
 
 static void give_up(const char *why)
 {
-    fprintf(stderr, "audience: %s: %s (%d upgraded, %d heard, %d lost of %d)\n", why, strerror(errno), upgraded, heard,
+    fprintf(stderr, "load_client: %s: %s (%d upgraded, %d heard, %d lost of %d)\n", why, strerror(errno), upgraded, heard,
             lost, sockets);
     exit(1);
 }
@@ -242,7 +242,7 @@ static int tell(const char *word)
 int main(int words, char **word)
 {
     if (words < 7) {
-        fputs("audience PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST...]\n", stderr);
+        fputs("load_client PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST...]\n", stderr);
         return 2;
     }
     sockets = atoi(word[3]);

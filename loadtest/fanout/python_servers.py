@@ -1,6 +1,6 @@
 """The peers in Python, on uvloop, which begin at SIGUSR2.
 
-python -m loadtest.fanout.peers broadcast|queues PORT SIZE PER_SECOND
+python -m loadtest.fanout.python_servers broadcast|queues PORT SIZE PER_SECOND
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A Binance that quotes, or trades, all requested pairs, in even turns from SIGUSR2 on.
 
-python -m loadtest.fanout.source PORT bookTicker|aggTrade PER_SECOND
+python -m loadtest.fanout.exchange_stub PORT bookTicker|aggTrade PER_SECOND
 
 A price is the moment it was sent, in seconds of the monotonic clock.
 """

@@ -1,6 +1,6 @@
 """Keeps rates moving: ten times a second all directions change, and go over RabbitMQ as the pricer's do.
 
-python -m loadtest.feeder amqp://…
+python -m loadtest.quote_feeder amqp://…
 """
 
 import asyncio

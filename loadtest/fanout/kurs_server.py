@@ -1,6 +1,6 @@
 """Kurs' API on a bus in memory, and candles that are published as its writer publishes them, from SIGUSR2 on.
 
-python -m loadtest.fanout.kurs PORT PER_SECOND
+python -m loadtest.fanout.kurs_server PORT PER_SECOND
 """
 
 import asyncio

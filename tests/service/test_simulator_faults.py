@@ -137,7 +137,7 @@ async def test_late_but_in_order(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "delay", ms=3000)
         entries = (await market.ledger())["entries"]
-        sent = max(int(e["id"]) for e in entries if (e["kind"], e["instrument"]) == ("trade", "BTC-USDT"))
+        sent = max((int(e["id"]) for e in entries if (e["kind"], e["instrument"]) == ("trade", "BTC-USDT")), default=0)
         frame = await client.read_until(lambda frame: symbol(frame) == "BTCUSDT" and frame["data"]["a"] > sent)
         entries = (await market.ledger())["entries"]
         [entry] = [e for e in entries if (e["kind"], e["id"]) == ("trade", str(frame["data"]["a"]))][-1:]

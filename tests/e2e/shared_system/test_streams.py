@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from tests.system import FAST_SETTINGS, System, single_process
 
 CHANNELS = ("candles:BTCUSDT:1m", "candles:ETHUSDT:1m", "courses")
 CLIENTS, CUTS = 10, 50  # of each protocol, and how often each is cut
+LAST_SECONDS = 5  # of a connection after them, while something is missing on a channel
 MAX_STOP_SECONDS = 2
 
 
@@ -82,13 +83,21 @@ async def kill_replica(system: System) -> None:
     await asyncio.to_thread(system.processes["api 1"].start)
 
 
-async def follow_by_socket(url: str, told: ClientRecord, chance: random.Random) -> None:
+def connection_seconds(told: ClientRecord, chance: random.Random) -> Iterator[float]:
+    """Yield how long each connection lasts. On a busy machine the short ones may get nothing, hence the last."""
     for _ in range(CUTS):
+        yield chance.uniform(0.02, 0.6)
+    while not all(told.numbers[channel] for channel in CHANNELS):
+        yield LAST_SECONDS
+
+
+async def follow_by_socket(url: str, told: ClientRecord, chance: random.Random) -> None:
+    for seconds in connection_seconds(told, chance):
         async with connect_socket(url.replace("http", "ws", 1)) as socket:
             asked = {"action": "resume" if told.places else "subscribe", "channels": CHANNELS}
             await socket.send(msgspec.json.encode({**asked, "timer": 0, "after": positions(told)}).decode())
             with suppress(TimeoutError, websockets.ConnectionClosed):
-                async with asyncio.timeout(chance.uniform(0.02, 0.6)):
+                async with asyncio.timeout(seconds):
                     while True:
                         apply_message(told, msgspec.json.decode(await socket.recv()))
             socket.transport.abort()
@@ -129,7 +138,7 @@ async def connect_socket(url: str) -> AsyncIterator[websockets.ClientConnection]
 
 async def follow_by_events(url: str, told: ClientRecord, chance: random.Random) -> None:
     last, place = "", urlsplit(url)
-    for _ in range(CUTS):
+    for seconds in connection_seconds(told, chance):
         with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection(place.hostname, place.port)
             try:
@@ -137,7 +146,7 @@ async def follow_by_events(url: str, told: ClientRecord, chance: random.Random) 
                     f"GET /v1/stream?channels={','.join(CHANNELS)}&timer=0 HTTP/1.1\r\nHost: {place.netloc}\r\n"
                     f"Last-Event-ID: {last}\r\n\r\n".encode()
                 )
-                async with asyncio.timeout(chance.uniform(0.02, 0.6)):
+                async with asyncio.timeout(seconds):
                     head = await reader.readuntil(b"\r\n\r\n")
                     if b" 503 " in head:  # no replica is ready: retry, as over a WebSocket
                         assert b"\r\nRetry-After: 1\r\n" in head

@@ -32,8 +32,8 @@ def say(word):
 async def main(broker, database):
     bus, store = await connect(broker), await sql.connect(database)
     while True:
-        async with bus.hold("test", lambda who: say(f"waits for {who}")) as bus_lease:
-            async with store.hold("test", lambda who: say("waits for the lock"), True) as store_lease:
+        async with bus.hold_role("test", lambda who: say(f"waits for {who}")) as bus_lease:
+            async with store.hold_role("test", lambda who: say("waits for the lock"), True) as store_lease:
                 say("has")
                 ends = [asyncio.create_task(each.lost.wait()) for each in (bus_lease, store_lease)]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

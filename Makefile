@@ -94,17 +94,18 @@ $(VENV)/ready-dev: requirements-dev.txt requirements.txt pyproject.toml
 	@$(BIN)/python -m compileall -q services migrations
 	@touch $(VENV)/ready $@
 
-# $(call install,FILE,options of pip,options of uv): makes .venv with the packages of FILE, and with Kurs itself.
+# $(call install,FILE,options of pip,options of uv): makes .venv with the packages of FILE, which names their dependencies too,
+# and with Kurs itself.
 define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kurs needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && \
 	echo "making $(VENV) from $(1)" && \
 	if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-		uv pip install --quiet $(3) --python $(VENV) --require-hashes -r $(1) && \
+		uv pip install --quiet $(3) --python $(VENV) --no-deps --require-hashes -r $(1) && \
 		uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation -e . ; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(2) --require-hashes -r $(1) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(2) --no-deps --require-hashes -r $(1) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 endef

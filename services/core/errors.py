@@ -40,7 +40,7 @@ class BadFile(KursError):
 
 
 class BadRange(KursError):
-    """The range of time cannot be answered."""
+    """A value is out of its range."""
 
 
 class NothingFresh(KursError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache, partial
+from math import isfinite
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
@@ -225,10 +226,10 @@ def _integer(name: str, least: int | None, most: int | None, text: str) -> int:
 
 def _number(name: str, least: float | None, most: float | None, text: str) -> float:
     try:
-        value = float(text[:MAX_NUMBER_LENGTH])
+        value = float(text)
     except ValueError:
         raise BadRequest(f"{name}: {text[:40]!r} is not a number") from None
-    if not _within(value, least, most):
+    if not (isfinite(value) and _within(value, least, most)):
         raise BadRange(f"{name}: {text[:20]} is not {_bounds_text(least, most)}")
     return value
 

@@ -145,7 +145,7 @@ async def test_each_service_does_its_work_with_its_own_account(
         run_services(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
     ):
         reader: Store = deps["api"].store
-        await eventually(lambda: reader.indicator_values(MINUTES, 0, now + DAY_MS))
+        await eventually(lambda: deps["analyst"].store.indicator_values(MINUTES, 0, now + DAY_MS))
         await eventually(lambda: reader.analyses(MINUTES, 0, now + DAY_MS))
         await eventually(reader.rates)
         await eventually(deps["api"].cache.active_exchange)
@@ -228,6 +228,7 @@ STATEMENTS = [
 FORBIDDEN_STATEMENTS = {
     "pricer": ["SELECT FROM gaps", "SELECT FROM candles", "SELECT FROM indicators", "SELECT FROM holes"],
     "analyst": ["INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", "INSERT INTO dead_letters DEFAULT VALUES"],
+    "api": ["SELECT FROM indicators"],
     "writer": ["INSERT INTO analysis DEFAULT VALUES", "UPDATE indicators SET value = '{}'", "DELETE FROM gaps"],
 }
 ALLOWED_STATEMENTS = {

@@ -26,7 +26,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
     "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), READ_AND_WRITE)},
     "api": {
-        **dict.fromkeys(("candles", "holes", "gaps", "rates", "indicators", "analysis"), READ),
+        **dict.fromkeys(("candles", "holes", "gaps", "rates", "analysis"), READ),
         "dead_letters": "SELECT (id)",  # to count them
     },
 }

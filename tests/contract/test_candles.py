@@ -210,13 +210,18 @@ async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) 
         CandleGap(other, 5, 5, detected=6),
     ]
     await store.save(*holes, holes[0])
-    assert await store.candle_gaps(CandleGapState.OPEN) == [holes[1], holes[0], holes[2]]
+    assert await store.candle_gaps(CandleGapState.OPEN) == [holes[0], holes[2]]
     repaired = replace(holes[0], state=CandleGapState.REPAIRED, resolved=40, repaired_from=CandleSource.EXCHANGE)
     absent = replace(holes[2], state=CandleGapState.ABSENT, resolved=7)
     await store.save(repaired, absent, absent)
-    assert [await store.candle_gaps(state) for state in CandleGapState] == [[holes[1]], [repaired], [absent]]
+    assert [await store.candle_gaps(state) for state in CandleGapState] == [[], [repaired], [absent]]
     assert (await store.coverage(series, 20, 25)).gaps == (repaired,)
-    assert (await store.coverage(series, 0, 15)).gaps == (holes[1], repaired)
+    assert (await store.coverage(series, 0, 15)).gaps == (repaired,)
+    shortened = replace(repaired, until=19, state=CandleGapState.ABSENT)
+    await store.save(replace(holes[0], since=30, until=40), replace(shortened, since=30, until=35))
+    await store.save(shortened)
+    assert await store.candle_gaps(CandleGapState.OPEN) == []
+    assert (await store.coverage(series, 0, 15)).gaps == (shortened, repaired)
     assert (await store.coverage(series, 21, 25)).gaps == ()
 
     seals = [Seal(series, day, 1440, f"digest{day}", "", created_at=1) for day in (2, 1)]

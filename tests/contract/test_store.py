@@ -279,18 +279,18 @@ async def test_dead_letters_are_listed_replayed_dropped_and_bounded(store: Store
     assert (len(ids), ids[0], ids[-1]) == (MAX_DEAD_LETTERS, "0021", "9999")
 
 
-async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
+async def test_cancelled_writers_leave_no_lock_behind(sql_store: Store) -> None:
     """Two that wait for each other's transactions and are cancelled together end at once, not after a timeout."""
     series = candle(0).series
 
     async def save() -> None:
         while True:
             first = next(minutes)
-            await store.save(*(candle((first + number) * MINUTE_MS) for number in range(50)))
+            await sql_store.save(*(candle((first + number) * MINUTE_MS) for number in range(50)))
 
     async def forget() -> None:
         while True:
-            await store.delete_derived(series, 0, 10)
+            await sql_store.delete_derived(series, 0, 10)
 
     minutes = itertools.count(28_000_000, 50)
     for wait in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3):

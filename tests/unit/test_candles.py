@@ -285,4 +285,4 @@ def test_gap_is_detected_repaired_and_recorded_and_absent_candles_not_awaited() 
     )
     assert list(store.gap_rows.values()) == [lacking, repaired]
     asyncio.run(run_writer(store, [words[:2]]))
-    assert store.gap_rows[SERIES["1m"], openings[0], openings[0]].state is CandleGapState.REPAIRED
+    assert store.gap_rows[SERIES["1m"], openings[0], openings[1]].state is CandleGapState.REPAIRED

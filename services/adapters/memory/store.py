@@ -44,7 +44,7 @@ class MemoryStore:
                 case TradeCursor():
                     self.cursor_rows[item.series] = item
                 case CandleGap():
-                    self.gap_rows[item.series, item.since, item.until] = item
+                    self._save_gap(item)
                 case Seal():
                     self.seal_rows[item.series, item.day, item.revision] = item
                 case IndicatorValue():
@@ -65,6 +65,16 @@ class MemoryStore:
     def _drop_oldest_dead_letters(self) -> None:
         kept = sorted(self.dead_letter_rows.values(), key=lambda letter: (-letter.time, letter.id))[:MAX_DEAD_LETTERS]
         self.dead_letter_rows = {letter.id: letter for letter in kept}
+
+    def _save_gap(self, gap: CandleGap) -> None:
+        """Save a candle gap in place of the one of the same range, and of an open one that begins at the same time."""
+        replaced = (gap.series, gap.since)
+        self.gap_rows = {
+            key: row
+            for key, row in self.gap_rows.items()
+            if key[:2] != replaced or row.state is not CandleGapState.OPEN
+        }
+        self.gap_rows[gap.series, gap.since, gap.until] = gap
 
     def _save_rate(self, rate: Rate) -> None:
         stored = self._rates.get(key := str(rate.direction))

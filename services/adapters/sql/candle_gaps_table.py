@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.adapters.sql.dialect import upsert
@@ -13,11 +13,22 @@ from services.adapters.sql.tables import holes
 from services.core.model import CandleGap, CandleGapState, CandleSource, Series
 
 ORDER = ("exchange", "symbol", "timeframe", "since", "until")
+_DELETE_REPLACED = sqlalchemy.delete(holes).where(
+    *(holes.c[name] == bindparam(f"of_{name}") for name in ("exchange", "symbol", "timeframe", "since")),
+    holes.c.until != bindparam("of_until"),
+    holes.c.state == CandleGapState.OPEN.value,
+)
 
 
 async def save(connection: AsyncConnection, items: Sequence[CandleGap]) -> None:
-    """Save each candle gap in place of the one of the same range."""
+    """Save each candle gap in place of the one of the same range, and of an open one that begins at the same time.
+
+    The writer knows an open gap by its first open time: it may have become shorter, or longer.
+    """
     await upsert(connection, holes, [_to_row(gap) for gap in items])
+    newest = {(gap.series, gap.since): gap for gap in items}
+    keys = [{f"of_{name}": value for name, value in _to_row(gap).items() if name in ORDER} for gap in newest.values()]
+    await connection.execute(_DELETE_REPLACED, keys)
 
 
 async def load(

@@ -68,7 +68,10 @@ def test_simulated_data_is_never_served_exported_or_resumed_as_live(tmp_path: Pa
         assert sum(row["present"] for row in covered["series"]) == 0
         resumed = get(live, f"/v1/stream/history?channels=btc_usd&after={events['cursor']}").json()
         assert (resumed["events"], resumed["reset"]) == ([], ["btc_usd"])
-        assert "kurs-simulated.db holds a simulated market: it is kept apart" in (live.folder / "log").read_text()
+        assert (
+            "kurs-simulated.db holds data of the simulated market; this process uses the live market"
+            in (live.folder / "log").read_text()
+        )
         other = export_candles(tmp_path, data, "live")
         assert other.returncode == 2
         assert export_candles(tmp_path, data, "simulated").returncode == 0

@@ -136,14 +136,14 @@ def test_the_seed_alone_makes_the_market() -> None:
 @settings(max_examples=20, deadline=None)
 @given(moments)
 def test_exchanges_agree(now: int) -> None:
-    """One underlying: a few basis points between any two, as between real ones."""
+    """One underlying: a few basis points between any two, as between real ones, and the last trade is seconds old."""
     dollars = {"BTC": MARKET.price_in("BTC", "USD", now), "ETH": MARKET.price_in("ETH", "USD", now)}
     tether = MARKET.price_in("USDT", "USD", now)
     assert tether == pytest.approx(1, abs=0.005)
     assert MARKET.price_in("USDT", "RUB", now) == pytest.approx(80, rel=0.15)
     for asset, value in dollars.items():
-        assert last_price(f"{asset}USDT", now) * tether == pytest.approx(value, rel=2e-3)
-        assert last_price(f"{asset}-PERPETUAL", now) == pytest.approx(value, rel=2e-3)
+        assert last_price(f"{asset}USDT", now) * tether == pytest.approx(value, rel=4e-3)
+        assert last_price(f"{asset}-PERPETUAL", now) == pytest.approx(value, rel=4e-3)
         assert MARKET.index(f"{asset}_USD".lower(), now) == pytest.approx(value, rel=1e-3)
     for name in INDICES:
         pair = Instrument(*name.upper().split("_"))

@@ -8,16 +8,21 @@ from alembic import context
 from sqlalchemy import Connection
 
 from services import settings
+from services.adapters.sql import account_tables
 from services.adapters.sql.engine import make_engine
 from services.adapters.sql.market_databases import market_url
 from services.adapters.sql.partitions import include_name
-from services.adapters.sql.tables import metadata
 from services.core.markets import LIVE, SIMULATED
 
 
 def run(connection: Connection) -> None:
     """Run the requested migrations. In batches, because SQLite alters a table by copying it."""
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, include_name=include_name)
+    context.configure(
+        connection=connection,
+        target_metadata=account_tables.persons.metadata,
+        render_as_batch=True,
+        include_name=include_name,
+    )
     with context.begin_transaction():
         context.run_migrations()
 

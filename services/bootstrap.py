@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import cast
 from urllib.parse import urlsplit
 
+from services.account_ports import AccountStore, NoAccountStore
 from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.adapters.remote_store import RemoteStore
 from services.adapters.retry import retry_until_available
+from services.adapters.sql import accounts
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import LIVE, SIMULATED, Market
@@ -84,9 +86,13 @@ async def open_adapters(
     bus = await BUSES[urlsplit(bus_url).scheme](bus_url, market)
     stack.push_async_callback(bus.close)
     clock = SystemClock()
+    people: AccountStore = NoAccountStore()
     if store is None:
         store = cast("Store", RemoteStore(bus, clock))
         stack.push_async_callback(store.close)
+    else:
+        people = accounts.connect(_market_url(settings, market))
+        stack.push_async_callback(people.close)
     return Deps(
         settings=settings,
         clock=clock,
@@ -96,6 +102,7 @@ async def open_adapters(
         hub=Hub(clock, market),
         exchanges=exchanges,
         journal=journal,
+        accounts=people,
     )
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.account_ports import AccountStore, NoAccountStore
 from services.core.analysis import Analysis
 from services.core.coverage import SeriesCoverage
 from services.core.dead_letters import DeadLetter
@@ -304,3 +305,4 @@ class Deps:
     hub: Hub
     exchanges: tuple[Exchange, ...]
     journal: Journal
+    accounts: AccountStore = field(default_factory=NoAccountStore)

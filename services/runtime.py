@@ -35,7 +35,7 @@ from services.web.health import Check
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import Server, server_config
 
-SERVICES = ("collector", "pricer", "writer", "analyst", "api", "simulator")
+SERVICES = ("collector", "pricer", "writer", "analyst", "accounts", "api", "simulator")
 
 
 REACHABILITY_TIMEOUT_SECONDS = 4
@@ -314,7 +314,8 @@ def _build_app_spec(
     if "saving" in needed:
         checks["saving"] = deps.store.check_writable
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]
-    return AppSpec(routers, endpoints, checks, needed, quota)
+    authenticator = next((each.authenticator for each in composed if each.authenticator), None)
+    return AppSpec(routers, endpoints, checks, needed, quota, authenticator=authenticator)
 
 
 def component_checks(deps: Deps) -> dict[str, Check]:

@@ -61,8 +61,26 @@ class UpgradeRequired(KursError):
     """This address is for WebSockets."""
 
 
+class Unauthenticated(KursError):
+    """A valid token is needed."""
+
+    presented = False  # whether there was one
+
+
 class Forbidden(KursError):
     """This is not allowed."""
+
+
+class MissingScope(Forbidden):
+    """The token does not allow this."""
+
+    def __init__(self, scope: str, detail: str) -> None:
+        super().__init__(detail)
+        self.scope = scope
+
+
+class Conflict(KursError):
+    """The request contradicts what is there."""
 
 
 class Overloaded(KursError):

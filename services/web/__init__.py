@@ -4,6 +4,7 @@ from services.web.app import create_app
 from services.web.app_spec import AppSpec, Composition, Headers, RawResponse, StreamApp
 from services.web.cached_response import CachedResponse
 from services.web.caching import FifoCache, SingleFlight
+from services.web.callers import Authenticator, Caller, RequestContext, TokenKind
 from services.web.client_address import ClientAddresses
 from services.web.direct_writer import CLOSE_TOO_SLOW, DirectWriter
 from services.web.endpoint import (
@@ -32,8 +33,10 @@ __all__ = [
     "CLOSE_TOO_SLOW",
     "AllowedHosts",
     "AppSpec",
+    "Authenticator",
     "Binding",
     "CachedResponse",
+    "Caller",
     "CandleSpan",
     "Check",
     "ClientAddresses",
@@ -46,9 +49,11 @@ __all__ = [
     "Headers",
     "NoQuery",
     "RawResponse",
+    "RequestContext",
     "SingleFlight",
     "StreamApp",
     "StreamEndpoint",
+    "TokenKind",
     "Ttl",
     "UnknownNames",
     "UntilCandleChanges",

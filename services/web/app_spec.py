@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from fastapi import APIRouter
 from starlette.types import ASGIApp, Scope
 
+from services.web.callers import Authenticator
 from services.web.client_address import ClientAddresses
 from services.web.cors import CorsPolicy
 from services.web.endpoint import Binding, StreamEndpoint
@@ -29,10 +30,11 @@ connection's transport. May raise KursError before it sends anything."""
 
 
 class Composition(NamedTuple):
-    """A service's endpoints, and the jobs that share objects with them."""
+    """A service's endpoints, the jobs that share objects with them, and what knows the callers of personal ones."""
 
     endpoints: Sequence[Binding]
     jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    authenticator: Authenticator | None = None
 
 
 class QuotaCharge(NamedTuple):
@@ -68,6 +70,7 @@ class AppSpec(NamedTuple):
     addresses: ClientAddresses = ClientAddresses(())
     hosts: AllowedHosts = AllowedHosts((ANY_HOST,), "")
     cors: CorsPolicy = CorsPolicy(())
+    authenticator: Authenticator | None = None
 
     @property
     def streams(self) -> dict[str, StreamApp]:

@@ -9,6 +9,7 @@ EXPOSED_HEADERS = (  # that a page's script may read
     "ETag",
     "Retry-After",
     "X-Request-ID",
+    "WWW-Authenticate",
     "Kurs-Market",
     "Kurs-As-Of",
     "Kurs-Missing",
@@ -21,12 +22,24 @@ EXPOSED_HEADERS = (  # that a page's script may read
     "X-RateLimit-Reset",
     "Cache-Status",  # nginx's
 )
-# That a page's script may send, beside those that need no permission. Event streams over `fetch` send the 2nd and 3rd.
-ALLOWED_HEADERS = ("If-None-Match", "Last-Event-ID", "Cache-Control", "Pragma", "X-Request-ID", "X-Requested-With")
+# That a page's script may send, beside those that need no permission. Event streams over `fetch` send the 4th and 5th.
+ALLOWED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Cache-Control",
+    "Pragma",
+    "X-Request-ID",
+    "X-Requested-With",
+)
 
 
 class CorsPolicy:
-    """The configured origins; `*` is any. Starlette responds to OPTIONS; for the rest a table is enough."""
+    """The configured origins; `*` is any. Starlette responds to OPTIONS; for the rest a table is enough.
+
+    There are no cookies, so a page of any origin can act for a person only with a token that the person gave it.
+    """
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
@@ -44,7 +57,7 @@ class CorsPolicy:
         options = CORSMiddleware(
             app,
             allow_origins=self._origins,
-            allow_methods=["GET", "HEAD", "OPTIONS"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
             allow_headers=ALLOWED_HEADERS,
             max_age=600,
         )

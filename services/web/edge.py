@@ -14,12 +14,13 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.core.errors import KursError, NotFound
+from services.core.errors import KursError, NotFound, Unavailable
 from services.core.exchange import RateLimit
 from services.hub import Hub
 from services.log import request_id
 from services.log_throttle import ThrottledLog
 from services.web.app_spec import AppSpec, Headers, QuotaCharge, RawResponse
+from services.web.callers import CONTEXT, MAX_AGENT_LENGTH, RequestContext, bearer_token
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.direct_writer import TRANSPORT_EXTENSION
 from services.web.endpoint_server import EndpointServer
@@ -46,6 +47,7 @@ class EdgeMiddleware:
     def __init__(self, app: ASGIApp, spec: AppSpec, hub: Hub, servers: Sequence[EndpointServer] = ()) -> None:
         self._app, self._cors, self._limiter, self._hosts = spec.cors.wrap(app), spec.cors, spec.limiter, spec.hosts
         self._addresses, self._streams = spec.addresses, spec.streams
+        self._authenticator = spec.authenticator
         paths = {path: server for server in servers for path in server.endpoint.paths}
         self._ready = {path: server.ready for path, server in paths.items() if server.endpoint.is_public}
         self._request_costs = {path: server.endpoint.cost for path, server in paths.items()}
@@ -73,6 +75,8 @@ class EdgeMiddleware:
         started, request_headers = time.perf_counter(), dict(scope["headers"])
         added, charge = self._common_headers(request_headers), None
         try:
+            if b"authorization" in request_headers and not self._identify_at_once(scope, request_headers):
+                return None
             charge = self._admit(scope, request_headers, added, 1)
             response = ready(scope["query_string"], request_headers)
         except Exception as error:  # noqa: BLE001  it is logged
@@ -106,6 +110,7 @@ class EdgeMiddleware:
             added += self._cors.headers(request_headers.get(b"origin", b""))
         stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
         try:
+            await self._identify(scope, request_headers)
             self._admit(scope, request_headers, added, self._cost(scope))
             if stream:
                 await stream(scope, receive, _adding(send, added))
@@ -135,6 +140,7 @@ class EdgeMiddleware:
                 await send(message)
 
         try:
+            await self._identify(scope, request_headers)
             self._admit(scope, request_headers, added, self._cost(scope))
             await self._streams.get(scope["path"], self._app)(scope, receive, send_with_headers)
         except Exception as error:
@@ -178,6 +184,30 @@ class EdgeMiddleware:
             request_id.reset(token)
             scope["route"] = routed.get("route")
         return status
+
+    async def _identify(self, scope: Scope, request_headers: Mapping[bytes, bytes]) -> None:
+        """Set the scope's RequestContext. Raises Unauthenticated for a token that is not valid, Unavailable."""
+        token = bearer_token(request_headers.get(b"authorization", b""))
+        caller = None
+        if token is not None and self._authenticator is not None:
+            try:
+                caller = await self._authenticator.caller(token)
+            except Unavailable:
+                if scope["path"] not in self._ready and scope["path"] not in self._streams:
+                    raise  # what everyone gets does not depend on the database
+        agent = request_headers.get(b"user-agent", b"").decode("latin-1")[:MAX_AGENT_LENGTH]
+        scope[CONTEXT] = RequestContext(caller, self._addresses.client_of(scope), agent)
+
+    def _identify_at_once(self, scope: Scope, request_headers: Mapping[bytes, bytes]) -> bool:
+        """Set the scope's RequestContext and return True, unless that needs a wait. Raises Unauthenticated."""
+        token = bearer_token(request_headers[b"authorization"])
+        if token is None or self._authenticator is None:
+            return True
+        caller = self._authenticator.cached(token)
+        if caller is None:
+            return False
+        scope[CONTEXT] = RequestContext(caller, self._addresses.client_of(scope), "")
+        return True
 
     def _admit(
         self, scope: Scope, request_headers: Mapping[bytes, bytes], added: Headers, cost: int

@@ -29,10 +29,11 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, 
 
 from msgspec import Struct
 from pydantic import BaseModel
-from starlette.requests import HTTPConnection
 
+from services.core.accounts.scopes import Scope
 from services.core.errors import KursError
 from services.core.model import Series
+from services.web.callers import TokenKind
 from services.web.query import QueryT
 
 JSON = b"application/json"
@@ -106,8 +107,9 @@ MARK = "kurs_endpoint"  # an attribute of handler methods
 class Operation(Generic[QueryT]):
     """What OpenAPI says about a path. Without `operation_id` nothing.
 
-    `media`: the schemas of a response that is not JSON, by media type. `body`: the struct of a JSON body. `security`: a
-    security scheme; only a known caller is served. It is the same at `aliases`, which OpenAPI does not show.
+    `media`: the schemas of a response that is not JSON, by media type. `body`: the struct of a JSON body. `scope`: what
+    the caller's token has to allow; None: anyone is served. `tokens`: the kinds of tokens that are accepted then. It is
+    the same at `aliases`, which OpenAPI does not show.
     """
 
     path: str
@@ -121,13 +123,14 @@ class Operation(Generic[QueryT]):
     method: str = "GET"
     body: type[Struct] | None = None
     status: int = 200
-    security: str = ""
+    scope: Scope | None = None
+    tokens: tuple[TokenKind, ...] = (TokenKind.ACCESS, TokenKind.API)
     aliases: tuple[str, ...] = ()
 
     @property
     def is_public(self) -> bool:
         """Whether anyone may GET it, and gets what everyone gets."""
-        return self.method == "GET" and not self.security
+        return self.method == "GET" and self.scope is None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -139,8 +142,8 @@ class Operation(Generic[QueryT]):
 class Endpoint(Operation[QueryT]):
     """One operation of the API.
 
-    Its handler is a method that is called with the query, then the body and the caller, where there are any. The
-    caller is what the handler's method `authenticate` returns for a connection; it raises Forbidden for others.
+    Its handler is a method that is called with the query; one that is not public then gets the body, if it has one, and
+    the `RequestContext`.
     `cache`: without a policy every request runs the handler.
     `cost`: as how many requests the quota counts one that no cache serves. `on_error`: the response to an error, for
     protocols with errors of their own.
@@ -174,11 +177,10 @@ class StreamEndpoint(Operation[QueryT]):
 
 
 class Binding(NamedTuple):
-    """An endpoint with the bound method that handles it, and the one that returns the caller."""
+    """An endpoint with the bound method that handles it."""
 
     endpoint: Operation[Any]
     method: Callable[..., Any]
-    authenticate: Callable[[HTTPConnection], Awaitable[Any]] | None = None
 
 
 def find_handlers(package: str, path: Iterable[str]) -> list[type]:
@@ -198,5 +200,4 @@ def marked(handler: type) -> dict[str, Operation[Any]]:
 
 def bind(handler: object) -> list[Binding]:
     """Return the endpoints of a handler with its bound methods."""
-    authenticate = getattr(handler, "authenticate", None)
-    return [Binding(endpoint, getattr(handler, name), authenticate) for name, endpoint in marked(type(handler)).items()]
+    return [Binding(endpoint, getattr(handler, name)) for name, endpoint in marked(type(handler)).items()]

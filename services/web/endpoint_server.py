@@ -14,13 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.core.errors import BadRequest, KursError
+from services.core.accounts.scopes import format_scopes
+from services.core.errors import BadRequest, KursError, MissingScope, Unauthenticated
 from services.hub import Hub
 from services.ports import Clock
 from services.web.app_spec import Headers, RawResponse
 from services.web.cached_response import CachedResponse
 from services.web.caching import SingleFlight
-from services.web.endpoint import Binding, Content, Endpoint
+from services.web.callers import CONTEXT, Caller, RequestContext
+from services.web.endpoint import Binding, Content, Endpoint, Operation
 from services.web.query import NO_PATH, parameters, parse
 from services.web.response_caches import response_cache
 
@@ -30,7 +32,7 @@ class EndpointServer:
 
     def __init__(self, endpoint: Endpoint[Any], binding: Binding, clock: Clock, hub: Hub) -> None:
         self.endpoint = endpoint
-        self._handler, self._authenticate = binding.method, binding.authenticate
+        self._handler = binding.method
         self._waits = inspect.iscoroutinefunction(binding.method)
         self._monotonic = clock.monotonic
         self._cache = response_cache(self.endpoint.cache, clock, hub)
@@ -38,8 +40,6 @@ class EndpointServer:
         self._has_parameters = bool(parameters(query))
         self._cached = self._cache.get if self._has_parameters else lambda _query: self._cache.get(b"")
         self._in_flight: SingleFlight[bytes, CachedResponse] = SingleFlight()
-        if self.endpoint.security and self._authenticate is None:
-            raise TypeError(f"{self.endpoint.path}: the class of its handler has no method authenticate")
 
     def ready(self, query: bytes, request_headers: Mapping[bytes, bytes]) -> RawResponse | None:
         """Return the response to a query string if it needs no wait. Raises KursError."""
@@ -106,14 +106,30 @@ class EndpointServer:
     async def _act(self, request: Request) -> RawResponse:
         """Respond to one caller alone, or to a request that changes something."""
         arguments = [parse(self.endpoint.query, request.scope["query_string"], request.path_params)]
-        caller = [await self._authenticate(request)] if self._authenticate and self.endpoint.security else []
+        context: RequestContext = request.scope[CONTEXT]
+        check_scope(self.endpoint, context.caller)
         if self.endpoint.body is not None:
             arguments.append(await _body(request, self.endpoint.body))
-        result = self._handler(*arguments, *caller)
+        result = self._handler(*arguments, context)
         content: Content = await result if self._waits else result
         length = (b"content-length", b"%d" % len(content.body))
         return RawResponse(
             content.status or self.endpoint.status, [*_headers(content, compress=False), length], content.body
+        )
+
+
+def check_scope(operation: Operation[Any], caller: Caller | None) -> None:
+    """Check that a caller may do this. Raises Unauthenticated, MissingScope."""
+    scope = operation.scope
+    if scope is None:
+        return
+    if caller is None:
+        raise Unauthenticated(f"send `Authorization: Bearer …` with a token that allows `{scope}`: docs/accounts.md")
+    if caller.kind not in operation.tokens:
+        raise MissingScope(scope, "an API token cannot do this: sign in, and use the access token")
+    if scope not in caller.scopes:
+        raise MissingScope(
+            scope, f"this needs a token that allows `{scope}`; yours allows: {format_scopes(caller.scopes)}"
         )
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from services import __version__
 from services.core.errors import NotFound
+from services.web.callers import TokenKind
 from services.web.endpoint import Content, Endpoint, Operation, Ttl, public
 from services.web.problems import PROBLEM_MEDIA_TYPE
 from services.web.query import NoQuery, describe
@@ -24,7 +25,16 @@ API_DESCRIPTION = """Crypto rates that know their age and origin.
 it is and what the other exchanges say. Every answer carries `Kurs-Market: live` or `simulated`. Errors are
 `application/problem+json`."""
 
-TAGS = ("rates", "candles", "indicators", "analysis", "streams", "")  # in the order of the description
+TAGS = (
+    "rates",
+    "candles",
+    "indicators",
+    "analysis",
+    "streams",
+    "accounts",
+    "tasks",
+    "",
+)  # in the order of the description
 REFERENCE = "#/components/schemas/{name}"
 NOT_MODIFIED = {"description": "The client has the current response already"}
 PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
@@ -32,6 +42,24 @@ PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
         "description": "400 or 422: the request cannot be understood; 429: too many requests; 503: nothing is fresh",
         "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+}
+
+
+# OpenAPI 3.1 lets every security scheme name the scopes that an operation needs.
+SECURITY_SCHEMES: dict[TokenKind, tuple[str, dict[str, str]]] = {
+    TokenKind.ACCESS: (
+        "accessToken",
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "Of `POST /v1/sign-in`, valid for ten minutes",
+        },
+    ),
+    TokenKind.API: (
+        "apiToken",
+        {"type": "http", "scheme": "bearer", "description": "Of `POST /v1/api-tokens`: `kurs_p_…`"},
+    ),
 }
 
 
@@ -71,6 +99,7 @@ class KursFastAPI(FastAPI):
         description = super().openapi()
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
+        description["components"]["securitySchemes"] = dict(SECURITY_SCHEMES.values())
         schemas |= msgspec.json.schema_components(self.bodies, ref_template=REFERENCE)[1]
         for name, example in _examples(BaseModel):  # FastAPI leaves null out of them
             if "example" in schemas.get(name, ()):
@@ -176,8 +205,8 @@ def _operation(endpoint: Operation[Any]) -> dict[str, Any]:
     if endpoint.body:
         schema = {"$ref": REFERENCE.format(name=endpoint.body.__name__)}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    if endpoint.security:
-        extra["security"] = [{endpoint.security: []}]
+    if endpoint.scope:
+        extra["security"] = [{SECURITY_SCHEMES[kind][0]: [endpoint.scope]} for kind in endpoint.tokens]
     return extra
 
 

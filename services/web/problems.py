@@ -23,7 +23,10 @@ STATUS_BY_ERROR: dict[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Misdirected: HTTPStatus.MISDIRECTED_REQUEST,
     errors.UpgradeRequired: HTTPStatus.UPGRADE_REQUIRED,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.MissingScope: HTTPStatus.FORBIDDEN,
+    errors.Conflict: HTTPStatus.CONFLICT,
     errors.Abandoned: HTTPStatus.REQUEST_TIMEOUT,
     errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -67,10 +70,25 @@ def _to_problem(error: Exception) -> ProblemDetails:
             500, "internal-error", "Something went wrong in Kurs.", "the log has it under this request_id"
         )
     title = (kind.__doc__ or "").splitlines()[0]
-    more = {name: value for name, value in vars(error).items() if name != "headers"}
+    more = {name: value for name, value in vars(error).items() if name not in ("headers", "presented")}
     retry = ((b"retry-after", str(RETRY_AFTER_SECONDS[kind]).encode()),) if kind in RETRY_AFTER_SECONDS else ()
-    headers = UPGRADE_HEADERS if kind is errors.UpgradeRequired else retry
+    headers = UPGRADE_HEADERS if kind is errors.UpgradeRequired else (*retry, *_challenge(error))
     return ProblemDetails(STATUS_BY_ERROR[kind], error_code(error), title, str(error), more, headers)
+
+
+def _challenge(error: Exception) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the header that says which token is needed (RFC 6750, section 3)."""
+    if isinstance(error, errors.MissingScope):
+        return (
+            (
+                b"www-authenticate",
+                b'Bearer realm="kurs", error="insufficient_scope", scope="%s"' % error.scope.encode(),
+            ),
+        )
+    if isinstance(error, errors.Unauthenticated):
+        reason = b', error="invalid_token"' if error.presented else b""
+        return ((b"www-authenticate", b'Bearer realm="kurs"' + reason),)
+    return ()
 
 
 def _render(what: ProblemDetails, path: str, identifier: str) -> RenderedProblem:

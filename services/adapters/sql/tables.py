@@ -4,7 +4,12 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Nu
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
-    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_name)s"},
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    },
 )
 
 # Without a scale, so that it is exact for any token. SQLite's NUMERIC is a float, so it is text there.

@@ -1,0 +1,1 @@
+"""People: registration, sign-in, tokens, tasks and the audit log."""

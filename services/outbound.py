@@ -13,7 +13,7 @@ from websockets.exceptions import ProxyError
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, Proxy
 from services.settings import Settings
-from services.settings_sources import variable_in_use
+from services.settings.sources import variable_in_use
 
 # OpenSSL's verification codes that no additional CA would fix.
 CLOCK_ERROR_CODES = frozenset({9, 10})  # not yet valid, expired

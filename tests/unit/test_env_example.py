@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from services.settings import Settings
-from services.settings_sources import environment_name
+from services.settings.sources import environment_name
 from tests.compose import VARIABLE
 
 ROOT = Path(__file__).parents[2]

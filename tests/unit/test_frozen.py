@@ -23,7 +23,7 @@ from services.core.model import Instrument, Message, Series
 from services.exchanges import EXCHANGES
 from services.runtime import SERVICES
 from services.settings import Settings
-from services.settings_sources import environment_name
+from services.settings.sources import environment_name
 
 FROZEN = Path(__file__).parents[1] / "frozen.json"
 PROGRAMS = ("services.__main__", "services.healthcheck")  # they run when they are imported

@@ -11,7 +11,7 @@ from services.core.errors import Misconfigured
 from services.core.model import Instrument
 from services.runtime import parse_process
 from services.settings import Settings, load
-from services.settings_sources import environment_name
+from services.settings.sources import environment_name
 
 PASSWORD = "hunter2-very-secret"
 
@@ -197,7 +197,7 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_ALLOWED_HOSTS", "https://kurs.example", "without scheme"),
         ("KURS_ALLOWED_HOSTS", "kurs.example:8000", "without scheme"),
         ("KURS_ALLOWED_HOSTS", "kurs.*", "write kurs.example"),
-        ("KURS_LOG_LEVELS", "colector=DEBUG", "there are adapters"),
+        ("KURS_LOG_LEVELS", "colector=DEBUG", "is not a module of Kurs: there are "),
         ("KURS_LOG_LEVELS", "collector=LOUD", "DEBUG"),
         ("KURS_SIMULATOR_URL", "simulator:8000", "http://"),
         ("KURS_DIRECTION", "BTC-USD", "did you mean KURS_DIRECTIONS"),
@@ -282,6 +282,6 @@ def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.M
 
 def test_words_choose_services_and_exchanges() -> None:
     settings = load()
-    assert parse_process([], settings).services == ("collector", "pricer", "writer", "analyst", "api")
+    assert parse_process([], settings).services == ("collector", "pricer", "writer", "analyst", "accounts", "api")
     assert parse_process(["collector", "deribit"], settings) == (("collector",), ("deribit",))
     assert parse_process(["api", "pricer"], settings).services == ("pricer", "api")

@@ -6,6 +6,7 @@ Times are milliseconds since the epoch; hashes are hex SHA-256.
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from services.core.accounts.audit import AuditEntry, AuditEvent
 from services.core.errors import Unavailable
 
 
@@ -27,6 +28,27 @@ class AccountKeys(Protocol):
 
 class AuditLog(Protocol):
     """The chained log of what people did."""
+
+    async def append(self, event: AuditEvent, now: int) -> AuditEntry:
+        """Append an event to the chain. Texts of the event are cut and lose characters that cannot be printed.
+
+        Append last in a transaction: all other transactions that append wait until this one ends.
+        """
+
+    async def last(self) -> AuditEntry | None:
+        """Return the newest entry."""
+
+    async def read(self, person: str | None, before: int, limit: int) -> list[AuditEntry]:
+        """Return entries with a `seq` below `before`, newest first: those that name a person, or all."""
+
+    async def read_after(self, seq: int, limit: int) -> list[AuditEntry]:
+        """Return entries with a higher `seq`, oldest first."""
+
+    async def trim(self, before: int, now: int) -> int:
+        """Delete the oldest entries up to the first that is not older than `before`. Return how many.
+
+        An entry is appended that says so: with it the rest can still be checked.
+        """
 
 
 class Tasks(Protocol):

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
     )
     op.create_index(op.f("ix_audit_at"), "audit", ["at"])
+    op.create_index(op.f("ix_audit_actor"), "audit", ["actor", "seq"])
     op.create_index(op.f("ix_audit_subject"), "audit", ["subject", "seq"])
 
     op.create_table(

@@ -6,8 +6,10 @@ from uuid import uuid4
 
 import pytest
 
+from services.account_ports import AccountStore
 from services.adapters import sql
 from services.adapters.memory import MemoryStore
+from services.adapters.sql import accounts
 from services.ports import Store
 from tests import servers
 
@@ -30,6 +32,15 @@ async def sql_store(url: str) -> AsyncIterator[sql.SqlStore]:
     """A SQL store on an empty, migrated database."""
     await sql.migrate(url)
     store = await sql.connect(url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def account_store(url: str) -> AsyncIterator[AccountStore]:
+    """A store of people and tasks on an empty, migrated database."""
+    await sql.migrate(url)
+    store = accounts.connect(url)
     yield store
     await store.close()
 

@@ -113,6 +113,7 @@ audit = Table(
     Column("detail", Text, nullable=False),  # JSON as it was hashed
     Column("previous", Text, nullable=False),
     Column("digest", Text, nullable=False),
+    Index(None, "actor", "seq"),
     Index(None, "subject", "seq"),
     Index(None, "at"),
 )

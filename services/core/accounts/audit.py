@@ -1,9 +1,16 @@
 """The audit log: who did what, from where, with what outcome. Each entry has a hash over itself and the one before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from hashlib import sha256
 
+import msgspec
 from msgspec import Struct
+
+GENESIS = ""  # the digest before the first entry
+TRIMMED = "audit_trimmed"  # the action of the entry that says up to which one older entries were deleted
+MAX_TEXT = 200  # characters of each text in an event
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Outcome(StrEnum):
@@ -13,9 +20,12 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-class AuditEvent(Struct, frozen=True, kw_only=True):
+class AuditEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is to be logged. `actor` and `subject` are ids of persons; `actor` is `operator` for the command line and
     empty for somebody unknown. `detail` has no secret and nothing that a client chose freely at length.
+
+    A name that does not exist is not logged: people type passwords into the wrong field. Defaults are left out of the
+    hash, so a new field with a default keeps the digests of older entries.
     """
 
     action: str  # sign_in, password_changed, api_token_created …
@@ -35,3 +45,65 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     event: AuditEvent
     previous: str  # digest of the entry before
     digest: str
+
+
+def next_entry(last: AuditEntry | None, event: AuditEvent, at: int) -> AuditEntry:
+    """Return the entry of an event that follows the last one. Its texts are cut and have printable characters only."""
+    seq, previous = (last.seq + 1, last.digest) if last else (1, GENESIS)
+    event = _cleaned(event)
+    return AuditEntry(seq=seq, at=at, event=event, previous=previous, digest=digest(previous, seq, at, event))
+
+
+def digest(previous: str, seq: int, at: int, event: AuditEvent) -> str:
+    """Return the hex SHA-256 of an entry as JSON, with its keys in alphabetical order and without spaces."""
+    return sha256(_encode({"previous": previous, "seq": seq, "at": at, "event": event})).hexdigest()
+
+
+def trimmed(last_deleted: AuditEntry) -> AuditEvent:
+    """Return the event that says that this entry and all before it were deleted."""
+    return AuditEvent(action=TRIMMED, detail={"seq": str(last_deleted.seq), "digest": last_deleted.digest})
+
+
+class AuditChain:
+    """The check of a log that is read in parts, oldest entries first. `last` is the newest entry of an intact chain."""
+
+    def __init__(self) -> None:
+        self.last: AuditEntry | None = None
+        self._first: AuditEntry | None = None
+        self._known_start = (0, GENESIS)
+
+    def add(self, entries: Iterable[AuditEntry]) -> str:
+        """Return what is wrong with the first entry that does not follow from those before, "" if all do."""
+        for entry in entries:
+            if fault := self._fault(entry):
+                return fault
+            if entry.event.action == TRIMMED:
+                self._known_start = int(entry.event.detail["seq"]), entry.event.detail["digest"]
+            self._first, self.last = self._first or entry, entry
+        return ""
+
+    def end(self) -> str:
+        """Return what is wrong with the beginning of the log, "" if nothing is."""
+        if self._first is None or (self._first.seq - 1, self._first.previous) == self._known_start:
+            return ""
+        return f"entries before {self._first.seq} are missing, and no later entry says that they were deleted"
+
+    def _fault(self, entry: AuditEntry) -> str:
+        if entry.digest != digest(entry.previous, entry.seq, entry.at, entry.event):
+            return f"entry {entry.seq} is not as it was written"
+        if self.last and entry.seq != self.last.seq + 1:
+            return f"between entries {self.last.seq} and {entry.seq} others are missing"
+        if self.last and entry.previous != self.last.digest:
+            return f"entry {entry.seq} does not follow entry {self.last.seq}: one of the two was written later"
+        return ""
+
+
+def _cleaned(event: AuditEvent) -> AuditEvent:
+    texts = {name: _clean(getattr(event, name)) for name in ("action", "actor", "subject", "address", "agent")}
+    detail = {_clean(name): _clean(value) for name, value in event.detail.items()}
+    return AuditEvent(outcome=event.outcome, detail=detail, **texts)
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL stores no NUL, UTF-8 has no surrogates, and a terminal obeys control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT])

@@ -1,4 +1,4 @@
-"""Who sends a request: an anonymous client, or a person with a token."""
+"""The caller of a request: an anonymous client, or a person with a token."""
 
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -18,7 +18,7 @@ class TokenKind(StrEnum):
 
 
 class Caller(NamedTuple):
-    """A person who has shown a valid token. `token`: the id of the sign-in, or of the API token."""
+    """A person with a valid token. `token`: the id of the sign-in, or of the API token."""
 
     person: str
     name: str
@@ -28,7 +28,7 @@ class Caller(NamedTuple):
 
 
 class RequestContext(NamedTuple):
-    """What a handler gets beside query and body: who asks, if that is known, and from where."""
+    """What a handler gets beside query and body: the caller, if there is one, with address and agent."""
 
     caller: Caller | None
     address: str  # IPv4, or the network of an IPv6 address
@@ -38,7 +38,7 @@ class RequestContext(NamedTuple):
     def person(self) -> str:
         """The id of the person, at an endpoint with a scope."""
         if self.caller is None:
-            raise TypeError("an endpoint without a scope does not know who asks")
+            raise TypeError("an endpoint without a scope does not know its caller")
         return self.caller.person
 
 
@@ -55,6 +55,6 @@ class Authenticator(Protocol):
 def bearer_token(authorization: bytes) -> str | None:
     """Return the token of an Authorization header (RFC 6750), None for any other scheme.
 
-    Other schemes are left to proxies: one that asks for a password of its own passes its header on.
+    Other schemes are left to proxies: one with a password of its own passes its header on.
     """
     return authorization[len(BEARER) :].strip().decode("latin-1") if authorization[:7].lower() == BEARER else None

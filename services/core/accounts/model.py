@@ -18,7 +18,7 @@ class PersonState(StrEnum):
 
 
 class Person(Struct, frozen=True, kw_only=True):
-    """Somebody who signs in. `name` is unique and in lower case."""
+    """An account of a human. `name` is unique and in lower case."""
 
     id: str  # UUID version 7
     name: str

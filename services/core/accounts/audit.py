@@ -1,4 +1,4 @@
-"""The audit log: each action with its actor, address and outcome. An entry has a hash over itself and the one before."""
+"""The audit log: each action, with its actor and outcome. An entry has a hash over itself and the one before."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum

@@ -28,18 +28,17 @@ from loadtest import results
 from loadtest.results import FigureBench, Target
 from services import api
 from services.adapters import sql
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryCache
 from services.core import indicators
 from services.core.indicators import OhlcvColumns
 from services.core.indicators.talib_import import MA_SIMPLE
 from services.core.model import Bar, Candle, CandleSource, Instrument, Series
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
 from services.exchanges import configured_exchanges
-from services.hub import Hub
-from services.ports import Deps
 from services.settings import Settings
 from services.web import EndpointServer, make_servers
 from tests.clocks import ManualClock
+from tests.deps import make_deps
 
 SMA, EMA, LINES = (10, 20, 50, 100, 200), (12, 26, 50, 100), (9, 26, 52)
 OTHERS = ("bbands", "ichimoku", "rsi", "macd", "stoch", "willr", "volume", "obv")
@@ -82,15 +81,8 @@ async def measure() -> dict[str, float]:
         await store.save(*rows)
         settings = Settings(_env_file=None)
         cache = MemoryCache(most_bytes=0)  # empty: nothing has been computed before
-        deps = Deps(
-            settings=settings,
-            clock=ManualClock(NOW),
-            bus=MemoryBus(queues={}),
-            cache=cache,
-            store=store,
-            hub=Hub(ManualClock(NOW)),
-            exchanges=configured_exchanges(settings),
-            journal=MemoryJournal(),
+        deps = make_deps(
+            settings, clock=ManualClock(NOW), cache=cache, store=store, exchanges=configured_exchanges(settings)
         )
         servers = make_servers(api.endpoints(deps), deps.clock, deps.hub)
         by_path = {server.endpoint.path: server for server in servers}

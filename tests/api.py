@@ -24,7 +24,6 @@ from websockets.asyncio.client import ClientConnection
 
 from services import api
 from services.adapters import sql
-from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
 from services.adapters.sql import SqlStore
 from services.core.markets import LIVE, Market
@@ -53,6 +52,7 @@ from services.web import AppSpec, create_app
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests.clocks import ManualClock
+from tests.deps import make_deps
 from tests.jobs import recorded_messages, running_jobs
 from tests.simulator import serve_app
 
@@ -84,15 +84,13 @@ class ReplicaSet:
 
     def replica(self) -> "ApiReplica":
         settings = Settings(_env_file=None)
-        deps = Deps(
-            settings=settings,
+        deps = make_deps(
+            settings,
             clock=self.clock,
             bus=self.bus,
             cache=self.cache,
             store=self.store,
-            hub=Hub(self.clock),
             exchanges=configured_exchanges(settings),
-            journal=MemoryJournal(),
         )
         for exchange in deps.exchanges:
             deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, self.clock.monotonic())
@@ -177,17 +175,7 @@ class CoursesReplica:
     def __init__(self, market: Market = LIVE, **settings: Any) -> None:
         self.clock = ManualClock(COURSES_NOW)
         self.settings = Settings(_env_file=None, **settings)
-        bus, hub = MemoryBus(), Hub(self.clock, market)
-        self.deps = Deps(
-            settings=self.settings,
-            clock=self.clock,
-            bus=bus,
-            cache=MemoryCache(),
-            store=None,  # type: ignore[arg-type]
-            hub=hub,
-            exchanges=(),
-            journal=MemoryJournal(),
-        )
+        self.deps = make_deps(self.settings, clock=self.clock, hub=Hub(self.clock, market))
         self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
         self.quota = (
             ClientRateLimiter(settings=self.deps.settings, clock=self.deps.clock, cache=self.deps.cache)
@@ -251,26 +239,21 @@ class ServedReplica:
 
 @asynccontextmanager
 async def serve_replica(
-    journal: MemoryJournal | None = None, kept: MemoryStore | SqlStore | None = None, **settings: Any
+    journal: MemoryJournal | None = None, store: MemoryStore | SqlStore | None = None, **settings: Any
 ) -> AsyncIterator[ServedReplica]:
-    known = Settings(_env_file=None, **settings)
-    store, bus = kept if isinstance(kept, SqlStore) else kept or MemoryStore(), MemoryBus()
-    deps = Deps(
-        settings=known,
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=configured_exchanges(known),
+    chosen = Settings(_env_file=None, **settings)
+    deps = make_deps(
+        chosen,
+        exchanges=configured_exchanges(chosen),
         journal=journal or MemoryJournal(),
+        store=store or MemoryStore(),
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
     composed = api.compose(deps)
     site = AppSpec(api.ROUTERS, composed.endpoints, api.CHECKS(deps), frozenset())
     async with (
         running_jobs(*(job(deps) for job in api.JOBS), *(job() for job in composed.jobs)),
-        recorded_messages(bus, IndicatorRequest) as indicator_requests,
+        recorded_messages(deps.bus, IndicatorRequest) as indicator_requests,
         serve_app(create_app(deps, site), server_config) as address,
     ):
         try:

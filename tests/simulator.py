@@ -15,18 +15,17 @@ import websockets
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection
 
-from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus
 from services.collector import JOBS
 from services.core.exchange import Exchange
 from services.core.model import ExchangeStatus, FeedGap, FeedStatus, Instrument, InstrumentFeed, Quote, Trade
 from services.exchanges import EXCHANGES
-from services.hub import Hub
 from services.ports import Bus, Deps
 from services.settings import Settings
 from services.simulator import ROUTERS
 from services.web.server import KEEP_ALIVE_SECONDS, server_config
 from tests.clocks import FastClock
+from tests.deps import make_deps
 from tests.jobs import recorded_messages, running_jobs
 
 MONDAY_MS = 1_795_392_000_000  # 2026-11-23, midnight
@@ -162,32 +161,13 @@ async def run_collector(
 
 def collector_deps(*exchanges: Exchange, bus: Bus | None = None, **settings: Any) -> Deps:
     """Neither the simulator nor the collector has anything to do with a store."""
-    known, clock = Settings(_env_file=None, **settings), SystemClock()
-    return Deps(
-        settings=known,
-        clock=clock,
-        bus=bus or MemoryBus(),
-        cache=MemoryCache(),
-        store=None,  # type: ignore[arg-type]
-        hub=Hub(clock),
-        exchanges=exchanges,
-        journal=MemoryJournal(),
-    )
+    return make_deps(Settings(_env_file=None, **settings), exchanges=exchanges, bus=bus or MemoryBus())
 
 
 def simulator_app(start: int = MONDAY_MS, speed: float = 1, **settings: Any) -> FastAPI:
     """The simulator as an app."""
-    app, clock = FastAPI(), FastClock(start, speed)
-    app.state.deps = Deps(
-        settings=Settings(_env_file=None, **settings),
-        clock=clock,
-        bus=MemoryBus(),
-        cache=MemoryCache(),
-        store=None,  # type: ignore[arg-type]  # the simulator keeps nothing
-        hub=Hub(clock),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    app = FastAPI()
+    app.state.deps = make_deps(Settings(_env_file=None, **settings), clock=FastClock(start, speed))
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -12,18 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import api
 from services.adapters import sql
-from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.model import Bar, Candle, CandleSource, Instrument, Series
 from services.core.timeframes import MINUTE_MS
 from services.exchanges import configured_exchanges
-from services.hub import Hub
-from services.ports import Deps
 from services.settings import Settings
 from services.web import AppSpec, create_app
 from tests import browser
 from tests.api import exchange_status
 from tests.conftest import require_installed
+from tests.deps import make_deps
 from tests.servers import find_program
 from tests.simulator import serve_app
 
@@ -88,16 +85,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     store = await sql.connect(database)
     kept = await candles(Series("binance", Instrument("BTC", "USDT"), "1m"))
     await store.save(*kept)
-    deps = Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=MemoryBus(),
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=configured_exchanges(settings),
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(settings, store=store, exchanges=configured_exchanges(settings))
     for exchange in deps.exchanges:  # whose collectors have loaded all that there is
         deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, deps.clock.monotonic() + 600_000)
     site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryJournal
 from services.analyst import JOBS
 from services.analyst.analysis_scheduler import FULL_RELOAD_MS
 from services.analyst.backfill_monitor import COLLECTOR_SILENT_MS
@@ -33,11 +33,11 @@ from services.core.model import (
 from services.core.timeframes import MINUTE_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE
 from services.exchanges import configured_exchanges
-from services.hub import Hub
 from services.ports import Deps
 from services.settings import Settings
 from tests.api import BTC, FORMING_OPEN_TIME, NOW, CallCounter
 from tests.clocks import ManualClock
+from tests.deps import make_deps
 from tests.expected_analysis import Row, compare_stored, expected_rows
 from tests.failing_store import FailingStore
 from tests.jobs import recorded_messages, running_jobs
@@ -58,16 +58,14 @@ class AnalystWorld:
         self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
 
     def deps(self, **settings: Any) -> Deps:
-        known = Settings(_env_file=None, **settings)
+        chosen = Settings(_env_file=None, **settings)
         store: Any = self.store
-        return Deps(
-            settings=known,
+        return make_deps(
+            chosen,
             clock=self.clock,
             bus=self.bus,
-            cache=MemoryCache(),
             store=store,
-            hub=Hub(self.clock),
-            exchanges=configured_exchanges(known),
+            exchanges=configured_exchanges(chosen),
             journal=self.journal,
         )
 

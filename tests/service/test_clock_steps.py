@@ -11,13 +11,11 @@ import httpx
 import pytest
 
 from services import api
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
 from services.core.conversion import route_table
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, InstrumentFeed, Quote, Rate
 from services.core.rates import RateCalculator
 from services.core.selection import ExchangeOrder, select_exchange
 from services.exchanges import EXCHANGES, REFERENCES, instruments_to_collect
-from services.hub import Hub
 from services.ports import Deps
 from services.pricer.jobs import thresholds
 from services.pricer.pricing_engine import PricingEngine
@@ -25,6 +23,7 @@ from services.sequencing import sequenced_publisher
 from services.settings import Settings
 from services.web import AppSpec, create_app
 from services.web.rate_limiter import ClientRateLimiter
+from tests.deps import make_deps
 
 SETTINGS = Settings(_env_file=None)
 START_SECONDS = 1_800_000_000
@@ -119,17 +118,7 @@ class SteppedKurs:
         self.pricing.apply(self.states[exchange])
 
     def _deps(self, name: str) -> Deps:
-        clock = self.clocks[name]
-        return Deps(
-            settings=self.settings,
-            clock=clock,
-            bus=MemoryBus(),
-            cache=MemoryCache(),
-            store=None,  # type: ignore[arg-type]
-            hub=Hub(clock),
-            exchanges=(),
-            journal=MemoryJournal(),
-        )
+        return make_deps(self.settings, clock=self.clocks[name])
 
     async def get_rate(self) -> "ServedRate":
         answer = await self.client.get("/v2/courses?direction=BTC-USD")

@@ -6,15 +6,12 @@ from starlette.applications import Starlette
 
 from services import __version__
 from services.adapters import sql
-from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryJournal
 from services.core.errors import Unavailable
-from services.hub import Hub
-from services.ports import Deps
 from services.runtime import component_checks
-from services.settings import Settings
 from services.web.health import health_router
 from services.web.openapi import bare_app
+from tests.deps import make_deps
 
 
 class UnavailableJournal(MemoryJournal):
@@ -26,17 +23,7 @@ class UnavailableJournal(MemoryJournal):
 
 async def app_with(journal: MemoryJournal) -> Starlette:
     """The health endpoints of a process in memory."""
-    clock = SystemClock()
-    deps = Deps(
-        settings=Settings(_env_file=None),
-        clock=clock,
-        bus=MemoryBus(),
-        cache=MemoryCache(),
-        store=await sql.connect("sqlite+aiosqlite://"),
-        hub=Hub(clock),
-        exchanges=(),
-        journal=journal,
-    )
+    deps = make_deps(store=await sql.connect("sqlite+aiosqlite://"), journal=journal)
     app = bare_app()
     app.include_router(health_router(component_checks(deps), frozenset({"bus"}), CollectorRegistry()))
     return app

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from services.adapters import sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus, MemoryCache
 from services.collector import JOBS as COLLECTOR
 from services.core.exchange import Event, Exchange, InstrumentStatus, RestCall
 from services.core.model import (
@@ -25,10 +25,10 @@ from services.core.model import (
     Series,
 )
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
-from services.hub import Hub
-from services.ports import Deps, Store
+from services.ports import Store
 from services.settings import Settings
 from services.writer import JOBS as WRITER
+from tests.deps import make_deps
 from tests.jobs import recorded_messages, running_jobs
 from tests.simulator import SimulatorServer, run_simulator
 from tests.waiting import eventually
@@ -70,16 +70,7 @@ async def run_kurs(
     """Collector and writer at work."""
     settings = Settings(_env_file=None, directions=directions, symbols=symbols, history_bars=BARS)
     bus = MemoryBus()
-    deps = Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=exchanges,
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(settings, bus=bus, store=store, exchanges=exchanges)
     async with running_jobs(*(job(deps) for job in (*COLLECTOR, *WRITER))):
         yield bus
 
@@ -299,16 +290,7 @@ async def test_requested_history_is_fetched_first(market: SimulatorServer, store
 
     settings = Settings(_env_file=None, directions=(PAIR,), symbols=(PAIR, ETH), history_bars=BARS)
     bus, exchanges = MemoryBus(), (exchange._replace(klines=history),)
-    deps = Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=bus,
-        cache=Slow(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=exchanges,
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(settings, bus=bus, cache=Slow(), store=store, exchanges=exchanges)
     series, now = Series("binance", ETH, "1h"), SystemClock().now()
     async with (
         recorded_messages(bus, ExchangeStatus) as statuses,

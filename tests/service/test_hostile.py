@@ -29,7 +29,7 @@ async def test_attacks_delay_no_other_client_and_leave_no_memory(tmp_path: Path)
         store = await stores()
         now = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS
         await store.save(*(candle(now - number * MINUTE_MS) for number in range(STORED_CANDLES)))
-        async with serve_replica(kept=store, stream_address_connections=10) as here:
+        async with serve_replica(store=store, stream_address_connections=10) as here:
             await here.publish(rate(BTC, "1"))
             await _attack_replica(here, store)
 

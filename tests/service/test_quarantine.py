@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from services import runtime
 from services.adapters import rabbit as rabbits
 from services.adapters import sql
-from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus
 from services.archive import COMMANDS
 from services.core.candles import add_trade
 from services.core.dead_letters import DeadLetterCause, from_message
@@ -36,12 +35,12 @@ from services.core.model import (
 )
 from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.core.times import FAR_FUTURE
-from services.hub import Hub
 from services.ports import Bus, Deps, Store
 from services.settings import Settings
 from services.writer import JOBS
 from services.writer.quarantine import checks
 from tests import servers
+from tests.deps import make_deps
 from tests.failing_store import FailingStore
 from tests.jobs import running_jobs
 from tests.waiting import eventually
@@ -133,17 +132,7 @@ async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         bus, url = await rabbits.connect(broker.create_vhost()), database.create_database()
     await sql.migrate(url)
     store = await sql.connect(url)
-    settings = Settings(_env_file=None, data_dir=tmp_path)
-    yield Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    yield make_deps(Settings(_env_file=None, data_dir=tmp_path), bus=bus, store=store)
     await bus.close()
     await store.close()
 
@@ -212,17 +201,7 @@ async def test_undecodable_part_of_a_batch_is_listed_and_the_rest_is_saved(
     url, address = postgres.create_database(), rabbit.create_vhost()
     await sql.migrate(url)
     bus, store = await rabbits.connect(address), await sql.connect(url)
-    settings = Settings(_env_file=None, data_dir=tmp_path)
-    deps = Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(Settings(_env_file=None, data_dir=tmp_path), bus=bus, store=store)
     now = deps.clock.now()
     one, two = (f'{{"type":"gap","exchange":"x","since":{now - n},"until":{now},"reason":"{n}"}}' for n in (1, 2))
     try:
@@ -265,16 +244,7 @@ class RefusingStore(FailingStore):
 
 async def test_item_that_the_store_refuses_is_isolated_and_the_rest_is_saved(tmp_path: Path) -> None:
     store, bus = RefusingStore(), MemoryBus()
-    deps = Deps(
-        settings=Settings(_env_file=None),
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(bus=bus, store=store)
     now = deps.clock.now()
     trades, poison = honest_trades(now), valid_fields(now)[Kline]
     await bus.publish(*trades[:300], poison, *trades[300:])
@@ -292,16 +262,7 @@ async def test_item_that_the_store_refuses_is_isolated_and_the_rest_is_saved(tmp
 
 async def test_while_the_store_is_away_nothing_is_dead() -> None:
     store, bus = RefusingStore(), MemoryBus()
-    deps = Deps(
-        settings=Settings(_env_file=None),
-        clock=SystemClock(),
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(SystemClock()),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(bus=bus, store=store)
     now = deps.clock.now()
     store.failures = 6
     await bus.publish(

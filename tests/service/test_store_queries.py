@@ -11,7 +11,7 @@ import pytest
 
 from services.adapters import remote_store, sql
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
+from services.adapters.memory import MemoryBus, MemoryStore
 from services.adapters.remote_store import RemoteStore
 from services.core.bounds import LATEST_MS
 from services.core.errors import Unavailable
@@ -29,10 +29,9 @@ from services.core.model import (
     StoreReply,
 )
 from services.core.timeframes import MINUTE_MS
-from services.hub import Hub
 from services.ports import LOOKUP_TIMEOUT_SECONDS, Bus, CandleReader, Clock, Deps, Store
-from services.settings import Settings
 from services.writer.store_queries import serve_store_queries
+from tests.deps import make_deps
 from tests.system import run_command
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -113,17 +112,7 @@ class BreakingBus(MemoryBus):
 
 
 def deps_around(bus: Bus, clock: Clock, store: CandleReader) -> Deps:
-    kept = cast("Store", store)
-    return Deps(
-        settings=Settings(_env_file=None),
-        clock=clock,
-        bus=bus,
-        cache=MemoryCache(),
-        store=kept,
-        hub=Hub(clock),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    return make_deps(clock=clock, bus=bus, store=cast("Store", store))
 
 
 async def run_ready_tasks() -> None:

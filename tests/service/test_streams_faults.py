@@ -72,7 +72,7 @@ async def test_client_that_subscribes_during_a_bus_outage_misses_nothing(here: S
 
 async def test_catch_up_ignores_a_subscription_without_its_snapshot() -> None:
     store = GatedCandleStore()
-    async with serve_replica(kept=store) as here, connect_client(here) as one:
+    async with serve_replica(store=store) as here, connect_client(here) as one:
         await here.publish(rate(BTC, "1"))
         await one.send(action="subscribe", channels=["courses"])
         await one.next("snapshot")

@@ -10,14 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal
+from services.adapters.memory import MemoryBus
 from services.core.minute_builder import TradeCursor
 from services.core.model import Bar, Candle, CandleSource, ExchangeStatus, Instrument, Kline, Series, Trade
 from services.core.timeframes import MINUTE_MS
-from services.hub import Hub
-from services.ports import Deps
-from services.settings import Settings
 from services.writer.jobs import write_candles
+from tests.deps import make_deps
 from tests.failing_store import FailingStore
 from tests.jobs import recorded_messages, running_jobs
 from tests.waiting import eventually
@@ -34,17 +32,7 @@ def trade(number: int, time: int) -> Trade:
 @asynccontextmanager
 async def run_writer(bus: MemoryBus, store: FailingStore) -> AsyncIterator[list[Candle]]:
     """Run the writer until the block ends; the list has the candles that it publishes."""
-    settings, clock = Settings(_env_file=None), SystemClock()
-    deps = Deps(
-        settings=settings,
-        clock=clock,
-        bus=bus,
-        cache=MemoryCache(),
-        store=store,
-        hub=Hub(clock),
-        exchanges=(),
-        journal=MemoryJournal(),
-    )
+    deps = make_deps(bus=bus, store=store)
     async with recorded_messages(bus, Candle) as candles, running_jobs(write_candles(deps)):
         yield candles
 

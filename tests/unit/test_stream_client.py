@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple, cast
 
 from services.adapters.clock import SystemClock
-from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
+from services.adapters.memory import MemoryJournal
 from services.api.components import ApiComponents
 from services.api.streams.client import StreamClient
 from services.api.streams.client_state import ClientState
@@ -17,9 +17,9 @@ from services.core.journal import JournalEntry, to_entry
 from services.core.model import Bar, Candle, CandleSource, Instrument, Position, Series
 from services.exchanges import configured_exchanges
 from services.hub import Hub
-from services.ports import Deps
 from services.settings import Settings
 from services.web import DirectWriter
+from tests.deps import make_deps
 from tests.waiting import eventually
 
 CANDLES = "candles:BTCUSDT:1m"
@@ -87,16 +87,7 @@ def entry(number: int) -> JournalEntry:
 async def subscribed() -> AsyncIterator[Scene]:
     """A client whose snapshot is the candle 1."""
     settings, hub, journal = Settings(_env_file=None), Hub(SystemClock()), MemoryJournal()
-    deps = Deps(
-        settings=settings,
-        clock=SystemClock(),
-        bus=MemoryBus(),
-        cache=MemoryCache(),
-        store=MemoryStore(),
-        hub=hub,
-        exchanges=configured_exchanges(settings),
-        journal=journal,
-    )
+    deps = make_deps(settings, hub=hub, exchanges=configured_exchanges(settings), journal=journal)
     streams = ApiComponents(deps).streams
     await journal.append(entry(1))
     hub.apply(candle(1))

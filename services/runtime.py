@@ -22,6 +22,7 @@ from services import archive, log, watch
 from services.adapters.retry import retry_until_available
 from services.bootstrap import migrate, open_adapters
 from services.clock_steps import report_clock_steps
+from services.command import Command, Commands
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
 from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable, simulated_exchanges
@@ -36,8 +37,7 @@ from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import Server, server_config
 
 SERVICES = ("collector", "pricer", "writer", "analyst", "accounts", "api", "simulator")
-
-
+COMMANDS: Commands = {**archive.COMMANDS}  # on the stores
 REACHABILITY_TIMEOUT_SECONDS = 4
 DEFAULT_PORT = 8000
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def import_service(name: str) -> ModuleType:
 def main(args: Sequence[str]) -> int:
     """Run the command line's services until a signal, or its command. Return the exit code. Raises Misconfigured."""
     settings = load()
-    printing = {*archive.COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
+    printing = {*COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
     stream = sys.stderr if printing & set(args[:1]) else sys.stdout
     log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
     if args and args[0] == "passwords":
@@ -73,8 +73,8 @@ def main(args: Sequence[str]) -> int:
             description = openapi_document(api.ROUTERS, api.ENDPOINTS)
             print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
             return 0
-        if args and args[0] in archive.COMMANDS:
-            return runner.run(run_command(settings, archive.COMMANDS[args[0]](args[1:])))
+        if args and args[0] in COMMANDS:
+            return runner.run(run_command(settings, COMMANDS[args[0]](args[1:])))
         if args and args[0] in watch.COMMANDS:
             return runner.run(watch.COMMANDS[args[0]](args[1:])(settings))
         return runner.run(run(settings, parse_process(args, settings)))
@@ -84,7 +84,7 @@ def parse_process(args: Sequence[str], settings: Settings) -> ProcessSpec:
     """Return the services and exchanges that the arguments name, all without arguments. Raises Misconfigured."""
     for arg in args:
         if arg not in SERVICES and arg not in EXCHANGES:
-            names = [*SERVICES, *EXCHANGES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
+            names = [*SERVICES, *EXCHANGES, *COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
             similar = get_close_matches(arg, names, n=1)
             hint = f"did you mean {similar[0]}?" if similar else f"there are: {', '.join(names)}"
             raise Misconfigured(f"there is no service, exchange or command {arg!r}; {hint}")
@@ -126,7 +126,7 @@ async def run(settings: Settings, process: ProcessSpec) -> int:
         return await _serve(deps, process, listeners)
 
 
-async def run_command(settings: Settings, command: archive.Command) -> int:
+async def run_command(settings: Settings, command: Command) -> int:
     """Run a command to its end. Return the exit code. A bus in memory reaches no writer, so one runs here."""
     async with AsyncExitStack() as stack:
         works = command.publishes and settings.in_memory

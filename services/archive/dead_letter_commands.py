@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from services.archive.command import Command
+from services.command import Command
 from services.core import times
 from services.core.dead_letters import DeadLetter
 from services.core.errors import BadRequest, UnknownName

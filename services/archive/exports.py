@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from services.archive.command import Command
+from services.command import Command
 from services.core import times
 from services.core.errors import BadFile, BadRange, Misconfigured, unknown_name
 from services.core.markets import Market

@@ -9,9 +9,9 @@ from pathlib import Path
 from services.archive import binance_files, binance_rows
 from services.archive.binance_files import DataFile, RowKind
 from services.archive.binance_rows import MAX_SHOWN_PROBLEMS, FileReport
-from services.archive.command import Command
 from services.archive.file_minutes import FileMinuteBuilder
 from services.archive.pair_resolver import PairResolver
+from services.command import Command
 from services.core.errors import BadFile
 from services.core.model import Bar, CandleSource, Instrument, Kline, Series
 from services.exchanges import instruments_to_collect

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from services.archive.command import Command
+from services.command import Command
 from services.core import times
 from services.core.coverage import SeriesCoverage
 from services.core.model import Series

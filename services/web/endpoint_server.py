@@ -112,10 +112,10 @@ class EndpointServer:
             arguments.append(await _body(request, self.endpoint.body))
         result = self._handler(*arguments, context)
         content: Content = await result if self._waits else result
-        length = (b"content-length", b"%d" % len(content.body))
-        return RawResponse(
-            content.status or self.endpoint.status, [*_headers(content, compress=False), length], content.body
-        )
+        status, headers = content.status or self.endpoint.status, _headers(content, compress=False)
+        if status == HTTPStatus.NO_CONTENT:  # RFC 9110, 8.6: it has no length either
+            return RawResponse(status, [each for each in headers if each[0] != b"content-type"], b"")
+        return RawResponse(status, [*headers, (b"content-length", b"%d" % len(content.body))], content.body)
 
 
 def check_scope(operation: Operation[Any], caller: Caller | None) -> None:

@@ -34,7 +34,7 @@ DESCRIBED = openapi_document(api.ROUTERS, api.ENDPOINTS)["paths"]
 PARAMETERS = [
     pytest.param(endpoint, parameter, id=f"{endpoint.operation_id}-{parameter['name']}")
     for endpoint in api.ENDPOINTS
-    for parameter in DESCRIBED.get(endpoint.path, {}).get("get", {}).get("parameters", ())
+    for parameter in DESCRIBED.get(endpoint.path, {}).get(endpoint.method.lower(), {}).get("parameters", ())
 ]
 LISTS = ("direction", "base", "quote", "exchanger", "timeframes", "indicators", "channels")
 
@@ -50,7 +50,7 @@ def example(parameter: dict[str, Any]) -> str:
 
 def parsed(endpoint: Any, **texts: str) -> Any:
     """The query struct of an endpoint, its required parameters filled in where they are not given."""
-    described = DESCRIBED[endpoint.path]["get"]["parameters"]
+    described = DESCRIBED[endpoint.path][endpoint.method.lower()]["parameters"]
     given = {each["name"]: example(each) for each in described if each["required"]} | texts
     path = {each["name"]: given.pop(each["name"]) for each in described if each["in"] == "path"}
     text = str(httpx.QueryParams({name: value for name, value in given.items() if value}))
@@ -63,8 +63,8 @@ def field(endpoint: Any, query: Any, name: str) -> Any:
 
 
 def test_every_endpoint_is_described_once_or_on_purpose_not() -> None:
-    named = [endpoint.path for endpoint in api.ENDPOINTS if endpoint.operation_id]
-    assert sorted(named) == sorted(DESCRIBED)
+    named = [(endpoint.path, endpoint.method.lower()) for endpoint in api.ENDPOINTS if endpoint.operation_id]
+    assert sorted(named) == sorted((path, method) for path, methods in DESCRIBED.items() for method in methods)
     assert {path for endpoint in api.ENDPOINTS for path in endpoint.paths if not endpoint.operation_id} == {
         "/ws/chart-data",
         *(f"/udf/{name}" for name in ("config", "symbols", "search", "history", "quotes", "marks", "time")),
@@ -74,7 +74,9 @@ def test_every_endpoint_is_described_once_or_on_purpose_not() -> None:
 def test_the_described_parameters_are_those_that_are_parsed() -> None:
     for endpoint in api.ENDPOINTS:
         if endpoint.operation_id:
-            described = [each["name"] for each in DESCRIBED[endpoint.path]["get"].get("parameters", ())]
+            described = [
+                each["name"] for each in DESCRIBED[endpoint.path][endpoint.method.lower()].get("parameters", ())
+            ]
             unknown = {"unknown"} & set(endpoint.query.__struct_fields__)
             assert described == [name for name in endpoint.query.__struct_encode_fields__ if name not in unknown]
 
@@ -132,6 +134,15 @@ class NoteQuery(Struct, kw_only=True, frozen=True):
     wait: bool = False
 
 
+DELETE = Endpoint(
+    path="/notes/{shelf}",
+    query=NoteQuery,
+    method="DELETE",
+    status=204,
+    scope=Scope.READ,
+    operation_id="delete_notes",
+    summary="Delete the notes of a shelf",
+)
 SAVE = Endpoint(
     path="/notes/{shelf}",
     query=NoteQuery,
@@ -162,6 +173,11 @@ class NoteHandlers:
     @OWN.handler
     async def own(self, _query: NoQuery, context: RequestContext) -> Content:
         return Content(b'{"text":"%s"}' % context.person.encode())
+
+    @DELETE.handler
+    async def delete(self, query: NoteQuery, context: RequestContext) -> Content:
+        self.calls.append((query.shelf, context.person))
+        return Content(b"")
 
     @PUBLIC.handler
     async def latest(self, _query: NoQuery) -> Content:
@@ -206,6 +222,16 @@ async def test_an_endpoint_writes_for_a_known_caller_and_responds_with_202(notes
     assert {"x-request-id", "kurs-market", "vary"} <= response.headers.keys()
     assert (await notes.client.post("/notes/a?wait=1", json={"text": "hello"}, headers=headers)).status_code == 200
     assert notes.handlers.calls == [("a", False, "hello", "ann"), ("a", True, "hello", "ann")]
+
+
+async def test_an_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say(notes: SimpleNamespace) -> None:
+    response = await notes.client.delete("/notes/a", headers=ANN)
+    assert (response.status_code, response.content, notes.handlers.calls) == (204, b"", [("a", "ann")])
+    assert not {"content-length", "content-type"} & response.headers.keys()
+    assert (
+        "default"
+        in openapi_document([], marked(NoteHandlers).values())["paths"]["/notes/{shelf}"]["delete"]["responses"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from msgspec import inspect
 from prometheus_client import REGISTRY
 
 import services
-from services import archive, watch
+from services import watch
 from services.adapters.sql.tables import metadata
 from services.core import journal
 from services.core.journal import JournalEntry
 from services.core.model import Instrument, Message, Series
 from services.exchanges import EXCHANGES
-from services.runtime import SERVICES
+from services.runtime import COMMANDS, SERVICES
 from services.settings import Settings
 from services.settings.sources import environment_name
 
@@ -97,7 +97,7 @@ def names() -> Mapping[str, Any]:
         "journal entry": wire(inspect.type_info(JournalEntry)),
         "topics": topics(),
         "metrics": metrics(),
-        "commands": sorted({*SERVICES, *archive.COMMANDS, *watch.COMMANDS, "migrate", "openapi"}),
+        "commands": sorted({*SERVICES, *COMMANDS, *watch.COMMANDS, "migrate", "openapi"}),
         "exchanges": sorted(EXCHANGES),
         "settings": sorted(environment_name(field, Settings) for field in Settings.model_fields),
         "tables": {name: sorted(column.name for column in table.columns) for name, table in metadata.tables.items()},

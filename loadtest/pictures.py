@@ -74,7 +74,7 @@ def draw_load(_bench: PeerBench, found: LoadResult, path: Path) -> None:
         late.plot(at, [getattr(second, f"{name}_ms") for second in found.seconds], color=colour, label=name)
     late.set_ylabel("answered within, ms")
     late.legend(ncols=3, frameon=False, loc="upper right")
-    old.plot([moment.at for moment in found.moments], [moment.age_ms for moment in found.moments], color=OURS)
+    old.plot([sample.at for sample in found.samples], [sample.age_ms for sample in found.samples], color=OURS)
     old.set_ylabel("age of the rates, ms")
     old.set_xlabel("seconds")
     for axes in (rate, late, old):
@@ -85,11 +85,11 @@ def draw_load(_bench: PeerBench, found: LoadResult, path: Path) -> None:
 
 
 def draw_latency(_bench: PeerBench, found: LoadResult, path: Path) -> None:
-    """Within what time which share of the answers came, per kind of question."""
+    """Within what time which share of the answers came, per kind of kind."""
     figure = Figure(figsize=(8, 3.4))
     axes = figure.subplots()
-    for question in found.questions[:-1]:
-        axes.plot(list(question.percentiles), list(question.percentiles.values()), marker="o", label=question.name)
+    for kind in found.request_kinds[:-1]:
+        axes.plot(list(kind.percentiles), list(kind.percentiles.values()), marker="o", label=kind.name)
     axes.set_ylabel("answered within, ms")
     axes.set_xlabel("share of the answers")
     axes.set_ylim(bottom=0)

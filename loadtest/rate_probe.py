@@ -51,16 +51,16 @@ class RateProbe(threading.Thread):
             Target("looks at the rates that failed", self.failed, most=0),
             Target("longest spell without new rates, s", longest_unchanged(self.samples), most=MAX_UNCHANGED_SECONDS),
             Target(
-                "oldest rate seen, ms", max((moment.age_ms for moment in self.samples), default=0), most=MAX_RATE_AGE_MS
+                "oldest rate seen, ms", max((sample.age_ms for sample in self.samples), default=0), most=MAX_RATE_AGE_MS
             ),
         ]
 
 
-def longest_unchanged(moments: Sequence[RateProbeSample]) -> float:
+def longest_unchanged(samples: Sequence[RateProbeSample]) -> float:
     """The longest time in seconds for which the answer's tag was the same."""
-    longest, since = 0.0, moments[0].at if moments else 0.0
-    for before, moment in itertools.pairwise(moments):
-        if moment.tag != before.tag:
-            since = moment.at
-        longest = max(longest, moment.at - since)
+    longest, since = 0.0, samples[0].at if samples else 0.0
+    for before, sample in itertools.pairwise(samples):
+        if sample.tag != before.tag:
+            since = sample.at
+        longest = max(longest, sample.at - since)
     return round(longest, 1)

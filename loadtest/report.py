@@ -49,7 +49,7 @@ def _read(path: Path, kind: Any) -> Any:
 def page(found: Mapping[str, Any]) -> str:
     """The page, figures filled in."""
     load: LoadResult = found["load"]
-    bench, everything = found["courses"], load.questions[-1]
+    bench, everything = found["courses"], load.request_kinds[-1]
     parts = {name: part for name, part in found.items() if name != "load"}
     return Template(PAGE.read_text()).substitute(
         **{f"{name}_rows": rows(part) for name, part in parts.items()},
@@ -57,7 +57,7 @@ def page(found: Mapping[str, Any]) -> str:
         load_rows="\n".join(
             f"| {q.name} | {q.requests:,} | {q.failures} | {q.rate:,.0f} | {q.percentiles['50%']:g} | "
             f"{q.percentiles['95%']:g} | {q.percentiles['99%']:g} | {q.percentiles['100%']:g} |"
-            for q in load.questions
+            for q in load.request_kinds
         ),
         streams_aims=target_lines(found["streams"].aims),
         ticks_aims=target_lines(found["ticks"].aims),

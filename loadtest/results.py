@@ -132,9 +132,9 @@ class LoadResult(msgspec.Struct, frozen=True):
     """A run of `make load`."""
 
     machine: MachineInfo
-    questions: list[RequestKind]
+    request_kinds: list[RequestKind]
     seconds: list[LoadSecond]
-    moments: list[RateProbeSample]
+    samples: list[RateProbeSample]
     targets: list[Target]
 
 

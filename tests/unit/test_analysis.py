@@ -40,11 +40,11 @@ def columns_of(closes: "np.typing.ArrayLike", noise: float = 0.5, volume: float 
     return OhlcvColumns(time, opened, high, low, close, np.full(len(close), volume, float))
 
 
-def with_bar(columns: OhlcvColumns, place: int, **changes: float) -> OhlcvColumns:
-    """The same with one candle changed."""
+def with_bar(columns: OhlcvColumns, index: int, **changes: float) -> OhlcvColumns:
+    """Return columns with one candle changed."""
     changed = columns._replace(**{name: getattr(columns, name).copy() for name in changes})
     for name, value in changes.items():
-        getattr(changed, name)[place] = value
+        getattr(changed, name)[index] = value
     return changed
 
 
@@ -63,7 +63,7 @@ def test_steady_movement_is_a_strong_trend(columns: OhlcvColumns, direction: Tre
     assert direction.value in summary_text(found)
 
 
-def test_range_is_sideways_between_its_levels() -> None:
+def test_range_has_levels_at_its_bounds_and_is_mostly_sideways() -> None:
     for found in analyse_since(SERIES, RANGE, LAST - 40 * HOUR):  # two whole swings
         assert found.trend.strength < 50
         if found.support_levels and found.resistance_levels and found.close and 995 < found.close < 1005:
@@ -126,12 +126,12 @@ def test_market_that_stopped_is_sideways(columns: OhlcvColumns) -> None:
     )
 )
 def test_single_step_up_and_back_is_no_trend(columns: OhlcvColumns) -> None:
-    """Although the mean true range is smaller than a step by then."""
+    """By then the mean true range is smaller than a step."""
     assert analyse(SERIES, columns).trend.direction is TrendDirection.SIDEWAYS
 
 
 def test_first_move_after_a_standstill_is_measured_in_steps() -> None:
-    """Not in the tiny mean true range of a market without movement."""
+    """The mean true range of a market without movement is tiny."""
     still = stopped_market(1, 700)
     moved = with_bar(still, -1, close=float(still.close[-1]) + 0.05, high=float(still.close[-1]) + 0.05)
     assert "a spike of 0.05, 5.0 mean true ranges, at the newest candle" in analyse(SERIES, moved).notes
@@ -169,7 +169,7 @@ def last_signals(columns: OhlcvColumns) -> dict[str, Side]:
 
 
 def mirrored(columns: OhlcvColumns) -> OhlcvColumns:
-    """The same market with each price p at 2,000 - p."""
+    """Return the market with each price p replaced by 2,000 - p."""
     return OhlcvColumns(
         columns.open_times,
         2000 - columns.open,
@@ -181,7 +181,7 @@ def mirrored(columns: OhlcvColumns) -> OhlcvColumns:
 
 
 def first_signal(rule: str, closes: "np.typing.ArrayLike", noise: float = 0.02) -> OhlcvColumns:
-    """A market up to the first candle at which a rule matches."""
+    """Return the market up to the first candle at which a rule matches."""
     columns = columns_of(closes, noise)
     for end in range(1000, len(columns.open_times) + 1):
         part = columns.slice(0, end)
@@ -226,7 +226,7 @@ def test_breakout_needs_volume() -> None:
     assert last_signals(mirrored(loud))["breakout"] is Side.SELL
 
 
-def test_signal_has_rule_inputs_and_time() -> None:
+def test_signal_has_reason_inputs_and_time() -> None:
     (found,) = [each for each in analyse(SERIES, first_signal("rsi_return", DIP)).signals if each.rule == "rsi_return"]
     assert found.timestamp == LAST
     assert found.inputs["rsi_before"] < 30 <= found.inputs["rsi"]
@@ -245,7 +245,7 @@ random_walks = st.builds(
 @settings(max_examples=20)
 @given(columns=random_walks, timeframe=st.sampled_from(["1m", "1h", "4h", "1d"]), start=st.integers(0, 500))
 def test_analysis_depends_on_nothing_but_the_candles(columns: OhlcvColumns, timeframe: str, start: int) -> None:
-    """Neither the first loaded candle, nor other analyses, nor later candles change a digit."""
+    """The first loaded candle, other analyses and later candles change no digit."""
     frame, series = TIMEFRAMES[timeframe], SERIES._replace(timeframe=timeframe)
     last = frame.open_time(LAST)
     time = np.array(list(frame.open_times(frame.step_back(last, len(columns.open_times) - 1), last)))
@@ -265,7 +265,7 @@ def test_analysis_depends_on_nothing_but_the_candles(columns: OhlcvColumns, time
     assert all(signal.timestamp >= oldest for signal in alone.signals)
 
 
-def test_blocks_have_each_candle_once_with_all_that_it_needs() -> None:
+def test_blocks_contain_each_candle_once_with_its_lookback() -> None:
     frame = TIMEFRAMES["1h"]
     since = int(RISE.open_times[-250])
     openings = list[int]()
@@ -276,7 +276,7 @@ def test_blocks_have_each_candle_once_with_all_that_it_needs() -> None:
     assert openings == RISE.open_times[-250:].tolist()
 
 
-def test_longer_timeframes_have_larger_weights() -> None:
+def test_combined_trend_weighs_longer_timeframes_more() -> None:
     assert list(TIMEFRAME_WEIGHTS) == list(TIMEFRAMES)
     assert sorted(TIMEFRAME_WEIGHTS.values()) == list(TIMEFRAME_WEIGHTS.values())
     up, down, unknown = analyse(SERIES, RISE), analyse(SERIES, FALL), analyse(SERIES, RISE.slice(0, 9))

@@ -1,4 +1,4 @@
-"""When what is looked at, asked for and called a hole: days of a clock that the test turns."""
+"""When the collector scans a series, fetches candles and reports candle gaps, over days of a manual clock."""
 
 import asyncio
 from collections import Counter
@@ -28,24 +28,24 @@ def closed(opening: int, source: CandleSource = CandleSource.EXCHANGE) -> Candle
     return Candle(SERIES, empty_bar(opening, Decimal(5)), True, source)
 
 
-async def scan(store: MemoryStore, backlog: GapScanner, now: int, *, without: int | None = None) -> ScanResult:
-    """A look at a store that has all closed candles but one."""
+async def scan(store: MemoryStore, scanner: GapScanner, now: int, *, without: int | None = None) -> ScanResult:
+    """Scan a store that has all closed candles except `without`."""
     openings = FRAME.open_times(START, FRAME.step_back(FRAME.open_time(now), 1))
     await store.save(*(closed(opening) for opening in openings if opening != without))
-    return await backlog.scan(now, BARS)
+    return await scanner.scan(now, BARS)
 
 
-def test_no_fetch_and_one_scan_a_bar_while_klines_arrive() -> None:
+def test_complete_series_is_scanned_once_a_candle_without_a_fetch() -> None:
     async def play() -> None:
-        store, now, looks = MemoryStore(), START + DAY_MS, 0
-        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
+        store, now, scans = MemoryStore(), START + DAY_MS, 0
+        scanner = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         while now < START + 2 * DAY_MS:
-            found = await scan(store, backlog, now)
+            found = await scan(store, scanner, now)
             assert (found.missing, found.to_fetch, found.new_gaps) == ([], [], [])
             assert found.expected_count == FRAME.count_between(START, FRAME.step_back(FRAME.open_time(now - 10_000), 1))
-            assert backlog.schedule.next_scan_at > now
-            now, looks = backlog.schedule.next_scan_at, looks + 1
-        assert looks <= DAY_MS // FRAME.length + 1
+            assert scanner.schedule.next_scan_at > now
+            now, scans = scanner.schedule.next_scan_at, scans + 1
+        assert scans <= DAY_MS // FRAME.length + 1
 
     asyncio.run(play())
 
@@ -54,48 +54,48 @@ def test_largest_history_setting_reaches_the_first_candle_and_no_further() -> No
     async def play() -> None:
         for name in ("1d", "3d", "1w", "1M"):
             series = SERIES._replace(timeframe=name)
-            backlog = GapScanner(series, MemoryStore(), EXCHANGES["binance"], ALL_TIMEFRAMES)
-            found = await backlog.scan(START + DAY_MS, 100_000)
+            scanner = GapScanner(series, MemoryStore(), EXCHANGES["binance"], ALL_TIMEFRAMES)
+            found = await scanner.scan(START + DAY_MS, 100_000)
             assert found.first_expected == next(TIMEFRAMES[name].open_times(EARLIEST_CANDLE_MS, START))
 
     asyncio.run(play())
 
 
-def test_scan_is_repeated_at_once_after_a_wrong_exchange_time() -> None:
+def test_scan_is_due_at_once_after_a_clock_went_back() -> None:
     async def play() -> None:
         store, now, lost = MemoryStore(), START + DAY_MS, START + DAY_MS // 2
-        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
-        await scan(store, backlog, now + 365 * DAY_MS)
+        scanner = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
+        await scan(store, scanner, now + 365 * DAY_MS)
         store.candle_rows[SERIES] = {
             each: row for each, row in store.candle_rows[SERIES].items() if each < now and each != lost
         }
-        assert backlog.schedule.next_scan_at > now + 365 * DAY_MS
-        assert backlog.schedule.is_due(now)
-        assert (lost, lost) in (await backlog.scan(now, BARS)).missing
-        assert not backlog.schedule.is_due(now)
+        assert scanner.schedule.next_scan_at > now + 365 * DAY_MS
+        assert scanner.schedule.is_due(now)
+        assert (lost, lost) in (await scanner.scan(now, BARS)).missing
+        assert not scanner.schedule.is_due(now)
 
     asyncio.run(play())
 
 
-def test_absent_candles_are_fetched_again_ever_less_often_for_a_day() -> None:
+def test_absent_candle_is_fetched_again_at_growing_intervals_for_a_day() -> None:
     async def play() -> None:
-        store, now, asked, lost = MemoryStore(), START + DAY_MS, Counter[int](), START + DAY_MS // 2
+        store, now, fetches, lost = MemoryStore(), START + DAY_MS, Counter[int](), START + DAY_MS // 2
         await store.save(CandleGap(SERIES, lost, lost, now, CandleGapState.ABSENT, resolved=now))
-        backlog = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
+        scanner = GapScanner(SERIES, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
         while now < START + 4 * DAY_MS:
-            found = await scan(store, backlog, now, without=lost)
+            found = await scan(store, scanner, now, without=lost)
             assert (found.missing, found.new_gaps) == ([], [])
             for run in found.to_fetch:
                 assert run == (lost, lost)
-                asked[(now - START) // DAY_MS] += 1
-            now = backlog.schedule.next_scan_at
-        assert list(asked) == [1]
-        assert 1 <= asked[1] <= 24
+                fetches[(now - START) // DAY_MS] += 1
+            now = scanner.schedule.next_scan_at
+        assert list(fetches) == [1]
+        assert 1 <= fetches[1] <= 24
 
     asyncio.run(play())
 
 
-def test_lost_candle_is_a_gap_at_once_where_klines_are_streamed() -> None:
+def test_lost_candle_is_a_candle_gap_at_once_only_where_klines_are_streamed() -> None:
     async def play() -> None:
         lost, now = START + DAY_MS, START + DAY_MS + FRAME.length + 30_000
         store, tries = MemoryStore(), list[int]()
@@ -117,14 +117,14 @@ def test_lost_candle_is_a_gap_at_once_where_klines_are_streamed() -> None:
     asyncio.run(play())
 
 
-def test_minutes_built_from_trades_are_fetched_but_are_no_gaps() -> None:
+def test_unconfirmed_minutes_are_fetched_but_are_no_candle_gaps() -> None:
     async def play() -> None:
         series, store = SERIES._replace(timeframe="1m"), MemoryStore()
         for number in range(60):
             source = CandleSource.TRADES if number in (7, 8, 30) else CandleSource.EXCHANGE
             await store.save(Candle(series, empty_bar(START + number * MINUTE_MS, Decimal(5)), True, source))
-        backlog = GapScanner(series, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
-        found = await backlog.scan(START + 60 * MINUTE_MS + 15_000, BARS)
+        scanner = GapScanner(series, store, EXCHANGES["binance"], ALL_TIMEFRAMES)
+        found = await scanner.scan(START + 60 * MINUTE_MS + 15_000, BARS)
         minutes = [((since - START) // MINUTE_MS, (until - START) // MINUTE_MS) for since, until in found.to_fetch]
         assert (minutes, found.missing, found.new_gaps) == ([(7, 8), (30, 30)], [], [])
 
@@ -132,7 +132,9 @@ def test_minutes_built_from_trades_are_fetched_but_are_no_gaps() -> None:
 
 
 @given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.sampled_from(["1m", "1w", "1M"]), st.integers(1, 9))
-def test_runs_are_sets_of_openings(some: set[int], known: set[int], name: str, most: int) -> None:
+def test_ranges_subtract_and_split_like_sets_of_open_times(
+    some: set[int], known: set[int], name: str, most: int
+) -> None:
     frame = TIMEFRAMES[name]
     openings = list(islice(frame.open_times(START, START + DAY_MS * 31 * 70), 61))
     chosen, excluded = ([openings[number] for number in sorted(numbers)] for numbers in (some, known))

@@ -22,5 +22,5 @@ FETCHED_REQUEUED, FETCHED_NEW, DISCONNECTED = ConsumerEvent
         (LOST, DISCONNECTED, LOST),
     ],
 )
-def test_transition(state: ConsumerState, event: ConsumerEvent, expected: ConsumerState) -> None:
+def test_consumer_state_after_each_event(state: ConsumerState, event: ConsumerEvent, expected: ConsumerState) -> None:
     assert transition(state, event) is expected

@@ -1,4 +1,4 @@
-"""What is let in, and what is not: the range of each value, by the table in the docs."""
+"""The range of each value from outside, compared with the table in docs/input.md."""
 
 import re
 from decimal import Decimal
@@ -123,23 +123,25 @@ WRONG: list[tuple[str, Message]] = [
 
 
 @pytest.mark.parametrize("message", GOOD, ids=lambda message: type(message).__name__)
-def test_messages_in_range_are_accepted(message: Message) -> None:
+def test_message_in_range_is_accepted(message: Message) -> None:
     assert bounds.find_violation(message, NOW) is None
 
 
 @pytest.mark.parametrize(("reason", "message"), WRONG)
-def test_messages_out_of_range_are_refused_with_a_printable_reason(reason: str, message: Message) -> None:
+def test_message_out_of_range_is_refused_with_a_printable_reason(reason: str, message: Message) -> None:
     wrong = bounds.find_violation(message, NOW)
     assert wrong
     assert wrong.reason == reason
     assert bounds.clean_text(wrong.detail) == wrong.detail
 
 
-def test_the_table_in_the_docs_is_the_code() -> None:
-    told = dict(re.findall(r"^\| `([A-Z_]+)` \| (.+?) \|", DOCS.read_text(), re.MULTILINE))
+def test_docs_list_every_bound_with_its_value() -> None:
+    documented = dict(re.findall(r"^\| `([A-Z_]+)` \| (.+?) \|", DOCS.read_text(), re.MULTILINE))
     known = {name: value for name, value in vars(bounds).items() if name.isupper() and isinstance(value, int)}
-    times = {name: parse(text) for name, text in told.items() if text.endswith("Z")}
-    numbers = {name: int(text.removesuffix(" ms").replace(",", "")) for name, text in told.items() if name not in times}
+    times = {name: parse(text) for name, text in documented.items() if text.endswith("Z")}
+    numbers = {
+        name: int(text.removesuffix(" ms").replace(",", "")) for name, text in documented.items() if name not in times
+    }
     assert {**times, **numbers} == known
 
 
@@ -185,11 +187,11 @@ DERIBIT = (
         ("coingecko", "BTC-USD", "30m", "[[1634943600000,2,3,1,2],[1634945400000,2,1,3,2],[1634947200000,2,3,1,2]]"),
     ],
 )
-def test_a_row_that_cannot_be_costs_only_itself(exchange: str, instrument: str, timeframe: str, body: str) -> None:
+def test_invalid_kline_is_dropped_alone(exchange: str, instrument: str, timeframe: str, body: str) -> None:
     ask = EXCHANGES[exchange].klines
-    asked = ask and ask(Instrument.parse(instrument), timeframe, 0, NOW)
-    assert asked
-    events = validate_events(asked.parse(body.encode(), NOW), NOW + bounds.MAX_EXCHANGE_LEAD_MS)
+    call = ask and ask(Instrument.parse(instrument), timeframe, 0, NOW)
+    assert call
+    events = validate_events(call.parse(body.encode(), NOW), NOW + bounds.MAX_EXCHANGE_LEAD_MS)
     assert [type(event) for event in events] == [Kline, InvalidValue, Kline]
     (rejected,) = (event for event in events if isinstance(event, InvalidValue))
     assert rejected.subject.startswith(instrument)

@@ -1,4 +1,4 @@
-"""What history may cost, for all processes together."""
+"""The request weight that all collectors of an exchange share for history."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,26 +30,26 @@ def test_spent_budget_is_shared_and_waits_for_the_next_minute() -> None:
 
 
 class ForgetfulCache(MemoryCache):
-    """A cache that is emptied before each question, or away."""
+    """A cache that is unavailable, or loses its counters before each request."""
 
-    def __init__(self, away: bool) -> None:
+    def __init__(self, unavailable: bool) -> None:
         super().__init__(lambda: 0.0)
-        self.away = away
+        self.unavailable = unavailable
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
-        if self.away:
+        if self.unavailable:
             raise Unavailable("the cache (Redis) is full")
         self._windows.clear()
         return await super().increment(window, ttl_seconds, counts)
 
 
-@pytest.mark.parametrize("away", [True, False], ids=["away", "emptied"])
-def test_process_counts_its_own_weight_when_the_cache_forgets(away: bool) -> None:
+@pytest.mark.parametrize("unavailable", [True, False], ids=["unavailable", "emptied"])
+def test_process_counts_its_own_weight_when_the_cache_forgets(unavailable: bool) -> None:
     exchange = EXCHANGES["binance"]._replace(kline_weight=2, kline_budget=20)
 
     async def play() -> int:
         clock = ManualClock(START, advances=True)
-        budget = RequestWeightBudget(exchange, ForgetfulCache(away), clock.now, clock)
+        budget = RequestWeightBudget(exchange, ForgetfulCache(unavailable), clock.now, clock)
         for _ in range(25):
             await budget.acquire()
         return clock.now()

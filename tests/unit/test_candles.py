@@ -1,4 +1,4 @@
-"""Candles: whatever comes, in whatever order, they are what the trades and the exchange's own candles say."""
+"""Candles in any order of trades and klines, compared with bars computed from their definition."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ def trade_histories(draw: st.DrawFn) -> list[Trade]:
 
 
 def bars_of_trades(trades: Sequence[Trade], timeframe: Timeframe) -> dict[int, Bar]:
-    """The bars of a timeframe from the first whole minute on, without any rolling."""
+    """Return the bars of a timeframe from the first complete one on, computed from trades without a roll-up."""
     bars, close = dict[int, Bar](), Decimal(0)
     first = MONDAY_THE_FIRST if timeframe.open_time(MONDAY_THE_FIRST) == MONDAY_THE_FIRST else None
     first = timeframe.close_time(timeframe.open_time(MONDAY_THE_FIRST)) if first is None else first
@@ -66,7 +66,7 @@ def bars_of_trades(trades: Sequence[Trade], timeframe: Timeframe) -> dict[int, B
 
 
 def bar_of_trades(opening: int, trades: Sequence[Trade]) -> Bar:
-    """One bar, as its definition says."""
+    """Return one bar as its definition says."""
     along = [trade.price for trade in trades]
     volume, quote = Decimal(0), Decimal(0)
     for trade in trades:
@@ -79,7 +79,7 @@ def bar_of_trades(opening: int, trades: Sequence[Trade]) -> Bar:
 
 
 def klines(trades: Sequence[Trade]) -> list[Kline]:
-    """The exchange's word on each minute that ended, the first one included, which nobody else saw whole."""
+    """Return the kline of each minute that is over, also of the first one, whose trades are incomplete."""
     bars = bars_of_trades(trades, TIMEFRAMES["1m"])
     bars[trades[0].time // MINUTE_MS * MINUTE_MS] = bar_of_trades(
         trades[0].time // MINUTE_MS * MINUTE_MS, [t for t in trades if t.time < MONDAY_THE_FIRST]
@@ -88,7 +88,7 @@ def klines(trades: Sequence[Trade]) -> list[Kline]:
 
 
 async def run_writer(store: MemoryStore, batches: Iterable[Sequence[Message]], restarts: Iterable[bool] = ()) -> None:
-    """What the writer does. Where `restarts` says so there is a new one, which gets the batch again."""
+    """Process the batches as the writer does. After a batch marked in `restarts` a new processor gets it again."""
     fresh, processor = iter(restarts), BatchProcessor(store)
     await processor.load()
     for batch in batches:
@@ -110,7 +110,7 @@ def closed_bars(store: MemoryStore, name: str) -> dict[int, Bar]:
 
 @settings(deadline=None, max_examples=60)
 @given(trade_histories(), st.integers(1, 9))
-def test_every_timeframe_is_what_its_trades_come_to(trades: list[Trade], size: int) -> None:
+def test_candles_of_every_timeframe_equal_bars_of_their_trades(trades: list[Trade], size: int) -> None:
     store = MemoryStore()
     asyncio.run(run_writer(store, [trades[at : at + size] for at in range(0, len(trades), size)]))
     for name, timeframe in TIMEFRAMES.items():
@@ -125,7 +125,9 @@ def test_every_timeframe_is_what_its_trades_come_to(trades: list[Trade], size: i
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), trade_histories())
-def test_result_is_the_same_in_any_order_with_duplicates_and_restarts(data: st.DataObject, trades: list[Trade]) -> None:
+def test_candles_are_the_same_in_any_order_of_messages_with_duplicates_and_restarts(
+    data: st.DataObject, trades: list[Trade]
+) -> None:
     doubled = data.draw(st.lists(st.sampled_from(trades), max_size=10))
     messages: list[Message] = data.draw(st.permutations([*trades, *doubled, *klines(trades)]))
     messages += data.draw(st.permutations(klines(trades)))
@@ -141,7 +143,7 @@ def test_result_is_the_same_in_any_order_with_duplicates_and_restarts(data: st.D
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), trade_histories())
-def test_without_the_exchanges_word_only_whole_minutes_are_closed(data: st.DataObject, trades: list[Trade]) -> None:
+def test_minutes_with_lost_trades_are_not_closed_without_a_kline(data: st.DataObject, trades: list[Trade]) -> None:
     lost = data.draw(st.sets(st.sampled_from(trades[1:-1]), max_size=3))
     minutes, truth = MinuteBuilder(SERIES["1m"]), bars_of_trades(trades, TIMEFRAMES["1m"])
     made = [c for trade in trades if trade not in lost for c in minutes.add_trades([trade])]
@@ -156,8 +158,8 @@ def test_without_the_exchanges_word_only_whole_minutes_are_closed(data: st.DataO
     assert over.keys() == {o for o in truth if o + MINUTE_MS <= trades[-1].time // MINUTE_MS * MINUTE_MS} - spoilt
 
 
-def test_rolled_up_trades_of_the_played_exchange_are_its_own_candles() -> None:
-    """From a month's last minute on; truth are the simulator's bars, which are summed another way."""
+def test_candles_from_simulated_trades_equal_the_simulators_candles() -> None:
+    """The simulator computes its candles in another way. The trades begin in a month's last minute."""
     listing = BINANCE["BTCUSDT"]
     tape = SimulatedMarket(seed=7).tape(listing)
     start = MONDAY_THE_FIRST - MINUTE_MS
@@ -177,7 +179,7 @@ def test_rolled_up_trades_of_the_played_exchange_are_its_own_candles() -> None:
     ]
     store = MemoryStore()
     asyncio.run(run_writer(store, [trades[at : at + 200] for at in range(0, len(trades), 200)]))
-    for name in [name for name in TIMEFRAMES if name != "3d"]:  # of which none began
+    for name in [name for name in TIMEFRAMES if name != "3d"]:  # no 3d candle begins in that time
         rows = {o: c.bar for o, c in store.candle_rows[SERIES[name]].items() if o >= MONDAY_THE_FIRST}
         opens = np.array(sorted(rows))
         bars = candles(tape, LENGTHS_MS[name], opens, end - 1)
@@ -192,7 +194,7 @@ def candle(values: Bar, *, over: bool, source: CandleSource, revision: int = 0) 
     return Candle(SERIES["1m"], values, over, source, revision)
 
 
-def test_kline_replaces_our_candle_and_each_change_is_a_revision() -> None:
+def test_kline_replaces_a_candle_of_trades_and_each_change_is_a_revision() -> None:
     ours, theirs, later = (empty_bar(0, Decimal(price)) for price in (1, 2, 3))
     forming = candle(ours, over=False, source=CandleSource.TRADES)
     built = candle(ours, over=True, source=CandleSource.TRADES)
@@ -216,9 +218,9 @@ def test_kline_replaces_our_candle_and_each_change_is_a_revision() -> None:
     assert resolve(imported, candle(ours, over=True, source=CandleSource.EXCHANGE)) == confirmed
 
 
-def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
+def test_idle_minutes_are_closed_only_while_the_live_feed_proves_that_no_trade_is_missing() -> None:
     async def play(
-        feed: FeedStatus, transport: str, drained: bool, ahead: int = 0, told: int | None = 0
+        feed: FeedStatus, transport: str, drained: bool, ahead: int = 0, offset: int | None = 0
     ) -> list[Candle]:
         processor = BatchProcessor(MemoryStore())
         trades = [
@@ -226,9 +228,9 @@ def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
             for number, at in enumerate([MONDAY_THE_FIRST - 1_000, MONDAY_THE_FIRST + 1_000])
         ]
         await save_batch(processor, trades)
-        now = MONDAY_THE_FIRST + 2 * MINUTE_MS + 5_000 + ahead  # by a clock of ours that may be ahead
+        now = MONDAY_THE_FIRST + 2 * MINUTE_MS + 5_000 + ahead  # by a clock that may be ahead
         source = InstrumentFeed(PAIR, feed, now, now)
-        state = ExchangeStatus("x", now, True, transport, "", "", 0, now, 0, False, (source,), clock_offset=told)
+        state = ExchangeStatus("x", now, True, transport, "", "", 0, now, 0, False, (source,), clock_offset=offset)
         pending = await processor.close_idle_minutes({"x": state}, drained, now)
         return [candle for candle in pending.candles if candle.series.timeframe == "1m"]
 
@@ -248,7 +250,7 @@ def test_a_silent_market_closes_its_minutes_once_it_is_certain() -> None:
         assert asyncio.run(play(FeedStatus.LIVE, "socket", True, ahead, None)) == []
 
 
-def test_a_trade_of_the_future_holds_nobody_up_that_comes_after_it() -> None:
+def test_trade_from_the_future_does_not_block_later_trades() -> None:
     def trade(number: int, at: int) -> Trade:
         return Trade("x", PAIR, at, at, Decimal(number), Decimal(1), number)
 
@@ -267,22 +269,22 @@ def test_a_trade_of_the_future_holds_nobody_up_that_comes_after_it() -> None:
         assert [(c.bar.open_time, c.bar.close, c.closed) for c in made] == [
             (start + MINUTE_MS, Decimal(11), True),
             (start + 2 * MINUTE_MS, Decimal(12), False),
-        ], "of the minute before, the first trades are not known any more"
+        ], "the first trades of the minute before are lost"
 
 
-def test_gap_is_detected_repaired_and_recorded_and_absent_candles_not_awaited() -> None:
+def test_candle_gap_is_split_into_absent_and_repaired_ranges() -> None:
     openings = [MONDAY_THE_FIRST + number * MINUTE_MS for number in range(4)]
-    words = [Kline(SERIES["1m"], empty_bar(opening, Decimal(5))) for opening in openings]
-    hole = CandleGap(SERIES["1m"], openings[0], openings[3], detected=1)
+    klines_of_minutes = [Kline(SERIES["1m"], empty_bar(opening, Decimal(5))) for opening in openings]
+    gap = CandleGap(SERIES["1m"], openings[0], openings[3], detected=1)
     lacking = CandleGap(SERIES["1m"], openings[0], openings[1], 2, CandleGapState.ABSENT, 2)
     store = MemoryStore()
-    asyncio.run(run_writer(store, [[hole], [lacking], words[2:3]]))
+    asyncio.run(run_writer(store, [[gap], [lacking], klines_of_minutes[2:3]]))
     rest = CandleGap(SERIES["1m"], openings[2], openings[3], detected=1)
     assert list(store.gap_rows.values()) == [lacking, rest]
-    asyncio.run(run_writer(store, [words[3:]]))
+    asyncio.run(run_writer(store, [klines_of_minutes[3:]]))
     repaired = replace(
         rest, state=CandleGapState.REPAIRED, resolved=MONDAY_THE_FIRST, repaired_from=CandleSource.EXCHANGE
     )
     assert list(store.gap_rows.values()) == [lacking, repaired]
-    asyncio.run(run_writer(store, [words[:2]]))
+    asyncio.run(run_writer(store, [klines_of_minutes[:2]]))
     assert store.gap_rows[SERIES["1m"], openings[0], openings[1]].state is CandleGapState.REPAIRED

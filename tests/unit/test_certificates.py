@@ -1,4 +1,4 @@
-"""The certificate that a TLS listener makes for itself: kept while it will do, and checked before it is used."""
+"""The certificate that a TLS listener makes for itself."""
 
 import ssl
 from pathlib import Path
@@ -20,12 +20,12 @@ def test_certificate_is_reused_while_it_covers_all_names(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("left", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_a_file_that_will_not_do_is_replaced(tmp_path: Path, left: bytes) -> None:
+def test_invalid_certificate_file_is_replaced(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "simulator-tls.pem").write_bytes(left)
     server_context(self_signed(tmp_path, ["localhost"]), None)
 
 
-def test_a_key_of_another_and_a_key_with_a_password_are_refused(tmp_path: Path) -> None:
+def test_key_of_another_certificate_and_key_with_a_password_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         self_signed(tmp_path / name, ["localhost"])
     with pytest.raises(Misconfigured, match="KURS_SIMULATOR_TLS_KEY"):
@@ -40,7 +40,7 @@ def test_a_key_of_another_and_a_key_with_a_password_are_refused(tmp_path: Path) 
     assert isinstance(server_context(tmp_path / "one" / "simulator-tls.pem", None), ssl.SSLContext)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_refused_with_the_settings_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match="KURS_DATA_DIR"):
         self_signed(tmp_path / "file" / "data", ["localhost"])

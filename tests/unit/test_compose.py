@@ -17,27 +17,27 @@ def containers() -> dict[str, dict[str, Any]]:
 
 
 def secrets(container: dict[str, Any]) -> dict[str, str]:
-    """The secret volumes that it mounts, and where."""
+    """Return the secret volumes that a container mounts, with their mount points."""
     mounts = [volume.split(":") for volume in container.get("volumes", ()) if "-secret:" in volume]
-    return {name.removesuffix("-secret"): ":".join(place) for name, *place in mounts}
+    return {name.removesuffix("-secret"): ":".join(target) for name, *target in mounts}
 
 
 def test_containers_have_only_their_own_secrets() -> None:
-    known = containers()
+    all_containers = containers()
     expected = {name: {name: f"/run/secrets/{name}:ro"} for name in SERVERS}
     expected |= {name: {name: "/run/secrets/kurs:ro"} for name in SERVICES}
-    collectors = [name for name in known if name.startswith("collector-")]
+    collectors = [name for name in all_containers if name.startswith("collector-")]
     expected |= {name: {"collector": "/run/secrets/kurs:ro"} for name in collectors}
     expected |= {name: {} for name in WITHOUT_SECRETS}
     every = (*SERVERS, *SERVICES, "collector")
     expected["passwords"] = {name: f"/accounts/{name}" for name in every}
-    assert {name: secrets(container) for name, container in known.items()} == expected
+    assert {name: secrets(container) for name, container in all_containers.items()} == expected
     for name in (*collectors, "simulator"):
-        environment = known[name]["environment"]
+        environment = all_containers[name]["environment"]
         assert (environment["DATABASE_URL"], environment["DATABASE_URL_FILE"]) == ("bus://", "")
 
 
-def test_every_container_is_bounded_and_can_gain_no_right() -> None:
+def test_every_container_has_a_process_limit_and_no_capabilities() -> None:
     for name, container in containers().items():
         assert container["pids_limit"] >= 256, name
         assert (container["cap_drop"], container["read_only"]) == (["ALL"], True), name

@@ -1,4 +1,4 @@
-"""The compose files and the image: facts that no run of a test shows."""
+"""Facts about the compose files and the image that no other test would notice."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ KURS_SERVICES = {
     name: service for name, service in SERVICES.items() if "build" in service and "entrypoint" not in service
 }
 IMAGE = (compose.ROOT / "Dockerfile").read_text()
-MIN_HEALTH_SECONDS = 300  # seconds in which a machine that does other things as well starts everything
+MIN_HEALTH_SECONDS = 300  # a busy machine needs that long to start everything
 
 
 def seconds(text: str) -> int:
@@ -23,13 +23,13 @@ def seconds(text: str) -> int:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - KURS_SERVICES.keys() - {"passwords"}))
-def test_a_busy_machine_makes_no_server_unhealthy(name: str) -> None:
+def test_health_check_of_a_server_allows_for_a_busy_machine(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert seconds(check["start_period"]) >= MIN_HEALTH_SECONDS
     assert seconds(check["interval"]) * check["retries"] >= 60
 
 
-def test_a_busy_machine_makes_kurs_not_unhealthy() -> None:
+def test_health_check_of_the_image_allows_for_a_busy_machine() -> None:
     found = re.search(r"HEALTHCHECK --interval=(\d+)s --timeout=(\d+)s --retries=(\d+) --start-period=(\d+)s", IMAGE)
     assert found
     interval, timeout, retries, start = map(int, found.groups())
@@ -37,7 +37,7 @@ def test_a_busy_machine_makes_kurs_not_unhealthy() -> None:
 
 
 @pytest.mark.parametrize(("name", "service"), KURS_SERVICES.items())
-def test_each_container_of_the_image_is_given_a_command_that_there_is(name: str, service: dict[str, Any]) -> None:
+def test_container_of_the_image_has_an_existing_command(name: str, service: dict[str, Any]) -> None:
     program, *words = service["command"].split()
     assert program == "kurs"
     assert words == ["migrate"] or runtime.parse_process(words, load(_env_file=None)).services == (words[0],)
@@ -50,7 +50,7 @@ def test_market_setting_starts_the_simulator_container() -> None:
     assert compose.interpolate(market, COMPOSE_PROFILES=profile) == SIMULATED
 
 
-def test_the_log_names_the_address_on_the_host() -> None:
+def test_public_url_has_the_port_on_the_host() -> None:
     named = [
         compose.interpolate(file["api"]["environment"]["KURS_PUBLIC_URL"], KURS_HTTP_PORT="81", KURS_HTTPS_PORT="444")
         for file in (SERVICES, compose.load_services("docker-compose.tls.yml"))
@@ -58,15 +58,15 @@ def test_the_log_names_the_address_on_the_host() -> None:
     assert named == ["http://localhost:81", "https://localhost:444"]
 
 
-def test_each_process_that_talks_to_a_server_can_be_given_a_way_out() -> None:
-    """Collectors have one, and the simulator needs none."""
+def test_every_service_can_join_the_outside_network() -> None:
+    """Collectors always do, and the simulator needs no server."""
     outside = compose.load_services("docker-compose.servers.yml")
     inside = {name for name, service in KURS_SERVICES.items() if "outside" not in service["networks"]}
     assert outside.keys() == inside - {"simulator"}
     assert all(service == {"networks": ["outside"]} for service in outside.values())
 
 
-def test_the_upgrade_knows_each_service() -> None:
+def test_upgrade_script_restarts_every_service() -> None:
     script = (compose.ROOT / "docker/upgrade").read_text()
     roles = re.search(r"for service in (.+); do", script)
     exchanges = re.search(r"for exchange in (.+); do", script)

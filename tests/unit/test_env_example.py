@@ -1,4 +1,4 @@
-""".env.example holds every setting of Kurs and of the compose files, with its true default and what it means."""
+""".env.example lists every setting of Kurs and of the compose files, with its default and description."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ IN_CONTAINERS = {
     "KURS_PUBLIC_URL",
     "KURS_SIMULATOR_URL",
     "KURS_TRUSTED_PROXIES",
-}  # other defaults there, as the example says
+}  # have other defaults in containers, as the example explains
 
 
 class ExampleSetting(NamedTuple):
@@ -30,7 +30,7 @@ class ExampleSetting(NamedTuple):
 
 
 def example_settings() -> dict[str, ExampleSetting]:
-    """What the example says, by name."""
+    """Return the settings of the example by name."""
     found: dict[str, ExampleSetting] = {}
     for block in (ROOT / ".env.example").read_text().split("\n\n"):
         lines = [line.removeprefix("# ") for line in block.splitlines()]
@@ -43,24 +43,24 @@ def example_settings() -> dict[str, ExampleSetting]:
 
 
 def compose_defaults() -> dict[str, str]:
-    """What the compose files ask the environment for, with their defaults."""
+    """Return the environment variables of the compose files with their defaults."""
     text = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
-    asked = dict(VARIABLE.findall(text))
-    return {**dict(VARIABLE.findall(" ".join(asked.values()))), **asked}  # a default may ask for another one
+    variables = dict(VARIABLE.findall(text))
+    return {**dict(VARIABLE.findall(" ".join(variables.values()))), **variables}  # a default may contain another one
 
 
-def test_the_names_are_those_of_the_settings_and_of_the_compose_files() -> None:
+def test_example_lists_exactly_the_settings_and_the_compose_variables() -> None:
     assert example_settings().keys() == FIELDS.keys() | compose_defaults().keys()
 
 
-def test_names_of_compose_are_known_as_such(tmp_path: Path) -> None:
+def test_variables_of_compose_are_no_misspelled_settings(tmp_path: Path) -> None:
     names = compose_defaults().keys() - FIELDS.keys()
     (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names if name.startswith("KURS_")))
     Settings(_env_file=tmp_path / ".env")
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_setting_is_told_with_its_meaning_and_default(
+def test_example_has_the_description_and_default_of_each_setting(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for known in (*FIELDS, *OTHER_NAMES):
@@ -70,9 +70,9 @@ def test_a_setting_is_told_with_its_meaning_and_default(
     assert field.description in entry.comment
     (tmp_path / ".env").write_text(f"{name}={entry.value}\n")
     assert getattr(Settings(_env_file=tmp_path / ".env"), FIELDS[name]) == field.default
-    assert entry.value or not field.default  # an empty value would have been passed over
+    assert entry.value or not field.default  # an empty value means the default
 
 
 @pytest.mark.parametrize("name", sorted(compose_defaults().keys() - IN_CONTAINERS))
-def test_compose_falls_back_to_what_the_example_says(name: str) -> None:
+def test_compose_default_equals_the_example(name: str) -> None:
     assert example_settings()[name].value == compose_defaults()[name]

@@ -1,4 +1,4 @@
-"""What exchanges really sent, in our words. A new exchange needs a file of recorded frames beside the others."""
+"""The parsers of all exchanges on recorded frames. A new exchange needs a file of them in tests/frames/."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
 
 
 def event_as_json(event: Event) -> list[object]:
-    """An event as JSON would have it: its kind, then its fields, prices with their digits."""
+    """Return an event as in JSON: its kind, then its fields, prices as text with all digits."""
     if isinstance(event, Trade | Kline):
         return [type(event).__name__, _value_as_json(event)]
     return [type(event).__name__, *(_value_as_json(value) for value in event)]
@@ -57,17 +57,17 @@ def rows() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("name", "row"), list(rows()))
-def test_recorded_frames_mean_what_they_say(name: str, row: RecordedFrame | None) -> None:
+def test_recorded_frame_is_parsed_to_its_events(name: str, row: RecordedFrame | None) -> None:
     assert row, f"tests/frames/{name}.jsonl: record what {name} sends, with what it means"
     if row.events is None:
-        with pytest.raises(ValueError):  # noqa: PT011  each parser's own words
+        with pytest.raises(ValueError):  # noqa: PT011  each parser has its own texts
             parse_frame(EXCHANGES[name], row)
     else:
         assert [event_as_json(event) for event in parse_frame(EXCHANGES[name], row)] == row.events
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_every_way_of_an_exchange_is_recorded(name: str) -> None:
+def test_every_parser_of_an_exchange_has_a_recorded_frame(name: str) -> None:
     exchange, ways = EXCHANGES[name], {row.by for row in recorded_frames(name) if row.events}
     offered = {
         "socket": exchange.stream,
@@ -79,7 +79,7 @@ def test_every_way_of_an_exchange_is_recorded(name: str) -> None:
     assert {way for way, offer in offered.items() if offer} <= ways
 
 
-def test_url_has_no_key_and_the_plan_selects_host_header_and_pace() -> None:
+def test_coingecko_plan_selects_host_header_and_interval_and_no_url_has_the_key() -> None:
     keyless, demo, pro = (
         configured_exchanges(load(exchanges="coingecko", coingecko_plan=plan, coingecko_key=key))[0]
         for plan, key in (("keyless", ""), ("demo", "CG-demo"), ("pro", "CG-pro"))
@@ -91,20 +91,20 @@ def test_url_has_no_key_and_the_plan_selects_host_header_and_pace() -> None:
     wanted = (Instrument("BTC", "USD"),)
     assert pro.stream
     assert pro.poll
-    said = repr((pro, pro.stream(wanted), pro.poll(wanted, {}), [ask.path for ask in pro.poll(wanted, {})]))
-    assert "CG-pro" not in said
+    text = repr((pro, pro.stream(wanted), pro.poll(wanted, {}), [ask.path for ask in pro.poll(wanted, {})]))
+    assert "CG-pro" not in text
     assert pro.simulated_at("http://127.0.0.1:1/simulator").credentials() == {}
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_the_simulator_takes_the_place_of_every_host(name: str) -> None:
-    there = EXCHANGES[name].simulated_at("http://127.0.0.1:8000/simulator/")
-    assert there.simulated
-    assert there.rest_urls == (f"http://127.0.0.1:8000/simulator/{name}",)
-    assert there.ws_urls in ((), (f"ws://127.0.0.1:8000/simulator/{name}",))
+def test_simulated_exchange_has_only_addresses_of_the_simulator(name: str) -> None:
+    simulated = EXCHANGES[name].simulated_at("http://127.0.0.1:8000/simulator/")
+    assert simulated.simulated
+    assert simulated.rest_urls == (f"http://127.0.0.1:8000/simulator/{name}",)
+    assert simulated.ws_urls in ((), (f"ws://127.0.0.1:8000/simulator/{name}",))
 
 
-def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
+def test_unknown_exchange_is_refused_with_the_names_of_all() -> None:
     with pytest.raises(Misconfigured, match=f"KURS_EXCHANGES: 'quadriga' is not one of {', '.join(EXCHANGES)}"):
         configured_exchanges(load(exchanges="binance,quadriga"))
 
@@ -125,7 +125,7 @@ def test_an_unknown_exchange_is_refused_with_the_known_ones() -> None:
         ("coingecko", 429, {"x-ratelimit-reset": "tomorrow"}, 60),
     ],
 )
-def test_an_exchange_is_left_alone_for_as_long_as_it_says(
+def test_retry_delay_follows_status_and_headers(
     name: str, status: int, headers: dict[str, str], seconds: float
 ) -> None:
     assert EXCHANGES[name].retry_delay(RestResponse(status, headers), NOW) == seconds
@@ -151,14 +151,14 @@ BAN_TEXT = '{"code":-1003,"msg":"Way too much request weight used; IP banned unt
     ],
 )
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
+def test_retry_delay_lasts_until_the_end_of_a_ban_in_the_body(
     name: str, status: int, headers: dict[str, str], until: object, seconds: float
 ) -> None:
     assert EXCHANGES[name].retry_delay(RestResponse(status, headers, (BAN_TEXT % until).encode()), NOW) == seconds
 
 
 @pytest.mark.parametrize(
-    ("name", "body", "said"),
+    ("name", "body", "expected"),
     [
         ("binance", b'{"code":-1121,"msg":"Invalid symbol."}', "Invalid symbol."),
         ("binance", b"<html>403 Forbidden</html>", ""),
@@ -171,19 +171,19 @@ def test_a_ban_is_obeyed_to_the_end_that_its_text_tells(
         ("coingecko", b"<!DOCTYPE html>", ""),
     ],
 )
-def test_complaints_are_read_in_every_shape(name: str, body: bytes, said: str) -> None:
-    assert EXCHANGES[name].error_text(body).startswith(said)
-    assert bool(EXCHANGES[name].error_text(body)) == bool(said)
+def test_error_text_is_read_from_every_shape_of_body(name: str, body: bytes, expected: str) -> None:
+    assert EXCHANGES[name].error_text(body).startswith(expected)
+    assert bool(EXCHANGES[name].error_text(body)) == bool(expected)
 
 
-def test_no_exchange_is_named_in_the_core() -> None:
+def test_core_names_no_exchange() -> None:
     names = re.compile("|".join(EXCHANGES), re.IGNORECASE)
     core = Path(services.core.__file__).parent
     named = [path.name for path in core.rglob("*.py") if names.search(path.read_text())]
-    assert not named, "what only one exchange needs belongs to its value in services/exchanges/"
+    assert not named, "a fact about one exchange belongs to its value in services/exchanges/"
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_an_exchange_is_simulated_only_if_the_simulator_plays_it(name: str) -> None:
+def test_exchange_has_a_simulator_if_its_folder_exists(name: str) -> None:
     simulator = Path(services.core.__file__).parents[1] / "simulator"
     assert EXCHANGES[name].has_simulator == (simulator / name).is_dir()

@@ -1,4 +1,4 @@
-"""The containers' health check: exit codes, and the end of a process that answers nothing."""
+"""The health check of containers: its exit codes, and the end of a process that does not respond."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 CHECK = Path(__file__).parents[2] / "services/healthcheck.py"
-# The container: a bare init, whose child is stopped, and the check beside them.
+# Like a container: process 1, its stopped child, and the health check.
 CONTAINER = """
 import os, signal, subprocess, sys, time
 hung = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -30,7 +30,7 @@ print(ended, round(time.monotonic() - began))
 
 @contextmanager
 def serve_fixed_answer(answer: bytes) -> Iterator[str]:
-    """A port at which every connection is answered with that; b"": never."""
+    """Yield a port that sends `answer` on every connection, or with b"" nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -54,7 +54,7 @@ def run_check(port: str) -> int:
     return subprocess.run([sys.executable, "-IS", str(CHECK)], env=env, timeout=60, check=False).returncode  # noqa: S603
 
 
-def test_ready_is_healthy_and_all_else_is_not() -> None:
+def test_process_is_healthy_only_if_readyz_responds_with_200() -> None:
     with serve_fixed_answer(b"HTTP/1.1 200 OK\r\n\r\n") as port:
         assert run_check(port) == 0
     assert run_check(port) == 1
@@ -66,7 +66,7 @@ def test_healthcheck_ends_a_process_that_does_not_respond() -> None:
     unshare = shutil.which("unshare")
     space = [unshare or "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if not unshare or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:  # noqa: S603
-        pytest.skip("no process of its own number 1 can be had here")
+        pytest.skip("this machine allows no process namespace")
     with serve_fixed_answer(b"") as port:
         command = [*space, sys.executable, "-c", CONTAINER, sys.executable, "-IS", str(CHECK)]
         env = {**os.environ, "KURS_PORT": port}

@@ -1,4 +1,4 @@
-"""What an exchange may say at worst: whatever a field holds, nothing out of range gets in, and nothing escapes."""
+"""The parsers of all exchanges on frames with arbitrary values."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ FRAMES = [(name, row) for name in EXCHANGES for row in recorded_frames(name) if 
 
 
 def value_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something could stand in a frame."""
+    """Yield the path of every value in a frame."""
     yield path
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -52,7 +52,7 @@ def with_value(value: Any, path: Sequence[Any], new: Any) -> Any:
 
 
 def text_of(event: Event) -> str:
-    """What of it an exchange's own words may be in."""
+    """Return the parts of an event that may contain text of the exchange."""
     match event:
         case InstrumentStatus() | Reconnect() | ExchangeRefusal():
             return event.reason
@@ -64,7 +64,9 @@ def text_of(event: Event) -> str:
 @pytest.mark.parametrize(("name", "row"), FRAMES, ids=[f"{name}-{number}" for number, (name, _) in enumerate(FRAMES)])
 @settings(max_examples=60)
 @given(st.data())
-def test_nothing_out_of_range_gets_in_and_nothing_escapes(name: str, row: RecordedFrame, data: st.DataObject) -> None:
+def test_frame_with_any_values_gives_only_events_in_range_or_value_error(
+    name: str, row: RecordedFrame, data: st.DataObject
+) -> None:
     frame = msgspec.json.decode(row.frame)
     for _ in range(data.draw(st.integers(1, 3), "changes")):
         path = data.draw(st.sampled_from(list(value_paths(frame))), "where")
@@ -84,12 +86,12 @@ def test_nothing_out_of_range_gets_in_and_nothing_escapes(name: str, row: Record
                 assert bounds.kline_violation(event, LATEST) is None
         if isinstance(event, Trade | SequencedQuote | Kline):
             message = event.quote if isinstance(event, SequencedQuote) else event
-            assert bounds.find_violation(message, NOW) is None, "who takes it from the bus would call it dead"
+            assert bounds.find_violation(message, NOW) is None, "its consumer would make it a dead letter"
         assert bounds.clean_text(text_of(event)).isprintable()
 
 
 def _encode_json(frame: Any) -> str:
-    """JSON as an exchange may write it: numbers of any length too."""
+    """Encode as an exchange may: with numbers of any length."""
     match frame:
         case dict():
             return "{" + ",".join(f"{_encode_json(key)}:{_encode_json(value)}" for key, value in frame.items()) + "}"
@@ -102,15 +104,15 @@ def _encode_json(frame: Any) -> str:
 
 @pytest.mark.parametrize("name", EXCHANGES)
 @given(st.sampled_from(VALUES), st.sampled_from(VALUES))
-def test_a_complaint_of_any_shape_is_read_or_empty(name: str, one: Any, other: Any) -> None:
-    complaint = EXCHANGES[name].error_text
+def test_error_text_of_any_body_is_text(name: str, one: Any, other: Any) -> None:
+    error_text = EXCHANGES[name].error_text
     for body in (one, [one], {"error": one}, {"msg": one}, {"error": {"code": one, "message": other}}, {"status": one}):
-        assert isinstance(complaint(_encode_json(body).encode()), str)
-    assert complaint(b"\xff\xfe") == ""
+        assert isinstance(error_text(_encode_json(body).encode()), str)
+    assert error_text(b"\xff\xfe") == ""
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_no_wait_is_longer_than_a_ban(name: str) -> None:
+def test_retry_delay_is_bounded_for_any_header(name: str) -> None:
     for value in ("1e300", "inf", "nan", "-1", "²", "9" * 5_000, "\xb2", ""):
         for header in ("retry-after", "x-mbx-used-weight-1m", "x-ratelimit-reset"):
             for status in (200, 418, 429):

@@ -53,14 +53,14 @@ with warnings.catch_warnings():
 
 
 def flat(prices: Sequence[float], volumes: Sequence[float] = (), since: int = MIDNIGHT) -> OhlcvColumns:
-    """Minutes without a range."""
+    """Return minutes in which high, low and close are one price."""
     price = np.array(prices, np.float64)
     time = since + np.arange(len(prices), dtype=np.int64) * MINUTE_MS
     return OhlcvColumns(time, price, price, price, price, np.array(volumes or [1.0] * len(prices), np.float64))
 
 
 def wilder(values: Floats, period: int) -> Floats:
-    """Wilder's average, step by step."""
+    """Compute Wilder's average step by step."""
     found = np.full(len(values), np.nan)
     found[period - 1] = values[:period].mean()
     for place in range(period, len(values)):
@@ -80,7 +80,7 @@ def keltner(all_of: OhlcvColumns) -> list[Floats]:
 
 
 def supertrend(all_of: OhlcvColumns) -> list[Floats]:
-    """As TradingView's script has it."""
+    """Compute Supertrend as TradingView's script does."""
     reach, middle = 3 * wilder(true_range(all_of), 10), (all_of.high + all_of.low) / 2
     line, side = np.full(len(middle), np.nan), np.full(len(middle), np.nan)
     up, down = middle + reach, middle - reach
@@ -97,7 +97,7 @@ def supertrend(all_of: OhlcvColumns) -> list[Floats]:
 
 
 def psar(all_of: OhlcvColumns) -> list[Floats]:
-    """TradingView's reference, one candle at a time, from the state of the one before."""
+    """Compute TradingView's PSAR, one candle at a time, from the state of the one before."""
     stops, state = [np.nan], (False, 0.0, 0.0, 0.0)
     for place in range(1, len(all_of.open_times)):
         high, low, close = (column[: place + 1][-3:].tolist() for column in (all_of.high, all_of.low, all_of.close))
@@ -120,7 +120,7 @@ def psar(all_of: OhlcvColumns) -> list[Floats]:
 
 
 def ichimoku(all_of: OhlcvColumns) -> list[Floats]:
-    """Middles the slow way. TradingView draws spans 25 candles on, and the close 25 back, when told 26."""
+    """With a displacement of 26 TradingView shifts the spans by 25 candles, and the close by 25 back."""
     high, low = PandasFrame(all_of).high, PandasFrame(all_of).low
     short, middle, long = (((high.rolling(n).max() + low.rolling(n).min()) / 2).to_numpy() for n in (9, 26, 52))
     spans = [np.r_[np.full(25, np.nan), span[:-25]] for span in ((short + middle) / 2, long)]
@@ -205,7 +205,7 @@ def test_values_match_figures_computed_by_hand(
         assert np.allclose(found[name], values, rtol=1e-12, equal_nan=True), (name, found[name])
 
 
-def test_macd_starts_with_means_and_ichimoku_counts_the_candle_itself() -> None:
+def test_macd_starts_with_means_and_ichimokus_shift_counts_its_own_candle() -> None:
     closes = [1.0, 2, 6, 7, 9]
     macd = compute(parse_spec("macd:2:3:2"), flat(closes), M1)
     fast, slow = [4.0, 6.0, 8.0], [3.0, 5.0, 7.0]  # 2 / 3 and 1 / 2 of the new close, after means at the third
@@ -243,7 +243,7 @@ turns."""
 
 
 def test_psar_matches_tradingview_and_sar_matches_talib() -> None:
-    """A stop that turned stays at the extreme of its candle until the two previous candles are above."""
+    """A stop that has turned stays at the extreme of its candle until the two previous candles are above."""
     high, low, close = np.array(PSAR.split(), np.float64).reshape(-1, 3).T
     market = OhlcvColumns(MIDNIGHT + np.arange(12) * MINUTE_MS, close, high, low, close, close)
     ours, talibs = (compute(parse_spec(name), market, M1)[name] for name in ("psar", "sar"))
@@ -264,9 +264,8 @@ def test_price_levels_match_figures_computed_by_hand() -> None:
     assert compute_levels(parse_spec("pivots"), day, M1) == []
     holed = concat_columns([both.slice(0, 700), both.slice(710, 1442)])
     assert [level.details for level in compute_levels(parse_spec("pivots"), holed, M1)] == [{"missing": 10}] * 7
-    assert (
-        compute_levels(parse_spec("pivots"), both.slice(600, 1442), M1) == []
-    )  # ten hours of the day before are not kept
+    ten_hours_missing = both.slice(600, 1442)
+    assert compute_levels(parse_spec("pivots"), ten_hours_missing, M1) == []
 
     fall = {level.name: level.price for level in compute_levels(parse_spec("fib:5"), flat([50, 110, 60, 10, 30]), M1)}
     assert fall == pytest.approx(
@@ -296,14 +295,14 @@ def test_price_levels_match_figures_computed_by_hand() -> None:
 
 
 def days(since: str, until: str) -> OhlcvColumns:
-    """A walk of days, the last one left out."""
+    """Return a random walk of days from `since` until before `until`."""
     first, end = (int(pd.Timestamp(text).value) // 10**6 for text in (since, until))
     count = (end - first) // DAY_MS
     return random_walk(count, 7, timeframe="1d")._replace(open_times=first + np.arange(count) * DAY_MS)
 
 
 def roll_up_days(market: OhlcvColumns, timeframe: str) -> OhlcvColumns:
-    """The same days as candles of a longer timeframe."""
+    """Return the days rolled up into candles of a longer timeframe."""
     frame = TIMEFRAMES[timeframe]
     openings = np.array([frame.open_time(time) for time in market.open_times.tolist()])
     starts = np.flatnonzero(np.diff(openings, prepend=-1))
@@ -351,7 +350,7 @@ def test_too_few_candles_raise_no_error(name: str, count: int) -> None:
 
 
 def spec_texts(known: Indicator) -> st.SearchStrategy[str]:
-    """Allowed parameters, periods up to 60."""
+    """Draw specs with accepted parameters, periods up to 60."""
 
     def one(parameter: Parameter) -> st.SearchStrategy[float]:
         most = min(parameter.maximum, 60)
@@ -366,7 +365,7 @@ def spec_texts(known: Indicator) -> st.SearchStrategy[str]:
 
 
 def window(one: IndicatorSpec, market: OhlcvColumns, timeframe: str, opening: int) -> OhlcvColumns:
-    """The candles to be read for the one at an index: its warm-up, or a multiple where that does not suffice."""
+    """Return the candles to load for the one at `opening`: its warm-up, or a multiple if that is not enough."""
     need = warmup(one, TIMEFRAMES[timeframe], int(market.open_times[opening]))
     for more in (1, 2, 4):
         part = market.slice(max(0, opening - more * need), len(market.open_times))
@@ -426,7 +425,7 @@ def test_outputs_scale_with_price_and_volume() -> None:
                 )
 
 
-def test_sums_start_at_their_anchor() -> None:
+def test_vwap_and_obv_start_at_their_anchor() -> None:
     hours = random_walk(3000, 5, timeframe="1h")
     days = hours.open_times // DAY_MS
     vwap = compute(parse_spec("vwap"), hours, TIMEFRAMES["1h"])["vwap"]
@@ -441,7 +440,7 @@ def test_sums_start_at_their_anchor() -> None:
     assert TIMEFRAMES["1d"].step_back(MIDNIGHT, everything - 1) <= EARLIEST_CANDLE_MS
 
 
-UNDEFINED_WHEN_FLAT = {  # what a market without a range and without a trade has no value of
+UNDEFINED_WHEN_FLAT = {  # outputs without a value in a market without movement and trades
     "rsi": ["rsi"],
     "stoch": ["k", "d"],
     "willr": ["willr"],
@@ -451,12 +450,12 @@ UNDEFINED_WHEN_FLAT = {  # what a market without a range and without a trade has
     "mfi": ["mfi"],
     "vwap": ["vwap"],
 }
-ZERO_WHEN_FLAT = {"macd", "atr", "roc", "volume", "obv"}  # what is 0 there: that is what was measured
+ZERO_WHEN_FLAT = {"macd", "atr", "roc", "volume", "obv"}
 
 
 @pytest.mark.parametrize("name", SERIES)
 def test_output_is_null_price_or_zero_in_a_market_without_movement(name: str) -> None:
-    """No value may read as a signal."""
+    """No value of such a market may look like a signal."""
     found = compute(parse_spec(name), flat([5.0] * 1500, [0.0] * 1500), M1)
     for output, values in found.items():
         rest = values[1000:-30]
@@ -475,7 +474,7 @@ def test_market_without_movement_has_only_pivots_at_its_price(name: str) -> None
 @pytest.mark.parametrize("name", UNDEFINED_WHEN_FLAT)
 @pytest.mark.parametrize("price", [1.0, 2.0**-30])
 def test_output_is_null_once_the_last_movement_has_no_weight(name: str, price: float) -> None:
-    """At any price; and there are values again once it moves."""
+    """Values return once the price moves again."""
     before, count = random_walk(300, 4), 1500
     still = flat([float(before.close[-1])] * count, [0.0] * count, int(before.open_times[-1]) + MINUTE_MS)
     after = random_walk(1200, 5)
@@ -487,13 +486,13 @@ def test_output_is_null_once_the_last_movement_has_no_weight(name: str, price: f
     for output in UNDEFINED_WHEN_FLAT[name]:
         values = found[output]
         assert not np.isnan(values[100:300]).any(), output
-        if name != "vwap":  # it has the day's trades still
+        if name != "vwap":  # which still has the day's trades
             assert np.isnan(values[800:1790]).all(), output
         assert not np.isnan(values[1900:]).any(), output
 
 
 def test_adx_starts_again_after_a_long_time_without_movement() -> None:
-    """So a window that starts within that time has the same values."""
+    """A window that starts within that time has the same values."""
     quiet = flat([float(random_walk(300, 4).close[-1])] * 700, since=MIDNIGHT + 300 * MINUTE_MS)
     after = random_walk(200, 5)
     after = after._replace(open_times=after.open_times + 1000 * MINUTE_MS)
@@ -554,12 +553,12 @@ def test_specs_are_parsed_with_defaults_and_without_repeats() -> None:
     ],
 )
 def test_wrong_spec_raises_an_error_that_says_what_is_accepted(text: str, error: type[KursError], part: str) -> None:
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as raised:
         parse_specs(text)
-    assert part in str(told.value)
+    assert part in str(raised.value)
 
 
-def test_catalog_is_complete() -> None:
+def test_catalog_entry_has_title_formula_source_and_a_reference() -> None:
     assert {name for name, known in CATALOG.items() if not known.has_levels} == set(REFERENCES)
     for name, known in CATALOG.items():
         assert known.title, name

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Compute = Callable[[OhlcvColumns], list[Floats]]
 pandas_ta = reference.pandas_ta
 HLC, HL = ("high", "low", "close"), ("high", "low")
-WARM_UP_CANDLES = 1500  # candles after which nothing is left of what a library begins with
+WARM_UP_CANDLES = 1500  # then the first values of a library have no weight any more
 
 
 def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[int, ...] = (0,)) -> Compute:
@@ -41,11 +41,11 @@ def ta_lib(name: str, inputs: tuple[str, ...], *parameters: float, order: tuple[
 
 
 class LibraryReferences(NamedTuple):
-    """One indicator by both libraries; None where a library computes something else, which `why` explains."""
+    """One indicator by both libraries. None: the library computes something else, as `why_none` explains."""
 
     ta_lib: Compute | None
     pandas_ta: Compute | None
-    why: str = ""
+    why_none: str = ""
 
 
 def keltner(market: OhlcvColumns) -> list[Floats]:
@@ -54,7 +54,7 @@ def keltner(market: OhlcvColumns) -> list[Floats]:
 
 
 def ichimoku(market: OhlcvColumns) -> list[Floats]:
-    """Middles by TA-Lib, shifted here."""
+    """Compute the middles by TA-Lib and shift them here."""
     short, middle, long = (talib.MIDPRICE(market.high, market.low, period) for period in (9, 26, 52))
     none = np.full(25, np.nan)
     spans = [np.r_[none, span[:-25]] for span in ((short + middle) / 2, long)]
@@ -62,7 +62,7 @@ def ichimoku(market: OhlcvColumns) -> list[Floats]:
 
 
 def pandas_ichimoku(market: OhlcvColumns) -> list[Floats]:
-    """It shifts by 26 candles, TradingView by 25."""
+    """Correct the shift: pandas-ta shifts by 26 candles, TradingView by 25."""
     frame = reference.PandasFrame(market)
     found = ta.ichimoku(frame.high, frame.low, frame.close, as_dataframe=True).to_numpy(np.float64)
     leading_a, leading_b, conversion, standard, lagging = found.T
@@ -70,7 +70,7 @@ def pandas_ichimoku(market: OhlcvColumns) -> list[Floats]:
 
 
 def pandas_keltner(market: OhlcvColumns) -> list[Floats]:
-    """Its channel with its own ATR, which starts at another candle; that has no weight later."""
+    """Combine EMA and ATR of pandas-ta. Its ATR starts at another candle, which has no weight later."""
     frame = reference.PandasFrame(market)
     middle = ta.ema(frame.close, length=20, talib=False).to_numpy(np.float64)
     reach = 2 * pandas_ta("atr", *HLC, length=10)(market)[0]
@@ -86,7 +86,7 @@ def talib_volume(market: OhlcvColumns) -> list[Floats]:
 
 
 def differences_since_first(run: Compute) -> Compute:
-    """Minus its first value, because only differences have a meaning."""
+    """Subtract the first value, because only differences have a meaning."""
     return lambda market: [values - values[0] for values in run(market)]
 
 
@@ -152,19 +152,19 @@ CHECKED: Mapping[str, LibraryReferences] = {
 }
 
 
-def test_table_has_every_indicator_with_outputs() -> None:
+def test_table_has_references_for_every_indicator_with_outputs() -> None:
     assert set(CHECKED) == set(SERIES)
-    for name, (ta_lib, pandas_ta, why) in CHECKED.items():
-        assert why or (ta_lib and pandas_ta), name
+    for name, (ta_lib, pandas_ta, why_none) in CHECKED.items():
+        assert why_none or (ta_lib and pandas_ta), name
 
 
 @pytest.mark.parametrize("library", ["ta_lib", "pandas_ta"])
 @pytest.mark.parametrize("name", SERIES)
 def test_every_indicator_agrees_with_both_libraries(name: str, library: str) -> None:
-    """From a Monday on, after the candles in which the first values still have a weight."""
+    """The market begins on a Monday; compared are values after the warm-up."""
     run: Compute | None = getattr(CHECKED[name], library)
     if run is None:
-        pytest.skip(CHECKED[name].why)
+        pytest.skip(CHECKED[name].why_none)
     market = random_walk(4000, 8)
     market = market._replace(open_times=market.open_times - 4 * DAY_MS)
     ours, theirs = compute(parse_spec(name), market, M1), run(market)

@@ -1,4 +1,4 @@
-"""What the load generators write is understood, and the report says it."""
+"""The output of load generators is parsed, and the report contains it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,22 +43,22 @@ def bench_result() -> PeerBench:
 def load_result(folder: Path) -> LoadResult:
     (folder / "run_stats.csv").write_text(STATS)
     (folder / "run_stats_history.csv").write_text(HISTORY)
-    questions, seconds = list(load.request_kinds(folder / "run")), list(load.load_seconds(folder / "run"))
-    moments = [RateProbeSample(0.2, 700, '"a"'), RateProbeSample(0.4, 900, '"a"'), RateProbeSample(0.6, 300, '"b"')]
-    return LoadResult(MACHINE, questions, seconds, moments, load.load_targets(questions[-1]))
+    request_kinds, seconds = list(load.request_kinds(folder / "run")), list(load.load_seconds(folder / "run"))
+    samples = [RateProbeSample(0.2, 700, '"a"'), RateProbeSample(0.4, 900, '"a"'), RateProbeSample(0.6, 300, '"b"')]
+    return LoadResult(MACHINE, request_kinds, seconds, samples, load.load_targets(request_kinds[-1]))
 
 
-def test_locusts_files_become_figures_and_verdicts(tmp_path: Path) -> None:
+def test_locusts_files_are_parsed_to_figures_and_targets(tmp_path: Path) -> None:
     found = load_result(tmp_path)
-    assert [question.name for question in found.questions] == ["/v1/courses", "Aggregated"]
-    assert found.questions[-1].percentiles["99%"] == 21
+    assert [kind.name for kind in found.request_kinds] == ["/v1/courses", "Aggregated"]
+    assert found.request_kinds[-1].percentiles["99%"] == 21
     (second,) = found.seconds
     assert (second.at, second.rate, second.failures, second.p99_ms) == (1, 300, 2, 22)
     assert [target.reached for target in found.targets] == [False, False, True]
-    assert longest_unchanged(found.moments) == 0.2
+    assert longest_unchanged(found.samples) == 0.2
 
 
-def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
+def test_wrks_last_line_is_parsed_and_a_remote_host_is_refused() -> None:
     line = '{"requests":80000,"seconds":2.0,"p50_ms":1.5,"p99_ms":2.9,"statuses":0,"sockets":3}'
     assert wrk.parse_output(f"Running 2s test\n{line}\n").rate == 40_000
     with pytest.raises(msgspec.MsgspecError):
@@ -67,7 +67,7 @@ def test_wrks_last_line_is_read_and_load_stays_on_this_machine() -> None:
         wrk.measure("http://example.com/", 1, 1)
 
 
-def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_of_equal_figures_is_the_same_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.main(tmp_path, tmp_path / "none") == 2
     monkeypatch.setattr(results, "RESULTS_FOLDER", tmp_path)
     for name in ("courses", "charts"):
@@ -79,9 +79,9 @@ def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkey
             )
             == 1
         )
-    heard = FanoutResult("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
+    fanout = FanoutResult("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
     assert (
-        results.save_and_exit_code("streams", StreamBench(MACHINE, [heard], [Target("p99, of ws", 0.9, most=1)], []))
+        results.save_and_exit_code("streams", StreamBench(MACHINE, [fanout], [Target("p99, of ws", 0.9, most=1)], []))
         == 0
     )
     results.save_result("load", load_result(tmp_path))
@@ -98,7 +98,9 @@ def test_the_same_figures_give_the_same_page_and_pictures(tmp_path: Path, monkey
         assert (docs[0] / name).read_bytes() == (docs[1] / name).read_bytes()
 
 
-def test_parts_of_the_benchmark_run_in_turn_and_the_worst_one_counts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_runs_the_named_parts_in_turn_and_exits_with_the_worst_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ran = list[str]()
 
     def part(name: str, code: int) -> Callable[[], int]:
@@ -114,13 +116,13 @@ def test_parts_of_the_benchmark_run_in_turn_and_the_worst_one_counts(capsys: pyt
     assert rounds.ratio(bench_result().rows, "/v1/courses", "nginx, static file") == 1
 
 
-def test_the_first_minute_is_judged_by_what_was_reached_in_time() -> None:
+def test_target_of_the_first_minute_is_missed_without_a_figure() -> None:
     reached = {"a thousand hours, s, alone": 8.0, "all history, s, alone": 41.0, "longest stall, ms, alone": 30.0}
     met = {target.name: target.reached for target in bench_first.targets(reached)}
-    assert met.pop("a thousand hours with a fifth of a core, s") is False, "it has no figure: it took for ever"
+    assert met.pop("a thousand hours with a fifth of a core, s") is False, "it has no figure because it never ended"
     assert all(met.values())
     assert not bench_first.is_loaded(None)
-    whole, part = {"history": {"expected": 9, "missing": 0}}, {"history": {"expected": 9, "missing": 1}}
-    assert bench_first.is_loaded({"exchanges": [whole, whole]})
-    assert not bench_first.is_loaded({"exchanges": [whole, part]})
-    assert not bench_first.is_loaded({"exchanges": [whole, {"history": None}]})
+    complete, part = {"history": {"expected": 9, "missing": 0}}, {"history": {"expected": 9, "missing": 1}}
+    assert bench_first.is_loaded({"exchanges": [complete, complete]})
+    assert not bench_first.is_loaded({"exchanges": [complete, part]})
+    assert not bench_first.is_loaded({"exchanges": [complete, {"history": None}]})

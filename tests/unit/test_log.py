@@ -1,4 +1,4 @@
-"""Logging: one JSON object per line, and no secret in it, wherever it hides."""
+"""Logging: one JSON object per line, without secrets."""
 
 import importlib
 import io
@@ -57,13 +57,13 @@ def test_secrets_are_hidden_in_messages_extras_and_tracebacks(lines: Any, text: 
     assert log.MASK in written
 
 
-def test_fields_with_secret_names_are_masked_whatever_their_value(lines: Any) -> None:
+def test_field_with_a_secret_name_is_masked(lines: Any) -> None:
     logging.getLogger("services.test").info("signed in", extra={"password": SECRET, "access_token": 42, "tokens": 7})
     (line,) = lines()
     assert (line["password"], line["access_token"], line["tokens"]) == (log.MASK, log.MASK, 7)
 
 
-def test_ordinary_text_is_left_alone(lines: Any) -> None:
+def test_text_without_secrets_is_logged_unchanged(lines: Any) -> None:
     text = "in use: deribit (binance: stale, BTC-USDT from binance is 6.0 s old); see http://localhost:8000/v1/courses"
     logging.getLogger("services.test").info(text)
     assert lines()[0]["message"] == text
@@ -79,12 +79,12 @@ def test_a_line_has_time_level_subsystem_request_and_extras(lines: Any) -> None:
     assert line == expected
 
 
-def test_levels_are_set_per_subsystem(lines: Any) -> None:
+def test_log_level_is_set_per_subsystem(lines: Any) -> None:
     for name in ("collector", "pricer", "writer"):
         for level in (logging.DEBUG, logging.INFO, logging.ERROR):
             logging.getLogger(f"services.{name}").log(level, name)
-    said = [(line["logger"], line["level"]) for line in lines()]
-    assert said == [
+    logged = [(line["logger"], line["level"]) for line in lines()]
+    assert logged == [
         ("services.collector", "DEBUG"),
         ("services.collector", "INFO"),
         ("services.collector", "ERROR"),
@@ -94,7 +94,7 @@ def test_levels_are_set_per_subsystem(lines: Any) -> None:
     ]
 
 
-def test_every_logger_of_kurs_obeys_its_log_levels(lines: Any) -> None:
+def test_every_logger_is_named_after_its_module(lines: Any) -> None:
     """A logger outside the package would have the level of other packages, and no name in KURS_LOG_LEVELS."""
     names = set()
     for module in pkgutil.walk_packages(services.__path__, "services."):
@@ -105,7 +105,7 @@ def test_every_logger_of_kurs_obeys_its_log_levels(lines: Any) -> None:
     assert {name for name in names if not name.startswith("services.")} == set()
 
 
-def test_log_levels_reach_adapters() -> None:
+def test_log_level_of_adapters_is_set_apart_from_other_loggers() -> None:
     stream, before, level = io.StringIO(), list(logging.root.handlers), logging.root.level
     try:
         log.setup("WARNING", {"adapters": "INFO"}, stream=stream)

@@ -21,7 +21,7 @@ def numbers(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("start", [0, 2, 5, 6])
-def test_worked_example_has_the_values_and_turns_of_psar(start: int) -> None:
+def test_docstrings_example_has_the_values_and_turns_of_psar(start: int) -> None:
     path = compute(parse_specs("psar")[0], MARKET.slice(start, len(CLOSES)), TIMEFRAMES["1m"])["psar"]
     below = path < CLOSES[start:]
     for index, text in zip(map(int, numbers("index")), numbers(f"from {start}"), strict=True):

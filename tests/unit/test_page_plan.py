@@ -1,4 +1,4 @@
-"""Which pages of an indicator are taken from the cache, computed, and put into the cache."""
+"""The plan which pages of an indicator are read from the cache, computed, and cached."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ PAGE = 500
 
 
 def outputs(first: int, end: int, trusted_from: int | None = None) -> OutputColumns:
-    """Values at the times [first, end), each its own time."""
+    """Return values at the times [first, end), each equal to its time."""
     times = np.arange(first, end, dtype=np.int64)
     return OutputColumns(times, {"sma": times.astype(np.float64)}, trusted_from)
 
@@ -20,7 +20,7 @@ def plan(*cached: int, starts: tuple[int, ...] = (0, 500), first: int = 100, las
     return PagePlan.make(SMA, (first, last), starts, {(SMA, at): outputs(at, at + PAGE) for at in cached}, PAGE)
 
 
-def test_example_of_the_docstring() -> None:
+def test_plan_of_the_docstrings_example() -> None:
     made = plan(0)
     assert [page.open_times[0] for page in made.cached] == [0]
     assert (made.missing, made.since, made.until, made.needs_computing) == ([500], 500, 1100, True)

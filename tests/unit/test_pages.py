@@ -1,4 +1,4 @@
-"""What the pages name exists: classes, modules, links, indicators."""
+"""Classes, modules, links and indicators that the documentation names exist."""
 
 import re
 from pathlib import Path
@@ -16,12 +16,12 @@ MODULE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|toml|yml|md))`")
 
 
 @pytest.mark.parametrize(("term", "name"), ROWS)
-def test_class_of_a_term_exists(term: str, name: str) -> None:
+def test_class_in_the_glossary_exists(term: str, name: str) -> None:
     assert re.search(rf"^(class )?{name}\b", SOURCE, re.MULTILINE), term
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_and_modules_of_a_page_exist(page: Path) -> None:
+def test_links_and_modules_on_a_page_exist(page: Path) -> None:
     text = page.read_text()
     for link in LINK.findall(text):
         assert (page.parent / link).exists(), link

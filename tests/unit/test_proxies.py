@@ -1,4 +1,4 @@
-"""Which connections go through a proxy: the forms in which environments say it."""
+"""Which connections go through a proxy, for every form of the environment variables."""
 
 import ssl
 from pathlib import Path
@@ -16,7 +16,7 @@ PASSWORD = "hunter2-very-secret"
 
 
 @pytest.fixture(autouse=True)
-def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _without_proxy_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -44,7 +44,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_a_proxy_is_understood(text: str, url: str | None) -> None:
+def test_proxy_setting_is_parsed(text: str, url: str | None) -> None:
     proxy = parse_proxy(text)
     assert (proxy.url if proxy else None) == url
 
@@ -172,7 +172,7 @@ def test_own_address_is_reached_directly(monkeypatch: pytest.MonkeyPatch) -> Non
         assert proxy_for(settings, "http://192.0.2.8") is not None
 
 
-def test_a_password_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_password_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"kurs:{PASSWORD}%2F1@proxy.example")
     settings = load()
     proxy = proxy_for(settings, "https://exchange.example")
@@ -183,7 +183,7 @@ def test_a_password_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
 @pytest.mark.parametrize(("path", "part"), [("nowhere.pem", "No such file"), ("empty.pem", "no certificate")])
-def test_certificates_that_cannot_be_read_are_refused(
+def test_unreadable_ca_certificates_are_refused_with_the_settings_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, path: str, part: str
 ) -> None:
     (tmp_path / "empty.pem").write_text("nothing\n")
@@ -201,10 +201,10 @@ def test_certificates_that_cannot_be_read_are_refused(
         (62, "Hostname mismatch", "another server responds in its place"),
     ],
 )
-def test_a_certificate_that_is_not_accepted_says_what_to_do(code: int, message: str, remedy: str) -> None:
+def test_failure_text_of_a_rejected_certificate_says_what_to_do(code: int, message: str, remedy: str) -> None:
     refused = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:1006)")
     refused.verify_code, refused.verify_message = code, message
-    error = httpx.ConnectError("a text that says little")
+    error = httpx.ConnectError("an uninformative text")
     error.__cause__ = refused
     assert failure_text(error, None) == failure_text(refused, None)
     assert failure_text(error, None).startswith(f"its certificate cannot be verified: {message}: ")
@@ -212,7 +212,7 @@ def test_a_certificate_that_is_not_accepted_says_what_to_do(code: int, message: 
     assert failure_text(error, parse_proxy(PROXY)).endswith(f" (through the proxy {PROXY})")
 
 
-def test_proxies_stand_in_the_env_file_too(tmp_path: Path) -> None:
+def test_proxies_are_read_from_the_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"https_proxy=socks5h://kurs:{PASSWORD}@proxy.example\nNO_PROXY=.near.example\n")
     settings = load()
     assert str(proxy_for(settings, "https://exchange.example")) == "socks5h://proxy.example:1080"

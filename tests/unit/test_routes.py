@@ -1,4 +1,4 @@
-"""Conversion routes: every direction has one at each exchange, and none uses a market that is closed."""
+"""Conversion routes: every direction has one at each exchange, of open markets only."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ assets = st.sampled_from(["BTC", "ETH", "USDT", "USDC", "USDTTRC", "SOL", "BNB"]
 
 
 @given(st.sampled_from(sorted(EXCHANGES)), assets, assets | st.sampled_from(sorted(FIAT)))
-def test_a_route_leads_from_base_to_quote(name: str, base: str, quote: str) -> None:
+def test_conversion_route_leads_from_base_to_quote(name: str, base: str, quote: str) -> None:
     legs = find_route(EXCHANGES[name], REFERENCE, Instrument(base, quote), SETTINGS.assets)
     base, quote = (SETTINGS.assets.get(name, name) for name in (base, quote))
     if legs is None:
@@ -39,14 +39,14 @@ def test_without_a_reference_only_own_legs_are_used(name: str, base: str, quote:
     assert legs == find_route(EXCHANGES[name], REFERENCE, direction, SETTINGS.assets)
 
 
-def test_every_exchange_routes_every_default_direction() -> None:
+def test_every_exchange_has_a_route_for_every_default_direction() -> None:
     for routes in route_table(SETTINGS).values():
         assert tuple(routes) == SETTINGS.exchanges
         for leg in (leg for legs in routes.values() for leg in legs):
             assert leg.exchange in REFERENCES or "RUB" not in leg.instrument
 
 
-def test_instruments_of_routes_and_symbols_are_collected() -> None:
+def test_instruments_of_routes_and_of_configured_symbols_are_collected() -> None:
     settings = Settings(_env_file=None, symbols="BTC-USDT,SOL-USDT")
     collected = {name: instruments_to_collect(name, settings) for name in EXCHANGES}
     assert {str(i) for i in collected["binance"]} == {"BTC-USDT", "ETH-USDT", "USDC-USDT", "SOL-USDT"}

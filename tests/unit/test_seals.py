@@ -1,4 +1,4 @@
-"""Seals: a silent edit breaks the chain, a correction renews it, and how a number is written does not matter."""
+"""Seals: an edit breaks the chain, a correction makes it again, and trailing zeros of a number do not matter."""
 
 import asyncio
 from decimal import Decimal
@@ -28,7 +28,7 @@ def day_klines(number: int, price: int = 5) -> list[Kline]:
 
 
 @given(st.lists(st.decimals("0.00000001", "1e9", places=8), min_size=6, max_size=6), st.sampled_from(FIELDS))
-def test_any_change_of_a_value_shows_and_zeros_at_the_end_do_not(values: list[Decimal], field: str) -> None:
+def test_digest_changes_with_every_value_but_not_with_trailing_zeros(values: list[Decimal], field: str) -> None:
     bar = Bar(FIRST, *values, 7)  # type: ignore[call-arg, arg-type]
     candle = from_kline(Kline(HOURS, bar))
     longer = Bar(FIRST, *(Decimal(f"{value:f}000") for value in values), 7)  # type: ignore[call-arg, arg-type]
@@ -53,7 +53,7 @@ async def save_klines(store: MemoryStore, *klines: Kline | CandleGap) -> None:
 
 
 async def check_chain(store: MemoryStore, days: list[int]) -> list[Seal]:
-    """The chain is whole, and says what is kept."""
+    """Check that the chain has these days and matches the stored candles."""
     seals = await store.seals(HOURS, 0, FAR_FUTURE)
     assert [(seal.day - FIRST) // DAY_MS for seal in seals] == days
     previous = GENESIS
@@ -128,7 +128,7 @@ def test_edited_day_is_not_resealed_by_an_earlier_correction() -> None:
     asyncio.run(play())
 
 
-def test_older_days_join_the_chain_when_no_more_come() -> None:
+def test_older_days_join_the_chain_once_no_more_candles_arrive() -> None:
     async def play() -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(2), *day_klines(3))
@@ -143,25 +143,25 @@ def test_older_days_join_the_chain_when_no_more_come() -> None:
     asyncio.run(play())
 
 
-def test_rolled_up_day_is_sealed_without_candles_that_its_parts_lack() -> None:
-    """While nothing is said of them they are waited for."""
+def test_day_of_roll_ups_is_sealed_without_absent_candles() -> None:
+    """The day is not sealed until the missing candles are known to be absent."""
     two_hours = HOURS._replace(timeframe="2h")
 
     async def play() -> None:
         store = MemoryStore()
         await save_klines(store, *day_klines(0)[:12], *day_klines(0)[18:])
 
-        async def look() -> int:
+        async def seal() -> int:
             processor = BatchProcessor(store)
             await processor.load()
             pending = await processor.seal_days(two_hours, FIRST, max(store.candle_rows[two_hours]), FIRST + 26 * HOUR)
             await pending.commit()
             return sum(seal.candles for seal in await store.seals(two_hours, 0, FAR_FUTURE))
 
-        assert await look() == 0
+        assert await seal() == 0
         lacking = day_klines(0)[12].bar.open_time, day_klines(0)[17].bar.open_time
         await save_klines(store, CandleGap(HOURS, *lacking, 1, CandleGapState.ABSENT, 1))
-        assert await look() == 9
+        assert await seal() == 9
 
     asyncio.run(play())
 
@@ -175,26 +175,26 @@ def test_incomplete_day_stops_no_later_day_and_is_sealed_once_complete() -> None
         processor = BatchProcessor(store)
         await processor.load()
 
-        async def look(days: int) -> None:
+        async def seal(days: int) -> None:
             await (
                 await processor.seal_days(HOURS, FIRST, max(store.candle_rows[HOURS]), FIRST + days * DAY_MS)
             ).commit()
 
-        await look(3)
+        await seal(3)
         await check_chain(store, [0])
-        await look(5)
+        await seal(5)
         before = await check_chain(store, [0, 2, 3])
         for missing in day_klines(1)[12:18]:
-            await look(5)
+            await seal(5)
             await (await processor.apply([missing], FIRST + 5 * DAY_MS)).commit()
             assert (await check_chain(store, [0, 2, 3])) == before, (
-                "one at a time would have made all later seals anew each time"
+                "each hour alone would have made all later seals again"
             )
         if restarts:
             processor = BatchProcessor(store)
             await processor.load()
         for _ in range(2):
-            await look(5)
+            await seal(5)
         assert [seal.revision for seal in (await check_chain(store, [0, 1, 2, 3]))] == [0, 0, 1, 1]
 
     for restarts in (False, True):
@@ -204,19 +204,19 @@ def test_incomplete_day_stops_no_later_day_and_is_sealed_once_complete() -> None
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_chain_has_all_complete_days_in_any_order_of_completion(data: st.DataObject) -> None:
-    """Hours come in any order, some never, and of some the exchange says that it has none."""
+    """Hours arrive in any order; some never arrive, and some are absent at the exchange."""
     hours = [kline for number in range(5) for kline in day_klines(number)]
-    places = st.integers(1, len(hours) - 1)  # what is kept begins with a whole day
+    places = st.integers(1, len(hours) - 1)  # the stored candles begin with a complete day
     never, lacking = data.draw(st.sets(places, max_size=3)), data.draw(st.sets(places, max_size=3))
     late = data.draw(st.lists(places, max_size=8, unique=True))
     never -= {*late}
     first = [hour for place, hour in enumerate(hours) if place not in {*never, *lacking, *late}]
-    holes = [
+    gaps = [
         CandleGap(HOURS, o, o, 1, CandleGapState.ABSENT, 1) for o in (hours[place].bar.open_time for place in lacking)
     ]
     batches = list[list[Kline | CandleGap]]([[*first[::2]], [*first[1::2]]])
     batches += [[hours[place]] for place in late]
-    batches.insert(data.draw(st.integers(0, len(batches))), [*holes])
+    batches.insert(data.draw(st.integers(0, len(batches))), [*gaps])
 
     async def play() -> None:
         store, now = MemoryStore(), FIRST + 9 * DAY_MS
@@ -226,8 +226,8 @@ def test_chain_has_all_complete_days_in_any_order_of_completion(data: st.DataObj
                 processor = BatchProcessor(store)
                 await processor.load()
             await (await processor.apply(batch, now)).commit()
-            if kept := store.candle_rows.get(HOURS):
-                await (await processor.seal_days(HOURS, min(kept), max(kept), now)).commit()
+            if stored := store.candle_rows.get(HOURS):
+                await (await processor.seal_days(HOURS, min(stored), max(stored), now)).commit()
         whole = set(range(5)) - {place // 24 for place in never - lacking}
         await check_chain(store, sorted(whole & {(o - FIRST) // DAY_MS for o in store.candle_rows[HOURS]}))
 

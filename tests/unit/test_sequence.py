@@ -1,4 +1,4 @@
-"""Trades pass once and in order, whatever the wire does to them."""
+"""The trade sequencer passes each trade once and in order."""
 
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ def passed_ids(sequence: TradeSequencer, numbers: list[int]) -> list[int]:
 
 
 @given(st.data(), st.integers(2, 60))
-def test_late_doubled_and_mixed_trades_come_out_once_and_in_order(data: st.DataObject, count: int) -> None:
+def test_late_duplicate_and_reordered_trades_pass_once_and_in_order(data: st.DataObject, count: int) -> None:
     first = 1000
     rest = data.draw(st.permutations(range(first + 1, first + count)))
     doubled = data.draw(st.lists(st.sampled_from(range(first, first + count))))
@@ -29,16 +29,16 @@ def test_late_doubled_and_mixed_trades_come_out_once_and_in_order(data: st.DataO
 
 
 @given(st.sets(st.integers(1001, 1060), min_size=1))
-def test_missing_trades_are_known_and_can_be_filled(lost: set[int]) -> None:
+def test_gaps_are_exactly_the_lost_trades_and_can_be_filled(lost: set[int]) -> None:
     sequence, everything = TradeSequencer(), range(1000, 1062)
     out = passed_ids(sequence, [number for number in everything if number not in lost])
-    while hole := sequence.first_gap():
-        assert set(hole) <= lost
-        out += passed_ids(sequence, list(hole))
+    while gap := sequence.first_gap():
+        assert set(gap) <= lost
+        out += passed_ids(sequence, list(gap))
     assert out == list(everything)
 
 
-def test_a_hole_given_up_says_between_which_times() -> None:
+def test_skipped_gap_has_the_times_around_it() -> None:
     sequence = TradeSequencer()
     assert passed_ids(sequence, [5, 6, 9, 10]) == [5, 6]
     assert (sequence.first_gap(), sequence.gap_since) == (range(7, 9), 9)
@@ -49,13 +49,13 @@ def test_a_hole_given_up_says_between_which_times() -> None:
     assert passed_ids(sequence, [7, 11]) == [11]
 
 
-def test_a_new_count_is_followed() -> None:
+def test_trade_ids_that_start_again_are_accepted() -> None:
     sequence = TradeSequencer()
     assert passed_ids(sequence, [ID_RESET_DISTANCE * 3, 7, 8]) == [ID_RESET_DISTANCE * 3, 7, 8]
 
 
 def test_minute_of_the_first_trade_is_completed_before_it_passes() -> None:
-    """What is asked for reaches back until a trade is of an earlier minute; of those only the last one passes."""
+    """Requested ranges reach back to a trade of an earlier minute; of that minute only the last trade passes."""
     sequence, first = TradeSequencer(lead_size=10), 1_000
 
     def at(number: int) -> Trade:
@@ -64,25 +64,25 @@ def test_minute_of_the_first_trade_is_completed_before_it_passes() -> None:
     assert sequence.push(at(first), 5) == []
     assert (sequence.first_gap(), sequence.awaits_lead, sequence.gap_since) == (range(990, 1_000), True, 5)
     assert sequence.push(at(first + 1), 6) == []
-    asked = list[range]()
+    requested = list[range]()
     out = list[Trade]()
-    while hole := sequence.first_gap():
-        asked.append(hole)
-        for number in hole:
+    while gap := sequence.first_gap():
+        requested.append(gap)
+        for number in gap:
             out += sequence.push(at(number), 7)
-    assert asked == [range(990, 1_000), range(980, 990), range(970, 980)]
+    assert requested == [range(990, 1_000), range(980, 990), range(970, 980)]
     assert [each.trade_id for each in out] == list(range(974, first + 2))
     assert (sequence.awaits_lead, sequence.gap_since, sequence.expected_id) == (False, None, first + 2)
 
 
-def test_first_trade_passes_after_a_while_without_its_predecessors() -> None:
+def test_first_trade_passes_without_its_lead_once_that_is_skipped() -> None:
     sequence = TradeSequencer(lead_size=10)
     assert passed_ids(sequence, [1_000, 1_001, 995]) == []
     assert [each.trade_id for each in sequence.skip_lead(9)] == [1_000, 1_001]
     assert not sequence.first_gap()
 
 
-def test_the_very_first_trade_of_an_instrument_has_no_lead() -> None:
+def test_trade_with_id_zero_needs_no_lead() -> None:
     sequence = TradeSequencer(10)
     assert passed_ids(sequence, [0, 1, 2]) == [0, 1, 2]
     assert (sequence.awaits_lead, sequence.gap_since) == (False, None)

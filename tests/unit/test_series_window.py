@@ -56,7 +56,7 @@ def reload(window: SeriesWindow, candles: Sequence[Candle]) -> None:
 
 @pytest.mark.parametrize("event", WindowEvent)
 @pytest.mark.parametrize("state", WindowState)
-def test_state_machine_matches_its_table(state: WindowState, event: WindowEvent) -> None:
+def test_window_state_after_each_event(state: WindowState, event: WindowEvent) -> None:
     expected = dict(zip(WindowState, TABLE[event], strict=True))[state]
     if expected is None:
         with pytest.raises(ValueError, match="cannot happen"):
@@ -93,7 +93,7 @@ def test_candle_that_does_not_follow_requests_a_reload(other: Candle) -> None:
     window.on_candle(other, RELOAD_MAX_DELAY_MS - 1)
     assert window.state is RELOAD
     assert not window.should_reload(RELOAD_MAX_DELAY_MS - 1)
-    assert window.should_reload(RELOAD_MAX_DELAY_MS), "changes that go on arriving do not delay it for longer"
+    assert window.should_reload(RELOAD_MAX_DELAY_MS), "further changes do not delay it any longer"
     assert loaded([candle(0), candle(1)]).state is CLEAN
 
 
@@ -115,18 +115,18 @@ def test_candle_that_arrives_during_a_reload_makes_it_start_again(arriving: Cand
         window.on_candle(arriving, 0)
         window.finish_reload([candle(0), candle(1), candle(2), candle(3)], 0)
     assert window.state is RELOAD
-    assert len(window.closed.open_times) < 4, "what was read is dropped"
+    assert len(window.closed.open_times) < 4, "the loaded candles are dropped"
 
 
-def test_failed_reload_is_still_to_be_done() -> None:
+def test_failed_reload_stays_requested() -> None:
     window = loaded([candle(0)])
     window.request_reload()
-    with pytest.raises(OSError, match="away"), window.reloading():
-        raise OSError("away")
+    with pytest.raises(OSError, match="unavailable"), window.reloading():
+        raise OSError("unavailable")
     assert window.state is RELOAD
 
 
-def test_failed_computation_puts_the_range_back_beside_what_has_come_since() -> None:
+def test_range_of_a_failed_computation_is_merged_with_later_changes() -> None:
     window = loaded([candle(0)])
     window.on_candle(candle(1), 0)
 
@@ -135,14 +135,14 @@ def test_failed_computation_puts_the_range_back_beside_what_has_come_since() -> 
             assert dirty == DirtyRange(START + MINUTE_MS)
             assert (window.state, window.dirty) == (CLEAN, None)
             window.on_candle(candle(2), 0)
-            raise OSError("away")
+            raise OSError("unavailable")
 
-    with pytest.raises(OSError, match="away"):
+    with pytest.raises(OSError, match="unavailable"):
         fail_after_another_candle()
     assert (window.state, window.dirty) == (DIRTY, DirtyRange(START + MINUTE_MS))
 
 
-def test_range_survives_a_reload() -> None:
+def test_dirty_range_survives_a_reload() -> None:
     window = loaded([candle(0)])
     window.on_candle(candle(1), 0)
     window.request_reload()
@@ -160,7 +160,7 @@ def test_range_survives_a_reload() -> None:
         (DirtyRange(5, 2), DirtyRange(7, 1), DirtyRange(5, 1)),
     ],
 )
-def test_union_covers_both_ranges(one: DirtyRange, other: DirtyRange | None, union: DirtyRange) -> None:
+def test_union_of_dirty_ranges_covers_both(one: DirtyRange, other: DirtyRange | None, union: DirtyRange) -> None:
     assert one.union(other) == union
 
 

@@ -7,19 +7,119 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.core.accounts.audit import AuditEntry, AuditEvent
+from services.core.accounts.model import ApiToken, Invitation, Person, PersonState, RevokeReason, Rotation, SignIn
 from services.core.errors import Unavailable
 
 
 class Persons(Protocol):
     """People and invitations."""
 
+    async def add(self, person: Person) -> bool:
+        """Add a person. Return False, and change nothing, if the name is taken."""
+
+    async def get(self, person: str) -> Person | None:
+        """Return the person of an id."""
+
+    async def named(self, name: str) -> Person | None:
+        """Return the person of a name."""
+
+    async def lock(self, person: str) -> Person | None:
+        """Return the person of an id. Other transactions that lock or change the person wait for this one's end."""
+
+    async def page(self, after: str, limit: int) -> list[Person]:
+        """Return people with a higher id, in the order in which they registered."""
+
+    async def has_admin(self) -> bool:
+        """Return whether anyone is an admin, disabled or not."""
+
+    async def set_password(self, person: str, password_hash: str, changed_at: int) -> None:
+        """Replace a password's hash."""
+
+    async def set_state(self, person: str, state: PersonState) -> bool:
+        """Change a person's state. Return whether it was another one."""
+
+    async def delete(self, person: str) -> bool:
+        """Delete a person with everything that refers to them, but for the audit log. Return whether there was one."""
+
+    async def add_invitation(self, invitation: Invitation) -> None:
+        """Add an invitation."""
+
+    async def renew_invitation(self, invitation: Invitation, made_before: int) -> bool:
+        """Add an invitation, or replace the one of the same id if that was made before `made_before`.
+
+        Of several callers at once, one gets True.
+        """
+
+    async def invitation(self, code_hash: str, now: int) -> Invitation | None:
+        """Return the invitation of a code that may still be used."""
+
+    async def use_invitation(self, code_hash: str, person: str, now: int) -> bool:
+        """Mark an invitation as used. Return False if it may not be used (any more)."""
+
+    async def invitations(self, now: int, limit: int) -> list[Invitation]:
+        """Return invitations that may still be used, newest first."""
+
+    async def delete_invitations(self, expired_before: int) -> int:
+        """Delete invitations. Return how many."""
+
 
 class SignIns(Protocol):
-    """Families of refresh tokens."""
+    """Families of refresh tokens. A sign-in is active until it expires or is revoked."""
+
+    async def add(self, sign_in: SignIn, most: int) -> None:
+        """Add a sign-in. Of more than `most` active ones of its person, the longest unused are revoked.
+
+        Lock the person before.
+        """
+
+    async def get(self, sign_in: str) -> SignIn | None:
+        """Return the sign-in of an id, active or not."""
+
+    async def of_family(self, family_hash: str) -> SignIn | None:
+        """Return the sign-in of a family, active or not."""
+
+    async def rotate(self, rotation: Rotation) -> SignIn | None:
+        """Replace the refresh token of an active sign-in. None: the presented one is not the valid one of any.
+
+        Of several callers at once, one gets the sign-in.
+        """
+
+    async def of_person(self, person: str, now: int) -> list[SignIn]:
+        """Return a person's active sign-ins, newest first."""
+
+    async def revoke(self, sign_in: str, reason: RevokeReason, now: int) -> bool:
+        """Revoke an active sign-in. Return whether it was active."""
+
+    async def revoke_all(self, person: str, reason: RevokeReason, now: int, but: str = "") -> int:
+        """Revoke a person's active sign-ins, but for the one of the id `but`. Return how many."""
+
+    async def delete_ended(self, before: int) -> int:
+        """Delete sign-ins that expired or were revoked before `before`. Return how many."""
 
 
 class ApiTokens(Protocol):
     """Tokens of programs."""
+
+    async def add(self, token: ApiToken, most: int) -> bool:
+        """Add a token, unless its person has `most` unexpired ones. Return whether it was added.
+
+        Lock the person before.
+        """
+
+    async def find(self, token_hash: str, now: int) -> ApiToken | None:
+        """Return the unexpired token of a hash."""
+
+    async def of_person(self, person: str, now: int) -> list[ApiToken]:
+        """Return a person's unexpired tokens, newest first."""
+
+    async def mark_used(self, token: str, now: int) -> None:
+        """Save when a token was last used."""
+
+    async def delete(self, token: str, person: str) -> bool:
+        """Delete a person's token. Return whether there was one."""
+
+    async def delete_expired(self, before: int) -> int:
+        """Delete tokens that expired before `before`. Return how many."""
 
 
 class AccountKeys(Protocol):

@@ -30,7 +30,8 @@ persons = Table(
 invitations = Table(
     "invitations",
     metadata,
-    Column("code_hash", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("code_hash", Text, nullable=False, unique=True),
     Column("role", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),

@@ -32,6 +32,7 @@ class Person(Struct, frozen=True, kw_only=True):
 class Invitation(Struct, frozen=True, kw_only=True):
     """A code with which one person may register."""
 
+    id: str
     code_hash: str  # hex SHA-256
     role: PersonRole = PersonRole.TRADER
     created_by: str  # a person's id; empty: the operator
@@ -48,6 +49,7 @@ class RevokeReason(StrEnum):
     REUSE = "reuse"  # an old refresh token was presented again
     ADMIN = "admin"
     PASSWORD = "password"  # noqa: S105  it was changed
+    LIMIT = "limit"  # the person has signed in too often since
 
 
 class SignIn(Struct, frozen=True, kw_only=True):
@@ -71,6 +73,16 @@ class SignIn(Struct, frozen=True, kw_only=True):
     agent: str
     revoked_at: int | None = None
     reason: RevokeReason | None = None
+
+
+class Rotation(Struct, frozen=True, kw_only=True):
+    """The exchange of a sign-in's refresh token for its successor. The fields are those of `SignIn` afterwards."""
+
+    previous_hash: str
+    refresh_hash: str
+    successor: str
+    rotated_at: int
+    expires_at: int
 
 
 class ApiToken(Struct, frozen=True, kw_only=True):

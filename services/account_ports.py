@@ -3,12 +3,14 @@
 Times are milliseconds since the epoch; hashes are hex SHA-256.
 """
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.core.accounts.audit import AuditEntry, AuditEvent
 from services.core.accounts.model import ApiToken, Invitation, Person, PersonState, RevokeReason, Rotation, SignIn
 from services.core.errors import Unavailable
+from services.core.tasks import AttemptEnd, NewTask, RunningTask, Task, TaskFilter, TaskQueue, WaitingTasks
 
 
 class Persons(Protocol):
@@ -152,7 +154,58 @@ class AuditLog(Protocol):
 
 
 class Tasks(Protocol):
-    """The table of tasks."""
+    """The table of tasks. Whatever changes a task answers with its new row, or None where it came too late.
+
+    Nothing here reaches the bus: `services/task_queue.py` publishes after the commit.
+    """
+
+    async def add(self, task: NewTask, now: int) -> Task:
+        """Add a task."""
+
+    async def add_periodic(self, task: NewTask, slot: str, now: int) -> Task | None:
+        """Add the task of a slot, unless it was added before or the task of an earlier slot has not ended."""
+
+    async def get(self, task_id: str) -> Task | None:
+        """Return a task."""
+
+    async def find(self, wanted: TaskFilter, limit: int, before: str | None = None) -> list[Task]:
+        """Return tasks, newest first: those with an id below `before`."""
+
+    async def claim(self, task_id: str, worker: str, now: int) -> Task | None:
+        """Claim a queued task for a worker. Of several workers one gets it."""
+
+    async def renew(self, worker: str, task_ids: Collection[str]) -> list[RunningTask]:
+        """Give a sign of life for tasks of a worker. Return those that it still holds."""
+
+    async def set_progress(self, claimed: Task, percent: int) -> Task | None:
+        """Save the progress of a claimed task."""
+
+    async def end_attempt(self, claimed: Task, end: AttemptEnd, now: int) -> Task | None:
+        """Save how the attempt of a claim ended."""
+
+    async def end_lost(self, lost: RunningTask, end: AttemptEnd, now: int) -> Task | None:
+        """Save that a worker is lost, if it has given no sign of life since."""
+
+    async def cancel(self, task_id: str, now: int) -> Task | None:
+        """Cancel a task; of a running one only request it from its worker."""
+
+    async def replay(self, task_id: str, now: int) -> Task | None:
+        """Queue a failed task, with as many attempts as a new one."""
+
+    async def queue_due(self, now: int, limit: int) -> list[Task]:
+        """Queue scheduled tasks that are due."""
+
+    async def running(self) -> list[RunningTask]:
+        """Return all tasks that run."""
+
+    async def waiting(self, unclaimed_since: int) -> list[WaitingTasks]:
+        """Return what waits in each queue. `unclaimed`: given to the bus at `unclaimed_since` or before."""
+
+    async def requeue_unclaimed(self, queue: TaskQueue, unclaimed_since: int, now: int, limit: int) -> list[Task]:
+        """Note that unclaimed tasks, the oldest first, are given to the bus again. Return them."""
+
+    async def delete_finished(self, before: int, limit: int) -> int:
+        """Delete tasks that ended before a time. Return how many."""
 
 
 class AccountTransaction(Protocol):

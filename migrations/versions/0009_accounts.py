@@ -130,9 +130,11 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("due", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("queued_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
-        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("heartbeat", sa.BigInteger(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("progress", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -145,7 +147,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("slot", name=op.f("uq_tasks_slot")),
     )
     op.create_index(op.f("ix_tasks_finished_at"), "tasks", ["finished_at"])
-    op.create_index(op.f("ix_tasks_person"), "tasks", ["person", "created_at"])
+    op.create_index(op.f("ix_tasks_person"), "tasks", ["person", "id"])
     op.create_index(op.f("ix_tasks_state"), "tasks", ["state", "due"])
 
 

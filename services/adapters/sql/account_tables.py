@@ -131,9 +131,11 @@ tasks = Table(
     Column("attempt", Integer, nullable=False),
     Column("due", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("queued_at", BigInteger),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
-    Column("lease_until", BigInteger),
+    Column("worker", Text),
+    Column("heartbeat", BigInteger, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("progress", Integer),
     Column("error", Text),
@@ -142,6 +144,6 @@ tasks = Table(
     Column("slot", Text, unique=True),
     Column("revision", BigInteger, nullable=False),
     Index(None, "state", "due"),
-    Index(None, "person", "created_at"),
-    Index(None, "finished_at"),
+    Index(None, "person", "id"),
+    Index(None, "finished_at"),  # old ones are deleted
 )

@@ -26,6 +26,7 @@ from services.command import Command, Commands
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
 from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable, simulated_exchanges
+from services.key_files import prepare_keys
 from services.ports import Deps
 from services.roles import Role
 from services.settings import Settings, load
@@ -77,7 +78,10 @@ def main(args: Sequence[str]) -> int:
             return runner.run(run_command(settings, COMMANDS[args[0]](args[1:])))
         if args and args[0] in watch.COMMANDS:
             return runner.run(watch.COMMANDS[args[0]](args[1:])(settings))
-        return runner.run(run(settings, parse_process(args, settings)))
+        process = parse_process(args, settings)
+        if made := prepare_keys(settings, process.services):
+            log.setup(settings.log_level, settings.log_levels, (*settings.secrets, *made), stream)
+        return runner.run(run(settings, process))
 
 
 def parse_process(args: Sequence[str], settings: Settings) -> ProcessSpec:

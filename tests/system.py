@@ -22,6 +22,11 @@ NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
 ROOT = Path(__file__).parents[1]
 # Root may write what is read-only, unless this is taken from it.
 UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override") if os.getuid() == 0 and shutil.which("setpriv") else ()
+# What services of a split Kurs are given; in one process it makes its own.
+SPLIT_KEYS = {
+    "accounts": {"KURS_MASTER_KEY": "7Rk2nhHs0TQ0uDFKKlbGyRnVhUgZNB_yTH3Fmn-1bQY"},
+    "api": {"KURS_TOKEN_KEY": "mVxl8Cq3W0lXSyhz1wYB6hOBmS4mFvRrxj4JvBb2tQk"},
+}
 FAST_SETTINGS = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
 
 
@@ -33,13 +38,14 @@ def kurs_process(folder: Path, *words: str, **env: str) -> Server:
     room = folder / "-".join(["kurs", *words, str(port)])
     room.mkdir()
     inherited = [name for name in os.environ if name.startswith("KURS_")]
+    keys = {name: key for word in words for name, key in SPLIT_KEYS.get(word, {}).items() if "RABBITMQ_URL" in env}
     return Server(
         " ".join(["kurs", *words]),
         url,
         room,
         [sys.executable, "-m", "services", *words],
         ready=lambda: responds_ok(f"{url}/livez"),
-        env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **env},
+        env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **keys, **env},
     )
 
 
@@ -135,6 +141,7 @@ def distributed(
         "pricer": ("pricer",),
         "writer": ("writer",),
         "analyst": ("analyst",),
+        "accounts": ("accounts",),
         "api 1": ("api",),
         "api 2": ("api",),
     }

@@ -10,8 +10,10 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from services.core.accounts.secret_keys import split_keys
 from services.core.errors import Misconfigured
 from services.core.proxies import Proxies, parse_exemptions, parse_proxy
+from services.settings.accounts import AccountSettings
 from services.settings.clients import ClientSettings
 from services.settings.coingecko import CoinGeckoSettings
 from services.settings.logs import LogSettings
@@ -32,6 +34,7 @@ class Settings(
     MarketDataSettings,
     CoinGeckoSettings,
     ClientSettings,
+    AccountSettings,
     OutboundSettings,
     LogSettings,
     ProcessSettings,
@@ -65,7 +68,8 @@ class Settings(
         quoted = [urlsplit(text if "://" in text else f"//{text}").password or "" for text in texts]
         plain = [unquote(password) for password in quoted]
         others = [secret.get_secret_value() for secret in (self.coingecko_key, *self.database_roles.values())]
-        return (*quoted, *plain, *(quote(password, safe="") for password in plain), *others)
+        keys = [key for lists in (self.master_key, self.token_key) for key in split_keys(lists.get_secret_value())]
+        return (*quoted, *plain, *(quote(password, safe="") for password in plain), *others, *keys)
 
     @classmethod
     def settings_customise_sources(

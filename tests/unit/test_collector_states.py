@@ -48,7 +48,7 @@ def test_session_state_after_each_event(event: SessionEvent, after: tuple[Sessio
     assert tuple(socket_session.next_state(before, event) for before in SessionState) == after
 
 
-def test_tables_name_every_event() -> None:
+def test_tables_have_every_event() -> None:
     assert set(TRANSPORTS) == set(ConnectionEvent)
     assert set(SCANS) == set(ScanEvent)
     assert set(SESSIONS) == set(SessionEvent)

@@ -26,12 +26,12 @@ from services.settings import Settings
 from services.settings.sources import environment_name
 
 FROZEN = Path(__file__).parents[1] / "frozen.json"
-PROGRAMS = ("services.__main__", "services.healthcheck")  # they run when they are imported
+PROGRAMS = ("services.__main__", "services.healthcheck")  # run when they are imported
 ONE_SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
 
 
 def wire(type_: inspect.Type) -> Any:  # noqa: PLR0911  one for each kind
-    """The JSON of a type: names and kinds of its fields, without the names of our classes."""
+    """Return the JSON form of a type: names and kinds of its fields, without class names."""
     match type_:
         case inspect.StructType(fields=fields, tag_field=tag_field, tag=tag):
             tagged = {tag_field: tag} if tag_field else {}
@@ -55,7 +55,7 @@ def wire(type_: inspect.Type) -> Any:  # noqa: PLR0911  one for each kind
 
 
 def messages() -> Mapping[str, Any]:
-    """Every message of the bus, by its tag."""
+    """Return every message of the bus by its tag."""
     found: dict[str, Any] = {}
     for type_ in inspect.multi_type_info(kinds(Message)):
         assert isinstance(type_, inspect.StructType)
@@ -64,13 +64,13 @@ def messages() -> Mapping[str, Any]:
 
 
 def kinds(union: Any) -> Iterator[type]:
-    """The classes of a union of unions."""
+    """Yield the classes of a union of unions."""
     for each in getattr(union, "__args__", ()):
         yield from kinds(each) if hasattr(each, "__args__") else (each,)
 
 
 def topics() -> Mapping[str, str]:
-    """Names of topics, as Redis and the cursors of clients have them."""
+    """Return names of topics as they stand in Redis and in cursors of clients."""
     return {
         "rates": journal.RATES_TOPIC,
         "choice": journal.ACTIVE_EXCHANGE_TOPIC,
@@ -81,17 +81,15 @@ def topics() -> Mapping[str, str]:
 
 
 def metrics() -> Mapping[str, str]:
-    """Every metric and its kind."""
+    """Return the kind of every metric by its name."""
     for module in pkgutil.walk_packages(services.__path__, "services."):
-        if (
-            not module.name.endswith("__main__") and module.name != "services.healthcheck"
-        ):  # these do as they are loaded
+        if module.name not in PROGRAMS:
             importlib.import_module(module.name)
     return {each.name: each.type for each in REGISTRY.collect() if each.name.startswith("kurs_")}
 
 
 def names() -> Mapping[str, Any]:
-    """Everything that others refer to by its name."""
+    """Return everything that others refer to by name."""
     return {
         "messages": messages(),
         "journal entry": wire(inspect.type_info(JournalEntry)),

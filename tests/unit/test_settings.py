@@ -1,4 +1,4 @@
-"""Settings: read from the environment, refused with a line that names what is wrong, secrets kept out of sight."""
+"""Settings: read from the environment and .env, and refused with a line that names the variable but no secret."""
 
 import sys
 from pathlib import Path
@@ -17,11 +17,11 @@ PASSWORD = "hunter2-very-secret"
 
 
 @pytest.fixture(autouse=True)
-def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # no .env of the developer's
+def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # without the developer's .env
 
 
-def test_names_that_were_asked_for_and_prefixed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_with_and_without_prefix_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_RATE_LIMIT", "600")
     monkeypatch.setenv("CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example")
     monkeypatch.setenv("KURS_DIRECTIONS", "btc-usd,SOL-EUR")
@@ -74,13 +74,13 @@ def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch,
         "NIX_SSL_CERT_FILE",
     ],
 )
-def test_other_programs_names_are_theirs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_similar_variables_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "whatever")
     load()
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
-def test_an_empty_value_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
+def test_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
     name = environment_name(field, Settings)
     for other in ("PORT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(other, raising=False)
@@ -99,7 +99,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("field", sorted(NUMBERS))
-def test_numbers_have_two_bounds(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+def test_number_is_accepted_up_to_its_bounds_only(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     name, limits = environment_name(field, Settings), dict[str, Any]()
     for limit in Settings.model_fields[field].metadata:
         limits |= {key: getattr(limit, key) for key in ("ge", "gt", "le") if hasattr(limit, key)}
@@ -113,7 +113,7 @@ def test_numbers_have_two_bounds(monkeypatch: pytest.MonkeyPatch, field: str) ->
             load()
 
 
-def test_lists_have_spaces_and_say_things_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_ignore_spaces_and_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_EXCHANGES", " deribit , binance,, deribit,")
     monkeypatch.setenv("KURS_SYMBOLS", "btc-usdt , BTC-USDT")
     monkeypatch.setenv("KURS_COINGECKO_IDS", " sol = solana , SOL=solana ")
@@ -135,12 +135,12 @@ def test_lists_have_spaces_and_say_things_twice(monkeypatch: pytest.MonkeyPatch)
         b"log_level=debug\nkurs_fresh_seconds=7\n",
     ],
 )
-def test_an_env_file_as_editors_and_shells_write_it(tmp_path: Path, text: bytes) -> None:
+def test_env_file_is_read_in_every_form_that_editors_and_shells_write(tmp_path: Path, text: bytes) -> None:
     (tmp_path / ".env").write_bytes(text)
     assert (load().log_level, load().fresh_seconds) == ("DEBUG", 7)
 
 
-def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_env_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\n", encoding="utf-16")
     with pytest.raises(Misconfigured, match=r"^\.env cannot be read: it is not UTF-8 text$"):
         load()
@@ -153,19 +153,19 @@ def test_misspelled_name_is_ignored_beside_the_right_one(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("ours", "port"), [("9001", 9001), ("", 9002)])
-def test_the_port_may_come_from_the_platform(monkeypatch: pytest.MonkeyPatch, ours: str, port: int) -> None:
+def test_port_of_the_platform_is_used_without_kurs_port(monkeypatch: pytest.MonkeyPatch, ours: str, port: int) -> None:
     monkeypatch.setenv("KURS_PORT", ours)
     monkeypatch.setenv("PORT", "9002")
     assert load().port == port
 
 
 @pytest.mark.parametrize("origin", ["*", "http://localhost:5173", "https://page.example:8443", "http://[::1]:3000"])
-def test_origins_as_browsers_send_them_are_taken(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+def test_origin_as_browsers_send_it_is_accepted(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
     monkeypatch.setenv("CORS_ALLOWED_ORIGINS", origin)
     assert load().cors_allowed_origins == (origin,)
 
 
-def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_levels_of_subsystems_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_LOG_LEVELS", "collector.session=debug, pricer=WARNING")
     assert load().log_levels == {"collector.session": "DEBUG", "pricer": "WARNING"}
 
@@ -223,7 +223,7 @@ def test_levels_of_subsystems(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KURS_PORT", "tcp://10.0.0.1:80", "KURS_PORT: Input should be a valid integer"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(
+def test_wrong_setting_is_refused_with_its_name_and_without_a_secret(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -236,12 +236,12 @@ def test_a_wrong_value_is_refused_by_name_and_no_secret_is_shown(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("arguments", "part"),
     [(["pircer"], "did you mean pricer"), (["binance"], "kurs collector binance"), (["api", "zzz"], "there are")],
 )
-def test_words_that_name_nothing_are_refused(words: list[str], part: str) -> None:
+def test_unknown_service_is_refused_with_a_suggestion(arguments: list[str], part: str) -> None:
     with pytest.raises(Misconfigured, match=part):
-        parse_process(words, load())
+        parse_process(arguments, load())
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_direction_that_no_exchange_has_is_refused(
         parse_process([], load())
 
 
-def test_a_contract_needs_the_exchange_that_has_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contract_is_refused_without_the_exchange_that_has_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_SYMBOLS", "BTC-USDT,BTC-USD-PERPETUAL")
     parse_process([], load())
     monkeypatch.setenv("KURS_EXCHANGES", "binance,coingecko")
@@ -269,10 +269,10 @@ def test_a_contract_needs_the_exchange_that_has_contracts(monkeypatch: pytest.Mo
         parse_process([], load())
 
 
-def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coin_that_only_coingecko_can_have_is_refused_without_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURS_DIRECTIONS", "SHIB-USD,BTC-PEPE")
     monkeypatch.setenv("KURS_COINGECKO_IDS", "PEPE=pepe")
-    parse_process([], load())  # Binance may list it: that is known only later
+    parse_process([], load())  # Binance may list it, which is known only later
     monkeypatch.setenv("KURS_EXCHANGES", "coingecko")
     with pytest.raises(Misconfigured, match=r"SHIB-USD.*KURS_COINGECKO_IDS"):
         parse_process([], load())
@@ -280,7 +280,7 @@ def test_a_coin_that_only_coingecko_could_give_needs_an_id(monkeypatch: pytest.M
     parse_process([], load())
 
 
-def test_words_choose_services_and_exchanges() -> None:
+def test_arguments_select_services_and_exchanges() -> None:
     settings = load()
     assert parse_process([], settings).services == ("collector", "pricer", "writer", "analyst", "accounts", "api")
     assert parse_process(["collector", "deribit"], settings) == (("collector",), ("deribit",))

@@ -1,4 +1,4 @@
-"""The simulated market: trades are the truth, and everything else is what they come to."""
+"""The simulated market: candles, quotes and order books all agree with its trades."""
 
 import time
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ MARKET = SimulatedMarket(1)
 LISTINGS = [*BINANCE.values(), *DERIBIT.values()]
 BTC = MARKET.tape(BINANCE["BTCUSDT"])
 TODAY = 1_795_000_000_123
-moments = st.integers(BTC.start + DAY, TODAY)
+instants = st.integers(BTC.start + DAY, TODAY)
 
 
-def by_hand(trades: Sequence[TapeTrade], opened: int) -> tuple[int, ...]:
-    """A bar, made the slow way."""
+def bar_of_trades(trades: Sequence[TapeTrade], opened: int) -> tuple[int, ...]:
+    """Compute a bar one trade at a time."""
     prices, bought = [trade.price for trade in trades], [trade for trade in trades if not trade.sold]
     return (
         opened,
@@ -46,9 +46,9 @@ def rows(bars: BarColumns) -> list[tuple[int, ...]]:
 
 
 def boundary(interval: str, time: int) -> int:
-    """When the bar that holds `time` opened, by the calendar."""
-    moment = datetime.fromtimestamp(time / 1000, UTC)
-    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    """Return the open time of the bar that contains `time`, by the calendar."""
+    date = datetime.fromtimestamp(time / 1000, UTC)
+    day = date.replace(hour=0, minute=0, second=0, microsecond=0)
     match interval[-1]:
         case "M":
             day = day.replace(day=1)
@@ -64,18 +64,18 @@ def boundary(interval: str, time: int) -> int:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from(LISTINGS), moments, st.integers(1, 40))
-def test_minutes_are_what_their_trades_come_to(listing: SimulatedListing, now: int, count: int) -> None:
+@given(st.sampled_from(LISTINGS), instants, st.integers(1, 40))
+def test_minutes_equal_bars_of_their_trades(listing: SimulatedListing, now: int, count: int) -> None:
     tape = MARKET.tape(listing)
     found = candles(tape, MINUTE, openings(MINUTE, None, now, count), now)
     start = int(found.time[0])
     groups = groupby(tape.trades(start, now + 1), key=lambda trade: trade.time // MINUTE * MINUTE)
-    assert traded_only(rows(found)) == [by_hand(list(trades), opened) for opened, trades in groups]
+    assert traded_only(rows(found)) == [bar_of_trades(list(trades), opened) for opened, trades in groups]
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from([name for name in LENGTHS_MS if name not in ("1s", "1m")]), moments)
-def test_every_timeframe_is_what_its_minutes_come_to(interval: str, now: int) -> None:
+@given(st.sampled_from([name for name in LENGTHS_MS if name not in ("1s", "1m")]), instants)
+def test_candles_of_every_timeframe_equal_their_minutes(interval: str, now: int) -> None:
     length = LENGTHS_MS[interval]
     found = rows(candles(BTC, length, openings(length, None, now, 3), now))
     minutes = rows(candles(BTC, MINUTE, openings(MINUTE, found[0][0], now, 10**6), now))
@@ -84,7 +84,7 @@ def test_every_timeframe_is_what_its_minutes_come_to(interval: str, now: int) ->
 
 
 def traded_only(bars: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Without those that had no trade yet."""
+    """Return the bars that have a trade."""
     return [row for row in bars if row[-1] >= 0]
 
 
@@ -95,7 +95,7 @@ def join_minutes(minutes: list[tuple[int, ...]], opened: int) -> tuple[int, ...]
     return (opened, *ends, *sums, minutes[0][9], minutes[-1][10])
 
 
-def test_a_second_without_trades_is_flat() -> None:
+def test_second_without_trades_is_a_flat_candle() -> None:
     tape, now = MARKET.tape(BINANCE["USDCUSDT"]), TODAY // MINUTE * MINUTE - 1
     found = candles(tape, SECOND, openings(SECOND, None, now, 60), now)
     busy = {trade.time // SECOND * SECOND for trade in tape.trades(now - MINUTE, now + 1)}
@@ -109,8 +109,8 @@ def test_a_second_without_trades_is_flat() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.sampled_from(LISTINGS), moments, st.integers(1, 600_000), st.data())
-def test_looking_in_two_steps_shows_what_one_look_shows(
+@given(st.sampled_from(LISTINGS), instants, st.integers(1, 600_000), st.data())
+def test_trades_and_quotes_of_two_windows_equal_those_of_the_union(
     listing: SimulatedListing, start: int, ms: int, data: st.DataObject
 ) -> None:
     tape, end = MARKET.tape(listing), start + ms
@@ -125,7 +125,7 @@ def test_looking_in_two_steps_shows_what_one_look_shows(
     assert quotes(tape, start, middle) + quotes(tape, middle, end) == quotes(tape, start, end)
 
 
-def test_the_seed_alone_makes_the_market() -> None:
+def test_market_depends_on_the_seed_alone() -> None:
     again, other = SimulatedMarket(1), SimulatedMarket(2)
     for listing in LISTINGS:
         window = (TODAY - 5 * MINUTE, TODAY)
@@ -134,9 +134,9 @@ def test_the_seed_alone_makes_the_market() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(moments)
-def test_exchanges_agree(now: int) -> None:
-    """One underlying: a few basis points between any two, as between real ones, and the last trade is seconds old."""
+@given(instants)
+def test_prices_of_all_exchanges_are_within_basis_points(now: int) -> None:
+    """As between real exchanges; a last trade may be seconds old."""
     dollars = {"BTC": MARKET.price_in("BTC", "USD", now), "ETH": MARKET.price_in("ETH", "USD", now)}
     tether = MARKET.price_in("USDT", "USD", now)
     assert tether == pytest.approx(1, abs=0.005)
@@ -158,7 +158,7 @@ def last_price(symbol: str, now: int) -> float:
     return float(listing.price(trade.price))
 
 
-def test_simulated_market_trades_often() -> None:
+def test_busy_listing_trades_every_second_and_has_a_spread_of_a_few_ticks() -> None:
     minute = (TODAY - MINUTE, TODAY)
     assert len(BTC.trades(*minute)) > 60
     assert len(quotes(BTC, *minute)) > 3 * 60
@@ -168,7 +168,7 @@ def test_simulated_market_trades_often() -> None:
     assert max(spreads) < 10
 
 
-def test_history_begins_on_its_day() -> None:
+def test_history_begins_on_the_first_day_of_its_listing_with_trade_id_one() -> None:
     tape = SimulatedMarket(3).tape(BINANCE["BTCUSDT"])
     ever = rows(candles(tape, 0, openings(0, 0, TODAY, 1000), TODAY))
     assert datetime.fromtimestamp(ever[0][0] / 1000, UTC) == datetime(2017, 8, 1, tzinfo=UTC)
@@ -177,8 +177,8 @@ def test_history_begins_on_its_day() -> None:
 
 
 @pytest.mark.parametrize("interval", [name for name in LENGTHS_MS if name != "1s"])
-def test_a_thousand_bars_cost_next_to_nothing(interval: str) -> None:
-    """The first time, of a market that nobody has asked before: years of trades are not drawn for it."""
+def test_thousand_candles_are_computed_without_drawing_their_trades(interval: str) -> None:
+    """Also the first ones of a new market. Years of trades would take minutes."""
     tape, length = SimulatedMarket(4).tape(BINANCE["ETHUSDT"]), LENGTHS_MS[interval]
     started = time.process_time()
     found = candles(tape, length, openings(length, None, TODAY, 1000), TODAY)
@@ -187,8 +187,8 @@ def test_a_thousand_bars_cost_next_to_nothing(interval: str) -> None:
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "DOGEUSDT", "BTC-PERPETUAL"])
-def test_nothing_shows_where_days_and_hours_meet(symbol: str) -> None:
-    """From one minute's close to the next one's open a price moves as little at midnight as at any other time."""
+def test_prices_do_not_jump_between_hours_or_days(symbol: str) -> None:
+    """A price moves as little over midnight as between any two minutes."""
     tape = MARKET.tape(BINANCE.get(symbol) or DERIBIT[symbol])
     minutes = candles(tape, MINUTE, openings(MINUTE, None, TODAY, 60 * 1440), TODAY)
     gaps = np.log(minutes.open[1:] / minutes.close[:-1])
@@ -200,8 +200,8 @@ def test_nothing_shows_where_days_and_hours_meet(symbol: str) -> None:
         assert abs(meeting).max() < 4 * moves.std()
 
 
-def test_simulated_prices_move_like_a_market() -> None:
-    """Days vary as the asset's volatility says, and hours and minutes in proportion."""
+def test_returns_have_the_assets_volatility_and_no_correlation() -> None:
+    """Volatility is proportional to the square root of the timeframe."""
     for interval, count in (("1d", 2500), ("1h", 5000), ("1m", 20_000)):
         length = LENGTHS_MS[interval]
         closes = candles(BTC, length, openings(length, None, TODAY, count), TODAY).close
@@ -211,20 +211,20 @@ def test_simulated_prices_move_like_a_market() -> None:
 
 
 @settings(max_examples=8, deadline=None)
-@given(moments, st.integers(1, 3 * DAY))
-def test_a_summary_is_all_trades_between(start: int, ms: int) -> None:
+@given(instants, st.integers(1, 3 * DAY))
+def test_summary_equals_a_bar_of_all_trades_between(start: int, ms: int) -> None:
     tape = MARKET.tape(BINANCE["BNBBTC"])
     found = rows(summary(tape, start, start + ms))
     trades = tape.trades(start, start + ms)
-    assert found == ([by_hand(trades, start)] if trades else [])
+    assert found == ([bar_of_trades(trades, start)] if trades else [])
 
 
 @pytest.mark.parametrize("minutes", [-12 * 60, 5 * 60 + 30, 8 * 60])
-def test_days_of_another_time_zone_begin_at_its_midnight(minutes: int) -> None:
+def test_days_of_a_time_zone_begin_at_its_midnight(minutes: int) -> None:
     shift = minutes * MINUTE
     found = candles(BTC, DAY, openings(DAY, None, TODAY, 3, shift), TODAY, shift)
     assert [(opened + shift) % DAY for opened in found.time.tolist()] == [0, 0, 0]
-    assert rows(found)[0] == by_hand(BTC.trades(int(found.time[0]), int(found.time[1])), int(found.time[0]))
+    assert rows(found)[0] == bar_of_trades(BTC.trades(int(found.time[0]), int(found.time[1])), int(found.time[0]))
 
 
 DEPTH = 300
@@ -242,8 +242,8 @@ def best(levels: dict[int, int], highest: bool) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "USDCUSDT", "ETHBTC"])
 @settings(max_examples=20, deadline=None)
-@given(start=moments, windows=st.lists(st.integers(1, 3000), min_size=1, max_size=30), read=st.integers(0, 3000))
-def test_a_book_that_follows_the_updates_is_the_one_that_stands(
+@given(start=instants, windows=st.lists(st.integers(1, 3000), min_size=1, max_size=30), read=st.integers(0, 3000))
+def test_order_book_after_all_updates_equals_the_current_one(
     symbol: str, start: int, windows: list[int], read: int
 ) -> None:
     tape, book = MARKET.tape(BINANCE[symbol]), order_book_at(symbol, start + read)

@@ -1,4 +1,4 @@
-"""The page of other people's clients shows what is run."""
+"""docs/clients.md shows the clients that `make strangers` runs."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.strangers.clients import CLIENTS
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
 
 
-def test_page_has_every_client_with_version_and_snippet() -> None:
+def test_page_of_clients_has_each_with_version_and_snippet() -> None:
     page = PAGE.read_text()
     for client in CLIENTS:
         assert f"| {client.title} | {client.version} | {client.task} |" in page, "run `make strangers`"

@@ -1,4 +1,4 @@
-"""A stream's client from state to state, on a connection that a test fills and drains."""
+"""The states of a stream's client, on a transport that the test fills and drains."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ FIRST = 1_795_392_000_000_000  # even, as the seqs of the live market are
 
 
 class Connection(asyncio.Transport):
-    """A transport that keeps what is written to it. A test sets how many bytes are unread."""
+    """A transport that records what is written. A test sets how many bytes are unread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,16 +49,16 @@ class Connection(asyncio.Transport):
         self.closed = True
 
 
-class Scene(NamedTuple):
-    """A client that has subscribed to candles, and what brings it entries."""
+class SubscribedClient(NamedTuple):
+    """A client that has subscribed to candles, and the bus and journal that it reads."""
 
     client: StreamClient
     connection: Connection
     hub: Hub
     journal: MemoryJournal
 
-    def bring(self, number: int) -> None:
-        """Have the bus bring an entry."""
+    def deliver(self, number: int) -> None:
+        """Deliver an entry over the bus."""
 
         self.hub.apply(candle(number))
 
@@ -84,7 +84,7 @@ def entry(number: int) -> JournalEntry:
 
 
 @asynccontextmanager
-async def subscribed() -> AsyncIterator[Scene]:
+async def subscribed_client() -> AsyncIterator[SubscribedClient]:
     """A client whose snapshot is the candle 1."""
     settings, hub, journal = Settings(_env_file=None), Hub(SystemClock()), MemoryJournal()
     deps = make_deps(settings, hub=hub, exchanges=configured_exchanges(settings), journal=journal)
@@ -95,47 +95,47 @@ async def subscribed() -> AsyncIterator[Scene]:
     with streams.broadcaster.connect(DirectWriter(connection), WEBSOCKET) as client:
         assert client.state.name == "SYNCING"
         await client.subscribe(await streams.resolver.resolve_all([CANDLES]), {})
-        yield Scene(client, connection, hub, journal)
+        yield SubscribedClient(client, connection, hub, journal)
     assert client.state.name == "CLOSED"
 
 
 async def test_live_client_gets_each_entry_at_once() -> None:
-    async with subscribed() as scene:
+    async with subscribed_client() as subscribed:
         for number in (2, 3):
-            scene.bring(number)
-            assert (scene.client.state, scene.closes()[-1]) == (ClientState.LIVE, number)
+            subscribed.deliver(number)
+            assert (subscribed.client.state, subscribed.closes()[-1]) == (ClientState.LIVE, number)
 
 
-async def test_client_catches_up_after_a_lost_entry_and_is_live_again() -> None:
-    async with subscribed() as scene:
-        await scene.save(2, 3)
-        scene.bring(3)
-        assert scene.client.state is ClientState.CATCHING_UP
-        scene.bring(4)
-        await scene.save(4)
-        await eventually(lambda: scene.client.state is ClientState.LIVE)
-        assert scene.closes() == [1, 2, 3, 4]
+async def test_client_catches_up_after_a_lost_entry_and_returns_to_live() -> None:
+    async with subscribed_client() as subscribed:
+        await subscribed.save(2, 3)
+        subscribed.deliver(3)
+        assert subscribed.client.state is ClientState.CATCHING_UP
+        subscribed.deliver(4)
+        await subscribed.save(4)
+        await eventually(lambda: subscribed.client.state is ClientState.LIVE)
+        assert subscribed.closes() == [1, 2, 3, 4]
 
 
 async def test_slow_client_skips_entries_until_it_has_read() -> None:
-    async with subscribed() as scene:
-        scene.connection.unread = MAX_BUFFERED_BYTES + 1
+    async with subscribed_client() as subscribed:
+        subscribed.connection.unread = MAX_BUFFERED_BYTES + 1
         for number in (2, 3, 4):
-            scene.bring(number)
-        assert (scene.client.state, scene.closes()) == (ClientState.SLOW, [1, 2])
-        scene.connection.unread = 0
-        await eventually(lambda: scene.client.state is ClientState.LIVE)
-        assert scene.closes() == [1, 2, 4]
-        assert b'"skipped"' in scene.connection.written
+            subscribed.deliver(number)
+        assert (subscribed.client.state, subscribed.closes()) == (ClientState.SLOW, [1, 2])
+        subscribed.connection.unread = 0
+        await eventually(lambda: subscribed.client.state is ClientState.LIVE)
+        assert subscribed.closes() == [1, 2, 4]
+        assert b'"skipped"' in subscribed.connection.written
 
 
 async def test_closed_client_is_sent_nothing_more() -> None:
-    async with subscribed() as scene:
-        scene.client.send_going_away()
-        assert (scene.client.state, scene.connection.closed) == (ClientState.CLOSED, True)
-        written = scene.connection.written
-        scene.bring(2)
-        scene.client.heartbeat(29)
-        scene.client.send_loading()
-        scene.client.catch_up()
-        assert (scene.client.state, scene.connection.written) == (ClientState.CLOSED, written)
+    async with subscribed_client() as subscribed:
+        subscribed.client.send_going_away()
+        assert (subscribed.client.state, subscribed.connection.closed) == (ClientState.CLOSED, True)
+        written = subscribed.connection.written
+        subscribed.deliver(2)
+        subscribed.client.heartbeat(29)
+        subscribed.client.send_loading()
+        subscribed.client.catch_up()
+        assert (subscribed.client.state, subscribed.connection.written) == (ClientState.CLOSED, written)

@@ -1,4 +1,4 @@
-"""What an entry means for a subscription, as tables: the pure part of the live streams."""
+"""The pure part of the live streams, as tables: what an entry means for a subscription."""
 
 from collections.abc import Sequence
 
@@ -36,14 +36,12 @@ def subscribe(topic: TopicState[str], key: str = "", position: int = 0) -> Subsc
         (5, 9, 7, CATCH_UP, 5),  # 7 is missing
         (7, 7, 5, SKIP, 7),  # sent before, by a catch-up that was faster than the bus
         (9, 7, 5, SKIP, 9),
-        (5, 7, 0, CATCH_UP, 5),  # the writer has lost its count, and goes on above it
+        (5, 7, 0, CATCH_UP, 5),  # the writer has lost its count and continues above
         (9, 7, 0, RESET, 9),  # the same, below what the client has
         (9, 9, 0, RESET, 9),
     ],
 )
-def test_entry_of_a_topic_with_one_key_or_all(
-    position: int, seq: int, prev_seq: int, action: Action, after: int
-) -> None:
+def test_action_on_an_entry_of_a_topic(position: int, seq: int, prev_seq: int, action: Action, after: int) -> None:
     subscription = subscribe(TopicState("candle"), position=position)
     assert subscription.on_entry(entry(seq, prev_seq)) is action
     assert subscription.position == after
@@ -53,14 +51,14 @@ def test_entry_of_a_topic_with_one_key_or_all(
     ("position", "entries", "actions", "after"),
     [
         (5, [(7, 5, "BTC-USD")], [DELIVER], 7),
-        (5, [(6, 5, "ETH-USD"), (7, 6, "BTC-USD")], [DELIVER], 7),  # the other key in between concerns nobody
-        (5, [(8, 7, "BTC-USD")], [CATCH_UP], 5),  # what is missing may be of this key
-        (5, [(8, 7, "ETH-USD")], [CATCH_UP], 5),  # even if what shows it is of another
+        (5, [(6, 5, "ETH-USD"), (7, 6, "BTC-USD")], [DELIVER], 7),  # the other key has no subscription
+        (5, [(8, 7, "BTC-USD")], [CATCH_UP], 5),  # the missing entry may have this key
+        (5, [(8, 7, "ETH-USD")], [CATCH_UP], 5),  # also if an entry of another key shows it
         (5, [(5, 4, "BTC-USD")], [SKIP], 5),  # repeated
         (5, [(4, 0, "BTC-USD")], [RESET], 5),
     ],
 )
-def test_entries_of_a_topic_of_which_one_key_is_subscribed(
+def test_actions_on_entries_for_a_subscription_of_one_key(
     position: int, entries: list[tuple[int, int, str]], actions: list[Action], after: int
 ) -> None:
     topic = TopicState[str]("rates")
@@ -73,7 +71,7 @@ def test_entries_of_a_topic_of_which_one_key_is_subscribed(
 @pytest.mark.parametrize(
     ("entries", "bus_seq", "known_seq", "contiguous"),
     [
-        ([(7, 5)], 7, 7, True),  # the first that the bus brings: nothing is known of those before
+        ([(7, 5)], 7, 7, True),  # the first entry from the bus: earlier ones are unknown
         ([(7, 5), (9, 7)], 9, 9, True),
         ([(7, 5), (9, 8)], 9, 9, False),
         ([(7, 5), (9, 8), (10, 9)], 10, 10, True),
@@ -81,7 +79,7 @@ def test_entries_of_a_topic_of_which_one_key_is_subscribed(
         ([(7, 5), (3, 0)], 3, 3, False),  # the writer begins again below
     ],
 )
-def test_heads_after_entries_of_the_bus(
+def test_heads_of_a_topic_after_entries_of_the_bus(
     entries: list[tuple[int, int]], bus_seq: int, known_seq: int, contiguous: bool
 ) -> None:
     topic = TopicState[str]("rates")
@@ -99,7 +97,9 @@ def test_heads_after_entries_of_the_bus(
         ([("bus", 7), ("scan", 0), ("scan", 0)], [False, False]),  # an empty journal
     ],
 )
-def test_scans_find_what_the_bus_has_lost(steps: list[tuple[str, int]], lost: list[bool]) -> None:
+def test_second_scan_of_the_journal_finds_an_entry_that_the_bus_lost(
+    steps: list[tuple[str, int]], lost: list[bool]
+) -> None:
     topic = TopicState[str]("rates")
     found = []
     for kind, seq in steps:
@@ -110,7 +110,7 @@ def test_scans_find_what_the_bus_has_lost(steps: list[tuple[str, int]], lost: li
     assert found == lost
 
 
-def test_head_of_a_key_is_the_topics_while_the_journal_is_ahead() -> None:
+def test_head_of_a_key_is_the_head_of_the_topic_while_the_journal_is_ahead() -> None:
     topic = TopicState[str]("rates")
     subscription = subscribe(topic, "BTC-USD", 5)
     topic.on_entry(entry(5, 4))
@@ -120,7 +120,7 @@ def test_head_of_a_key_is_the_topics_while_the_journal_is_ahead() -> None:
     assert (topic.head_of("BTC-USD"), subscription.is_behind) == (9, True)
 
 
-def test_snapshot_reflects_the_bus_and_before_it_the_journal() -> None:
+def test_snapshot_seq_is_the_buss_and_without_one_the_journals() -> None:
     topic = TopicState[str]("rates")
     topic.on_journal_head(entry(9, 8))
     assert topic.snapshot_seq == 9
@@ -128,7 +128,7 @@ def test_snapshot_reflects_the_bus_and_before_it_the_journal() -> None:
     assert (topic.snapshot_seq, topic.known_seq) == (7, 9)
 
 
-def test_channels_in_use_are_shared_and_topics_dropped_after_the_last_release() -> None:
+def test_channel_is_shared_until_its_last_release() -> None:
     topics = Topics[str]()
     first, second = channel(), channel()
     assert topics.acquire(first) is first
@@ -149,7 +149,7 @@ def test_channels_in_use_are_shared_and_topics_dropped_after_the_last_release() 
         ("sma:20", IDLE_TOPIC_TTL_MS + 1, False, True),  # a standard indicator, which is always published
     ],
 )
-def test_topics_of_requested_indicators_are_dropped_when_idle(
+def test_topic_of_a_requested_indicator_is_dropped_when_idle(
     indicator: str, age: int, in_use: bool, stays: bool
 ) -> None:
     topics, value = Topics[str](), IndicatorValue(SERIES, indicator, 0, {}, closed=False)
@@ -161,7 +161,7 @@ def test_topics_of_requested_indicators_are_dropped_when_idle(
     assert (topics.get("reading") is topic) == stays
 
 
-def test_all_unused_topics_are_dropped_beyond_a_limit() -> None:
+def test_unused_topics_are_dropped_beyond_a_limit() -> None:
     topics = Topics[str]()
     topics.acquire(channel())
     used = topics.get("rates")
@@ -185,7 +185,5 @@ ALL, (SYNCING, LIVE, CATCHING_UP, SLOW, CLOSED) = tuple(ClientState), ClientStat
         (ClientEvent.DISCONNECTED, dict.fromkeys(ALL, CLOSED)),
     ],
 )
-def test_events_change_a_clients_state_as_in_the_table(
-    event: ClientEvent, changes: dict[ClientState, ClientState]
-) -> None:
+def test_client_state_after_each_event(event: ClientEvent, changes: dict[ClientState, ClientState]) -> None:
     assert {state: next_state(state, event) for state in ALL} == {state: state for state in ALL} | changes

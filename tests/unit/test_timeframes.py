@@ -1,4 +1,4 @@
-"""Openings, beside those that Binance's archives and streams have."""
+"""Open times, compared with those of candles in Binance's archives and streams."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.simulator.market.tape_candles import LENGTHS_MS, opening
 
 FIRST = 1_502_942_400_000  # 2017-08-17 04:00: BTCUSDT's first trade
-RECORDED = {  # openings of real candles
+RECORDED = {  # open times of real candles
     "1m": (FIRST, 1_588_740_120_000, 1_787_380_860_000),
     "3m": (FIRST,),
     "5m": (FIRST, 1_729_944_000_000),
@@ -28,20 +28,20 @@ RECORDED = {  # openings of real candles
 }
 
 
-def test_every_timeframe_has_recorded_openings() -> None:
+def test_every_timeframe_has_recorded_open_times() -> None:
     assert list(RECORDED) == list(TIMEFRAMES)
 
 
 @pytest.mark.parametrize("name", TIMEFRAMES)
-def test_openings_are_those_of_real_candles(name: str) -> None:
+def test_open_times_equal_those_of_real_candles(name: str) -> None:
     timeframe = TIMEFRAMES[name]
     for recorded in RECORDED[name]:
         last = timeframe.close_time(recorded) - 1
         assert [timeframe.open_time(time) for time in (recorded, last, last + 1)] == [recorded, recorded, last + 1]
-        played = opening(LENGTHS_MS[name], np.array([recorded, last, last + 1]))
-        assert played.tolist() == [recorded, recorded, last + 1]
+        simulated = opening(LENGTHS_MS[name], np.array([recorded, last, last + 1]))
+        assert simulated.tolist() == [recorded, recorded, last + 1]
 
 
-def test_three_days_do_not_restart_with_a_month() -> None:
+def test_candles_of_three_days_do_not_restart_with_a_month() -> None:
     openings = list(TIMEFRAMES["3d"].open_times(1_782_864_000_000, 1_782_864_000_000 + 366 * DAY_MS))
     assert {later - earlier for earlier, later in pairwise(openings)} == {3 * DAY_MS}

@@ -1,4 +1,4 @@
-"""Times as people and programs write them."""
+"""Times in every form that people and programs write."""
 
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -31,13 +31,13 @@ MS = 1_795_869_015_250
         ("0", 0),
     ],
 )
-def test_times_are_parsed_as_programs_write_them_escaped_or_not(text: str, expected: int) -> None:
+def test_time_is_parsed_in_every_form_escaped_or_not(text: str, expected: int) -> None:
     assert parse(text) == expected
     ((_, sent),) = parse_qsl(f"from={text}")
     assert parse(sent) == expected
 
 
-def test_the_time_that_python_gives_is_one() -> None:
+def test_pythons_time_is_parsed() -> None:
     now = time.time()
     assert abs(parse(str(now)) - now * 1000) <= 1
 
@@ -53,6 +53,6 @@ def test_invalid_time_is_refused_with_an_example(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"), [("1969-12-31", "before 1970"), ("9999-12-31T23:59:59-23:59", "after the year 5138")]
 )
-def test_times_that_no_candle_has_are_refused(text: str, wrong: str) -> None:
+def test_time_without_possible_candles_is_refused(text: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         parse(text)

@@ -1,4 +1,4 @@
-"""A process whose event loop stands still ends itself; one that was stopped as a whole goes on."""
+"""The watchdog ends a process whose event loop stalls, but not one that was stopped and resumed."""
 
 import signal
 import subprocess
@@ -19,10 +19,10 @@ def busy():
     while True:
         pass
 
-def holding():  # the interpreter's lock: no other thread has a turn
+def holding():  # the interpreter's lock, so that no other thread runs
     sum(range(10**13))
 
-STILL = {{"waiting": lambda: time.sleep(600), "busy": busy, "holding the lock": holding}}
+STALLS = {{"waiting": lambda: time.sleep(600), "busy": busy, "holding the lock": holding}}
 
 async def main():
     with watchdog.watch_event_loop({limit}):
@@ -36,7 +36,7 @@ asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main())
 
 
 def start_watched(body: str) -> "subprocess.Popen[str]":
-    """A process whose loop does that, once it is watched."""
+    """Start a process whose watched event loop runs `body`."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", PROGRAM.format(limit=MAX_STALL_SECONDS, body=body)],
         stdout=subprocess.PIPE,
@@ -50,11 +50,11 @@ def start_watched(body: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("how", ["waiting", "busy", "holding the lock"])
-def test_a_process_whose_loop_stands_still_ends_and_says_where(how: str) -> None:
-    process = start_watched(f"STILL[{how!r}]()")
+def test_process_with_a_stalled_loop_ends_and_logs_the_stack(how: str) -> None:
+    process = start_watched(f"STALLS[{how!r}]()")
     out, err = process.communicate(timeout=60)
     assert "in main" in err  # the stack
-    if how == "holding the lock":  # then nobody is left to log it
+    if how == "holding the lock":  # no thread can log it
         assert process.returncode == -signal.SIGPROF
     else:
         assert process.returncode == 1
@@ -62,7 +62,7 @@ def test_a_process_whose_loop_stands_still_ends_and_says_where(how: str) -> None
         assert "event loop: stalled for 2 s" in out
 
 
-def test_a_process_that_was_stopped_goes_on() -> None:
+def test_process_that_was_stopped_and_resumed_continues() -> None:
     process = start_watched("await asyncio.sleep(2); print('well')")
     process.send_signal(signal.SIGSTOP)
     time.sleep(2 * MAX_STALL_SECONDS + 1)
@@ -72,7 +72,7 @@ def test_a_process_that_was_stopped_goes_on() -> None:
     assert "well" in out
 
 
-def test_the_longest_stall_is_measured() -> None:
+def test_metric_has_the_longest_stall() -> None:
     process = start_watched(
         "await asyncio.sleep(0.2); time.sleep(0.5); await asyncio.sleep(0.1); "
         "print(REGISTRY.get_sample_value('kurs_loop_longest_stall_seconds'))"

@@ -1,4 +1,4 @@
-"""Limits hold in every window, not only on average."""
+"""The sliding-window rate limiter."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from services.core.rate_limit import SlidingWindow
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 3), max_size=60))
-def test_never_more_in_any_window_and_never_longer_than_needed(most: int, pauses: list[float]) -> None:
+def test_no_window_has_more_than_its_limit_and_no_delay_is_too_long(most: int, pauses: list[float]) -> None:
     window, now, times = SlidingWindow(RateLimit(most, 1)), 0.0, list[float]()
     for pause in pauses:
         now += pause

@@ -1,4 +1,4 @@
-"""The writer's states as a table, its steps and commits in order, and what gaps make of each other."""
+"""The writer's states as a table, the order of its steps and commits, and its registry of candle gaps."""
 
 import asyncio
 from decimal import Decimal
@@ -20,7 +20,7 @@ KLINE = Kline(SERIES, empty_bar(START, Decimal(5)))
 UNLOADED, FRESH, STEADY = CommitterState.UNLOADED, CommitterState.FRESH, CommitterState.STEADY
 YOUNG, OLD = REDELIVERY_WINDOW_MS - 1, REDELIVERY_WINDOW_MS
 
-STATES = {  # event, age → after UNLOADED, FRESH, STEADY
+STATES = {  # event, age → state after UNLOADED, FRESH, STEADY
     (CommitterEvent.LOADED, YOUNG): (FRESH, FRESH, FRESH),
     (CommitterEvent.LOADED, OLD): (STEADY, STEADY, STEADY),
     (CommitterEvent.STEP_BEGINS, YOUNG): (UNLOADED, FRESH, FRESH),
@@ -31,11 +31,13 @@ STATES = {  # event, age → after UNLOADED, FRESH, STEADY
 
 
 @pytest.mark.parametrize(("event_and_age", "after"), STATES.items(), ids=str)
-def test_state_after_each_event(event_and_age: tuple[CommitterEvent, int], after: tuple[CommitterState, ...]) -> None:
+def test_committer_state_after_each_event(
+    event_and_age: tuple[CommitterEvent, int], after: tuple[CommitterState, ...]
+) -> None:
     assert tuple(next_state(before, *event_and_age) for before in CommitterState) == after
 
 
-def test_table_names_every_event() -> None:
+def test_table_has_every_event() -> None:
     assert {event for event, _ in STATES} == set(CommitterEvent)
 
 
@@ -54,14 +56,14 @@ def test_step_is_refused_until_the_one_before_is_committed() -> None:
 
 
 class RejectingStore(FailingStore):
-    """A store that takes no row."""
+    """A store that rejects every row."""
 
     async def save(self, *items: object) -> None:
         raise ValueError("a column is too short")
 
 
 @pytest.mark.parametrize("error", [Unavailable, StoreRejectedError])
-def test_processor_is_over_after_a_commit_that_failed(error: type[Exception]) -> None:
+def test_processor_accepts_no_step_after_a_failed_commit(error: type[Exception]) -> None:
     async def play() -> None:
         store = FailingStore() if error is Unavailable else RejectingStore()
         store.failures = 2
@@ -84,7 +86,7 @@ def absent(first: int, last: int) -> CandleGap:
     return gap(first, last, CandleGapState.ABSENT)
 
 
-GAPS = {  # registered one after the other → which are new
+GAPS = {  # gaps registered one after the other → the new ones of each
     "open": ([gap(0, 9)], [[gap(0, 9)]]),
     "open twice": ([gap(0, 9), gap(0, 9)], [[gap(0, 9)], []]),
     "absent at the beginning": ([gap(0, 9), absent(0, 3)], [[gap(0, 9)], [absent(0, 3), gap(4, 9)]]),
@@ -97,7 +99,7 @@ GAPS = {  # registered one after the other → which are new
 
 
 @pytest.mark.parametrize(("gaps", "new"), GAPS.values(), ids=GAPS)
-def test_gap_registry_returns_what_is_new(gaps: list[CandleGap], new: list[list[CandleGap]]) -> None:
+def test_gap_registry_returns_the_new_gaps(gaps: list[CandleGap], new: list[list[CandleGap]]) -> None:
     registry = GapRegistry()
     assert [registry.register([each]) for each in gaps] == new
 

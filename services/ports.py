@@ -136,6 +136,9 @@ class Cache(Protocol):
     async def set(self, key: str, body: bytes, ttl_seconds: int) -> None:
         """Cache a body (UTF-8) under a key."""
 
+    async def take(self, key: str) -> bytes | None:
+        """Return the body under a key and delete it. Of several callers at once one gets it."""
+
     async def delete(self, *keys: str) -> None:
         """Delete the bodies under these keys."""
 

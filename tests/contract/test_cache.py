@@ -144,6 +144,14 @@ async def test_an_answer_is_forgotten_after_its_seconds(cache: Cache) -> None:
     assert await cache.get(key) == [None]
 
 
+async def test_a_body_is_taken_once(cache: Cache) -> None:
+    await cache.set("ticket", "für 1".encode(), 9)
+    taken = await asyncio.gather(*(cache.take("ticket") for _ in range(20)))
+    assert sorted(filter(None, taken)) == ["für 1".encode()]
+    assert await cache.get("ticket") == [None]
+    assert await cache.take("ticket") is None
+
+
 async def test_ping_of_a_running_cache_succeeds(cache: Cache) -> None:
     await cache.ping()
 

@@ -71,6 +71,12 @@ class MemoryCache:
         while self._used_bytes > self._max_bytes:
             await self.delete(next(iter(self._bodies)))
 
+    async def take(self, key: str) -> bytes | None:
+        """Return the body under a key and delete it."""
+        (body,) = await self.get(key)
+        await self.delete(key)
+        return body
+
     async def delete(self, *keys: str) -> None:
         """Delete the bodies under these keys."""
         for name in keys:

@@ -33,8 +33,8 @@ ACL_RULES: Mapping[str, AclRule] = {
     "writer": AclRule(JOURNAL_COMMANDS, ("journal:{candle:*",)),
     "analyst": AclRule(JOURNAL_COMMANDS, ("journal:{reading:*",)),
     "api": AclRule(
-        ("smembers", "hget", "xrange", "xrevrange", "mget", "get", *COUNTER_COMMANDS),
-        ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*"),
+        ("smembers", "hget", "xrange", "xrevrange", "mget", "get", "getdel", *COUNTER_COMMANDS),
+        ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*", "ticket:*"),
         (*LATEST_KEYS, "journal:*"),
     ),
 }

@@ -97,6 +97,12 @@ class RedisCache:
         with translate_errors():
             await self._redis.set(self._prefix + key, body, ex=ttl_seconds)
 
+    async def take(self, key: str) -> bytes | None:
+        """Return the body under a key and delete it."""
+        with translate_errors():
+            body = await self._redis.getdel(self._prefix + key)
+        return None if body is None else str(body).encode()
+
     async def delete(self, *keys: str) -> None:
         """Delete the bodies under these keys."""
         with translate_errors():

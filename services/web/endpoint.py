@@ -157,6 +157,8 @@ class Endpoint(Operation[QueryT]):
     def __post_init__(self) -> None:
         if self.cache and not self.is_public:
             raise ValueError(f"{self.method} {self.path}: only what anyone may GET can be cached")
+        if self.body and not self.body.__struct_config__.forbid_unknown_fields:
+            raise ValueError(f"{self.method} {self.path}: {self.body.__name__} needs forbid_unknown_fields=True")
 
     def handler(
         self, method: Callable[Concatenate[HandlerT, QueryT, More], ResultT]

@@ -10,15 +10,15 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.core.accounts.scopes import format_scopes
-from services.core.errors import BadRequest, KursError, MissingScope, Unauthenticated
+from services.core.errors import KursError, MissingScope, Unauthenticated
 from services.hub import Hub
 from services.ports import Clock
 from services.web.app_spec import Headers, RawResponse
+from services.web.bodies import read_body
 from services.web.cached_response import CachedResponse
 from services.web.caching import SingleFlight
 from services.web.callers import CONTEXT, Caller, RequestContext
@@ -109,7 +109,7 @@ class EndpointServer:
         context: RequestContext = request.scope[CONTEXT]
         check_scope(self.endpoint, context.caller)
         if self.endpoint.body is not None:
-            arguments.append(await _body(request, self.endpoint.body))
+            arguments.append(await read_body(request, self.endpoint.body))
         result = self._handler(*arguments, context)
         content: Content = await result if self._waits else result
         status, headers = content.status or self.endpoint.status, _headers(content, compress=False)
@@ -145,16 +145,3 @@ def _headers(content: Content, compress: bool) -> Headers:
         (b"vary", b"Origin, Accept-Encoding" if compress else b"Origin"),
         *content.headers,
     ]
-
-
-async def _body(request: Request, struct: type[msgspec.Struct]) -> msgspec.Struct:
-    """Parse a JSON body. Raises BadRequest, and HTTPException for one that claims to be something else.
-
-    A browser sends JSON to another origin only after a preflight, any form without one.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
-    try:
-        return msgspec.json.decode(await request.body(), type=struct)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"the body is not accepted: {error}") from None

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from services.web.app_spec import RawResponse
+from services.web.bodies import MAX_BODY_BYTES
 from services.web.client_address import client_network
 from services.web.connections import MAX_PLAIN_CONNECTIONS, connections_to_drop
 from services.web.direct_writer import TRANSPORT_EXTENSION
@@ -28,7 +29,7 @@ from services.web.edge import EdgeMiddleware
 from services.web.stalled_client import StalledClientTimer
 
 PARSE_CHUNK_BYTES = 4096  # after which it is checked what they were
-MAX_HEAD_BYTES, MAX_BODY_BYTES = 32 * 1024, 64 * 1024  # nginx's limits
+MAX_HEAD_BYTES = 32 * 1024  # nginx's limit
 MAX_PIPELINED_BYTES = 64 * 1024  # behind a stream, which may be rejected, and then the next request is served
 REQUEST_TIMEOUT_SECONDS = 10  # for a whole request to arrive
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from services import __version__
 from services.core.errors import NotFound
+from services.web.bodies import describe_secret
 from services.web.callers import TokenKind
 from services.web.endpoint import Content, Endpoint, Operation, Ttl, public
 from services.web.problems import PROBLEM_MEDIA_TYPE
@@ -100,7 +101,7 @@ class KursFastAPI(FastAPI):
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
         description["components"]["securitySchemes"] = dict(SECURITY_SCHEMES.values())
-        schemas |= msgspec.json.schema_components(self.bodies, ref_template=REFERENCE)[1]
+        schemas |= msgspec.json.schema_components(self.bodies, schema_hook=describe_secret, ref_template=REFERENCE)[1]
         for name, example in _examples(BaseModel):  # FastAPI leaves null out of them
             if "example" in schemas.get(name, ()):
                 schemas[name]["example"] = example

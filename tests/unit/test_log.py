@@ -41,6 +41,13 @@ SECRET = "s3cr3tValue"
         f"token: {SECRET}",
         f"key CG-{SECRET} was refused",
         "passphrase is correct horse",
+        f"GET /v1/stream?channels=rates&ticket={SECRET} 401",
+        f"GET /v1/stream?x=kurs_t_{SECRET}AAAAAAAAAAAAAAAAAAAAAAAA&y=1",
+        f"'kurs_r_{SECRET}…' was refused",
+        f"of token%3Dkurs_p_{SECRET}",
+        f"eyJhbGciOiJFZERTQSJ9.{SECRET}",
+        f"eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIx.{SECRET}-_",
+        f"$argon2id$v=19$m=65536,t=3,p=4${SECRET}$abc+/",
     ],
 )
 def test_secrets_are_hidden_in_messages_extras_and_tracebacks(lines: Any, text: str) -> None:
@@ -64,7 +71,10 @@ def test_field_with_a_secret_name_is_masked(lines: Any) -> None:
 
 
 def test_text_without_secrets_is_logged_unchanged(lines: Any) -> None:
-    text = "in use: deribit (binance: stale, BTC-USDT from binance is 6.0 s old); see http://localhost:8000/v1/courses"
+    text = (
+        "in use: deribit (binance: stale, BTC-USDT from binance is 6.0 s old); see http://localhost:8000/v1/courses; "
+    )
+    text += "kurs_task_seconds, token kurs_p_Ab12 of ann, tickets: 3"
     logging.getLogger("services.test").info(text)
     assert lines()[0]["message"] == text
 

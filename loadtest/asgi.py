@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.web.server import server_config
 
+MAX_CONNECTIONS = 20_000  # more than any measurement opens
+
 
 def bare(body: bytes) -> ASGIApp:
     """The least that an ASGI application can be; at /unchanged it says 304."""
@@ -53,7 +55,7 @@ async def serve(app: ASGIApp, port: int) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
-    await uvicorn.Server(server_config(app)).serve(sockets=[listener])
+    await uvicorn.Server(server_config(app, MAX_CONNECTIONS)).serve(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from services.api.accounts.composition import Accounts, compose_accounts
 from services.api.backfill_status import BackfillStatus
 from services.api.candles.candle_page_cache import CandlePageCache
 from services.api.candles.symbol_catalog import SymbolCatalog
@@ -31,6 +32,10 @@ class ApiComponents:
     @cached_property
     def backfill(self) -> BackfillStatus:
         return BackfillStatus(self.deps)
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return compose_accounts(self.deps)
 
     @cached_property
     def streams(self) -> LiveStreams:

@@ -9,7 +9,7 @@ from services.api.streams.encoders import EncodedUpdate, Encoder
 from services.core.journal import to_entry, topic_of
 from services.core.model import Position, Sequenced
 from services.ports import Clock
-from services.web import DirectWriter
+from services.web import Caller, DirectWriter
 
 
 class Broadcaster:
@@ -21,9 +21,9 @@ class Broadcaster:
         self.closed = False
 
     @contextmanager
-    def connect(self, writer: DirectWriter, encoder: Encoder) -> Iterator[StreamClient]:
-        """Serve a client until the block ends."""
-        client = StreamClient(self._sources, writer, encoder)
+    def connect(self, writer: DirectWriter, encoder: Encoder, caller: Caller | None = None) -> Iterator[StreamClient]:
+        """Serve a client until the block ends. `caller`: the person whose token or ticket it has shown."""
+        client = StreamClient(self._sources, writer, encoder, caller)
         self.clients[client] = None
         metrics.CLIENTS.labels(encoder.name).inc()
         try:

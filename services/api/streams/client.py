@@ -16,7 +16,7 @@ from services.api.streams.output import MAX_BUFFERED_BYTES, ClientOutput
 from services.api.streams.snapshots import SnapshotSource
 from services.api.streams.topics import Action, Subscription, Topics
 from services.core.model import SeriesProgress
-from services.web import DirectWriter
+from services.web import Caller, DirectWriter
 
 DRAIN_TIMEOUT_SECONDS = 30  # in which a client must read what waits for it
 CLOSE_GRACE_SECONDS = 1  # for the last bytes to be sent
@@ -35,10 +35,12 @@ class StreamSources(NamedTuple):
 class StreamClient:
     """A client with its state: `_apply` alone changes it, by the table in client_state.py."""
 
-    __slots__ = ("_catch_up", "_intervals", "_loading", "_sources", "_task", "output", "state")
+    __slots__ = ("_catch_up", "_intervals", "_loading", "_sources", "_task", "caller", "output", "state")
 
-    def __init__(self, sources: StreamSources, writer: DirectWriter, encoder: Encoder) -> None:
-        self.state = ClientState.SYNCING
+    def __init__(
+        self, sources: StreamSources, writer: DirectWriter, encoder: Encoder, caller: Caller | None = None
+    ) -> None:
+        self.state, self.caller = ClientState.SYNCING, caller
         self._sources = sources
         self.output = ClientOutput(writer, encoder, sources.snapshots)
         self._catch_up = CatchUp(self.output, sources.journal)
@@ -50,6 +52,11 @@ class StreamClient:
         """Return whether the event has changed the state."""
         before, self.state = self.state, next_state(self.state, event)
         return self.state is not before
+
+    @property
+    def person(self) -> str | None:
+        """The id of the person, None for an anonymous client."""
+        return self.caller.person if self.caller else None
 
     @property
     def channel_names(self) -> Set[str]:

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 from pydantic import BaseModel, Field
 
 from services.api.schemas import example
-from services.web import WholeText
+from services.web import UnknownNames, WholeText
 
 EVENTS = {
     "schema": {"type": "string"},
@@ -26,6 +26,9 @@ Channels = Annotated[
 ]
 
 
+Ticket = Annotated[str, Meta(description="A ticket of `POST /v1/stream/tickets`, for channels of one's own")]
+
+
 class StreamQuery(Struct, kw_only=True, frozen=True):
     """The query of the event stream."""
 
@@ -39,6 +42,14 @@ class StreamQuery(Struct, kw_only=True, frozen=True):
         ),
     ] = None
     after: Annotated[WholeText, Meta(description="A cursor, where Last-Event-ID cannot be sent")] = ""
+    ticket: Ticket = ""
+
+
+class SocketQuery(Struct, kw_only=True, frozen=True):
+    """The query of the WebSocket."""
+
+    ticket: Ticket = ""
+    unknown: UnknownNames = ()
 
 
 class StreamHistoryQuery(Struct, kw_only=True, frozen=True):

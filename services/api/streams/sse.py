@@ -36,6 +36,7 @@ class SseEndpoint:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._streams, self._market = parts.streams, parts.deps.hub.market
+        self._tickets = parts.accounts.tickets
 
     @STREAM.handler
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,13 +47,14 @@ class SseEndpoint:
         channels, interval = await self._streams.resolver.resolve_all(query.channels), check_interval(query.timer)
         last_id = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
         positions = cursor.parse(last_id or query.after, channels, self._market)
+        caller = await self._tickets.caller(query.ticket, scope)
         with self._streams.connections.admit(scope) as writer:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body"})
                 return
             chunked = scope["http_version"] != "1.0"
-            with self._streams.broadcaster.connect(writer, SSE if chunked else SSE_UNCHUNKED) as client:
+            with self._streams.broadcaster.connect(writer, SSE if chunked else SSE_UNCHUNKED, caller) as client:
                 client.send(http_chunk(RETRY_FIELD) if chunked else RETRY_FIELD)
                 await client.subscribe(channels, positions, interval)
                 await self._streams.demand.request(channels)

@@ -11,16 +11,17 @@ from services.api.streams.channels import MAX_CHANNELS, check_interval
 from services.api.streams.client import StreamClient
 from services.api.streams.client_request import ClientRequest, Id
 from services.api.streams.encoders import WEBSOCKET, ws_message
+from services.api.streams.schemas import SocketQuery
 from services.core.errors import BadRequest, KursError, QuotaExceeded, UpgradeRequired
 from services.core.exchange import RateLimit
 from services.core.rate_limit import WeightedWindow
-from services.web import NoQuery, StreamEndpoint, error_code
+from services.web import StreamEndpoint, error_code, parse_query
 
 WELCOME_MESSAGE = "Kurs: subscribe with an action, a symbol and a timeframe"
 CHANNEL_NAME_LIMIT = RateLimit(2_000, 10)  # names in a client's messages; web/ limits the messages themselves
 
 
-WEBSOCKET_STREAM = StreamEndpoint(path="/ws/chart-data", query=NoQuery)  # docs/asyncapi.yaml describes it
+WEBSOCKET_STREAM = StreamEndpoint(path="/ws/chart-data", query=SocketQuery)  # docs/asyncapi.yaml describes it
 
 
 class WebSocketEndpoint:
@@ -28,6 +29,7 @@ class WebSocketEndpoint:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._streams, self._market = parts.streams, parts.deps.hub.market
+        self._tickets = parts.accounts.tickets
 
     @WEBSOCKET_STREAM.handler
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,9 +38,11 @@ class WebSocketEndpoint:
             raise UpgradeRequired(f"{scope['path']} is a WebSocket: open it as one, or read /v1/stream")
         await receive()
         self._streams.connections.check_origin(scope, dict(scope["headers"]))
+        ticket = parse_query(SocketQuery, scope["query_string"]).ticket
+        caller = await self._tickets.caller(ticket, scope)
         with self._streams.connections.admit(scope) as writer:
             await send({"type": "websocket.accept"})
-            with self._streams.broadcaster.connect(writer, WEBSOCKET) as client:
+            with self._streams.broadcaster.connect(writer, WEBSOCKET, caller) as client:
                 client.send(ws_message(type="welcome", message=WELCOME_MESSAGE, market=self._market))
                 await self._receive_loop(client, receive)
 

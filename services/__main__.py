@@ -13,7 +13,7 @@ kurs SERVICE …            run these services: collector pricer writer analyst 
 kurs collector EXCHANGE … run a collector for these exchanges: {exchanges}
 kurs import FILE …        import candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   export candles to a CSV or Parquet file; options: kurs export --help
-kurs verify [SYMBOL]      check that no sealed day of candles was changed
+kurs verify [SYMBOL|audit]   check that no sealed day of candles and no entry of the audit log was changed
 kurs dead [list]          list messages that could not be processed; also show ID, replay ID…, drop ID…
 kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
 kurs migrate              upgrade the database to the newest schema

@@ -1,11 +1,12 @@
-"""`kurs verify [SYMBOL]`: check that every sealed day still matches its seal. Of each series, the first mismatch is
-printed.
+"""`kurs verify [SYMBOL | audit]`: check that every sealed day still matches its seal, and that the audit log is as it
+was written. Of each chain, the first mismatch is printed.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from services.archive.audit_verification import verify_audit_log
 from services.command import Command
 from services.core import times
 from services.core.coverage import SeriesCoverage
@@ -16,6 +17,7 @@ from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.ports import Deps, Store
 from services.progress_bar import ProgressBar
 
+AUDIT = "audit"
 TIMEFRAME_ORDER = list(TIMEFRAMES)
 MAX_SHOWN_DAYS = 5  # days with missing candles that are printed one by one
 
@@ -23,12 +25,18 @@ MAX_SHOWN_DAYS = 5  # days with missing candles that are printed one by one
 def command(argv: Sequence[str]) -> Command:
     """Parse the arguments of `kurs verify`. Wrong ones end the program."""
     parser = argparse.ArgumentParser("kurs verify", description=__doc__)
-    parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; default: all")
+    parser.add_argument("symbol", nargs="?", help="BTC-USDT, BTCUSDT or BINANCE:BTCUSDT; audit; default: all")
     return Command(partial(run_verify, parser.parse_args(argv).symbol))
 
 
 async def run_verify(name: str | None, deps: Deps) -> int:
-    """Check the chains of all series, or of a symbol's. Return 1 if one is broken. Raises UnknownName."""
+    """Check the chains of all series and the audit log, or one of these. Return 1 if one is broken.
+
+    Raises UnknownName.
+    """
+    if name == AUDIT:
+        return 1 if await verify_audit_log(deps.accounts) else 0
+    broken_audit_log = not name and await verify_audit_log(deps.accounts, optional=True)
     stored = sorted(
         await deps.store.series(), key=lambda s: (s.exchange, s.instrument, TIMEFRAME_ORDER.index(s.timeframe))
     )
@@ -52,7 +60,7 @@ async def run_verify(name: str | None, deps: Deps) -> int:
         f"{deps.hub.market} market: {len(stored)} series, {_days_text(days)}, {broken} broken, "
         f"{missing} candles missing"
     )
-    return 1 if broken else 0
+    return 1 if broken or broken_audit_log else 0
 
 
 async def _coverage(store: Store, series: Series) -> SeriesCoverage:

@@ -56,6 +56,8 @@ class QueryParameter(NamedTuple):
 
     def value(self, values: Sequence[str]) -> Any:
         """Return the field's value from the texts of the parameter, of which there is at least one."""
+        if any("\0" in value for value in values):  # a database cannot store it
+            raise BadRequest(f"{self.name}: U+0000 is not accepted")
         if self.splits:
             values = [part for value in values for part in value.split(",")]
         values = list(dict.fromkeys(filter(None, map(str.strip, values))))

@@ -246,6 +246,7 @@ async def test_an_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say
         ({"content": b"{", "headers": ANN | {"content-type": "application/json"}}, 400, "not JSON"),
         ({"data": {"text": "hello"}}, 415, "application/json"),
         ({"json": {"text": "hello"}, "params": {"wiat": "1"}}, 400, "did you mean wait?"),
+        ({"json": {"text": "hello"}, "params": {"wait": "1\0"}}, 400, "wait: U+0000"),
     ],
 )
 async def test_a_write_that_cannot_be_accepted_says_why(

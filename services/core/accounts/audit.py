@@ -70,7 +70,7 @@ class AuditChain:
     def __init__(self) -> None:
         self.last: AuditEntry | None = None
         self._first: AuditEntry | None = None
-        self._known_start = (0, GENESIS)
+        self._starts = {("0", GENESIS)}  # number and digest of what may be missing, with all before it
 
     def add(self, entries: Iterable[AuditEntry]) -> str:
         """Return what is wrong with the first entry that does not follow from those before, "" if all do."""
@@ -78,13 +78,13 @@ class AuditChain:
             if fault := self._fault(entry):
                 return fault
             if entry.event.action == TRIMMED:
-                self._known_start = int(entry.event.detail["seq"]), entry.event.detail["digest"]
+                self._starts.add((entry.event.detail.get("seq", ""), entry.event.detail.get("digest", "")))
             self._first, self.last = self._first or entry, entry
         return ""
 
     def end(self) -> str:
         """Return what is wrong with the beginning of the log, "" if nothing is."""
-        if self._first is None or (self._first.seq - 1, self._first.previous) == self._known_start:
+        if self._first is None or (str(self._first.seq - 1), self._first.previous) in self._starts:
             return ""
         return f"entries before {self._first.seq} are missing, and no later entry says that they were deleted"
 

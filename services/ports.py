@@ -19,16 +19,19 @@ from services.core.model import (
     CandleGapState,
     ExchangeStatus,
     FeedGap,
+    HighPriorityTask,
     HistoryRequest,
     IndicatorRequest,
     IndicatorValue,
     Kline,
     Message,
+    NormalPriorityTask,
     Quote,
     Rate,
     Series,
     StoreQuery,
     StoreReply,
+    TaskChange,
     Trade,
 )
 from services.core.seals import Seal
@@ -40,7 +43,11 @@ Kinds = tuple[type[Message], ...]
 
 # Every work queue with its kinds of messages. A bus declares all of them before the first message is published: a queue
 # declared at its worker's first start would lack what was published before.
-QUEUES: Mapping[str, Kinds] = {"writer": (Trade, Kline, CandleGap, FeedGap)}
+QUEUES: Mapping[str, Kinds] = {
+    "writer": (Trade, Kline, CandleGap, FeedGap),
+    "tasks.high": (HighPriorityTask,),
+    "tasks.normal": (NormalPriorityTask,),
+}
 # Published again within seconds, so the broker does not confirm each.
 UNCONFIRMED_KINDS: Kinds = (
     Quote,
@@ -51,6 +58,7 @@ UNCONFIRMED_KINDS: Kinds = (
     HistoryRequest,
     StoreQuery,
     StoreReply,
+    TaskChange,
 )
 LOOKUP_TIMEOUT_SECONDS = 10  # to the reply to a StoreQuery, also while the writer saves a long batch
 MAX_DELIVERIES = 20  # of one message before it becomes a dead letter

@@ -13,17 +13,20 @@ from services.core.model import (
     CandleGap,
     ExchangeStatus,
     FeedGap,
+    HighPriorityTask,
     IndicatorRequest,
     IndicatorValue,
     Instrument,
     Kline,
     Message,
+    NormalPriorityTask,
     Quote,
     Rate,
     Series,
     StoreLookup,
     StoreQuery,
     StoreReply,
+    TaskChange,
     Trade,
 )
 from services.core.timeframes import TIMEFRAMES, Timeframe
@@ -106,6 +109,8 @@ def find_violation(message: Message, now: int, max_lead: int = MAX_PROCESS_LEAD_
             return _status_violation(message, now + max_lead)
         case Rate():
             return _rate_violation(message, now + max_lead)
+        case HighPriorityTask() | NormalPriorityTask() | TaskChange():
+            return _text_violation(message.id)
     return None
 
 

@@ -336,6 +336,29 @@ class Rate(Struct, frozen=True, tag="rate"):
     position: Position | None = field(default=None, name="place")
 
 
+class HighPriorityTask(Struct, frozen=True, tag="high"):
+    """The id of a task that waits for a worker of `tasks.high`. Everything about it is in the table of tasks.
+
+    RabbitMQ's routing key is a message's kind and partition, here `high.priority`.
+    """
+
+    id: str
+
+
+class NormalPriorityTask(Struct, frozen=True, tag="normal"):
+    """The id of a task that waits for a worker of `tasks.normal`."""
+
+    id: str
+
+
+class TaskChange(Struct, frozen=True, tag="task_change"):
+    """News of a person's task: replicas that serve the person read its row again."""
+
+    id: str
+    person: str
+    revision: int
+
+
 class ExchangeSwitch(Struct, frozen=True):
     """A change of the active exchange."""
 
@@ -369,11 +392,14 @@ Message = (
     | StoreReply
     | CandleGap
     | FeedGap
+    | HighPriorityTask
+    | NormalPriorityTask
+    | TaskChange
     | Sequenced
 )
 
 
-def partition_key(message: Message) -> str:
+def partition_key(message: Message) -> str:  # noqa: PLR0911  one line for each kind
     """Return the key of a message's partition. Messages of one partition stay in order."""
     match message:
         case Quote() | Trade():
@@ -388,3 +414,7 @@ def partition_key(message: Message) -> str:
             return message.id
         case ActiveExchange():
             return "choice"
+        case HighPriorityTask() | NormalPriorityTask():
+            return "priority"
+        case TaskChange():
+            return message.person

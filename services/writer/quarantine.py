@@ -1,4 +1,7 @@
-"""Dead letters of the writer: messages that cannot be saved are separated from their batch, and saved with a reason."""
+"""Dead letters: messages that the writer cannot save are separated from their batch, and saved with a reason.
+
+What the bus itself has set aside in any work queue is saved too.
+"""
 
 import asyncio
 import logging
@@ -11,7 +14,7 @@ from services.core.dead_letters import DeadLetter, DeadLetterCause, from_message
 from services.core.errors import DeadLettered, Unavailable
 from services.core.model import Message
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
+from services.ports import QUEUES, Deps
 from services.web import Check
 from services.writer import metrics
 
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Quarantine:
-    """Dead letters of the writer's queue. They are saved with the batch that they were separated from."""
+    """Dead letters. Those of the writer's queue are saved with the batch that they were separated from."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps, self._throttled_log = deps, ThrottledLog(log)
@@ -57,10 +60,11 @@ class Quarantine:
         """Save what the bus has dead-lettered, and publish the letters to be replayed. Raises Unavailable."""
         deps = self._deps
         metrics.DEAD_LETTERS_KEPT.set(await deps.store.count_dead_letters())
-        async with deps.bus.take_dead_letters(QUEUE, deps.clock.now()) as letters:
-            if letters:
-                await deps.store.save(*letters)
-                self.on_saved(letters)
+        for queue in QUEUES:
+            async with deps.bus.take_dead_letters(queue, deps.clock.now()) as letters:
+                if letters:
+                    await deps.store.save(*letters)
+                    self.on_saved(letters)
         for letter in await deps.store.dead_letters(replay=True):
             await self._requeue(letter)
 

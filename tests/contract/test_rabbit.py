@@ -10,7 +10,7 @@ import pytest
 from services.adapters.rabbit import connect
 from services.core.dead_letters import DeadLetterCause
 from services.core.errors import AccessRefused, Misconfigured, Unavailable
-from services.core.model import FeedGap
+from services.core.model import FeedGap, HighPriorityTask, Message, NormalPriorityTask
 from tests import servers
 from tests.contract.bus_traffic import (
     BusTraffic,
@@ -112,4 +112,31 @@ async def test_refused_login_ends_without_a_retry(rabbit: servers.Rabbit, wrong:
     with pytest.raises(AccessRefused):
         await bus.ping()
     assert "a-secret" not in str(refused.value)
+    await bus.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "message"),
+    [
+        ("tasks.high", "high.priority", HighPriorityTask("a")),
+        ("tasks.normal", "normal.priority", NormalPriorityTask("a")),
+    ],
+)
+async def test_tasks_travel_by_the_routing_key_of_their_queue(
+    rabbit: servers.Rabbit, name: str, key: str, message: Message
+) -> None:
+    """Other programs may rely on these names, so they are not derived here."""
+    bus = await connect(rabbit.create_vhost())
+    await bus.ping()
+    async with bus._broker.connect() as (_, channel):
+        exchange = await channel.get_exchange("kurs")
+        witness = await channel.declare_queue(exclusive=True)
+        await witness.bind(exchange, key)
+        await bus.publish(message)
+        assert (await witness.get()).body == b"[%s]" % encode(message)
+        await exchange.publish(aio_pika.Message(b"garbage"), key)
+        await exchange.publish(aio_pika.Message(b"[%s]" % encode(message)), key)
+    async with asyncio.timeout(10), bus.consume(name, type(message), size=1) as work:
+        assert [await anext(work) for _ in range(2)] == [[message]] * 2
+    await wait_for_dead_letters(bus, name, 1)
     await bus.close()

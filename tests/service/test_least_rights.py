@@ -264,11 +264,16 @@ async def assert_refused(
 @pytest.mark.parametrize(
     ("service", "published", "bound"),
     [
-        ("collector", ("candle", "rate", "choice", "reading", "store_reply", "role.pricer"), ("tick", "trade", "#")),
+        (
+            "collector",
+            ("candle", "rate", "choice", "reading", "store_reply", "role.pricer", "high"),
+            ("tick", "trade", "#"),
+        ),
         ("pricer", ("tick", "kline", "candle", "state", "store_query"), ("trade", "candle", "#")),
         ("writer", ("tick", "rate", "state", "reading"), ("tick", "#")),
         ("analyst", ("candle", "kline", "rate"), ("trade", "rate", "#")),
-        ("api", ("rate", "candle", "kline", "state", "store_query"), ("trade", "store_reply", "#")),
+        ("api", ("rate", "candle", "kline", "state", "store_query"), ("trade", "store_reply", "high", "#")),
+        ("accounts", ("rate", "candle", "kline", "trade"), ("trade", "rate", "#")),
     ],
 )
 async def test_rabbitmq_refuses_all_else(
@@ -288,8 +293,10 @@ async def test_rabbitmq_refuses_all_else(
     await assert_refused(
         accounts, service, lambda channel: channel.declare_exchange("mine", aio_pika.ExchangeType.FANOUT)
     )
-    if service != "writer":
+    if service not in ("writer", "accounts"):
         await assert_refused(accounts, service, partial(publish, "", "writer-simulated"))
+        await assert_refused(accounts, service, partial(consume_queue, "tasks.high-simulated"))
+    if service != "writer":
         await assert_refused(accounts, service, partial(consume_queue, "writer-simulated"))
         await assert_refused(accounts, service, lambda channel: channel.queue_delete("writer-simulated"))
 

@@ -18,10 +18,12 @@ from services.core.model import (
     ExchangeStatus,
     FeedGap,
     FeedStatus,
+    HighPriorityTask,
     Instrument,
     InstrumentFeed,
     Kline,
     Message,
+    NormalPriorityTask,
     Quote,
     Rate,
     RateCandidate,
@@ -29,6 +31,7 @@ from services.core.model import (
     StoreLookup,
     StoreQuery,
     StoreReply,
+    TaskChange,
     Trade,
 )
 from services.core.timeframes import DAY_MS, MINUTE_MS
@@ -53,7 +56,8 @@ QUERY = StoreQuery("a", StoreLookup.MISSING, KLINE.series, NOW - bounds.MAX_QUER
 REPLY = StoreReply(
     "a", (Candle(KLINE.series, BAR, False, CandleSource.TRADES),), ((0, 0), (NOW, NOW + DAY_MS)), (HOLE,), "b"
 )
-GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE, QUERY, REPLY)
+TASKS: tuple[Message, ...] = (HighPriorityTask("a"), NormalPriorityTask("a"), TaskChange("a", "p", 1))
+GOOD: tuple[Message, ...] = (TRADE, KLINE, HOLE, GAP, TICK, STATE, RATE, QUERY, REPLY, *TASKS)
 
 
 def bar(**changes: Any) -> Kline:
@@ -110,6 +114,7 @@ WRONG: list[tuple[str, Message]] = [
     *(("count", replace(QUERY, limit=limit)) for limit in (0, bounds.MAX_LIST_LENGTH + 1)),
     *(("text", replace(message, id="x" * 301)) for message in (QUERY, REPLY)),
     ("text", replace(REPLY, error="no\nline")),
+    *(("text", replace(message, id="a\0")) for message in TASKS),
     *(("range", replace(REPLY, ranges=(each,))) for each in ((1, 0), (-1, 0), (0, 2**63))),
     ("count", replace(REPLY, ranges=((0, 0),) * (bounds.MAX_LIST_LENGTH + 1))),
     ("range", replace(REPLY, gaps=(replace(HOLE, since=HOLE.until + MINUTE_MS),))),

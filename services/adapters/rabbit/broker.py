@@ -5,7 +5,7 @@ each subscriber has its own, gets a callback when it or its consumer is lost, an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -67,9 +67,9 @@ class Broker:
 
     @asynccontextmanager
     async def connect(
-        self, heartbeat: int = HEARTBEAT_SECONDS, declare: bool = False
+        self, heartbeat: int = HEARTBEAT_SECONDS, declare: Sequence[str] = ()
     ) -> AsyncIterator[BrokerConnection]:
-        """Open a connection, when the AMQP exchange and the queues exist. `declare`: create or update them.
+        """Open a connection, when the AMQP exchange and the queues exist. `declare`: create or update these queues.
 
         Raises Unavailable.
         """
@@ -78,7 +78,8 @@ class Broker:
         try:
             with translate_errors():
                 async with asyncio.timeout(TIMEOUT_SECONDS):
-                    channel = await (self._declare(connection) if declare else self._open_existing(connection))
+                    opening = self._declare(connection, declare) if declare else self._open_existing(connection)
+                    channel = await opening
             yield BrokerConnection(connection, channel)
         finally:
             with suppress(Unavailable), translate_errors():
@@ -95,18 +96,18 @@ class Broker:
                 await channel.declare_queue(self.market_name(f"{name}.dead"), passive=True)
         except ChannelNotFoundEntity:
             try:
-                return await self._declare(connection)
+                return await self._declare(connection, [*self.queues])
             except ChannelAccessRefused:
                 raise Unavailable(
-                    f"the bus (RabbitMQ) has no exchange {self.exchange} yet, and only the writer may declare it: "
-                    "start a writer"
+                    f"the bus (RabbitMQ) lacks the exchange {self.exchange} or a queue, and only the writer may "
+                    "declare them: start a writer"
                 ) from None
         return channel
 
-    async def _declare(self, connection: AbstractConnection) -> AbstractChannel:
+    async def _declare(self, connection: AbstractConnection, queues: Sequence[str]) -> AbstractChannel:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC, durable=True)
-        for name, kinds in self.queues.items():
+        for name in queues:
             dead = await channel.declare_queue(
                 self.market_name(f"{name}.dead"), durable=True, arguments={"x-queue-type": "quorum"}
             )
@@ -119,7 +120,7 @@ class Broker:
                 "x-overflow": "reject-publish",  # required by that strategy
             }
             queue = await channel.declare_queue(self.market_name(name), durable=True, arguments=arguments)
-            for kind in kinds:
+            for kind in self.queues[name]:
                 await queue.bind(exchange, f"{kind_name(kind)}.#")
         return channel
 

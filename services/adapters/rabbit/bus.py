@@ -77,7 +77,7 @@ class _Worker:
     async def open(self) -> AsyncGenerator[Sequence[Message], None]:
         """Open a consumer on a new connection, and return its batches. Raises Unavailable."""
         await self._connection.aclose()
-        opening = self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=True)
+        opening = self._broker.connect(role_queue.ROLE_HEARTBEAT_SECONDS, declare=(self._queue,))
         _, channel = await self._connection.enter_async_context(opening)
         name, dead, lock = map(self._broker.market_name, (self._queue, f"{self._queue}.dead", f"worker.{self._queue}"))
         with translate_errors():

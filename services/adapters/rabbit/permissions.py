@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from services.adapters.codec import kind_name
@@ -15,14 +16,17 @@ from services.core.model import (
     CandleGap,
     ExchangeStatus,
     FeedGap,
+    HighPriorityTask,
     HistoryRequest,
     IndicatorRequest,
     IndicatorValue,
     Kline,
+    NormalPriorityTask,
     Quote,
     Rate,
     StoreQuery,
     StoreReply,
+    TaskChange,
     Trade,
 )
 from services.ports import QUEUES, Kinds
@@ -34,12 +38,16 @@ EXCLUSIVE_QUEUES = r"amq\.gen.*"  # the broker's names for exclusive queues
 
 
 class BrokerPermissions(NamedTuple):
-    """Permissions of one service. `consumes`: the work queue that it declares, with its dead letters."""
+    """Permissions of one service. `queues`: the work queues that it declares and consumes, with their dead letters."""
 
     publishes: Kinds
     receives: Kinds
     role: str = ""
-    consumes: str = ""
+    queues: Sequence[str] = ()
+
+
+TASK_QUEUES = ("tasks.high", "tasks.normal")
+TASK_MESSAGES: Kinds = (HighPriorityTask, NormalPriorityTask, TaskChange)
 
 
 PERMISSIONS: Mapping[str, BrokerPermissions] = {
@@ -47,13 +55,18 @@ PERMISSIONS: Mapping[str, BrokerPermissions] = {
         (Quote, Trade, Kline, CandleGap, FeedGap, ExchangeStatus, StoreQuery), (HistoryRequest, StoreReply)
     ),
     "pricer": BrokerPermissions((Rate, ActiveExchange), (Quote, ExchangeStatus), role="pricer"),
-    # beside candles it publishes replayed and imported messages
+    # beside candles it publishes imported messages, and replays the dead letters of all queues
     "writer": BrokerPermissions(
-        (Candle, StoreReply, *QUEUES["writer"]), (Rate, ExchangeStatus, StoreQuery), role="writer", consumes="writer"
+        (Candle, StoreReply, *chain.from_iterable(QUEUES.values())),
+        (Rate, ExchangeStatus, StoreQuery),
+        role="writer",
+        queues=(*QUEUES,),
     ),
     "analyst": BrokerPermissions((IndicatorValue,), (Candle, IndicatorRequest, ExchangeStatus), role="analyst"),
+    "accounts": BrokerPermissions(TASK_MESSAGES, (), queues=TASK_QUEUES),
     "api": BrokerPermissions(
-        (IndicatorRequest, HistoryRequest), (Rate, ExchangeStatus, ActiveExchange, Candle, IndicatorValue)
+        (IndicatorRequest, HistoryRequest, *TASK_MESSAGES),
+        (Rate, ExchangeStatus, ActiveExchange, Candle, IndicatorValue, TaskChange),
     ),
 }
 
@@ -78,12 +91,12 @@ def patterns(rights: BrokerPermissions) -> tuple[str, str, str]:
     """Return the patterns of names that may be configured, written to and read from."""
     role = [rf"{ROLE_KEY}\.{rights.role}{MARKET_SUFFIX}"] if rights.role else []
     exchange = f"kurs{MARKET_SUFFIX}"
-    if not rights.consumes:
+    if not rights.queues:
         own = [EXCLUSIVE_QUEUES, *role]
         return _match_any(own), _match_any([*own, exchange]), _match_any([*own, exchange])
-    queue = rights.consumes
+    queue = f"({'|'.join(map(re.escape, rights.queues))})"
     own = [EXCLUSIVE_QUEUES, *role, rf"{queue}(\.dead)?{MARKET_SUFFIX}", rf"worker\.{queue}{MARKET_SUFFIX}", exchange]
-    # the default exchange reaches every queue: the writer consumes all work queues anyway
+    # dead letters go through the default exchange, which reaches every queue
     return _match_any(own), _match_any([*own, r"amq\.default"]), _match_any(own)
 
 
@@ -96,7 +109,7 @@ def topic_patterns(rights: BrokerPermissions) -> tuple[str, str]:
 
 
 def _queue_kinds(rights: BrokerPermissions) -> Sequence[str]:
-    return [kind_name(kind) for kind in QUEUES[rights.consumes]] if rights.consumes else []
+    return [kind_name(kind) for queue in rights.queues for kind in QUEUES[queue]]
 
 
 def _permission(user: str, configure: str, write: str, read: str) -> dict[str, str]:

@@ -4,9 +4,10 @@ import os
 import sys
 from io import TextIOWrapper
 
-from services import __version__, runtime
+from services import __version__, command_line
 from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
 from services.exchanges import EXCHANGES
+from services.runtime import SERVICES
 
 USAGE = """kurs                      run every service in one process, in memory and on SQLite by default
 kurs SERVICE …            run these services: collector pricer writer analyst api simulator
@@ -35,14 +36,14 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console of ASCII must not end a command
     try:
-        if {"-h", "--help", "help"} & set(args[:1]) or (args and args[0] in runtime.SERVICES and "--help" in args):
+        if {"-h", "--help", "help"} & set(args[:1]) or (args and args[0] in SERVICES and "--help" in args):
             print(USAGE.format(exchanges=" ".join(EXCHANGES)))  # noqa: T201
             code = 0
         elif args[:1] in (["-V"], ["--version"]):
             print(f"kurs {__version__}")  # noqa: T201
             code = 0
         else:
-            code = runtime.main(args)
+            code = command_line.main(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)

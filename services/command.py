@@ -1,6 +1,6 @@
-"""Commands: what the command line runs to its end on the stores, instead of a service."""
+"""Commands that `services/command_line.py` runs to their end on the stores, instead of a service."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from services.ports import Deps
@@ -11,7 +11,3 @@ class Command(NamedTuple):
 
     run: Callable[[Deps], Coroutine[Any, Any, int]]
     publishes: bool = False
-
-
-Commands = Mapping[str, Callable[[Sequence[str]], Command]]
-"""What parses the arguments of each command, by its name. Wrong arguments end the program."""

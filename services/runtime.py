@@ -6,41 +6,32 @@ import importlib
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from difflib import get_close_matches
 from itertools import chain
 from ssl import SSLContext
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import msgspec
-import uvloop
-
-from services import archive, log, watch
 from services.adapters.retry import retry_until_available
-from services.bootstrap import migrate, open_adapters
+from services.bootstrap import open_adapters
 from services.clock_steps import report_clock_steps
-from services.command import Command, Commands
 from services.core.errors import Misconfigured
 from services.core.markets import LIVE, SIMULATED, Market
-from services.exchanges import EXCHANGES, configured_exchanges, reject_unservable, simulated_exchanges
-from services.key_files import prepare_keys
+from services.exchanges import configured_exchanges, simulated_exchanges
+from services.listeners import bind, tls_listener
 from services.ports import Deps
 from services.roles import Role
-from services.settings import Settings, load
+from services.settings import Settings
 from services.watchdog import watch_event_loop
-from services.web import AppSpec, Composition, certificates, create_app, openapi_document
+from services.web import AppSpec, Composition, create_app
 from services.web.connections import connection_limit
 from services.web.health import Check
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import Server, server_config
 
 SERVICES = ("collector", "pricer", "writer", "analyst", "accounts", "api", "simulator")
-COMMANDS: Commands = {**archive.COMMANDS}  # on the stores
 REACHABILITY_TIMEOUT_SECONDS = 4
-DEFAULT_PORT = 8000
 logger = logging.getLogger(__name__)
 
 
@@ -56,59 +47,6 @@ def import_service(name: str) -> ModuleType:
     return importlib.import_module(f"services.{name}")
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command line's services until a signal, or its command. Return the exit code. Raises Misconfigured."""
-    settings = load()
-    printing = {*COMMANDS, *watch.COMMANDS, "openapi"}  # standard output is for their result
-    stream = sys.stderr if printing & set(args[:1]) else sys.stdout
-    log.setup(settings.log_level, settings.log_levels, settings.secrets, stream)
-    if args and args[0] == "passwords":
-        import_service("passwords").run(args[1:])
-        return 0
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if list(args) == ["migrate"]:
-            runner.run(migrate(settings, LIVE if settings.market == "auto" else settings.market))
-            return 0
-        if list(args) == ["openapi"]:
-            api = import_service("api")
-            description = openapi_document(api.ROUTERS, api.ENDPOINTS)
-            print(msgspec.json.format(msgspec.json.encode(description), indent=2).decode())  # noqa: T201
-            return 0
-        if args and args[0] in COMMANDS:
-            return runner.run(run_command(settings, COMMANDS[args[0]](args[1:])))
-        if args and args[0] in watch.COMMANDS:
-            return runner.run(watch.COMMANDS[args[0]](args[1:])(settings))
-        process = parse_process(args, settings)
-        if made := prepare_keys(settings, process.services):
-            log.setup(settings.log_level, settings.log_levels, (*settings.secrets, *made), stream)
-        return runner.run(run(settings, process))
-
-
-def parse_process(args: Sequence[str], settings: Settings) -> ProcessSpec:
-    """Return the services and exchanges that the arguments name, all without arguments. Raises Misconfigured."""
-    for arg in args:
-        if arg not in SERVICES and arg not in EXCHANGES:
-            names = [*SERVICES, *EXCHANGES, *COMMANDS, *watch.COMMANDS, "migrate", "openapi", "passwords"]
-            similar = get_close_matches(arg, names, n=1)
-            hint = f"did you mean {similar[0]}?" if similar else f"there are: {', '.join(names)}"
-            raise Misconfigured(f"there is no service, exchange or command {arg!r}; {hint}")
-    configured_exchanges(settings)
-    reject_unservable(settings)
-    services = tuple(name for name in SERVICES if name in args)
-    exchanges = tuple(name for name in EXCHANGES if name in args)
-    if exchanges and "collector" not in services:
-        raise Misconfigured(f"{exchanges[0]} is an exchange: write kurs collector {exchanges[0]}")
-    everything = tuple(name for name in SERVICES if name != "simulator")
-    _require_database(settings, services or everything)
-    return ProcessSpec(services or everything, exchanges or settings.exchanges)
-
-
-def _require_database(settings: Settings, services: Sequence[str]) -> None:
-    needing = [name for name in services if name not in ("collector", "simulator")]
-    if settings.database_url.get_secret_value().startswith("bus:") and needing:
-        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors only, and the {needing[0]} needs a database")
-
-
 async def run(settings: Settings, process: ProcessSpec) -> int:
     """Run the process until SIGINT or SIGTERM (0), or until a job fails (1)."""
     listener = bind(settings)
@@ -122,73 +60,12 @@ async def run(settings: Settings, process: ProcessSpec) -> int:
         exchanges = simulated_exchanges(exchanges, settings.simulator_url or root)
     for name in process.services:
         import_service(name)  # half a second, before anything waits for this process
-    secured = _tls_listener(settings) if "simulator" in process.services else {}
+    secured = tls_listener(settings) if "simulator" in process.services else {}
     listeners = {**secured, listener: None}  # in this order: when the last port is open, all are
     async with AsyncExitStack() as stack:
         deps = await open_adapters(settings, market, exchanges, stack, owns="writer" in process.services)
         stack.enter_context(watch_event_loop())
         return await _serve(deps, process, listeners)
-
-
-async def run_command(settings: Settings, command: Command) -> int:
-    """Run a command to its end. Return the exit code. A bus in memory reaches no writer, so one runs here."""
-    async with AsyncExitStack() as stack:
-        works = command.publishes and settings.in_memory
-        market = settings.market if settings.market != "auto" else LIVE if command.publishes else None
-        deps = await open_adapters(settings, market, configured_exchanges(settings), stack, owns=works)
-        writer = import_service("writer")
-        roles = [Role(writer.ROLE, writer.JOBS, deps, writes=True, may_wait=False)] if works else []
-        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(role.run(), name=role.name) for role in roles}
-        command_task = asyncio.create_task(command.run(deps), name="command")
-        done, _ = await asyncio.wait({command_task, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (command_task, *tasks):
-            task.cancel()
-        await asyncio.gather(command_task, *tasks, return_exceptions=True)
-        return command_task.result() if command_task in done else _exit_code(done)
-
-
-def bind(settings: Settings) -> socket.socket:
-    """Bind the configured port, otherwise 8000, or any free port if that is in use.
-
-    The socket does not listen yet: a replica that is not ready must refuse connections, so that nginx tries another
-    one at once.
-    """
-    if settings.port is not None:
-        return _bind_socket(settings.host, settings.port, "KURS_PORT")
-    try:
-        return _bind_socket(settings.host, DEFAULT_PORT, "KURS_PORT")
-    except Misconfigured:
-        return _bind_socket(settings.host, 0, "KURS_PORT")
-
-
-def _bind_socket(host: str, port: int, setting: str) -> socket.socket:
-    """Bind a port. Raises Misconfigured."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise Misconfigured(f"KURS_HOST, {setting}: {host}:{port}: {error.strerror}") from None
-    return listener
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _tls_listener(settings: Settings) -> dict[socket.socket, SSLContext]:
-    """Bind the simulator's port for clients that require TLS, if configured. Raises Misconfigured."""
-    if settings.simulator_tls_port is None:
-        return {}
-    chain = settings.simulator_tls_cert
-    shown = chain or certificates.self_signed(settings.data_dir, certificates.local_hosts(settings.host))
-    context = certificates.server_context(shown, settings.simulator_tls_key)
-    listener = _bind_socket(settings.host, settings.simulator_tls_port, "KURS_SIMULATOR_TLS_PORT")
-    host, port = listener.getsockname()[:2]
-    trusted = chain or settings.data_dir / certificates.CERT_FILE
-    logger.info("simulator: TLS on wss://%s:%d/simulator; clients must trust %s", _url_host(host), port, trusted)
-    return {listener: context}
 
 
 async def _resolve_market(settings: Settings, process: ProcessSpec) -> Market:
@@ -255,7 +132,7 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     for task in (stop, *jobs):
         task.cancel()
     await asyncio.gather(stop, *jobs, return_exceptions=True)
-    return 0 if stop in done else _exit_code(done)
+    return 0 if stop in done else exit_code(done)
 
 
 def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
@@ -279,7 +156,7 @@ def _required_components(module: ModuleType) -> Sequence[str]:
     return needs
 
 
-def _exit_code(done: set[asyncio.Task[Any]]) -> int:
+def exit_code(done: set[asyncio.Task[Any]]) -> int:
     """Log why tasks ended, and return 1. Raises Misconfigured, which a restart would not fix."""
     for task in done:
         error = None if task.cancelled() else task.exception()

@@ -1,5 +1,1 @@
 """`kurs watch`: rates and candles live in a terminal."""
-
-from services.watch.cli import COMMANDS
-
-__all__ = ["COMMANDS"]

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -48,6 +48,3 @@ async def run_watch(stream: StreamRequest, settings: Settings) -> int:
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails
     return 0
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str]], WatchCommand]] = {"watch": command}

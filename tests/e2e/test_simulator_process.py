@@ -11,7 +11,7 @@ import httpx
 import pytest
 import websockets
 
-from services import runtime
+from services.listeners import bind
 from services.settings import Settings
 from tests.servers import free_port
 from tests.system import kurs_process, refusal_line
@@ -20,7 +20,7 @@ from tests.system import kurs_process, refusal_line
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "localhost", "::", "::1"])
 def test_a_port_is_reached_from_its_own_machine_at_any_address(host: str) -> None:
     settings = Settings(_env_file=None, host=host, port=0)
-    with runtime.bind(settings) as listener:
+    with bind(settings) as listener:
         listener.listen()
         url = httpx.URL(settings.own_url(listener.getsockname()[1]))
         with socket.create_connection((url.host, url.port or 80), timeout=5):

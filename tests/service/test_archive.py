@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from services import runtime
 from services.adapters import sql
-from services.archive import COMMANDS
+from services.command_line import parse_command, run_command
 from services.core.candles import add_trade
 from services.core.errors import BadFile, BadRange, KursError, Misconfigured, UnknownName
 from services.core.model import Candle, CandleSource, Instrument, Series, Trade
@@ -39,7 +38,7 @@ SERIES = Series("binance", Instrument("PEPE", "USDT"), "1m")
 async def run_kurs(folder: Path, *words: object) -> int:
     """One command, on SQLite in that folder."""
     settings = Settings(_env_file=None, data_dir=folder)
-    return await runtime.run_command(settings, COMMANDS[str(words[0])]([str(word) for word in words[1:]]))
+    return await run_command(settings, parse_command(str(words[0]), [str(word) for word in words[1:]]))
 
 
 def dump_line(minute: int, scale: int = 1) -> str:

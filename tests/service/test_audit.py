@@ -9,13 +9,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from services import runtime
 from services.adapters import sql
 from services.adapters.sql import accounts
 from services.adapters.sql.engine import make_engine
 from services.api.accounts.audit import AuditHandler
 from services.api.components import ApiComponents
-from services.archive import COMMANDS
+from services.command_line import parse_command, run_command
 from services.core.accounts.audit import AuditEvent, Outcome
 from services.core.accounts.scopes import Scope
 from services.settings import Settings
@@ -110,7 +109,7 @@ async def test_a_cursor_that_is_not_ours_is_refused(world: SimpleNamespace, curs
 
 async def verify(folder: Path, *words: str) -> int:
     settings = Settings(_env_file=None, data_dir=folder)
-    return await runtime.run_command(settings, COMMANDS["verify"](words))
+    return await run_command(settings, parse_command("verify", words))
 
 
 async def test_verify_checks_the_audit_log(world: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:

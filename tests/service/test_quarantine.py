@@ -11,11 +11,10 @@ import aio_pika
 import pytest
 from msgspec.structs import replace
 
-from services import runtime
 from services.adapters import rabbit as rabbits
 from services.adapters import sql
 from services.adapters.memory import MemoryBus
-from services.archive import COMMANDS
+from services.command_line import parse_command, parse_process
 from services.core.candles import add_trade
 from services.core.dead_letters import DeadLetterCause, from_message
 from services.core.errors import KursError, UnknownName
@@ -283,7 +282,7 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
     await deps.store.save(letter)
 
     async def kurs(*words: str) -> str:
-        assert await COMMANDS["dead"](words).run(deps) == 0
+        assert await parse_command("dead", words).run(deps) == 0
         return capsys.readouterr().out
 
     async def out_of_range_again() -> bool:
@@ -309,4 +308,4 @@ async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
         await kurs("drop", other.id)
         assert await deps.store.dead_letters() == []
         await checks(deps)["dead_letters"]()
-    assert runtime.parse_process([], deps.settings)
+    assert parse_process([], deps.settings)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services import runtime
+from services.command_line import parse_process
 from services.core.markets import LIVE, SIMULATED
 from services.settings import load
 from tests import compose
@@ -40,7 +40,7 @@ def test_health_check_of_the_image_allows_for_a_busy_machine() -> None:
 def test_container_of_the_image_has_an_existing_command(name: str, service: dict[str, Any]) -> None:
     program, *words = service["command"].split()
     assert program == "kurs"
-    assert words == ["migrate"] or runtime.parse_process(words, load(_env_file=None)).services == (words[0],)
+    assert words == ["migrate"] or parse_process(words, load(_env_file=None)).services == (words[0],)
 
 
 def test_market_setting_starts_the_simulator_container() -> None:

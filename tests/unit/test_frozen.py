@@ -15,13 +15,13 @@ from msgspec import inspect
 from prometheus_client import REGISTRY
 
 import services
-from services import watch
 from services.adapters.sql.tables import metadata
+from services.command_line import CLIENT_COMMANDS, STORE_COMMANDS
 from services.core import journal
 from services.core.journal import JournalEntry
 from services.core.model import Instrument, Message, Series
 from services.exchanges import EXCHANGES
-from services.runtime import COMMANDS, SERVICES
+from services.runtime import SERVICES
 from services.settings import Settings
 from services.settings.sources import environment_name
 
@@ -95,7 +95,7 @@ def names() -> Mapping[str, Any]:
         "journal entry": wire(inspect.type_info(JournalEntry)),
         "topics": topics(),
         "metrics": metrics(),
-        "commands": sorted({*SERVICES, *COMMANDS, *watch.COMMANDS, "migrate", "openapi"}),
+        "commands": sorted({*SERVICES, *STORE_COMMANDS, *CLIENT_COMMANDS, "migrate", "openapi"}),
         "exchanges": sorted(EXCHANGES),
         "settings": sorted(environment_name(field, Settings) for field in Settings.model_fields),
         "tables": {name: sorted(column.name for column in table.columns) for name, table in metadata.tables.items()},

@@ -9,10 +9,10 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-HEAVY = ("numpy", "talib", "pandas", "pandas_ta_classic", "polars", "pyarrow")
+HEAVY = ("numpy", "talib", "pandas", "pandas_ta_classic", "polars", "pyarrow", "services.archive.imports")
 LOADED = """
 import sys
-from services import runtime
+from services import __main__, runtime
 runtime.import_service(sys.argv[1])
 print(*(name for name in sys.argv[2:] if name in sys.modules))
 """

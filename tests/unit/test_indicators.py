@@ -574,7 +574,7 @@ def test_catalog_entry_has_title_formula_source_and_a_reference() -> None:
         ("services.collector", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
         ("services.pricer", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
         ("services.writer", {"numpy", "pandas", "talib", "pandas_ta_classic"}),
-        ("services.runtime", {"pandas", "talib", "pandas_ta_classic"}),
+        ("services.command_line", {"pandas", "talib", "pandas_ta_classic"}),
         ("services.core.indicators", {"pandas", "pandas_ta_classic"}),
     ],
 )

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from services.command_line import parse_process
 from services.core.errors import Misconfigured
 from services.core.model import Instrument
-from services.runtime import parse_process
 from services.settings import Settings, load
 from services.settings.sources import environment_name
 

@@ -33,7 +33,9 @@ from tests.tls import PEM, tls_proxy
 
 TRADES, ROUNDS = 200_000, 3
 TRADES_PER_CHUNK = 500  # frames that are written together
-DEADLINE_SECONDS = 180  # seconds for one round
+DEADLINE_SECONDS = 180  # for one round
+SPAN_MS = 50_000  # of all trades: a collector rejects a time that is a minute ahead of the exchange's clock
+START_OFFSET_MS = 600_000  # the first trade's age, about
 WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 LISTED = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
 FILTERS = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001"}]
@@ -92,14 +94,17 @@ def _answer(writer: asyncio.StreamWriter, path: str) -> None:
 
 
 def _chunks() -> Iterator[bytes]:
-    """All trades as frames, within the last ten minutes."""
-    begin = int(time.time() * 1000) - 600_000
-    for first in range(1, TRADES + 1, TRADES_PER_CHUNK):
+    """All trades as frames. The first one is of the minute before: without it the minute of the others is incomplete.
+
+    The first id is 0, because before any other one a collector requests older trades.
+    """
+    begin = (int(time.time() * 1000) - START_OFFSET_MS) // 60_000 * 60_000
+    for first in range(0, TRADES, TRADES_PER_CHUNK):
         yield b"".join(_frame(number, begin) for number in range(first, first + TRADES_PER_CHUNK))
 
 
 def _frame(number: int, begin: int) -> bytes:
-    at = begin + number * 500_000 // TRADES
+    at = begin + number * SPAN_MS // TRADES if number else begin - 1
     price, size = f"{97_000 + number % 997 / 100:.8f}", f"{(number % 89 + 1) / 10_000:.8f}"
     data = {"e": "aggTrade", "E": at, "s": "BTCUSDT", "a": number, "p": price, "q": size, "f": number, "l": number}
     text = json.dumps(
@@ -121,7 +126,7 @@ async def kurs_round(here: servers.PrivateServers, firehose: TradeServer, url: s
             await asyncio.to_thread(process.start)
         store = await sql.connect(sql.market_url(database, SIMULATED))
         try:
-            await _until(lambda: _built(store))
+            await _until(lambda: _built(store), "Kurs: the last trade is not in a candle")
             seconds = time.perf_counter() - firehose.began
             await _check(store)
         finally:
@@ -133,14 +138,14 @@ async def kurs_round(here: servers.PrivateServers, firehose: TradeServer, url: s
 
 
 async def _built(store: sql.SqlStore) -> bool:
-    return any(cursor.trade_id >= TRADES for cursor in await store.cursors())
+    return any(cursor.trade_id == TRADES - 1 for cursor in await store.cursors())
 
 
 async def _check(store: sql.SqlStore) -> None:
     """What was lost on the way was quick, but has no figure. Raises RuntimeError."""
     minutes = await store.candles(Series("binance", Instrument("BTC", "USDT"), "1m"), 0, int(time.time() * 1000))
-    if (count := sum(minute.bar.trades for minute in minutes)) != TRADES:
-        raise RuntimeError(f"{count} of {TRADES} trades are in the candles")
+    if (count := sum(minute.bar.trades for minute in minutes)) != TRADES - 1:
+        raise RuntimeError(f"{count} of {TRADES - 1} trades are in the candles")
 
 
 async def cryptofeed_round(here: servers.PrivateServers, firehose: TradeServer, urls: tuple[str, str]) -> float:
@@ -151,7 +156,7 @@ async def cryptofeed_round(here: servers.PrivateServers, firehose: TradeServer, 
     words = [sys.executable, "-m", "loadtest.bench_ticks", "cryptofeed", *urls, database, str(here.folder / PEM)]
     process = await asyncio.create_subprocess_exec(*words)
     try:
-        await _until(lambda: _rows(connection))
+        await _until(lambda: _rows(connection), "cryptofeed: the last trade has no row")
         return time.perf_counter() - firehose.began
     finally:
         process.kill()
@@ -163,10 +168,14 @@ async def _rows(connection: Any) -> bool:
     return bool((await connection.fetchval("SELECT coalesce(max(id), 0) FROM trades")) >= TRADES)
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110  another process makes it true
-            await asyncio.sleep(0.05)
+async def _until(condition: Callable[[], Awaitable[bool]], failure: str) -> None:
+    """Wait until a condition holds. Raises RuntimeError."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await condition():  # noqa: ASYNC110  another process makes it true
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise RuntimeError(f"{failure} after {DEADLINE_SECONDS} s") from None
 
 
 def cryptofeed(url: str, plain: str, database: str, certificate: str) -> int:

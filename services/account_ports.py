@@ -8,7 +8,18 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.core.accounts.audit import AuditEntry, AuditEvent
-from services.core.accounts.model import ApiToken, Invitation, Person, PersonState, RevokeReason, Rotation, SignIn
+from services.core.accounts.model import (
+    ApiToken,
+    DataKey,
+    Invitation,
+    MasterKey,
+    Person,
+    PersonState,
+    RevokeReason,
+    Rotation,
+    SignIn,
+    SigningKey,
+)
 from services.core.errors import Unavailable
 from services.core.tasks import AttemptEnd, NewTask, RunningTask, Task, TaskFilter, TaskQueue, WaitingTasks
 
@@ -125,7 +136,43 @@ class ApiTokens(Protocol):
 
 
 class AccountKeys(Protocol):
-    """Key pairs that sign access tokens, and wrapped data keys."""
+    """Key pairs that sign access tokens; data keys, and the master keys that they are sealed with."""
+
+    async def signing_keys(self) -> list[SigningKey]:
+        """Return all key pairs, the oldest first."""
+
+    async def add_signing_key(self, key: SigningKey) -> bool:
+        """Add a key pair. Return False if its number is taken."""
+
+    async def retire_signing_keys(self, below: int, retired_at: int, expires_at: int) -> None:
+        """Retire the key pairs of lower numbers. Those that are retired already keep their time, but expire as well."""
+
+    async def delete_signing_keys(self, expired_before: int) -> None:
+        """Delete key pairs that have expired."""
+
+    async def master_keys(self) -> list[MasterKey]:
+        """Return all master keys, the oldest first."""
+
+    async def add_master_key(self, key: MasterKey) -> None:
+        """Add a master key, unless its id is there."""
+
+    async def delete_unused_master_keys(self, but: str) -> None:
+        """Delete master keys that no data key is sealed with, except one. Raises Conflict if one is used meanwhile."""
+
+    async def data_key(self, person: str) -> DataKey | None:
+        """Return a person's data key."""
+
+    async def add_data_key(self, key: DataKey) -> bool:
+        """Add a data key. Return False if the person has one. Raises Conflict if person or master key are gone."""
+
+    async def data_keys_not_sealed_with(self, kek_id: str, after: str, limit: int) -> list[DataKey]:
+        """Return data keys that other master keys seal, of persons with higher ids, in their order."""
+
+    async def reseal_data_key(self, former: DataKey, key: DataKey) -> bool:
+        """Replace a data key's sealed form. Return False if it is no longer the former one."""
+
+    async def delete_data_keys(self, kek_id: str) -> int:
+        """Delete the data keys that a master key seals. Return how many."""
 
 
 class AuditLog(Protocol):

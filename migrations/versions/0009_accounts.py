@@ -58,12 +58,20 @@ def upgrade() -> None:
     op.create_table(
         "signing_keys",
         sa.Column("kid", sa.Text(), nullable=False),
-        sa.Column("public", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sealed", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("kid", name=op.f("pk_signing_keys")),
+        sa.UniqueConstraint("number", name=op.f("uq_signing_keys_number")),
+    )
+    op.create_table(
+        "master_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("check_value", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_master_keys")),
     )
     op.create_table(
         "api_tokens",
@@ -88,8 +96,9 @@ def upgrade() -> None:
         "data_keys",
         sa.Column("person", sa.Text(), nullable=False),
         sa.Column("kek_id", sa.Text(), nullable=False),
-        sa.Column("wrapped", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["kek_id"], ["master_keys.id"], name=op.f("fk_data_keys_kek_id")),
         sa.ForeignKeyConstraint(["person"], ["persons.id"], name=op.f("fk_data_keys_person"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("person", name=op.f("pk_data_keys")),
     )
@@ -159,6 +168,7 @@ def downgrade() -> None:
     op.drop_table("sign_ins")
 
     op.drop_table("data_keys")
+    op.drop_table("master_keys")
 
     op.drop_table("api_tokens")
     op.drop_table("signing_keys")

@@ -82,19 +82,28 @@ signing_keys = Table(
     "signing_keys",
     metadata,
     Column("kid", Text, primary_key=True),
-    Column("public", Text, nullable=False),
+    Column("number", Integer, nullable=False, unique=True),  # of two replicas that make the next one, one succeeds
     Column("sealed", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("retired_at", BigInteger),
     Column("expires_at", BigInteger),
 )
 
+master_keys = Table(
+    "master_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("check_value", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 data_keys = Table(
     "data_keys",
     metadata,
     _person(primary_key=True),
-    Column("kek_id", Text, nullable=False),
-    Column("wrapped", Text, nullable=False),
+    # a master key that a data key needs cannot be deleted
+    Column("kek_id", Text, ForeignKey("master_keys.id"), nullable=False),
+    Column("sealed", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "kek_id"),
 )

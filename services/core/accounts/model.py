@@ -104,17 +104,25 @@ class SigningKey(Struct, frozen=True, kw_only=True):
     """A key pair that signs access tokens. After `retired_at` it signs nothing, until `expires_at` it verifies."""
 
     kid: str
-    public: str  # 32 bytes, base64url
-    sealed: str  # the private key, wrapped with the token key
+    number: int  # 1, 2, 3 …: the highest one signs
+    sealed: str  # the private key, sealed with the token key; the public one follows from it
     created_at: int
     retired_at: int | None = None
     expires_at: int | None = None
 
 
+class MasterKey(Struct, frozen=True, kw_only=True):
+    """A master key that data keys may be sealed with. `check_value` opens with the right one only."""
+
+    id: str
+    check_value: str
+    created_at: int
+
+
 class DataKey(Struct, frozen=True, kw_only=True):
-    """The key that encrypts one person's secrets, wrapped with the master key `kek_id`."""
+    """The key that encrypts one person's secrets, sealed with the master key `kek_id`."""
 
     person: str
     kek_id: str
-    wrapped: str
+    sealed: str
     created_at: int

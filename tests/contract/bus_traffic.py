@@ -1,4 +1,4 @@
-"""Messages for a bus under test, and who sends and takes them."""
+"""Messages for a bus under test, with publishers and consumers of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -35,7 +35,7 @@ async def open_rabbit_bus(server: servers.Rabbit, queue: str) -> AsyncIterator[R
 
 
 async def consume_messages(bus: Bus, queue: str, number: int, size: int = 500) -> list[Sequence[Message]]:
-    """The next batches, until they hold so many messages; all are settled."""
+    """Consume batches until they have `number` messages. All are acked."""
     batches: list[Sequence[Message]] = []
     async with asyncio.timeout(30), bus.consume(queue, FeedGap, size=size) as work:
         async for batch in work:
@@ -50,13 +50,14 @@ def flatten(batches: Sequence[Sequence[Message]]) -> list[Message]:
 
 
 async def wait_for_dead_letters(bus: MemoryBus | RabbitBus, queue: str, number: int) -> None:
-    async with asyncio.timeout(30):
-        while await bus.dead_letter_count(queue) != number:
-            await asyncio.sleep(0.02)
+    async def has_number() -> bool:
+        return await bus.dead_letter_count(queue) == number
+
+    await eventually(has_number)
 
 
 class BusTraffic:
-    """A publisher, a worker and a listener on one bus, and what each has had."""
+    """A publisher, a consumer and a subscriber on one bus, and the numbers that passed each."""
 
     def __init__(self, bus: Bus, queue: str) -> None:
         self.bus, self.queue = bus, queue
@@ -83,14 +84,16 @@ class BusTraffic:
                 self.received.update({message.since} if isinstance(message, FeedGap) else ())
 
     async def wait_for_flow(self) -> None:
-        """Returns when, from here on, messages are accepted, worked on and heard."""
-        ways = self.published, self.consumed, self.received
-        before = [len(way) for way in ways]
-        await eventually(lambda: all(len(way) > then + 20 for way, then in zip(ways, before, strict=True)))
+        """Wait until messages pass the publisher, the consumer and the subscriber."""
+        passed = self.published, self.consumed, self.received
+        before = [len(each) for each in passed]
+        await eventually(lambda: all(len(each) > then + 20 for each, then in zip(passed, before, strict=True)))
 
 
 async def wait_for_queue_depth(bus: Bus, queue: str, number: int) -> None:
-    """Wait until so many messages wait for a worker."""
-    async with asyncio.timeout(30):
-        while await bus.queue_depth(queue) != number:
-            await asyncio.sleep(0.02)
+    """Wait until `number` messages are in a work queue."""
+
+    async def has_number() -> bool:
+        return await bus.queue_depth(queue) == number
+
+    await eventually(has_number)

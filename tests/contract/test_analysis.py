@@ -26,7 +26,7 @@ from services.ports import Store
 
 BTC = Series("binance", Instrument("BTC", "USDT"), "1h")
 PERPETUAL = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1h")
-floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # JSON knows no -0
+floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # JSON has no -0
 names = st.text("abc:0123456789_", min_size=1, max_size=8)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 inputs = st.dictionaries(names, floats, max_size=3)
@@ -34,7 +34,7 @@ times = st.integers(0, 2**50)
 levels = st.lists(st.builds(SupportResistanceLevel, floats, times, st.integers(0, 100), times, times), max_size=3).map(
     tuple
 )
-lines = st.lists(st.builds(NamedPrice, texts, floats), max_size=3).map(tuple)
+named_prices = st.lists(st.builds(NamedPrice, texts, floats), max_size=3).map(tuple)
 analyses = st.builds(
     Analysis,
     st.sampled_from([BTC, PERPETUAL]),
@@ -50,12 +50,12 @@ analyses = st.builds(
     st.lists(st.builds(Signal, names, st.sampled_from(Side), times, floats, inputs, texts), max_size=2).map(tuple),
     levels,
     levels,
-    lines,
-    lines,
+    named_prices,
+    named_prices,
     st.none() | st.builds(Volatility, floats, floats, st.integers(0, 100), texts),
     st.lists(texts, max_size=2).map(tuple),
 )
-readings = st.builds(
+indicator_values = st.builds(
     IndicatorValue,
     st.sampled_from([BTC, PERPETUAL]),
     names,
@@ -63,8 +63,10 @@ readings = st.builds(
     st.dictionaries(names, st.none() | floats, max_size=3),
     st.just(True),
 )
-batches = st.lists(st.lists(readings | analyses, max_size=12), min_size=1, max_size=4)
-patient = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+batches = st.lists(st.lists(indicator_values | analyses, max_size=12), min_size=1, max_size=4)
+property_settings = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def key(item: IndicatorValue | Analysis) -> tuple[object, ...]:
@@ -80,9 +82,9 @@ async def stored_items(store: Store, since: int = 0, until: int = FAR_FUTURE) ->
     return found
 
 
-@patient
+@property_settings
 @given(batches=batches, span=st.tuples(st.integers(0, 9), st.integers(0, 9)))
-async def test_store_behaves_like_a_dictionary(
+async def test_stored_rows_equal_those_of_a_dictionary(
     store: Store, batches: Sequence[Sequence[IndicatorValue | Analysis]], span: tuple[int, int]
 ) -> None:
     for series in (BTC, PERPETUAL):
@@ -109,13 +111,15 @@ def _order(each: tuple[object, ...]) -> tuple[object, ...]:
 async def test_equal_rows_are_not_written(sql_store: sql.SqlStore) -> None:
     """PostgreSQL gives a written row a new location; SQLite counts written rows."""
     rows = [IndicatorValue(BTC, f"sma:{length}", 5, {"sma": 0.1 + length, "more": None}, True) for length in range(300)]
-    whole = Analysis(BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()), notes=('a "quoted", {braced} \\ note',))
-    await sql_store.save(*rows, whole)
+    analysis = Analysis(
+        BTC, 5, 97602.01, 300, Trend(TrendDirection.UP, 40, ()), notes=('a "quoted", {braced} \\ note',)
+    )
+    await sql_store.save(*rows, analysis)
     before = await row_locations(sql_store)
-    await sql_store.save(*rows, whole)
+    await sql_store.save(*rows, analysis)
     assert await row_locations(sql_store) == before
     rows[7] = replace(rows[7], values={"sma": 0.1, "more": None})
-    await sql_store.save(*rows, replace(whole, notes=()))
+    await sql_store.save(*rows, replace(analysis, notes=()))
     assert len(await row_locations(sql_store) - before) == 2
     assert (await sql_store.indicator_values(BTC, 5, 5)).count(rows[7]) == 1
 
@@ -137,7 +141,7 @@ async def test_indicator_values_of_a_series_are_deleted_without_its_analyses(sto
     assert await stored_items(store) == [analysis, values[1]]
 
 
-async def test_close_keeps_its_digits(sql_store: sql.SqlStore) -> None:
+async def test_close_of_an_analysis_keeps_its_digits(sql_store: sql.SqlStore) -> None:
     await sql_store.save(Analysis(BTC, 5, 0.00001234, 1, Trend(TrendDirection.UNKNOWN, 0, ())))
     async with sql_store._engine.connect() as connection:
         (close,) = (await connection.execute(text("SELECT CAST(close AS TEXT) FROM analysis"))).one()

@@ -1,4 +1,4 @@
-"""What every bus promises, whatever it is made of."""
+"""The contract of the bus, on each adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ from tests.waiting import eventually
 
 
 class ConsumerFailure(Exception):
-    """A worker's, with the batch that it failed at."""
+    """The failure of a consumer, with the batch that it failed at."""
 
 
 @pytest.fixture(params=["memory", "rabbit"])
@@ -41,8 +41,8 @@ async def bus(request: pytest.FixtureRequest, queue: str) -> AsyncIterator[Bus]:
 
 
 async def consume_until(bus: Bus, queue: str, poison: Message, done: list[Message]) -> None:
-    """Work on what comes; fail at the poison."""
-    async with asyncio.timeout(10), bus.consume(queue, FeedGap) as work:
+    """Consume batches into `done`. Raise ConsumerFailure at the batch with `poison`."""
+    async with asyncio.timeout(30), bus.consume(queue, FeedGap) as work:
         async for batch in work:
             if poison in batch:
                 raise ConsumerFailure(batch)
@@ -50,27 +50,27 @@ async def consume_until(bus: Bus, queue: str, poison: Message, done: list[Messag
 
 
 async def test_subscribers_receive_all_messages_of_their_kinds_in_order(bus: Bus) -> None:
-    said: list[Message] = [*quotes(*range(5)), *feed_gaps(1), *quotes(*range(5), base="ETH")]
-    async with asyncio.timeout(10), bus.subscribe(Quote) as one, bus.subscribe(Quote, FeedGap) as other:
-        await bus.publish(*said)
-        heard = [await anext(one) for _ in range(10)], [await anext(other) for _ in range(11)]
-    by_partition = [[m for m in hearing if isinstance(m, Quote) and m.instrument.base == "ETH"] for hearing in heard]
-    assert by_partition == [said[6:], said[6:]]
-    assert sorted(map(repr, heard[0])) == sorted(repr(m) for m in said if isinstance(m, Quote))
-    assert sorted(map(repr, heard[1])) == sorted(map(repr, said))
+    published: list[Message] = [*quotes(*range(5)), *feed_gaps(1), *quotes(*range(5), base="ETH")]
+    async with asyncio.timeout(30), bus.subscribe(Quote) as one, bus.subscribe(Quote, FeedGap) as other:
+        await bus.publish(*published)
+        received = [await anext(one) for _ in range(10)], [await anext(other) for _ in range(11)]
+    of_eth = [[m for m in each if isinstance(m, Quote) and m.instrument.base == "ETH"] for each in received]
+    assert of_eth == [published[6:], published[6:]]
+    assert sorted(map(repr, received[0])) == sorted(repr(m) for m in published if isinstance(m, Quote))
+    assert sorted(map(repr, received[1])) == sorted(map(repr, published))
 
 
 async def test_slow_subscriber_loses_only_the_oldest_messages(bus: Bus) -> None:
-    said = quotes(*range(MAX_LIVE_MESSAGES * 3))
+    published = quotes(*range(MAX_LIVE_MESSAGES * 3))
     async with asyncio.timeout(30), bus.subscribe(Quote) as slow, bus.subscribe(Quote) as quick:
-        for tick in said:
-            await bus.publish(tick)
-            assert await anext(quick) == tick
-        heard = [await anext(slow)]
-        while heard[-1] != said[-1]:  # the last may still be on its way
-            heard.append(await anext(slow))
-    assert heard == said[-len(heard) :]
-    assert MAX_LIVE_MESSAGES <= len(heard) < len(said)
+        for quote in published:
+            await bus.publish(quote)
+            assert await anext(quick) == quote
+        received = [await anext(slow)]
+        while received[-1] != published[-1]:  # the last may still be on its way
+            received.append(await anext(slow))
+    assert received == published[-len(received) :]
+    assert MAX_LIVE_MESSAGES <= len(received) < len(published)
 
 
 async def test_messages_published_before_the_first_consumer_are_delivered(bus: Bus, queue: str) -> None:
@@ -87,7 +87,7 @@ async def test_queue_depth_counts_messages_until_they_are_acked(bus: Bus, queue:
     await wait_for_queue_depth(bus, queue, 0)
 
 
-async def test_batches_are_no_larger_than_asked_and_keep_the_order(bus: Bus, queue: str) -> None:
+async def test_batches_have_at_most_size_messages_in_order(bus: Bus, queue: str) -> None:
     await bus.publish(*feed_gaps(*range(120)))
     for number in range(120, 130):
         await bus.publish(*feed_gaps(number))
@@ -96,23 +96,23 @@ async def test_batches_are_no_larger_than_asked_and_keep_the_order(bus: Bus, que
     assert max(map(len, batches)) == 7
 
 
-async def test_each_message_goes_to_one_worker(bus: Bus, queue: str) -> None:
+async def test_message_goes_to_one_consumer_of_the_queue(bus: Bus, queue: str) -> None:
     taken: list[Message] = []
 
-    async def worker() -> None:
+    async def consumer() -> None:
         async with bus.consume(queue, FeedGap, size=5) as work:
             async for batch in work:
                 taken.extend(batch)
                 await asyncio.sleep(0)
 
-    async with running_jobs(worker(), worker(), worker()):
+    async with running_jobs(consumer(), consumer(), consumer()):
         for number in range(60):
             await bus.publish(*feed_gaps(number))
         await eventually(lambda: len(taken) >= 60)
     assert sorted(taken, key=lambda m: m.since if isinstance(m, FeedGap) else 0) == feed_gaps(*range(60))
 
 
-async def test_only_messages_without_ack_are_redelivered(bus: Bus, queue: str) -> None:
+async def test_messages_without_an_ack_are_redelivered(bus: Bus, queue: str) -> None:
     await bus.publish(*feed_gaps(*range(3)))
     assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(*range(3))
     await bus.publish(*feed_gaps(*range(3, 6)))
@@ -121,24 +121,24 @@ async def test_only_messages_without_ack_are_redelivered(bus: Bus, queue: str) -
     assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(*range(3, 6))
 
 
-async def test_a_worker_cancelled_between_batch_and_settling_loses_nothing(bus: Bus, queue: str) -> None:
-    has_it = asyncio.Event()
+async def test_batch_of_a_consumer_cancelled_before_its_ack_is_redelivered(bus: Bus, queue: str) -> None:
+    received = asyncio.Event()
 
-    async def worker() -> None:
+    async def consumer() -> None:
         async with bus.consume(queue, FeedGap) as work:
             async for _ in work:
-                has_it.set()
+                received.set()
                 await asyncio.Event().wait()
 
     await bus.publish(*feed_gaps(1))
-    task = asyncio.create_task(worker())
-    await asyncio.wait_for(has_it.wait(), 10)
+    task = asyncio.create_task(consumer())
+    await asyncio.wait_for(received.wait(), 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert flatten(await consume_messages(bus, queue, 1)) == feed_gaps(1)
 
 
-async def test_a_message_sent_twice_comes_twice(bus: Bus, queue: str) -> None:
+async def test_message_published_twice_is_delivered_twice(bus: Bus, queue: str) -> None:
     await bus.publish(*feed_gaps(1, 1))
     await bus.publish(*feed_gaps(1))
     assert flatten(await consume_messages(bus, queue, 3)) == feed_gaps(1, 1, 1)
@@ -167,7 +167,7 @@ async def test_message_that_always_fails_becomes_a_dead_letter_alone(bus: Memory
     await wait_for_dead_letters(bus, queue, 0)
 
 
-async def test_a_queue_that_was_not_declared_is_refused(bus: Bus, queue: str) -> None:
+async def test_undeclared_queue_is_refused(bus: Bus, queue: str) -> None:
     for name, kind in (("another", FeedGap), (queue, Quote)):
         with pytest.raises(ValueError, match="not in QUEUES"):
             async with bus.consume(name, kind):

@@ -1,4 +1,4 @@
-"""What the store promises of candles, holes, seals and cursors on either database: it answers as a dictionary would."""
+"""The contract of the store for candles, candle gaps, seals and cursors, compared with a dictionary."""
 
 import asyncio
 import time
@@ -26,8 +26,8 @@ from services.ports import Store
 from tests import servers
 
 BTC = Instrument("BTC", "USDT")
-SPAN_MINUTES = 200  # bars in which a property's candles lie: more than one run's length
-names = (f"exchange{number}" for number in count())  # every example has its own: nothing of the last is seen
+SPAN_CANDLES = 200  # of the series of an example: more than one long run
+names = (f"exchange{number}" for number in count())  # each example has its own, so that it sees no other one's candles
 numbers = st.one_of(
     st.decimals(0, 10**9, places=8),
     st.decimals(0, 10**40, places=0),
@@ -35,7 +35,9 @@ numbers = st.one_of(
 )
 bars = st.builds(Bar, st.just(0), *[numbers] * 6, st.integers(0, 2**40))
 quiet = numbers.map(lambda price: Bar(0, price, price, price, price, Decimal("0.00"), Decimal(0), 0))
-patient = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+property_settings = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def candle(series: Series, opening: int, price: str = "1.5", **changes: object) -> Candle:
@@ -54,67 +56,67 @@ def run(series: Series, since: int, bars: int, price: str = "1.5") -> list[Candl
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Series, list[int], list[list[Candle]]]:
-    """A series, its openings, and what is saved of it in turn: single candles, and runs with some left out."""
+    """Draw a series, its open times, and batches to save in turn: single candles, and runs with some left out."""
     timeframe = TIMEFRAMES[draw(st.sampled_from(sorted(TIMEFRAMES)))]
     series = Series(next(names), BTC, timeframe.name)
-    opening, openings = timeframe.open_time(draw(st.integers(0, 4 * 10**12))), []
-    for _ in range(SPAN_MINUTES):
-        openings.append(opening)
+    opening, open_times = timeframe.open_time(draw(st.integers(0, 4 * 10**12))), []
+    for _ in range(SPAN_CANDLES):
+        open_times.append(opening)
         opening = timeframe.close_time(opening)
     rest = st.tuples(
         st.one_of(bars, quiet), st.booleans() | st.just(True), st.sampled_from(CandleSource), st.integers(0, 2)
     )
     batches = []
     for _ in range(draw(st.integers(1, 4))):
-        places = draw(st.lists(st.integers(0, SPAN_MINUTES - 1), max_size=8))
+        places = draw(st.lists(st.integers(0, SPAN_CANDLES - 1), max_size=8))
         if draw(st.booleans()):
-            since = draw(st.integers(0, SPAN_MINUTES // 3))
-            places = [place for place in range(since, since + SPAN_MINUTES // 2 + 10) if place not in places]
-        looks = draw(st.lists(rest, min_size=1, max_size=4))
+            since = draw(st.integers(0, SPAN_CANDLES // 3))
+            places = [place for place in range(since, since + SPAN_CANDLES // 2 + 10) if place not in places]
+        variants = draw(st.lists(rest, min_size=1, max_size=4))
         batches.append(
             [
-                Candle(series, replace(bar, open_time=openings[place]), closed, source, revision)
-                for place, (bar, closed, source, revision) in zip(places, _cycle(looks), strict=False)
+                Candle(series, replace(bar, open_time=open_times[place]), closed, source, revision)
+                for place, (bar, closed, source, revision) in zip(places, _cycle(variants), strict=False)
             ]
         )
-    return series, openings, batches
+    return series, open_times, batches
 
 
-def _cycle(looks: Sequence[tuple[Bar, bool, CandleSource, int]]) -> Iterator[tuple[Bar, bool, CandleSource, int]]:
+def _cycle(variants: Sequence[tuple[Bar, bool, CandleSource, int]]) -> Iterator[tuple[Bar, bool, CandleSource, int]]:
     while True:
-        yield from looks
+        yield from variants
 
 
-@patient
+@property_settings
 @given(histories(), st.data())
-async def test_candles_are_read_back_as_from_a_dictionary(
+async def test_stored_candles_equal_those_of_a_dictionary(
     store: Store, history: tuple[Series, list[int], list[list[Candle]]], data: st.DataObject
 ) -> None:
-    series, openings, batches = history
-    timeframe, kept = TIMEFRAMES[series.timeframe], dict[int, Candle]()
+    series, open_times, batches = history
+    timeframe, saved = TIMEFRAMES[series.timeframe], dict[int, Candle]()
     for batch in batches:
         await store.save(*batch)
         await store.save(*batch)
-        kept |= {candle.bar.open_time: candle for candle in batch}
-    if kept:
-        assert (await store.series())[series] == (min(kept), max(kept))
+        saved |= {candle.bar.open_time: candle for candle in batch}
+    if saved:
+        assert (await store.series())[series] == (min(saved), max(saved))
 
-    since, until = sorted(data.draw(st.tuples(*[st.integers(openings[0] - 10, openings[-1] + 10)] * 2)))
-    limit = data.draw(st.integers(1, SPAN_MINUTES))
-    here = [kept[opening] for opening in openings if opening in kept and since <= opening <= until]
+    since, until = sorted(data.draw(st.tuples(*[st.integers(open_times[0] - 10, open_times[-1] + 10)] * 2)))
+    limit = data.draw(st.integers(1, SPAN_CANDLES))
+    here = [saved[opening] for opening in open_times if opening in saved and since <= opening <= until]
     assert await store.candles(series, since, until) == here
     assert await store.candles(series, since, until, limit) == here[:limit]
-    older = [kept[opening] for opening in openings if opening in kept and opening <= until]
+    older = [saved[opening] for opening in open_times if opening in saved and opening <= until]
     assert await store.latest_candles(series, until, limit) == older[-limit:]
-    forming_since = data.draw(st.sampled_from(openings))
+    forming_since = data.draw(st.sampled_from(open_times))
     some = [candle for candle in here if candle.closed or candle.bar.open_time >= forming_since]
     assert await store.candles(series, since, until, limit, forming_since=forming_since) == some[:limit]
     some = [candle for candle in older if candle.closed or candle.bar.open_time >= forming_since]
     assert await store.latest_candles(series, until, limit, forming_since=forming_since) == some[-limit:]
 
-    due = list(timeframe.open_times(since, until))
+    expected = list(timeframe.open_times(since, until))
     closed = [candle for candle in here if candle.closed]
-    missing = runs_of(timeframe, set(due) - {candle.bar.open_time for candle in closed})
+    missing = runs_of(timeframe, set(expected) - {candle.bar.open_time for candle in closed})
     assert await store.missing_ranges(series, since, until) == missing
     built = (candle.bar.open_time for candle in closed if candle.source is CandleSource.TRADES)
     assert await store.unconfirmed_ranges(series, since, until) == runs_of(timeframe, built)
@@ -122,7 +124,7 @@ async def test_candles_are_read_back_as_from_a_dictionary(
         series=series,
         since=since,
         until=until,
-        expected=len(due),
+        expected=len(expected),
         present=len(closed),
         empty=sum(candle.kind == "empty" for candle in closed),
         revised=sum(candle.revision > 0 for candle in closed),
@@ -131,9 +133,9 @@ async def test_candles_are_read_back_as_from_a_dictionary(
     )
 
 
-@patient
+@property_settings
 @given(st.lists(bars, min_size=1, max_size=3), st.sampled_from([1, 150]))
-async def test_every_digit_comes_back(store: Store, bars: list[Bar], times: int) -> None:
+async def test_stored_candle_keeps_every_digit(store: Store, bars: list[Bar], times: int) -> None:
     series = Series(next(names), BTC, "1m")
     sent = [replace(bar, open_time=60_000 * number) for number, bar in enumerate(bars * times)]
     await store.save(*(Candle(series, bar, True, CandleSource.EXCHANGE) for bar in sent))
@@ -146,7 +148,7 @@ def _digits(bar: Bar) -> list[str]:
     return [f"{price:f}" for price in (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume)]
 
 
-async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> None:
+async def test_exchange_name_may_have_any_character(store: Store) -> None:
     for exchange in ('quo"te', "back\\slash", "a,b{c}", "tab\tline\nend\r", "NULL", "\\N", "ёж"):
         series = Series(exchange, Instrument("1000SATS", "USDT", "PERPETUAL"), "1m")
         first, *rest = run(series, 0, 150)
@@ -157,8 +159,8 @@ async def test_names_may_hold_whatever_an_exchange_thinks_of(store: Store) -> No
 
 
 @pytest.mark.parametrize("before", [99, 100])
-async def test_when_a_candle_was_first_kept_stays_known(sql_store: sql.SqlStore, before: int) -> None:
-    """Whatever way it is written: alone, in a long run without a hole, and in one with holes."""
+async def test_creation_time_of_a_candle_survives_every_way_of_writing(sql_store: sql.SqlStore, before: int) -> None:
+    """Candles are written alone, in a long run, and in a run with gaps."""
     series = Series("binance", BTC, "1m")
     candles = run(series, 0, 150)
     await sql_store.save(*candles[:before])
@@ -184,7 +186,7 @@ async def _created(store: sql.SqlStore) -> dict[int, int]:
         return {row.timestamp: row.created_at for row in rows}
 
 
-async def test_all_or_nothing(sql_store: Store) -> None:
+async def test_failed_save_stores_no_item(sql_store: Store) -> None:
     series = Series("binance", BTC, "1m")
     broken = CandleGap(series, 0, None, 1)  # type: ignore[arg-type]
     for candles in (run(series, 0, 150), run(series, 0, 1)):
@@ -193,7 +195,7 @@ async def test_all_or_nothing(sql_store: Store) -> None:
         assert (await sql_store.candles(series, 0, FAR_FUTURE), await sql_store.cursors()) == ([], [])
 
 
-async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) -> None:
+async def test_concurrent_writers_of_the_same_candles_leave_one_of_each(store: Store) -> None:
     series = [Series("binance", Instrument(base, "USDT"), "1h") for base in ("BTC", "ETH", "SOL")]
     runs = [run(one, start * 3_600_000, 150) for one in series for start in (0, 60, 120)]
     await asyncio.gather(*(store.save(*runs[number], *runs[-number]) for number in range(9)))
@@ -202,23 +204,23 @@ async def test_many_writers_of_the_same_candles_leave_one_of_each(store: Store) 
         assert await store.missing_ranges(one, 0, 270 * 3_600_000) == [(270 * 3_600_000,) * 2]
 
 
-async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) -> None:
+async def test_saved_gap_seal_or_cursor_replaces_the_one_of_its_key(store: Store) -> None:
     series, other = Series("binance", BTC, "1m"), Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "1M")
-    holes = [
+    gaps = [
         CandleGap(series, 10, 20, detected=30),
         CandleGap(series, 10, 19, detected=30),
         CandleGap(other, 5, 5, detected=6),
     ]
-    await store.save(*holes, holes[0])
-    assert await store.candle_gaps(CandleGapState.OPEN) == [holes[0], holes[2]]
-    repaired = replace(holes[0], state=CandleGapState.REPAIRED, resolved=40, repaired_from=CandleSource.EXCHANGE)
-    absent = replace(holes[2], state=CandleGapState.ABSENT, resolved=7)
+    await store.save(*gaps, gaps[0])
+    assert await store.candle_gaps(CandleGapState.OPEN) == [gaps[0], gaps[2]]
+    repaired = replace(gaps[0], state=CandleGapState.REPAIRED, resolved=40, repaired_from=CandleSource.EXCHANGE)
+    absent = replace(gaps[2], state=CandleGapState.ABSENT, resolved=7)
     await store.save(repaired, absent, absent)
     assert [await store.candle_gaps(state) for state in CandleGapState] == [[], [repaired], [absent]]
     assert (await store.coverage(series, 20, 25)).gaps == (repaired,)
     assert (await store.coverage(series, 0, 15)).gaps == (repaired,)
     shortened = replace(repaired, until=19, state=CandleGapState.ABSENT)
-    await store.save(replace(holes[0], since=30, until=40), replace(shortened, since=30, until=35))
+    await store.save(replace(gaps[0], since=30, until=40), replace(shortened, since=30, until=35))
     await store.save(shortened)
     assert await store.candle_gaps(CandleGapState.OPEN) == []
     assert (await store.coverage(series, 0, 15)).gaps == (shortened, repaired)
@@ -236,20 +238,20 @@ async def test_holes_seals_and_cursors_replace_those_of_their_key(store: Store) 
     assert await store.cursors() == [TradeCursor(series, 7, 8, 9), TradeCursor(other, 1, 2, 3)]
 
 
-async def test_deleted_candles_take_everything_derived_with_them(store: Store) -> None:
+async def test_deleting_candles_deletes_everything_derived_from_them(store: Store) -> None:
     series, other = (Series(next(names), BTC, "1m") for _ in range(2))
     day, since = 86_400_000, 20 * 86_400_000
     for each in (series, other):
-        hole = CandleGap(each, since - 60_000, since, detected=1)
+        gap = CandleGap(each, since - 60_000, since, detected=1)
         seals = [Seal(each, at, 1, "a", "b", 1) for at in (since - day, since)]
         made = IndicatorValue(each, "sma:20", since, {"value": 1.0}, closed=True)
         cursor = TradeCursor(each, 7, since, 0)
-        await store.save(*run(each, since - 3 * 60_000, 6), hole, replace(hole, since=since), *seals, made, cursor)
+        await store.save(*run(each, since - 3 * 60_000, 6), gap, replace(gap, since=since), *seals, made, cursor)
     assert await store.delete_candles(series, since) == 3
     assert [len(await store.candles(each, 0, FAR_FUTURE)) for each in (series, other)] == [3, 6]
     assert [len(await store.seals(each, 0, FAR_FUTURE)) for each in (series, other)] == [1, 2]
     assert [len(await store.indicator_values(each, 0, FAR_FUTURE)) for each in (series, other)] == [0, 1]
-    found = [hole.series for hole in await store.candle_gaps(CandleGapState.OPEN)]
+    found = [gap.series for gap in await store.candle_gaps(CandleGapState.OPEN)]
     assert [found.count(each) for each in (series, other)] == [1, 2]
     assert [cursor.series for cursor in await store.cursors() if cursor.series in (series, other)] == [other]
     await store.save(*run(series, since - 60_000, 2))

@@ -1,4 +1,4 @@
-"""What is of one market is not there for the other: in the database, the cache, the journal and on the bus."""
+"""The two markets are separate in the database, the cache, the journal and on the bus."""
 
 import asyncio
 import sqlite3
@@ -50,7 +50,7 @@ def rate(simulated: bool) -> Rate:
 
 
 async def create_old_database(url: str, simulated: bool) -> None:
-    """A database as a version left it that kept both markets in the same place."""
+    """Create a database as of a version that stored both markets in the same tables."""
 
     def back(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
@@ -116,9 +116,9 @@ async def test_old_live_data_stays_in_the_live_market(postgres: servers.Postgres
 
 
 @pytest.mark.parametrize("old", [False, True])
-async def test_a_database_of_the_other_market_is_refused_and_says_what_to_do(url: str, old: bool) -> None:
+async def test_database_of_the_other_market_is_refused_with_advice(url: str, old: bool) -> None:
     if old and url.startswith("postgresql"):
-        pytest.skip("there it moves")
+        pytest.skip("PostgreSQL moves it to its market")
     if old:
         await create_old_database(url, simulated=True)
     else:
@@ -165,10 +165,10 @@ async def test_markets_are_separate_in_redis(redis: servers.Server) -> None:
         await journals[market].close()
 
 
-async def test_old_redis_values_are_not_taken_for_live(redis: servers.Server) -> None:
+async def test_simulated_values_of_older_versions_are_not_read_as_live(redis: servers.Server) -> None:
     cache = RedisCache(redis.url, LIVE)
     state = ExchangeStatus("market-older", 5, True, "socket", "", "", 5, 5, 0, simulated=True)
-    await cache.put_latest(state)  # as that version did
+    await cache.put_latest(state)  # as an older version did
     assert state not in await cache.exchange_statuses()
     await cache.close()
 
@@ -178,9 +178,9 @@ async def test_markets_are_separate_in_rabbitmq(rabbit: servers.Rabbit) -> None:
     try:
         async with buses[LIVE].subscribe(FeedGap) as live, buses[SIMULATED].subscribe(FeedGap) as simulated:
             await buses[SIMULATED].publish(GAP)
-            assert await asyncio.wait_for(anext(aiter(simulated)), 10) == GAP
+            assert await asyncio.wait_for(anext(aiter(simulated)), 30) == GAP
             await buses[LIVE].publish(FeedGap("binance", 3, 4, "live"))
-            first = await asyncio.wait_for(anext(aiter(live)), 10)
+            first = await asyncio.wait_for(anext(aiter(live)), 30)
             assert isinstance(first, FeedGap)
             assert first.reason == "live"
         assert await consume_reasons(buses[SIMULATED]) == ["the connection was lost"]
@@ -195,7 +195,7 @@ async def open_bus(server: servers.Rabbit, market: Market) -> Bus:
 
 
 async def consume_reasons(bus: Bus) -> list[str]:
-    async with bus.consume("market-test", FeedGap) as batches, asyncio.timeout(10):
+    async with bus.consume("market-test", FeedGap) as batches, asyncio.timeout(30):
         async for batch in batches:
             return [gap.reason for gap in batch if isinstance(gap, FeedGap)]
     return []

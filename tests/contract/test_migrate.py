@@ -1,4 +1,4 @@
-"""How the tables come to be, on either database."""
+"""Migrations, on each database."""
 
 import asyncio
 import sys
@@ -39,7 +39,7 @@ Migrator = tuple[asyncio.StreamWriter, asyncio.StreamReader]
 
 @pytest.fixture(scope="module")
 async def migrators() -> AsyncIterator[list[Migrator]]:
-    """Processes that migrate the URLs that they are given."""
+    """Processes that migrate each URL on their standard input."""
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, "-c", MIGRATOR)
     processes = [await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe) for _ in range(4)]
@@ -58,7 +58,10 @@ async def migrate_all(migrators: list[Migrator]) -> list[str]:
 
 @asynccontextmanager
 async def block_migrations(url: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-    """Holds up who migrates, at latest when they write; tells how many wait. SQLite cannot tell, and lets them race."""
+    """Block migrations until the block ends, and yield a function that counts those that wait.
+
+    On SQLite they are not blocked but race, and the function returns 4.
+    """
     engine = make_engine(url)
     async with engine.connect() as connection, engine.connect() as observer:
         if engine.dialect.name == "postgresql":
@@ -68,7 +71,7 @@ async def block_migrations(url: str) -> AsyncIterator[Callable[[], Awaitable[int
             if engine.dialect.name == "sqlite":
                 return 4
             locked = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            async with observer.begin():  # a transaction would see the same activity again and again
+            async with observer.begin():  # one transaction would always see the same activity
                 return int((await observer.execute(text(f"SELECT count(*) {locked}"))).scalar_one())
 
         yield waiting
@@ -76,8 +79,8 @@ async def block_migrations(url: str) -> AsyncIterator[Callable[[], Awaitable[int
     await engine.dispose()
 
 
-async def test_many_may_migrate_at_once(url: str, migrators: list[Migrator]) -> None:
-    """All are let go at the same moment, when each has found that nothing was done yet."""
+async def test_concurrent_migrations_all_succeed(url: str, migrators: list[Migrator]) -> None:
+    """All are released together, after each has found an empty database."""
     async with block_migrations(url) as waiting:
         for writer, _ in migrators:
             writer.write(f"{url}\n".encode())
@@ -98,7 +101,7 @@ async def test_migrations_create_the_schema_of_the_code(url: str) -> None:
     await engine.dispose()
 
 
-async def test_candles_stay_while_their_key_is_made_anew(postgres: servers.Postgres) -> None:
+async def test_candles_survive_the_migration_of_their_key(postgres: servers.Postgres) -> None:
     def back(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS_DIR))
@@ -132,7 +135,7 @@ def migrated(connection: Connection, step: str) -> None:
     (command.upgrade if step == "head" else command.downgrade)(config, step)
 
 
-async def test_rows_by_older_formulas_are_dropped(url: str) -> None:
+async def test_migration_drops_rows_of_older_formulas(url: str) -> None:
     await sql.migrate(url)
     store, engine = await sql.connect(url), make_engine(url)
     series = Series("binance", Instrument("BTC", "USDT"), "1h")
@@ -152,8 +155,8 @@ async def test_rows_by_older_formulas_are_dropped(url: str) -> None:
     await engine.dispose()
 
 
-async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
-    """Those counted from the epoch go, one on the grid stays, and whole days make the others."""
+async def test_migration_moves_candles_of_three_days_to_binances_grid(url: str) -> None:
+    """Candles counted from the epoch are deleted, one on the grid stays, the others are rolled up from days."""
 
     def bar(opening: int, number: int) -> Bar:
         low, high = Decimal(number), Decimal(number) + Decimal("0.5")
@@ -185,6 +188,6 @@ async def test_candles_of_three_days_move_to_binances_grid(url: str) -> None:
 
 
 async def _key(engine: AsyncEngine) -> str:
-    question = text("SELECT indexdef FROM pg_indexes WHERE tablename = 'candles_2026'")
+    query = text("SELECT indexdef FROM pg_indexes WHERE tablename = 'candles_2026'")
     async with engine.connect() as connection:
-        return str((await connection.execute(question)).scalar_one())
+        return str((await connection.execute(query)).scalar_one())

@@ -1,6 +1,6 @@
 """The OpenAPI description that all apps share: errors are problems, in every operation."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -38,12 +38,26 @@ TAGS = (
 )  # in the order of the description
 REFERENCE = "#/components/schemas/{name}"
 NOT_MODIFIED = {"description": "The client has the current response already"}
-PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "400 or 422: the request cannot be understood; 429: too many requests; 503: nothing is fresh",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+PROBLEMS = {
+    HTTPStatus.BAD_REQUEST: "The request cannot be understood",
+    HTTPStatus.UNAUTHORIZED: "A token is missing, or the one that was sent is not valid",
+    HTTPStatus.FORBIDDEN: "The token does not allow this",
+    HTTPStatus.NOT_FOUND: "What the path names does not exist",
+    HTTPStatus.CONFLICT: "The request contradicts what is there",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON, or it is compressed",
+    HTTPStatus.MISDIRECTED_REQUEST: "The request is for another host",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "A name does not exist, or a value is out of its range",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests: `Retry-After` says when to come back",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Nothing is fresh enough, or a server that Kurs needs is unavailable",
 }
+COMMON_PROBLEMS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,  # where no token is needed, a wrong one is refused all the same
+    HTTPStatus.MISDIRECTED_REQUEST,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 
 
 # OpenAPI 3.1 lets every security scheme name the scopes that an operation needs.
@@ -105,10 +119,38 @@ class KursFastAPI(FastAPI):
         for name, example in _examples(BaseModel):  # FastAPI leaves null out of them
             if "example" in schemas.get(name, ()):
                 schemas[name]["example"] = example
-        for operation in (each for path in description["paths"].values() for each in path.values()):
+        description["components"]["responses"] = {_name(status): _problem(text) for status, text in PROBLEMS.items()}
+        for method, operation in (each for path in description["paths"].values() for each in path.items()):
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
+            for status in sorted(_problems(method, operation)):
+                operation["responses"][str(int(status))] = {"$ref": f"#/components/responses/{_name(status)}"}
         return description
+
+
+def _problems(method: str, operation: Mapping[str, Any]) -> set[HTTPStatus]:
+    """Return the statuses of all errors that an operation may respond with, but for those of Kurs itself."""
+    parameters, found = operation.get("parameters", ()), set(COMMON_PROBLEMS)
+    if parameters or "requestBody" in operation:
+        found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    if any(parameter["in"] == "path" for parameter in parameters):
+        found.add(HTTPStatus.NOT_FOUND)
+    if "security" in operation or method != "get":
+        found.add(HTTPStatus.FORBIDDEN)
+    if method != "get":
+        found.add(HTTPStatus.CONFLICT)
+    if "requestBody" in operation:
+        found |= {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+    return found
+
+
+def _problem(text: str) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(name="Problem")}
+    return {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+
+
+def _name(status: HTTPStatus) -> str:
+    return status.phrase.replace(" ", "")
 
 
 def _examples(kind: type[BaseModel]) -> Iterator[tuple[str, Any]]:
@@ -137,7 +179,6 @@ def bare_app() -> KursFastAPI:
         description=API_DESCRIPTION,
         servers=[{"url": ".", "description": "this server"}],  # beside this description, wherever a proxy shows it
         redirect_slashes=False,
-        responses=PROBLEM_RESPONSE,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -55,6 +55,9 @@ def test_operations_have_stable_ids_examples_and_problems() -> None:
             name = media["schema"].get("$ref", "").rpartition("/")[2]
             assert media.get("example") or DESCRIPTION["components"]["schemas"][name]["example"]
         assert success == "204" or len(operation["responses"][success]["content"]) == 1
-        assert "422" not in operation["responses"]
-        assert "application/problem+json" in operation["responses"]["default"]["content"]
+        problems = [answer for status, answer in operation["responses"].items() if status >= "400"]
+        assert {"$ref": "#/components/responses/TooManyRequests"} in problems
+        assert all(answer.keys() == {"$ref"} for answer in problems)
+    for response in DESCRIPTION["components"]["responses"].values():
+        assert response["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "Problem" in DESCRIPTION["components"]["schemas"]

@@ -111,7 +111,7 @@ def _whose(query: AuditQuery, context: RequestContext) -> str | None:
 
 
 def _page(entries: Sequence[AuditEntry], more: str | None, reader: str) -> AuditPage:
-    """Return a page. `reader`: the person who does not see from where others acted; empty for an admin."""
+    """Return a page for a person, with the addresses of others left out; for an admin `reader` is empty."""
     return AuditPage(entries=[_entry(each, reader) for each in entries], next=more)
 
 

@@ -6,7 +6,7 @@ import importlib
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from itertools import chain
 from ssl import SSLContext
@@ -112,7 +112,7 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     jobs += [asyncio.create_task(job(), name=job.__qualname__) for each in composed for job in each.jobs]
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
-    if any(_required_components(module) for module in modules):
+    if required_components(modules):
         jobs.append(asyncio.create_task(_end_if_refused(deps), name="servers"))
     if quota:
         jobs.append(asyncio.create_task(quota.sync(), name="quota"))
@@ -142,7 +142,7 @@ def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
         return [
             Role(import_service("writer").ROLE, [job for module in alone for job in module.JOBS], deps, writes=True)
         ]
-    return [Role(module.ROLE, module.JOBS, deps, writes="store" in _required_components(module)) for module in alone]
+    return [Role(module.ROLE, module.JOBS, deps, writes="store" in required_components([module])) for module in alone]
 
 
 async def _end_if_refused(deps: Deps) -> None:
@@ -151,9 +151,13 @@ async def _end_if_refused(deps: Deps) -> None:
     await asyncio.Event().wait()
 
 
-def _required_components(module: ModuleType) -> Sequence[str]:
-    needs: Sequence[str] = getattr(module, "NEEDS", ("bus",))
-    return needs
+def required_components(services: Iterable[ModuleType]) -> frozenset[str]:
+    """Return the components without which a process with these services is not ready.
+
+    The cache and the journal are none. All replicas share them, so that their failure would end all rates, where now it
+    costs a client that resumes a stream a reset.
+    """
+    return frozenset(component for service in services for component in getattr(service, "NEEDS", ("bus",)))
 
 
 def exit_code(done: set[asyncio.Task[Any]]) -> int:
@@ -167,10 +171,10 @@ def exit_code(done: set[asyncio.Task[Any]]) -> int:
 
 
 async def _wait_for_signal() -> None:
-    command_task = asyncio.Event()
+    stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, command_task.set)
-    await command_task.wait()
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
     logger.info("stopping")
 
 
@@ -191,7 +195,7 @@ def _build_app_spec(
     endpoints = [endpoint for each in composed for endpoint in each.endpoints]
     for module in modules:
         checks |= getattr(module, "CHECKS", _no_checks)(deps)
-    needed = frozenset(part for module in modules for part in _required_components(module))
+    needed = required_components(modules)
     if "saving" in needed:
         checks["saving"] = deps.store.check_writable
     routers = [router for module in modules for router in getattr(module, "ROUTERS", ())]

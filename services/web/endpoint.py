@@ -24,6 +24,7 @@ parameters in OpenAPI (`openapi.py`). A plain FastAPI route is possible beside i
 import pkgutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import import_module
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
@@ -58,7 +59,7 @@ class Content(NamedTuple):
     """What a handler returns; `services/web/` makes the response of it.
 
     `lifetime_ms`: how long the server may cache it, where the endpoint's cache policy leaves that to the handler.
-    `status`: instead of the endpoint's.
+    `status`: instead of the endpoint's, where the response is for its caller alone.
     """
 
     body: bytes
@@ -157,6 +158,8 @@ class Endpoint(Operation[QueryT]):
     def __post_init__(self) -> None:
         if self.cache and not self.is_public:
             raise ValueError(f"{self.method} {self.path}: only what anyone may GET can be cached")
+        if self.is_public and self.status != HTTPStatus.OK:
+            raise ValueError(f"GET {self.path}: a response for everyone is 200, not {self.status}")
         if self.body and not self.body.__struct_config__.forbid_unknown_fields:
             raise ValueError(f"{self.method} {self.path}: {self.body.__name__} needs forbid_unknown_fields=True")
 

@@ -92,6 +92,8 @@ class EndpointServer:
         return self._stored(key, content, started)
 
     def _stored(self, key: bytes, content: Content, started: int) -> CachedResponse:
+        if content.status is not None:
+            raise ValueError(f"GET {self.endpoint.path}: a response for everyone is 200, anything else is a KursError")
         response = CachedResponse(content.body, _headers(content, self.endpoint.compress), self.endpoint.compress)
         self._cache.put(key, response, content, started)
         return response

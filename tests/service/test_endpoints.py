@@ -156,6 +156,7 @@ SAVE = Endpoint(
 )
 OWN = Endpoint(path="/notes", query=NoQuery, response=Note, scope=Scope.READ, operation_id="own_notes")
 ANN = {"authorization": "Bearer ann"}
+ACCEPTED = Endpoint(path="/accepted", query=NoQuery, response=Note)
 PUBLIC = Endpoint(path="/latest", query=NoQuery, response=Note, cache=Ttl(1_000, max_entries=1))
 
 
@@ -183,6 +184,10 @@ class NoteHandlers:
     async def latest(self, _query: NoQuery) -> Content:
         self.calls.append(())
         return Content(b'{"text":"latest"}')
+
+    @ACCEPTED.handler
+    async def accepted(self, _query: NoQuery) -> Content:
+        return Content(b'{"text":"accepted"}', status=202)
 
 
 class NamesAsTokens:
@@ -264,6 +269,13 @@ async def test_a_personal_response_is_for_its_caller_alone(notes: SimpleNamespac
     assert (await notes.client.get("/notes")).headers["www-authenticate"] == 'Bearer realm="kurs"'
     with pytest.raises(ValueError, match="only what anyone may GET can be cached"):
         Endpoint(path="/mine", query=NoQuery, scope=Scope.READ, cache=Ttl(1, 1))
+
+
+async def test_a_response_for_everyone_is_200(notes: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    assert (await notes.client.get("/accepted")).status_code == 500
+    assert "GET /accepted: a response for everyone is 200" in caplog.text
+    with pytest.raises(ValueError, match="is 200, not 202"):
+        Endpoint(path="/accepted", query=NoQuery, status=202)
 
 
 async def test_a_plain_route_stands_beside_endpoints(notes: SimpleNamespace) -> None:

@@ -8,7 +8,7 @@ from services import __version__
 from services.adapters import sql
 from services.adapters.memory import MemoryJournal
 from services.core.errors import Unavailable
-from services.runtime import component_checks
+from services.runtime import SERVICES, component_checks, import_service, required_components
 from services.web.health import health_router
 from services.web.openapi import bare_app
 from tests.deps import make_deps
@@ -22,10 +22,11 @@ class UnavailableJournal(MemoryJournal):
 
 
 async def app_with(journal: MemoryJournal) -> Starlette:
-    """The health endpoints of a process in memory."""
+    """The health endpoints of a process in memory that runs every service."""
     deps = make_deps(store=await sql.connect("sqlite+aiosqlite://"), journal=journal)
     app = bare_app()
-    app.include_router(health_router(component_checks(deps), frozenset({"bus"}), CollectorRegistry()))
+    needed = required_components(map(import_service, SERVICES))
+    app.include_router(health_router(component_checks(deps), needed, CollectorRegistry()))
     return app
 
 
@@ -39,10 +40,11 @@ async def test_livez_has_the_version() -> None:
     assert response.json() == {"status": "alive", "version": __version__}
 
 
-async def test_readyz_reports_an_unavailable_journal() -> None:
+async def test_a_process_with_every_service_is_ready_without_its_journal() -> None:
     response = await get(await app_with(UnavailableJournal()), "/readyz")
     parts = response.json()["parts"]
-    assert response.status_code == 200  # no service needs it: a stream's client gets a reset instead
+    assert response.status_code == 200
+    assert (parts["store"]["needed"], parts["journal"]["needed"]) == (True, False)
     assert {name: part["ok"] for name, part in parts.items()} == {
         "bus": True,
         "cache": True,

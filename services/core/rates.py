@@ -31,6 +31,7 @@ PRODUCT_CONTEXT = Context(prec=34)
 VALUE_CONTEXT = Context(prec=16)  # of a product: more digits than any of its legs has
 DEVIATION_CONTEXT = Context(prec=200)  # an absurd price may be any number of digits away from the others
 NOT_TRADED = "not traded:"
+REASON_SEPARATOR = "; "  # of the legs that a candidate lacks
 MAX_ANCHOR_AGE_MS = 60_000  # for which the value used last decides between two candidates that disagree
 
 
@@ -142,7 +143,7 @@ class RateCalculator:
         legs = tuple(leg for leg in built if leg)
         if missing := [leg for leg, value in zip(route, built, strict=True) if value is None]:
             reasons = [f"{self._missing_reason(leg)} {leg.instrument} from {leg.exchange}" for leg in missing]
-            reason = "; ".join(filter(None, [*reasons, self._clock_faults_of(missing)]))
+            reason = REASON_SEPARATOR.join(filter(None, [*reasons, self._clock_faults_of(missing)]))
             return RateCandidate(exchange, legs, rejected=RejectReason.MISSING, reason=reason)
         value, bid, ask = multiply_legs(legs)
         return RateCandidate(exchange, legs, value, bid, ask, clock_fault=self._clock_faults_of(route))
@@ -182,7 +183,7 @@ class RateCalculator:
         if not self.clock_faults:
             return ""
         exchanges = dict.fromkeys(leg.exchange for leg in legs)
-        return "; ".join(self.clock_faults[name] for name in exchanges if name in self.clock_faults)
+        return REASON_SEPARATOR.join(self.clock_faults[name] for name in exchanges if name in self.clock_faults)
 
     def untraded_reason(self, direction: Instrument) -> str:
         """Return why no exchange can price a direction, or "" while one may."""
@@ -192,7 +193,7 @@ class RateCalculator:
             if not untraded:
                 return ""
             reasons.append(f"{name}: not traded: {', '.join(untraded)}")
-        return "; ".join(reasons)
+        return REASON_SEPARATOR.join(reasons)
 
     def _reject_outliers(
         self, direction: Instrument, candidates: Sequence[RateCandidate], now: int
@@ -233,7 +234,7 @@ def stale_reason(candidate: RateCandidate, now: int) -> str:
     """Return which legs are too old, with their ages, or "" when none is."""
     old = [leg for leg in candidate.legs if leg.expires < now]
     ages = [f"{leg.instrument} from {leg.exchange} is {(now - leg.confirmed) / 1000:.1f} s old" for leg in old]
-    return "; ".join([*ages, candidate.clock_fault] if old and candidate.clock_fault else ages)
+    return REASON_SEPARATOR.join([*ages, candidate.clock_fault] if old and candidate.clock_fault else ages)
 
 
 def _with_deviation(candidate: RateCandidate, values: Mapping[str, Decimal], outlying: bool) -> RateCandidate:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from services.core.errors import NothingFresh
 from services.core.model import ActiveExchange, ExchangeSwitch, Instrument, Rate, RateCandidate, RejectReason
-from services.core.rates import stale_reason
+from services.core.rates import REASON_SEPARATOR, stale_reason
 
 MAX_SWITCHES = 20  # that are remembered
 MAX_REASONS = 3  # of one exchange in a text
@@ -89,6 +89,20 @@ def update_active(
     failovers = (active.failovers if active else 0) + _is_failover(switch, order.names)
     switches = (*(active.switches if active else ()), switch)[-MAX_SWITCHES:]
     return ActiveExchange(now, exchange, now, reason, failovers, switches)
+
+
+def summarize_rejections(
+    rates: Mapping[str, Rate], directions: Sequence[Instrument], exchanges: Sequence[str], now: int
+) -> str:
+    """Return in one line of a log how many directions each exchange lacks, and the reason of the first of them."""
+    texts = list[str]()
+    for exchange in exchanges:
+        candidates = _current_candidates(rates, exchange, directions, now).values()
+        if rejected := [candidate for candidate in candidates if candidate.rejected]:
+            reason = rejected[0].reason.partition(REASON_SEPARATOR)[0]
+            count = f"{len(rejected)} of {len(directions)} directions"
+            texts.append(f"{exchange}: {count}: {rejected[0].rejected}, {reason}")
+    return "; ".join(texts)
 
 
 def _is_usable(candidate: RateCandidate) -> bool:

@@ -8,7 +8,7 @@ from services.core.clocks import WallClockOffset
 from services.core.conversion import ConversionRoute
 from services.core.model import ActiveExchange, ExchangeStatus, Instrument, Quote, Rate
 from services.core.rates import RateCalculator
-from services.core.selection import ExchangeOrder, update_active
+from services.core.selection import ExchangeOrder, summarize_rejections, update_active
 from services.core.sender_clocks import SenderClocks, shift_stamps
 from services.exchanges import REFERENCES
 from services.ports import Clock
@@ -102,7 +102,9 @@ class PricingEngine:
         rates = {str(direction): rate for direction, rate in self._rates.items()}
         new = update_active(previous, rates, settings.directions, order, now)
         if changed := previous is None or new.exchange != previous.exchange:
-            log.warning("active exchange: %s: %s", new.exchange or "none", new.reason)
+            skipped = order.before(new.exchange)
+            reason = summarize_rejections(rates, settings.directions, skipped, now) or new.reason
+            log.warning("active exchange: %s: %s", new.exchange or "none", reason)
         if previous is None or changed or now - previous.time >= REPUBLISH_MS:
             self._active = new
             return new

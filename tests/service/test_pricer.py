@@ -95,3 +95,20 @@ async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: py
             )
     assert caplog.text.count(": no rate") == 1
     assert "coingecko: not traded: SHIBB-USD: check the spelling" in caplog.text
+
+
+async def test_the_first_line_of_the_active_exchange_is_readable(caplog: pytest.LogCaptureFixture) -> None:
+    deps = without_values(collector_deps())
+
+    async def logged() -> bool:
+        await publish_market(deps)
+        return "active exchange: none" in caplog.text
+
+    with caplog.at_level(logging.WARNING, "services.pricer"):
+        async with run_pricer(deps):
+            await eventually(logged)
+    line = next(each for each in caplog.messages if "active exchange" in each)
+    count = len(deps.settings.directions)
+    for exchange in deps.settings.exchanges:
+        assert f"{exchange}: {count} of {count} directions: missing, nothing yet of " in line
+    assert len(line) < 300

@@ -17,6 +17,7 @@ kurs export SYMBOL TIMEFRAME FILE   export candles to a CSV or Parquet file; opt
 kurs verify [SYMBOL|audit]   check that no sealed day of candles and no entry of the audit log was changed
 kurs dead [list]          list messages that could not be processed; also show ID, replay ID…, drop ID…
 kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
+kurs keys [list]          list the keys that sign access tokens; kurs keys rotate: sign with a new one
 kurs migrate              upgrade the database to the newest schema
 kurs openapi              print the API's OpenAPI description
 kurs passwords FOLDER     write server accounts for each container as files; --rotate: with new passwords

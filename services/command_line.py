@@ -29,6 +29,7 @@ STORE_COMMANDS = {
     "export": "archive.exports",
     "verify": "archive.verification",
     "dead": "archive.dead_letter_commands",
+    "keys": "api.accounts.key_commands",
 }
 CLIENT_COMMANDS = {"watch": "watch.cli"}
 OTHER_COMMANDS = ("migrate", "openapi", "passwords")

@@ -6,7 +6,7 @@ import importlib
 import logging
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from itertools import chain
 from ssl import SSLContext
@@ -113,7 +113,8 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if required_components(modules):
-        jobs.append(asyncio.create_task(_end_if_refused(deps), name="servers"))
+        checks = [check for each in composed for check in each.start_checks]
+        jobs.append(asyncio.create_task(_end_if_refused(deps, checks), name="servers"))
     if quota:
         jobs.append(asyncio.create_task(quota.sync(), name="quota"))
     stop = asyncio.create_task(_wait_for_signal(), name="signal")
@@ -145,9 +146,13 @@ def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
     return [Role(module.ROLE, module.JOBS, deps, writes="store" in required_components([module])) for module in alone]
 
 
-async def _end_if_refused(deps: Deps) -> None:
-    """Wait for the servers. Raises Misconfigured if one refuses this process, because waiting would not help."""
+async def _end_if_refused(deps: Deps, start_checks: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Wait for the servers, then check what services have stored there.
+
+    Raises Misconfigured if a server refuses this process or a check fails, because waiting would not help.
+    """
     await asyncio.gather(*map(retry_until_available, (deps.bus.ping, deps.cache.ping, deps.store.check)))
+    await asyncio.gather(*map(retry_until_available, start_checks))
     await asyncio.Event().wait()
 
 

@@ -21,7 +21,9 @@ def compose(deps: Deps) -> Composition:
     """Return all endpoints of this process and the jobs beside them. They share one set of components."""
     parts = ApiComponents(deps)
     bindings = [binding for handler in HANDLERS for binding in bind(handler(parts))]
-    return Composition(bindings, [parts.streams.maintenance.run])
+    return Composition(
+        bindings, [parts.streams.maintenance.run], start_checks=[parts.accounts.signing_keys.check_token_key]
+    )
 
 
 def endpoints(deps: Deps) -> list[Binding]:

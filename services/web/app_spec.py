@@ -30,11 +30,15 @@ connection's transport. May raise KursError before it sends anything."""
 
 
 class Composition(NamedTuple):
-    """A service's endpoints, the jobs that share objects with them, and what knows the callers of personal ones."""
+    """A service's endpoints, the jobs that share objects with them, and what knows the callers of personal ones.
+
+    `start_checks` run once, when the servers are available. One that raises Misconfigured ends the process.
+    """
 
     endpoints: Sequence[Binding]
     jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
     authenticator: Authenticator | None = None
+    start_checks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 class QuotaCharge(NamedTuple):

@@ -16,7 +16,7 @@ from services.core.accounts.audit import AuditEvent
 from services.core.accounts.model import SigningKey
 from services.core.accounts.sealing import CannotOpen
 from services.core.accounts.secret_keys import SecretKey
-from services.core.errors import Conflict, Unavailable
+from services.core.errors import Conflict, Misconfigured, Unavailable
 from services.log_throttle import ThrottledLog
 from services.ports import Clock
 
@@ -70,10 +70,11 @@ class SigningKeys:
         if self._newest is None:
             await self._make_first()
             await self._read(0)
-        newest = self._newest
-        if newest is None or newest.kid not in self._pairs:
-            raise CannotOpen(unusable(newest, self._load_keys()))
-        return self._pairs[newest.kid]
+        if self._newest is None:
+            raise Unavailable("the first key that signs access tokens was deleted at once")
+        if self._newest.kid not in self._pairs:
+            raise CannotOpen(self._why_unusable(self._newest))
+        return self._pairs[self._newest.kid]
 
     async def public_key(self, kid: str) -> Ed25519PublicKey | None:
         """Return the public key of an id, None where no valid token has it. Do not call it within a transaction.
@@ -93,6 +94,14 @@ class SigningKeys:
             raise self._failure
         return [pair for pair in self._pairs.values() if pair.verifies_at(self._clock.now())]
 
+    async def check_token_key(self) -> None:
+        """Check that this process can use the pair that signs. Raises Misconfigured, Unavailable."""
+        await self._read(0)
+        if self._failure:
+            raise self._failure
+        if self._newest and self._newest.kid not in self._pairs:
+            raise Misconfigured(self._why_unusable(self._newest))
+
     async def rotate(self, at_once: bool) -> SigningKey:
         """Make the pair that signs from now on, and return it. The former ones verify until their tokens have expired.
 
@@ -111,6 +120,13 @@ class SigningKeys:
             await transaction.audit.append(AuditEvent(action="signing_key_rotated", actor=OPERATOR, detail=detail), now)
         self._read_at = -math.inf
         return new
+
+    def _why_unusable(self, row: SigningKey) -> str:
+        own, needed = ", ".join(key.id for key in self._load_keys()), sealing.key_id(row.sealed)
+        return (
+            f"KURS_TOKEN_KEY is {own}, and the key that signs access tokens is sealed with {needed}: put that one "
+            "back, or make a new key by `kurs keys rotate --at-once`"
+        )
 
     async def _make_first(self) -> None:
         now = self._clock.now()
@@ -137,16 +153,6 @@ class SigningKeys:
         opened = [self._pairs.get(row.kid) or _open(row, token_keys) for row in rows]
         self._pairs = {row.kid: pair._replace(row=row) for row, pair in zip(rows, opened, strict=True) if pair}
         self._newest = rows[-1] if rows else None
-
-
-def unusable(row: SigningKey | None, token_keys: Sequence[SecretKey]) -> str:
-    """Return what to do about a pair that this process cannot use."""
-    name = sealing.key_id(row.sealed) if row else "?"
-    have = ", ".join(key.id for key in token_keys)
-    return (
-        f"KURS_TOKEN_KEY is another one ({have}) than that of the key which signs access tokens ({name}): put that one "
-        "back, or let `kurs keys rotate --at-once` make a new key"
-    )
 
 
 def _new_pair(number: int, token_key: SecretKey, now: int) -> SigningKey:

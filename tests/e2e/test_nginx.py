@@ -136,7 +136,22 @@ async def test_stream_clients_of_a_hung_replica_reconnect_to_the_other(
 
 async def test_request_that_is_slow_at_each_replica_is_waited_for(client: httpx.AsyncClient) -> None:
     assert (await client.get("/slow")).status_code == 200
-    assert (await client.post("/slow")).status_code == 503  # never twice
+
+
+async def test_a_write_reaches_one_replica_once_and_is_waited_for(site: NginxSite, client: httpx.AsyncClient) -> None:
+    """A sign-in waits for its turn at the password's hash."""
+    before = {(await client.get(f"/v1/n?{n}")).json()["replica"]: 0 for n in range(20)}
+    assert len(before) == 2
+    answer = await client.post("/slow", content=b"{}")
+    assert (answer.status_code, answer.json()["method"]) == (200, "POST")
+    assert (await client.delete("/v1/sign-in")).json()["method"] == "DELETE"
+    site.replicas[0].pause()
+    try:
+        numbers = [(await client.post("/v1/sign-in")).json()["number"] for _ in range(6)]
+    finally:
+        site.replicas[0].resume()
+    # The other replica has seen each once, after one health request.
+    assert numbers == [*range(numbers[0], numbers[0] + 12, 2)]
 
 
 async def test_if_none_match_is_answered_from_the_cache(client: httpx.AsyncClient) -> None:
@@ -254,8 +269,8 @@ async def test_closed_paths_are_unreachable_in_every_spelling() -> None:
             (here.folder / "closed").mkdir()
             here.nginx(nginx.configuration(here.folder / "closed", port, [int(kurs.address.rpartition(":")[2])]), port)
             for path in CLOSED_PATHS:
-                for host in ("localhost", kurs.address):
-                    sent = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+                for host, method in itertools.product(("localhost", kurs.address), ("GET", "POST", "DELETE")):
+                    sent = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
                     answer = await exchange_bytes(f"127.0.0.1:{port}", sent)
                     assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 404"), (path, answer)
                     assert b"application/problem+json" in answer, path

@@ -36,7 +36,8 @@ async def answer(scope: Scope, send: Send) -> None:
     sent = {name.decode(): value.decode() for name, value in scope["headers"]}
     number, arguments = next(count), scope["query_string"].decode()
     status = int(arguments.removeprefix("status=")) if arguments.startswith("status=") else 200
-    body = {"replica": os.getpid(), "method": scope["method"], "number": number, "time": time.time(), "headers": sent, "arguments": arguments}
+    body = {"replica": os.getpid(), "number": number, "time": time.time(), "headers": sent, "arguments": arguments}
+    body["method"] = scope["method"]
     headers = [
         (b"content-type", b"application/json"),
         (b"cache-control", FRESH),

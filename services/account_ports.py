@@ -201,16 +201,16 @@ class AuditLog(Protocol):
 
 
 class Tasks(Protocol):
-    """The table of tasks. Whatever changes a task answers with its new row, or None where it came too late.
+    """The table of tasks. A change returns the new row of the task, or None where it came too late.
 
-    Nothing here reaches the bus: `services/task_queue.py` publishes after the commit.
+    After the commit the store publishes ids of queued tasks to the bus. What is not published then, a sweep publishes.
     """
 
     async def add(self, task: NewTask, now: int) -> Task:
         """Add a task."""
 
     async def add_periodic(self, task: NewTask, slot: str, now: int) -> Task | None:
-        """Add the task of a slot, unless it was added before or the task of an earlier slot has not ended."""
+        """Return the task of a slot, which is added if no process has done that; None: an earlier one has not ended."""
 
     async def get(self, task_id: str) -> Task | None:
         """Return a task."""

@@ -19,6 +19,7 @@ from services.core.markets import LIVE, SIMULATED, Market
 from services.hub import Hub
 from services.ports import Bus, Cache, Deps, Journal, Store
 from services.settings import Settings
+from services.task_publisher import TaskPublisher
 
 REMOTE_SCHEME = "bus"  # scheme of a DATABASE_URL without a database: the writer answers queries over the bus
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ async def open_adapters(
         store = cast("Store", RemoteStore(bus, clock))
         stack.push_async_callback(store.close)
     else:
-        people = accounts.connect(_market_url(settings, market))
+        people = accounts.connect(_market_url(settings, market), TaskPublisher(bus))
         stack.push_async_callback(people.close)
     return Deps(
         settings=settings,

@@ -1,8 +1,6 @@
 """The accounts service: it runs tasks, and alone can open what people have entrusted to Kurs."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from services.accounts.jobs import run_tasks
 
-from services.ports import Deps
-
-JOBS: list[Callable[[Deps], Coroutine[Any, Any, None]]] = []
+JOBS = [run_tasks]
+NEEDS = ("bus", "store")

@@ -126,6 +126,13 @@ class Task(Struct, frozen=True, kw_only=True):
     revision: int = 0  # counts changes, without signs of life
 
 
+class TaskUpdate(NamedTuple):
+    """A task after a change. `is_transition`: its state has changed, or the task is new."""
+
+    task: Task
+    is_transition: bool
+
+
 class TaskFilter(Struct, frozen=True, kw_only=True):
     """Which tasks are listed: those of one person (None: of all), in one state, of one name."""
 

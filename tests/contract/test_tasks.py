@@ -197,12 +197,15 @@ async def test_a_slot_is_filled_once_and_not_before_the_last_one_has_ended(accou
         async with account_store.transaction() as tx:
             return await tx.tasks.add_periodic(POLL, slot, NOW)
 
-    added = [task for task in await asyncio.gather(*(add("poll@1") for _ in range(5))) if task]
-    assert len(added) == 1
+    first, *others = await asyncio.gather(*(add("poll@1") for _ in range(5)))
+    assert first
+    assert others == [first] * 4
     assert await add("poll@2") is None
-    await end_attempt(account_store, await claim_task(account_store, added[0]), SUCCESS)
-    assert await add("poll@1") is None
-    assert await add("poll@2")
+    await end_attempt(account_store, await claim_task(account_store, first), SUCCESS)
+    assert await add("poll@1") == await stored_task(account_store, first)
+    second = await add("poll@2")
+    assert second
+    assert (second.slot, second.id != first.id) == ("poll@2", True)
 
 
 async def test_waiting_tasks_are_counted_and_given_to_the_bus_again(account_store: AccountStore) -> None:

@@ -1,6 +1,6 @@
 """The store of people and tasks on PostgreSQL or SQLite: one transaction over the groups of tables."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
@@ -15,15 +15,25 @@ from services.adapters.sql.accounts.persons import SqlPersons
 from services.adapters.sql.accounts.sign_ins import SqlSignIns
 from services.adapters.sql.accounts.tasks import SqlTasks
 from services.adapters.sql.engine import make_engine, translate_errors
+from services.core.tasks import TaskUpdate
+
+TaskListener = Callable[[Sequence[TaskUpdate]], Awaitable[None]]
 
 
-def connect(url: str) -> "SqlAccountStore":
-    """Return the store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used."""
+async def _ignore_updates(_updates: Sequence[TaskUpdate]) -> None:
+    """For a store on its own."""
+
+
+def connect(url: str, on_tasks: TaskListener = _ignore_updates) -> "SqlAccountStore":
+    """Return the store on `postgresql+asyncpg://` or `sqlite+aiosqlite://`. It connects when first used.
+
+    `on_tasks` is awaited after each commit that has changed tasks.
+    """
     engine = make_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _leave_transactions_to_us)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
-    return SqlAccountStore(engine)
+    return SqlAccountStore(engine, on_tasks)
 
 
 def _leave_transactions_to_us(connection: Any, _record: object) -> None:
@@ -72,14 +82,17 @@ class SqlAccountTransaction:
 class SqlAccountStore:
     """The store of people and tasks. Its connections are not those of candles, so neither waits for the other."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, on_tasks: TaskListener) -> None:
+        self._engine, self._on_tasks = engine, on_tasks
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlAccountTransaction]:
         """Begin a transaction. Raises Unavailable when the database does not respond."""
         async with translate_errors(self._engine), self._engine.begin() as connection:
-            yield SqlAccountTransaction(connection)
+            transaction = SqlAccountTransaction(connection)
+            yield transaction
+        if updates := transaction.tasks.updates:
+            await self._on_tasks(updates)
 
     async def close(self) -> None:
         """Close the pool's connections."""

@@ -26,6 +26,7 @@ from services.core.tasks import (
     TaskFilter,
     TaskQueue,
     TaskState,
+    TaskUpdate,
     WaitingTasks,
 )
 
@@ -38,27 +39,32 @@ class SqlTasks:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self.updates: list[TaskUpdate] = []  # what this transaction has changed
 
     async def add(self, task: NewTask, now: int) -> Task:
         """Add a task."""
         added = _to_task(task, now)
         await self._connection.execute(insert(tasks).values(to_row(added)))
+        self.updates.append(TaskUpdate(added, is_transition=True))
         return added
 
     async def add_periodic(self, task: NewTask, slot: str, now: int) -> Task | None:
-        """Add the task of a slot, unless it was added before or the task of an earlier slot has not ended."""
-        same = tasks.c.name == task.name, tasks.c.slot.is_not(None)
-        if (await self._connection.execute(select(tasks.c.id).where(*same, _UNFINISHED).limit(1))).first():
+        """Return the task of a slot, which is added if no process has done that; None: an earlier one has not ended."""
+        if existing := await self._first(tasks.c.slot == slot):
+            return existing
+        if await self._first(_UNFINISHED, tasks.c.name == task.name, tasks.c.slot != slot):
             return None
         added = msgspec.structs.replace(_to_task(task, now), slot=slot)
         dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         statement = dialect.insert(tasks).values(to_row(added)).on_conflict_do_nothing(index_elements=["slot"])
-        return added if (await self._connection.execute(statement)).rowcount else None
+        if not (await self._connection.execute(statement)).rowcount:
+            return await self._first(tasks.c.slot == slot)
+        self.updates.append(TaskUpdate(added, is_transition=True))
+        return added
 
     async def get(self, task_id: str) -> Task | None:
         """Return a task."""
-        row = (await self._connection.execute(select(tasks).where(tasks.c.id == task_id))).first()
-        return to_struct(row, Task) if row else None
+        return await self._first(tasks.c.id == task_id)
 
     async def find(self, wanted: TaskFilter, limit: int, before: str | None = None) -> list[Task]:
         """Return tasks, newest first: those with an id below `before`."""
@@ -87,7 +93,7 @@ class SqlTasks:
 
     async def set_progress(self, claimed: Task, percent: int) -> Task | None:
         """Save the progress of a claimed task."""
-        return await self._change(update(tasks).where(*_held(claimed)).values(progress=percent))
+        return await self._change(update(tasks).where(*_held(claimed)).values(progress=percent), is_transition=False)
 
     async def end_attempt(self, claimed: Task, end: AttemptEnd, now: int) -> Task | None:
         """Save how the attempt of a claim ended."""
@@ -141,7 +147,9 @@ class SqlTasks:
         unclaimed = tasks.c.state == TaskState.QUEUED, tasks.c.queue == queue, tasks.c.queued_at <= unclaimed_since
         ids = await self._lock_ids(select(tasks.c.id).where(*unclaimed).order_by(tasks.c.due).limit(limit))
         statement = update(tasks).where(tasks.c.id.in_(ids)).values(queued_at=now)
-        return to_structs(await self._connection.execute(statement.returning(tasks)), Task)
+        unclaimed_tasks = to_structs(await self._connection.execute(statement.returning(tasks)), Task)
+        self.updates += [TaskUpdate(task, is_transition=False) for task in unclaimed_tasks]
+        return unclaimed_tasks
 
     async def delete_finished(self, before: int, limit: int) -> int:
         """Delete tasks that ended before a time. Return how many."""
@@ -156,12 +164,18 @@ class SqlTasks:
         """
         return [*await self._connection.scalars(found.with_for_update(skip_locked=True))]
 
-    async def _change(self, statement: Update) -> Task | None:
-        return next(iter(await self._change_all(statement)), None)
+    async def _first(self, *conditions: ColumnElement[bool]) -> Task | None:
+        row = (await self._connection.execute(select(tasks).where(*conditions).limit(1))).first()
+        return to_struct(row, Task) if row else None
 
-    async def _change_all(self, statement: Update) -> list[Task]:
+    async def _change(self, statement: Update, *, is_transition: bool = True) -> Task | None:
+        return next(iter(await self._change_all(statement, is_transition=is_transition)), None)
+
+    async def _change_all(self, statement: Update, *, is_transition: bool = True) -> list[Task]:
         counted = statement.values(revision=tasks.c.revision + 1).returning(tasks)
-        return to_structs(await self._connection.execute(counted), Task)
+        changed = to_structs(await self._connection.execute(counted), Task)
+        self.updates += [TaskUpdate(task, is_transition) for task in changed]
+        return changed
 
 
 def _to_task(task: NewTask, now: int) -> Task:

@@ -1,0 +1,16 @@
+"""The jobs of the accounts service."""
+
+import asyncio
+
+from services.accounts.registry import find_tasks
+from services.accounts.sweep import Sweep
+from services.accounts.workers import Workers
+from services.ports import Deps
+
+
+async def run_tasks(deps: Deps) -> None:
+    """Run tasks, and queue those whose time has come."""
+    specs = find_tasks()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Sweep(deps, specs).run(), name="tasks sweep")
+        group.create_task(Workers(deps, specs).run(), name="tasks workers")

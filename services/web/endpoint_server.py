@@ -107,9 +107,9 @@ class EndpointServer:
 
     async def _act(self, request: Request) -> RawResponse:
         """Respond to one caller alone, or to a request that changes something."""
-        arguments = [parse(self.endpoint.query, request.scope["query_string"], request.path_params)]
         context: RequestContext = request.scope[CONTEXT]
         check_scope(self.endpoint, context.caller)
+        arguments = [parse(self.endpoint.query, request.scope["query_string"], request.path_params)]
         if self.endpoint.body is not None:
             arguments.append(await read_body(request, self.endpoint.body))
         result = self._handler(*arguments, context)

@@ -241,6 +241,7 @@ async def test_an_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say
     ("request_", "status", "detail"),
     [
         ({"json": {"text": "hello"}, "headers": {}}, 401, "allows `read`"),
+        ({"json": {"text": 1}, "params": {"wiat": "1"}, "headers": {}}, 401, "allows `read`"),
         ({"json": {"text": "hello"}, "headers": {"authorization": "Basic YTpi"}}, 401, "allows `read`"),
         ({"json": {"text": "hello"}, "headers": {"authorization": "Bearer 1"}}, 401, "no name"),
         ({"json": {"text": "hello"}, "headers": {"authorization": "Bearer ANN"}}, 403, "allows `read`"),

@@ -78,11 +78,11 @@ async def register(
     await tx.audit.append(origin.done("registered", person.id, **detail), origin.at)
 
 
-def new_invitation(role: PersonRole, expires_at: int, origin: Origin) -> tuple[str, Invitation]:
-    """Return a code and its invitation."""
+def new_invitation(role: PersonRole, expires_at: int, origin: Origin, name: str = "") -> tuple[str, Invitation]:
+    """Return a code and its invitation. `name`: an id that is the same each time."""
     code = make_token(TokenType.INVITATION)
     invitation = Invitation(
-        id=new_id(origin.at),
+        id=name or new_id(origin.at),
         code_hash=hash_token(code),
         role=role,
         created_by="" if origin.actor == OPERATOR else origin.actor,
@@ -100,7 +100,7 @@ async def invite(tx: AccountTransaction, invitation: Invitation, origin: Origin)
 
 
 async def set_state(tx: AccountTransaction, person: str, state: PersonState, origin: Origin) -> Person:
-    """Enable a person, or disable and sign out everywhere. Return the person as it was before. Raises NotFound."""
+    """Enable a person, or disable and sign out everywhere. Return the person. Raises NotFound."""
     found = await tx.persons.lock(person)
     if found is None:
         raise NotFound(f"there is no person {person[:40]!r}")
@@ -109,7 +109,7 @@ async def set_state(tx: AccountTransaction, person: str, state: PersonState, ori
             await tx.sign_ins.revoke_all(person, RevokeReason.ADMIN, origin.at)
         action = "person_disabled" if state is PersonState.DISABLED else "person_enabled"
         await tx.audit.append(origin.done(action, person), origin.at)
-    return found
+    return replace(found, state=state)
 
 
 async def replace_password(

@@ -122,6 +122,9 @@ class ApiTokens(Protocol):
     async def find(self, token_hash: str, now: int) -> ApiToken | None:
         """Return the unexpired token of a hash."""
 
+    async def get(self, token: str, now: int) -> ApiToken | None:
+        """Return the unexpired token of an id."""
+
     async def of_person(self, person: str, now: int) -> list[ApiToken]:
         """Return a person's unexpired tokens, newest first."""
 

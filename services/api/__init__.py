@@ -1,6 +1,7 @@
 """The HTTP API and the live streams: rates, exchanges, candles, indicators and analysis."""
 
 from services.api import routes
+from services.api.accounts.first_admin import print_first_admin_code
 from services.api.candles.jobs import invalidate_on_candles
 from services.api.components import ApiComponents
 from services.api.jobs import consume_rates, count_dead_letters, report_freshness
@@ -9,7 +10,14 @@ from services.api.streams.jobs import consume_indicator_values
 from services.ports import Deps
 from services.web import Binding, Composition, bind, find_handlers, marked
 
-JOBS = [consume_rates, invalidate_on_candles, consume_indicator_values, count_dead_letters, report_freshness]
+JOBS = [
+    consume_rates,
+    invalidate_on_candles,
+    consume_indicator_values,
+    count_dead_letters,
+    report_freshness,
+    print_first_admin_code,
+]
 ROUTERS = [routes.router]
 CHECKS = checks
 NEEDS = ("rates",)
@@ -22,7 +30,10 @@ def compose(deps: Deps) -> Composition:
     parts = ApiComponents(deps)
     bindings = [binding for handler in HANDLERS for binding in bind(handler(parts))]
     return Composition(
-        bindings, [parts.streams.maintenance.run], start_checks=[parts.accounts.signing_keys.check_token_key]
+        bindings,
+        [parts.streams.maintenance.run],
+        authenticator=parts.accounts.authenticator,
+        start_checks=[parts.accounts.signing_keys.check_token_key],
     )
 
 

@@ -1,4 +1,6 @@
-"""Settings of people: their keys."""
+"""Settings of people: how they register, and their keys."""
+
+from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
@@ -6,7 +8,13 @@ from services.core.accounts.secret_keys import parse_keys
 
 
 class AccountSettings(BaseModel):
-    """The keys that protect what belongs to people."""
+    """How people register, and the keys that protect what belongs to them."""
+
+    registration: Literal["open", "invitation", "closed"] = Field(
+        "open",
+        description="Registration: open: of anyone; invitation: with a code of an admin or the operator; closed: with "
+        "a code of the operator",
+    )
 
     master_key: SecretStr = Field(
         SecretStr(""),

@@ -4,7 +4,7 @@ from services.web.app import create_app
 from services.web.app_spec import AppSpec, Composition, Headers, RawResponse, StreamApp
 from services.web.cached_response import CachedResponse
 from services.web.caching import FifoCache, SingleFlight
-from services.web.callers import CONTEXT, Authenticator, Caller, RequestContext, TokenKind
+from services.web.callers import ACCESS_ONLY, CONTEXT, Authenticator, Caller, RequestContext, TokenKind
 from services.web.client_address import ClientAddresses
 from services.web.direct_writer import CLOSE_TOO_SLOW, DirectWriter
 from services.web.endpoint import (
@@ -30,6 +30,7 @@ from services.web.query import NoQuery, UnknownNames, WholeText
 from services.web.query import parse as parse_query
 
 __all__ = [
+    "ACCESS_ONLY",
     "CLOSE_TOO_SLOW",
     "CONTEXT",
     "AllowedHosts",

@@ -17,6 +17,10 @@ class TokenKind(StrEnum):
     API = "api"  # a program
 
 
+ACCESS_ONLY = (TokenKind.ACCESS,)
+"""The `tokens` of an endpoint that makes or ends credentials: with a stolen API token no longer-lived one is made."""
+
+
 class Caller(NamedTuple):
     """A person with a valid token. `token`: the id of the sign-in, or of the API token."""
 
@@ -35,11 +39,16 @@ class RequestContext(NamedTuple):
     agent: str  # User-Agent, at most MAX_AGENT_LENGTH characters
 
     @property
-    def person(self) -> str:
-        """The id of the person, at an endpoint with a scope."""
+    def known_caller(self) -> Caller:
+        """The caller, at an endpoint with a scope."""
         if self.caller is None:
             raise TypeError("an endpoint without a scope does not know its caller")
-        return self.caller.person
+        return self.caller
+
+    @property
+    def person(self) -> str:
+        """The id of the person, at an endpoint with a scope."""
+        return self.known_caller.person
 
 
 class Authenticator(Protocol):

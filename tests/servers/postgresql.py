@@ -13,10 +13,11 @@ from tests.servers.process import Server, find_program, free_port
 class Postgres(Server):
     """PostgreSQL, with databases to order."""
 
-    def create_database(self) -> str:
-        """A new, empty database's URL."""
+    def create_database(self, template: str = "template1") -> str:
+        """A new database's URL: an empty one, or a copy of the one with the URL `template`."""
         name = f"db{random.SystemRandom().randrange(10**12)}"
-        command = [find_program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", f"CREATE DATABASE {name}"]
+        statement = f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}"
+        command = [find_program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", statement]
         subprocess.run(command, check=True)  # noqa: S603
         return self.url.removesuffix("postgres") + name
 

@@ -17,6 +17,7 @@ IN_CONTAINERS = {
     "COMPOSE_PROFILES",
     "KURS_MARKET",
     "KURS_PUBLIC_URL",
+    "KURS_REGISTRATION",
     "KURS_SIMULATOR_URL",
     "KURS_TRUSTED_PROXIES",
 }  # have other defaults in containers, as the example explains

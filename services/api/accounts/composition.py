@@ -3,22 +3,39 @@
 from functools import partial
 from typing import NamedTuple
 
+from services.account_changes import Origin
+from services.account_ports import AccountStore
 from services.api.accounts.access_tokens import AccessTokens
+from services.api.accounts.authentication import TokenAuthenticator
+from services.api.accounts.password_hasher import PasswordHasher
 from services.api.accounts.signing_keys import SigningKeys
 from services.api.accounts.stream_tickets import StreamTickets
 from services.key_files import TOKEN_KEY, load_keys
-from services.ports import Deps
+from services.ports import Clock, Deps
+from services.web import RequestContext
 
 
 class Accounts(NamedTuple):
     """One object of each kind in a process."""
 
-    tickets: StreamTickets
+    store: AccountStore
+    clock: Clock
+    passwords: PasswordHasher
     signing_keys: SigningKeys
     access_tokens: AccessTokens
+    authenticator: TokenAuthenticator
+    tickets: StreamTickets
+
+    def origin(self, context: RequestContext) -> Origin:
+        """Return the origin of what a request changes now."""
+        actor = context.caller.person if context.caller else ""
+        return Origin(self.clock.now(), actor, context.address, context.agent)
 
 
 def compose_accounts(deps: Deps) -> Accounts:
     """Return the objects of one process."""
-    keys = SigningKeys(deps.accounts, deps.clock, partial(load_keys, deps.settings, TOKEN_KEY))
-    return Accounts(StreamTickets(deps.cache), keys, AccessTokens(keys, deps.clock, deps.hub.market))
+    store, clock = deps.accounts, deps.clock
+    keys = SigningKeys(store, clock, partial(load_keys, deps.settings, TOKEN_KEY))
+    access_tokens = AccessTokens(keys, clock, deps.hub.market)
+    authenticator = TokenAuthenticator(store, clock, access_tokens)
+    return Accounts(store, clock, PasswordHasher(), keys, access_tokens, authenticator, StreamTickets(deps.cache))

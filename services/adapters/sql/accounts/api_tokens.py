@@ -24,9 +24,11 @@ class SqlApiTokens:
 
     async def find(self, token_hash: str, now: int) -> ApiToken | None:
         """Return the unexpired token of a hash."""
-        found = select(api_tokens).where(api_tokens.c.hash == token_hash, api_tokens.c.expires_at > now)
-        row = (await self._connection.execute(found)).first()
-        return to_struct(row, ApiToken) if row else None
+        return await self._first(api_tokens.c.hash == token_hash, now)
+
+    async def get(self, token: str, now: int) -> ApiToken | None:
+        """Return the unexpired token of an id."""
+        return await self._first(api_tokens.c.id == token, now)
 
     async def of_person(self, person: str, now: int) -> list[ApiToken]:
         """Return a person's unexpired tokens, newest first."""
@@ -45,6 +47,11 @@ class SqlApiTokens:
     async def delete_expired(self, before: int) -> int:
         """Delete tokens that expired before `before`. Return how many."""
         return (await self._connection.execute(delete(api_tokens).where(api_tokens.c.expires_at < before))).rowcount
+
+    async def _first(self, condition: ColumnElement[bool], now: int) -> ApiToken | None:
+        found = select(api_tokens).where(condition, api_tokens.c.expires_at > now)
+        row = (await self._connection.execute(found)).first()
+        return to_struct(row, ApiToken) if row else None
 
 
 def _of(person: str, now: int) -> tuple[ColumnElement[bool], ...]:

@@ -34,6 +34,7 @@ from services.core.model import (
     TaskChange,
     Trade,
 )
+from services.core.quotas import AttemptRule, AttemptState
 from services.core.seals import Seal
 from services.hub import Hub
 from services.leases import Lease
@@ -137,6 +138,19 @@ class Cache(Protocol):
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the shared counters of `window`, which expire after `ttl_seconds`. Return the totals."""
+
+    async def add_recent(self, quota: str, counts: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """Add to the requests of these clients that count at a quota: now, and until `COUNTED_MS` from now at most.
+
+        A negative number takes the newest ones back. Return what counts for each client: pairs of the ms for which
+        it still does, and a count; oldest first.
+        """
+
+    async def attempt(self, rules: Mapping[str, AttemptRule]) -> dict[str, AttemptState]:
+        """Count an attempt under each key at once, unless one of them has to wait: then under none."""
+
+    async def forgive(self, *keys: str) -> None:
+        """Take back the failure that an attempt counts as, under each key."""
 
     async def get(self, *keys: str) -> list[bytes | None]:
         """Return the bodies under these keys, None where there is none."""

@@ -95,11 +95,8 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     """Serve and run the jobs. Stop in order: no new requests, then the jobs, then (in the caller) the connections."""
     modules = [import_service(name) for name in process.services]
     roles = _build_roles(deps, modules)
-    quota = (
-        ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
-        if deps.settings.api_rate_limit and "api" in process.services
-        else None
-    )
+    serves_api = "api" in process.services
+    quota = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache) if serves_api else None
     limit = connection_limit(deps.settings.websocket_max_connections)
     composed = [module.compose(deps) for module in modules if hasattr(module, "compose")]
     app = create_app(deps, _build_app_spec(deps, modules, composed, roles, quota))

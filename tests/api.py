@@ -177,12 +177,8 @@ class CoursesReplica:
         self.settings = Settings(_env_file=None, **settings)
         self.deps = make_deps(self.settings, clock=self.clock, hub=Hub(self.clock, market))
         self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
-        self.quota = (
-            ClientRateLimiter(settings=self.deps.settings, clock=self.deps.clock, cache=self.deps.cache)
-            if self.settings.api_rate_limit
-            else None
-        )
-        site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.quota)
+        self.limiter = ClientRateLimiter(settings=self.settings, clock=self.clock, cache=self.deps.cache)
+        site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.limiter)
         self.app = create_app(self.deps, site)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 

@@ -13,11 +13,13 @@ from services.core.errors import NothingFresh
 from services.core.model import Instrument, Rate
 from services.core.selection import Selection
 from services.web import Content, Endpoint, UntilHubChanges, public
+from services.web.quota_policies import COURSES
 
 UNSAFE_IN_HEADER = re.compile(r"[^A-Za-z0-9_.\[\]-]")  # characters of a parameter's name that a header does not repeat
 CACHE_CONTROL = public(1, stale=5)
 COURSES_V1 = Endpoint(
     path="/v1/courses",
+    limit=COURSES,
     aliases=("/courses",),
     query=CoursesV1Query,
     response=schemas.CoursesV1,
@@ -30,6 +32,7 @@ COURSES_V1 = Endpoint(
 )
 COURSES_V2 = Endpoint(
     path="/v2/courses",
+    limit=COURSES,
     query=CoursesQuery,
     response=schemas.Courses,
     cache=UntilHubChanges(max_entries=512),

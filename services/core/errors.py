@@ -10,6 +10,8 @@ MAX_COMPARED_NAMES = 200  # with a wrong name: a comparison takes a thousand tim
 class KursError(Exception):
     """Something went wrong in Kurs."""
 
+    headers: Sequence[tuple[bytes, bytes]] = ()  # more of them for the response, set per error
+
 
 class Unavailable(KursError):
     """A server that Kurs needs is unavailable."""
@@ -94,7 +96,7 @@ class Abandoned(KursError):
 class QuotaExceeded(KursError):
     """Too many requests."""
 
-    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012  set per error
+    violated_policies: Sequence[str]
 
 
 def unknown_name(kind: str, name: str, existing: Sequence[str]) -> UnknownName:

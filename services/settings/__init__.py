@@ -16,6 +16,7 @@ from services.core.proxies import Proxies, parse_exemptions, parse_proxy
 from services.settings.accounts import AccountSettings
 from services.settings.clients import ClientSettings
 from services.settings.coingecko import CoinGeckoSettings
+from services.settings.limits import LimitSettings
 from services.settings.logs import LogSettings
 from services.settings.market_data import MarketDataSettings
 from services.settings.outbound import OutboundSettings
@@ -34,6 +35,7 @@ class Settings(
     MarketDataSettings,
     CoinGeckoSettings,
     ClientSettings,
+    LimitSettings,
     AccountSettings,
     OutboundSettings,
     LogSettings,

@@ -15,13 +15,6 @@ HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 class ClientSettings(BaseModel):
     """The API's clients: their origins, addresses and limits."""
 
-    api_rate_limit: int = Field(
-        0,
-        ge=0,
-        le=1_000_000_000,
-        validation_alias=unprefixed("API_RATE_LIMIT"),
-        description="Requests a minute per client address; 0: no limit",
-    )
     websocket_max_connections: int = Field(
         1000,
         ge=1,

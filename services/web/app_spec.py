@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fastapi import APIRouter
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from services.web.callers import Authenticator
 from services.web.client_address import ClientAddresses
@@ -12,6 +12,7 @@ from services.web.cors import CorsPolicy
 from services.web.endpoint import Binding, StreamEndpoint
 from services.web.health import Check
 from services.web.hosts import ANY_HOST, AllowedHosts
+from services.web.quota_policies import QuotaPolicy
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,23 +42,30 @@ class Composition(NamedTuple):
     start_checks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
-class QuotaCharge(NamedTuple):
-    """A request that was charged for. `headers`: the client's quota."""
+class Charge(Protocol):
+    """A request that was counted at a quota."""
 
-    headers: Headers
-    client: str
-    cost: int
-    window: int
+    def headers(self) -> Headers:
+        """Return the headers with the client's quota."""
+
+    def refund(self) -> None:
+        """Take back the charge for a request that turned out to cost nothing."""
+
+    async def forgive(self) -> None:
+        """Take back that the request counts as failed, which it does at first under a strict policy."""
 
 
 class RateLimiter(Protocol):
     """How many requests a client may send."""
 
-    def charge(self, scope: Scope, cost: int = 1) -> QuotaCharge:
-        """Charge a request before any work is done for it. Raises QuotaExceeded with `headers`."""
+    def has_limit(self, policy: QuotaPolicy) -> bool:
+        """Whether requests under a policy are counted."""
 
-    def refund(self, charge: QuotaCharge) -> None:
-        """Take back the charge for a request that turned out to cost nothing."""
+    def charge(self, policy: QuotaPolicy, client: str, cost: int = 1) -> Charge | None:
+        """Charge a request before any work is done for it; None without a limit. Raises QuotaExceeded."""
+
+    async def attempt(self, policy: QuotaPolicy, client: str) -> Charge | None:
+        """Charge a request under a strict policy; None without a limit. Raises QuotaExceeded."""
 
 
 class AppSpec(NamedTuple):

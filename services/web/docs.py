@@ -9,12 +9,13 @@ from fastapi.openapi.docs import get_swagger_ui_html
 
 from services.web.endpoint import Content, Endpoint, Ttl, public
 from services.web.query import NoQuery
+from services.web.quota_policies import PAGES
 
 CACHE_SECONDS = 3600
 CACHE = Ttl(CACHE_SECONDS * 1000, max_entries=1)
-PAGE = Endpoint(path="/docs", query=NoQuery, cache=CACHE)
-SCRIPT = Endpoint(path="/docs/swagger-ui-bundle.js", query=NoQuery, cache=CACHE)
-STYLE = Endpoint(path="/docs/swagger-ui.css", query=NoQuery, cache=CACHE)
+PAGE = Endpoint(path="/docs", limit=PAGES, query=NoQuery, cache=CACHE)
+SCRIPT = Endpoint(path="/docs/swagger-ui-bundle.js", limit=PAGES, query=NoQuery, cache=CACHE)
+STYLE = Endpoint(path="/docs/swagger-ui.css", limit=PAGES, query=NoQuery, cache=CACHE)
 
 
 class DocsHandler:

@@ -7,29 +7,30 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
+from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.core.errors import KursError, NotFound, Unavailable
+from services.core.errors import KursError, NotFound, Unauthenticated, Unavailable
 from services.core.exchange import RateLimit
 from services.hub import Hub
 from services.log import request_id
 from services.log_throttle import ThrottledLog
-from services.web.app_spec import AppSpec, Headers, QuotaCharge, RawResponse
-from services.web.callers import CONTEXT, MAX_AGENT_LENGTH, RequestContext, bearer_token
+from services.web.app_spec import AppSpec, Charge, Headers, RawResponse
+from services.web.callers import CONTEXT, MAX_AGENT_LENGTH, Authenticator, Caller, RequestContext, bearer_token
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.direct_writer import TRANSPORT_EXTENSION
+from services.web.endpoint import StreamEndpoint
 from services.web.endpoint_server import EndpointServer
 from services.web.metrics import RequestHistogram
 from services.web.problems import render_problem, render_unreadable
+from services.web.request_quotas import SIMULATOR_PREFIX, UNMETERED_PATHS, Price, RequestQuotas, is_metered
 
 MAX_REQUEST_ID_LENGTH = 128
-UNMETERED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # a supervisor requests them
-SIMULATOR_PREFIX = "/simulator/"  # a collector requests its simulated exchange
 MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS = 4, 100  # of one client
 QUEUE_SECONDS = 10
 SLOW_SECONDS = 1.0
@@ -38,6 +39,7 @@ LOG_RATE_LIMITS = {logging.WARNING: RateLimit(1, 1), logging.INFO: RateLimit(10,
 MAX_LOGGED_PATH = 200  # characters
 NOT_MODIFIED = HTTPStatus.NOT_MODIFIED
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+Ready: TypeAlias = Callable[[bytes, Mapping[bytes, bytes]], RawResponse | None]
 log = logging.getLogger(__name__)
 
 
@@ -45,12 +47,16 @@ class EdgeMiddleware:
     """Wraps an app. `servers`: the endpoints whose cached responses need no routing."""
 
     def __init__(self, app: ASGIApp, spec: AppSpec, hub: Hub, servers: Sequence[EndpointServer] = ()) -> None:
-        self._app, self._cors, self._limiter, self._hosts = spec.cors.wrap(app), spec.cors, spec.limiter, spec.hosts
+        self._app, self._cors, self._hosts = spec.cors.wrap(app), spec.cors, spec.hosts
         self._addresses, self._streams = spec.addresses, spec.streams
         self._authenticator = spec.authenticator
-        paths = {path: server for server in servers for path in server.endpoint.paths}
-        self._ready = {path: server.ready for path, server in paths.items() if server.endpoint.is_public}
-        self._request_costs = {path: server.endpoint.cost for path, server in paths.items()}
+        streams = [each.endpoint for each in spec.endpoints if isinstance(each.endpoint, StreamEndpoint)]
+        self._quotas = RequestQuotas([*streams, *(each.endpoint for each in servers)], spec.limiter, spec.addresses)
+        self._ready: dict[str, tuple[Ready, Price | None]] = {}
+        for server in servers:
+            endpoint = server.endpoint
+            price = Price(endpoint.policy, 1) if self._quotas.has_limit(endpoint.policy) else None
+            self._ready |= dict.fromkeys(endpoint.paths if endpoint.is_public else (), (server.ready, price))
         self.histogram = RequestHistogram()
         self._market = hub.market.encode()
         self._concurrency = ConcurrencyLimiter(MAX_CONCURRENT_REQUESTS, MAX_QUEUED_REQUESTS, QUEUE_SECONDS)
@@ -69,23 +75,29 @@ class EdgeMiddleware:
     def fast_response(self, scope: Scope) -> RawResponse | None:
         """Return the whole response if it needs no routing. Raises nothing."""
         path, method = scope["path"], scope["method"]
-        ready = self._ready.get(path)
-        if ready is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
+        entry = self._ready.get(path)
+        if entry is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714  quicker than a look into a tuple
             return None
-        started, request_headers = time.perf_counter(), dict(scope["headers"])
+        started, request_headers, (ready, price) = time.perf_counter(), dict(scope["headers"]), entry
         added, charge = self._common_headers(request_headers), None
         try:
             if b"authorization" in request_headers and not self._identify_at_once(scope, request_headers):
                 return None
-            charge = self._admit(scope, request_headers, added, 1)
+            if price is not None:
+                charge = self._quotas.charge(scope, price)
+            self._hosts.check(scope, request_headers)
             response = ready(scope["query_string"], request_headers)
         except Exception as error:  # noqa: BLE001  it is logged
             response = _error_response(error, scope, _request_id(added))
-        if charge is not None and self._limiter is not None and (response is None or response[0] == NOT_MODIFIED):
-            self._limiter.refund(charge)  # what the client has already costs nothing
         if response is None:
+            if charge is not None:
+                charge.refund()
             return None
         status, headers, body = response
+        if charge is not None:
+            if status == NOT_MODIFIED:
+                charge.refund()  # what the client has already costs nothing
+            added += charge.headers()
         if b"origin" in request_headers:
             added += self._cors.headers(request_headers[b"origin"])
         self._finish(scope, added, status, started)
@@ -109,18 +121,20 @@ class EdgeMiddleware:
         if scope["method"] != "OPTIONS":
             added += self._cors.headers(request_headers.get(b"origin", b""))
         stream = self._streams.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
+        charge = None
         try:
-            await self._identify(scope, request_headers)
-            self._admit(scope, request_headers, added, self._cost(scope))
+            charge = await self._admit(scope, request_headers)
             if stream:
-                await stream(scope, receive, _adding(send, added))
+                await stream(scope, receive, _adding(send, added + _quota_headers(charge)))
                 status, started = 200, time.perf_counter()  # its length says nothing about our speed
             else:
                 async with self._turn(scope):
-                    status = await self._route(scope, receive, send, added)
+                    status = await self._route(scope, receive, _charging(send, charge, request_headers), added)
         except KursError as error:
             status, headers, body = _error_response(error, scope, _request_id(added))
-            await _send(RawResponse(status, headers + added, body), send)
+            await _send(RawResponse(status, headers + added + _quota_headers(charge), body), send)
+        if charge is not None and not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            await charge.forgive()
         self._finish(scope, added, status, started)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,8 +154,7 @@ class EdgeMiddleware:
                 await send(message)
 
         try:
-            await self._identify(scope, request_headers)
-            self._admit(scope, request_headers, added, self._cost(scope))
+            added += _quota_headers(await self._admit(scope, request_headers))
             await self._streams.get(scope["path"], self._app)(scope, receive, send_with_headers)
         except Exception as error:
             if not accepted:
@@ -185,13 +198,26 @@ class EdgeMiddleware:
             scope["route"] = routed.get("route")
         return status
 
+    async def _admit(self, scope: Scope, request_headers: Mapping[bytes, bytes]) -> Charge | None:
+        """Identify the caller and charge the request. Raises KursError for one that is rejected."""
+        await self._identify(scope, request_headers)
+        charge = await self._quotas.admit(scope)
+        try:
+            self._hosts.check(scope, request_headers)
+        except KursError as error:
+            error.headers = [*error.headers, *_quota_headers(charge)]
+            raise
+        return charge
+
     async def _identify(self, scope: Scope, request_headers: Mapping[bytes, bytes]) -> None:
         """Set the scope's RequestContext. Raises Unauthenticated for a token that is not valid, Unavailable."""
         token = bearer_token(request_headers.get(b"authorization", b""))
         caller = None
         if token is not None and self._authenticator is not None:
             try:
-                caller = await self._authenticator.caller(token)
+                caller = self._cached_caller(scope, self._authenticator, token)
+                if caller is None:
+                    caller = await self._checked_caller(scope, self._authenticator, token)
             except Unavailable:
                 if scope["path"] not in self._ready and scope["path"] not in self._streams:
                     raise  # what everyone gets does not depend on the database
@@ -203,28 +229,42 @@ class EdgeMiddleware:
         token = bearer_token(request_headers[b"authorization"])
         if token is None or self._authenticator is None:
             return True
-        caller = self._authenticator.cached(token)
+        caller = self._cached_caller(scope, self._authenticator, token)
         if caller is None:
             return False
         scope[CONTEXT] = RequestContext(caller, self._addresses.client_of(scope), "")
         return True
 
-    def _admit(
-        self, scope: Scope, request_headers: Mapping[bytes, bytes], added: Headers, cost: int
-    ) -> QuotaCharge | None:
-        """Charge a request, and add the headers with its client's quota. Raises KursError for one that is rejected."""
-        charge = self._limiter.charge(scope, cost) if self._limiter is not None and cost else None
-        if charge is not None:
-            added += charge.headers
-        self._hosts.check(scope, request_headers)
-        return charge
+    def _cached_caller(self, scope: Scope, authenticator: Authenticator, token: str) -> Caller | None:
+        """Return the caller if that needs no wait. Raises Unauthenticated, or QuotaExceeded after too many of those."""
+        try:
+            return authenticator.cached(token)
+        except Unauthenticated as error:
+            error.headers = _quota_headers(self._quotas.charge_unauthenticated(scope))
+            raise
 
-    def _cost(self, scope: Scope) -> int:
-        return self._request_costs.get(scope["path"], 1) if _is_metered(scope) else 0
+    async def _checked_caller(self, scope: Scope, authenticator: Authenticator, token: str) -> Caller:
+        """Return the caller. Raises Unauthenticated, Unavailable, QuotaExceeded.
+
+        The token is charged to its address until it turns out to be valid, so that many at once are no more guesses.
+        """
+        charge = self._quotas.charge_unauthenticated(scope)
+        try:
+            caller = await authenticator.caller(token)
+        except Unauthenticated as error:
+            error.headers = _quota_headers(charge)
+            raise
+        except Unavailable:
+            if charge is not None:
+                charge.refund()
+            raise
+        if charge is not None:
+            charge.refund()
+        return caller
 
     def _turn(self, scope: Scope) -> AbstractAsyncContextManager[None]:
         """Wait until few enough requests of the client run."""
-        if not _is_metered(scope):
+        if not is_metered(scope):
             return nullcontext()
         return self._concurrency.slot(self._addresses.client_of(scope), partial(_has_disconnected, scope))
 
@@ -256,12 +296,6 @@ class EdgeMiddleware:
         self._logs[level].log(level, "%s %s %d", method, path, status, extra=extra)
 
 
-def _is_metered(scope: Scope) -> bool:
-    """Whether the quota counts a request. A browser sends a preflight on its own."""
-    path = scope["path"]
-    return scope.get("method") != "OPTIONS" and path not in UNMETERED_PATHS and not path.startswith(SIMULATOR_PREFIX)
-
-
 def _has_disconnected(scope: Scope) -> bool:
     transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
     return transport is not None and bool(transport.is_closing())
@@ -286,6 +320,28 @@ def _adding(send: Send, added: Headers) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+def _quota_headers(charge: Charge | None) -> Headers:
+    return [] if charge is None else charge.headers()
+
+
+def _charging(send: Send, charge: Charge | None, request_headers: Mapping[bytes, bytes]) -> Send:
+    """Return what sends a response with its client's quota. One that the client has already costs nothing.
+
+    `If-None-Match: *` is no proof that it has.
+    """
+    if charge is None:
+        return send
+
+    async def send_with_quota(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] == NOT_MODIFIED and request_headers.get(b"if-none-match", b"").strip() != b"*":
+                charge.refund()
+            message["headers"] = [*message["headers"], *charge.headers()]
+        await send(message)
+
+    return send_with_quota
 
 
 def _error_response(error: Exception, scope: Scope, identifier: str) -> RawResponse:

@@ -36,6 +36,7 @@ from services.core.errors import KursError
 from services.core.model import Series
 from services.web.callers import TokenKind
 from services.web.query import QueryT
+from services.web.quota_policies import API, PERSON, QuotaPolicy
 
 JSON = b"application/json"
 NO_STORE = b"no-store"
@@ -109,8 +110,9 @@ class Operation(Generic[QueryT]):
     """What OpenAPI says about a path. Without `operation_id` nothing.
 
     `media`: the schemas of a response that is not JSON, by media type. `body`: the struct of a JSON body. `scope`: what
-    the caller's token has to allow; None: anyone is served. `tokens`: the kinds of tokens that are accepted then. It is
-    the same at `aliases`, which OpenAPI does not show.
+    the caller's token has to allow; None: anyone is served. `tokens`: the kinds of tokens that are accepted then.
+    `limit`: the policy under which its requests are counted; None: PERSON with a scope, otherwise API. All this is the
+    same at `aliases`, which OpenAPI does not show.
     """
 
     path: str
@@ -126,12 +128,18 @@ class Operation(Generic[QueryT]):
     status: int = 200
     scope: Scope | None = None
     tokens: tuple[TokenKind, ...] = (TokenKind.ACCESS, TokenKind.API)
+    limit: QuotaPolicy | None = None
     aliases: tuple[str, ...] = ()
 
     @property
     def is_public(self) -> bool:
         """Whether anyone may GET it, and gets what everyone gets."""
         return self.method == "GET" and self.scope is None
+
+    @property
+    def policy(self) -> QuotaPolicy:
+        """The policy under which its requests are counted."""
+        return self.limit or (PERSON if self.scope else API)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -146,7 +154,7 @@ class Endpoint(Operation[QueryT]):
     Its handler is a method that is called with the query; one that is not public then gets the body, if it has one, and
     the `RequestContext`.
     `cache`: without a policy every request runs the handler.
-    `cost`: as how many requests the quota counts one that no cache serves. `on_error`: the response to an error, for
+    `cost`: as how many requests its policy counts one that no cache serves. `on_error`: the response to an error, for
     protocols with errors of their own.
     """
 
@@ -160,6 +168,8 @@ class Endpoint(Operation[QueryT]):
             raise ValueError(f"{self.method} {self.path}: only what anyone may GET can be cached")
         if self.is_public and self.status != HTTPStatus.OK:
             raise ValueError(f"GET {self.path}: a response for everyone is 200, not {self.status}")
+        if self.policy.strict and self.is_public:
+            raise ValueError(f"GET {self.path}: its policy is strict, and a public response is sent without a wait")
         if self.body and not self.body.__struct_config__.forbid_unknown_fields:
             raise ValueError(f"{self.method} {self.path}: {self.body.__name__} needs forbid_unknown_fields=True")
 

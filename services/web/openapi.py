@@ -19,6 +19,7 @@ from services.web.callers import TokenKind
 from services.web.endpoint import Content, Endpoint, Operation, Ttl, public
 from services.web.problems import PROBLEM_MEDIA_TYPE
 from services.web.query import NoQuery, describe
+from services.web.quota_policies import PAGES
 
 API_DESCRIPTION = """Crypto rates that know their age and origin.
 
@@ -187,7 +188,7 @@ def bare_app() -> KursFastAPI:
     return app
 
 
-OPENAPI = Endpoint(path="/openapi.json", query=NoQuery, cache=Ttl(3_600_000, max_entries=1))
+OPENAPI = Endpoint(path="/openapi.json", limit=PAGES, query=NoQuery, cache=Ttl(3_600_000, max_entries=1))
 
 
 class OpenApiHandler:

@@ -34,6 +34,8 @@ STATUS_BY_ERROR: dict[type[Exception], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_AFTER_SECONDS = {errors.NothingFresh: 1, errors.Unavailable: 2, errors.Overloaded: 1}
+NOT_SENT = ("headers", "presented")  # attributes of errors that are no members of problems
+MEMBER_NAMES = {"violated_policies": "violated-policies"}  # as draft-ietf-httpapi-ratelimit-headers has it
 UPGRADE_HEADERS = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def _to_problem(error: Exception) -> ProblemDetails:
             500, "internal-error", "Something went wrong in Kurs.", "the log has it under this request_id"
         )
     title = (kind.__doc__ or "").splitlines()[0]
-    more = {name: value for name, value in vars(error).items() if name not in ("headers", "presented")}
+    more = {MEMBER_NAMES.get(name, name): value for name, value in vars(error).items() if name not in NOT_SENT}
     retry = ((b"retry-after", str(RETRY_AFTER_SECONDS[kind]).encode()),) if kind in RETRY_AFTER_SECONDS else ()
     headers = UPGRADE_HEADERS if kind is errors.UpgradeRequired else (*retry, *_challenge(error))
     return ProblemDetails(STATUS_BY_ERROR[kind], error_code(error), title, str(error), more, headers)

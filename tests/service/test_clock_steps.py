@@ -76,12 +76,8 @@ class SteppedKurs:
 
     def start_replica(self) -> None:
         self.replica = deps = self._deps("replica")
-        self.quota = (
-            ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
-            if self.settings.api_rate_limit
-            else None
-        )
-        site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.quota)
+        self.limiter = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
+        site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset(api.NEEDS), self.limiter)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps, site)), base_url="http://localhost"
         )
@@ -265,7 +261,7 @@ async def test_replica_reports_its_exchange_and_the_age_of_the_pricers_last_mess
 
 async def test_clock_step_neither_blocks_a_client_nor_doubles_its_quota() -> None:
     for step in (-HOUR, HOUR, DAY):
-        kurs = SteppedKurs(api_rate_limit=3)
+        kurs = SteppedKurs(courses_rate_limit=3)
         kurs.run_second()
         served = []
         for second in range(180):

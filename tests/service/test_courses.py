@@ -281,23 +281,3 @@ async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: Co
         world.clock.time += passed * 1000
         binance = (await world.get("/v1/exchanges")).json()["exchanges"][0]
         assert (binance["connected"], binance["reason"]) == (connected, reason)
-
-
-async def test_a_quota_counts_what_costs_and_tells_the_client() -> None:
-    world = CoursesReplica(api_rate_limit=3)
-    world.publish_quotes("binance", "coingecko")
-    assert world.quota is not None
-    async with world.client:
-        first = await world.get("/v1/courses")
-        for _ in range(5):
-            assert (await world.get("/v1/courses", if_none_match=first.headers["etag"])).status_code == 304
-        assert first.headers["ratelimit-policy"] == '"default";q=3;w=60'
-        left = [(await world.get("/v1/courses")).headers["x-ratelimit-remaining"] for _ in range(2)]
-        assert left == ["1", "0"]
-        for path in ("/livez", "/readyz", "/metrics"):
-            assert (await world.get(path)).status_code == 200
-        refused = await world.get("/v1/courses")
-        assert (refused.status_code, refused.json()["code"]) == (429, "quota-exceeded")
-        assert int(refused.headers["retry-after"]) > 0
-        world.clock.time += 60_000
-        assert (await world.get("/v1/courses")).status_code == 200

@@ -5,7 +5,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 import httpx
@@ -13,18 +12,15 @@ import pytest
 import websockets
 from starlette.types import Receive, Scope, Send
 
-from services.core.errors import Overloaded, QuotaExceeded
+from services.core.errors import Overloaded
 from services.web import edge, http_protocol, stalled_client
-from services.web import rate_limiter as quotas
 from services.web.app_spec import AppSpec
 from services.web.client_address import ClientAddresses
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.edge import MAX_CONCURRENT_REQUESTS, EdgeMiddleware
 from services.web.http_protocol import FastPathHttpProtocol
-from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
-from tests.api import NOW, CoursesReplica, ServedReplica, connect_client, serve_replica
-from tests.clocks import ManualClock
+from tests.api import CoursesReplica, ServedReplica, connect_client, serve_replica
 from tests.live_objects import live_objects
 from tests.raw_http import UPGRADE_HEADERS, encode_request, exchange_bytes
 from tests.simulator import serve_app
@@ -402,45 +398,6 @@ async def test_a_request_where_a_websocket_is_says_what_to_do(here: ServedReplic
 def test_a_client_is_the_network_that_it_was_given(peer: str, forwarded: str, client: str) -> None:
     scope: Scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", forwarded.encode())] if forwarded else []}
     assert ClientAddresses(["10.0.0.0/8"]).client_of(scope) == client
-
-
-def client_scope(address: str) -> Scope:
-    return {"client": (address, 1), "headers": []}
-
-
-async def test_a_quota_is_charged_before_any_work_is_done() -> None:
-    world = CoursesReplica(api_rate_limit=20)
-    quota = ClientRateLimiter(settings=world.deps.settings, clock=world.deps.clock, cache=world.deps.cache)
-    for number in range(10):
-        quota.charge(client_scope(f"2001:db8:1:2::{number}"))
-    costly = quota.charge(client_scope("2001:db8:1:2::"), 10)
-    with pytest.raises(QuotaExceeded):
-        quota.charge(client_scope("2001:db8:1:2::1"))
-    quota.refund(costly)
-    with pytest.raises(QuotaExceeded) as refused:
-        quota.charge(client_scope("2001:db8:1:2::1"), 11)
-    assert (b"x-ratelimit-remaining", b"10") in refused.value.headers
-    world.clock.time += 60_000
-    assert quota.charge(client_scope("2001:db8:1:2::1"), 1_000).cost == 20
-    quota.refund(costly)
-    with pytest.raises(QuotaExceeded):
-        quota.charge(client_scope("2001:db8:1:2::1"))
-
-
-async def test_any_number_of_addresses_takes_no_more_memory_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "MAX_COUNTED_CLIENTS", 1_000)
-    deps = replace(CoursesReplica(api_rate_limit=1_000).deps, clock=ManualClock(NOW))
-    quota = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
-    quota.charge(client_scope("192.0.2.1"), 1_000)
-    for number in range(50_000):
-        quota.charge(client_scope(f"10.0.{number // 256}.{number % 256}"))
-    assert len(quota._local_counts) <= 2 * 1_000
-    for _ in range(2):
-        with pytest.raises(QuotaExceeded):
-            quota.charge(client_scope("192.0.2.1"))
-        adding = asyncio.create_task(quota.sync())
-        await asyncio.sleep(0.1)
-        adding.cancel()
 
 
 async def test_waiting_requests_of_one_client_are_bounded_and_delay_no_other() -> None:

@@ -32,6 +32,7 @@ from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
 from services.web import AppSpec, create_app
+from services.web.quota_policies import API, SIGN_IN
 from services.web.rate_limiter import ClientRateLimiter
 from services.web.server import server_config
 from tests import servers
@@ -111,7 +112,6 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
                 "DATABASE_URL": "bus://" if name == "collector" else accounts.url(name, "database"),
                 "REDIS_URL": accounts.url(name, "redis"),
                 "RABBITMQ_URL": accounts.url(name, "rabbitmq"),
-                "API_RATE_LIMIT": 1000,
             }
             known = Settings(
                 _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
@@ -125,13 +125,21 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
 def service_jobs(name: str, deps: Deps) -> Iterator[Coroutine[Any, Any, None]]:
     service = importlib.import_module(f"services.{name}")
     if name == "api":
-        quota = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
-        quota.charge({"type": "http", "client": ("203.0.113.7", 1), "headers": []})
-        yield quota.sync()
+        limiter = ClientRateLimiter(settings=deps.settings, clock=deps.clock, cache=deps.cache)
+        limiter.charge(API, "203.0.113.7")
+        yield limiter.sync()
+        yield sign_in(limiter)
     if hasattr(service, "ROLE"):
         yield Role(service.ROLE, service.JOBS, deps, writes="store" in getattr(service, "NEEDS", ())).run()
     else:
         yield from (job(deps) for job in service.JOBS)
+
+
+async def sign_in(limiter: ClientRateLimiter) -> None:
+    charge = await limiter.attempt(SIGN_IN, "203.0.113.7")
+    assert charge
+    await charge.forgive()
+    await asyncio.Event().wait()  # a job that ends is a failure
 
 
 async def test_each_service_does_its_work_with_its_own_account(

@@ -4,6 +4,15 @@ import time
 from collections.abc import Callable, Mapping
 
 from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_key
+from services.core.quotas import (
+    COUNTED_MS,
+    AttemptCounter,
+    AttemptRule,
+    AttemptState,
+    GenerationalMap,
+    RecentCounts,
+    expiry,
+)
 from services.core.sender_clocks import supersedes
 
 MAX_CACHE_BYTES = 32_000_000
@@ -27,6 +36,8 @@ class MemoryCache:
         self._max_bytes, self._used_bytes = most_bytes, 0
         self._latest: dict[object, Rate | ExchangeStatus | ActiveExchange] = {}
         self._windows: dict[str, tuple[float, dict[str, int]]] = {}
+        self._recent: dict[str, GenerationalMap[RecentCounts]] = {}
+        self._attempts = AttemptCounter()
         self._monotonic, self._wall = monotonic, wall
 
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
@@ -57,6 +68,28 @@ class MemoryCache:
             totals[name] = totals.get(name, 0) + number
         return {name: totals[name] for name in counts}
 
+    async def add_recent(self, quota: str, counts: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """Add to the requests of these clients that count at a quota. Return what counts for each."""
+        now, totals = self._now(), {}
+        clients = self._recent.setdefault(quota, GenerationalMap(COUNTED_MS))
+        for client, count in counts.items():
+            recent = clients.get(client, now) or clients.put(client, RecentCounts())
+            recent.drop_expired(now)
+            if count < 0:
+                recent.take_back(-count)
+            elif count:
+                recent.add(count, expiry(now))
+            totals[client] = [(expires - now, number) for expires, number in recent.entries]
+        return totals
+
+    async def attempt(self, rules: Mapping[str, AttemptRule]) -> dict[str, AttemptState]:
+        """Count an attempt under each key, unless one of them has to wait."""
+        return self._attempts.attempt(rules, self._now())
+
+    async def forgive(self, *keys: str) -> None:
+        """Take back the failure that an attempt counts as, under each key."""
+        self._attempts.forgive(keys, self._now())
+
     async def get(self, *keys: str) -> list[bytes | None]:
         """Return the bodies under these keys."""
         now, nothing = self._monotonic(), (0.0, b"")
@@ -85,6 +118,9 @@ class MemoryCache:
 
     async def ping(self) -> None:
         """Check nothing: there is no server."""
+
+    def _now(self) -> int:
+        return round(self._monotonic() * 1000)
 
     async def close(self) -> None:
         """Close nothing: there is no connection."""

@@ -10,7 +10,8 @@ from services.core.markets import LIVE, SIMULATED
 MARKET_PREFIXES = (key_prefix(LIVE), key_prefix(SIMULATED))
 LATEST_KEYS = ("rates", "rate:*", "states", "state:*", "choices", "choice:*")
 PROBE_COMMANDS = ("ping", "set")  # a probe key is set to check that writes succeed
-COUNTER_COMMANDS = ("eval", "time", "zrange", "zrem", "zadd", "hincrby", "del")
+COUNTER_COMMANDS = ("eval", "time", "zrange", "zrem", "zadd", "hincrby", "unlink")
+QUOTA_COMMANDS = ("hget", "hset", "hdel")
 JOURNAL_COMMANDS = ("xadd", "xtrim", "xlen", "xrevrange", "scan", "expire", "del")
 # Without a password, only a ping and the reload of the accounts are allowed.
 DEFAULT_USER = "user default on nopass resetkeys resetchannels -@all +ping +acl|load"
@@ -33,7 +34,7 @@ ACL_RULES: Mapping[str, AclRule] = {
     "writer": AclRule(JOURNAL_COMMANDS, ("journal:{candle:*",)),
     "analyst": AclRule(JOURNAL_COMMANDS, ("journal:{reading:*",)),
     "api": AclRule(
-        ("smembers", "hget", "xrange", "xrevrange", "mget", "get", "getdel", *COUNTER_COMMANDS),
+        ("smembers", "xrange", "xrevrange", "mget", "get", "getdel", "del", *COUNTER_COMMANDS, *QUOTA_COMMANDS),
         ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*", "ticket:*"),
         (*LATEST_KEYS, "journal:*"),
     ),

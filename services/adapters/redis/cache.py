@@ -11,8 +11,10 @@ import msgspec
 
 from services.adapters.codec import kind_name
 from services.adapters.redis.connection import create_client, key_prefix, translate_errors
+from services.adapters.redis.quota_scripts import ADD_RECENT, ATTEMPT, CLOCK_AND_EXPIRY, FORGIVE
 from services.core.markets import LIVE, SIMULATED, Market
 from services.core.model import ActiveExchange, ExchangeStatus, Rate, partition_key
+from services.core.quotas import ATTEMPT_LIFETIME_MS, COUNTED_MS, AttemptRule, AttemptState
 from services.core.sender_clocks import MAX_SKEW_MS
 
 TTL_SECONDS = 24 * 60 * 60  # a value that was not renewed for a day is not current
@@ -26,15 +28,9 @@ redis.call('HSET', KEYS[1], 'time', ARGV[1], 'body', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
-# Keys with an expiry may be evicted when memory is full, and counters must not be. So they have no expiry, and each
-# increment deletes the expired windows.
-INCREMENT = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for _, name in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
-  redis.call('DEL', KEYS[1] .. ':' .. name)
-  redis.call('ZREM', KEYS[1], name)
-end
+INCREMENT = (
+    CLOCK_AND_EXPIRY
+    + """
 redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2] * 1000, ARGV[1])
 local totals = {}
 for place = 3, #ARGV, 2 do
@@ -42,6 +38,8 @@ for place = 3, #ARGV, 2 do
 end
 return totals
 """
+)
+QUOTA_KEY = "count:{quota}"
 T = TypeVar("T", Rate, ExchangeStatus, ActiveExchange)
 log = logging.getLogger(__name__)
 
@@ -86,6 +84,31 @@ class RedisCache:
             )
         return dict(zip(counts, totals, strict=True))
 
+    async def add_recent(self, quota: str, counts: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """Add to the requests of these clients that count at a quota. Return what counts for each."""
+        args = [word for client, count in counts.items() for word in (client, count)]
+        with translate_errors():
+            now, *texts = await self._redis.eval(ADD_RECENT, 1, self._prefix + QUOTA_KEY, quota, COUNTED_MS, *args)
+        return {client: _parse_recent(text, now) for client, text in zip(counts, texts, strict=True)}
+
+    async def attempt(self, rules: Mapping[str, AttemptRule]) -> dict[str, AttemptState]:
+        """Count an attempt under each key at once, unless one of them has to wait."""
+        args = [
+            word
+            for key, rule in rules.items()
+            for word in (key, rule.limit, rule.free_failures, rule.forgiven_ms, rule.first_wait_ms, rule.max_failures)
+        ]
+        with translate_errors():
+            states = await self._redis.eval(
+                ATTEMPT, 1, self._prefix + QUOTA_KEY, ATTEMPT_LIFETIME_MS, COUNTED_MS, *args
+            )
+        return {key: AttemptState(*state) for key, state in zip(rules, states, strict=True)}
+
+    async def forgive(self, *keys: str) -> None:
+        """Take back the failure that an attempt counts as, under each key."""
+        with translate_errors():
+            await self._redis.eval(FORGIVE, 1, self._prefix + QUOTA_KEY, ATTEMPT_LIFETIME_MS, *keys)
+
     async def get(self, *keys: str) -> list[bytes | None]:
         """Return the bodies under these keys, in one round trip."""
         with translate_errors():
@@ -127,6 +150,12 @@ class RedisCache:
         items = [item for body in bodies if body and (item := _decode(body, kind))]
         # versions before migration 0006 cached both markets under the same keys
         return [item for item in items if isinstance(item, ActiveExchange) or item.simulated == self._simulated]
+
+
+def _parse_recent(text: str, now: int) -> list[tuple[int, int]]:
+    """Return the ms for which requests still count, with how many."""
+    entries = (entry.split("=") for entry in text.split())
+    return [(min(int(second) * 1000 + COUNTED_MS - now, COUNTED_MS), int(count)) for second, count in entries]
 
 
 def _decode(body: str, kind: type[T]) -> T | None:

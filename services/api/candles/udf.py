@@ -27,6 +27,7 @@ from services.core.errors import BadRange, BadRequest, KursError, UnknownName
 from services.core.model import Bar, Candle, CandleGap, Series
 from services.core.symbols import normalize, split_exchange
 from services.web import Content, Endpoint, Ttl, public
+from services.web.quota_policies import UDF
 
 MAX_BARS = 2000  # in one response; a chart requests older ones again
 DEFAULT_RESULTS = 30
@@ -50,13 +51,13 @@ def error_content(error: KursError) -> Content | None:
     return _error(str(error))
 
 
-CONFIG = Endpoint(path="/udf/config", query=UdfQuery, cache=CACHE, on_error=error_content)
-SYMBOLS = Endpoint(path="/udf/symbols", query=SymbolQuery, cache=CACHE, on_error=error_content)
-SEARCH = Endpoint(path="/udf/search", query=SearchQuery, cache=CACHE, on_error=error_content)
-HISTORY = Endpoint(path="/udf/history", query=HistoryQuery, cache=CACHE, on_error=error_content)
-QUOTES = Endpoint(path="/udf/quotes", query=QuotesQuery, cache=CACHE, on_error=error_content, cost=5)
-MARKS = Endpoint(path="/udf/marks", query=RangeOfBars, cache=CACHE, on_error=error_content)
-TIME = Endpoint(path="/udf/time", query=UdfQuery, cache=CACHE, on_error=error_content)
+CONFIG = Endpoint(path="/udf/config", limit=UDF, query=UdfQuery, cache=CACHE, on_error=error_content)
+SYMBOLS = Endpoint(path="/udf/symbols", limit=UDF, query=SymbolQuery, cache=CACHE, on_error=error_content)
+SEARCH = Endpoint(path="/udf/search", limit=UDF, query=SearchQuery, cache=CACHE, on_error=error_content)
+HISTORY = Endpoint(path="/udf/history", limit=UDF, query=HistoryQuery, cache=CACHE, on_error=error_content)
+QUOTES = Endpoint(path="/udf/quotes", limit=UDF, query=QuotesQuery, cache=CACHE, on_error=error_content, cost=5)
+MARKS = Endpoint(path="/udf/marks", limit=UDF, query=RangeOfBars, cache=CACHE, on_error=error_content)
+TIME = Endpoint(path="/udf/time", limit=UDF, query=UdfQuery, cache=CACHE, on_error=error_content)
 
 
 class Udf:

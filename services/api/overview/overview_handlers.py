@@ -15,9 +15,11 @@ from services.exchanges import REFERENCES, route_table
 from services.hub import PRICER
 from services.ports import Deps
 from services.web import Content, Endpoint, NoQuery, UntilHubChanges, public
+from services.web.quota_policies import COURSES
 
 DIRECTIONS = Endpoint(
     path="/v1/directions",
+    limit=COURSES,
     query=NoQuery,
     response=schemas.Directions,
     cache=UntilHubChanges(max_entries=1),
@@ -29,6 +31,7 @@ DIRECTIONS = Endpoint(
 )
 EXCHANGES = Endpoint(
     path="/v1/exchanges",
+    limit=COURSES,
     query=NoQuery,
     response=schemas.Exchanges,
     cache=UntilHubChanges(max_entries=1),

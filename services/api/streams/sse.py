@@ -9,6 +9,7 @@ from services.api.streams.encoders import SSE, SSE_UNCHUNKED, http_chunk
 from services.api.streams.schemas import EVENTS, StreamQuery
 from services.core.errors import BadRequest
 from services.web import Headers, StreamEndpoint, parse_query
+from services.web.quota_policies import STREAMS
 
 RETRY_FIELD = b"retry: 3000\n"  # ms; no empty line after it, because some clients take such a block for an empty event
 HEADERS: Headers = [
@@ -21,6 +22,7 @@ HEADERS: Headers = [
 
 STREAM = StreamEndpoint(
     path="/v1/stream",
+    limit=STREAMS,
     query=StreamQuery,
     media={"text/event-stream": EVENTS},
     tag="streams",

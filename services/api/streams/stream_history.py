@@ -12,11 +12,13 @@ from services.api.streams.schemas import StreamHistoryQuery
 from services.core.errors import BadRange
 from services.core.journal import JournalEntry
 from services.web import Content, Endpoint
+from services.web.quota_policies import STREAMS
 
 DEFAULT_EVENTS = 500  # in one response
 MAX_ENTRIES_READ = 10_000  # for one response, of all its topics
 STREAM_HISTORY = Endpoint(
     path="/v1/stream/history",
+    limit=STREAMS,
     query=StreamHistoryQuery,
     response=schemas.History,
     compress=False,

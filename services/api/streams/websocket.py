@@ -16,12 +16,14 @@ from services.core.errors import BadRequest, KursError, QuotaExceeded, UpgradeRe
 from services.core.exchange import RateLimit
 from services.core.rate_limit import WeightedWindow
 from services.web import StreamEndpoint, error_code, parse_query
+from services.web.quota_policies import STREAMS
 
 WELCOME_MESSAGE = "Kurs: subscribe with an action, a symbol and a timeframe"
 CHANNEL_NAME_LIMIT = RateLimit(2_000, 10)  # names in a client's messages; web/ limits the messages themselves
 
 
-WEBSOCKET_STREAM = StreamEndpoint(path="/ws/chart-data", query=SocketQuery)  # docs/asyncapi.yaml describes it
+# docs/asyncapi.yaml describes it
+WEBSOCKET_STREAM = StreamEndpoint(path="/ws/chart-data", query=SocketQuery, limit=STREAMS)
 
 
 class WebSocketEndpoint:

@@ -96,10 +96,10 @@ class ReplicaSet:
             deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, self.clock.monotonic())
         return ApiReplica(deps)
 
-    async def save(self, *items: Candle | CandleGap | FeedGap, told: bool = True) -> None:
-        """As the writer does it: kept, then told."""
+    async def save(self, *items: Candle | CandleGap | FeedGap, publish: bool = True) -> None:
+        """Save items, then publish the candles, as the writer does."""
         await self.store.store.save(*items)
-        if told:
+        if publish:
             await self.bus.publish(*(item for item in items if isinstance(item, Candle)))
 
 

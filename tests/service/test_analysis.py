@@ -1,4 +1,4 @@
-"""Analyses over HTTP: computed or from the analyst's row, cached for all replicas, never older than the candles."""
+"""Analyses over HTTP: computed or read from the analyst's row, cached for all replicas, as new as the candles."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.api import BTC, FORMING_OPEN_TIME, ApiReplica, ReplicaSet, StoreFacto
 from tests.waiting import eventually
 
 ANALYSIS_URL = "/api/analysis?symbol=BTCUSDT&timeframe=1m"
-YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
+YEAR_START_MS = 1_767_225_600_000  # 2026, the last complete year
 MULTI_URL = "/api/analysis/BTC-USDT/multi"
 
 
@@ -35,12 +35,12 @@ async def world(stores: StoreFactory) -> ReplicaSet:
 
 
 def rising_candles(count: int, timeframe: str = "1m", step: str = "0.7") -> list[Candle]:
-    """The newest closed candles and the forming one, with a rising price."""
+    """Return the newest `count` closed candles and the forming one, with a rising price."""
     frame, series = TIMEFRAMES[timeframe], BTC._replace(timeframe=timeframe)
     last = frame.open_time(FORMING_OPEN_TIME)
-    openings = list(frame.open_times(frame.step_back(last, count), last))
-    prices = (str(1000 + place % 7 + place * Decimal(step)) for place in range(len(openings)))
-    return [candle(at, series, price, closed=at < last) for at, price in zip(openings, prices, strict=True)]
+    open_times = list(frame.open_times(frame.step_back(last, count), last))
+    prices = (str(1000 + place % 7 + place * Decimal(step)) for place in range(len(open_times)))
+    return [candle(at, series, price, closed=at < last) for at, price in zip(open_times, prices, strict=True)]
 
 
 def expected(candles: list[Candle]) -> Analysis:
@@ -74,7 +74,7 @@ async def test_response_is_the_analysis_of_the_closed_candles(world: ReplicaSet)
 
 async def test_missing_start_of_the_pivot_period_is_noted(world: ReplicaSet) -> None:
     """Only fourteen hours are stored."""
-    await world.save(*rising_candles(840), told=False)
+    await world.save(*rising_candles(840), publish=False)
     found = await get_analysis(world.replica())
     assert found["pivot_levels"] == []
     assert [note for note in found["notes"] if "pivot" in note] == [
@@ -84,7 +84,7 @@ async def test_missing_start_of_the_pivot_period_is_noted(world: ReplicaSet) -> 
 
 async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(world: ReplicaSet) -> None:
     days = rising_candles(800, "1d")
-    await world.save(*days, *rising_candles(80, "1w"), told=False)
+    await world.save(*days, *rising_candles(80, "1w"), publish=False)
     replica = world.replica()
     year = [each.bar for each in days if YEAR_START_MS <= each.bar.open_time < YEAR_START_MS + 365 * 1440 * MINUTE_MS]
     point = float((max(bar.high for bar in year) + min(bar.low for bar in year) + year[-1].close) / 3)
@@ -97,14 +97,14 @@ async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(world: ReplicaSet)
     day = next(each for each in days if each.bar.open_time == YEAR_START_MS)
     changed = replace(day, bar=replace(day.bar, high=Decimal(90_000)), revision=1)
 
-    async def followed() -> bool:
+    async def has_changed() -> bool:
         world.clock.time += 2_000
         lines = (await get_analysis(replica, ANALYSIS_URL.replace("1m", "1w")))["pivot_levels"]
         return next(bool(line["price"] > 2 * point) for line in lines if line["name"] == "p")
 
     async with run_replica(replica):
         await world.save(changed)
-        await eventually(followed)
+        await eventually(has_changed)
 
 
 async def test_series_without_candles_has_an_unknown_trend(world: ReplicaSet) -> None:
@@ -135,7 +135,9 @@ async def test_analysts_row_is_served_until_a_correction(world: ReplicaSet) -> N
         await eventually(corrected)
         signals = (await get_analysis(replica))["signals"]
         assert [each["rule"] for each in signals] == [each.rule for each in expected(candles).signals]
-        assert (await get_analysis(late))["notes"] == list(expected(candles).notes), "the shared cache has the old one"
+        assert (await get_analysis(late))["notes"] == list(expected(candles).notes), (
+            "the shared cache has the old analysis"
+        )
 
 
 async def test_replicas_share_an_analysis_until_a_new_candle(world: ReplicaSet) -> None:
@@ -152,11 +154,11 @@ async def test_replicas_share_an_analysis_until_a_new_candle(world: ReplicaSet) 
         closed = replace(candles[-1], closed=True)
         await world.save(closed, candle(FORMING_OPEN_TIME + MINUTE_MS, closed=False))
 
-        async def everyone_knows() -> bool:
+        async def both_have_the_new_one() -> bool:
             world.clock.time += 1_000
             return all([(await get_analysis(replica))["timestamp"] == FORMING_OPEN_TIME for replica in (first, second)])
 
-        await eventually(everyone_knows)
+        await eventually(both_have_the_new_one)
 
 
 async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
@@ -171,18 +173,18 @@ async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> No
     assert world.store.calls["analyses"] == before["analyses"] + 1
 
 
-async def test_several_timeframes_are_combined(world: ReplicaSet) -> None:
+async def test_trends_of_several_timeframes_are_combined(world: ReplicaSet) -> None:
     hours, days = rising_candles(300, "1h"), rising_candles(300, "1d", "-0.7")
     await world.save(*hours, *days)
     replica = world.replica()
     found = await get_analysis(replica, f"{MULTI_URL}?timeframes=1d,1h")
     schemas.Multi.model_validate(found, strict=True, extra="forbid")
     assert [(row["timeframe"], row["direction"]) for row in found["timeframes"]] == [("1h", "up"), ("1d", "down")]
-    whole = combine_trends([expected(hours), expected(days)])
+    combined = combine_trends([expected(hours), expected(days)])
     assert found["trend"] == {
-        "direction": whole.direction,
-        "strength": whole.strength,
-        "agreement": whole.agreement,
+        "direction": combined.direction,
+        "strength": combined.strength,
+        "agreement": combined.agreement,
     }
     assert "1h up" in found["summary"]
     default = await get_analysis(replica, "/v1/analysis/binance:btcusdt/multi")
@@ -210,15 +212,14 @@ async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(world: Re
     assert part in answer.json()["detail"]
 
 
-async def test_response_is_compressed_and_304_on_request(world: ReplicaSet) -> None:
+async def test_response_is_compressed_on_request_and_304_for_its_etag(world: ReplicaSet) -> None:
     await world.save(*rising_candles(700))
     replica = world.replica()
     for url in (ANALYSIS_URL, MULTI_URL):
-        plain, packed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
-        assert packed.headers.get("content-encoding") == (
-            "gzip" if url == ANALYSIS_URL else None
-        )  # the other one is short
-        assert packed.content == plain.content
+        plain, compressed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
+        is_long = url == ANALYSIS_URL
+        assert compressed.headers.get("content-encoding") == ("gzip" if is_long else None)
+        assert compressed.content == plain.content
         assert plain.headers["cache-control"].startswith("public, max-age=1,")
         assert plain.headers["kurs-exchange"] == "binance"
         again = await replica.get(url, if_none_match=plain.headers["etag"])

@@ -1,4 +1,4 @@
-"""The analyst as a whole: its rows match the candles whatever it missed, and it publishes forming values."""
+"""The analyst: its rows match the stored candles whatever it missed, and it publishes forming values."""
 
 import asyncio
 import random
@@ -45,16 +45,16 @@ from tests.waiting import eventually
 
 Job = Callable[[Deps], Coroutine[Any, Any, None]]
 HOURS = BTC._replace(timeframe="1h")
-YEAR_START_MS = 1_767_225_600_000  # 2026, the one before that of LAST
+YEAR_START_MS = 1_767_225_600_000  # 2026, the last complete year
 
 
 class AnalystWorld:
-    """A store, a bus, and a clock that tests move."""
+    """A store, a bus and a clock for the analyst. A test sets the clock."""
 
     def __init__(self) -> None:
-        self.kept, self.bus, self.clock = FailingStore(), MemoryBus(queues={}), ManualClock(NOW)
+        self.rows, self.bus, self.clock = FailingStore(), MemoryBus(queues={}), ManualClock(NOW)
         self.journal = MemoryJournal()
-        self.store = CallCounter(self.kept)
+        self.store = CallCounter(self.rows)
         self._true: dict[Series, tuple[list[Candle], list[Row]]] = {}
 
     def deps(self, **settings: Any) -> Deps:
@@ -69,26 +69,26 @@ class AnalystWorld:
             journal=self.journal,
         )
 
-    async def save(self, *candles: Candle, told: bool = True) -> None:
+    async def save(self, *candles: Candle, publish: bool = True) -> None:
         """Save candles, then publish them, as the writer does."""
         for candle in candles:
-            self.kept.candle_rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
-        if told:
+            self.rows.candle_rows.setdefault(candle.series, {})[candle.bar.open_time] = candle
+        if publish:
             await self.bus.publish(*candles)
 
     async def rows_match(self, *series: Series, days: Sequence[Candle] = ()) -> bool:
-        """Whether the rows of the newest candles are right. `days` are the candles of 1d of their price levels."""
+        """Return whether the rows of the newest candles are right. `days`: the 1d candles of their price levels."""
         self.clock.time += RELOAD_QUIET_MS
         expected = {each: await self._expected(each) for each in series}
         if days:
             expected = {
-                each: expected_rows(each, await self.kept.latest_candles(each, FAR_FUTURE, 9999), days)
+                each: expected_rows(each, await self.rows.latest_candles(each, FAR_FUTURE, 9999), days)
                 for each in series
             }
-        return not [d for each, rows in expected.items() for d in await compare_stored(self.kept, each, rows)]
+        return not [d for each, rows in expected.items() for d in await compare_stored(self.rows, each, rows)]
 
     async def _expected(self, series: Series) -> list[Row]:
-        candles = await self.kept.latest_candles(series, FAR_FUTURE, 9999)
+        candles = await self.rows.latest_candles(series, FAR_FUTURE, 9999)
         if self._true.get(series, ([], []))[0] != candles:
             self._true[series] = candles, expected_rows(series, candles)
         return self._true[series][1]
@@ -113,7 +113,7 @@ async def run_analyst(deps: Deps, *jobs: Job) -> AsyncIterator[list[IndicatorVal
 
 
 def random_walk(series: Series, count: int, seed: int = 1) -> list[Candle]:
-    """The newest closed candles of a series, a random walk."""
+    """Return the newest closed candles of a series, as a random walk."""
     chance, frame, price = random.Random(seed), TIMEFRAMES[series.timeframe], 1000.0
     opening, found = frame.step_back(frame.open_time(FORMING_OPEN_TIME), count), []
     for _ in range(count):
@@ -133,76 +133,76 @@ def forming_minute(opening: int, price: float) -> Candle:
 
 
 def with_other_close(candle: Candle) -> Candle:
-    """The same candle, corrected."""
+    """Return a correction of the candle."""
     other = replace(candle.bar, close=candle.bar.close + Decimal("0.5"))
     return replace(candle, bar=other, revision=candle.revision + 1)
 
 
-async def test_rows_of_stored_and_of_closing_candles_are_saved(world: AnalystWorld) -> None:
+async def test_rows_of_stored_and_of_new_candles_are_saved_and_published(world: AnalystWorld) -> None:
     minutes, hours = random_walk(BTC, 440), random_walk(HOURS, 150)
-    await world.save(*minutes[:400], *hours, told=False)
-    async with run_analyst(world.deps()) as heard:
+    await world.save(*minutes[:400], *hours, publish=False)
+    async with run_analyst(world.deps()) as values:
         await eventually(lambda: world.rows_match(BTC, HOURS))
-        heard.clear()
+        values.clear()
         for candle in minutes[400:]:
             await world.save(candle)
         await eventually(lambda: world.rows_match(BTC))
 
-        async def told() -> bool:
+        async def closed_published() -> bool:
             newest = [
                 each
-                for each in heard
+                for each in values
                 if isinstance(each, IndicatorValue) and each.open_time == FORMING_OPEN_TIME - MINUTE_MS
             ]
             return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
 
-        await eventually(told)
-    rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
+        await eventually(closed_published)
+    rows = await world.rows.indicator_values(BTC, 0, FAR_FUTURE)
     assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
 
 async def test_correction_leaves_no_wrong_row(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 340)
-    await world.save(*candles[:300], told=False)
+    await world.save(*candles[:300], publish=False)
     async with run_analyst(world.deps()):
         await eventually(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
             await world.save(candle)
         await eventually(lambda: world.rows_match(BTC))
         old = candles[-120].bar.open_time
-        assert len(await world.kept.analyses(BTC, old, FAR_FUTURE)) == 120
+        assert len(await world.rows.analyses(BTC, old, FAR_FUTURE)) == 120
         await world.save(with_other_close(candles[-5]))
         await eventually(lambda: world.rows_match(BTC))
         await world.save(with_other_close(candles[-120]))
         await eventually(lambda: world.rows_match(BTC))
-        kept = await world.kept.analyses(BTC, old, FAR_FUTURE)
-        assert len(kept) == VERIFIED_CANDLES, "rows that a correction made wrong are still stored"
-        assert await world.kept.analyses(BTC, 0, old - 1)
+        rows = await world.rows.analyses(BTC, old, FAR_FUTURE)
+        assert len(rows) == VERIFIED_CANDLES, "rows that a correction made wrong are still stored"
+        assert await world.rows.analyses(BTC, 0, old - 1)
 
 
 async def test_candles_that_were_not_published_are_found_in_the_store(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 400)
-    await world.save(*candles[:300], told=False)
+    await world.save(*candles[:300], publish=False)
     async with run_analyst(world.deps()):
         await eventually(lambda: world.rows_match(BTC))
-        await world.save(*candles[300:350], told=False)
-        await world.save(with_other_close(candles[299]), told=False)
+        await world.save(*candles[300:350], publish=False)
+        await world.save(with_other_close(candles[299]), publish=False)
         await eventually(lambda: world.rows_match(BTC))
-        await world.save(*candles[350:398], told=False)  # then one that does not follow on what is known
+        await world.save(*candles[350:398], publish=False)  # then a candle that does not follow the last published one
         await world.save(candles[398])
         await eventually(lambda: world.rows_match(BTC))
-        await world.save(with_other_close(candles[150]), told=False)
+        await world.save(with_other_close(candles[150]), publish=False)
         world.clock.time += FULL_RELOAD_MS
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_levels_of_weeks_change_with_the_days_that_they_are_made_of(world: AnalystWorld) -> None:
-    """They appear with the days, which arrive after the weeks, and change with them."""
+async def test_price_levels_of_weeks_follow_the_days_of_their_year(world: AnalystWorld) -> None:
+    """The days arrive after the weeks."""
     weeks, days = BTC._replace(timeframe="1w"), random_walk(BTC._replace(timeframe="1d"), 800)
-    await world.save(*random_walk(weeks, 150), told=False)
+    await world.save(*random_walk(weeks, 150), publish=False)
 
     async def pivot() -> float | None:
-        rows = await world.kept.indicator_values(weeks, 0, FAR_FUTURE)
+        rows = await world.rows.indicator_values(weeks, 0, FAR_FUTURE)
         newest = max((row.open_time for row in rows), default=None)
         return next((row.values.get("p") for row in rows if (row.open_time, row.indicator) == (newest, "pivots")), None)
 
@@ -211,45 +211,45 @@ async def test_levels_of_weeks_change_with_the_days_that_they_are_made_of(world:
         assert await pivot() is None
         await world.save(*days)
         await eventually(lambda: world.rows_match(weeks, days=days))
-        point, place = await pivot(), next(i for i, day in enumerate(days) if day.bar.open_time >= YEAR_START_MS)
-        days[place] = replace(days[place], bar=replace(days[place].bar, high=Decimal(9000)), revision=1)
-        await world.save(days[place])
+        point, index = await pivot(), next(i for i, day in enumerate(days) if day.bar.open_time >= YEAR_START_MS)
+        days[index] = replace(days[index], bar=replace(days[index].bar, high=Decimal(9000)), revision=1)
+        await world.save(days[index])
         await eventually(lambda: world.rows_match(weeks, days=days))
         assert point is not None
         assert await pivot() != point
-    (found,) = (await world.kept.analyses(weeks, 0, FAR_FUTURE))[-1:]
+    (found,) = (await world.rows.analyses(weeks, 0, FAR_FUTURE))[-1:]
     assert len(found.pivot_levels) == 7
     assert not [note for note in found.notes if "pivot" in note]
 
 
 async def test_failing_store_is_retried(world: AnalystWorld, caplog: pytest.LogCaptureFixture) -> None:
     candles = random_walk(BTC, 320)
-    await world.save(*candles[:300], told=False)
-    world.kept.failures = 5
+    await world.save(*candles[:300], publish=False)
+    world.rows.failures = 5
     async with run_analyst(world.deps()):
         await eventually(lambda: world.rows_match(BTC))
         for candle in candles[300:]:
-            world.kept.failures = 3
+            world.rows.failures = 3
             await world.save(candle)
         await eventually(lambda: world.rows_match(BTC))
     assert "rows not saved" in caplog.text
 
 
-async def test_next_analyst_has_the_same_rows_whenever_one_is_killed(world: AnalystWorld) -> None:
+async def test_analyst_after_killed_ones_has_the_same_rows(world: AnalystWorld) -> None:
     chance, candles = random.Random(7), random_walk(BTC, 400)
-    await world.save(*candles[:300], told=False)
-    for place in range(300, 400, 20):
+    await world.save(*candles[:300], publish=False)
+    for index in range(300, 400, 20):
         async with run_analyst(world.deps()):
-            for candle in candles[place : place + 20]:
-                await world.save(candle, told=chance.random() < 0.9)
+            for candle in candles[index : index + 20]:
+                await world.save(candle, publish=chance.random() < 0.9)
             await asyncio.sleep(chance.uniform(0, 0.3))
-    async with run_analyst(world.deps()), run_analyst(world.deps()):  # two at once do no harm
+    async with run_analyst(world.deps()), run_analyst(world.deps()):  # also with two at once
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_arriving_history_is_read_at_intervals_not_per_candle(world: AnalystWorld) -> None:
+async def test_arriving_history_is_loaded_at_intervals_not_per_candle(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 2000)
-    await world.save(*candles[-50:], told=False)
+    await world.save(*candles[-50:], publish=False)
     async with run_analyst(world.deps()):
         await eventually(lambda: world.rows_match(BTC))
         before = world.store.calls["candles"]
@@ -291,13 +291,13 @@ async def test_rows_wait_for_the_end_of_a_backfill_unless_the_series_is_watched(
             world.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
         await eventually(lambda: world.rows_match(HOURS))
-        assert not await world.kept.analyses(BTC, 0, FAR_FUTURE), "rows are computed before the backfill has ended"
+        assert not await world.rows.analyses(BTC, 0, FAR_FUTURE), "rows are computed before the backfill has ended"
         await world.bus.publish(loading_status(0))
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def test_stalled_backfill_is_not_waited_for(world: AnalystWorld) -> None:
-    await world.save(*random_walk(BTC, 300), told=False)
+async def test_rows_do_not_wait_for_a_stalled_backfill(world: AnalystWorld) -> None:
+    await world.save(*random_walk(BTC, 300), publish=False)
     async with run_analyst(world.deps()):
         for _ in range(40):
             await world.bus.publish(loading_status(70))
@@ -306,77 +306,76 @@ async def test_stalled_backfill_is_not_waited_for(world: AnalystWorld) -> None:
         await eventually(lambda: world.rows_match(BTC))
 
 
-async def publish_forming(world: AnalystWorld, heard: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
+async def publish_forming(world: AnalystWorld, values: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
     """Return the values published for the forming minute at a price."""
     await world.bus.publish(forming_minute(FORMING_OPEN_TIME, price))
 
-    async def followed() -> bool:
-        return any(isinstance(each, IndicatorValue) and not each.closed for each in heard)
+    async def is_published() -> bool:
+        return any(isinstance(each, IndicatorValue) and not each.closed for each in values)
 
-    await eventually(followed)
-    return {each.indicator: each for each in heard if isinstance(each, IndicatorValue) and not each.closed}
+    await eventually(is_published)
+    return {each.indicator: each for each in values if isinstance(each, IndicatorValue) and not each.closed}
 
 
 async def test_only_changed_values_of_the_forming_candle_are_published(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 400)
-    await world.save(*candles, told=False)
-    async with run_analyst(world.deps()) as heard:
+    await world.save(*candles, publish=False)
+    async with run_analyst(world.deps()) as values:
         await eventually(lambda: world.rows_match(BTC))
-        heard.clear()
-        found = await publish_forming(world, heard, 1010)
+        values.clear()
+        found = await publish_forming(world, values, 1010)
         assert {(each.open_time, each.closed) for each in found.values()} == {(FORMING_OPEN_TIME, False)}
-        whole = to_columns([*candles, forming_minute(FORMING_OPEN_TIME, 1010)])
+        columns = to_columns([*candles, forming_minute(FORMING_OPEN_TIME, 1010)])
         for name in ("sma:20", "bbands:20:2", "rsi:14"):
-            (asked,) = parse_specs(name)
-            said = compute(asked, whole, TIMEFRAMES["1m"])
-            assert found[name].values == pytest.approx({output: column[-1] for output, column in said.items()})
-        count = len(heard)
+            (spec,) = parse_specs(name)
+            expected = compute(spec, columns, TIMEFRAMES["1m"])
+            assert found[name].values == pytest.approx({output: column[-1] for output, column in expected.items()})
+        count = len(values)
         await world.bus.publish(forming_minute(FORMING_OPEN_TIME, 1010))
         await asyncio.sleep(0.1)
-        assert len(heard) == count, "an unchanged value is published again"
-        heard.clear()
-        again = await publish_forming(world, heard, 1020)
+        assert len(values) == count, "an unchanged value is published again"
+        values.clear()
+        again = await publish_forming(world, values, 1020)
         assert again["sma:20"].values != found["sma:20"].values
         assert "volume:20" not in again, "an unchanged value is published again"
-        heard.clear()
+        values.clear()
         await world.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
         await asyncio.sleep(0.1)
-        assert not heard, "a candle is missing in between"
-    assert not await world.kept.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
+        assert not values, "a candle is missing in between"
+    assert not await world.rows.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
 
 
-async def test_old_rows_are_deleted_but_not_those_of_other_symbols(world: AnalystWorld) -> None:
+async def test_old_rows_are_deleted_also_of_symbols_that_are_no_longer_configured(world: AnalystWorld) -> None:
     unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
-    await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), told=False)
+    await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), publish=False)
     async with run_analyst(world.deps(analysis_bars=0)):
         await eventually(lambda: world.rows_match(BTC))
-    many = asyncio.create_task(
-        delete_old_rows(world.deps(analysis_bars=100_000_000))
-    )  # more months than a calendar has
-    assert not (await asyncio.wait([many], timeout=1))[0]
-    many.cancel()
-    assert await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)
+    more_than_a_calendar_has = world.deps(analysis_bars=100_000_000)
+    deleting = asyncio.create_task(delete_old_rows(more_than_a_calendar_has))
+    assert not (await asyncio.wait([deleting], timeout=1))[0]
+    deleting.cancel()
+    assert await world.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)
     async with run_analyst(world.deps(analysis_bars=30), *JOBS):
 
         async def dropped() -> bool:
-            return len(await world.kept.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
+            return len(await world.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
 
         await eventually(dropped)
-    assert not await world.kept.analyses(unknown, 0, FAR_FUTURE)
+    assert not await world.rows.analyses(unknown, 0, FAR_FUTURE)
 
 
 async def test_without_stored_indicators_analyses_are_saved_and_values_published(world: AnalystWorld) -> None:
     candles = random_walk(BTC, 301)
-    await world.save(*candles[:300], told=False)
+    await world.save(*candles[:300], publish=False)
     async with run_analyst(world.deps()):
         await eventually(lambda: world.rows_match(BTC))
     newest = candles[300].bar.open_time
-    async with run_analyst(world.deps(store_indicators=False), *JOBS) as heard:
+    async with run_analyst(world.deps(store_indicators=False), *JOBS) as values:
 
         async def analysed() -> bool:
             world.clock.time += RELOAD_QUIET_MS
-            rows = await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
-            return not rows and bool(await world.kept.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
+            rows = await world.rows.indicator_values(BTC, 0, FAR_FUTURE)
+            return not rows and bool(await world.rows.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
 
         await eventually(analysed)
         await world.save(candles[300])
@@ -388,9 +387,9 @@ async def test_without_stored_indicators_analyses_are_saved_and_values_published
 
         async def published() -> bool:
             world.clock.time += RELOAD_QUIET_MS
-            values = [each for each in heard if isinstance(each, IndicatorValue) and each.open_time == newest]
-            return {each.indicator: each.values for each in values if each.closed} == expected
+            found = [each for each in values if isinstance(each, IndicatorValue) and each.open_time == newest]
+            return {each.indicator: each.values for each in found if each.closed} == expected
 
         await eventually(published)
-        assert await world.kept.analyses(BTC, newest, newest)
-        assert not await world.kept.indicator_values(BTC, 0, FAR_FUTURE)
+        assert await world.rows.analyses(BTC, newest, newest)
+        assert not await world.rows.indicator_values(BTC, 0, FAR_FUTURE)

@@ -1,4 +1,4 @@
-"""Files of candles: Binance's public dumps in, CSV and Parquet out, and edits that nobody announced found."""
+"""Files of candles: import of Binance's public dumps, export to CSV and Parquet, and verification of seals."""
 
 import csv
 import io
@@ -35,14 +35,14 @@ FUTURES_HEADER = (
 SERIES = Series("binance", Instrument("PEPE", "USDT"), "1m")
 
 
-async def run_kurs(folder: Path, *words: object) -> int:
-    """One command, on SQLite in that folder."""
+async def run_kurs(folder: Path, *arguments: object) -> int:
+    """Run a command of Kurs on SQLite in `folder`."""
     settings = Settings(_env_file=None, data_dir=folder)
-    return await run_command(settings, parse_command(str(words[0]), [str(word) for word in words[1:]]))
+    return await run_command(settings, parse_command(str(arguments[0]), [str(word) for word in arguments[1:]]))
 
 
 def dump_line(minute: int, scale: int = 1) -> str:
-    """A line of a dump; `scale` 1000: in microseconds."""
+    """Return a line of a dump, with times in ms, or in microseconds if `scale` is 1000."""
     opened = START_MS + minute * MINUTE_MS
     price = f"0.0000{1000 + minute}0"
     values = [opened * scale, price, "0.00020000", "0.00000001", price, "1000.00", (opened + MINUTE_MS) * scale - 1]
@@ -50,7 +50,7 @@ def dump_line(minute: int, scale: int = 1) -> str:
 
 
 def write_dump(folder: Path, name: str, lines: Sequence[str]) -> Path:
-    """A file of these lines, packed if its name says so."""
+    """Write a file of lines, compressed if its name ends with .zip."""
     path, text = folder / name, "".join(f"{line}\n" for line in lines)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -64,9 +64,9 @@ def leftover_files(folder: Path) -> list[str]:
     return [path.name for path in folder.glob(".*")]
 
 
-async def export_rows(folder: Path, *words: str) -> list[dict[str, str]]:
+async def export_rows(folder: Path, *arguments: str) -> list[dict[str, str]]:
     file = folder / "out.csv"
-    assert await run_kurs(folder, "export", *words, file) == 0
+    assert await run_kurs(folder, "export", *arguments, file) == 0
     return list(csv.DictReader(io.StringIO(file.read_text())))
 
 
@@ -79,7 +79,7 @@ async def export_rows(folder: Path, *words: str) -> list[dict[str, str]]:
         ("PEPEUSDT-1m-2024-01.csv", True, 1000),
     ],
 )
-async def test_a_dump_in_any_form_comes_in_and_goes_out_with_every_digit(
+async def test_dump_in_any_form_is_imported_and_exported_with_every_digit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, header: bool, scale: int
 ) -> None:
     lines = [HEADER] * header + [dump_line(minute, scale) for minute in range(1440)]
@@ -103,17 +103,17 @@ async def test_a_dump_in_any_form_comes_in_and_goes_out_with_every_digit(
     assert some == rows[60:120]
 
 
-async def test_a_file_may_come_twice_and_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_files_are_imported_in_any_order_and_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = [dump_line(minute) for minute in range(1380, 1500)]
     files = [write_dump(tmp_path, f"PEPEUSDT-1m-2024-01-0{day}.csv", both[60 * (day - 1) : 60 * day]) for day in (1, 2)]
     assert await run_kurs(tmp_path, "import", files[1], files[0], files[1]) == 0
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 120
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1h")) == 2
-    assert capsys.readouterr().err == "", "no progress bar where nobody looks"
+    assert capsys.readouterr().err == "", "there is no progress bar without a terminal"
 
 
-async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Path) -> None:
-    """The second hour begins with some minutes in which nothing is traded."""
+async def test_minutes_are_built_from_a_dump_of_trades(tmp_path: Path) -> None:
+    """The second hour begins with some minutes without trades."""
     seconds = [*range(0, 3600, 7), *range(3600 + 185, 7200, 11)]
     trades = [
         Trade(
@@ -151,7 +151,7 @@ async def test_minutes_are_built_from_trades_as_the_writer_does_it(tmp_path: Pat
 
 
 def trade_line(number: int, second: float, price: str = "1") -> str:
-    """A line of aggTrades."""
+    """Return a line of a dump of aggregate trades."""
     return f"{number},{price},1,{number},{number},{START_MS + int(second * 1000)},True,True"
 
 
@@ -176,10 +176,10 @@ async def test_ambiguous_file_name_is_refused_before_reading(
 ) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     good = write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)])
-    with pytest.raises(BadFile) as told:
+    with pytest.raises(BadFile) as refused:
         await run_kurs(tmp_path, "import", good, write_dump(tmp_path, name, [dump_line(0)]))
-    assert part in str(told.value)
-    assert name.rpartition("/")[2] in str(told.value)
+    assert part in str(refused.value)
+    assert name.rpartition("/")[2] in str(refused.value)
     assert "1 candles" not in capsys.readouterr().out
 
 
@@ -264,13 +264,13 @@ async def test_ambiguous_file_name_is_refused_before_reading(
         ),
     ],
 )
-async def test_wrong_rows_are_reported_and_all_others_imported(  # noqa: PLR0913, PLR0917
+async def test_wrong_row_is_reported_and_all_others_are_imported(  # noqa: PLR0913, PLR0917
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], count: int, part: str
 ) -> None:
     assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 1
-    told = capsys.readouterr().out
-    assert f"{name}: {count} candles of PEPE-USDT" in told
-    assert part in told
+    output = capsys.readouterr().out
+    assert f"{name}: {count} candles of PEPE-USDT" in output
+    assert part in output
 
 
 @pytest.mark.parametrize(
@@ -281,27 +281,31 @@ async def test_wrong_rows_are_reported_and_all_others_imported(  # noqa: PLR0913
         ("PEPEUSDT-1m-2024-01.zip", [""] * 1001, "line 1001: more than 1,000 empty lines in a row"),
     ],
 )
-async def test_a_file_of_which_nothing_can_be_taken_is_refused(
+async def test_file_of_another_kind_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: list[str], part: str
 ) -> None:
     assert await run_kurs(tmp_path, "import", write_dump(tmp_path, name, lines)) == 1
     assert f"{name}: refused:\n  {part}" in capsys.readouterr().out
 
 
-async def test_empty_lines_between_rows_are_passed_over(tmp_path: Path) -> None:
+async def test_up_to_1000_empty_lines_in_a_row_are_ignored(tmp_path: Path) -> None:
     lines = [dump_line(0), *[""] * 1000, dump_line(1), *[" "] * 1000]
     assert await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines)) == 0
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 2
 
 
-async def test_a_week_belongs_to_both_months(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One of the 29th of January is in February too; one of the 22nd is not."""
+async def test_week_is_accepted_in_the_files_of_both_its_months(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The week of 29 January extends into February, the one of 22 January does not."""
     lines = [dump_line(day * 1440) for day in (21, 28, 35)]
     assert await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1w-2024-02.csv", lines)) == 1
     assert "2 candles of PEPE-USDT 1w, 1 left out:\n  line 1: 2024-01-22T00:00:00Z is not" in capsys.readouterr().out
 
 
-async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_broken_file_does_not_stop_the_import_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [dump_line(minute) for minute in range(2_000)]
     good, other = (
         write_dump(tmp_path, f"PEPEUSDT-1m-2024-01{part}.csv", lines[since : since + 500])
@@ -312,16 +316,16 @@ async def test_a_file_that_fails_costs_the_others_nothing(tmp_path: Path, capsys
     cut.write_bytes(packed[:200] + b"no zip" + packed[206:])
     (tmp_path / "PEPEUSDT-1m-2024-04.zip").write_bytes(b"PK no zip")
     assert await run_kurs(tmp_path, "import", good, cut, other, tmp_path / "PEPEUSDT-1m-2024-04.zip") == 1
-    told = capsys.readouterr().out
-    assert "PEPEUSDT-1m-2024-02.zip: refused:\n  it cannot be read" in told
-    assert "PEPEUSDT-1m-2024-04.zip: refused:\n  it cannot be read" in told
+    output = capsys.readouterr().out
+    assert "PEPEUSDT-1m-2024-02.zip: refused:\n  it cannot be read" in output
+    assert "PEPEUSDT-1m-2024-04.zip: refused:\n  it cannot be read" in output
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1_000
 
 
-async def test_truncated_trades_lack_their_last_minute_until_the_next_file(
+async def test_last_minute_of_trades_is_missing_until_the_next_file_is_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second day goes on with the next trade, the third one does not."""
+    """The second day continues with the next trade id, the third one does not."""
     first = write_dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-01.csv", [trade_line(5, 80_000), trade_line(6, 80_061)])
     second = write_dump(tmp_path, "PEPEUSDT-aggTrades-2024-01-02.csv", [trade_line(7, 86_520), trade_line(8, 86_581)])
     third = write_dump(
@@ -331,16 +335,16 @@ async def test_truncated_trades_lack_their_last_minute_until_the_next_file(
     assert "2024-01-01T22:14:00Z, the minute of the last trade: only the next file" in capsys.readouterr().out
     assert len(await export_rows(tmp_path, "PEPEUSDT", "1m")) == 1
     assert await run_kurs(tmp_path, "import", second, third, first) == 1
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "PEPEUSDT-aggTrades-2024-01-03.csv: 1440 candles of PEPE-USDT 1m, 1 left out:\n  2024-01-02T00:03:00Z" in told
+        "PEPEUSDT-aggTrades-2024-01-03.csv: 1440 candles of PEPE-USDT 1m, 1 left out:\n  2024-01-02T00:03:00Z" in output
     )
     openings = [int(each["timestamp"]) for each in await export_rows(tmp_path, "PEPEUSDT", "1m")]
     whole = [START_MS // MINUTE_MS + minute for minute in (*range(1_333, 1_443), *range(2_880, 4_320))]
     assert [opening // MINUTE_MS for opening in openings] == whole
 
 
-async def test_trades_are_one_fill_each(tmp_path: Path) -> None:
+async def test_single_trades_count_as_one_fill_each(tmp_path: Path) -> None:
     lines = [f"{n},2.5,2,5.0,{(START_MS + n * 1000) * 1000},True,True" for n in range(60, 181)]
     assert (
         await run_kurs(
@@ -352,21 +356,21 @@ async def test_trades_are_one_fill_each(tmp_path: Path) -> None:
     assert [(each["trades"], each["volume"], each["quote_volume"]) for each in rows] == [("60", "120", "300.0")] * 2
 
 
-async def test_names_are_split_as_the_user_or_an_earlier_import_said(
+async def test_pair_of_a_file_name_is_that_of_the_option_or_of_an_earlier_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, name, pair in (
+    for arguments, name, pair in (
         (("--symbol", "ADA-EUR"), "ADAEUR-1m-2024-01.csv", "ADA-EUR"),
         ((), "ADAEUR-1m-2024-01.csv", "ADA-EUR"),
         ((), "BTCRLUSD-1m-2024-01.csv", "BTC-RLUSD"),
         ((), "币安人生USDT-1m-2024-01.csv", "币安人生-USDT"),
     ):
-        assert await run_kurs(tmp_path, "import", *words, write_dump(tmp_path, name, [dump_line(0)])) == 0
+        assert await run_kurs(tmp_path, "import", *arguments, write_dump(tmp_path, name, [dump_line(0)])) == 0
         assert f"1 candles of {pair} 1m\n" in capsys.readouterr().out
     assert len(await export_rows(tmp_path, "币安人生USDT", "1m")) == 1
 
 
-async def test_export_without_candles_lists_series_and_leaves_no_file(tmp_path: Path) -> None:
+async def test_export_without_candles_names_the_stored_range_and_leaves_no_file(tmp_path: Path) -> None:
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(2)]))
     for since, until in (("2023-01-01", "2023-02-01"), ("2024-01-01T00:01:00Z", "2024-01-01T00:01:30Z")):
         with pytest.raises(BadRange, match=r"there are candles from 2024-01-01T00:00:00Z to 2024-01-01T00:02:00Z"):
@@ -375,7 +379,7 @@ async def test_export_without_candles_lists_series_and_leaves_no_file(tmp_path: 
     assert leftover_files(tmp_path) == []
 
 
-async def test_missing_file_is_reported_before_any_import(tmp_path: Path) -> None:
+async def test_missing_file_is_refused_before_any_import(tmp_path: Path) -> None:
     good = write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)])
     with pytest.raises(BadFile, match="no such file"):
         await run_kurs(tmp_path, "import", good, tmp_path / "PEPEUSDT-1m-2024-03.zip")
@@ -383,24 +387,24 @@ async def test_missing_file_is_reported_before_any_import(tmp_path: Path) -> Non
         await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "out.csv")
 
 
-async def test_a_failed_export_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+async def test_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     (tmp_path / "out.csv").write_text("mine")
-    for words in (["PEPEUSDT", "1m", "--from", "2024-02-01", "--to", "2024-01-01"], ["PEPUSDT", "1m"]):
+    for arguments in (["PEPEUSDT", "1m", "--from", "2024-02-01", "--to", "2024-01-01"], ["PEPUSDT", "1m"]):
         with pytest.raises(KursError):
-            await run_kurs(tmp_path, "export", *words, tmp_path / "out.csv")
+            await run_kurs(tmp_path, "export", *arguments, tmp_path / "out.csv")
     with pytest.raises(BadFile, match="No such file or directory"):
         await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / "no" / "such" / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "mine"
     assert leftover_files(tmp_path) == []
 
 
-async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
+async def test_export_replaces_only_a_regular_file(tmp_path: Path) -> None:
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     (tmp_path / "mine").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.csv").symlink_to("mine")
-    (tmp_path / ".out.csv.part").symlink_to("mine")  # a name that an earlier version wrote to
+    (tmp_path / ".out.csv.part").symlink_to("mine")  # which an earlier version wrote to
     before = sorted(path.name for path in tmp_path.iterdir())
     for name, part in (
         (tmp_path / "pipe", "is not a regular file: name another one, or write to standard output"),
@@ -420,7 +424,7 @@ async def test_an_export_takes_the_place_of_a_file_only(tmp_path: Path) -> None:
     assert await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", tmp_path / ("x" * 255)) == 0
 
 
-async def test_parquet_holds_the_same(tmp_path: Path) -> None:
+async def test_parquet_export_equals_the_csv_export(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     await run_kurs(
         tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(minute) for minute in range(10)])
@@ -433,7 +437,7 @@ async def test_parquet_holds_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-async def test_standard_output_is_the_file(
+async def test_export_to_standard_output_equals_the_file(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], ending: str
 ) -> None:
     await run_kurs(
@@ -450,9 +454,7 @@ async def test_standard_output_is_the_file(
     assert capsysbinary.readouterr().out == b""
 
 
-async def test_a_reader_that_has_enough_of_an_export_is_no_fault_of_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_export_to_a_closed_pipe_is_no_file_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await run_kurs(
         tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(minute) for minute in range(10)])
     )
@@ -464,7 +466,9 @@ async def test_a_reader_that_has_enough_of_an_export_is_no_fault_of_a_file(
             await run_kurs(tmp_path, "export", "PEPEUSDT", "1m", "-")
 
 
-async def test_without_pyarrow_it_is_told_how_to_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parquet_export_without_pyarrow_names_the_extra_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0)]))
     with pytest.raises(Misconfigured, match=r"install kurs\[parquet\], in containers set KURS_EXTRAS=parquet"):
@@ -472,7 +476,9 @@ async def test_without_pyarrow_it_is_told_how_to_have_it(tmp_path: Path, monkeyp
     assert leftover_files(tmp_path) == []
 
 
-async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_verify_finds_candles_that_differ_from_their_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [dump_line(minute) for minute in range(3 * 1440)]
     await run_kurs(tmp_path, "import", write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", lines))
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
@@ -489,10 +495,10 @@ async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: py
         "2024-01-02: a candle is not as it was sealed": lambda: _with_volume(before, volume=Decimal("1000.01")),
         "2024-01-02: 1439 candles, sealed were 1440": lambda: Candle(SERIES, before.bar, False, CandleSource.TRADES),
     }
-    for told, edit in edits.items():
+    for message, edit in edits.items():
         await store.save(edit())
         assert await run_kurs(tmp_path, "verify", "PEPEUSDT") == 1
-        assert told in capsys.readouterr().out
+        assert message in capsys.readouterr().out
     await store.save(before)
     assert await run_kurs(tmp_path, "verify") == 0
     await store.save(new_seal(SERIES, START_MS, [], GENESIS, 0))
@@ -504,7 +510,7 @@ async def test_an_edit_that_nobody_announced_is_found(tmp_path: Path, capsys: py
 
 
 def hour_lines(day: int, *those: int) -> list[str]:
-    """Lines of a file of hours: each has another price."""
+    """Return lines of a dump of hours, each with another price."""
     opened = [START_MS + (24 * day + hour) * 60 * MINUTE_MS for hour in those]
     return [
         f"{o},{p},{p}.5,{p - 1}.5,{p}.2,100.0,{o + 60 * MINUTE_MS - 1},1000.0,7,50,500,0"
@@ -512,10 +518,10 @@ def hour_lines(day: int, *those: int) -> list[str]:
     ]
 
 
-async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
+async def test_day_with_missing_hours_is_partial_or_missing_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second day has no hours from noon to six. What is told of it is told alike by all that count."""
+    """The second day has no hours from noon to six. Chart data, coverage, UDF and verify agree on it."""
     lines = [
         *hour_lines(0, *range(24)),
         *hour_lines(1, *range(12), *range(18, 24)),
@@ -530,9 +536,9 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
     await seal_complete_days(store)
     assert await run_kurs(tmp_path, "verify") == 0
-    told = capsys.readouterr().out
-    assert "HALT-USDT 1h: 2 days as sealed; 68 of 74 candles\n  2024-01-02: 18 of 24 candles, not sealed\n" in told
-    assert "HALT-USDT 1d: 2 days as sealed; 2 of 3 candles\n  2024-01-02: 0 of 1 candles, not sealed\n" in told
+    output = capsys.readouterr().out
+    assert "HALT-USDT 1h: 2 days as sealed; 68 of 74 candles\n  2024-01-02: 18 of 24 candles, not sealed\n" in output
+    assert "HALT-USDT 1d: 2 days as sealed; 2 of 3 candles\n  2024-01-02: 0 of 1 candles, not sealed\n" in output
 
     replica = ReplicaSet(store).replica()
     chart, span = "/api/chart-data?symbol=HALTUSDT&timeframe=1d", f"&from={START_MS}&to={START_MS + 4 * DAY_MS}"
@@ -557,12 +563,14 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
     for more in (span, "", f"{span}&fill=prev"):
         rows = [each for each in await replica.get_candles(f"{chart}{more}&partial=true") if each["kind"] != "missing"]
         assert rows[1] == part
-        assert [each["kind"] for each in rows] == ["traded", "partial", "traded", "partial"], "and two hours of a day"
+        assert [each["kind"] for each in rows] == ["traded", "partial", "traded", "partial"], (
+            "the last day has two hours"
+        )
     assert (await replica.get_candles(f"{chart}&limit=2&partial=true"))[0]["timestamp"] == START_MS + 2 * DAY_MS
     assert (await replica.get_candles(f"{chart}&from={START_MS}&limit=2&partial=true"))[1] == part
     for name in ("indicators", "analysis"):
         url = f"{chart}&partial=true".replace("chart-data", name) + "&indicators=sma:2" * (name == "indicators")
-        assert (await replica.get(url)).status_code == 400, "a part is nothing to compute with"
+        assert (await replica.get(url)).status_code == 400, "a partial candle is no input of a computation"
     bars = (
         await replica.get(f"/udf/history?symbol=HALTUSDT&resolution=1D&from=0&to={START_MS // 1000 + 400_000}")
     ).json()
@@ -573,12 +581,12 @@ async def test_a_halt_inside_a_day_leaves_no_candle_that_is_taken_for_whole(
         found = (await replica.get(url)).json()
         assert (found["expected"], found["present"]) == candles
         assert found["missing"] == sum(gap["candles"] for gap in found["gaps"]) == candles[0] - candles[1]
-        assert f"HALT-USDT {name}: 2 days as sealed; {candles[1]} of {candles[0]} candles" in told
+        assert f"HALT-USDT {name}: 2 days as sealed; {candles[1]} of {candles[0]} candles" in output
     await store.close()
 
 
 async def seal_complete_days(store: sql.SqlStore) -> None:
-    """All days that are over long ago, as the writer seals them."""
+    """Seal all days of the store as the writer does."""
     processor = BatchProcessor(store)
     await processor.load()
     for series, ends in (await store.series()).items():
@@ -587,7 +595,7 @@ async def seal_complete_days(store: sql.SqlStore) -> None:
 
 @pytest.mark.parametrize("runs", [[[0, 1]], [[0], [1]], [[1], [0]]])
 async def test_imported_candles_do_not_depend_on_order_or_batches(tmp_path: Path, runs: list[list[int]]) -> None:
-    """The third of five minutes is in no file."""
+    """The third minute is in no file."""
     files = [
         write_dump(tmp_path, "PEPEUSDT-1m-2024-01.csv", [dump_line(0), dump_line(1)]),
         write_dump(tmp_path, "PEPEUSDT-1m-2024-01-01.csv", [dump_line(minute) for minute in (3, 4, 5, 6, 7, 8, 9, 10)]),
@@ -595,26 +603,26 @@ async def test_imported_candles_do_not_depend_on_order_or_batches(tmp_path: Path
     for numbers in runs:
         await run_kurs(tmp_path, "import", *(files[number] for number in numbers))
     store = await sql.connect(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
-    kept = {series.timeframe: await store.candles(series, 0, START_MS + DAY_MS) for series in await store.series()}
+    stored = {series.timeframe: await store.candles(series, 0, START_MS + DAY_MS) for series in await store.series()}
     await store.close()
-    minutes = {name: [(c.bar.open_time - START_MS) // MINUTE_MS for c in candles] for name, candles in kept.items()}
+    minutes = {name: [(c.bar.open_time - START_MS) // MINUTE_MS for c in candles] for name, candles in stored.items()}
     assert minutes == {"1m": [0, 1, 3, 4, 5, 6, 7, 8, 9, 10], "3m": [3, 6], "5m": [5]}
-    assert all(candle.closed for candles in kept.values() for candle in candles)
-    assert kept["5m"][0].bar.volume == 5000
+    assert all(candle.closed for candles in stored.values() for candle in candles)
+    assert stored["5m"][0].bar.volume == 5000
 
 
 def _with_volume(candle: Candle, volume: Decimal) -> Candle:
     return replace(candle, bar=replace(candle.bar, volume=volume))
 
 
-def test_progress_is_drawn_on_a_terminal_only() -> None:
+def test_progress_bar_is_drawn_on_a_terminal_only() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):
-        with ProgressBar("history", 200, stream) as meter:
-            meter.update(100, "100 candles")
+        with ProgressBar("history", 200, stream) as bar:
+            bar.update(100, "100 candles")
     assert "history ███████████████░░░░░░░░░░░░░░░  50% 100 candles" in terminal.getvalue()
     assert file.getvalue() == ""

@@ -1,4 +1,4 @@
-"""The streams say what docs/asyncapi.yaml says: every kind of message, both ways, and nothing that is not described."""
+"""Every message of the streams, in both directions, compared with docs/asyncapi.yaml."""
 
 import json
 from pathlib import Path
@@ -20,15 +20,15 @@ CHANNELS = ("candles:BTCUSDT:1m", "indicators:BTCUSDT:1m:sma:20", "btc_usd", "co
 
 
 def resolve_reference(reference: str) -> Any:
-    """What a `$ref` points at."""
-    place = DESCRIPTION
+    """Return what a `$ref` points at."""
+    found = DESCRIPTION
     for name in reference.removeprefix("#/").split("/"):
-        place = place[name]
-    return resolve_reference(place["$ref"]) if "$ref" in place else place
+        found = found[name]
+    return resolve_reference(found["$ref"]) if "$ref" in found else found
 
 
 def closed_schema(schema: Any) -> Any:
-    """A schema in one piece that allows nothing which it does not describe."""
+    """Return the schema without references. It allows no properties beyond those that it describes."""
     if "$ref" in schema:
         return closed_schema(resolve_reference(schema["$ref"]))
     if "oneOf" in schema:
@@ -61,7 +61,7 @@ def schema_errors(schema: Any, value: Any) -> list[str]:
 
 
 def event_kind(event: ServerSentEvent) -> str:
-    """As what an event is described: as exactly one."""
+    """Return the only description that an event matches."""
     headers = {"event": event.name} | ({"id": event.id} if event.id else {})
     kinds: list[str] = [
         name
@@ -80,22 +80,22 @@ def test_examples_of_every_message_match_its_schema(message: Any) -> None:
         assert not schema_errors(message.get("headers", {}), example.get("headers", {}))
 
 
-def test_every_message_belongs_to_an_operation() -> None:
+def test_every_described_message_belongs_to_an_operation() -> None:
     operations = DESCRIPTION["operations"].values()
     used = {each["$ref"].rpartition("/")[2] for operation in operations for each in operation.get("messages", ())}
     replies = {each["$ref"].rpartition("/")[2] for each in DESCRIPTION["operations"]["request"]["reply"]["messages"]}
     assert used | replies == set(MESSAGES)
 
 
-async def test_websocket_messages_match_asyncapi() -> None:
-    slow = [
+async def test_websocket_messages_match_their_schemas() -> None:
+    rare = [
         WEBSOCKET.heartbeat(HEARTBEAT_SECONDS - 1),
         WEBSOCKET.notice("skipped", ["courses"], SKIPPED_REASON),
-    ]  # what takes long to happen
-    told = [json.loads(frame[2:]) for frame in slow]
+    ]
+    received = [json.loads(frame[2:]) for frame in rare]
     for progress in LOADING_STEPS:
         frame = WEBSOCKET.loading(CANDLE_CHANNEL, progress)
-        told.append(json.loads(frame[frame.index(b"{") :]))
+        received.append(json.loads(frame[frame.index(b"{") :]))
     async with serve_replica() as here, connect_client(here) as one:
         await here.publish(*messages_of_all_kinds(1))
         for name in CLIENT_MESSAGES:
@@ -103,39 +103,39 @@ async def test_websocket_messages_match_asyncapi() -> None:
                 await one.send(**example["payload"])
         await one.send(action="unsubscribe", channels=CHANNELS)
         await one.send(action="subscribe", channels=CHANNELS)
-        told += await received_messages(one)
-        assert not [message for message in told if message["type"] == "error"]
+        received += await received_messages(one)
+        assert not [message for message in received if message["type"] == "error"]
         await one.send(action="subscrbe", id=3)
         await here.publish(*messages_of_all_kinds(2))
-        told += await received_messages(one)
-    for message in told:
+        received += await received_messages(one)
+    for message in received:
         assert not schema_errors(MESSAGES[message["type"]]["payload"], message), message
-    assert {message["type"] for message in told} == set(MESSAGES) - set(CLIENT_MESSAGES)
+    assert {message["type"] for message in received} == set(MESSAGES) - set(CLIENT_MESSAGES)
 
 
-async def test_server_sent_events_match_asyncapi() -> None:
+async def test_server_sent_events_match_their_schemas() -> None:
     _, *lines = SSE.notice("skipped", ["courses"], SKIPPED_REASON).decode().splitlines()
-    words = dict(line.split(": ", 1) for line in lines if line)
-    told = [ServerSentEvent("", words["event"], json.loads(words["data"]))]
+    fields = dict(line.split(": ", 1) for line in lines if line)
+    received = [ServerSentEvent("", fields["event"], json.loads(fields["data"]))]
     for progress in LOADING_STEPS:
         data = SSE.loading(CANDLE_CHANNEL, progress).decode().partition("data: ")[2].partition("\n")[0]
-        told.append(ServerSentEvent("", "loading", json.loads(data)))
+        received.append(ServerSentEvent("", "loading", json.loads(data)))
     async with serve_replica() as here:
         await here.publish(*messages_of_all_kinds(1))
         async with open_event_stream(here, ",".join(CHANNELS), timer="0") as stream:
-            told += [await stream.next() for _ in CHANNELS]
+            received += [await stream.next() for _ in CHANNELS]
             await here.publish(*messages_of_all_kinds(2))
-            told += [await stream.next() for _ in CHANNELS]
+            received += [await stream.next() for _ in CHANNELS]
         async with open_event_stream(here, "connection", after="1,2,3") as stream:
-            told.append(await stream.next())
+            received.append(await stream.next())
             here.deps.hub.close()
-            while told[-1].name != "closing":
-                told.append(await stream.next())
-    assert {event_kind(event) for event in told} == set(EVENT_SCHEMAS)
+            while received[-1].name != "closing":
+                received.append(await stream.next())
+    assert {event_kind(event) for event in received} == set(EVENT_SCHEMAS)
 
 
 def messages_of_all_kinds(number: int) -> list[Message]:
-    """Something of every kind; each number is a change."""
+    """Return a message of every kind. Another number gives other values."""
     switch = ExchangeSwitch(number, None, "binance", "the first")
     return [
         candle(number, 100),
@@ -147,9 +147,9 @@ def messages_of_all_kinds(number: int) -> list[Message]:
 
 
 async def received_messages(one: StreamTestClient) -> list[Any]:
-    """All that was told by now."""
+    """Return all messages that were sent until now."""
     await one.send(action="ping", id="so far")
-    told = [await one.next()]
-    while told[-1].get("id") != "so far":
-        told.append(await one.next())
-    return told
+    received = [await one.next()]
+    while received[-1].get("id") != "so far":
+        received.append(await one.next())
+    return received

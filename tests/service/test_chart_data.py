@@ -1,4 +1,4 @@
-"""Candles over HTTP on a real store: the asked shape to the letter, ranges, holes, caches that hear of changes, UDF."""
+"""Candles over HTTP on SQLite: the exact JSON, ranges, gaps, caches that follow changes, coverage, UDF."""
 
 import asyncio
 import gzip
@@ -55,7 +55,7 @@ CHART_URL = "/api/chart-data?symbol=BTCUSDT&timeframe=1m"
 
 @pytest.fixture(scope="module")
 async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StoreFactory]:
-    """Makes stores, each on a database of its own."""
+    """Return a function that makes stores, each on a database of its own."""
     async with store_factory(tmp_path_factory.mktemp("stores")) as make:
         yield make
 
@@ -66,18 +66,18 @@ async def world(empty_store: StoreFactory) -> ReplicaSet:
 
 
 def minute_candles(first: int, last: int) -> list[Candle]:
-    """Candles of minutes before the forming one: 0 is it, 1 the last closed."""
+    """Return the candles from `first` to `last` minutes before the forming one, both inclusive."""
     return [
         candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=f"{20_000 + back}") for back in range(first, last - 1, -1)
     ]
 
 
 def open_time_back(back: int) -> int:
-    """The opening so many minutes before the forming one."""
+    """Return the open time of the candle `back` minutes before the forming one."""
     return FORMING_OPEN_TIME - back * MINUTE_MS
 
 
-async def test_the_asked_shape_with_every_digit(world: ReplicaSet) -> None:
+async def test_response_has_the_documented_shape_and_every_digit(world: ReplicaSet) -> None:
     one, replica = candle(FORMING_OPEN_TIME - MINUTE_MS, price="97614.930000000000000001"), world.replica()
     prices = (Decimal(text) for text in ("0.00000001", "1E+3", "1E-12", "5.50"))
     bar = Bar(FORMING_OPEN_TIME, next(prices), next(prices), next(prices), next(prices), Decimal(0), Decimal(0), 0)
@@ -98,7 +98,7 @@ async def test_the_asked_shape_with_every_digit(world: ReplicaSet) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "params",
     [
         f"from={FORMING_OPEN_TIME - 3 * MINUTE_MS}&to={FORMING_OPEN_TIME - MINUTE_MS}",
         f"from={FORMING_OPEN_TIME // 1000 - 180}&to={FORMING_OPEN_TIME // 1000 - 60}",
@@ -109,10 +109,10 @@ async def test_the_asked_shape_with_every_digit(world: ReplicaSet) -> None:
         f"symbol=BINANCE:BTC/USDT&exchange=&to={FORMING_OPEN_TIME - 60_000}&from={FORMING_OPEN_TIME - 180_000}",
     ],
 )
-async def test_times_and_names_in_every_spelling(world: ReplicaSet, words: str) -> None:
+async def test_symbol_and_times_are_accepted_in_every_form(world: ReplicaSet, params: str) -> None:
     await world.save(*minute_candles(9, 0))
-    url = CHART_URL if "symbol" not in words else "/api/chart-data?timeframe=1m"
-    rows = await world.replica().get_candles(f"{url}&{words}")
+    url = CHART_URL if "symbol" not in params else "/api/chart-data?timeframe=1m"
+    rows = await world.replica().get_candles(f"{url}&{params}")
     assert [row["timestamp"] for row in rows] == [FORMING_OPEN_TIME - back * MINUTE_MS for back in (3, 2, 1)]
 
 
@@ -146,12 +146,13 @@ async def test_times_and_names_in_every_spelling(world: ReplicaSet, words: str) 
         ("symbol=BTCUSDT&timeframe=1m&from=yesterday", 400, "'yesterday' is not a time"),
         ("symbol=BTCUSDT&interval=1m", 400, "there is no parameter 'interval'; there are: from, to, exchange, symbol"),
         ("symbol=BTCUSDT&timeframe=1m&form=0", 400, "did you mean from?"),
-        ("symbol=BTCUSDT&timeframe=1m&from=%00&to=1e99", 400, "is not a time"),
+        ("symbol=BTCUSDT&timeframe=1m&from=%00", 400, "from: U+0000 is not accepted"),
+        ("symbol=BTCUSDT&timeframe=1m&to=1e99", 400, "is not a time"),
         ("symbol=BTCUSDT&timeframe=1m&from=" + "9" * 16, 422, "in the future"),
         ("symbol=BTCUSDT&timeframe=1M&from=0001-01-01T00:00:00%2B14:00", 400, "is before 1970"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_told_why(
+async def test_invalid_query_gets_a_problem_that_says_what_is_accepted(
     world: ReplicaSet, query: str, status: int, part: str
 ) -> None:
     answer = await world.replica().get(f"/api/chart-data?{query}")
@@ -164,50 +165,50 @@ async def test_a_question_that_cannot_be_answered_is_told_why(
 
 @hypothesis(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    kept=st.sets(st.integers(0, 30)),
+    stored=st.sets(st.integers(0, 30)),
     since=st.none() | st.integers(0, 35),
     until=st.integers(0, 35),
     limit=st.none() | st.integers(1, 12),
     fill=st.sampled_from(["none", "prev", "null"]),
 )
-async def test_any_range_of_any_holes(  # noqa: PLR0913, PLR0917  what a question is made of
+async def test_candles_of_any_range_are_filled_as_requested_over_any_gaps(  # noqa: PLR0913, PLR0917  the parameters of a query
     empty_store: StoreFactory,
-    kept: set[int],
+    stored: set[int],
     since: int | None,
     until: int,
     limit: int | None,
     fill: str,
 ) -> None:
-    """Minutes back from the forming one. What is expected is found the slow way: opening by opening."""
+    """Numbers are minutes before the forming candle. The expected rows are found one open time after the other."""
     if since is not None and since < until:
         since, until = until, since
     world = ReplicaSet(await empty_store())
-    await world.save(*(candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=str(1000 + back)) for back in kept))
-    words = [f"to={FORMING_OPEN_TIME - until * MINUTE_MS}", f"fill={fill}"]
-    words += [f"from={FORMING_OPEN_TIME - since * MINUTE_MS}"] if since is not None else []
-    words += [f"limit={limit}"] if limit else []
-    rows = await world.replica().get_candles("&".join([CHART_URL, *words]))
+    await world.save(*(candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=str(1000 + back)) for back in stored))
+    params = [f"to={FORMING_OPEN_TIME - until * MINUTE_MS}", f"fill={fill}"]
+    params += [f"from={FORMING_OPEN_TIME - since * MINUTE_MS}"] if since is not None else []
+    params += [f"limit={limit}"] if limit else []
+    rows = await world.replica().get_candles("&".join([CHART_URL, *params]))
 
-    inside = sorted((back for back in kept if until <= back <= (35 if since is None else since)), reverse=True)
+    inside = sorted((back for back in stored if until <= back <= (35 if since is None else since)), reverse=True)
     inside = inside[-(limit or 1000) :] if since is None else inside[: limit or 1000]
     expected = {back: Decimal(1000 + back) for back in inside}
     if fill != "none" and (inside or since is not None):
         start = inside[0] if since is None else since
         end = inside[-1] if since is not None and len(inside) == limit else max(until, 1)
         for back in range(start, end - 1, -1):
-            before = [earlier for earlier in kept if earlier > back]
-            if back not in kept and before:
+            before = [earlier for earlier in stored if earlier > back]
+            if back not in stored and before:
                 expected[back] = Decimal(1000 + min(before)) if fill == "prev" else None  # type: ignore[assignment]
     backs = sorted(expected, reverse=True)
     backs = backs[-(limit or 1000) :] if since is None else backs[: limit or 1000]
     assert [(row["timestamp"], row["close"]) for row in rows] == [
         (FORMING_OPEN_TIME - back * MINUTE_MS, expected[back]) for back in backs
     ]
-    assert [row["kind"] for row in rows] == ["traded" if back in kept else "missing" for back in backs]
+    assert [row["kind"] for row in rows] == ["traded" if back in stored else "missing" for back in backs]
 
 
-async def test_filling_goes_no_further_than_the_answer_does(world: ReplicaSet) -> None:
-    """Between two candles lie years of minutes, and before them half a century: nobody waits for those."""
+async def test_fill_does_not_iterate_over_years_beyond_the_limit(world: ReplicaSet) -> None:
+    """Between two candles are eight years of minutes, and before them half a century."""
     years = 8 * 365 * 1440
     await world.save(*(candle(open_time_back(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
     replica, started = world.replica(), time.process_time()
@@ -224,18 +225,18 @@ async def test_filling_goes_no_further_than_the_answer_does(world: ReplicaSet) -
     assert time.process_time() - started < 1
 
 
-async def test_current_etag_gets_304_plain_and_gzipped(world: ReplicaSet) -> None:
+async def test_etag_of_the_plain_or_compressed_response_gets_304(world: ReplicaSet) -> None:
     await world.save(*minute_candles(200, 1))
     replica = world.replica()
     url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 200 * MINUTE_MS}&to={FORMING_OPEN_TIME - 10 * MINUTE_MS}"
-    plain, packed = await replica.get(url), await replica.get(url, accept_encoding="br, gzip")
+    plain, compressed = await replica.get(url), await replica.get(url, accept_encoding="br, gzip")
     assert plain.headers["cache-control"].startswith("public, max-age=60")
-    assert packed.headers["content-encoding"] == "gzip"
-    assert packed.content == plain.content
-    assert int(packed.headers["content-length"]) < len(plain.content) / 5
-    assert "Accept-Encoding" in packed.headers["vary"]
-    assert packed.headers["etag"] != plain.headers["etag"]
-    for tag in (plain.headers["etag"], packed.headers["etag"], f"W/{plain.headers['etag']}"):
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.content == plain.content
+    assert int(compressed.headers["content-length"]) < len(plain.content) / 5
+    assert "Accept-Encoding" in compressed.headers["vary"]
+    assert compressed.headers["etag"] != plain.headers["etag"]
+    for tag in (plain.headers["etag"], compressed.headers["etag"], f"W/{plain.headers['etag']}"):
         again = await replica.get(url, if_none_match=tag)
         assert (again.status_code, again.content) == (304, b"")
     refusing = await replica.get(url, accept_encoding="gzip;q=0")
@@ -245,42 +246,42 @@ async def test_current_etag_gets_304_plain_and_gzipped(world: ReplicaSet) -> Non
     assert forming.headers["cache-control"].startswith("public, max-age=1,")
 
 
-async def test_closed_candles_come_from_the_caches_until_one_is_revised(world: ReplicaSet) -> None:
-    """From this process's, then from the one that replicas share; a revision reaches both."""
+async def test_closed_candles_are_served_from_caches_until_one_is_revised(world: ReplicaSet) -> None:
+    """A replica has a cache of its own, and shares another one with all replicas. A revision reaches both."""
     first, second = world.replica(), world.replica()
     await world.save(*minute_candles(2000, 1))
     url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 1900 * MINUTE_MS}&to={FORMING_OPEN_TIME - 1000 * MINUTE_MS}"
     async with run_replica(first), run_replica(second):
         before = await first.get_candles(url)
         assert len(before) == 901
-        asked = world.store.calls["candles"]
+        calls = world.store.calls["candles"]
         assert await first.get_candles(url) == before
         assert await second.get_candles(f"{url}&exchange=binance") == before
-        assert world.store.calls["candles"] == asked, "it was read from the store again"
+        assert world.store.calls["candles"] == calls, "the candles were read from the store again"
         revised = candle(FORMING_OPEN_TIME - 1500 * MINUTE_MS, price="2", revision=1)
         await world.save(revised)
 
-        async def everyone_knows() -> bool:
+        async def both_have_the_revision() -> bool:
             found = [await replica.get_candles(f"{url}&_={replica is first}") for replica in (first, second)]
             found.append(await first.get_candles(url))
             return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 
-        await eventually(everyone_knows)
+        await eventually(both_have_the_revision)
         (key,) = [key for key in world.cache._bodies if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
         assert json.loads((await world.cache.get(key))[0] or b"[]")
 
 
-async def test_many_who_ask_at_once_ask_the_store_once(world: ReplicaSet) -> None:
+async def test_concurrent_equal_requests_read_the_store_once(world: ReplicaSet) -> None:
     await world.save(*minute_candles(20, 0))
     replica = world.replica()
     await replica.get_candles(CHART_URL)
-    asked, world.clock.time = world.store.calls["latest_candles"], world.clock.time + 5_000
+    calls, world.clock.time = world.store.calls["latest_candles"], world.clock.time + 5_000
     answers = await asyncio.gather(*(replica.get(CHART_URL) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
-    assert world.store.calls["latest_candles"] == asked + 1
+    assert world.store.calls["latest_candles"] == calls + 1
 
 
-async def test_the_forming_candle_is_a_second_old_at_most(world: ReplicaSet) -> None:
+async def test_forming_candle_is_cached_for_a_second(world: ReplicaSet) -> None:
     replica = world.replica()
     await world.save(candle(FORMING_OPEN_TIME, price="1"))
     assert (await replica.get_candles(CHART_URL))[-1]["close"] == 1
@@ -289,8 +290,8 @@ async def test_the_forming_candle_is_a_second_old_at_most(world: ReplicaSet) -> 
     assert (await replica.get_candles(CHART_URL))[-1]["close"] == 2
 
 
-async def test_a_candle_that_was_never_closed_is_none(world: ReplicaSet) -> None:
-    """Its last parts were lost. What forms now is told by the exchange's clock, which may be behind ours."""
+async def test_ended_candle_that_was_never_closed_is_left_out(world: ReplicaSet) -> None:
+    """Its last parts were lost. The exchange's clock, which may be behind, decides what is forming."""
     hours = BTC._replace(timeframe="1h")
     hour = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 3_600_000
     stale = [candle(hour - 3_600_000 * back, hours, closed=False) for back in (5, 2)]
@@ -318,7 +319,7 @@ async def test_a_candle_that_was_never_closed_is_none(world: ReplicaSet) -> None
     assert (first["closed"], forming["closed"], forming["timestamp"]) == (True, False, open_time_back(4))
 
 
-async def test_symbols_and_timeframes(world: ReplicaSet) -> None:
+async def test_symbols_and_timeframes_are_listed_also_those_imported_meanwhile(world: ReplicaSet) -> None:
     replica = world.replica()
     async with run_replica(replica):
         symbols = (await replica.get("/api/symbols")).json()["symbols"]
@@ -345,7 +346,7 @@ async def test_symbols_and_timeframes(world: ReplicaSet) -> None:
     assert timeframes[-1]["milliseconds"] is None
 
 
-async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: ReplicaSet) -> None:
+async def test_unknown_symbols_are_refused_without_a_query_to_the_store(world: ReplicaSet) -> None:
     replica = world.replica()
     async with run_replica(replica):
         assert len((await replica.get("/api/symbols")).json()["symbols"]) > 1
@@ -354,7 +355,7 @@ async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: ReplicaS
             world.clock.time += 1_100
             wrong = f"/api/chart-data?timeframe=1m&symbol=U{number}" if number % 2 else f"/udf/symbols?symbol=U{number}"
             assert "does not exist" in (await replica.get(wrong)).text
-        assert world.store.calls.keys() <= {"count_dead_letters"}, "the store was asked for what is not in the list"
+        assert world.store.calls.keys() <= {"count_dead_letters"}, "an unknown symbol was looked up in the store"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,9 @@ async def test_a_name_that_is_unknown_costs_nothing_whoever_asks(world: ReplicaS
         ("exchange=binance&from=2020-01-01", "shorter range"),
     ],
 )
-async def test_coverage_is_counted_before_anything_is_looked_at(world: ReplicaSet, query: str, part: str) -> None:
+async def test_too_long_a_range_of_coverage_is_refused_before_any_query(
+    world: ReplicaSet, query: str, part: str
+) -> None:
     replica = world.replica()
     answer = await replica.get(f"/api/candles/coverage?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
@@ -374,7 +377,7 @@ async def test_coverage_is_counted_before_anything_is_looked_at(world: ReplicaSe
     assert (await replica.get("/api/candles/coverage?symbol=BTCUSDT&timeframe=1d&from=0")).status_code == 200
 
 
-async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: ReplicaSet) -> None:
+async def test_concurrent_coverage_requests_read_the_stored_series_once(world: ReplicaSet) -> None:
     replica = world.replica()
     await replica.get("/api/symbols")
     world.store.calls.clear()
@@ -384,13 +387,15 @@ async def test_coverage_asks_how_far_back_series_are_kept_once_for_many(world: R
     assert (world.store.calls["series"], world.store.calls["candle_gaps"]) == (1, 1)
 
 
-async def test_coverage_names_every_hole_and_why(world: ReplicaSet) -> None:
-    gone = {40, 41, 42, 20, 10, 11, 5}
-    kept = [
-        each for each in minute_candles(100, 0) if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in gone
+async def test_coverage_has_every_gap_with_its_reasons(world: ReplicaSet) -> None:
+    missing_minutes = {40, 41, 42, 20, 10, 11, 5}
+    stored = [
+        each
+        for each in minute_candles(100, 0)
+        if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in missing_minutes
     ]
     await world.save(
-        *kept,
+        *stored,
         candle(open_time_back(60), price="1", revision=1),
         Candle(BTC, empty_bar(open_time_back(61), Decimal(7)), True, CandleSource.EXCHANGE),
         CandleGap(
@@ -438,24 +443,31 @@ async def test_coverage_names_every_hole_and_why(world: ReplicaSet) -> None:
     st.lists(st.tuples(st.integers(1, 70), st.integers(0, 20), st.sampled_from(CandleGapState)), max_size=6),
     st.tuples(st.integers(1, 60), st.integers(0, 60)),
 )
-async def test_each_candle_is_counted_once_whatever_holes_were_noticed(
-    empty_store: StoreFactory, gone: set[int], noticed: list[tuple[int, int, CandleGapState]], span: tuple[int, int]
+async def test_coverage_counts_each_candle_once_whatever_gaps_are_registered(
+    empty_store: StoreFactory,
+    missing_minutes: set[int],
+    registered: list[tuple[int, int, CandleGapState]],
+    span: tuple[int, int],
 ) -> None:
-    """Holes may overlap, reach out of the range, and have candles by now."""
+    """Gaps may overlap, exceed the range, and have candles by now."""
     world = ReplicaSet(await empty_store())
-    kept = [each for each in minute_candles(60, 0) if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in gone]
-    holes = [
-        CandleGap(BTC, open_time_back(back), open_time_back(max(1, back - more)), NOW, state)
-        for back, more, state in noticed
+    stored = [
+        each
+        for each in minute_candles(60, 0)
+        if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in missing_minutes
     ]
-    await world.save(*kept, *holes)
+    gaps = [
+        CandleGap(BTC, open_time_back(back), open_time_back(max(1, back - more)), NOW, state)
+        for back, more, state in registered
+    ]
+    await world.save(*stored, *gaps)
     since, until = open_time_back(span[0]), open_time_back(max(0, span[0] - span[1]))
     url = f"/api/candles/coverage?symbol=BTCUSDT&timeframe=1m&from={since}&to={until}"
     answer = (await world.replica().get(url)).json()
     missing = {opening for gap in answer["gaps"] if gap["state"] != "repaired" for opening in gap_open_times(gap)}
     assert answer["expected"] == answer["present"] + answer["missing"]
     assert answer["missing"] == sum(gap["candles"] for gap in answer["gaps"] if gap["state"] != "repaired")
-    assert missing == {open_time_back(back) for back in gone if since <= open_time_back(back) <= until}
+    assert missing == {open_time_back(back) for back in missing_minutes if since <= open_time_back(back) <= until}
 
 
 def gap_open_times(gap: dict[str, int]) -> range:
@@ -463,7 +475,7 @@ def gap_open_times(gap: dict[str, int]) -> range:
 
 
 async def test_coverage_without_a_query_lists_configured_series_with_reasons(world: ReplicaSet) -> None:
-    """As far back as the exchange goes: it says that it has nothing before the first candle that is kept."""
+    """A series begins where the exchange's candles begin: those before the first stored candle are absent."""
     imported = Series("binance", Instrument("SOL", "EUR"), "1h")
     hours = [candle(FORMING_OPEN_TIME - 3_600_000 * back, imported) for back in (9, 2, 1)]
     await world.save(
@@ -486,41 +498,41 @@ async def test_coverage_without_a_query_lists_configured_series_with_reasons(wor
     assert (first["expected"], first["from"], first["present"]) == (100, open_time_back(100), 100)
     assert rows["binance", "ETH-USDT", "1m"]["expected"] == 1000
     assert rows["binance", "ETH-USDT", "1M"]["from"] >= EARLIEST_CANDLE_MS
-    assert rows["coingecko", "BTC-USD", "30m"]["expected"] == 48, "of which it has a day"
-    assert ("coingecko", "BTC-USD", "1h") not in rows, "it comes with the half hours"
-    whys: dict[tuple[str, str], set[str]] = {}
+    assert rows["coingecko", "BTC-USD", "30m"]["expected"] == 48, "CoinGecko has a day of half hours"
+    assert ("coingecko", "BTC-USD", "1h") not in rows, "hours are rolled up from half hours"
+    reasons: dict[tuple[str, str], set[str]] = {}
     for gap in everything["gaps"]:
-        whys.setdefault((gap["exchange"], gap["symbol"]), set()).update(
+        reasons.setdefault((gap["exchange"], gap["symbol"]), set()).update(
             gap["reasons"] if gap["state"] != "absent" else ()
         )
-    assert whys["binance", "BTC-USDT"] == {
+    assert reasons["binance", "BTC-USDT"] == {
         "history is being loaded: 900 candles to go",
         "binance: binance.test answers 400",
     }
     loading = {name for (exchange, symbol, name), row in rows.items() if row["loading"] and exchange == "binance"}
     assert loading == {"5m"}
-    assert "binance does not trade it" in whys["binance", "ETH-USDT"]
-    assert "deribit: deribit.test answers 403" in whys["deribit", "BTC-USD-PERPETUAL"]
-    assert whys["binance", "SOL-EUR"] == {"no collector has it: name it in KURS_SYMBOLS, or import it"}
-    (hole,) = [gap for gap in everything["gaps"] if gap["symbol"] == "SOL-EUR" and gap["timeframe"] == "1h"]
-    assert hole["candles"] == 6
+    assert "binance does not trade it" in reasons["binance", "ETH-USDT"]
+    assert "deribit: deribit.test answers 403" in reasons["deribit", "BTC-USD-PERPETUAL"]
+    assert reasons["binance", "SOL-EUR"] == {"no collector has it: name it in KURS_SYMBOLS, or import it"}
+    (gap,) = [gap for gap in everything["gaps"] if gap["symbol"] == "SOL-EUR" and gap["timeframe"] == "1h"]
+    assert gap["candles"] == 6
 
 
-async def test_coverage_says_of_what_is_rolled_up_why_it_is_not(world: ReplicaSet) -> None:
+async def test_coverage_of_roll_ups_names_the_timeframe_that_is_missing(world: ReplicaSet) -> None:
     perpetual = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have
     last = TIMEFRAMES["4h"].open_time(FORMING_OPEN_TIME)
     await world.save(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
-    words = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
-    (gap,) = (await world.replica().get(f"/api/candles/coverage?{words}")).json()["gaps"]
+    params = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
+    (gap,) = (await world.replica().get(f"/api/candles/coverage?{params}")).json()["gaps"]
     assert gap["reasons"] == ["deribit has no 4h: it is rolled up from 2h, and some are missing"]
 
 
 async def scroll_back(replica: ApiReplica, symbol: str, resolution: str, countback: int | None) -> list[int]:
-    """Back to the beginning, as a chart does it: the openings that came, oldest first. Fails if it never ends."""
+    """Scroll back to the beginning as a chart does, and return the open times. Fail if there is no end."""
     step, end, times = 50 * 60, NOW // 1000 + 60, list[int]()
     for _ in range(100):
-        words = f"symbol={symbol}&resolution={resolution}&from={end - step}&to={end}"
-        answer = (await replica.get(f"/udf/history?{words}{f'&countback={countback}' if countback else ''}")).json()
+        params = f"symbol={symbol}&resolution={resolution}&from={end - step}&to={end}"
+        answer = (await replica.get(f"/udf/history?{params}{f'&countback={countback}' if countback else ''}")).json()
         if answer["s"] == "ok":
             assert len({len(answer[column]) for column in "tohlcv"}) == 1
             times, end = answer["t"] + times, answer["t"][0] if countback else end - step
@@ -533,16 +545,16 @@ async def scroll_back(replica: ApiReplica, symbol: str, resolution: str, countba
 
 
 @pytest.mark.parametrize("countback", [None, 37, 5000])
-async def test_scrolling_back_brings_everything_once_and_ends(world: ReplicaSet, countback: int | None) -> None:
-    """Over a hole that is longer than what is asked at a time."""
-    kept = [*minute_candles(2600, 2400), *minute_candles(300, 0)]
-    await world.save(*kept)
+async def test_scrolling_back_returns_every_bar_once_and_ends(world: ReplicaSet, countback: int | None) -> None:
+    """The series has a gap that is longer than one request's range."""
+    stored = [*minute_candles(2600, 2400), *minute_candles(300, 0)]
+    await world.save(*stored)
     times = await scroll_back(world.replica(), "BINANCE:BTC-USDT", "1", countback)
-    assert times == [each.bar.open_time // 1000 for each in kept]
+    assert times == [each.bar.open_time // 1000 for each in stored]
 
 
-async def test_quotes_are_what_is_known_now_and_nothing_else(world: ReplicaSet) -> None:
-    """As TradingView's watch lists ask for them."""
+async def test_udf_quotes_have_current_values_only(world: ReplicaSet) -> None:
+    """TradingView's watch lists send this request."""
     day = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 86_400_000
     days, eth = BTC._replace(timeframe="1d"), DAYS._replace(timeframe="1m")
     await world.save(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
@@ -553,8 +565,8 @@ async def test_quotes_are_what_is_known_now_and_nothing_else(world: ReplicaSet) 
     value, expires = Decimal("97200.2"), NOW + 5_000
     leg = Leg("binance", BTC.instrument, value, NOW, NOW, expires, True, bid=value - Decimal("0.15"), ask=value)
     cheap = Leg("coingecko", Instrument("BTC", "USD"), Decimal(97_111), NOW, NOW, expires, True)
-    offers = (RateCandidate("binance", (leg,), value), RateCandidate("coingecko", (cheap,), cheap.value))
-    replica.deps.hub.apply(Rate(Instrument("BTC", "USD"), NOW, offers))
+    candidates = (RateCandidate("binance", (leg,), value), RateCandidate("coingecko", (cheap,), cheap.value))
+    replica.deps.hub.apply(Rate(Instrument("BTC", "USD"), NOW, candidates))
     names = ["BINANCE:BTCUSDT", "btc-usdt", "BINANCE:ETHUSDT", "COINGECKO:BTCUSD", "NOSUCH"]
     answer = await replica.get(f"/udf/quotes?symbols={'%2C'.join(names)}")
     quotes = json.loads(answer.text, parse_float=str, parse_int=str)
@@ -567,8 +579,11 @@ async def test_quotes_are_what_is_known_now_and_nothing_else(world: ReplicaSet) 
         **{"open_price": "97000.5", "high_price": "97001.5", "low_price": "96999.5", "prev_close_price": "96000"},
         **{"volume": "0.1", "bid": "97200.05", "ask": "97200.2", "spread": "0.15"},
     }
-    words = {"short_name", "exchange", "original_name", "description"}
-    assert (quiet["v"].keys(), price["v"].keys()) == (words, words | {"lp"})  # five minutes ago is not now
+    params = {"short_name", "exchange", "original_name", "description"}
+    assert (quiet["v"].keys(), price["v"].keys()) == (
+        params,
+        params | {"lp"},
+    )  # a candle of five minutes ago is not current
     assert price["v"]["lp"] == "97111"
     assert (wrong["s"], wrong["v"], "does not exist" in wrong["errmsg"]) == ("error", {}, True)
     world.clock.time += 6_000
@@ -576,10 +591,10 @@ async def test_quotes_are_what_is_known_now_and_nothing_else(world: ReplicaSet) 
     assert not {"bid", "ask", "spread"} & later["v"].keys()
     world.clock.time += 2 * 86_400_000
     (much_later,) = (await replica.get("/udf/quotes?symbols=BINANCE:BTCUSDT")).json()["d"]
-    assert much_later["v"].keys() == words
+    assert much_later["v"].keys() == params
 
 
-async def test_charts_are_understood_as_they_and_their_users_write(world: ReplicaSet) -> None:
+async def test_udf_accepts_symbols_and_resolutions_in_every_spelling(world: ReplicaSet) -> None:
     await world.save(
         *minute_candles(5, 0), *(replace(each, series=BTC._replace(timeframe="1M")) for each in minute_candles(0, 0))
     )
@@ -596,7 +611,7 @@ async def test_charts_are_understood_as_they_and_their_users_write(world: Replic
         assert answer["s"] == ("ok" if bars else "no_data")
 
 
-async def test_charts_find_symbols_and_read_every_digit(world: ReplicaSet) -> None:
+async def test_udf_endpoints_respond_as_charts_expect(world: ReplicaSet) -> None:
     days = [
         candle(opening, DAYS, "3290.125")
         for opening in range(
@@ -625,7 +640,7 @@ async def test_charts_find_symbols_and_read_every_digit(world: ReplicaSet) -> No
     history = await replica.get("/udf/history?symbol=ETHUSDT&resolution=D&from=0&to=1900000000")
     assert '"c":[3290.125,3290.125' in history.text
     assert len(history.json()["t"]) == 6
-    for ends in ("from=-99999999&to=-9999", "from=-9999&to=0"):  # charts scroll as far when bars are months
+    for ends in ("from=-99999999&to=-9999", "from=-9999&to=0"):  # charts of months scroll back to such times
         assert (await replica.get(f"/udf/history?symbol=ETHUSDT&resolution=M&{ends}")).json() == {"s": "no_data"}
     coarse = (await replica.get("/udf/symbols?symbol=COINGECKO:BTC-USD")).json()
     assert coarse["supported_resolutions"][:2] == ["30", "60"]

@@ -1,4 +1,4 @@
-"""Clients of streams that other people wrote, unchanged: a line that breaks costs none of them an event."""
+"""Stream clients of other projects, unchanged: none misses an event when its connection breaks."""
 
 import asyncio
 import itertools
@@ -19,14 +19,14 @@ STREAM_CLIENTS = [client for client in CLIENTS if client.follows_stream and clie
 
 
 async def publish_changes(running: ServedReplica) -> None:
-    """A quote and a trade, again and again."""
+    """Publish a rate and a forming candle again and again."""
     for price in itertools.count(97_000):
         await running.publish(rate(BTC, str(price)), candle(0, price))
         await asyncio.sleep(0.02)
 
 
 async def package_folder(client: StrangerClient, empty: Path) -> Path:
-    """Where its packages are; those of Python are installed with the others that tests need."""
+    """Return where a client's packages are. Those of Python are in the development set."""
     if client.language == "python":
         return empty
     require_installed(lambda: find_program("npm"))
@@ -34,20 +34,20 @@ async def package_folder(client: StrangerClient, empty: Path) -> Path:
 
 
 async def run_and_check(client: StrangerClient, at: Path, place: Deployment) -> None:
-    """Let it follow, and judge what it says."""
+    """Run a client and check its output."""
     await client.check_output(place, await run_client(client, at, place, breaks=1))
 
 
 @pytest.mark.parametrize("kind", ["python", "node", "page"])
-async def test_events_during_a_broken_connection_arrive_once(kind: str, tmp_path: Path) -> None:
+async def test_events_around_a_broken_connection_arrive_once(kind: str, tmp_path: Path) -> None:
     clients = [client for client in STREAM_CLIENTS if client.language == kind]
     folders = [await package_folder(client, tmp_path) for client in clients]
     async with serve_replica() as running:
         place = Deployment(f"http://{running.address}", "", "", Path())
-        telling = asyncio.create_task(publish_changes(running))
+        publishing = asyncio.create_task(publish_changes(running))
         try:
             async with asyncio.TaskGroup() as group:
                 for client, at in zip(clients, folders, strict=True):
                     group.create_task(run_and_check(client, at, place))
         finally:
-            telling.cancel()
+            publishing.cancel()

@@ -1,4 +1,4 @@
-"""Messages taken in bulk: whole, in order, and no more at once than one has room for."""
+"""A WebSocket connection that returns all buffered messages at once."""
 
 import asyncio
 from contextlib import suppress
@@ -15,7 +15,7 @@ FRAGMENTS = ["in ", "several ", "parts"]
 
 
 async def send_all(socket: ServerConnection) -> None:
-    """Say everything, some of it in parts, as fast as it is taken."""
+    """Send all messages as fast as they are read, one of them in fragments."""
     for message in MESSAGES:
         await socket.send(message)
     await socket.send(FRAGMENTS)
@@ -23,16 +23,16 @@ async def send_all(socket: ServerConnection) -> None:
     await socket.send(b"bytes")
 
 
-async def test_everything_comes_once_in_order_and_then_the_end() -> None:
-    heard, most = list[str](), 0
+async def test_batches_have_all_messages_once_in_order_and_are_bounded() -> None:
+    received, most = list[str](), 0
     async with serve(send_all, "127.0.0.1", 0, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", create_connection=BatchConnection, compression=None) as socket:
-            await asyncio.sleep(0.2)  # in which much more comes than there is room for
+            await asyncio.sleep(0.2)  # in which more arrives than the buffer holds
             with suppress(ConnectionClosedOK):
                 while messages := await cast("BatchConnection", socket).recv_batch():
-                    heard += [message.decode() for message in messages]
+                    received += [message.decode() for message in messages]
                     most = max(most, len(messages))
     assert socket.close_code == 1000
-    assert heard == [*MESSAGES, "".join(FRAGMENTS), "bytes"]
-    assert most < 5 * MAX_BUFFERED_MESSAGES  # what one read brings may be more than there is room for
+    assert received == [*MESSAGES, "".join(FRAGMENTS), "bytes"]
+    assert most < 5 * MAX_BUFFERED_MESSAGES  # one read may exceed the limit

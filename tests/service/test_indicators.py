@@ -38,7 +38,7 @@ async def world(stores: StoreFactory) -> ReplicaSet:
 async def deep(stores: StoreFactory) -> ReplicaSet:
     """A long history in which a day and single candles are missing."""
     world = ReplicaSet(await stores())
-    await world.save(*(each for each in MARKET if each.bar.open_time in STORED_OPEN_TIMES), told=False)
+    await world.save(*(each for each in MARKET if each.bar.open_time in STORED_OPEN_TIMES), publish=False)
     return world
 
 
@@ -138,7 +138,7 @@ async def test_values_are_right_in_every_timeframe(world: ReplicaSet, timeframe:
     """With at most the history since 2017; untrusted values are marked."""
     count = min(2_000, TIMEFRAMES[timeframe].count_between(EARLIEST_CANDLE_MS, FORMING_OPEN_TIME))
     candles = random_candles(count, BTC._replace(timeframe=timeframe))
-    await world.save(*candles, told=False)
+    await world.save(*candles, publish=False)
     body = await get_indicators(world.replica(), f"{URL.replace('1m', timeframe)}{ALL_INDICATORS}&limit=40")
     check_values(body, indicators.to_columns(candles), timeframe)
     trusted = {row["name"]: row["trusted_from"] for row in body["indicators"]}
@@ -201,7 +201,7 @@ async def test_warmup_is_the_number_of_candles_that_makes_values_trusted(stores:
     async def rows(count: int) -> dict[str, dict[str, Any]]:
         world = ReplicaSet(await stores())
         await world.save(
-            *random_candles(count, series, last=TIMEFRAMES[timeframe].open_time(FORMING_OPEN_TIME)), told=False
+            *random_candles(count, series, last=TIMEFRAMES[timeframe].open_time(FORMING_OPEN_TIME)), publish=False
         )
         body = await get_indicators(world.replica(), f"{URL.replace('1m', timeframe)}{standard}&limit=1")
         return {row["indicator"]: row for row in body["indicators"]}
@@ -259,7 +259,7 @@ async def test_replicas_share_pages_until_a_candle_within_the_warmup_changes(wor
     """A second replica reads neither store nor candles; a revision far before the range reaches both."""
     first, second = world.replica(), world.replica()
     candles = random_candles(3_000)
-    await world.save(*candles, told=False)
+    await world.save(*candles, publish=False)
     url = f"{URL}ema:100,rsi&from={FORMING_OPEN_TIME - 1100 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
     async with run_replica(first), run_replica(second):
         before = await get_indicators(first, url)
@@ -292,7 +292,7 @@ async def test_replicas_share_pages_until_a_candle_within_the_warmup_changes(wor
 
 
 async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
-    await world.save(*random_candles(3_000), told=False)
+    await world.save(*random_candles(3_000), publish=False)
     replica = world.replica()
     url = f"{URL}ema:100&from={FORMING_OPEN_TIME - 1100 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
     answers = await asyncio.gather(*(replica.get(url) for _ in range(50)))
@@ -314,7 +314,7 @@ async def test_values_of_the_forming_candle_change_with_it(world: ReplicaSet) ->
 
 
 async def test_unavailable_cache_changes_no_value(world: ReplicaSet) -> None:
-    await world.save(*random_candles(3_000), told=False)
+    await world.save(*random_candles(3_000), publish=False)
     replica = world.replica()
     world.cache.get = world.cache.set = fail_unavailable  # type: ignore[assignment,method-assign]
     check_values(await get_indicators(replica, f"{URL}ema:100,rsi"), indicators.to_columns(random_candles(3_000)))

@@ -1,4 +1,4 @@
-"""Settings of people: how they register, and their keys."""
+"""Settings of people: how they register, their keys, and how long the audit log is kept."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from services.core.accounts.secret_keys import parse_keys
 
 
 class AccountSettings(BaseModel):
-    """How people register, and the keys that protect what belongs to them."""
+    """How people register, the keys that protect what belongs to them, and the audit log."""
 
     registration: Literal["open", "invitation", "closed"] = Field(
         "open",
@@ -25,6 +25,7 @@ class AccountSettings(BaseModel):
         SecretStr(""),
         description="The key that protects the keys which sign access tokens, for the service api; empty: as above",
     )
+    audit_days: int = Field(400, ge=1, le=36_500, description="Days after which entries of the audit log are deleted")
 
     @field_validator("master_key", "token_key")
     @classmethod

@@ -1,6 +1,9 @@
 """The audit log as people read it, and as `kurs verify` checks it."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +12,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from services.accounts.context import TaskContext
+from services.accounts.registry import find_tasks
 from services.adapters import sql
 from services.adapters.sql import accounts
 from services.adapters.sql.engine import make_engine
@@ -17,12 +22,16 @@ from services.api.components import ApiComponents
 from services.command_line import parse_command, run_command
 from services.core.accounts.audit import AuditEvent, Outcome
 from services.core.accounts.scopes import Scope
+from services.core.tasks import Task
+from services.core.timeframes import DAY_MS
 from services.settings import Settings
 from services.web import AppSpec, Caller, TokenKind, bind, create_app
+from tests.clocks import ManualClock
 from tests.deps import make_deps
 
 NOW = 1_800_000_000_000
 ADMIN = "root"
+TASK = Task(id="1", name="trim_audit_log", due=NOW, created_at=NOW)
 
 
 class NamesAsTokens:
@@ -61,7 +70,7 @@ async def world(tmp_path: Path) -> AsyncIterator[SimpleNamespace]:
         async def get(caller: str, **query: Any) -> httpx.Response:
             return await client.get("/v1/audit", params=query, headers={"authorization": f"Bearer {caller}"})
 
-        yield SimpleNamespace(get=get, url=url, store=store, folder=tmp_path, client=client)
+        yield SimpleNamespace(deps=deps, get=get, url=url, store=store, folder=tmp_path, client=client)
     await store.close()
 
 
@@ -132,3 +141,21 @@ async def test_verify_of_a_new_system_finds_nothing_wrong(tmp_path: Path, capsys
     await sql.migrate(f"sqlite+aiosqlite:///{tmp_path}/kurs.db")
     assert await verify(tmp_path, "audit") == 0
     assert capsys.readouterr().out == "audit log: no entries\n"
+
+
+async def test_old_entries_are_deleted_daily_and_the_newest_digest_is_logged(
+    world: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entries are of 2027: with a clock of 2028 all are old."""
+    caplog.set_level(logging.INFO)
+    deps = replace(world.deps, clock=ManualClock(NOW + 399 * DAY_MS))
+    spec = find_tasks()["trim_audit_log"]
+    assert spec.every_seconds == 86_400
+    for days, deleted in ((0, 0), (1, 0), (2, 9)):
+        deps.clock.time = NOW + (399 + days) * DAY_MS
+        await spec.function(TaskContext(deps, TASK, lambda _percent: asyncio.sleep(0)))
+        assert f"; {deleted} old entries are deleted" in caplog.messages[-1]
+    async with world.store.transaction() as tx:
+        last = await tx.audit.last()
+    assert f"audit log: entry 10 has digest {last.digest}" in caplog.messages[-1]
+    assert await verify(world.folder, "audit") == 0

@@ -34,7 +34,10 @@ class LimitSettings(BaseModel):
     person_rate_limit: int = _per_minute(
         600, "Requests a minute of one person, signed in or by API tokens, instead of those of the address; 0: no limit"
     )
-    sign_in_rate_limit: int = _per_minute(10, "Attempts to sign in of one client address in a minute; 0: no limit")
+    sign_in_rate_limit: int = _per_minute(
+        10,
+        "Attempts of one client address to sign in, and of one person to confirm a password, in a minute; 0: no limit",
+    )
     registration_rate_limit: int = _per_minute(5, "Attempts to register of one client address in a minute; 0: no limit")
     refresh_rate_limit: int = _per_minute(
         60, "Refresh tokens that one client address may present in a minute; 0: no limit"

@@ -1,5 +1,6 @@
 """The HTTP edge that all services share: an app, its errors, its health, its metrics."""
 
+from services.web import quota_policies
 from services.web.app import create_app
 from services.web.app_spec import AppSpec, Composition, Headers, RawResponse, StreamApp
 from services.web.cached_response import CachedResponse
@@ -70,5 +71,6 @@ __all__ = [
     "openapi_document",
     "parse_query",
     "public",
+    "quota_policies",
     "render_problem",
 ]

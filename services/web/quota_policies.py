@@ -67,7 +67,7 @@ STREAMS = QuotaPolicy(
 PAGES = QuotaPolicy(
     name="pages",
     setting="page_rate_limit",
-    covers="`/docs`, `/openapi.json`, files of pages, and paths that do not exist",
+    covers="`/docs`, `/openapi.json`, `/.well-known/jwks.json`, files of pages, and paths that do not exist",
 )
 PERSON = QuotaPolicy(
     name="person",
@@ -76,6 +76,13 @@ PERSON = QuotaPolicy(
     covers="endpoints for people, and with a valid token all of the above that have a limit",
 )
 SIGN_IN = QuotaPolicy(name="sign-in", setting="sign_in_rate_limit", strict=True, covers="signing in")
+PASSWORD = QuotaPolicy(
+    name="password",
+    setting="sign_in_rate_limit",
+    subject=Subject.PERSON,
+    strict=True,
+    covers="confirming the password: to change it, to delete oneself",
+)
 REGISTRATION = QuotaPolicy(name="registration", setting="registration_rate_limit", strict=True, covers="registration")
 REFRESH = QuotaPolicy(name="refresh", setting="refresh_rate_limit", strict=True, covers="renewing a sign-in")
 TICKETS = QuotaPolicy(
@@ -86,4 +93,7 @@ UNAUTHENTICATED = QuotaPolicy(
     setting="unauthenticated_rate_limit",
     covers="requests with a token that is not valid, or without the one that they need",
 )
-POLICIES = (API, COURSES, UDF, STREAMS, PAGES, PERSON, SIGN_IN, REGISTRATION, REFRESH, TICKETS, UNAUTHENTICATED)
+POLICIES = (
+    *(API, COURSES, UDF, STREAMS, PAGES),
+    *(PERSON, SIGN_IN, PASSWORD, REGISTRATION, REFRESH, TICKETS, UNAUTHENTICATED),
+)

@@ -8,6 +8,7 @@ from services.account_ports import AccountStore
 from services.api.accounts.access_tokens import AccessTokens
 from services.api.accounts.authentication import TokenAuthenticator
 from services.api.accounts.password_hasher import PasswordHasher
+from services.api.accounts.sign_in_throttle import SignInThrottle
 from services.api.accounts.signing_keys import SigningKeys
 from services.api.accounts.stream_tickets import StreamTickets
 from services.key_files import TOKEN_KEY, load_keys
@@ -25,6 +26,7 @@ class Accounts(NamedTuple):
     access_tokens: AccessTokens
     authenticator: TokenAuthenticator
     tickets: StreamTickets
+    throttle: SignInThrottle
 
     def origin(self, context: RequestContext) -> Origin:
         """Return the origin of what a request changes now."""
@@ -38,4 +40,5 @@ def compose_accounts(deps: Deps) -> Accounts:
     keys = SigningKeys(store, clock, partial(load_keys, deps.settings, TOKEN_KEY))
     access_tokens = AccessTokens(keys, clock, deps.hub.market)
     authenticator = TokenAuthenticator(store, clock, access_tokens)
-    return Accounts(store, clock, PasswordHasher(), keys, access_tokens, authenticator, StreamTickets(deps.cache))
+    tickets, throttle = StreamTickets(deps.cache), SignInThrottle(deps.cache, clock)
+    return Accounts(store, clock, PasswordHasher(), keys, access_tokens, authenticator, tickets, throttle)

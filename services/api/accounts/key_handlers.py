@@ -4,9 +4,11 @@ from services.api.accounts import schemas
 from services.api.components import ApiComponents
 from services.core.accounts import base64url
 from services.web import Content, Endpoint, NoQuery, Ttl, public
+from services.web.quota_policies import PAGES
 
 KEY_SET = Endpoint(
     path="/.well-known/jwks.json",
+    limit=PAGES,
     query=NoQuery,
     response=schemas.JsonWebKeySet,
     cache=Ttl(1_000, max_entries=1),

@@ -10,6 +10,7 @@ from services.core.accounts.scopes import Scope, format_scopes
 from services.core.accounts.secret import Secret
 from services.core.errors import BadRange, Conflict, Forbidden, Unauthenticated
 from services.web import ACCESS_ONLY, Content, Endpoint, NoQuery, RequestContext
+from services.web.quota_policies import PASSWORD
 
 ME = Endpoint(
     path="/v1/me",
@@ -22,6 +23,7 @@ ME = Endpoint(
 )
 DELETE_ME = Endpoint(
     path="/v1/me",
+    limit=PASSWORD,
     query=NoQuery,
     method="DELETE",
     body=PasswordConfirmation,
@@ -36,6 +38,7 @@ DELETE_ME = Endpoint(
 )
 CHANGE_PASSWORD = Endpoint(
     path="/v1/me/password",
+    limit=PASSWORD,
     query=NoQuery,
     method="POST",
     body=PasswordChange,

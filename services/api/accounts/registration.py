@@ -11,6 +11,7 @@ from services.core.accounts.secret import Secret
 from services.core.accounts.token_format import TokenType, check_token, hash_token
 from services.core.errors import BadRange, Forbidden
 from services.web import Content, Endpoint, NoQuery, RequestContext
+from services.web.quota_policies import REGISTRATION
 
 NEEDS_INVITATION = (
     "registration is not open here: an admin (POST /v1/invitations) or the operator (kurs persons invite) gives you a "
@@ -18,6 +19,7 @@ NEEDS_INVITATION = (
 )
 REGISTER = Endpoint(
     path="/v1/persons",
+    limit=REGISTRATION,
     query=NoQuery,
     method="POST",
     body=NewPerson,

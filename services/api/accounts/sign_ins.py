@@ -1,5 +1,7 @@
 """`POST /v1/sign-in` and `/v1/sign-in/refresh`: tokens for a name and a password, or for a refresh token."""
 
+from functools import partial
+
 from services.account_changes import Origin, make_token, new_id
 from services.api.accounts import metrics, schemas
 from services.api.accounts.access_tokens import LIFETIME_SECONDS
@@ -14,11 +16,12 @@ from services.core.accounts.scopes import format_scopes, scopes_of
 from services.core.accounts.secret import Secret
 from services.core.accounts.token_format import TokenType, family_of, hash_token
 from services.core.errors import BadRange, Forbidden, Unauthenticated
-from services.web import Content, Endpoint, NoQuery, RequestContext
+from services.web import Content, Endpoint, NoQuery, RequestContext, quota_policies
 
 MAX_SIGN_INS = 100  # active ones of a person; more would be programs that never sign out
 SIGN_IN = Endpoint(
     path="/v1/sign-in",
+    limit=quota_policies.SIGN_IN,
     query=NoQuery,
     method="POST",
     body=Credentials,
@@ -31,6 +34,7 @@ SIGN_IN = Endpoint(
 )
 REFRESH = Endpoint(
     path="/v1/sign-in/refresh",
+    limit=quota_policies.REFRESH,
     query=NoQuery,
     method="POST",
     body=RefreshRequest,
@@ -52,16 +56,12 @@ class SignInHandlers:
 
     @SIGN_IN.handler
     async def sign_in(self, _query: NoQuery, body: Credentials, context: RequestContext) -> Content:
-        """Sign a person in. Raises Unauthenticated, Forbidden, Overloaded, Unavailable."""
+        """Sign a person in. Raises Unauthenticated, Forbidden, QuotaExceeded, Overloaded, Unavailable."""
         origin = self._accounts.origin(context)._replace(actor="")
         person = await self._find(body.name)
-        verified = await self._accounts.passwords.verify(body.password, person.password_hash if person else None)
-        if person is None or not verified:
-            await self._refuse(person, origin, "password" if person else "name")
-            raise Unauthenticated("the name or the password is wrong")
-        if person.state is not PersonState.ACTIVE:
-            await self._refuse(person, origin, "disabled")
-            raise Forbidden(f"{person.name} is disabled: only an admin can change that")
+        is_known = partial(self._is_signed_in_at, person, context.address)
+        async with self._accounts.throttle.attempt(body.name, context.address, is_known):
+            person = await self._verified(person, body.password, origin)
         password_hash = await self._current_hash(person, body.password)
         signed_in = await self._begin(person, password_hash, origin._replace(actor=person.id))
         metrics.SIGN_INS.labels("done").inc()
@@ -72,6 +72,23 @@ class SignInHandlers:
         """Exchange a refresh token. Raises Unauthenticated, Unavailable."""
         origin = self._accounts.origin(context)._replace(actor="")
         return await self._tokens(await refresh(self._accounts, body.refresh_token.reveal(), origin), origin.at)
+
+    async def _verified(self, person: Person | None, password: Secret, origin: Origin) -> Person:
+        """Return the person if the password is right. Raises Unauthenticated, Forbidden, Overloaded."""
+        verified = await self._accounts.passwords.verify(password, person.password_hash if person else None)
+        if person is None or not verified:
+            await self._refuse(person, origin, "password" if person else "name")
+            raise Unauthenticated("the name or the password is wrong")
+        if person.state is not PersonState.ACTIVE:
+            await self._refuse(person, origin, "disabled")
+            raise Forbidden(f"{person.name} is disabled: only an admin can change that")
+        return person
+
+    async def _is_signed_in_at(self, person: Person | None, address: str) -> bool:
+        """Return whether a person has an active sign-in from an address, after the same work if there is no person."""
+        async with self._accounts.store.transaction() as tx:
+            sign_ins = await tx.sign_ins.of_person(person.id if person else "", self._accounts.clock.now())
+        return any(each.address == address for each in sign_ins)
 
     async def _find(self, text: str) -> Person | None:
         try:

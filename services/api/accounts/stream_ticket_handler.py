@@ -5,9 +5,11 @@ from services.api.accounts.stream_tickets import TICKET_SECONDS
 from services.api.components import ApiComponents
 from services.core.accounts.scopes import Scope
 from services.web import Content, Endpoint, NoQuery, RequestContext
+from services.web.quota_policies import TICKETS
 
 NEW_TICKET = Endpoint(
     path="/v1/stream/tickets",
+    limit=TICKETS,
     query=NoQuery,
     method="POST",
     status=201,

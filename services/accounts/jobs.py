@@ -5,12 +5,13 @@ import asyncio
 from services.accounts.registry import find_tasks
 from services.accounts.sweep import Sweep
 from services.accounts.workers import Workers
+from services.core.tasks import TaskTiming
 from services.ports import Deps
 
 
 async def run_tasks(deps: Deps) -> None:
     """Run tasks, and queue those whose time has come."""
-    specs = find_tasks()
+    specs, timing = find_tasks(), TaskTiming()
     async with asyncio.TaskGroup() as group:
-        group.create_task(Sweep(deps, specs).run(), name="tasks sweep")
-        group.create_task(Workers(deps, specs).run(), name="tasks workers")
+        group.create_task(Sweep(deps, specs, timing).run(), name="tasks sweep")
+        group.create_task(Workers(deps, specs, timing).run(), name="tasks workers")

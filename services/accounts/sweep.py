@@ -15,6 +15,7 @@ from services.core.tasks import (
     RunningTask,
     TaskEvent,
     TaskQueue,
+    TaskTiming,
     event_without_success,
     slot_of,
 )
@@ -22,23 +23,21 @@ from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.task_publisher import bus_queue
 
-SWEEP_SECONDS = 1
 SWEEP_TIMEOUT_SECONDS = 20
 MAX_DUE = 500  # tasks that are queued in one transaction
-UNCLAIMED_MS = 10_000  # after which an id that no worker has claimed may be lost
 log = logging.getLogger(__name__)
 
 
 class Sweep:
     """Queues what is due, what has lost its worker and what the bus has lost, and adds periodic tasks."""
 
-    def __init__(self, deps: Deps, specs: Mapping[str, TaskSpec]) -> None:
-        self._deps, self._specs = deps, specs
-        self._watch = LeaseWatch()
+    def __init__(self, deps: Deps, specs: Mapping[str, TaskSpec], timing: TaskTiming) -> None:
+        self._deps, self._specs, self._timing = deps, specs, timing
+        self._watch = LeaseWatch(timing.lease_sweeps)
         self._filled: dict[str, str] = {}  # the last slot of each periodic task that some process has filled
 
     async def run(self) -> None:
-        """Sweep each second until cancelled."""
+        """Sweep until cancelled."""
         throttled_log = ThrottledLog(log)
         while True:
             try:
@@ -46,7 +45,7 @@ class Sweep:
                     await self.sweep()
             except (Unavailable, TimeoutError) as error:
                 throttled_log.warning("tasks: the sweep failed, the next one follows: %s", error or "it is slow")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._timing.sweep)
 
     async def sweep(self) -> None:
         """Sweep once. Raises Unavailable."""
@@ -94,8 +93,9 @@ class Sweep:
     async def _publish_unclaimed(self) -> None:
         """Publish ids again of which fewer are on the bus than tasks wait. So it never has more than that."""
         now = self._deps.clock.now()
+        unclaimed_since = now - self._timing.unclaimed_ms
         async with self._deps.accounts.transaction() as tx:
-            waiting = {each.queue: each for each in await tx.tasks.waiting(now - UNCLAIMED_MS)}
+            waiting = {each.queue: each for each in await tx.tasks.waiting(unclaimed_since)}
         for queue in TaskQueue:
             found = waiting.get(queue)
             metrics.WAITING.labels(queue).set(found.count if found else 0)
@@ -104,4 +104,4 @@ class Sweep:
                 lacking = found.count - await self._deps.bus.queue_depth(bus_queue(queue))
                 if lacking > 0:
                     async with self._deps.accounts.transaction() as tx:
-                        await tx.tasks.requeue_unclaimed(queue, now - UNCLAIMED_MS, now, min(lacking, MAX_DUE))
+                        await tx.tasks.requeue_unclaimed(queue, unclaimed_since, now, min(lacking, MAX_DUE))

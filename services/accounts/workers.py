@@ -14,21 +14,20 @@ from services.accounts.registry import TaskSpec
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.core.model import HighPriorityTask, NormalPriorityTask
-from services.core.tasks import HEARTBEAT_SECONDS, LEASE_LOOKS, AttemptEnd, RunningTask, Task, TaskQueue
+from services.core.tasks import AttemptEnd, RunningTask, Task, TaskQueue, TaskTiming
 from services.log_throttle import ThrottledLog
 from services.ports import Deps
 from services.task_publisher import MESSAGES, bus_queue
 
 MAX_RUNNING = 8  # tasks of each queue at once
-SHUTDOWN_SECONDS = 5  # in which running tasks may end before they go back to their queue
 log = logging.getLogger(__name__)
 
 
 class Workers:
     """All workers of one process. `name` is unique among all processes, also after a restart."""
 
-    def __init__(self, deps: Deps, specs: Mapping[str, TaskSpec]) -> None:
-        self._deps, self._specs = deps, specs
+    def __init__(self, deps: Deps, specs: Mapping[str, TaskSpec], timing: TaskTiming) -> None:
+        self._deps, self._specs, self._timing = deps, specs, timing
         self.name = f"{os.getpid()}@{socket.gethostname()[:40]} {secrets.token_hex(4)}"
         self._attempts: dict[str, Attempt] = {}  # by the id of the task
         self._working = set[asyncio.Task[None]]()
@@ -114,7 +113,7 @@ class Workers:
         now = asyncio.get_running_loop().time
         renewed_at = now()
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._timing.heartbeat)
             attempts, held = dict(self._attempts), dict[str, RunningTask]()
             try:
                 if attempts:
@@ -122,7 +121,7 @@ class Workers:
                 renewed_at = now()
             except (Unavailable, TimeoutError) as error:
                 self._throttled_log.warning("tasks: no sign of life is saved: %s", error or "the database is slow")
-                if now() - renewed_at < LEASE_LOOKS - HEARTBEAT_SECONDS:
+                if now() - renewed_at < self._timing.lease - self._timing.heartbeat:
                     continue  # after that another worker may take them
             for task_id, attempt in attempts.items():
                 task = held.get(task_id)
@@ -132,16 +131,16 @@ class Workers:
                     attempt.stop(StopReason.CANCELLED)
 
     async def _renew(self, task_ids: Collection[str]) -> dict[str, RunningTask]:
-        async with asyncio.timeout(HEARTBEAT_SECONDS), self._deps.accounts.transaction() as tx:
+        async with asyncio.timeout(self._timing.heartbeat), self._deps.accounts.transaction() as tx:
             return {task.id: task for task in await tx.tasks.renew(self.name, task_ids)}
 
     async def _shut_down(self) -> None:
         if self._working:
-            await asyncio.wait(self._working, timeout=SHUTDOWN_SECONDS)
+            await asyncio.wait(self._working, timeout=self._timing.shutdown)
         for attempt in list(self._attempts.values()):
             attempt.stop(StopReason.SHUTDOWN)
         if self._working:
-            await asyncio.wait(self._working, timeout=SHUTDOWN_SECONDS)
+            await asyncio.wait(self._working, timeout=self._timing.shutdown)
         for working in self._working:
             working.cancel()
 

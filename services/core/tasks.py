@@ -11,10 +11,26 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-HEARTBEAT_SECONDS = 3  # between two signs of life of a worker
-LEASE_LOOKS = 15  # at a running task, one a second, without a new sign of life; then its worker is lost
 FIRST_RETRY_MS, MAX_RETRY_MS = 2_000, 600_000
 RETRY_FACTOR = 4
+
+
+class TaskTiming(NamedTuple):
+    """How often workers and sweeps do what they repeat, in seconds unless the name says otherwise.
+
+    A worker is lost after so many sweeps without a new sign of life: `lease`.
+    """
+
+    heartbeat: float = 3  # between two signs of life
+    sweep: float = 1
+    lease_sweeps: int = 15
+    unclaimed_ms: int = 10_000  # after which an id that no worker has claimed may be lost
+    shutdown: float = 5  # in which running tasks may end before they go back to their queue
+
+    @property
+    def lease(self) -> float:
+        """After which a worker is lost at the earliest."""
+        return self.sweep * self.lease_sweeps
 
 
 class TaskState(StrEnum):
@@ -198,11 +214,11 @@ class LeaseWatch:
     a process that was stopped itself, proves nothing against a worker.
     """
 
-    def __init__(self, max_looks: int = LEASE_LOOKS) -> None:
+    def __init__(self, max_looks: int) -> None:
         self._max_looks = max_looks
         self._looks: dict[RunningTask, int] = {}
 
     def look(self, running: Iterable[RunningTask]) -> list[RunningTask]:
-        """Return those that have not changed for so many looks. Called once a second with all that run."""
+        """Return those that have not changed for so many looks. Called by each sweep with all that run."""
         self._looks = {task: self._looks.get(task, -1) + 1 for task in running}
         return [task for task, looks in self._looks.items() if looks >= self._max_looks]

@@ -5,7 +5,16 @@ import sys
 from io import TextIOWrapper
 
 from services import __version__, command_line
-from services.core.errors import AccessRefused, BadFile, BadRange, BadRequest, Misconfigured, Unavailable, UnknownName
+from services.core.errors import (
+    AccessRefused,
+    BadFile,
+    BadRange,
+    BadRequest,
+    Conflict,
+    Misconfigured,
+    Unavailable,
+    UnknownName,
+)
 from services.exchanges import EXCHANGES
 from services.runtime import SERVICES
 
@@ -16,6 +25,7 @@ kurs import FILE …        import candles from Binance's public files (klines, 
 kurs export SYMBOL TIMEFRAME FILE   export candles to a CSV or Parquet file; options: kurs export --help
 kurs verify [SYMBOL|audit]   check that no sealed day of candles and no entry of the audit log was changed
 kurs dead [list]          list messages that could not be processed; also show ID, replay ID…, drop ID…
+kurs persons list         list people; also add NAME [--admin], disable NAME, enable NAME, reset NAME, invite [--admin]
 kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
 kurs keys [list]          list the keys that sign access tokens; kurs keys rotate: sign with a new one
 kurs migrate              upgrade the database to the newest schema
@@ -51,7 +61,7 @@ def main() -> None:
     except BrokenPipeError:  # `kurs verify | head` closes the pipe early
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python's flush at exit fails
         sys.exit(141)
-    except (BadFile, BadRange, BadRequest, Misconfigured, AccessRefused, UnknownName) as error:
+    except (BadFile, BadRange, BadRequest, Conflict, Misconfigured, AccessRefused, UnknownName) as error:
         print(f"kurs: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except Unavailable as error:  # a service waits for its servers, a command does not

@@ -30,6 +30,7 @@ STORE_COMMANDS = {
     "verify": "archive.verification",
     "dead": "archive.dead_letter_commands",
     "keys": "api.accounts.key_commands",
+    "persons": "people.commands",
 }
 CLIENT_COMMANDS = {"watch": "watch.cli"}
 OTHER_COMMANDS = ("migrate", "openapi", "passwords")

@@ -110,7 +110,7 @@ async def _serve(deps: Deps, process: ProcessSpec, listeners: dict[socket.socket
     jobs += [asyncio.create_task(role.run(), name=role.name) for role in roles]
     jobs.append(asyncio.create_task(report_clock_steps(deps.clock), name="clock"))
     if required_components(modules):
-        checks = [check for each in composed for check in each.start_checks]
+        checks = [check for each in composed for check in each.on_start]
         jobs.append(asyncio.create_task(_end_if_refused(deps, checks), name="servers"))
     if quota:
         jobs.append(asyncio.create_task(quota.sync(), name="quota"))
@@ -143,13 +143,13 @@ def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
     return [Role(module.ROLE, module.JOBS, deps, writes="store" in required_components([module])) for module in alone]
 
 
-async def _end_if_refused(deps: Deps, start_checks: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Wait for the servers, then check what services have stored there.
+async def _end_if_refused(deps: Deps, on_start: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Wait for the servers, then run what services do at their start.
 
-    Raises Misconfigured if a server refuses this process or a check fails, because waiting would not help.
+    Raises Misconfigured if a server refuses this process or one of these fails, because waiting would not help.
     """
     await asyncio.gather(*map(retry_until_available, (deps.bus.ping, deps.cache.ping, deps.store.check)))
-    await asyncio.gather(*map(retry_until_available, start_checks))
+    await asyncio.gather(*map(retry_until_available, on_start))
     await asyncio.Event().wait()
 
 

@@ -1,5 +1,7 @@
 """The HTTP API and the live streams: rates, exchanges, candles, indicators and analysis."""
 
+from functools import partial
+
 from services.api import routes
 from services.api.accounts.first_admin import print_first_admin_code
 from services.api.candles.jobs import invalidate_on_candles
@@ -16,7 +18,6 @@ JOBS = [
     consume_indicator_values,
     count_dead_letters,
     report_freshness,
-    print_first_admin_code,
 ]
 ROUTERS = [routes.router]
 CHECKS = checks
@@ -33,7 +34,7 @@ def compose(deps: Deps) -> Composition:
         bindings,
         [parts.streams.maintenance.run],
         authenticator=parts.accounts.authenticator,
-        start_checks=[parts.accounts.signing_keys.check_token_key],
+        on_start=[parts.accounts.signing_keys.check_token_key, partial(print_first_admin_code, deps)],
     )
 
 

@@ -33,13 +33,13 @@ connection's transport. May raise KursError before it sends anything."""
 class Composition(NamedTuple):
     """A service's endpoints, the jobs that share objects with them, and what knows the callers of personal ones.
 
-    `start_checks` run once, when the servers are available. One that raises Misconfigured ends the process.
+    `on_start` run once, when the servers are available. One that raises Misconfigured ends the process.
     """
 
     endpoints: Sequence[Binding]
     jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]
     authenticator: Authenticator | None = None
-    start_checks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    on_start: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 class Charge(Protocol):

@@ -1,29 +1,21 @@
 """The way to the first admin of a system: a code that is printed when the API starts, never a default password."""
 
-import asyncio
 import sys
 
 from services.account_changes import FIRST_ADMIN_ID, INVITATION_SECONDS, OPERATOR, Origin, new_invitation
 from services.core.accounts.scopes import PersonRole
-from services.core.errors import Unavailable
 from services.ports import Deps
 
-RETRY_SECONDS = 2  # while the database is unavailable
 JUST_PRINTED_MS = 60_000  # other replicas that start at the same time print no code of their own
 
 
 async def print_first_admin_code(deps: Deps) -> None:
-    """Print a code for the first admin, unless there is an admin, or another replica has just printed one."""
-    while True:
-        try:
-            code = await _new_code(deps)
-            break
-        except Unavailable:  # the check of readiness says so
-            await deps.clock.sleep(RETRY_SECONDS)
-    if code:
-        # Not through the log, which masks tokens on purpose and may be collected elsewhere.
+    """Print a code for the first admin, unless there is an admin, or another replica has just printed one.
+
+    It is printed, not logged: the log masks tokens, and may be collected elsewhere. Raises Unavailable.
+    """
+    if code := await _new_code(deps):
         print(_line(code, deps.settings.public_url), file=sys.stderr, flush=True)  # noqa: T201
-    await asyncio.Event().wait()  # a job that ends would end the process
 
 
 async def _new_code(deps: Deps) -> str:

@@ -1,0 +1,1 @@
+"""`kurs persons`: the operator's way to people, beside the API."""

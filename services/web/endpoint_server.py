@@ -26,6 +26,8 @@ from services.web.endpoint import Binding, Content, Endpoint, Operation
 from services.web.query import NO_PATH, parameters, parse
 from services.web.response_caches import response_cache
 
+PRIVATE = b"private, no-store"
+
 
 class EndpointServer:
     """One endpoint of a process, at all of its paths."""
@@ -114,6 +116,7 @@ class EndpointServer:
             arguments.append(await read_body(request, self.endpoint.body))
         result = self._handler(*arguments, context)
         content: Content = await result if self._waits else result
+        content = content._replace(cache_control=PRIVATE)
         status, headers = content.status or self.endpoint.status, _headers(content, compress=False)
         if status == HTTPStatus.NO_CONTENT:  # RFC 9110, 8.6: it has no length either
             return RawResponse(status, [each for each in headers if each[0] != b"content-type"], b"")

@@ -223,7 +223,7 @@ async def test_an_endpoint_writes_for_a_known_caller_and_responds_with_202(notes
     headers = ANN
     response = await notes.client.post("/notes/a", json={"text": "hello"}, headers=headers)
     assert (response.status_code, response.json()) == (202, {"text": "saved"})
-    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "private, no-store"
     assert {"x-request-id", "kurs-market", "vary"} <= response.headers.keys()
     assert (await notes.client.post("/notes/a?wait=1", json={"text": "hello"}, headers=headers)).status_code == 200
     assert notes.handlers.calls == [("a", False, "hello", "ann"), ("a", True, "hello", "ann")]
@@ -266,7 +266,7 @@ async def test_a_write_that_cannot_be_accepted_says_why(
 async def test_a_personal_response_is_for_its_caller_alone(notes: SimpleNamespace) -> None:
     for name in ("ann", "bob"):
         response = await notes.client.get("/notes", headers={"authorization": f"Bearer {name}"})
-        assert (response.json(), response.headers["cache-control"]) == ({"text": name}, "no-store")
+        assert (response.json(), response.headers["cache-control"]) == ({"text": name}, "private, no-store")
     assert (await notes.client.get("/notes")).headers["www-authenticate"] == 'Bearer realm="kurs"'
     with pytest.raises(ValueError, match="only what anyone may GET can be cached"):
         Endpoint(path="/mine", query=NoQuery, scope=Scope.READ, cache=Ttl(1, 1))

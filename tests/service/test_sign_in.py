@@ -55,7 +55,7 @@ async def test_person_registers_signs_in_and_is_known(kurs: PeopleReplica) -> No
     assert signed_in["scope"] == "read trade wallet signal"
     me = await kurs.request("GET", "/v1/me", signed_in["access_token"])
     assert me.json() == {**person, "token": "access", "scope": signed_in["scope"]}
-    assert me.headers["cache-control"] == "no-store"
+    assert me.headers["cache-control"] == "private, no-store"
     registered, began = await kurs.audit()
     assert (registered.action, registered.actor, registered.subject) == ("registered", person["id"], person["id"])
     assert (began.action, began.actor, began.outcome) == ("sign_in", person["id"], Outcome.DONE)

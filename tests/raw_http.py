@@ -1,4 +1,4 @@
-"""HTTP requests and responses as bytes, for what a client library would hide."""
+"""HTTP requests and responses as bytes, for tests of what a client library would hide."""
 
 import asyncio
 
@@ -11,11 +11,11 @@ UPGRADE_HEADERS = {
 
 
 async def exchange_bytes(address: str, sent: bytes) -> bytes:
-    """What comes back on one connection until the server closes it."""
+    """Send bytes on a connection, and return the response until the server closes it."""
     host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()

@@ -30,7 +30,7 @@ async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stor
 
 
 @pytest.fixture
-async def world(stores: StoreFactory) -> ReplicaSet:
+async def replicas(stores: StoreFactory) -> ReplicaSet:
     return ReplicaSet(await stores())
 
 
@@ -54,10 +54,10 @@ async def get_analysis(replica: ApiReplica, url: str = ANALYSIS_URL) -> dict[str
     return found
 
 
-async def test_response_is_the_analysis_of_the_closed_candles(world: ReplicaSet) -> None:
+async def test_response_is_the_analysis_of_the_closed_candles(replicas: ReplicaSet) -> None:
     candles = rising_candles(900)
-    await world.save(*candles)
-    replica = world.replica()
+    await replicas.save(*candles)
+    replica = replicas.replica()
     found = await get_analysis(replica)
     schemas.Analysis.model_validate(found, strict=True, extra="forbid")
     true = expected(candles)
@@ -66,26 +66,26 @@ async def test_response_is_the_analysis_of_the_closed_candles(world: ReplicaSet)
     assert (found["trend"]["direction"], found["trend"]["strength"]) == ("up", true.trend.strength)
     assert [vote["reason"] for vote in found["trend"]["votes"]] == [vote.reason for vote in true.trend.votes]
     assert found["disclaimer"] == DISCLAIMER
-    await world.save(replace(candles[-1], bar=replace(candles[-1].bar, close=Decimal(9), low=Decimal(9))))
-    world.clock.time += 2_000
+    await replicas.save(replace(candles[-1], bar=replace(candles[-1].bar, close=Decimal(9), low=Decimal(9))))
+    replicas.clock.time += 2_000
     assert await get_analysis(replica) == found, "the forming candle changed it"
     assert await get_analysis(replica, ANALYSIS_URL.replace("/api", "/v1")) == found
 
 
-async def test_missing_start_of_the_pivot_period_is_noted(world: ReplicaSet) -> None:
+async def test_missing_start_of_the_pivot_period_is_noted(replicas: ReplicaSet) -> None:
     """Only fourteen hours are stored."""
-    await world.save(*rising_candles(840), publish=False)
-    found = await get_analysis(world.replica())
+    await replicas.save(*rising_candles(840), publish=False)
+    found = await get_analysis(replicas.replica())
     assert found["pivot_levels"] == []
     assert [note for note in found["notes"] if "pivot" in note] == [
         "no pivot points: the first candle of their period is not stored"
     ]
 
 
-async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(world: ReplicaSet) -> None:
+async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(replicas: ReplicaSet) -> None:
     days = rising_candles(800, "1d")
-    await world.save(*days, *rising_candles(80, "1w"), publish=False)
-    replica = world.replica()
+    await replicas.save(*days, *rising_candles(80, "1w"), publish=False)
+    replica = replicas.replica()
     year = [each.bar for each in days if YEAR_START_MS <= each.bar.open_time < YEAR_START_MS + 365 * 1440 * MINUTE_MS]
     point = float((max(bar.high for bar in year) + min(bar.low for bar in year) + year[-1].close) / 3)
     found = await get_analysis(replica, ANALYSIS_URL.replace("1m", "1w"))
@@ -98,37 +98,37 @@ async def test_pivots_of_weeks_are_made_of_the_days_of_a_year(world: ReplicaSet)
     changed = replace(day, bar=replace(day.bar, high=Decimal(90_000)), revision=1)
 
     async def has_changed() -> bool:
-        world.clock.time += 2_000
+        replicas.clock.time += 2_000
         lines = (await get_analysis(replica, ANALYSIS_URL.replace("1m", "1w")))["pivot_levels"]
         return next(bool(line["price"] > 2 * point) for line in lines if line["name"] == "p")
 
     async with run_replica(replica):
-        await world.save(changed)
+        await replicas.save(changed)
         await eventually(has_changed)
 
 
-async def test_series_without_candles_has_an_unknown_trend(world: ReplicaSet) -> None:
-    replica = world.replica()
+async def test_series_without_candles_has_an_unknown_trend(replicas: ReplicaSet) -> None:
+    replica = replicas.replica()
     found = await get_analysis(replica)
     assert (found["timestamp"], found["trend"]["direction"], found["candles"]) == (None, "unknown", 0)
     assert "no closed candle" in found["summary"]
     schemas.Multi.model_validate(await get_analysis(replica, MULTI_URL), strict=True, extra="forbid")
 
 
-async def test_analysts_row_is_served_until_a_correction(world: ReplicaSet) -> None:
+async def test_analysts_row_is_served_until_a_correction(replicas: ReplicaSet) -> None:
     candles = rising_candles(700)
-    await world.save(*candles)
+    await replicas.save(*candles)
     own = replace(expected(candles), notes=("from the row",))
-    await world.store.store.save(own)
-    replica, late = world.replica(), world.replica()
+    await replicas.store.store.save(own)
+    replica, late = replicas.replica(), replicas.replica()
     async with run_replica(replica):
         assert (await get_analysis(replica))["notes"] == ["from the row"]
         other = replace(candles[-9].bar, close=candles[-9].bar.close + 3, high=candles[-9].bar.high + 3)
         candles[-9] = replace(candles[-9], bar=other, revision=1)
-        await world.save(candles[-9])
+        await replicas.save(candles[-9])
 
         async def corrected() -> bool:
-            world.clock.time += 1_000
+            replicas.clock.time += 1_000
             notes: list[str] = (await get_analysis(replica))["notes"]
             return notes == list(expected(candles).notes)
 
@@ -140,43 +140,43 @@ async def test_analysts_row_is_served_until_a_correction(world: ReplicaSet) -> N
         )
 
 
-async def test_replicas_share_an_analysis_until_a_new_candle(world: ReplicaSet) -> None:
+async def test_replicas_share_an_analysis_until_a_new_candle(replicas: ReplicaSet) -> None:
     candles = rising_candles(700)
-    await world.save(*candles)
-    first, second = world.replica(), world.replica()
+    await replicas.save(*candles)
+    first, second = replicas.replica(), replicas.replica()
     async with run_replica(first), run_replica(second):
         before = await get_analysis(first)
-        rows = world.store.calls["analyses"]
+        rows = replicas.store.calls["analyses"]
         assert await get_analysis(second) == before
-        assert world.store.calls["analyses"] == rows, "the store is read although the cache has it"
-        assert (await world.cache.get(f"analysis:{{binance:BTC-USDT}}:1m:{FORMULA_REVISION}"))[0]
-        world.clock.time += MINUTE_MS
+        assert replicas.store.calls["analyses"] == rows, "the store is read although the cache has it"
+        assert (await replicas.cache.get(f"analysis:{{binance:BTC-USDT}}:1m:{FORMULA_REVISION}"))[0]
+        replicas.clock.time += MINUTE_MS
         closed = replace(candles[-1], closed=True)
-        await world.save(closed, candle(FORMING_OPEN_TIME + MINUTE_MS, closed=False))
+        await replicas.save(closed, candle(FORMING_OPEN_TIME + MINUTE_MS, closed=False))
 
         async def both_have_the_new_one() -> bool:
-            world.clock.time += 1_000
+            replicas.clock.time += 1_000
             return all([(await get_analysis(replica))["timestamp"] == FORMING_OPEN_TIME for replica in (first, second)])
 
         await eventually(both_have_the_new_one)
 
 
-async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
-    await world.save(*rising_candles(700))
-    replica = world.replica()
+async def test_equal_requests_at_once_are_computed_once(replicas: ReplicaSet) -> None:
+    await replicas.save(*rising_candles(700))
+    replica = replicas.replica()
     await get_analysis(replica, "/api/symbols")
-    before = world.store.calls.copy()
+    before = replicas.store.calls.copy()
     urls = [f"{ANALYSIS_URL}&_={number}" for number in range(50)]
     answers = await asyncio.gather(*(replica.get(url) for url in urls))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
-    assert world.store.calls["analyses"] == before["analyses"] + 1
+    assert replicas.store.calls["analyses"] == before["analyses"] + 1
 
 
-async def test_trends_of_several_timeframes_are_combined(world: ReplicaSet) -> None:
+async def test_trends_of_several_timeframes_are_combined(replicas: ReplicaSet) -> None:
     hours, days = rising_candles(300, "1h"), rising_candles(300, "1d", "-0.7")
-    await world.save(*hours, *days)
-    replica = world.replica()
+    await replicas.save(*hours, *days)
+    replica = replicas.replica()
     found = await get_analysis(replica, f"{MULTI_URL}?timeframes=1d,1h")
     schemas.Multi.model_validate(found, strict=True, extra="forbid")
     assert [(row["timeframe"], row["direction"]) for row in found["timeframes"]] == [("1h", "up"), ("1d", "down")]
@@ -205,16 +205,18 @@ async def test_trends_of_several_timeframes_are_combined(world: ReplicaSet) -> N
         (f"{MULTI_URL}?exchange=binanse", "did you mean binance"),
     ],
 )
-async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(world: ReplicaSet, url: str, part: str) -> None:
-    answer = await world.replica().get(url)
+async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(
+    replicas: ReplicaSet, url: str, part: str
+) -> None:
+    answer = await replicas.replica().get(url)
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
     assert part in answer.json()["detail"]
 
 
-async def test_response_is_compressed_on_request_and_304_for_its_etag(world: ReplicaSet) -> None:
-    await world.save(*rising_candles(700))
-    replica = world.replica()
+async def test_response_is_compressed_on_request_and_304_for_its_etag(replicas: ReplicaSet) -> None:
+    await replicas.save(*rising_candles(700))
+    replica = replicas.replica()
     for url in (ANALYSIS_URL, MULTI_URL):
         plain, compressed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
         is_long = url == ANALYSIS_URL

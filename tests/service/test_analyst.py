@@ -48,7 +48,7 @@ HOURS = BTC._replace(timeframe="1h")
 YEAR_START_MS = 1_767_225_600_000  # 2026, the last complete year
 
 
-class AnalystWorld:
+class AnalystPorts:
     """A store, a bus and a clock for the analyst. A test sets the clock."""
 
     def __init__(self) -> None:
@@ -95,8 +95,8 @@ class AnalystWorld:
 
 
 @pytest.fixture
-def world() -> AnalystWorld:
-    return AnalystWorld()
+def ports() -> AnalystPorts:
+    return AnalystPorts()
 
 
 @asynccontextmanager
@@ -138,15 +138,15 @@ def with_other_close(candle: Candle) -> Candle:
     return replace(candle, bar=other, revision=candle.revision + 1)
 
 
-async def test_rows_of_stored_and_of_new_candles_are_saved_and_published(world: AnalystWorld) -> None:
+async def test_rows_of_stored_and_of_new_candles_are_saved_and_published(ports: AnalystPorts) -> None:
     minutes, hours = random_walk(BTC, 440), random_walk(HOURS, 150)
-    await world.save(*minutes[:400], *hours, publish=False)
-    async with run_analyst(world.deps()) as values:
-        await eventually(lambda: world.rows_match(BTC, HOURS))
+    await ports.save(*minutes[:400], *hours, publish=False)
+    async with run_analyst(ports.deps()) as values:
+        await eventually(lambda: ports.rows_match(BTC, HOURS))
         values.clear()
         for candle in minutes[400:]:
-            await world.save(candle)
-        await eventually(lambda: world.rows_match(BTC))
+            await ports.save(candle)
+        await eventually(lambda: ports.rows_match(BTC))
 
         async def closed_published() -> bool:
             newest = [
@@ -157,107 +157,107 @@ async def test_rows_of_stored_and_of_new_candles_are_saved_and_published(world: 
             return {each.indicator for each in newest if each.closed} == set(map(str, STANDARD))
 
         await eventually(closed_published)
-    rows = await world.rows.indicator_values(BTC, 0, FAR_FUTURE)
+    rows = await ports.rows.indicator_values(BTC, 0, FAR_FUTURE)
     assert {row.open_time for row in rows} >= {candle.bar.open_time for candle in minutes[300:]}
 
 
-async def test_correction_leaves_no_wrong_row(world: AnalystWorld) -> None:
+async def test_correction_leaves_no_wrong_row(ports: AnalystPorts) -> None:
     candles = random_walk(BTC, 340)
-    await world.save(*candles[:300], publish=False)
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(BTC))
+    await ports.save(*candles[:300], publish=False)
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(BTC))
         for candle in candles[300:]:
-            await world.save(candle)
-        await eventually(lambda: world.rows_match(BTC))
+            await ports.save(candle)
+        await eventually(lambda: ports.rows_match(BTC))
         old = candles[-120].bar.open_time
-        assert len(await world.rows.analyses(BTC, old, FAR_FUTURE)) == 120
-        await world.save(with_other_close(candles[-5]))
-        await eventually(lambda: world.rows_match(BTC))
-        await world.save(with_other_close(candles[-120]))
-        await eventually(lambda: world.rows_match(BTC))
-        rows = await world.rows.analyses(BTC, old, FAR_FUTURE)
+        assert len(await ports.rows.analyses(BTC, old, FAR_FUTURE)) == 120
+        await ports.save(with_other_close(candles[-5]))
+        await eventually(lambda: ports.rows_match(BTC))
+        await ports.save(with_other_close(candles[-120]))
+        await eventually(lambda: ports.rows_match(BTC))
+        rows = await ports.rows.analyses(BTC, old, FAR_FUTURE)
         assert len(rows) == VERIFIED_CANDLES, "rows that a correction made wrong are still stored"
-        assert await world.rows.analyses(BTC, 0, old - 1)
+        assert await ports.rows.analyses(BTC, 0, old - 1)
 
 
-async def test_candles_that_were_not_published_are_found_in_the_store(world: AnalystWorld) -> None:
+async def test_candles_that_were_not_published_are_found_in_the_store(ports: AnalystPorts) -> None:
     candles = random_walk(BTC, 400)
-    await world.save(*candles[:300], publish=False)
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(BTC))
-        await world.save(*candles[300:350], publish=False)
-        await world.save(with_other_close(candles[299]), publish=False)
-        await eventually(lambda: world.rows_match(BTC))
-        await world.save(*candles[350:398], publish=False)  # then a candle that does not follow the last published one
-        await world.save(candles[398])
-        await eventually(lambda: world.rows_match(BTC))
-        await world.save(with_other_close(candles[150]), publish=False)
-        world.clock.time += FULL_RELOAD_MS
-        await eventually(lambda: world.rows_match(BTC))
+    await ports.save(*candles[:300], publish=False)
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(BTC))
+        await ports.save(*candles[300:350], publish=False)
+        await ports.save(with_other_close(candles[299]), publish=False)
+        await eventually(lambda: ports.rows_match(BTC))
+        await ports.save(*candles[350:398], publish=False)  # then a candle that does not follow the last published one
+        await ports.save(candles[398])
+        await eventually(lambda: ports.rows_match(BTC))
+        await ports.save(with_other_close(candles[150]), publish=False)
+        ports.clock.time += FULL_RELOAD_MS
+        await eventually(lambda: ports.rows_match(BTC))
 
 
-async def test_price_levels_of_weeks_follow_the_days_of_their_year(world: AnalystWorld) -> None:
+async def test_price_levels_of_weeks_follow_the_days_of_their_year(ports: AnalystPorts) -> None:
     """The days arrive after the weeks."""
     weeks, days = BTC._replace(timeframe="1w"), random_walk(BTC._replace(timeframe="1d"), 800)
-    await world.save(*random_walk(weeks, 150), publish=False)
+    await ports.save(*random_walk(weeks, 150), publish=False)
 
     async def pivot() -> float | None:
-        rows = await world.rows.indicator_values(weeks, 0, FAR_FUTURE)
+        rows = await ports.rows.indicator_values(weeks, 0, FAR_FUTURE)
         newest = max((row.open_time for row in rows), default=None)
         return next((row.values.get("p") for row in rows if (row.open_time, row.indicator) == (newest, "pivots")), None)
 
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(weeks))
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(weeks))
         assert await pivot() is None
-        await world.save(*days)
-        await eventually(lambda: world.rows_match(weeks, days=days))
+        await ports.save(*days)
+        await eventually(lambda: ports.rows_match(weeks, days=days))
         point, index = await pivot(), next(i for i, day in enumerate(days) if day.bar.open_time >= YEAR_START_MS)
         days[index] = replace(days[index], bar=replace(days[index].bar, high=Decimal(9000)), revision=1)
-        await world.save(days[index])
-        await eventually(lambda: world.rows_match(weeks, days=days))
+        await ports.save(days[index])
+        await eventually(lambda: ports.rows_match(weeks, days=days))
         assert point is not None
         assert await pivot() != point
-    (found,) = (await world.rows.analyses(weeks, 0, FAR_FUTURE))[-1:]
+    (found,) = (await ports.rows.analyses(weeks, 0, FAR_FUTURE))[-1:]
     assert len(found.pivot_levels) == 7
     assert not [note for note in found.notes if "pivot" in note]
 
 
-async def test_failing_store_is_retried(world: AnalystWorld, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_store_is_retried(ports: AnalystPorts, caplog: pytest.LogCaptureFixture) -> None:
     candles = random_walk(BTC, 320)
-    await world.save(*candles[:300], publish=False)
-    world.rows.failures = 5
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(BTC))
+    await ports.save(*candles[:300], publish=False)
+    ports.rows.failures = 5
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(BTC))
         for candle in candles[300:]:
-            world.rows.failures = 3
-            await world.save(candle)
-        await eventually(lambda: world.rows_match(BTC))
+            ports.rows.failures = 3
+            await ports.save(candle)
+        await eventually(lambda: ports.rows_match(BTC))
     assert "rows not saved" in caplog.text
 
 
-async def test_analyst_after_killed_ones_has_the_same_rows(world: AnalystWorld) -> None:
+async def test_analyst_after_killed_ones_has_the_same_rows(ports: AnalystPorts) -> None:
     chance, candles = random.Random(7), random_walk(BTC, 400)
-    await world.save(*candles[:300], publish=False)
+    await ports.save(*candles[:300], publish=False)
     for index in range(300, 400, 20):
-        async with run_analyst(world.deps()):
+        async with run_analyst(ports.deps()):
             for candle in candles[index : index + 20]:
-                await world.save(candle, publish=chance.random() < 0.9)
+                await ports.save(candle, publish=chance.random() < 0.9)
             await asyncio.sleep(chance.uniform(0, 0.3))
-    async with run_analyst(world.deps()), run_analyst(world.deps()):  # also with two at once
-        await eventually(lambda: world.rows_match(BTC))
+    async with run_analyst(ports.deps()), run_analyst(ports.deps()):  # also with two at once
+        await eventually(lambda: ports.rows_match(BTC))
 
 
-async def test_arriving_history_is_loaded_at_intervals_not_per_candle(world: AnalystWorld) -> None:
+async def test_arriving_history_is_loaded_at_intervals_not_per_candle(ports: AnalystPorts) -> None:
     candles = random_walk(BTC, 2000)
-    await world.save(*candles[-50:], publish=False)
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(BTC))
-        before = world.store.calls["candles"]
+    await ports.save(*candles[-50:], publish=False)
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(BTC))
+        before = ports.store.calls["candles"]
         for start in range(0, 1950, 10):
-            await world.save(*candles[start : start + 10])
-            world.clock.time += RELOAD_QUIET_MS // 20
-        await eventually(lambda: world.rows_match(BTC))
-        assert world.store.calls["candles"] - before <= 2 + 195 * (RELOAD_QUIET_MS // 20) / RELOAD_MAX_DELAY_MS
+            await ports.save(*candles[start : start + 10])
+            ports.clock.time += RELOAD_QUIET_MS // 20
+        await eventually(lambda: ports.rows_match(BTC))
+        assert ports.store.calls["candles"] - before <= 2 + 195 * (RELOAD_QUIET_MS // 20) / RELOAD_MAX_DELAY_MS
 
 
 def loading_status(missing: int) -> ExchangeStatus:
@@ -280,35 +280,35 @@ def loading_status(missing: int) -> ExchangeStatus:
 
 
 async def test_rows_wait_for_the_end_of_a_backfill_unless_the_series_is_watched(
-    world: AnalystWorld,
+    ports: AnalystPorts,
 ) -> None:
-    async with run_analyst(world.deps()):
+    async with run_analyst(ports.deps()):
         for page in range(20, 0, -1):
-            await world.bus.publish(loading_status(page * 10))
-            await world.save(*random_walk(BTC, 300), *random_walk(HOURS, 300))
+            await ports.bus.publish(loading_status(page * 10))
+            await ports.save(*random_walk(BTC, 300), *random_walk(HOURS, 300))
             if page == 10:
-                await world.bus.publish(IndicatorRequest(HOURS, "sma:20", FAR_FUTURE))
-            world.clock.time += RELOAD_QUIET_MS
+                await ports.bus.publish(IndicatorRequest(HOURS, "sma:20", FAR_FUTURE))
+            ports.clock.time += RELOAD_QUIET_MS
             await asyncio.sleep(0.05)
-        await eventually(lambda: world.rows_match(HOURS))
-        assert not await world.rows.analyses(BTC, 0, FAR_FUTURE), "rows are computed before the backfill has ended"
-        await world.bus.publish(loading_status(0))
-        await eventually(lambda: world.rows_match(BTC))
+        await eventually(lambda: ports.rows_match(HOURS))
+        assert not await ports.rows.analyses(BTC, 0, FAR_FUTURE), "rows are computed before the backfill has ended"
+        await ports.bus.publish(loading_status(0))
+        await eventually(lambda: ports.rows_match(BTC))
 
 
-async def test_rows_do_not_wait_for_a_stalled_backfill(world: AnalystWorld) -> None:
-    await world.save(*random_walk(BTC, 300), publish=False)
-    async with run_analyst(world.deps()):
+async def test_rows_do_not_wait_for_a_stalled_backfill(ports: AnalystPorts) -> None:
+    await ports.save(*random_walk(BTC, 300), publish=False)
+    async with run_analyst(ports.deps()):
         for _ in range(40):
-            await world.bus.publish(loading_status(70))
-            world.clock.time += COLLECTOR_SILENT_MS // 2
+            await ports.bus.publish(loading_status(70))
+            ports.clock.time += COLLECTOR_SILENT_MS // 2
             await asyncio.sleep(0.01)
-        await eventually(lambda: world.rows_match(BTC))
+        await eventually(lambda: ports.rows_match(BTC))
 
 
-async def publish_forming(world: AnalystWorld, values: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
+async def publish_forming(ports: AnalystPorts, values: Sequence[Message], price: float) -> dict[str, IndicatorValue]:
     """Return the values published for the forming minute at a price."""
-    await world.bus.publish(forming_minute(FORMING_OPEN_TIME, price))
+    await ports.bus.publish(forming_minute(FORMING_OPEN_TIME, price))
 
     async def is_published() -> bool:
         return any(isinstance(each, IndicatorValue) and not each.closed for each in values)
@@ -317,13 +317,13 @@ async def publish_forming(world: AnalystWorld, values: Sequence[Message], price:
     return {each.indicator: each for each in values if isinstance(each, IndicatorValue) and not each.closed}
 
 
-async def test_only_changed_values_of_the_forming_candle_are_published(world: AnalystWorld) -> None:
+async def test_only_changed_values_of_the_forming_candle_are_published(ports: AnalystPorts) -> None:
     candles = random_walk(BTC, 400)
-    await world.save(*candles, publish=False)
-    async with run_analyst(world.deps()) as values:
-        await eventually(lambda: world.rows_match(BTC))
+    await ports.save(*candles, publish=False)
+    async with run_analyst(ports.deps()) as values:
+        await eventually(lambda: ports.rows_match(BTC))
         values.clear()
-        found = await publish_forming(world, values, 1010)
+        found = await publish_forming(ports, values, 1010)
         assert {(each.open_time, each.closed) for each in found.values()} == {(FORMING_OPEN_TIME, False)}
         columns = to_columns([*candles, forming_minute(FORMING_OPEN_TIME, 1010)])
         for name in ("sma:20", "bbands:20:2", "rsi:14"):
@@ -331,54 +331,54 @@ async def test_only_changed_values_of_the_forming_candle_are_published(world: An
             expected = compute(spec, columns, TIMEFRAMES["1m"])
             assert found[name].values == pytest.approx({output: column[-1] for output, column in expected.items()})
         count = len(values)
-        await world.bus.publish(forming_minute(FORMING_OPEN_TIME, 1010))
+        await ports.bus.publish(forming_minute(FORMING_OPEN_TIME, 1010))
         await asyncio.sleep(0.1)
         assert len(values) == count, "an unchanged value is published again"
         values.clear()
-        again = await publish_forming(world, values, 1020)
+        again = await publish_forming(ports, values, 1020)
         assert again["sma:20"].values != found["sma:20"].values
         assert "volume:20" not in again, "an unchanged value is published again"
         values.clear()
-        await world.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
+        await ports.bus.publish(forming_minute(FORMING_OPEN_TIME + MINUTE_MS, 1010))
         await asyncio.sleep(0.1)
         assert not values, "a candle is missing in between"
-    assert not await world.rows.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
+    assert not await ports.rows.indicator_values(BTC, FORMING_OPEN_TIME, FAR_FUTURE)
 
 
-async def test_old_rows_are_deleted_also_of_symbols_that_are_no_longer_configured(world: AnalystWorld) -> None:
+async def test_old_rows_are_deleted_also_of_symbols_that_are_no_longer_configured(ports: AnalystPorts) -> None:
     unknown = Series("binance", Instrument("SOL", "EUR"), "1m")
-    await world.save(*random_walk(BTC, 200), *random_walk(unknown, 200), publish=False)
-    async with run_analyst(world.deps(analysis_bars=0)):
-        await eventually(lambda: world.rows_match(BTC))
-    more_than_a_calendar_has = world.deps(analysis_bars=100_000_000)
+    await ports.save(*random_walk(BTC, 200), *random_walk(unknown, 200), publish=False)
+    async with run_analyst(ports.deps(analysis_bars=0)):
+        await eventually(lambda: ports.rows_match(BTC))
+    more_than_a_calendar_has = ports.deps(analysis_bars=100_000_000)
     deleting = asyncio.create_task(delete_old_rows(more_than_a_calendar_has))
     assert not (await asyncio.wait([deleting], timeout=1))[0]
     deleting.cancel()
-    assert await world.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)
-    async with run_analyst(world.deps(analysis_bars=30), *JOBS):
+    assert await ports.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)
+    async with run_analyst(ports.deps(analysis_bars=30), *JOBS):
 
         async def dropped() -> bool:
-            return len(await world.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
+            return len(await ports.rows.analyses(BTC, 0, FORMING_OPEN_TIME - 31 * MINUTE_MS)) == 0
 
         await eventually(dropped)
-    assert not await world.rows.analyses(unknown, 0, FAR_FUTURE)
+    assert not await ports.rows.analyses(unknown, 0, FAR_FUTURE)
 
 
-async def test_without_stored_indicators_analyses_are_saved_and_values_published(world: AnalystWorld) -> None:
+async def test_without_stored_indicators_analyses_are_saved_and_values_published(ports: AnalystPorts) -> None:
     candles = random_walk(BTC, 301)
-    await world.save(*candles[:300], publish=False)
-    async with run_analyst(world.deps()):
-        await eventually(lambda: world.rows_match(BTC))
+    await ports.save(*candles[:300], publish=False)
+    async with run_analyst(ports.deps()):
+        await eventually(lambda: ports.rows_match(BTC))
     newest = candles[300].bar.open_time
-    async with run_analyst(world.deps(store_indicators=False), *JOBS) as values:
+    async with run_analyst(ports.deps(store_indicators=False), *JOBS) as values:
 
         async def analysed() -> bool:
-            world.clock.time += RELOAD_QUIET_MS
-            rows = await world.rows.indicator_values(BTC, 0, FAR_FUTURE)
-            return not rows and bool(await world.rows.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
+            ports.clock.time += RELOAD_QUIET_MS
+            rows = await ports.rows.indicator_values(BTC, 0, FAR_FUTURE)
+            return not rows and bool(await ports.rows.analyses(BTC, candles[299].bar.open_time, FAR_FUTURE))
 
         await eventually(analysed)
-        await world.save(candles[300])
+        await ports.save(candles[300])
         expected = {
             row.indicator: row.values
             for row in expected_rows(BTC, candles)
@@ -386,10 +386,10 @@ async def test_without_stored_indicators_analyses_are_saved_and_values_published
         }
 
         async def published() -> bool:
-            world.clock.time += RELOAD_QUIET_MS
+            ports.clock.time += RELOAD_QUIET_MS
             found = [each for each in values if isinstance(each, IndicatorValue) and each.open_time == newest]
             return {each.indicator: each.values for each in found if each.closed} == expected
 
         await eventually(published)
-        assert await world.rows.analyses(BTC, newest, newest)
-        assert not await world.rows.indicator_values(BTC, 0, FAR_FUTURE)
+        assert await ports.rows.analyses(BTC, newest, newest)
+        assert not await ports.rows.indicator_values(BTC, 0, FAR_FUTURE)

@@ -61,7 +61,7 @@ async def empty_store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.fixture
-async def world(empty_store: StoreFactory) -> ReplicaSet:
+async def replicas(empty_store: StoreFactory) -> ReplicaSet:
     return ReplicaSet(await empty_store())
 
 
@@ -77,11 +77,11 @@ def open_time_back(back: int) -> int:
     return FORMING_OPEN_TIME - back * MINUTE_MS
 
 
-async def test_response_has_the_documented_shape_and_every_digit(world: ReplicaSet) -> None:
-    one, replica = candle(FORMING_OPEN_TIME - MINUTE_MS, price="97614.930000000000000001"), world.replica()
+async def test_response_has_the_documented_shape_and_every_digit(replicas: ReplicaSet) -> None:
+    one, replica = candle(FORMING_OPEN_TIME - MINUTE_MS, price="97614.930000000000000001"), replicas.replica()
     prices = (Decimal(text) for text in ("0.00000001", "1E+3", "1E-12", "5.50"))
     bar = Bar(FORMING_OPEN_TIME, next(prices), next(prices), next(prices), next(prices), Decimal(0), Decimal(0), 0)
-    await world.save(one, Candle(BTC, bar, False, CandleSource.TRADES, 2))
+    await replicas.save(one, Candle(BTC, bar, False, CandleSource.TRADES, 2))
     for path in ("/api/chart-data", "/v1/chart-data"):
         answer = await replica.get(
             f"{path}?symbol=btc-usdt&timeframe=1m&from={FORMING_OPEN_TIME - MINUTE_MS}&to={FORMING_OPEN_TIME}"
@@ -109,10 +109,10 @@ async def test_response_has_the_documented_shape_and_every_digit(world: ReplicaS
         f"symbol=BINANCE:BTC/USDT&exchange=&to={FORMING_OPEN_TIME - 60_000}&from={FORMING_OPEN_TIME - 180_000}",
     ],
 )
-async def test_symbol_and_times_are_accepted_in_every_form(world: ReplicaSet, params: str) -> None:
-    await world.save(*minute_candles(9, 0))
+async def test_symbol_and_times_are_accepted_in_every_form(replicas: ReplicaSet, params: str) -> None:
+    await replicas.save(*minute_candles(9, 0))
     url = CHART_URL if "symbol" not in params else "/api/chart-data?timeframe=1m"
-    rows = await world.replica().get_candles(f"{url}&{params}")
+    rows = await replicas.replica().get_candles(f"{url}&{params}")
     assert [row["timestamp"] for row in rows] == [FORMING_OPEN_TIME - back * MINUTE_MS for back in (3, 2, 1)]
 
 
@@ -153,9 +153,9 @@ async def test_symbol_and_times_are_accepted_in_every_form(world: ReplicaSet, pa
     ],
 )
 async def test_invalid_query_gets_a_problem_that_says_what_is_accepted(
-    world: ReplicaSet, query: str, status: int, part: str
+    replicas: ReplicaSet, query: str, status: int, part: str
 ) -> None:
-    answer = await world.replica().get(f"/api/chart-data?{query}")
+    answer = await replicas.replica().get(f"/api/chart-data?{query}")
     problem = answer.json()
     assert (answer.status_code, problem["status"]) == (status, status), problem
     assert part in problem["detail"]
@@ -182,12 +182,12 @@ async def test_candles_of_any_range_are_filled_as_requested_over_any_gaps(  # no
     """Numbers are minutes before the forming candle. The expected rows are found one open time after the other."""
     if since is not None and since < until:
         since, until = until, since
-    world = ReplicaSet(await empty_store())
-    await world.save(*(candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=str(1000 + back)) for back in stored))
+    replicas = ReplicaSet(await empty_store())
+    await replicas.save(*(candle(FORMING_OPEN_TIME - back * MINUTE_MS, price=str(1000 + back)) for back in stored))
     params = [f"to={FORMING_OPEN_TIME - until * MINUTE_MS}", f"fill={fill}"]
     params += [f"from={FORMING_OPEN_TIME - since * MINUTE_MS}"] if since is not None else []
     params += [f"limit={limit}"] if limit else []
-    rows = await world.replica().get_candles("&".join([CHART_URL, *params]))
+    rows = await replicas.replica().get_candles("&".join([CHART_URL, *params]))
 
     inside = sorted((back for back in stored if until <= back <= (35 if since is None else since)), reverse=True)
     inside = inside[-(limit or 1000) :] if since is None else inside[: limit or 1000]
@@ -207,11 +207,11 @@ async def test_candles_of_any_range_are_filled_as_requested_over_any_gaps(  # no
     assert [row["kind"] for row in rows] == ["traded" if back in stored else "missing" for back in backs]
 
 
-async def test_fill_does_not_iterate_over_years_beyond_the_limit(world: ReplicaSet) -> None:
+async def test_fill_does_not_iterate_over_years_beyond_the_limit(replicas: ReplicaSet) -> None:
     """Between two candles are eight years of minutes, and before them half a century."""
     years = 8 * 365 * 1440
-    await world.save(*(candle(open_time_back(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
-    replica, started = world.replica(), time.process_time()
+    await replicas.save(*(candle(open_time_back(back), price=f"{1000 + back}") for back in (years + 1, years, 3, 1)))
+    replica, started = replicas.replica(), time.process_time()
     first = await replica.get_candles(f"{CHART_URL}&from=0&limit=5&fill=prev")
     assert [(row["timestamp"], row["kind"]) for row in first[:3]] == [
         (open_time_back(years + 1), "traded"),
@@ -225,9 +225,9 @@ async def test_fill_does_not_iterate_over_years_beyond_the_limit(world: ReplicaS
     assert time.process_time() - started < 1
 
 
-async def test_etag_of_the_plain_or_compressed_response_gets_304(world: ReplicaSet) -> None:
-    await world.save(*minute_candles(200, 1))
-    replica = world.replica()
+async def test_etag_of_the_plain_or_compressed_response_gets_304(replicas: ReplicaSet) -> None:
+    await replicas.save(*minute_candles(200, 1))
+    replica = replicas.replica()
     url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 200 * MINUTE_MS}&to={FORMING_OPEN_TIME - 10 * MINUTE_MS}"
     plain, compressed = await replica.get(url), await replica.get(url, accept_encoding="br, gzip")
     assert plain.headers["cache-control"].startswith("public, max-age=60")
@@ -246,20 +246,20 @@ async def test_etag_of_the_plain_or_compressed_response_gets_304(world: ReplicaS
     assert forming.headers["cache-control"].startswith("public, max-age=1,")
 
 
-async def test_closed_candles_are_served_from_caches_until_one_is_revised(world: ReplicaSet) -> None:
+async def test_closed_candles_are_served_from_caches_until_one_is_revised(replicas: ReplicaSet) -> None:
     """A replica has a cache of its own, and shares another one with all replicas. A revision reaches both."""
-    first, second = world.replica(), world.replica()
-    await world.save(*minute_candles(2000, 1))
+    first, second = replicas.replica(), replicas.replica()
+    await replicas.save(*minute_candles(2000, 1))
     url = f"{CHART_URL}&from={FORMING_OPEN_TIME - 1900 * MINUTE_MS}&to={FORMING_OPEN_TIME - 1000 * MINUTE_MS}"
     async with run_replica(first), run_replica(second):
         before = await first.get_candles(url)
         assert len(before) == 901
-        calls = world.store.calls["candles"]
+        calls = replicas.store.calls["candles"]
         assert await first.get_candles(url) == before
         assert await second.get_candles(f"{url}&exchange=binance") == before
-        assert world.store.calls["candles"] == calls, "the candles were read from the store again"
+        assert replicas.store.calls["candles"] == calls, "the candles were read from the store again"
         revised = candle(FORMING_OPEN_TIME - 1500 * MINUTE_MS, price="2", revision=1)
-        await world.save(revised)
+        await replicas.save(revised)
 
         async def both_have_the_revision() -> bool:
             found = [await replica.get_candles(f"{url}&_={replica is first}") for replica in (first, second)]
@@ -267,39 +267,39 @@ async def test_closed_candles_are_served_from_caches_until_one_is_revised(world:
             return all(rows[400]["revision"] == 1 and rows[400]["close"] == 2 for rows in found)
 
         await eventually(both_have_the_revision)
-        (key,) = [key for key in world.cache._bodies if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
-        assert json.loads((await world.cache.get(key))[0] or b"[]")
+        (key,) = [key for key in replicas.cache._bodies if key.startswith("candles:{binance:BTC-USDT}:1m:")][:1]
+        assert json.loads((await replicas.cache.get(key))[0] or b"[]")
 
 
-async def test_concurrent_equal_requests_read_the_store_once(world: ReplicaSet) -> None:
-    await world.save(*minute_candles(20, 0))
-    replica = world.replica()
+async def test_concurrent_equal_requests_read_the_store_once(replicas: ReplicaSet) -> None:
+    await replicas.save(*minute_candles(20, 0))
+    replica = replicas.replica()
     await replica.get_candles(CHART_URL)
-    calls, world.clock.time = world.store.calls["latest_candles"], world.clock.time + 5_000
+    calls, replicas.clock.time = replicas.store.calls["latest_candles"], replicas.clock.time + 5_000
     answers = await asyncio.gather(*(replica.get(CHART_URL) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
-    assert world.store.calls["latest_candles"] == calls + 1
+    assert replicas.store.calls["latest_candles"] == calls + 1
 
 
-async def test_forming_candle_is_cached_for_a_second(world: ReplicaSet) -> None:
-    replica = world.replica()
-    await world.save(candle(FORMING_OPEN_TIME, price="1"))
+async def test_forming_candle_is_cached_for_a_second(replicas: ReplicaSet) -> None:
+    replica = replicas.replica()
+    await replicas.save(candle(FORMING_OPEN_TIME, price="1"))
     assert (await replica.get_candles(CHART_URL))[-1]["close"] == 1
-    await world.save(candle(FORMING_OPEN_TIME, price="2"))
-    world.clock.time += 1_000
+    await replicas.save(candle(FORMING_OPEN_TIME, price="2"))
+    replicas.clock.time += 1_000
     assert (await replica.get_candles(CHART_URL))[-1]["close"] == 2
 
 
-async def test_ended_candle_that_was_never_closed_is_left_out(world: ReplicaSet) -> None:
+async def test_ended_candle_that_was_never_closed_is_left_out(replicas: ReplicaSet) -> None:
     """Its last parts were lost. The exchange's clock, which may be behind, decides what is forming."""
     hours = BTC._replace(timeframe="1h")
     hour = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 3_600_000
     stale = [candle(hour - 3_600_000 * back, hours, closed=False) for back in (5, 2)]
     closed = [candle(hour - 3_600_000 * back, hours) for back in (6, 4, 3)]
-    await world.save(
+    await replicas.save(
         *stale, *closed, candle(open_time_back(5), price="1"), candle(open_time_back(4), price="9", closed=False)
     )
-    replica = world.replica()
+    replica = replicas.replica()
     span = f"&from={open_time_back(600)}&to={NOW}"
     for more in ("", "&limit=3", span, f"{span}&limit=9"):
         rows = await replica.get_candles(f"/api/chart-data?symbol=BTCUSDT&timeframe=1h{more}")
@@ -319,8 +319,8 @@ async def test_ended_candle_that_was_never_closed_is_left_out(world: ReplicaSet)
     assert (first["closed"], forming["closed"], forming["timestamp"]) == (True, False, open_time_back(4))
 
 
-async def test_symbols_and_timeframes_are_listed_also_those_imported_meanwhile(world: ReplicaSet) -> None:
-    replica = world.replica()
+async def test_symbols_and_timeframes_are_listed_also_those_imported_meanwhile(replicas: ReplicaSet) -> None:
+    replica = replicas.replica()
     async with run_replica(replica):
         symbols = (await replica.get("/api/symbols")).json()["symbols"]
         assert symbols[0] == {
@@ -333,11 +333,11 @@ async def test_symbols_and_timeframes_are_listed_also_those_imported_meanwhile(w
         }
         assert {"BTC-USD-PERPETUAL", "ETH-USDT"} <= {symbol["symbol"] for symbol in symbols}
         assert "deribit" in {symbol["exchange"] for symbol in symbols}
-        assert (await world.cache.get("symbols:list"))[0]
+        assert (await replicas.cache.get("symbols:list"))[0]
         imported = Series("binance", Instrument("SOL", "EUR"), "1h")
         assert (await replica.get("/api/chart-data?symbol=SOLEUR&timeframe=1h")).status_code == 422
-        await world.save(candle(FORMING_OPEN_TIME - 3600_000, imported))
-        world.clock.time += 1_000
+        await replicas.save(candle(FORMING_OPEN_TIME - 3600_000, imported))
+        replicas.clock.time += 1_000
         assert len(await replica.get_candles("/api/chart-data?symbol=SOLEUR&timeframe=1h")) == 1
         listed = (await replica.get("/api/symbols")).json()["symbols"]
         assert {"SOL-EUR"} == {each["symbol"] for each in listed} - {each["symbol"] for each in symbols}
@@ -346,16 +346,16 @@ async def test_symbols_and_timeframes_are_listed_also_those_imported_meanwhile(w
     assert timeframes[-1]["milliseconds"] is None
 
 
-async def test_unknown_symbols_are_refused_without_a_query_to_the_store(world: ReplicaSet) -> None:
-    replica = world.replica()
+async def test_unknown_symbols_are_refused_without_a_query_to_the_store(replicas: ReplicaSet) -> None:
+    replica = replicas.replica()
     async with run_replica(replica):
         assert len((await replica.get("/api/symbols")).json()["symbols"]) > 1
-        world.store.calls.clear()
+        replicas.store.calls.clear()
         for number in range(50):
-            world.clock.time += 1_100
+            replicas.clock.time += 1_100
             wrong = f"/api/chart-data?timeframe=1m&symbol=U{number}" if number % 2 else f"/udf/symbols?symbol=U{number}"
             assert "does not exist" in (await replica.get(wrong)).text
-        assert world.store.calls.keys() <= {"count_dead_letters"}, "an unknown symbol was looked up in the store"
+        assert replicas.store.calls.keys() <= {"count_dead_letters"}, "an unknown symbol was looked up in the store"
 
 
 @pytest.mark.parametrize(
@@ -367,34 +367,34 @@ async def test_unknown_symbols_are_refused_without_a_query_to_the_store(world: R
     ],
 )
 async def test_too_long_a_range_of_coverage_is_refused_before_any_query(
-    world: ReplicaSet, query: str, part: str
+    replicas: ReplicaSet, query: str, part: str
 ) -> None:
-    replica = world.replica()
+    replica = replicas.replica()
     answer = await replica.get(f"/api/candles/coverage?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "bad-range")
     assert part in answer.json()["detail"]
-    assert not world.store.calls["coverage"]
+    assert not replicas.store.calls["coverage"]
     assert (await replica.get("/api/candles/coverage?symbol=BTCUSDT&timeframe=1d&from=0")).status_code == 200
 
 
-async def test_concurrent_coverage_requests_read_the_stored_series_once(world: ReplicaSet) -> None:
-    replica = world.replica()
+async def test_concurrent_coverage_requests_read_the_stored_series_once(replicas: ReplicaSet) -> None:
+    replica = replicas.replica()
     await replica.get("/api/symbols")
-    world.store.calls.clear()
+    replicas.store.calls.clear()
     names = ("1m", "5m", "15m", "1h", "4h", "1d")
     answers = await asyncio.gather(*(replica.get(f"/api/candles/coverage?timeframe={name}") for name in names))
     assert {answer.status_code for answer in answers} == {200}
-    assert (world.store.calls["series"], world.store.calls["candle_gaps"]) == (1, 1)
+    assert (replicas.store.calls["series"], replicas.store.calls["candle_gaps"]) == (1, 1)
 
 
-async def test_coverage_has_every_gap_with_its_reasons(world: ReplicaSet) -> None:
+async def test_coverage_has_every_gap_with_its_reasons(replicas: ReplicaSet) -> None:
     missing_minutes = {40, 41, 42, 20, 10, 11, 5}
     stored = [
         each
         for each in minute_candles(100, 0)
         if (FORMING_OPEN_TIME - each.bar.open_time) // MINUTE_MS not in missing_minutes
     ]
-    await world.save(
+    await replicas.save(
         *stored,
         candle(open_time_back(60), price="1", revision=1),
         Candle(BTC, empty_bar(open_time_back(61), Decimal(7)), True, CandleSource.EXCHANGE),
@@ -412,7 +412,7 @@ async def test_coverage_has_every_gap_with_its_reasons(world: ReplicaSet) -> Non
         FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "the connection was lost"),
         FeedGap("binance", open_time_back(42) + 5, open_time_back(41), "another instrument's", DAYS.instrument),
     )
-    replica, silence = world.replica(), "binance: its collector has not reported"
+    replica, silence = replicas.replica(), "binance: its collector has not reported"
     replica.deps.hub.exchange_statuses.clear()
     url = "/api/candles/coverage?symbol=BTCUSDT&timeframe=1m"
     answer = (await replica.get(f"{url}&from={open_time_back(90)}&to={NOW}")).json()
@@ -450,7 +450,7 @@ async def test_coverage_counts_each_candle_once_whatever_gaps_are_registered(
     span: tuple[int, int],
 ) -> None:
     """Gaps may overlap, exceed the range, and have candles by now."""
-    world = ReplicaSet(await empty_store())
+    replicas = ReplicaSet(await empty_store())
     stored = [
         each
         for each in minute_candles(60, 0)
@@ -460,10 +460,10 @@ async def test_coverage_counts_each_candle_once_whatever_gaps_are_registered(
         CandleGap(BTC, open_time_back(back), open_time_back(max(1, back - more)), NOW, state)
         for back, more, state in registered
     ]
-    await world.save(*stored, *gaps)
+    await replicas.save(*stored, *gaps)
     since, until = open_time_back(span[0]), open_time_back(max(0, span[0] - span[1]))
     url = f"/api/candles/coverage?symbol=BTCUSDT&timeframe=1m&from={since}&to={until}"
-    answer = (await world.replica().get(url)).json()
+    answer = (await replicas.replica().get(url)).json()
     missing = {opening for gap in answer["gaps"] if gap["state"] != "repaired" for opening in gap_open_times(gap)}
     assert answer["expected"] == answer["present"] + answer["missing"]
     assert answer["missing"] == sum(gap["candles"] for gap in answer["gaps"] if gap["state"] != "repaired")
@@ -474,16 +474,16 @@ def gap_open_times(gap: dict[str, int]) -> range:
     return range(gap["from"], gap["to"] + 1, MINUTE_MS)
 
 
-async def test_coverage_without_a_query_lists_configured_series_with_reasons(world: ReplicaSet) -> None:
+async def test_coverage_without_a_query_lists_configured_series_with_reasons(replicas: ReplicaSet) -> None:
     """A series begins where the exchange's candles begin: those before the first stored candle are absent."""
     imported = Series("binance", Instrument("SOL", "EUR"), "1h")
     hours = [candle(FORMING_OPEN_TIME - 3_600_000 * back, imported) for back in (9, 2, 1)]
-    await world.save(
+    await replicas.save(
         *minute_candles(100, 0),
         *hours,
         CandleGap(BTC, open_time_back(3000), open_time_back(101), NOW, CandleGapState.ABSENT, NOW),
     )
-    replica = world.replica()
+    replica = replicas.replica()
     sources = (InstrumentFeed(BTC.instrument, FeedStatus.LIVE), InstrumentFeed(DAYS.instrument, FeedStatus.ABSENT))
     minutes_to_go = SeriesProgress(BTC.instrument, "5m", open_time_back(5000), 1000, 900, "binance.test answers 400")
     progress = BackfillProgress(9000, 4000, (minutes_to_go,))
@@ -518,12 +518,12 @@ async def test_coverage_without_a_query_lists_configured_series_with_reasons(wor
     assert gap["candles"] == 6
 
 
-async def test_coverage_of_roll_ups_names_the_timeframe_that_is_missing(world: ReplicaSet) -> None:
+async def test_coverage_of_roll_ups_names_the_timeframe_that_is_missing(replicas: ReplicaSet) -> None:
     perpetual = Series("deribit", Instrument("BTC", "USD", "PERPETUAL"), "4h")  # which Deribit does not have
     last = TIMEFRAMES["4h"].open_time(FORMING_OPEN_TIME)
-    await world.save(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
+    await replicas.save(*(candle(last - back * 14_400_000, perpetual) for back in (3, 1)))
     params = f"symbol=BTC-USD-PERPETUAL&timeframe=4h&from={last - 3 * 14_400_000}&to={last - 1}"
-    (gap,) = (await world.replica().get(f"/api/candles/coverage?{params}")).json()["gaps"]
+    (gap,) = (await replicas.replica().get(f"/api/candles/coverage?{params}")).json()["gaps"]
     assert gap["reasons"] == ["deribit has no 4h: it is rolled up from 2h, and some are missing"]
 
 
@@ -545,23 +545,23 @@ async def scroll_back(replica: ApiReplica, symbol: str, resolution: str, countba
 
 
 @pytest.mark.parametrize("countback", [None, 37, 5000])
-async def test_scrolling_back_returns_every_bar_once_and_ends(world: ReplicaSet, countback: int | None) -> None:
+async def test_scrolling_back_returns_every_bar_once_and_ends(replicas: ReplicaSet, countback: int | None) -> None:
     """The series has a gap that is longer than one request's range."""
     stored = [*minute_candles(2600, 2400), *minute_candles(300, 0)]
-    await world.save(*stored)
-    times = await scroll_back(world.replica(), "BINANCE:BTC-USDT", "1", countback)
+    await replicas.save(*stored)
+    times = await scroll_back(replicas.replica(), "BINANCE:BTC-USDT", "1", countback)
     assert times == [each.bar.open_time // 1000 for each in stored]
 
 
-async def test_udf_quotes_have_current_values_only(world: ReplicaSet) -> None:
+async def test_udf_quotes_have_current_values_only(replicas: ReplicaSet) -> None:
     """TradingView's watch lists send this request."""
     day = FORMING_OPEN_TIME - FORMING_OPEN_TIME % 86_400_000
     days, eth = BTC._replace(timeframe="1d"), DAYS._replace(timeframe="1m")
-    await world.save(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
-    await world.save(
+    await replicas.save(candle(day - 86_400_000, days, "96000"), candle(day, days, "97000.5", closed=False))
+    await replicas.save(
         candle(FORMING_OPEN_TIME, price="97200.10"), candle(FORMING_OPEN_TIME - 5 * MINUTE_MS, eth, "3000")
     )
-    replica = world.replica()
+    replica = replicas.replica()
     value, expires = Decimal("97200.2"), NOW + 5_000
     leg = Leg("binance", BTC.instrument, value, NOW, NOW, expires, True, bid=value - Decimal("0.15"), ask=value)
     cheap = Leg("coingecko", Instrument("BTC", "USD"), Decimal(97_111), NOW, NOW, expires, True)
@@ -586,19 +586,19 @@ async def test_udf_quotes_have_current_values_only(world: ReplicaSet) -> None:
     )  # a candle of five minutes ago is not current
     assert price["v"]["lp"] == "97111"
     assert (wrong["s"], wrong["v"], "does not exist" in wrong["errmsg"]) == ("error", {}, True)
-    world.clock.time += 6_000
+    replicas.clock.time += 6_000
     (later,) = (await replica.get("/udf/quotes?symbols=BINANCE:BTCUSDT")).json()["d"]
     assert not {"bid", "ask", "spread"} & later["v"].keys()
-    world.clock.time += 2 * 86_400_000
+    replicas.clock.time += 2 * 86_400_000
     (much_later,) = (await replica.get("/udf/quotes?symbols=BINANCE:BTCUSDT")).json()["d"]
     assert much_later["v"].keys() == params
 
 
-async def test_udf_accepts_symbols_and_resolutions_in_every_spelling(world: ReplicaSet) -> None:
-    await world.save(
+async def test_udf_accepts_symbols_and_resolutions_in_every_spelling(replicas: ReplicaSet) -> None:
+    await replicas.save(
         *minute_candles(5, 0), *(replace(each, series=BTC._replace(timeframe="1M")) for each in minute_candles(0, 0))
     )
-    replica = world.replica()
+    replica = replicas.replica()
     for query in ("BINANCE:BTCUSDT", "binance:btc-usdt", "BTC/USDT&exchange=binance"):
         assert [each["ticker"] for each in (await replica.get(f"/udf/search?query={query}")).json()] == [
             "BINANCE:BTC-USDT"
@@ -611,19 +611,19 @@ async def test_udf_accepts_symbols_and_resolutions_in_every_spelling(world: Repl
         assert answer["s"] == ("ok" if bars else "no_data")
 
 
-async def test_udf_endpoints_respond_as_charts_expect(world: ReplicaSet) -> None:
+async def test_udf_endpoints_respond_as_charts_expect(replicas: ReplicaSet) -> None:
     days = [
         candle(opening, DAYS, "3290.125")
         for opening in range(
             FORMING_OPEN_TIME - FORMING_OPEN_TIME % 86_400_000 - 5 * 86_400_000, FORMING_OPEN_TIME, 86_400_000
         )
     ]
-    await world.save(
+    await replicas.save(
         *days,
         candle(FORMING_OPEN_TIME, price="0.10"),
         CandleGap(BTC, FORMING_OPEN_TIME - 5 * MINUTE_MS, FORMING_OPEN_TIME - 4 * MINUTE_MS, NOW),
     )
-    replica = world.replica()
+    replica = replicas.replica()
     config = (await replica.get("/udf/config")).json()
     assert config["supported_resolutions"][:4] == ["1", "3", "5", "15"]
     assert config["supported_resolutions"][-4:] == ["1D", "3D", "1W", "1M"]

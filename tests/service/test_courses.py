@@ -1,4 +1,4 @@
-"""The rates' answers over HTTP: the asked shape to the letter, ages and origins, conditional requests, errors."""
+"""Rates over HTTP: the exact JSON, ages and sources, conditional requests, quotas, errors."""
 
 import asyncio
 import json
@@ -15,24 +15,25 @@ from services.core.model import ExchangeStatus
 from services.web import AppSpec, create_app
 from tests.api import CoursesReplica
 from tests.simulator import serve_app
+from tests.waiting import eventually
 
 NOW = 1_800_000_000_000
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[CoursesReplica]:
-    world = CoursesReplica()
-    world.publish_quotes("binance", "coingecko")
-    async with world.client:
-        yield world
+async def replica() -> AsyncIterator[CoursesReplica]:
+    replica = CoursesReplica()
+    replica.publish_quotes("binance", "coingecko")
+    async with replica.client:
+        yield replica
 
 
-async def test_v1_answers_in_the_asked_shape_with_every_digit(world: CoursesReplica) -> None:
-    answer = await world.get("/v1/courses?direction=BTC-USD")
+async def test_v1_response_has_the_documented_shape_and_every_digit(replica: CoursesReplica) -> None:
+    answer = await replica.get("/v1/courses?direction=BTC-USD")
     assert answer.text == '{"exchanger":"binance","courses":[{"direction":"BTC-USD","value":97595.412013}]}'
-    answer = await world.get("/v1/courses?direction=BTC-USD&exchanger=coingecko")
+    answer = await replica.get("/v1/courses?direction=BTC-USD&exchanger=coingecko")
     assert answer.text == '{"exchanger":"coingecko","courses":[{"direction":"BTC-USD","value":97600.123456789}]}'
-    everything = json.loads((await world.get("/courses")).text)
+    everything = json.loads((await replica.get("/courses")).text)
     assert [course["direction"] for course in everything["courses"]] == [
         f"{base}-{quote}" for base in ("BTC", "ETH", "USDTTRC", "USDTERC") for quote in ("RUB", "USD")
     ]
@@ -48,8 +49,10 @@ async def test_v1_answers_in_the_asked_shape_with_every_digit(world: CoursesRepl
         ("direction=BTC-USD,BTC-RUB&quote=RUB&utm=x", ["BTC-RUB"]),
     ],
 )
-async def test_filters(world: CoursesReplica, query: str, directions: list[str]) -> None:
-    answer = (await world.get(f"/v1/courses?{query}")).json()
+async def test_directions_are_filtered_by_direction_base_and_quote(
+    replica: CoursesReplica, query: str, directions: list[str]
+) -> None:
+    answer = (await replica.get(f"/v1/courses?{query}")).json()
     assert [course["direction"] for course in answer["courses"]] == directions
 
 
@@ -63,13 +66,14 @@ async def test_filters(world: CoursesReplica, query: str, directions: list[str])
         ("direction=BTC-USD&quote=RUB", 422, "matches all of direction, base and quote"),
         ("direction=" + "BTC-USD," * 400, 400, "bytes long"),
         ("&".join("a=1" for _ in range(60)), 400, "more than 50"),
-        ("direction=%00%ff%3Cscript%3E", 422, "does not exist"),
+        ("direction=%ff%3Cscript%3E", 422, "does not exist"),
+        ("direction=%00", 400, "direction: U+0000 is not accepted"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_told_why(
-    world: CoursesReplica, query: str, status: int, part: str
+async def test_invalid_query_gets_a_problem_that_says_what_is_accepted(
+    replica: CoursesReplica, query: str, status: int, part: str
 ) -> None:
-    answer = await world.get(f"/v1/courses?{query}")
+    answer = await replica.get(f"/v1/courses?{query}")
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store"
@@ -79,33 +83,33 @@ async def test_a_question_that_cannot_be_answered_is_told_why(
     assert problem["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_a_client_that_has_it_is_told_so_until_it_changes(world: CoursesReplica) -> None:
-    first = await world.get("/v1/courses")
+async def test_current_etag_gets_304_until_a_rate_changes(replica: CoursesReplica) -> None:
+    first = await replica.get("/v1/courses")
     etag = first.headers["etag"]
     for tag in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        again = await world.get("/v1/courses", if_none_match=tag)
+        again = await replica.get("/v1/courses", if_none_match=tag)
         assert (again.status_code, again.content) == (304, b"")
         for name in ("etag", "cache-control", "vary"):
             assert again.headers[name] == first.headers[name]
-    assert (await world.get("/v1/courses", if_none_match='"other"')).status_code == 200
+    assert (await replica.get("/v1/courses", if_none_match='"other"')).status_code == 200
     assert first.headers["cache-control"] == "public, max-age=1, stale-while-revalidate=5"
-    world.clock.time += 60
-    world._publish_quote("binance", "BTC-USDT", Decimal(97000), Decimal(97001))
-    world.publish_rates()
-    changed = await world.get("/v1/courses", if_none_match=etag)
+    replica.clock.time += 60
+    replica._publish_quote("binance", "BTC-USDT", Decimal(97000), Decimal(97001))
+    replica.publish_rates()
+    changed = await replica.get("/v1/courses", if_none_match=etag)
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
 
 
 @pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/openapi.json", "/nowhere"])
-async def test_head_is_get_without_a_body(world: CoursesReplica, path: str) -> None:
-    asked = {"x-request-id": "the-same"}
-    get, head = await world.client.get(path, headers=asked), await world.client.head(path, headers=asked)
+async def test_head_has_the_headers_of_get_without_a_body(replica: CoursesReplica, path: str) -> None:
+    headers = {"x-request-id": "the-same"}
+    get, head = await replica.client.get(path, headers=headers), await replica.client.head(path, headers=headers)
     assert head.content == b""
     assert (head.status_code, head.headers) == (get.status_code, get.headers)
 
 
-async def test_head_of_a_stream_ends_with_its_headers(world: CoursesReplica) -> None:
+async def test_head_of_a_stream_ends_with_its_headers(replica: CoursesReplica) -> None:
     left: list[bool] = []
 
     async def stream() -> AsyncIterator[bytes]:
@@ -118,18 +122,16 @@ async def test_head_of_a_stream_ends_with_its_headers(world: CoursesReplica) -> 
 
     routes = APIRouter()
     routes.add_api_route("/stream", lambda: StreamingResponse(stream(), media_type="text/event-stream"))
-    app = create_app(world.deps, AppSpec([routes]))
+    app = create_app(replica.deps, AppSpec([routes]))
     async with serve_app(app) as address, httpx.AsyncClient() as client:
         answer = await client.head(f"http://{address}/stream")
         assert (answer.status_code, answer.content) == (200, b"")
-        async with asyncio.timeout(5):
-            while not left:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: left)
 
 
-async def test_v2_tells_age_origin_and_what_the_others_say(world: CoursesReplica) -> None:
-    world.clock.time += 1_500
-    answer = (await world.get("/v2/courses?direction=BTC-USD,NO-SUCH")).json()
+async def test_v2_response_has_ages_legs_and_the_other_candidates(replica: CoursesReplica) -> None:
+    replica.clock.time += 1_500
+    answer = (await replica.get("/v2/courses?direction=BTC-USD,NO-SUCH")).json()
     (course,) = answer["courses"]
     assert answer["missing"] == [{"direction": "NO-SUCH", "reason": "no such direction"}]
     assert (answer["exchanger"], answer["simulated"], answer["time"]) == ("binance", False, NOW + 1_500)
@@ -149,13 +151,13 @@ async def test_v2_tells_age_origin_and_what_the_others_say(world: CoursesReplica
     assert (others["deribit"]["value"], others["deribit"]["set_aside"]) == (None, "missing")
 
 
-async def test_stale_rates_move_to_another_exchange_and_then_to_a_refusal(
-    world: CoursesReplica, caplog: pytest.LogCaptureFixture
+async def test_stale_rates_are_served_from_another_exchange_and_then_refused(
+    replica: CoursesReplica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.clock.time += 6_000
-    assert (await world.get("/v1/courses")).json()["exchanger"] == "coingecko"
-    world.clock.time += 1_000_000
-    refused = await world.get("/v1/courses?direction=BTC-USD")
+    replica.clock.time += 6_000
+    assert (await replica.get("/v1/courses")).json()["exchanger"] == "coingecko"
+    replica.clock.time += 1_000_000
+    refused = await replica.get("/v1/courses?direction=BTC-USD")
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
     problem = refused.json()
@@ -163,37 +165,37 @@ async def test_stale_rates_move_to_another_exchange_and_then_to_a_refusal(
     assert problem["last_known"] == [
         {"direction": "BTC-USD", "value": "97595.412013", "exchange": "binance", "age_ms": 1_006_000}
     ]
-    assert (await world.get("/readyz")).status_code == 503
+    assert (await replica.get("/readyz")).status_code == 503
     assert "/v1/courses 503" in caplog.text
-    assert "/readyz" not in caplog.text  # a supervisor asks every few seconds
+    assert "/readyz" not in caplog.text  # requested every few seconds by a supervisor
 
 
 async def test_missing_directions_are_listed_beside_available_ones() -> None:
-    world = CoursesReplica(exchanges=("binance", "deribit", "coingecko"))
+    replica = CoursesReplica(exchanges=("binance", "deribit", "coingecko"))
     for name, price in {"BTC-USD": "97600", "ETH-USD": "3290"}.items():
-        world._publish_quote("deribit", name, Decimal(price))
-    world.publish_rates()
-    async with world.client:
-        answer = await world.get("/v1/courses")
+        replica._publish_quote("deribit", name, Decimal(price))
+    replica.publish_rates()
+    async with replica.client:
+        answer = await replica.get("/v1/courses")
         assert {course["direction"] for course in answer.json()["courses"]} == {"BTC-USD", "ETH-USD"}
         assert "BTC-RUB" in answer.headers["kurs-missing"]
-        assert (await world.get("/v1/courses?direction=BTC-RUB")).status_code == 503
+        assert (await replica.get("/v1/courses?direction=BTC-RUB")).status_code == 503
 
 
-async def test_every_response_of_a_simulated_market_says_so(world: CoursesReplica) -> None:
-    assert (await world.get("/v1/courses")).headers["kurs-market"] == "live"
-    world = CoursesReplica(SIMULATED)
+async def test_every_response_names_its_market(replica: CoursesReplica) -> None:
+    assert (await replica.get("/v1/courses")).headers["kurs-market"] == "live"
+    replica = CoursesReplica(SIMULATED)
     for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):
-        assert (await world.get(path)).headers["kurs-market"] == "simulated"
-    world.book.apply(ExchangeStatus("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
-    world.publish_quotes("binance", "coingecko")
-    assert (await world.get("/v1/courses")).headers["kurs-market"] == "simulated"
-    assert (await world.get("/v2/courses")).json()["simulated"] is True
+        assert (await replica.get(path)).headers["kurs-market"] == "simulated"
+    replica.book.apply(ExchangeStatus("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
+    replica.publish_quotes("binance", "coingecko")
+    assert (await replica.get("/v1/courses")).headers["kurs-market"] == "simulated"
+    assert (await replica.get("/v2/courses")).json()["simulated"] is True
 
 
-async def test_errors_of_the_framework_are_problems_too(world: CoursesReplica) -> None:
+async def test_unknown_paths_and_methods_get_problem_details(replica: CoursesReplica) -> None:
     for method, path, status in (("GET", "/v1/nowhere", 404), ("POST", "/v1/courses", 405), ("PUT", "/livez", 405)):
-        answer = await world.client.request(method, path)
+        answer = await replica.client.request(method, path)
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
@@ -201,59 +203,64 @@ async def test_errors_of_the_framework_are_problems_too(world: CoursesReplica) -
         assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
-async def test_a_parameter_that_is_not_known_is_told(world: CoursesReplica) -> None:
+async def test_unknown_parameter_is_reported_in_v1_and_refused_in_v2(replica: CoursesReplica) -> None:
     for query, ignored in (
         ("directions=BTC-USD&_=17", "directions"),
         ("direction[]=BTC-USD", "direction[]"),
         ("direction=BTC-USD&exchange=deribit&x%0d%0ay=1", "exchange,xy"),
     ):
-        answer = await world.get(f"/v1/courses?{query}")
+        answer = await replica.get(f"/v1/courses?{query}")
         assert (answer.status_code, answer.headers["kurs-ignored"]) == (200, ignored)
-    assert "kurs-ignored" not in (await world.get("/v1/courses?direction=BTC-USD&_=17")).headers
-    refused = await world.get("/v2/courses?exchange=deribit")
+    assert "kurs-ignored" not in (await replica.get("/v1/courses?direction=BTC-USD&_=17")).headers
+    refused = await replica.get("/v2/courses?exchange=deribit")
     assert refused.status_code == 400
     assert "no parameter 'exchange'; did you mean exchanger? there are: direction, base" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/v1/courses", "/livez", "/nowhere"])
-async def test_configured_pages_may_read_it_and_others_may_not(world: CoursesReplica, path: str) -> None:
-    allowed = await world.get(path, origin="http://localhost:5173")
+async def test_pages_of_configured_origins_may_read_responses_and_others_may_not(
+    replica: CoursesReplica, path: str
+) -> None:
+    allowed = await replica.get(path, origin="http://localhost:5173")
     assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
     exposed = set(allowed.headers["access-control-expose-headers"].lower().split(", "))
     unread = {"access-control-allow-origin", "access-control-expose-headers", "cache-control", "content-length"}
     assert set(allowed.headers) - unread - {"content-type", "date", "vary", "x-content-type-options"} <= exposed
     assert {"kurs-exchange", "x-ratelimit-remaining", "retry-after", "cache-status"} <= exposed
-    other = await world.get(path, origin="http://evil.example")
+    other = await replica.get(path, origin="http://evil.example")
     assert "access-control-allow-origin" not in other.headers
     assert allowed.headers["vary"] == other.headers["vary"] == "Origin"
-    asks = {
+    preflight_headers = {
         "origin": "http://localhost:5173",
         "access-control-request-method": "GET",
-        "access-control-request-headers": "cache-control,last-event-id",  # of event streams over fetch
+        "access-control-request-headers": "cache-control,last-event-id",  # as event streams over fetch send them
     }
-    preflight = await world.client.options(path, headers=asks)
-    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, asks["origin"])
+    preflight = await replica.client.options(path, headers=preflight_headers)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (
+        200,
+        preflight_headers["origin"],
+    )
 
 
-async def test_request_ids_are_the_clients_own_if_sane(world: CoursesReplica) -> None:
-    assert (await world.get("/v1/courses", x_request_id="trace-42")).headers["x-request-id"] == "trace-42"
+async def test_request_id_of_the_client_is_kept_only_if_it_is_a_short_word(replica: CoursesReplica) -> None:
+    assert (await replica.get("/v1/courses", x_request_id="trace-42")).headers["x-request-id"] == "trace-42"
     for hostile in ("a b\tc", "x" * 500, "<script>"):
-        assert (await world.get("/v1/courses", x_request_id=hostile)).headers["x-request-id"] != hostile
+        assert (await replica.get("/v1/courses", x_request_id=hostile)).headers["x-request-id"] != hostile
 
 
-async def test_metrics_count_requests_by_route_without_unbounded_labels(world: CoursesReplica) -> None:
+async def test_metrics_count_requests_by_route_and_unknown_paths_together(replica: CoursesReplica) -> None:
     for path in ("/v1/courses", "/v1/directions", "/no/such/1", "/no/such/2"):
-        await world.get(path)
-    await world.client.head("/livez")
-    text = (await world.get("/metrics")).text
+        await replica.get(path)
+    await replica.client.head("/livez")
+    text = (await replica.get("/metrics")).text
     assert 'kurs_http_request_seconds_count{method="HEAD",route="/livez",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="/v1/courses",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="/v1/directions",status="200"} 1.0' in text
     assert 'kurs_http_request_seconds_count{method="GET",route="other",status="404"} 2.0' in text
 
 
-async def test_directions_and_exchanges(world: CoursesReplica) -> None:
-    directions = (await world.get("/v1/directions")).json()["directions"]
+async def test_directions_have_routes_and_exchanges_have_reasons(replica: CoursesReplica) -> None:
+    directions = (await replica.get("/v1/directions")).json()["directions"]
     assert directions[4]["direction"] == "USDTTRC-RUB"
     assert directions[4]["asset"] == "USDT"
     assert directions[4]["routes"][0] == {
@@ -264,20 +271,20 @@ async def test_directions_and_exchanges(world: CoursesReplica) -> None:
         ],
         "not_traded": [],
     }
-    exchanges = (await world.get("/v1/exchanges")).json()
+    exchanges = (await replica.get("/v1/exchanges")).json()
     assert [exchange["exchange"] for exchange in exchanges["exchanges"]] == ["binance", "deribit", "coingecko"]
     assert exchanges["exchanges"][0]["reason"] == "its collector has not reported"
     for path in ("/v1/directions", "/v1/exchanges"):
-        answer = await world.get(path)
+        answer = await replica.get(path)
         assert "max-age" in answer.headers["cache-control"]
-        assert (await world.get(path, if_none_match=answer.headers["etag"])).status_code == 304
-        head = await world.client.head(path)
+        assert (await replica.get(path, if_none_match=answer.headers["etag"])).status_code == 304
+        head = await replica.client.head(path)
         assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
 
 
-async def test_a_collector_that_says_nothing_any_more_is_not_connected(world: CoursesReplica) -> None:
-    world.deps.hub.apply(ExchangeStatus("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
+async def test_exchange_is_not_connected_once_its_collector_is_silent(replica: CoursesReplica) -> None:
+    replica.deps.hub.apply(ExchangeStatus("binance", NOW, True, "socket", "host", "connected", NOW, NOW, 0, False))
     for passed, connected, reason in ((4, True, "connected"), (4, False, "its collector has not reported for 8 s")):
-        world.clock.time += passed * 1000
-        binance = (await world.get("/v1/exchanges")).json()["exchanges"][0]
+        replica.clock.time += passed * 1000
+        binance = (await replica.get("/v1/exchanges")).json()["exchanges"][0]
         assert (binance["connected"], binance["reason"]) == (connected, reason)

@@ -1,4 +1,4 @@
-"""Endpoints as values: what OpenAPI describes is what is parsed, and every kind of endpoint is possible."""
+"""Endpoints as values: the parameters in OpenAPI are those that are parsed, and every kind of endpoint works."""
 
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ LISTS = ("direction", "base", "quote", "exchanger", "timeframes", "indicators", 
 
 
 def example(parameter: dict[str, Any]) -> str:
-    """A value that the description allows."""
+    """Return a value that the description allows."""
     schema = parameter["schema"]
     if "examples" in schema:
         return str(schema["examples"][0])
@@ -49,7 +49,7 @@ def example(parameter: dict[str, Any]) -> str:
 
 
 def parsed(endpoint: Any, **texts: str) -> Any:
-    """The query struct of an endpoint, its required parameters filled in where they are not given."""
+    """Return an endpoint's query struct. Required parameters that are not given get an example."""
     described = DESCRIBED[endpoint.path][endpoint.method.lower()]["parameters"]
     given = {each["name"]: example(each) for each in described if each["required"]} | texts
     path = {each["name"]: given.pop(each["name"]) for each in described if each["in"] == "path"}
@@ -62,7 +62,7 @@ def field(endpoint: Any, query: Any, name: str) -> Any:
     return getattr(query, names[name])
 
 
-def test_every_endpoint_is_described_once_or_on_purpose_not() -> None:
+def test_every_endpoint_but_sockets_and_udf_is_described_once() -> None:
     named = [(endpoint.path, endpoint.method.lower()) for endpoint in api.ENDPOINTS if endpoint.operation_id]
     assert sorted(named) == sorted((path, method) for path, methods in DESCRIBED.items() for method in methods)
     assert {path for endpoint in api.ENDPOINTS for path in endpoint.paths if not endpoint.operation_id} == {
@@ -71,7 +71,7 @@ def test_every_endpoint_is_described_once_or_on_purpose_not() -> None:
     }
 
 
-def test_the_described_parameters_are_those_that_are_parsed() -> None:
+def test_described_parameters_are_those_that_are_parsed() -> None:
     for endpoint in api.ENDPOINTS:
         if endpoint.operation_id:
             described = [

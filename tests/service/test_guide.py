@@ -1,4 +1,4 @@
-"""docs/adding-an-endpoint.md: its example is an endpoint."""
+"""The example of docs/adding-an-endpoint.md, run."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ SCHEMA, MODULE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 def load(name: str, source: str, folder: Path) -> ModuleType:
-    """Import a source under a name."""
+    """Import a source text under a name."""
     (folder / f"{name}.py").write_text(source)
     spec = spec_from_file_location(name, folder / f"{name}.py")
     assert spec

@@ -1,11 +1,10 @@
-"""/livez and /readyz."""
+"""The health checks /livez and /readyz."""
 
 import httpx
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from services import __version__
-from services.adapters import sql
 from services.adapters.memory import MemoryJournal
 from services.core.errors import Unavailable
 from services.runtime import SERVICES, component_checks, import_service, required_components
@@ -21,9 +20,9 @@ class UnavailableJournal(MemoryJournal):
         raise Unavailable("the journal (Redis) does not respond")
 
 
-async def app_with(journal: MemoryJournal) -> Starlette:
-    """The health endpoints of a process in memory that runs every service."""
-    deps = make_deps(store=await sql.connect("sqlite+aiosqlite://"), journal=journal)
+def app_with(journal: MemoryJournal) -> Starlette:
+    """Return the health endpoints of a process in memory that runs every service."""
+    deps = make_deps(journal=journal)
     app = bare_app()
     needed = required_components(map(import_service, SERVICES))
     app.include_router(health_router(component_checks(deps), needed, CollectorRegistry()))
@@ -36,12 +35,12 @@ async def get(app: Starlette, path: str) -> httpx.Response:
 
 
 async def test_livez_has_the_version() -> None:
-    response = await get(await app_with(MemoryJournal()), "/livez")
+    response = await get(app_with(MemoryJournal()), "/livez")
     assert response.json() == {"status": "alive", "version": __version__}
 
 
 async def test_a_process_with_every_service_is_ready_without_its_journal() -> None:
-    response = await get(await app_with(UnavailableJournal()), "/readyz")
+    response = await get(app_with(UnavailableJournal()), "/readyz")
     parts = response.json()["parts"]
     assert response.status_code == 200
     assert (parts["store"]["needed"], parts["journal"]["needed"]) == (True, False)

@@ -1,4 +1,4 @@
-"""Indicators over HTTP on a real store: values beside their candles, the same for any range, fresh after changes."""
+"""Indicators over HTTP on SQLite: the same values for any range, and new ones after a candle changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from services.core.timeframes import MINUTE_MS, TIMEFRAMES
 from tests.api import BTC, FORMING_OPEN_TIME, ApiReplica, ReplicaSet, StoreFactory, run_replica, store_factory
 from tests.waiting import eventually
 
-DEEP_CANDLES = 12_000  # minutes: more than a week, since when OBV counts
+DEEP_CANDLES = 12_000  # minutes: more than a week, the anchor of OBV
 ALL_INDICATORS = ",".join(CATALOG)
 URL = "/api/indicators?symbol=BTCUSDT&timeframe=1m&indicators="
 
@@ -30,20 +30,20 @@ async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stor
 
 
 @pytest.fixture
-async def world(stores: StoreFactory) -> ReplicaSet:
+async def replicas(stores: StoreFactory) -> ReplicaSet:
     return ReplicaSet(await stores())
 
 
 @pytest.fixture(scope="module")
 async def deep(stores: StoreFactory) -> ReplicaSet:
-    """A long history in which a day and single candles are missing."""
-    world = ReplicaSet(await stores())
-    await world.save(*(each for each in MARKET if each.bar.open_time in STORED_OPEN_TIMES), publish=False)
-    return world
+    """A replica set with a long history in which a day and single candles are missing."""
+    replicas = ReplicaSet(await stores())
+    await replicas.save(*(each for each in MARKET if each.bar.open_time in STORED_OPEN_TIMES), publish=False)
+    return replicas
 
 
 def random_candles(count: int, series: Series = BTC, seed: int = 1, last: int = FORMING_OPEN_TIME) -> list[Candle]:
-    """A random walk in cents that ends with the forming candle."""
+    """Return a random walk in cents that ends with the forming candle."""
     rng, timeframe = np.random.default_rng(seed), TIMEFRAMES[series.timeframe]
     closes = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.001, count)))
     spreads, volumes = rng.exponential(5, count), rng.lognormal(0, 1, count)
@@ -88,11 +88,11 @@ def check_values(body: dict[str, Any], every: indicators.OhlcvColumns, timeframe
             assert np.allclose(ours, values[places], 1e-9, 1e-9 * scale, equal_nan=True), (row["indicator"], name)
 
 
-async def test_response_has_the_documented_shape(world: ReplicaSet) -> None:
-    await world.save(*random_candles(4))
+async def test_response_has_the_documented_shape(replicas: ReplicaSet) -> None:
+    await replicas.save(*random_candles(4))
     closes = [float(each.bar.close) for each in random_candles(4)]
     for path in ("/api/indicators", "/v1/indicators"):
-        answer = await world.replica().get(f"{path}?symbol=btc-usdt&timeframe=1m&indicators=sma:2,macd,pivots,sma:2")
+        answer = await replicas.replica().get(f"{path}?symbol=btc-usdt&timeframe=1m&indicators=sma:2,macd,pivots,sma:2")
         body = answer.json()
         assert list(body) == ["symbol", "timeframe", "timestamps", "closed", "indicators"]
         assert body["timestamps"] == [FORMING_OPEN_TIME - back * MINUTE_MS for back in (3, 2, 1, 0)]
@@ -115,7 +115,7 @@ async def test_response_has_the_documented_shape(world: ReplicaSet) -> None:
 
 
 async def test_values_are_equal_for_any_range(deep: ReplicaSet) -> None:
-    """Newest, oldest and in between, across missing candles; first computed, then from the pages of another replica."""
+    """Ranges at both ends and in between, over missing candles; values are computed, then read from shared pages."""
     ranges = [
         "",
         "&limit=3",
@@ -126,50 +126,50 @@ async def test_values_are_equal_for_any_range(deep: ReplicaSet) -> None:
         f"&from={FORMING_OPEN_TIME - 100 * MINUTE_MS}",
     ]
     for replica in (deep.replica(), deep.replica()):
-        for words in ranges:
-            body = await get_indicators(replica, f"{URL}{ALL_INDICATORS}{words}")
+        for range_params in ranges:
+            body = await get_indicators(replica, f"{URL}{ALL_INDICATORS}{range_params}")
             assert len(body["indicators"]) == len(CATALOG)
-            assert not [row["indicator"] for row in body["indicators"] if row["trusted_from"]], words
+            assert not [row["indicator"] for row in body["indicators"] if row["trusted_from"]], range_params
             check_values(body, STORED_COLUMNS)
 
 
 @pytest.mark.parametrize("timeframe", [name for name in TIMEFRAMES if name != "1m"])
-async def test_values_are_right_in_every_timeframe(world: ReplicaSet, timeframe: str) -> None:
-    """With at most the history since 2017; untrusted values are marked."""
+async def test_values_are_right_in_every_timeframe(replicas: ReplicaSet, timeframe: str) -> None:
+    """Some timeframes have too few candles since 2017 for trusted values."""
     count = min(2_000, TIMEFRAMES[timeframe].count_between(EARLIEST_CANDLE_MS, FORMING_OPEN_TIME))
     candles = random_candles(count, BTC._replace(timeframe=timeframe))
-    await world.save(*candles, publish=False)
-    body = await get_indicators(world.replica(), f"{URL.replace('1m', timeframe)}{ALL_INDICATORS}&limit=40")
+    await replicas.save(*candles, publish=False)
+    body = await get_indicators(replicas.replica(), f"{URL.replace('1m', timeframe)}{ALL_INDICATORS}&limit=40")
     check_values(body, indicators.to_columns(candles), timeframe)
     trusted = {row["name"]: row["trusted_from"] for row in body["indicators"]}
     assert trusted["sma"] is None
     assert all(each is None or body["timestamps"][0] < each for each in trusted.values())
 
 
-async def test_values_of_too_few_candles_are_marked_untrusted(world: ReplicaSet) -> None:
-    await world.save(*random_candles(300))
-    rows = (await get_indicators(world.replica(), f"{URL}sma:50,ema:20,rsi,obv,supertrend"))["indicators"]
+async def test_values_of_too_few_candles_are_marked_untrusted(replicas: ReplicaSet) -> None:
+    await replicas.save(*random_candles(300))
+    rows = (await get_indicators(replicas.replica(), f"{URL}sma:50,ema:20,rsi,obv,supertrend"))["indicators"]
     first = FORMING_OPEN_TIME - 299 * MINUTE_MS
     assert [row["trusted_from"] for row in rows[:2]] == [first + 49 * MINUTE_MS, FORMING_OPEN_TIME + MINUTE_MS]
     assert rows[1]["outputs"]["ema"][-1] is not None
-    empty = await get_indicators(world.replica(), f"{URL}sma&to=2020-01-01")
+    empty = await get_indicators(replicas.replica(), f"{URL}sma&to=2020-01-01")
     assert (empty["timestamps"], empty["indicators"]) == ([], [])
 
 
-async def test_lagging_close_reads_candles_after_the_range(world: ReplicaSet) -> None:
+async def test_lagging_close_is_read_from_candles_after_the_range(replicas: ReplicaSet) -> None:
     candles = random_candles(200)
-    await world.save(*candles)
-    (row,) = (await get_indicators(world.replica(), f"{URL}ichimoku&to={FORMING_OPEN_TIME - 100 * MINUTE_MS}&limit=1"))[
-        "indicators"
-    ]
+    await replicas.save(*candles)
+    (row,) = (
+        await get_indicators(replicas.replica(), f"{URL}ichimoku&to={FORMING_OPEN_TIME - 100 * MINUTE_MS}&limit=1")
+    )["indicators"]
     assert row["outputs"]["lagging"] == [float(candles[-101 + 25].bar.close)]
 
 
-async def test_future_cloud_has_the_open_times_after_the_last_candle(world: ReplicaSet) -> None:
-    """Only on request, and only for Ichimoku; the values beside the candles stay the same."""
+async def test_future_cloud_has_the_open_times_after_the_last_candle(replicas: ReplicaSet) -> None:
+    """It is sent only on request, and does not change other values."""
     candles = random_candles(200)
-    await world.save(*candles)
-    replica = world.replica()
+    await replicas.save(*candles)
+    replica = replicas.replica()
     url = f"{URL}ichimoku,sma&to={FORMING_OPEN_TIME - 50 * MINUTE_MS}&limit=3"
     plain, more = await get_indicators(replica, url), await get_indicators(replica, f"{url}&future=true")
     cloud = more["indicators"][0].pop("future")
@@ -182,7 +182,7 @@ async def test_future_cloud_has_the_open_times_after_the_last_candle(world: Repl
     for output in ("leading_a", "leading_b"):
         assert cloud["outputs"][output] == pytest.approx(later["indicators"][0]["outputs"][output])
     months = BTC._replace(timeframe="1M")
-    await world.save(*random_candles(90, months, last=TIMEFRAMES["1M"].open_time(FORMING_OPEN_TIME)))
+    await replicas.save(*random_candles(90, months, last=TIMEFRAMES["1M"].open_time(FORMING_OPEN_TIME)))
     (row,) = (await get_indicators(replica, f"{URL.replace('1m', '1M')}ichimoku&future=1&limit=2"))["indicators"]
     openings = [TIMEFRAMES["1M"].open_time(time) for time in row["future"]["timestamps"]]
     assert openings == row["future"]["timestamps"]
@@ -199,11 +199,11 @@ async def test_warmup_is_the_number_of_candles_that_makes_values_trusted(stores:
     standard = ",".join(str(each) for each in indicators.STANDARD if each.name not in ("psar", "supertrend"))
 
     async def rows(count: int) -> dict[str, dict[str, Any]]:
-        world = ReplicaSet(await stores())
-        await world.save(
+        replicas = ReplicaSet(await stores())
+        await replicas.save(
             *random_candles(count, series, last=TIMEFRAMES[timeframe].open_time(FORMING_OPEN_TIME)), publish=False
         )
-        body = await get_indicators(world.replica(), f"{URL.replace('1m', timeframe)}{standard}&limit=1")
+        body = await get_indicators(replicas.replica(), f"{URL.replace('1m', timeframe)}{standard}&limit=1")
         return {row["indicator"]: row for row in body["indicators"]}
 
     needs = {name: row["warmup"] for name, row in (await rows(2)).items()}
@@ -234,89 +234,89 @@ async def test_warmup_is_the_number_of_candles_that_makes_values_trusted(stores:
     ],
 )
 async def test_wrong_request_gets_a_problem_that_says_what_is_accepted(
-    world: ReplicaSet, query: str, status: int, part: str
+    replicas: ReplicaSet, query: str, status: int, part: str
 ) -> None:
-    answer = await world.replica().get(f"/api/indicators?{query}")
+    answer = await replicas.replica().get(f"/api/indicators?{query}")
     problem = answer.json()
     assert (answer.status_code, problem["status"]) == (status, status), problem
     assert part in problem["detail"]
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_response_is_compressed_and_304_on_request(deep: ReplicaSet) -> None:
+async def test_response_is_compressed_on_request_and_304_for_its_etag(deep: ReplicaSet) -> None:
     replica = deep.replica()
     url = f"{URL}sma,ema&from={FORMING_OPEN_TIME - 900 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
-    plain, packed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
+    plain, compressed = await replica.get(url), await replica.get(url, accept_encoding="gzip")
     assert plain.headers["cache-control"].startswith("public, max-age=60")
-    assert packed.headers["content-encoding"] == "gzip"
-    assert packed.content == plain.content
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.content == plain.content
     again = await replica.get(url, if_none_match=plain.headers["etag"])
     assert (again.status_code, again.content) == (304, b"")
     assert (await replica.get(f"{URL}sma")).headers["cache-control"].startswith("public, max-age=1,")
 
 
-async def test_replicas_share_pages_until_a_candle_within_the_warmup_changes(world: ReplicaSet) -> None:
-    """A second replica reads neither store nor candles; a revision far before the range reaches both."""
-    first, second = world.replica(), world.replica()
+async def test_replicas_share_pages_until_a_candle_within_the_warmup_changes(replicas: ReplicaSet) -> None:
+    """A second replica reads only pages. A revision before the range, within the warm-up, changes both."""
+    first, second = replicas.replica(), replicas.replica()
     candles = random_candles(3_000)
-    await world.save(*candles, publish=False)
+    await replicas.save(*candles, publish=False)
     url = f"{URL}ema:100,rsi&from={FORMING_OPEN_TIME - 1100 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
     async with run_replica(first), run_replica(second):
         before = await get_indicators(first, url)
         page = f"indicators:{{binance:BTC-USDT}}:1m:{indicators.FORMULA_REVISION}:ema:100:"
 
-        async def kept() -> bool:
-            return any(key.startswith(page) for key in world.cache._bodies)
+        async def page_cached() -> bool:
+            return any(key.startswith(page) for key in replicas.cache._bodies)
 
-        await eventually(kept)
-        world.store.calls.clear()
-        for key in [key for key in world.cache._bodies if key.startswith("candles:")]:
-            await world.cache.delete(key)
+        await eventually(page_cached)
+        replicas.store.calls.clear()
+        for key in [key for key in replicas.cache._bodies if key.startswith("candles:")]:
+            await replicas.cache.delete(key)
         assert await get_indicators(first, url) == before
-        assert world.store.calls == {}, "it was computed again"
+        assert replicas.store.calls == {}, "the values were computed again"
         place = 3_000 - 1 - 1_200  # before the first page of the range
         bar = candles[place].bar
         changed = Bar(bar.open_time, bar.open, Decimal(30_000), bar.low, Decimal(30_000), bar.volume, Decimal(1), 3)
         candles[place] = Candle(BTC, changed, True, CandleSource.EXCHANGE, 1)
-        await world.save(candles[place])
+        await replicas.save(candles[place])
         every = indicators.to_columns(candles)
 
-        async def everyone_knows() -> bool:
+        async def both_have_changed() -> bool:
             found = [await get_indicators(replica, url) for replica in (first, second)]
             found += [await get_indicators(replica, f"{url}&_=1") for replica in (first, second)]
             return all(body != before for body in found)
 
-        await eventually(everyone_knows)
+        await eventually(both_have_changed)
         for replica in (first, second):
             check_values(await get_indicators(replica, url), every)
 
 
-async def test_equal_requests_at_once_are_computed_once(world: ReplicaSet) -> None:
-    await world.save(*random_candles(3_000), publish=False)
-    replica = world.replica()
+async def test_equal_requests_at_once_are_computed_once(replicas: ReplicaSet) -> None:
+    await replicas.save(*random_candles(3_000), publish=False)
+    replica = replicas.replica()
     url = f"{URL}ema:100&from={FORMING_OPEN_TIME - 1100 * MINUTE_MS}&to={FORMING_OPEN_TIME - 700 * MINUTE_MS}"
     answers = await asyncio.gather(*(replica.get(url) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
-    assert world.store.calls["candles"] <= 7  # pages
+    assert replicas.store.calls["candles"] <= 7  # pages
 
 
-async def test_values_of_the_forming_candle_change_with_it(world: ReplicaSet) -> None:
-    replica, candles = world.replica(), random_candles(50)
-    await world.save(*candles)
+async def test_values_of_the_forming_candle_change_with_it(replicas: ReplicaSet) -> None:
+    replica, candles = replicas.replica(), random_candles(50)
+    await replicas.save(*candles)
     before = await get_indicators(replica, f"{URL}sma:5")
     bar = candles[-1].bar
-    risen = Bar(bar.open_time, bar.open, Decimal(30_000), bar.low, Decimal(30_000), bar.volume, Decimal(1), 3)
-    await world.save(Candle(BTC, risen, False, CandleSource.TRADES))
-    world.clock.time += 1_000
+    changed = Bar(bar.open_time, bar.open, Decimal(30_000), bar.low, Decimal(30_000), bar.volume, Decimal(1), 3)
+    await replicas.save(Candle(BTC, changed, False, CandleSource.TRADES))
+    replicas.clock.time += 1_000
     after = await get_indicators(replica, f"{URL}sma:5")
     assert after["indicators"][0]["outputs"]["sma"][:-1] == before["indicators"][0]["outputs"]["sma"][:-1]
     assert after["indicators"][0]["outputs"]["sma"][-1] > before["indicators"][0]["outputs"]["sma"][-1]
 
 
-async def test_unavailable_cache_changes_no_value(world: ReplicaSet) -> None:
-    await world.save(*random_candles(3_000), publish=False)
-    replica = world.replica()
-    world.cache.get = world.cache.set = fail_unavailable  # type: ignore[assignment,method-assign]
+async def test_unavailable_cache_changes_no_value(replicas: ReplicaSet) -> None:
+    await replicas.save(*random_candles(3_000), publish=False)
+    replica = replicas.replica()
+    replicas.cache.get = replicas.cache.set = fail_unavailable  # type: ignore[assignment,method-assign]
     check_values(await get_indicators(replica, f"{URL}ema:100,rsi"), indicators.to_columns(random_candles(3_000)))
 
 
@@ -324,9 +324,9 @@ async def fail_unavailable(*_: object) -> list[bytes | None]:
     raise Unavailable("the cache does not answer")
 
 
-async def test_catalog_lists_every_indicator(world: ReplicaSet) -> None:
+async def test_catalog_lists_every_indicator(replicas: ReplicaSet) -> None:
     for path in ("/api/indicators/catalog", "/v1/indicators/catalog"):
-        rows = (await get_indicators(world.replica(), path))["indicators"]
+        rows = (await get_indicators(replicas.replica(), path))["indicators"]
         assert [row["name"] for row in rows] == list(CATALOG)
         for row in rows:
             assert indicators.parse_specs(row["example"]) == indicators.parse_specs(row["name"])

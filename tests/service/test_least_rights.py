@@ -1,4 +1,4 @@
-"""Each service works with the account that `kurs passwords` makes for it, and can do nothing else with it."""
+"""The server accounts that `kurs passwords` makes for the services: they allow their work and nothing else."""
 
 import asyncio
 import importlib
@@ -54,14 +54,14 @@ OLD_CANDLE = Candle(
 
 @dataclass
 class ServiceAccounts:
-    """What `kurs passwords` wrote, and where the servers are that know of it."""
+    """The folder that `kurs passwords` wrote, and the addresses of the servers that use it."""
 
     folder: Path
     server_urls: dict[str, str]  # host and port, by the host that stands in the URLs
     database: str
 
     def url(self, service: str, server: str) -> str:
-        """The URL in the service's folder, but for the server's place."""
+        """Return the URL in the service's folder with the server's true address."""
         parts = urlsplit((self.folder / service / server).read_text().strip())
         path = self.database if server == "database" else parts.path
         return f"{parts.scheme}://{parts.username}:{parts.password}@{self.server_urls[parts.hostname or '']}{path}"
@@ -93,7 +93,7 @@ def accounts(
 
 
 async def create_single_user_database(url: str) -> None:
-    """A database that one user made and wrote to."""
+    """Create a database with all rows written by one user."""
     address = sql.market_url(url, SIMULATED)
     await sql.migrate(address, SIMULATED)
     store = await sql.connect(address, SIMULATED)
@@ -103,7 +103,7 @@ async def create_single_user_database(url: str) -> None:
 
 @asynccontextmanager
 async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: str) -> AsyncIterator[dict[str, Deps]]:
-    """Each service with its own account."""
+    """Run services, each with its own accounts, until the block ends."""
     async with AsyncExitStack() as stack:
         deps: dict[str, Deps] = {}
         jobs = list[Coroutine[Any, Any, None]]()
@@ -142,7 +142,7 @@ async def sign_in(limiter: ClientRateLimiter) -> None:
     await asyncio.Event().wait()  # a job that ends is a failure
 
 
-async def test_each_service_does_its_work_with_its_own_account(
+async def test_services_work_with_their_own_accounts(
     accounts: ServiceAccounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -158,15 +158,15 @@ async def test_each_service_does_its_work_with_its_own_account(
         await eventually(reader.rates)
         await eventually(deps["api"].cache.active_exchange)
 
-        async def told() -> bool:
-            logs = ("rates", "choice", "state:binance", "candle:binance:BTC-USDT:1m")
-            return all(await deps["api"].journal.latest(*logs))
+        async def journaled() -> bool:
+            topics = ("rates", "choice", "state:binance", "candle:binance:BTC-USDT:1m")
+            return all(await deps["api"].journal.latest(*topics))
 
         async def loaded() -> bool:
             state = deps["api"].hub.exchange_statuses.get("binance")
             return bool(state and state.backfill and not state.backfill.missing)
 
-        await eventually(told)
+        await eventually(journaled)
         await eventually(loaded)
         await deps["api"].bus.publish(HistoryRequest(MINUTES, now - 90 * MINUTE_MS, now - 80 * MINUTE_MS, 60))
         assert OLD_CANDLE in await reader.candles(OLD_CANDLE.series, OLD_CANDLE.bar.open_time, OLD_CANDLE.bar.open_time)
@@ -197,30 +197,28 @@ REQUEST_PATHS = (
 
 
 async def check_all_paths(deps: Deps) -> None:
-    """Twice: answers are kept in the cache."""
+    """Request every path twice, the second time from the cache."""
     site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
     async with serve_app(create_app(deps, site), server_config) as address, httpx.AsyncClient(timeout=30) as client:
-        for question in REQUEST_PATHS * 2:
-            answer = await client.get(f"http://{address}/{question}")
-            assert answer.status_code == 200, (question, answer.text)
+        for path in REQUEST_PATHS * 2:
+            answer = await client.get(f"http://{address}/{path}")
+            assert answer.status_code == 200, (path, answer.text)
 
 
 async def check_standby_status(accounts: ServiceAccounts, exchange: Exchange) -> None:
-    """They ask the holder over the bus."""
+    """Check that a standby gets the holder's name over the bus."""
     holder: list[str] = []
     async with AsyncExitStack() as stack:
         urls: dict[str, Any] = {"DATABASE_URL": "bus://", "RABBITMQ_URL": accounts.url("pricer", "rabbitmq")}
         known = Settings(_env_file=None, **urls)
         second = await bootstrap.open_adapters(known, SIMULATED, (exchange,), stack, owns=False)
 
-        async def wait_for_it() -> None:
+        async def wait_for_role() -> None:
             async with second.bus.hold_role("pricer", holder.append):
-                raise AssertionError("two have the role")
+                raise AssertionError("two processes have the role")
 
-        waiting = asyncio.create_task(wait_for_it())
-        async with asyncio.timeout(20):
-            while not holder:
-                await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(wait_for_role())
+        await eventually(lambda: holder)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     assert holder[0].startswith("process ")
@@ -246,7 +244,7 @@ ALLOWED_STATEMENTS = {
 
 
 @pytest.mark.parametrize("service", ["pricer", "writer", "analyst", "api"])
-async def test_postgresql_refuses_all_else(accounts: ServiceAccounts, service: str) -> None:
+async def test_postgresql_refuses_every_other_statement(accounts: ServiceAccounts, service: str) -> None:
     url = accounts.url(service, "database").replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"search_path": SIMULATED})
     try:
@@ -261,7 +259,7 @@ async def test_postgresql_refuses_all_else(accounts: ServiceAccounts, service: s
 async def assert_refused(
     accounts: ServiceAccounts, service: str, attempt: Callable[[AbstractChannel], Awaitable[object]]
 ) -> None:
-    """On a connection of its own: what is refused ends the channel."""
+    """Check that an attempt is refused. It gets its own connection, because a refusal closes the channel."""
     connection = await aio_pika.connect(accounts.url(service, "rabbitmq"))
     async with connection:
         channel = await connection.channel()
@@ -284,7 +282,7 @@ async def assert_refused(
         ("accounts", ("rate", "candle", "kline", "trade"), ("trade", "rate", "#")),
     ],
 )
-async def test_rabbitmq_refuses_all_else(
+async def test_rabbitmq_refuses_every_other_message_and_queue(
     accounts: ServiceAccounts, service: str, published: tuple[str, ...], bound: tuple[str, ...]
 ) -> None:
     owner = await aio_pika.connect(accounts.url("writer", "rabbitmq"))
@@ -337,7 +335,9 @@ async def consume_queue(name: str, channel: AbstractChannel) -> None:
         ("", ("GET rates", "SET probe 1", "SCAN 0", "PUBLISH a b")),
     ],
 )
-async def test_redis_refuses_all_else(accounts: ServiceAccounts, service: str, commands: tuple[str, ...]) -> None:
+async def test_redis_refuses_every_other_command(
+    accounts: ServiceAccounts, service: str, commands: tuple[str, ...]
+) -> None:
     url = accounts.url(service or "api", "redis")
     if not service:
         url = f"redis://{url.rpartition('@')[2]}"
@@ -349,8 +349,8 @@ async def test_redis_refuses_all_else(accounts: ServiceAccounts, service: str, c
     await redis.aclose()
 
 
-def test_a_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None:
-    """Its files are for the users of containers. A folder that exists has the rights that it was given."""
+def test_new_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None:
+    """Its files are for the users of containers. An existing folder keeps its rights."""
     made, given = tmp_path / "made", tmp_path / "given"
     given.mkdir()
     given.chmod(0o755)
@@ -359,7 +359,7 @@ def test_a_folder_of_passwords_is_open_to_its_user_alone(tmp_path: Path) -> None
     assert (made.stat().st_mode & 0o777, given.stat().st_mode & 0o777) == (0o700, 0o755)
 
 
-def test_new_passwords_replace_all_and_redis_accepts_the_old_until_restart(tmp_path: Path) -> None:
+def test_rotation_replaces_all_passwords_and_redis_accepts_the_last_ones_for_a_while(tmp_path: Path) -> None:
     def files() -> dict[str, str]:
         return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -377,7 +377,7 @@ def test_new_passwords_replace_all_and_redis_accepts_the_old_until_restart(tmp_p
     (tmp_path / "postgres/password").write_text("of an earlier version\n")
     (tmp_path / "postgres/url").write_text("postgresql+asyncpg://kurs:of an earlier version@postgres/kurs\n")
     assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
-    first, taken = files(), hashes()
+    first, first_hashes = files(), hashes()
     assert "postgres/url" not in first
     assert first["postgres/password"] == "of an earlier version\n"
     assert not [name for name in first if name.startswith("collector/") and "database" in name]
@@ -387,6 +387,6 @@ def test_new_passwords_replace_all_and_redis_accepts_the_old_until_restart(tmp_p
 
     assert run_command(tmp_path, "passwords", str(tmp_path), "--rotate").returncode == 0
     assert not [name for name in urls if files()[name] == first[name]]
-    assert all(taken[name] < hashes()[name] for name in taken if name != "default")
+    assert all(first_hashes[name] < hashes()[name] for name in first_hashes if name != "default")
     assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
-    assert not any(taken[name] & hashes()[name] for name in taken if name != "default")
+    assert not any(first_hashes[name] & hashes()[name] for name in first_hashes if name != "default")

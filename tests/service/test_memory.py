@@ -1,6 +1,5 @@
-"""What a connection leaves behind: nothing, at once, and not when the garbage collector comes round to what is old."""
+"""Objects of closed connections are freed at once, not later by the garbage collector."""
 
-import asyncio
 import gc
 from collections import Counter
 
@@ -10,6 +9,7 @@ from websockets.server import ServerProtocol
 from services.web.http_protocol import FastPathHttpProtocol
 from services.web.websocket_protocol import BoundedWebSocketProtocol
 from tests import api
+from tests.waiting import eventually
 
 CONNECTION_CLASSES = (FastPathHttpProtocol, BoundedWebSocketProtocol, ServerProtocol)
 
@@ -32,8 +32,6 @@ async def test_closed_connections_are_freed_without_the_garbage_collector() -> N
                     await socket.send(action="subscribe", channels=["courses"])
                 async with api.open_event_stream(running, "courses"):
                     pass
-            async with asyncio.timeout(10):
-                while count_alive() != before:
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: count_alive() == before)
         finally:
             gc.enable()

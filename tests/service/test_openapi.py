@@ -1,4 +1,4 @@
-"""The API's description: stored, complete, with an example in every answer."""
+"""The OpenAPI document: stored in docs/, complete, with an example of every response."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ DESCRIPTION = openapi_document(api.ROUTERS, api.ENDPOINTS)
 OPERATIONS = [operation for path in DESCRIPTION["paths"].values() for operation in path.values()]
 
 
-def test_the_stored_copy_is_current() -> None:
+def test_stored_document_is_current() -> None:
     stored = json.loads(STORED.read_text())
     assert stored == DESCRIPTION, "the API changed: run `make openapi`, and mind that v1 is frozen"
 
 
-def test_names_are_those_of_the_field_and_no_modules() -> None:
+def test_schema_names_have_no_module_names() -> None:
     assert not [name for name in DESCRIPTION["components"]["schemas"] if not name.isalnum()]
 
 
@@ -29,7 +29,7 @@ def test_optional_query_parameters_are_not_nullable() -> None:
         assert "null" not in json.dumps(parameter["schema"].get("anyOf", parameter["schema"].get("type")))
 
 
-def test_examples_are_what_their_schemas_say() -> None:
+def test_examples_match_their_schemas() -> None:
     schemas = DESCRIPTION["components"]["schemas"]
     examples = [
         ({"$ref": f"#/components/schemas/{name}"}, each["example"])
@@ -45,7 +45,7 @@ def test_examples_are_what_their_schemas_say() -> None:
         Draft202012Validator({**schema, "components": DESCRIPTION["components"]}).validate(example)
 
 
-def test_operations_have_stable_ids_examples_and_problems() -> None:
+def test_operations_have_unique_ids_examples_and_problems() -> None:
     assert DESCRIPTION["openapi"].startswith("3.1")
     ids = [operation["operationId"] for operation in OPERATIONS]
     assert len(set(ids)) == len(ids)

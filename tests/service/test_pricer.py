@@ -1,39 +1,40 @@
-"""The pricer at work: what it tells while nobody has named the market, and while the cache is away."""
+"""The pricer before its market is known, without a cache, and with directions that no exchange has."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from services.adapters.memory import MemoryCache, MemoryStore
+from services.adapters.memory import MemoryCache
 from services.core.errors import Unavailable
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Quote, Rate
 from services.ports import Deps
 from services.pricer import JOBS
+from services.settings import Settings
+from tests.deps import make_deps
 from tests.jobs import recorded_messages, running_jobs
-from tests.simulator import collector_deps
 from tests.waiting import eventually
 
 BTC_USD = Instrument("BTC", "USD")
 
 
 class UnavailableCache(MemoryCache):
-    """A cache that does not answer."""
+    """A cache whose server is down."""
 
     async def put_latest(self, *items: Rate | ExchangeStatus | ActiveExchange) -> None:
-        raise Unavailable("the cache does not answer")
+        raise Unavailable("the cache does not respond")
 
     async def rates(self) -> list[Rate]:
-        raise Unavailable("the cache does not answer")
+        raise Unavailable("the cache does not respond")
 
 
-def without_values(deps: Deps) -> Deps:
-    """The ports with a cache that is unavailable and a store without rates."""
-    return replace(deps, cache=UnavailableCache(), store=MemoryStore())
+def pricer_deps(**settings: Any) -> Deps:
+    """Return ports in memory with a cache that is unavailable."""
+    return make_deps(Settings(_env_file=None, **settings), cache=UnavailableCache())
 
 
 @asynccontextmanager
@@ -53,32 +54,32 @@ async def publish_market(deps: Deps) -> None:
     await deps.bus.publish(ExchangeStatus("deribit", now, True, "socket", "", "", now, now, 0, simulated=True))
 
 
-async def test_no_price_is_told_before_its_market_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    deps = without_values(collector_deps(directions=(BTC_USD,), conflate_ms=10))
+async def test_rates_are_published_once_the_market_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    deps = pricer_deps(directions=(BTC_USD,), conflate_ms=10)
     with caplog.at_level(logging.WARNING, "services.pricer"):
-        async with run_pricer(deps) as told:
+        async with run_pricer(deps) as published:
             for price in range(100, 120):
                 await publish_quote(deps, price)
                 await asyncio.sleep(0.02)
-            assert not told
+            assert not published
             await publish_market(deps)
-            await eventually(lambda: told)
+            await eventually(lambda: published)
             for price in range(120, 140):
                 await publish_quote(deps, price)
-                await eventually(lambda price=price: candidate_value(told[-1]) == price)  # type: ignore[misc]
-    assert all(rate.simulated for rate in told)
+                await eventually(lambda price=price: candidate_value(published[-1]) == price)  # type: ignore[misc]
+    assert all(rate.simulated for rate in published)
     assert 1 <= caplog.text.count("rates not cached yet") <= 2
 
 
 def candidate_value(rate: Rate) -> Decimal | None:
-    return next(offer.value for offer in rate.candidates if offer.exchange == "deribit")
+    return next(each.value for each in rate.candidates if each.exchange == "deribit")
 
 
-async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_direction_that_no_exchange_has_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     shib = Instrument("SHIBB", "USD")
-    deps = without_values(collector_deps(directions=(BTC_USD, shib)))
+    deps = pricer_deps(directions=(BTC_USD, shib))
     with caplog.at_level(logging.WARNING, "services.pricer"):
-        async with run_pricer(deps) as told:
+        async with run_pricer(deps) as published:
             for name, missing in {"binance": "USDT", "deribit": "USDC", "coingecko": "USD"}.items():
                 assert "SHIBB-USD: no rate" not in caplog.text
                 now = deps.clock.now()
@@ -90,15 +91,17 @@ async def test_a_direction_that_no_exchange_turns_out_to_give_is_told(caplog: py
             await eventually(lambda: "SHIBB-USD: no rate" in caplog.text)
             await eventually(
                 lambda: (
-                    told and told[-1].direction == shib and all("not traded" in o.reason for o in told[-1].candidates)
+                    published
+                    and published[-1].direction == shib
+                    and all("not traded" in o.reason for o in published[-1].candidates)
                 )
             )
     assert caplog.text.count(": no rate") == 1
     assert "coingecko: not traded: SHIBB-USD: check the spelling" in caplog.text
 
 
-async def test_the_first_line_of_the_active_exchange_is_readable(caplog: pytest.LogCaptureFixture) -> None:
-    deps = without_values(collector_deps())
+async def test_active_exchange_is_logged_in_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    deps = pricer_deps()
 
     async def logged() -> bool:
         await publish_market(deps)

@@ -28,6 +28,7 @@ kurs dead [list]          list messages that could not be processed; also show I
 kurs persons list         list people; also add NAME [--admin], disable NAME, enable NAME, reset NAME, invite [--admin]
 kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
 kurs keys [list]          list the keys that sign access tokens; kurs keys rotate: sign with a new one
+kurs vault [list]         list the master keys; kurs vault rotate: protect what people entrusted with a new one
 kurs migrate              upgrade the database to the newest schema
 kurs openapi              print the API's OpenAPI description
 kurs passwords FOLDER     write server accounts for each container as files; --rotate: with new passwords

@@ -3,7 +3,7 @@
 Times are milliseconds since the epoch; hashes are hex SHA-256.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -173,6 +173,9 @@ class AccountKeys(Protocol):
 
     async def reseal_data_key(self, former: DataKey, key: DataKey) -> bool:
         """Replace a data key's sealed form. Return False if it is no longer the former one."""
+
+    async def count_data_keys(self) -> Mapping[str, int]:
+        """Return the number of data keys by the master keys that seal them."""
 
     async def delete_data_keys(self, kek_id: str) -> int:
         """Delete the data keys that a master key seals. Return how many."""

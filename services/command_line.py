@@ -31,6 +31,7 @@ STORE_COMMANDS = {
     "dead": "archive.dead_letter_commands",
     "keys": "api.accounts.key_commands",
     "persons": "people.commands",
+    "vault": "accounts.vault_commands",
 }
 CLIENT_COMMANDS = {"watch": "watch.cli"}
 OTHER_COMMANDS = ("migrate", "openapi", "passwords")

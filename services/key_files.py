@@ -45,6 +45,7 @@ def prepare_keys(settings: Settings, services: Sequence[str]) -> list[str]:
         if kind.service in services:
             if file := key_file(settings, kind):
                 _make_if_missing(file)
+                _warn_if_readable(file)
             texts += map(format_key, load_keys(settings, kind))
     return texts
 
@@ -128,10 +129,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _warn_if_readable(file: Path) -> None:
+    """Warn of a file that others may read. On some file systems every file is like that, so it is no error."""
+    if file.stat().st_mode & OTHERS_MAY_READ:
+        log.warning("keys: other users of this machine may read a key: chmod 600 %s", file)
+
+
 def _read(file: Path, kind: KeyKind) -> Keys:
     try:
-        if file.stat().st_mode & OTHERS_MAY_READ:
-            log.warning("keys: other users of this machine may read a key: chmod 600 %s", file)
         keys = parse_keys(file.read_text())
     except FileNotFoundError:
         raise Misconfigured(

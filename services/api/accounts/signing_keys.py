@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from services.account_changes import Origin
 from services.account_ports import AccountStore
 from services.core.accounts import sealing
-from services.core.accounts.audit import AuditEvent
 from services.core.accounts.model import SigningKey
 from services.core.accounts.sealing import CannotOpen
 from services.core.accounts.secret_keys import SecretKey
@@ -24,7 +24,6 @@ REREAD_MS = 5_000  # after this time the table is read again
 REREAD_FOR_UNKNOWN_MS = 1_000  # the same, where a token names a key that is not known
 OVERLAP_MS = 900_000  # for which a retired key verifies: longer than any token lives that it has signed
 FIRST_NUMBER = 1
-OPERATOR = "operator"
 log = ThrottledLog(logging.getLogger(__name__))
 
 
@@ -116,8 +115,8 @@ class SigningKeys:
                 raise Conflict("another command has just made a new key: that one signs now")
             await keys.retire_signing_keys(new.number, now, now if at_once else now + OVERLAP_MS)
             await keys.delete_signing_keys(now)
-            detail = {"kid": new.kid, "at_once": str(at_once).lower()}
-            await transaction.audit.append(AuditEvent(action="signing_key_rotated", actor=OPERATOR, detail=detail), now)
+            event = Origin(now).done("signing_key_rotated", "", kid=new.kid, at_once=str(at_once).lower())
+            await transaction.audit.append(event, now)
         self._read_at = -math.inf
         return new
 

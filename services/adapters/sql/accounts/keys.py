@@ -1,5 +1,7 @@
 """Key pairs that sign access tokens; data keys, and the master keys that they are sealed with."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,6 +84,11 @@ class SqlAccountKeys:
         same = data_keys.c.person == former.person, data_keys.c.sealed == former.sealed
         changed = update(data_keys).where(*same).values(kek_id=key.kek_id, sealed=key.sealed)
         return (await self._connection.execute(changed)).rowcount == 1
+
+    async def count_data_keys(self) -> Mapping[str, int]:
+        """Return the number of data keys by the master keys that seal them."""
+        counted = select(data_keys.c.kek_id, func.count()).group_by(data_keys.c.kek_id)
+        return {row[0]: row[1] for row in await self._connection.execute(counted)}
 
     async def delete_data_keys(self, kek_id: str) -> int:
         """Delete the data keys that a master key seals. Return how many."""

@@ -15,4 +15,4 @@ def make_vault(deps: Deps) -> Vault:
 
 def compose(deps: Deps) -> Composition:
     """Return what this service adds to a process."""
-    return Composition((), (), start_checks=[make_vault(deps).check_master_key])
+    return Composition((), (), on_start=[make_vault(deps).check_master_key])

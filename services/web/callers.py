@@ -36,7 +36,7 @@ class RequestContext(NamedTuple):
 
     caller: Caller | None
     address: str  # IPv4, or the network of an IPv6 address
-    agent: str  # User-Agent, at most MAX_AGENT_LENGTH characters
+    agent: str  # User-Agent, one line of at most MAX_AGENT_LENGTH characters
 
     @property
     def known_caller(self) -> Caller:

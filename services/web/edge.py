@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.core.bounds import clean_text
 from services.core.errors import KursError, NotFound, Unauthenticated, Unavailable
 from services.core.exchange import RateLimit
 from services.hub import Hub
@@ -221,7 +222,7 @@ class EdgeMiddleware:
             except Unavailable:
                 if scope["path"] not in self._ready and scope["path"] not in self._streams:
                     raise  # what everyone gets does not depend on the database
-        agent = request_headers.get(b"user-agent", b"").decode("latin-1")[:MAX_AGENT_LENGTH]
+        agent = clean_text(request_headers.get(b"user-agent", b"").decode("latin-1")[:MAX_AGENT_LENGTH])
         scope[CONTEXT] = RequestContext(caller, self._addresses.client_of(scope), agent)
 
     def _identify_at_once(self, scope: Scope, request_headers: Mapping[bytes, bytes]) -> bool:

@@ -7,9 +7,10 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
+from services.core.bounds import clean_text
+
 GENESIS = ""  # the digest before the first entry
 TRIMMED = "audit_trimmed"  # the action of the entry that says up to which one older entries were deleted
-MAX_TEXT = 200  # characters of each text in an event
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -99,11 +100,6 @@ class AuditChain:
 
 
 def _cleaned(event: AuditEvent) -> AuditEvent:
-    texts = {name: _clean(getattr(event, name)) for name in ("action", "actor", "subject", "address", "agent")}
-    detail = {_clean(name): _clean(value) for name, value in event.detail.items()}
+    texts = {name: clean_text(getattr(event, name)) for name in ("action", "actor", "subject", "address", "agent")}
+    detail = {clean_text(name): clean_text(value) for name, value in event.detail.items()}
     return AuditEvent(outcome=event.outcome, detail=detail, **texts)
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL stores no NUL, UTF-8 has no surrogates, and a terminal obeys control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT])

@@ -23,6 +23,7 @@ from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection
 
 from services import api
+from services.account_ports import AccountStore, NoAccountStore
 from services.adapters import sql
 from services.adapters.memory import MemoryBus, MemoryCache, MemoryJournal, MemoryStore
 from services.adapters.sql import SqlStore
@@ -235,18 +236,24 @@ class ServedReplica:
 
 @asynccontextmanager
 async def serve_replica(
-    journal: MemoryJournal | None = None, store: MemoryStore | SqlStore | None = None, **settings: Any
+    journal: MemoryJournal | None = None,
+    store: MemoryStore | SqlStore | None = None,
+    accounts: AccountStore | None = None,
+    **settings: Any,
 ) -> AsyncIterator[ServedReplica]:
+    """Serve an API. With `accounts` it knows people."""
     chosen = Settings(_env_file=None, **settings)
     deps = make_deps(
         chosen,
         exchanges=configured_exchanges(chosen),
         journal=journal or MemoryJournal(),
         store=store or MemoryStore(),
+        accounts=accounts or NoAccountStore(),
     )
     deps.hub.exchange_statuses["binance"] = exchange_status("binance", deps.clock.monotonic())
     composed = api.compose(deps)
-    site = AppSpec(api.ROUTERS, composed.endpoints, api.CHECKS(deps), frozenset())
+    authenticator = composed.authenticator if accounts else None
+    site = AppSpec(api.ROUTERS, composed.endpoints, api.CHECKS(deps), frozenset(), authenticator=authenticator)
     async with (
         running_jobs(*(job(deps) for job in api.JOBS), *(job() for job in composed.jobs)),
         recorded_messages(deps.bus, IndicatorRequest) as indicator_requests,

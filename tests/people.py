@@ -24,15 +24,11 @@ NOW = 1_800_000_000_000
 PASSWORD = "correct horse battery staple"
 
 
-class PeopleReplica:
-    """One replica of the API."""
+class PeopleClient:
+    """Requests of people to an API."""
 
-    def __init__(self, clock: ManualClock, cache: MemoryCache, store: AccountStore, settings: Settings) -> None:
-        self.clock, self.store = clock, store
-        self.deps = make_deps(settings, clock=clock, cache=cache, accounts=store)
-        composed = api.compose(self.deps)
-        self.app = create_app(self.deps, AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator))
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
 
     async def request(self, method: str, path: str, token: str = "", **options: Any) -> httpx.Response:
         """Send a request with a bearer token. A keyword `json` is the body."""
@@ -64,6 +60,17 @@ class PeopleReplica:
     async def status(self, token: str, path: str = "/v1/me") -> int:
         """Return the status of a request with a token."""
         return (await self.request("GET", path, token)).status_code
+
+
+class PeopleReplica(PeopleClient):
+    """One replica of the API."""
+
+    def __init__(self, clock: ManualClock, cache: MemoryCache, store: AccountStore, settings: Settings) -> None:
+        self.clock, self.store = clock, store
+        self.deps = make_deps(settings, clock=clock, cache=cache, accounts=store)
+        composed = api.compose(self.deps)
+        self.app = create_app(self.deps, AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator))
+        super().__init__(httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost"))
 
     async def person(self, name: str) -> Person:
         """Return a person as it is stored."""

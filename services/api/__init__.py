@@ -8,6 +8,7 @@ from services.api.candles.jobs import invalidate_on_candles
 from services.api.components import ApiComponents
 from services.api.jobs import consume_rates, count_dead_letters, report_freshness
 from services.api.routes import checks
+from services.api.streams.caller_check import CallerCheck
 from services.api.streams.jobs import consume_indicator_values
 from services.ports import Deps
 from services.web import Binding, Composition, bind, find_handlers, marked
@@ -29,10 +30,11 @@ ENDPOINTS = [endpoint for handler in HANDLERS for endpoint in marked(handler).va
 def compose(deps: Deps) -> Composition:
     """Return all endpoints of this process and the jobs beside them. They share one set of components."""
     parts = ApiComponents(deps)
+    check = CallerCheck(parts.streams.broadcaster, parts.accounts.authenticator, deps.clock)
     bindings = [binding for handler in HANDLERS for binding in bind(handler(parts))]
     return Composition(
         bindings,
-        [parts.streams.maintenance.run],
+        [parts.streams.maintenance.run, check.run],
         authenticator=parts.accounts.authenticator,
         on_start=[parts.accounts.signing_keys.check_token_key, partial(print_first_admin_code, deps)],
     )

@@ -7,7 +7,7 @@ from services.web.cached_response import CachedResponse
 from services.web.caching import FifoCache, SingleFlight
 from services.web.callers import ACCESS_ONLY, CONTEXT, Authenticator, Caller, RequestContext, TokenKind
 from services.web.client_address import ClientAddresses
-from services.web.direct_writer import CLOSE_TOO_SLOW, DirectWriter
+from services.web.direct_writer import CLOSE_RESTART, CLOSE_SIGNED_OUT, CLOSE_TOO_SLOW, DirectWriter
 from services.web.endpoint import (
     Binding,
     CandleSpan,
@@ -32,6 +32,8 @@ from services.web.query import parse as parse_query
 
 __all__ = [
     "ACCESS_ONLY",
+    "CLOSE_RESTART",
+    "CLOSE_SIGNED_OUT",
     "CLOSE_TOO_SLOW",
     "CONTEXT",
     "AllowedHosts",

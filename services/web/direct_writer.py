@@ -3,7 +3,8 @@
 import asyncio
 from os import write as send
 
-CLOSE_TOO_SLOW, CLOSE_TOO_MANY = 4001, 4400  # closing codes of WebSockets: below 4400 a client may reconnect
+# Closing codes of WebSockets, of the range for private use. Below 4400 a client may connect again as it did.
+CLOSE_RESTART, CLOSE_TOO_SLOW, CLOSE_TOO_MANY, CLOSE_SIGNED_OUT = 4000, 4001, 4400, 4401
 TRANSPORT_EXTENSION = "kurs.wire"  # the extension of an ASGI scope with the connection's transport
 
 

@@ -8,7 +8,7 @@ from services.api.streams import metrics
 from services.api.streams.catch_up import CatchUp
 from services.api.streams.channels import Channel
 from services.api.streams.client_state import ClientEvent, ClientState, next_state
-from services.api.streams.encoders import EncodedUpdate, Encoder
+from services.api.streams.encoders import EncodedUpdate, Encoder, Goodbye
 from services.api.streams.intervals import IntervalTimers
 from services.api.streams.journal_reader import JournalReader
 from services.api.streams.loading import LoadingProgress
@@ -172,7 +172,7 @@ class StreamClient:
                 await self.output.drained(max_buffered)
         except TimeoutError:
             metrics.CUT.inc()
-            self._disconnect(slow=True)
+            self._disconnect(Goodbye.TOO_SLOW)
             return False
         return True
 
@@ -199,14 +199,18 @@ class StreamClient:
 
     def send_going_away(self) -> None:
         """Send the client to another replica, because this one stops."""
-        self._disconnect(slow=False)
+        self._disconnect(Goodbye.RESTART)
 
-    def _disconnect(self, slow: bool) -> None:
+    def send_signed_out(self) -> None:
+        """End the connection of a person whose sign-in or API token has ended."""
+        self._disconnect(Goodbye.SIGNED_OUT)
+
+    def _disconnect(self, why: Goodbye) -> None:
         """Send a goodbye and hang up soon, read or not."""
         if not self._apply(ClientEvent.DISCONNECTED):
             return
         writer = self.output.writer
-        writer.write(self.output.encoder.goodbye(slow))
+        writer.write(self.output.encoder.goodbye(why))
         writer.close()
         asyncio.get_running_loop().call_later(CLOSE_GRACE_SECONDS, writer.abort)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
@@ -11,14 +12,19 @@ from services.api.streams.cursor import Subscriptions, format_cursor
 from services.api.streams.topics import Subscription
 from services.core.journal import JournalEntry
 from services.core.model import SeriesProgress
-from services.web import CLOSE_TOO_SLOW
+from services.web import CLOSE_RESTART, CLOSE_SIGNED_OUT, CLOSE_TOO_SLOW
 
 HEARTBEAT_SECONDS, SSE_COMMENT_SECONDS = 30, 15
 KEEPALIVE_SECONDS = 2  # between two empty messages: proxies and clients notice soon that a replica hangs
 TEXT_OPCODE, CLOSE_OPCODE, PONG_OPCODE = 0x1, 0x8, 0xA
-CLOSE_RESTART = 4000  # a closing code for private use
-GOING_AWAY_REASON = "this replica stops: connect again"
-TOO_SLOW_REASON = "nothing was read for too long: connect again"
+
+
+class Goodbye(Enum):
+    """Why a replica ends a connection: the closing code of a WebSocket, and the reason of any protocol."""
+
+    RESTART = CLOSE_RESTART, "this replica stops: connect again"
+    TOO_SLOW = CLOSE_TOO_SLOW, "nothing was read for too long: connect again"
+    SIGNED_OUT = CLOSE_SIGNED_OUT, "the sign-in or the API token has ended"
 
 
 class EncodedUpdate:
@@ -62,8 +68,8 @@ class Encoder(Protocol):
     def heartbeat(self, second: int) -> bytes:
         """Encode what is due at a second of the connection's life; b"" if nothing is."""
 
-    def goodbye(self, slow: bool) -> bytes:
-        """Encode the end of the connection. `slow`: because the client did not read."""
+    def goodbye(self, why: Goodbye) -> bytes:
+        """Encode the end of the connection."""
 
 
 class WebSocketEncoder:
@@ -94,9 +100,9 @@ class WebSocketEncoder:
             return b"" if (second + 1) % KEEPALIVE_SECONDS else PONG_FRAME
         return ws_message(type="heartbeat", time=time.time_ns() // 1_000_000)
 
-    def goodbye(self, slow: bool) -> bytes:
+    def goodbye(self, why: Goodbye) -> bytes:
         """Encode a close frame."""
-        return close_frame(CLOSE_TOO_SLOW, TOO_SLOW_REASON) if slow else close_frame(CLOSE_RESTART, GOING_AWAY_REASON)
+        return close_frame(*why.value)
 
 
 class SseEncoder:
@@ -134,9 +140,9 @@ class SseEncoder:
             return b"" if (second + 1) % KEEPALIVE_SECONDS else self._frame_chunk(b":\n")
         return self._frame_chunk(b": beat\n")
 
-    def goodbye(self, slow: bool) -> bytes:
+    def goodbye(self, why: Goodbye) -> bytes:
         """Encode a last event and the end of the response."""
-        reason = TOO_SLOW_REASON if slow else GOING_AWAY_REASON
+        _, reason = why.value
         return self._without_id("closing", {"reason": reason}) + self._frame_chunk(b"")
 
     def _with_id(self, event: bytes, subscriptions: Subscriptions) -> bytes:

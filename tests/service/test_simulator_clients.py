@@ -1,4 +1,4 @@
-"""Unchanged clients of other people, pointed at the simulator: they take it for the exchanges."""
+"""Client libraries of other projects, unchanged, with the simulator in place of the exchanges."""
 
 import asyncio
 import ssl
@@ -34,7 +34,7 @@ async def ccxt_client(name: str, **options: Any) -> AsyncIterator[Any]:
 
 
 async def make_common_requests(client: Any, symbol: str) -> None:
-    """What people ask most."""
+    """Make the requests that most users make."""
     bars = await client.fetch_ohlcv(symbol, "1h", limit=50)
     assert len(bars) >= 49
     assert all(low <= min(opened, close) <= max(opened, close) <= high for _, opened, high, low, close, _ in bars)
@@ -47,7 +47,7 @@ async def make_common_requests(client: Any, symbol: str) -> None:
     assert book["bids"][0][0] < book["asks"][0][0]
 
 
-async def test_ccxt_takes_it_for_binance(market: SimulatorServer) -> None:
+async def test_ccxt_works_with_the_simulated_binance(market: SimulatorServer) -> None:
     async with ccxt_client("binance", fetchMarkets={"types": ["spot"]}, fetchCurrencies=False) as client:
         client.urls["api"]["public"] = f"{market.root}/binance/api/v3"
         await make_common_requests(client, "BTC/USDT")
@@ -57,7 +57,7 @@ async def test_ccxt_takes_it_for_binance(market: SimulatorServer) -> None:
         assert int(window["closeTime"]) - int(window["openTime"]) < 7_260_000
 
 
-async def test_ccxt_takes_it_for_deribit(market: SimulatorServer) -> None:
+async def test_ccxt_works_with_the_simulated_deribit(market: SimulatorServer) -> None:
     async with ccxt_client("deribit") as client:
         client.urls["api"]["rest"] = f"{market.root}/deribit"
         await make_common_requests(client, "BTC/USD:BTC")
@@ -68,10 +68,10 @@ async def test_ccxt_takes_it_for_deribit(market: SimulatorServer) -> None:
         assert (await client.fetch_open_interest("BTC/USD:BTC"))["openInterestValue"]
 
 
-@pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # its imports of names that websockets left behind
-async def test_python_binance_takes_it_for_binance(market: SimulatorServer) -> None:
+@pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # it imports deprecated names of websockets
+async def test_python_binance_works_with_the_simulated_binance(market: SimulatorServer) -> None:
     binance = import_module("binance")
-    client = binance.AsyncClient("x" * 64, "y" * 64)  # a key that nobody has
+    client = binance.AsyncClient("x" * 64, "y" * 64)  # an unknown key
     client.API_URL = f"{market.root}/binance/api"
     try:
         bars = await client.get_klines(symbol="BTCUSDT", interval="1d", limit=3)
@@ -88,23 +88,23 @@ async def test_python_binance_takes_it_for_binance(market: SimulatorServer) -> N
         sockets = binance.BinanceSocketManager(client)
         sockets.STREAM_URL = f"{market.root.replace('http', 'ws', 1)}/binance/"
         async with sockets.multiplex_socket(["btcusdt@aggTrade", "btcusdt@bookTicker"]) as stream:
-            heard = [await asyncio.wait_for(stream.recv(), 10) for _ in range(10)]
-        assert {frame["stream"] for frame in heard} <= {"btcusdt@aggTrade", "btcusdt@bookTicker"}
+            frames = [await asyncio.wait_for(stream.recv(), 60) for _ in range(10)]
+        assert {frame["stream"] for frame in frames} <= {"btcusdt@aggTrade", "btcusdt@bookTicker"}
         async with sockets.kline_socket("BTCUSDT", "1s") as stream:
-            assert (await asyncio.wait_for(stream.recv(), 10))["k"]["i"] == "1s"
+            assert (await asyncio.wait_for(stream.recv(), 60))["k"]["i"] == "1s"
         async with binance.DepthCacheManager(client, "BTCUSDT", bm=sockets, ws_interval=100) as cache:
-            books = [await asyncio.wait_for(cache.recv(), 10) for _ in range(5)]
+            books = [await asyncio.wait_for(cache.recv(), 60) for _ in range(5)]
         assert all(book.get_bids()[0][0] < book.get_asks()[0][0] for book in books)
     finally:
         await client.close_connection()
 
 
 async def run_feed(feed: Any, enough: Callable[[], object]) -> None:
-    """Run a cryptofeed feed until that is enough."""
+    """Run a cryptofeed feed until `enough` holds."""
     handler = import_module("cryptofeed").FeedHandler({"log": {"disabled": True}, "uvloop": False})
     handler.add_feed(feed)
     handler.run(start_loop=False, install_signal_handlers=False)
-    await eventually(enough, 15)
+    await eventually(enough)
     await handler.stop_async(loop=asyncio.get_running_loop())
 
 
@@ -113,7 +113,7 @@ TlsSimulator = tuple[str, str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsSimulator]:
-    """A simulator that speaks TLS, and what trusts it: cryptofeed talks to nothing less."""
+    """A simulator with TLS, which cryptofeed needs: its URLs, and options that trust its certificate."""
     folder, port = tmp_path_factory.mktemp("tls"), free_port()
     process = kurs_process(folder, "simulator", KURS_SIMULATOR_TLS_PORT=str(port), KURS_DATA_DIR=str(folder))
     try:
@@ -124,7 +124,9 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsSimulator]:
         process.stop()
 
 
-async def test_cryptofeed_takes_it_for_binance(stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_works_with_the_simulated_binance(
+    stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, at = import_module("cryptofeed.exchanges").Binance, import_module("cryptofeed.connection")
     routes = at.Routes("/api/v3/exchangeInfo", l2book="/api/v3/depth?symbol={}&limit={}")
     monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/binance", routes=routes)])
@@ -133,7 +135,7 @@ async def test_cryptofeed_takes_it_for_binance(stream: TlsSimulator, monkeypatch
     trades: list[Any] = []
     quotes: list[Any] = []
     books: list[Any] = []
-    await asyncio.to_thread(client.symbol_mapping, refresh=True)  # it asks without asyncio
+    await asyncio.to_thread(client.symbol_mapping, refresh=True)  # it blocks
     callbacks = {"trades": append_to(trades), "ticker": append_to(quotes), "l2_book": append_to(books)}
     feed = client(symbols=["BTC-USDT", "ETH-USDT"], channels=["trades", "ticker", "l2_book"], callbacks=callbacks)
     await run_feed(feed, lambda: len(trades) > 5 and len(quotes) > 5 and len(books) > 5)
@@ -142,7 +144,9 @@ async def test_cryptofeed_takes_it_for_binance(stream: TlsSimulator, monkeypatch
     assert all(quote.bid < quote.ask for quote in quotes)
 
 
-async def test_cryptofeed_takes_it_for_deribit(stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cryptofeed_works_with_the_simulated_deribit(
+    stream: TlsSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, at = import_module("cryptofeed.exchanges").Deribit, import_module("cryptofeed.connection")
     routes = at.Routes([f"/api/v2/public/get_instruments?currency={currency}" for currency in ("BTC", "ETH", "USDC")])
     monkeypatch.setattr(client, "rest_endpoints", [at.RestEndpoint(f"{stream[0]}/deribit", routes=routes)])

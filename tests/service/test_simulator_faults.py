@@ -1,4 +1,4 @@
-"""Faults on demand, as clients meet them."""
+"""The simulator's faults, as clients of the exchanges see them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,18 +20,19 @@ EXCHANGE_PATHS = {
 }
 STREAM = "/binance/stream?streams=btcusdt@aggTrade/ethusdt@aggTrade"
 CLOCK_SPEED = 10
+TIME_TOLERANCE_MS = 900_000  # of the simulator, which a busy machine may need between two requests
 
 
 @pytest_asyncio.fixture(scope="module")
-async def played() -> AsyncIterator[SimulatorServer]:
+async def shared_market() -> AsyncIterator[SimulatorServer]:
     async with run_fast_simulator(MONDAY_MS + 43_200_000, CLOCK_SPEED) as market:
         yield market
 
 
 @pytest_asyncio.fixture
-async def market(played: SimulatorServer) -> AsyncIterator[SimulatorServer]:
-    yield played
-    await played.clear_faults()
+async def market(shared_market: SimulatorServer) -> AsyncIterator[SimulatorServer]:
+    yield shared_market
+    await shared_market.clear_faults()
 
 
 def symbol(frame: Any) -> str:
@@ -39,14 +40,15 @@ def symbol(frame: Any) -> str:
 
 
 async def next_frames(client: RecordingSocket, count: int) -> list[Any]:
-    """The next frames."""
     before = len(client.texts)
     await client.read_until(lambda _: len(client.texts) >= before + count)
     return client.frames[before:]
 
 
 @pytest.mark.parametrize("exchange", EXCHANGE_PATHS)
-async def test_a_killed_exchange_is_dead_in_every_way_and_rises_again(market: SimulatorServer, exchange: str) -> None:
+async def test_killed_exchange_refuses_requests_and_sockets_until_the_fault_ends(
+    market: SimulatorServer, exchange: str
+) -> None:
     path, address = EXCHANGE_PATHS[exchange]
     async with connect_socket(market, path) as client:
         await market.fault(exchange, "kill")
@@ -64,7 +66,7 @@ async def test_a_killed_exchange_is_dead_in_every_way_and_rises_again(market: Si
         pass
 
 
-async def test_dropped_once_and_the_missed_trades_are_there_by_request(market: SimulatorServer) -> None:
+async def test_trades_missed_after_a_dropped_connection_are_available_over_rest(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         last = (await client.read_until(lambda frame: symbol(frame) == "BTCUSDT"))["data"]["a"]
         await market.fault("binance", "drop")
@@ -92,7 +94,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("exchange", "status", "right"), STATUSES)
-async def test_a_status_for_requests_and_upgrades(
+async def test_status_fault_applies_to_requests_and_upgrades(
     market: SimulatorServer, exchange: str, status: int, right: Any
 ) -> None:
     path, address = EXCHANGE_PATHS[exchange]
@@ -105,7 +107,7 @@ async def test_a_status_for_requests_and_upgrades(
             pass
 
 
-async def test_refused_by_a_closing_code(market: SimulatorServer) -> None:
+async def test_refuse_fault_closes_new_sockets_with_its_code(market: SimulatorServer) -> None:
     await market.fault("deribit", "refuse", close=1013)
     async with connect_socket(market, EXCHANGE_PATHS["deribit"][0]) as client:
         assert (await client.close_frame())[0] == 1013
@@ -114,13 +116,13 @@ async def test_refused_by_a_closing_code(market: SimulatorServer) -> None:
 async def test_muted_instrument_resumes_after_the_fault(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "mute", "BTC-USDT")
-        await next_frames(client, 2)  # what was under way
+        await next_frames(client, 2)  # which may have been on their way
         assert {symbol(frame) for frame in await next_frames(client, 10)} == {"ETHUSDT"}
         await market.clear_faults()
         await client.read_until(lambda frame: symbol(frame) == "BTCUSDT")
 
 
-async def test_a_mute_reference_shows_its_age() -> None:
+async def test_muted_reference_repeats_its_last_value() -> None:
     path = "/coingecko-pro/api/v3/simple/price?ids=bitcoin&vs_currencies=usd&include_last_updated_at=true"
     key = {"x-cg-pro-api-key": "k"}
     async with run_fast_simulator(speed=100) as market:
@@ -133,7 +135,7 @@ async def test_a_mute_reference_shows_its_age() -> None:
     assert later["bitcoin"]["last_updated_at"] > first["bitcoin"]["last_updated_at"]
 
 
-async def test_late_but_in_order(market: SimulatorServer) -> None:
+async def test_delay_fault_sends_frames_late_but_in_order(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "delay", ms=3000)
         entries = (await market.ledger())["entries"]
@@ -150,7 +152,7 @@ async def test_late_but_in_order(market: SimulatorServer) -> None:
         assert is_gapless([f["data"]["a"] for f in client.frames if symbol(f) == "BTCUSDT"])
 
 
-async def test_reordered_and_doubled(market: SimulatorServer) -> None:
+async def test_reorder_and_duplicate_faults_apply_to_their_instrument(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "reorder", "BTC-USDT", size=3)
         await next_frames(client, 40)
@@ -165,7 +167,7 @@ async def test_reordered_and_doubled(market: SimulatorServer) -> None:
 
 
 @pytest.mark.parametrize("exchange", ["binance", "deribit", "coingecko"])
-async def test_garbage(market: SimulatorServer, exchange: str) -> None:
+async def test_garbage_fault_makes_every_response_unusable(market: SimulatorServer, exchange: str) -> None:
     await market.fault(exchange, "garbage")
     texts = [(await market.client.get(EXCHANGE_PATHS[exchange][1])).text for _ in range(6)]
     usable = [text for text in texts if is_price_like(text)]
@@ -174,7 +176,7 @@ async def test_garbage(market: SimulatorServer, exchange: str) -> None:
 
 
 def is_price_like(text: str) -> bool:
-    """Whether it is JSON with a number or a text where a price should be."""
+    """Return whether a text is JSON with numbers or texts as values."""
     try:
         body = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -190,11 +192,11 @@ def garbage_kind(text: str) -> str:
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return "page" if text.startswith("<") else "cut"
+        return "page" if text.startswith("<") else "truncated"
     return "wrong types"
 
 
-async def test_garbage_comes_as_often_as_asked(market: SimulatorServer) -> None:
+async def test_garbage_fault_replaces_every_nth_frame(market: SimulatorServer) -> None:
     async with connect_socket(market, STREAM) as client:
         await market.fault("binance", "garbage", every=4)
         before = await next_texts(client, 40)
@@ -203,11 +205,11 @@ async def test_garbage_comes_as_often_as_asked(market: SimulatorServer) -> None:
 
 
 async def next_texts(client: RecordingSocket, count: int) -> list[str]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         return [await client.connection.recv(decode=True) for _ in range(count)]
 
 
-async def test_a_wrong_price_everywhere_and_of_one_instrument(market: SimulatorServer) -> None:
+async def test_price_fault_changes_every_price_of_its_instrument(market: SimulatorServer) -> None:
     address = "/binance/api/v3/ticker/price?symbols=%5B%22BTCUSDT%22,%22ETHUSDT%22%5D"
     right = [Decimal(row["price"]) for row in (await market.client.get(address)).json()]
     await market.fault("binance", "price", "BTC-USDT", percent=10)
@@ -237,24 +239,27 @@ async def test_a_wrong_price_everywhere_and_of_one_instrument(market: SimulatorS
     assert coin / float(right[0]) == pytest.approx(2, rel=0.02)
 
 
-async def test_a_wrong_clock(market: SimulatorServer) -> None:
+async def test_clock_fault_shifts_every_time(market: SimulatorServer) -> None:
     hour = 3_600_000
     for exchange, ms in (("binance", -hour), ("deribit", -hour), ("coingecko", -hour)):
         await market.fault(exchange, "clock", ms=ms)
     at = (await market.client.get("/market")).json()["time"] - hour
-    assert abs((await market.client.get("/binance/api/v3/time")).json()["serverTime"] - at) < 30_000
-    assert abs((await market.client.get("/deribit/api/v2/public/get_time")).json()["result"] - at) < 30_000
-    assert abs((await market.client.get(EXCHANGE_PATHS["deribit"][1])).json()["result"]["timestamp"] - at) < 30_000
+    assert abs((await market.client.get("/binance/api/v3/time")).json()["serverTime"] - at) < TIME_TOLERANCE_MS
+    assert abs((await market.client.get("/deribit/api/v2/public/get_time")).json()["result"] - at) < TIME_TOLERANCE_MS
+    assert (
+        abs((await market.client.get(EXCHANGE_PATHS["deribit"][1])).json()["result"]["timestamp"] - at)
+        < TIME_TOLERANCE_MS
+    )
     coins = (await market.client.get(EXCHANGE_PATHS["coingecko"][1] + "&include_last_updated_at=true")).json()
-    assert abs(coins["bitcoin"]["last_updated_at"] * 1000 - at) < 90_000
+    assert abs(coins["bitcoin"]["last_updated_at"] * 1000 - at) < TIME_TOLERANCE_MS
     async with connect_socket(market, "/binance/ws/btcusdt@aggTrade/btcusdt@kline_1s") as client:
         trade = await client.read_until(lambda frame: frame["e"] == "aggTrade")
         bar = await client.read_until(lambda frame: frame["e"] == "kline")
-    assert abs(trade["T"] - at) < 60_000
-    assert bar["E"] < bar["k"]["t"]  # the clock is wrong, the bar's edges are not
+    assert abs(trade["T"] - at) < TIME_TOLERANCE_MS
+    assert bar["E"] < bar["k"]["t"]  # the clock is wrong, the bar's bounds are right
 
 
-async def test_unheard_values(market: SimulatorServer) -> None:
+async def test_unknown_enum_fault_sends_new_values(market: SimulatorServer) -> None:
     for exchange in ("binance", "deribit"):
         await market.fault(exchange, "unknown_enum")
     info = (await market.client.get("/binance/api/v3/exchangeInfo?symbol=BTCUSDT")).json()
@@ -270,10 +275,10 @@ async def test_shutdown_is_announced_to_open_sockets_alone(market: SimulatorServ
         await other.request(id=1, method="public/subscribe", params=channels)
         await market.fault("binance", "shutdown", after=10)
         await market.fault("deribit", "shutdown", after=10)
-        told = await old.read_until(lambda frame: frame["stream"] == "!serverShutdown")
-        assert told["data"]["e"] == "serverShutdown"
-        told = await other.read_until(lambda frame: frame.get("method") == "subscription")
-        assert told["params"]["data"] == {"maintenance": True}
+        announced = await old.read_until(lambda frame: frame["stream"] == "!serverShutdown")
+        assert announced["data"]["e"] == "serverShutdown"
+        announced = await other.read_until(lambda frame: frame.get("method") == "subscription")
+        assert announced["params"]["data"] == {"maintenance": True}
         async with connect_socket(market, STREAM) as new:
             assert (await old.close_frame())[0] == 1001
             assert (await other.close_frame())[0] == 1001
@@ -281,7 +286,7 @@ async def test_shutdown_is_announced_to_open_sockets_alone(market: SimulatorServ
     assert any(symbol(frame) == "BTCUSDT" for frame in old.frames)
 
 
-async def test_faults_run_out_and_can_be_ended_one_by_one(market: SimulatorServer) -> None:
+async def test_fault_ends_after_its_time_or_by_its_id(market: SimulatorServer) -> None:
     body = {"exchange": "binance", "fault": "mute", "seconds": 2}
     one = (await market.client.post("/faults", json=body)).json()
     two = (await market.client.post("/faults", json={**body, "seconds": None})).json()
@@ -306,10 +311,10 @@ WRONG_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("body", "words"), WRONG_FAULTS)
+@pytest.mark.parametrize(("body", "part"), WRONG_FAULTS)
 async def test_impossible_fault_is_refused_with_the_possible_ones(
-    market: SimulatorServer, body: dict[str, Any], words: str
+    market: SimulatorServer, body: dict[str, Any], part: str
 ) -> None:
     answer = await market.client.post("/faults", json=body)
     assert answer.status_code == 422
-    assert words in answer.text
+    assert part in answer.text

@@ -1,4 +1,4 @@
-"""The simulator's answers beside recorded ones: statuses, keys, kinds of values, digits, errors to the letter."""
+"""The simulator's responses compared with recorded ones: statuses, keys, types, decimal places, error texts."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -21,9 +21,11 @@ async def market() -> AsyncIterator[SimulatorServer]:
         yield market
 
 
-class RecordedAnswer(msgspec.Struct):
-    """What an exchange answered. `fault`: the status that the simulator is asked to have. `newer`: keys that the
-    exchange has had since may be there, too. `times`: columns of a row that are the same whatever the market does.
+class RecordedResponse(msgspec.Struct):
+    """A response of an exchange.
+
+    `fault` is the status that the simulator is set to respond with. With `newer` the simulator may have keys that the
+    exchange has added since. `times` are the columns of a row that do not depend on the market.
     """
 
     path: str
@@ -37,12 +39,14 @@ class RecordedAnswer(msgspec.Struct):
 def recordings() -> Iterator[Any]:
     for exchange in EXCHANGES:
         for line in (FRAMES_FOLDER / f"{exchange}.answers.jsonl").read_bytes().splitlines():
-            row = msgspec.json.decode(line, type=RecordedAnswer)
+            row = msgspec.json.decode(line, type=RecordedResponse)
             yield pytest.param(exchange, row, id=f"{exchange} {row.status} {row.path.partition('?')[0]}")
 
 
 @pytest.mark.parametrize(("exchange", "recorded"), list(recordings()))
-async def test_answers_are_like_recorded_ones(market: SimulatorServer, exchange: str, recorded: RecordedAnswer) -> None:
+async def test_response_equals_or_resembles_the_recorded_one(
+    market: SimulatorServer, exchange: str, recorded: RecordedResponse
+) -> None:
     if recorded.fault:
         await market.fault(exchange, "status", status=recorded.fault)
     answer = await market.client.get(f"/{exchange}{recorded.path}")
@@ -57,14 +61,14 @@ async def test_answers_are_like_recorded_ones(market: SimulatorServer, exchange:
 
 
 def without_volatile_keys(body: Any) -> Any:
-    """Without what no two answers have in common."""
+    """Return a body without the keys that differ in every response."""
     if not isinstance(body, dict):
         return body
     return {key: without_volatile_keys(value) for key, value in body.items() if key not in VOLATILE_KEYS}
 
 
 def has_same_keys(ours: Any, theirs: Any) -> bool:
-    """Whether each of their keys is there, and of one kind."""
+    """Return whether ours has each key of theirs, with a value of the same type."""
     if isinstance(theirs, dict):
         return ours.keys() >= theirs.keys() and all(has_same_keys(ours[key], value) for key, value in theirs.items())
     if isinstance(theirs, list):
@@ -84,14 +88,14 @@ RECORDED_OPEN_TIMES = [
 
 
 @pytest.mark.parametrize(("interval", "opening"), RECORDED_OPEN_TIMES)
-async def test_bars_open_when_they_did(market: SimulatorServer, interval: str, opening: str) -> None:
+async def test_kline_of_a_real_open_time_exists(market: SimulatorServer, interval: str, opening: str) -> None:
     at = int(datetime.fromisoformat(opening).replace(tzinfo=UTC).timestamp() * 1000)
     query: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": interval, "startTime": at, "endTime": at}
     rows = (await market.client.get("/binance/api/v3/klines", params=query)).json()
     assert [row[0] for row in rows] == [at]
 
 
-async def test_binance_tells_the_weight_that_was_used_and_when_to_ask_again(market: SimulatorServer) -> None:
+async def test_binance_response_has_used_weight_and_retry_after(market: SimulatorServer) -> None:
     answer = await market.client.get("/binance/api/v3/time")
     assert answer.headers["x-mbx-used-weight"] == answer.headers["x-mbx-used-weight-1m"]
     assert "retry-after" not in answer.headers

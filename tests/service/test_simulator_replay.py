@@ -1,4 +1,4 @@
-"""Real trades in place of made-up ones."""
+"""The simulator replaying a file of real trades."""
 
 import asyncio
 from pathlib import Path
@@ -16,13 +16,15 @@ START_MS = 1_633_998_523_963
 
 
 def trade_line(number: int, unit: int = 1) -> str:
-    """A trade each second, each a dollar dearer."""
+    """Return a trade of second `number`, each a dollar above the one before."""
     price, fill, time = f"{50_000 + number}.50", 2000 + number, (START_MS + 1000 * number) * unit
     return f"{900 + number},{price},0.01000,{fill},{fill},{time},{number % 2 == 0}"
 
 
 @pytest.mark.parametrize(("header", "unit"), [(HEADER, 1), ("", 1000)])
-async def test_a_file_is_replayed_and_the_other_exchanges_follow(tmp_path: Path, header: str, unit: int) -> None:
+async def test_replayed_trades_equal_the_file_and_other_exchanges_follow(
+    tmp_path: Path, header: str, unit: int
+) -> None:
     file = tmp_path / "BTCUSDT-aggTrades-2021-10-12.csv"
     file.write_text(header + "\n".join(trade_line(number, unit) for number in range(600)))
     async with run_fast_simulator(MONDAY_MS, 2, simulator_replay=file, simulator_speed=30) as market:
@@ -41,7 +43,7 @@ async def test_a_file_is_replayed_and_the_other_exchanges_follow(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "words"),
+    ("name", "text", "part"),
     [
         ("NOPE.csv", "", "must begin with"),
         (
@@ -54,11 +56,9 @@ async def test_a_file_is_replayed_and_the_other_exchanges_follow(tmp_path: Path,
         ("BTCUSDT.csv", None, "No such file"),
     ],
 )
-async def test_a_file_that_cannot_be_replayed_ends_the_process(
-    tmp_path: Path, name: str, text: str | None, words: str
-) -> None:
+async def test_invalid_replay_file_is_refused(tmp_path: Path, name: str, text: str | None, part: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     settings = Settings(_env_file=None, simulator_replay=tmp_path / name)
-    with pytest.raises(Misconfigured, match=words):
+    with pytest.raises(Misconfigured, match=part):
         await asyncio.gather(*(job(SimpleNamespace(settings=settings)) for job in JOBS))  # type: ignore[arg-type]

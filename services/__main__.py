@@ -19,13 +19,14 @@ from services.exchanges import EXCHANGES
 from services.runtime import SERVICES
 
 USAGE = """kurs                      run every service in one process, in memory and on SQLite by default
-kurs SERVICE …            run these services: collector pricer writer analyst api simulator
+kurs SERVICE …            run these services: collector pricer writer analyst accounts api simulator
 kurs collector EXCHANGE … run a collector for these exchanges: {exchanges}
 kurs import FILE …        import candles from Binance's public files (klines, aggTrades or trades; CSV or ZIP)
 kurs export SYMBOL TIMEFRAME FILE   export candles to a CSV or Parquet file; options: kurs export --help
 kurs verify [SYMBOL|audit]   check that no sealed day of candles and no entry of the audit log was changed
 kurs dead [list]          list messages that could not be processed; also show ID, replay ID…, drop ID…
 kurs persons list         list people; also add NAME [--admin], disable NAME, enable NAME, reset NAME, invite [--admin]
+kurs tasks [list]         list tasks; also show ID, replay ID, cancel ID
 kurs watch [CHANNEL …]    show rates and candles live, from the API on this machine or at --url
 kurs keys [list]          list the keys that sign access tokens; kurs keys rotate: sign with a new one
 kurs vault [list]         list the master keys; kurs vault rotate: protect what people entrusted with a new one

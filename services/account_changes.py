@@ -1,4 +1,4 @@
-"""Changes to people that the API, the command line and tasks make: each with its audit event, in one transaction."""
+"""Changes to people and tasks by API, command line and tasks: each with its audit event, in one transaction."""
 
 import secrets
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from services.core.accounts.model import Invitation, Person, PersonState, Revoke
 from services.core.accounts.scopes import PersonRole
 from services.core.accounts.token_format import RANDOM_BYTES, TokenType, hash_token, new_token
 from services.core.errors import Conflict, Forbidden, NotFound
-from services.core.tasks import NewTask
+from services.core.tasks import NewTask, Task
 
 OPERATOR = "operator"  # the actor of the command line
 INVITATION_SECONDS = 24 * 60 * 60  # by default
@@ -130,3 +130,21 @@ async def delete_old_credentials(tx: AccountTransaction, now: int) -> int:
         + await tx.sign_ins.delete_ended(before)
         + await tx.api_tokens.delete_expired(before)
     )
+
+
+async def cancel_task(tx: AccountTransaction, task: Task, origin: Origin) -> Task:
+    """Cancel a task; a running one soon. Raises Conflict."""
+    cancelled = await tx.tasks.cancel(task.id, origin.at)
+    if cancelled is None:
+        raise Conflict("this task has ended: there is nothing to cancel")
+    await tx.audit.append(origin.done("task_cancelled", task.person or "", task=task.id, name=task.name), origin.at)
+    return cancelled
+
+
+async def replay_task(tx: AccountTransaction, task: Task, origin: Origin) -> Task:
+    """Queue a failed task again. Raises Conflict."""
+    replayed = await tx.tasks.replay(task.id, origin.at)
+    if replayed is None:
+        raise Conflict("only a failed task can be replayed")
+    await tx.audit.append(origin.done("task_replayed", task.person or "", task=task.id, name=task.name), origin.at)
+    return replayed

@@ -32,6 +32,7 @@ STORE_COMMANDS = {
     "keys": "api.accounts.key_commands",
     "persons": "people.commands",
     "vault": "accounts.vault_commands",
+    "tasks": "api.accounts.task_commands",
 }
 CLIENT_COMMANDS = {"watch": "watch.cli"}
 OTHER_COMMANDS = ("migrate", "openapi", "passwords")

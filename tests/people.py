@@ -17,6 +17,7 @@ from services.core.accounts.secret_keys import format_key
 from services.key_files import new_key
 from services.settings import Settings
 from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
 from tests.clocks import ManualClock
 from tests.deps import make_deps
 
@@ -69,8 +70,19 @@ class PeopleReplica(PeopleClient):
         self.clock, self.store = clock, store
         self.deps = make_deps(settings, clock=clock, cache=cache, accounts=store)
         composed = api.compose(self.deps)
-        self.app = create_app(self.deps, AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator))
-        super().__init__(httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost"))
+        self._spec = AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator)
+        self.app = create_app(self.deps, self._spec)
+        super().__init__(self.client_at("127.0.0.1"))
+
+    def client_at(self, address: str) -> httpx.AsyncClient:
+        """Return a client with that address."""
+        transport = httpx.ASGITransport(self.app, client=(address, 1))
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    def limit_requests(self) -> None:
+        """Enforce the quotas of the settings from now on, for `client_at`."""
+        limiter = ClientRateLimiter(settings=self.deps.settings, clock=self.clock, cache=self.deps.cache)
+        self.app = create_app(self.deps, self._spec._replace(limiter=limiter))
 
     async def person(self, name: str) -> Person:
         """Return a person as it is stored."""

@@ -134,7 +134,7 @@ class EdgeMiddleware:
         except KursError as error:
             status, headers, body = _error_response(error, scope, _request_id(added))
             await _send(RawResponse(status, headers + added + _quota_headers(charge), body), send)
-        if charge is not None and not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if charge is not None and not _is_failure(status):
             await charge.forgive()
         self._finish(scope, added, status, started)
 
@@ -327,6 +327,11 @@ def _quota_headers(charge: Charge | None) -> Headers:
     return [] if charge is None else charge.headers()
 
 
+def _is_failure(status: int) -> bool:
+    """Whether a response says that the client has failed, as by a wrong password."""
+    return 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
+
+
 def _charging(send: Send, charge: Charge | None, request_headers: Mapping[bytes, bytes]) -> Send:
     """Return what sends a response with its client's quota. One that the client has already costs nothing.
 
@@ -350,8 +355,7 @@ def _error_response(error: Exception, scope: Scope, identifier: str) -> RawRespo
     if not isinstance(error, KursError):
         method = scope.get("method", "WebSocket")
         log.error("%s %s failed", method, scope["path"], exc_info=error, extra={"request_id": identifier})
-    status, headers, body = render_problem(error, scope["path"], identifier)
-    return RawResponse(status, [*headers, *getattr(error, "headers", ())], body)
+    return RawResponse(*render_problem(error, scope["path"], identifier))
 
 
 async def _send(response: RawResponse, send: Send) -> None:

@@ -19,13 +19,18 @@ from services.web.callers import TokenKind
 from services.web.endpoint import Content, Endpoint, Operation, Ttl, public
 from services.web.problems import PROBLEM_MEDIA_TYPE
 from services.web.query import NoQuery, describe
-from services.web.quota_policies import PAGES
+from services.web.quota_policies import PAGES, policy_table
 
-API_DESCRIPTION = """Crypto rates that know their age and origin.
+API_DESCRIPTION = f"""Crypto rates that know their age and origin.
 
 `/v1/courses` answers with one exchanger for the whole answer; `/v2/courses` says where each number comes from, how old
 it is and what the other exchanges say. Every answer carries `Kurs-Market: live` or `simulated`. Errors are
-`application/problem+json`."""
+`application/problem+json`.
+
+**Limits.** Each operation names its policy (`x-quota-policy`). A setting of the operator decides the number; below are
+the defaults. Responses carry `RateLimit-Policy`, `RateLimit` and `X-RateLimit-…`. A 304 costs nothing.
+
+{policy_table()}"""
 
 TAGS = (
     "rates",
@@ -51,6 +56,10 @@ PROBLEMS = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "A name does not exist, or a value is out of its range",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many requests: `Retry-After` says when to come back",
     HTTPStatus.SERVICE_UNAVAILABLE: "Nothing is fresh enough, or a server that Kurs needs is unavailable",
+}
+QUOTA_HEADERS = {
+    "Retry-After": {"description": "Seconds until the request may be sent again", "schema": {"type": "integer"}},
+    "RateLimit": {"description": 'What is left, and for how long: `"api";r=0;t=41`', "schema": {"type": "string"}},
 }
 COMMON_PROBLEMS = (
     HTTPStatus.BAD_REQUEST,
@@ -121,6 +130,7 @@ class KursFastAPI(FastAPI):
             if "example" in schemas.get(name, ()):
                 schemas[name]["example"] = example
         description["components"]["responses"] = {_name(status): _problem(text) for status, text in PROBLEMS.items()}
+        description["components"]["responses"][_name(HTTPStatus.TOO_MANY_REQUESTS)]["headers"] = QUOTA_HEADERS
         for method, operation in (each for path in description["paths"].values() for each in path.items()):
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
@@ -244,7 +254,9 @@ def _responses(endpoint: Operation[Any]) -> dict[int | str, dict[str, Any]]:
 def _operation(endpoint: Operation[Any]) -> dict[str, Any]:
     """Return what FastAPI does not know of an operation: its parameters, its body and its security."""
     parameters = describe(endpoint.query, endpoint.path)
-    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    extra: dict[str, Any] = {"x-quota-policy": endpoint.policy.name}
+    if parameters:
+        extra["parameters"] = parameters
     if endpoint.body:
         schema = {"$ref": REFERENCE.format(name=endpoint.body.__name__)}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -75,6 +75,8 @@ def _to_problem(error: Exception) -> ProblemDetails:
     more = {MEMBER_NAMES.get(name, name): value for name, value in vars(error).items() if name not in NOT_SENT}
     retry = ((b"retry-after", str(RETRY_AFTER_SECONDS[kind]).encode()),) if kind in RETRY_AFTER_SECONDS else ()
     headers = UPGRADE_HEADERS if kind is errors.UpgradeRequired else (*retry, *_challenge(error))
+    if isinstance(error, errors.KursError):
+        headers = (*headers, *error.headers)
     return ProblemDetails(STATUS_BY_ERROR[kind], error_code(error), title, str(error), more, headers)
 
 

@@ -97,3 +97,13 @@ POLICIES = (
     *(API, COURSES, UDF, STREAMS, PAGES),
     *(PERSON, SIGN_IN, PASSWORD, REGISTRATION, REFRESH, TICKETS, UNAUTHENTICATED),
 )
+
+
+def policy_table() -> str:
+    """Return a table of all policies, in Markdown."""
+    rows = [f"| `{each.name}` | {_limit(each)} | {each.subject.value} | {each.covers} |" for each in POLICIES]
+    return "\n".join(["| policy | requests a minute | of one | for |", "| --- | --- | --- | --- |", *rows])
+
+
+def _limit(policy: QuotaPolicy) -> str:
+    return f"`{policy.variable}`: {policy.default or 'no limit'}"

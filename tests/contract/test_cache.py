@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import yaml
 
+from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryCache
 from services.adapters.redis import RedisCache, RedisJournal
 from services.core.errors import Unavailable
@@ -25,8 +27,13 @@ from services.core.model import (
     Rate,
     RateCandidate,
 )
+from services.core.quotas import COUNTED_MS, AttemptRule
 from services.ports import Cache
+from services.settings import Settings
+from services.web.quota_policies import API
+from services.web.rate_limiter import MAX_COUNTED_CLIENTS, ClientRateLimiter
 from tests import servers
+from tests.waiting import eventually
 
 BTC, ETH = Instrument("BTC", "USD"), Instrument("ETH", "RUB", "PERPETUAL")
 
@@ -124,6 +131,70 @@ async def test_counters_expire_a_fixed_time_after_the_first_increment(cache: Cac
     assert number > 1
 
 
+async def test_recent_requests_add_up_for_each_quota_and_client(cache: Cache) -> None:
+    one, other = uuid4().hex, uuid4().hex
+    await cache.add_recent(one, {"192.0.2.1": 2, "192.0.2.2": 1})
+    await asyncio.gather(*(cache.add_recent(one, {"192.0.2.1": 1}) for _ in range(20)))
+    totals = await cache.add_recent(one, {"192.0.2.1": 0, "192.0.2.2": 1, "192.0.2.3": 0})
+    assert {client: sum(count for _, count in entries) for client, entries in totals.items()} == {
+        "192.0.2.1": 22,
+        "192.0.2.2": 2,
+        "192.0.2.3": 0,
+    }
+    assert all(0 < left <= COUNTED_MS for entries in totals.values() for left, _ in entries)
+    assert await cache.add_recent(other, {"192.0.2.1": 0}) == {"192.0.2.1": []}
+    await cache.add_recent(one, {"192.0.2.1": -21, "192.0.2.2": -9})
+    totals = await cache.add_recent(one, {"192.0.2.1": 0, "192.0.2.2": 0})
+    assert ([count for _, count in totals["192.0.2.1"]], totals["192.0.2.2"]) == ([1], [])
+
+
+async def test_recent_requests_are_counted_by_the_second_oldest_first(cache: Cache) -> None:
+    quota = uuid4().hex
+
+    async def three_seconds() -> bool:
+        totals = await cache.add_recent(quota, {"a": 1})
+        return len(totals["a"]) == 3
+
+    await eventually(three_seconds)
+    entries = (await cache.add_recent(quota, {"a": 0}))["a"]
+    lefts = [left for left, _ in entries]
+    assert lefts == sorted(lefts)
+    assert [after - before for before, after in pairwise(lefts)] == [1000, 1000]
+
+
+async def test_of_attempts_at_once_as_many_as_the_limit_are_allowed(cache: Cache) -> None:
+    key, rule = uuid4().hex, AttemptRule(10, 10, 60_000)
+    states = [state[key] for state in await asyncio.gather(*(cache.attempt({key: rule}) for _ in range(50)))]
+    allowed = [state for state in states if not state.wait_ms]
+    assert sorted(state.left for state in allowed) == list(range(10))
+    assert all(0 < state.reset_ms <= COUNTED_MS for state in states)
+    assert all(0 < state.wait_ms <= COUNTED_MS for state in states if state not in allowed)
+
+
+async def test_failed_attempts_wait_twice_as_long_each_time_until_forgiven(cache: Cache) -> None:
+    key, lenient = uuid4().hex, AttemptRule(0, 100, forgiven_ms=3_600_000)
+    rule = AttemptRule(0, 2, forgiven_ms=3_600_000, first_wait_ms=60_000)
+    for longest in (0, 0, 0, 60_000, 120_000, 240_000):
+        wait = (await cache.attempt({key: rule}))[key].wait_ms if longest else 0
+        assert longest / 2 <= wait <= longest
+        await cache.attempt({key: lenient})  # a failure more, without the wait
+    for _ in range(20):
+        await cache.attempt({key: lenient})
+    assert 1_800_000 < (await cache.attempt({key: rule}))[key].wait_ms <= 3_600_000
+    for _ in range(24):
+        await cache.forgive(key, "unknown")
+    assert not (await cache.attempt({key: rule}))[key].wait_ms
+
+
+async def test_attempt_is_counted_under_all_keys_or_none(cache: Cache) -> None:
+    strict, loose = uuid4().hex, uuid4().hex
+    rules = {strict: AttemptRule(2, 10, 60_000), loose: AttemptRule(9, 10, 60_000)}
+    for _ in range(6):
+        states = await cache.attempt(rules)
+    assert (states[strict].wait_ms > 0, states[loose].wait_ms, states[loose].left) == (True, 0, 7)
+    assert (await cache.attempt({loose: rules[loose]}))[loose].left == 6
+
+
 async def test_body_is_cached_until_it_is_deleted_or_replaced(cache: Cache) -> None:
     one, other, none = (f"candles:{{{uuid4().hex}}}" for _ in range(3))
     await cache.set(one, b'{"a":"\xc3\xa9"}', 60)
@@ -176,6 +247,9 @@ async def test_redis_is_reconnected_after_a_restart_and_unavailable_while_down(
             cache.rates(),
             cache.put_latest(rate(BTC, 63)),
             cache.increment("w", 1, {"a": 1}),
+            cache.add_recent("q", {"a": 1}),
+            cache.attempt({"a": AttemptRule(1, 1, 60_000)}),
+            cache.forgive("a"),
         ):
             with pytest.raises(Unavailable, match="Redis"):
                 await asyncio.wait_for(call, 30)
@@ -186,10 +260,44 @@ async def test_redis_is_reconnected_after_a_restart_and_unavailable_while_down(
         await cache.close()
 
 
+async def test_counters_of_many_clients_take_bounded_memory_in_redis_and_are_deleted(
+    redis: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of three replicas counts addresses of its own, far more than get counters of their own."""
+    cache = RedisCache(redis.url)
+    server = cache._redis
+    try:
+        await server.flushdb()
+        before = (await server.info("memory"))["used_memory"]
+        for replica in range(3):
+            limiter = ClientRateLimiter(settings=Settings(_env_file=None), clock=SystemClock(), cache=cache)
+            for number in range(3 * MAX_COUNTED_CLIENTS):
+                limiter.charge(API, f"10.{replica}.{number // 256}.{number % 256}")
+            await limiter.sync_once()
+        fields = sum([await server.hlen(key) for key in await server.keys("count:{quota}:*")])
+        assert 3 * MAX_COUNTED_CLIENTS < fields <= 4 * MAX_COUNTED_CLIENTS
+        assert (await server.info("memory"))["used_memory"] - before < 4 * MAX_COUNTED_CLIENTS * 150
+        await server.flushdb()
+        monkeypatch.setattr("services.adapters.redis.cache.COUNTED_MS", 500)
+        seen = set[str]()
+
+        async def many_generations() -> bool:
+            await cache.add_recent("api", {uuid4().hex: 1})
+            keys = await server.keys("count:{quota}:api:*")
+            seen.update(map(str, keys))
+            assert len(keys) <= 3
+            return len(seen) > 6
+
+        await eventually(many_generations)
+    finally:
+        await server.flushdb()
+        await cache.close()
+
+
 async def test_full_redis_evicts_bodies_but_no_counters(redis: servers.Server) -> None:
     """With the policy of docker-compose.yml. If nothing can be evicted, a call raises Unavailable."""
     cache, journal = RedisCache(redis.url), RedisJournal(redis.url, 4_000_000)
-    server = cache._redis
+    server, once = cache._redis, AttemptRule(1, 1, 60_000)
     await server.flushall()
     try:
         base = (await server.info("memory"))["used_memory"]
@@ -197,6 +305,8 @@ async def test_full_redis_evicts_bodies_but_no_counters(redis: servers.Server) -
         await server.config_set("maxmemory", base + 8_000_000)
         for window in range(4):
             await cache.increment(f"history:binance:{window}", 120, {"weight": 7})
+        await cache.add_recent("api", {"a": 7})
+        await cache.attempt({"a": once})
         for number in range(400):
             await cache.set(f"candles:{number}", b"x" * 100_000, 600)
         for topic in range(60):
@@ -206,12 +316,16 @@ async def test_full_redis_evicts_bodies_but_no_counters(redis: servers.Server) -
             await journal.append(*entries)
         for window in range(4):
             assert await cache.increment(f"history:binance:{window}", 120, {"weight": 7}) == {"weight": 14}
+        assert sum(count for _, count in (await cache.add_recent("api", {"a": 7}))["a"]) == 14
+        assert (await cache.attempt({"a": once}))["a"].wait_ms
         await cache.ping()
         await server.config_set("maxmemory", 1_000_000)
         await server.config_set("maxmemory-policy", "noeviction")
         for call in (
             cache.ping(),
             cache.increment("w", 1, {"a": 1}),
+            cache.add_recent("api", {"a": 1}),
+            cache.attempt({"a": once}),
             cache.set("a", b"1", 9),
             cache.put_latest(rate(BTC, 1)),
         ):

@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 from services.core.errors import Overloaded
 from services.web import edge, http_protocol, stalled_client
 from services.web.app_spec import AppSpec
-from services.web.client_address import ClientAddresses
 from services.web.concurrency import ConcurrencyLimiter
 from services.web.edge import MAX_CONCURRENT_REQUESTS, EdgeMiddleware
 from services.web.http_protocol import FastPathHttpProtocol
@@ -398,24 +397,6 @@ async def test_plain_request_to_the_websocket_gets_426(replica: ServedReplica, m
         answer = await http.request(method, f"http://{replica.address}/ws/chart-data")
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
     assert method == "HEAD" or answer.json()["code"] == "upgrade-required"
-
-
-@pytest.mark.parametrize(
-    ("peer", "forwarded", "client"),
-    [
-        ("2001:db8:1:2::7", "", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "", "2001:db8:1:2::/64"),
-        ("::ffff:192.0.2.9", "", "192.0.2.9"),
-        ("::ffff:10.0.0.1", "192.0.2.9", "192.0.2.9"),
-        ("10.0.0.1", "2001:db8:1:3::1, 10.0.0.2", "2001:db8:1:3::/64"),
-        ("192.0.2.1", "192.0.2.9", "192.0.2.1"),
-    ],
-)
-def test_client_address_is_a_network_of_ipv6_and_is_forwarded_by_trusted_proxies(
-    peer: str, forwarded: str, client: str
-) -> None:
-    scope: Scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", forwarded.encode())] if forwarded else []}
-    assert ClientAddresses(["10.0.0.0/8"]).client_of(scope) == client
 
 
 async def test_waiting_requests_of_a_client_are_bounded_and_delay_no_other_client() -> None:

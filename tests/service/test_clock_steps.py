@@ -1,6 +1,6 @@
 """Wall clocks that are wrong or are set: of a collector, of the pricer, of a replica, of all of them.
 
-Each has a wall clock of its own; all share the true time, by which prices grow, so that an answer tells its own age.
+Each has a wall clock of its own. All share the true time, by which prices grow, so that a response shows its age.
 """
 
 import json
@@ -42,26 +42,26 @@ class TrueTime:
 class SteppedClock:
     """A process's clocks: the wall clock may be wrong."""
 
-    def __init__(self, world: TrueTime) -> None:
-        self.world, self.ahead = world, 0
+    def __init__(self, true_time: TrueTime) -> None:
+        self.true_time, self.ahead = true_time, 0
 
     def now(self) -> int:
-        return (START_SECONDS + self.world.now + self.ahead) * 1000
+        return (START_SECONDS + self.true_time.now + self.ahead) * 1000
 
     def monotonic(self) -> int:
-        return (self.world.now + 1_000) * 1000
+        return (self.true_time.now + 1_000) * 1000
 
     async def sleep(self, seconds: float) -> None:
-        self.world.now += int(seconds)
+        self.true_time.now += int(seconds)
 
 
 class SteppedKurs:
-    """Collectors, the pricer and a replica, each with clocks of its own. Each second they say what they have."""
+    """Collectors, the pricer and a replica, each with clocks of its own. Each second they publish."""
 
     def __init__(self, **settings: int) -> None:
         self.settings = Settings(_env_file=None, **settings)  # type: ignore[arg-type]
-        self.world = TrueTime()
-        self.clocks = {name: SteppedClock(self.world) for name in PARTS}
+        self.true_time = TrueTime()
+        self.clocks = {name: SteppedClock(self.true_time) for name in PARTS}
         self.start_pricer([], None)
         self.start_replica()
         self.rates: dict[str, Rate] = {}
@@ -87,8 +87,8 @@ class SteppedKurs:
             self.clocks[name].ahead += seconds
 
     def run_second(self, *, pricer: bool = True) -> None:
-        """One second passes: everyone collects, the pricer prices, the replica hears of it."""
-        self.world.now += 1
+        """Let a second pass: the collectors collect, the pricer prices, the replica receives the messages."""
+        self.true_time.now += 1
         for exchange in SENDERS:
             self._collect(exchange)
         for message in self.pricing.updates(everything=True) if pricer else ():
@@ -104,7 +104,7 @@ class SteppedKurs:
         now = self.clocks[exchange].now()
         instruments = instruments_to_collect(exchange, self.settings)
         for instrument in instruments:
-            price = Decimal(1) if instrument.base.startswith("USD") else Decimal(100_000 + self.world.now)
+            price = Decimal(1) if instrument.base.startswith("USD") else Decimal(100_000 + self.true_time.now)
             self.pricing.apply(Quote(exchange, instrument, now, price=price * (80 if instrument.quote == "RUB" else 1)))
         sources = tuple(InstrumentFeed(instrument, FeedStatus.LIVE, now, now) for instrument in instruments)
         self.states = {
@@ -123,14 +123,17 @@ class SteppedKurs:
             return ServedRate(answer.status_code, body["detail"])
         (course,) = body["courses"]
         priced = Decimal(course["value"]) - 100_000
-        clocks = (self.clocks["replica"], self.clocks["pricer"])  # where one is wrong, an answer's time is the other's
-        since = min((clock.now() - body["time"] for clock in clocks), key=abs)  # its ages are as of its time
-        return ServedRate(200, body["exchanger"], int(self.world.now - priced), (course["age_ms"] + since) / 1000)
+        clocks = (
+            self.clocks["replica"],
+            self.clocks["pricer"],
+        )  # if one is wrong, the response has the time of the other
+        since = min((clock.now() - body["time"] for clock in clocks), key=abs)  # ages are as of the response's time
+        return ServedRate(200, body["exchanger"], int(self.true_time.now - priced), (course["age_ms"] + since) / 1000)
 
 
 @dataclass
 class ServedRate:
-    """What BTC-USD was answered with: how old the price really is, and how old it is said to be, in seconds."""
+    """A response for BTC-USD: the true age of the price and the reported one, in seconds."""
 
     status: int
     text: str
@@ -151,7 +154,7 @@ STEPS = pytest.mark.parametrize("step", [-HOUR, HOUR, DAY, -DAY], ids=lambda ste
 
 @pytest.mark.parametrize("step", [-HOUR, DAY])
 @pytest.mark.parametrize("part", ["pricer", "replica"])
-async def test_part_with_a_wrong_clock_serves_nothing_stale_and_recovers(
+async def test_pricer_or_replica_with_a_wrong_clock_serves_nothing_stale_and_recovers(
     kurs: SteppedKurs, step: int, part: str
 ) -> None:
     assert (await kurs.get_rate()).text == "binance"
@@ -175,7 +178,7 @@ async def test_part_with_a_wrong_clock_serves_nothing_stale_and_recovers(
 
 
 @STEPS
-async def test_where_all_clocks_step_together_nothing_happens(kurs: SteppedKurs, step: int) -> None:
+async def test_clients_see_nothing_of_a_step_of_all_clocks(kurs: SteppedKurs, step: int) -> None:
     for _ in range(2):
         kurs.step(step, *PARTS)
         for _ in range(10):
@@ -188,7 +191,7 @@ async def test_where_all_clocks_step_together_nothing_happens(kurs: SteppedKurs,
 
 
 @STEPS
-async def test_exchange_is_left_while_its_collector_has_a_wrong_clock(kurs: SteppedKurs, step: int) -> None:
+async def test_exchange_is_replaced_while_its_collector_has_a_wrong_clock(kurs: SteppedKurs, step: int) -> None:
     kurs.step(step, "binance")
     for _ in range(8):
         kurs.run_second()
@@ -210,12 +213,12 @@ async def test_rates_stamped_in_the_future_are_ignored_after_a_restart(kurs: Ste
     kurs.step(DAY, *PARTS)
     for _ in range(5):
         kurs.run_second()
-    kept = list(kurs.rates.values())
+    rates = list(kurs.rates.values())
     assert kurs.choice
     kurs.step(-DAY, *PARTS)
-    kurs.start_pricer(kept, kurs.choice)
+    kurs.start_pricer(rates, kurs.choice)
     kurs.start_replica()
-    kurs.replica.hub.restore([*kept, kurs.choice])
+    kurs.replica.hub.restore([*rates, kurs.choice])
     assert (await kurs.get_rate()).status == 503
     assert not kurs.replica.hub.rates
     kurs.run_second()
@@ -224,7 +227,7 @@ async def test_rates_stamped_in_the_future_are_ignored_after_a_restart(kurs: Ste
     assert kurs.choice.since <= kurs.clocks["pricer"].now()
 
 
-async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: SteppedKurs) -> None:
+async def test_clocks_that_differ_by_two_seconds_are_accepted(kurs: SteppedKurs) -> None:
     kurs.step(2, "binance", "replica")
     kurs.step(-1, "pricer")
     kurs.run_second()
@@ -238,7 +241,7 @@ async def test_a_clock_within_two_seconds_of_ours_is_believed(kurs: SteppedKurs)
 async def test_replica_reports_its_exchange_and_the_age_of_the_pricers_last_message(kurs: SteppedKurs) -> None:
     for _ in range(30):
         kurs.run_second(pricer=False)
-        said = (await kurs.client.get("/v1/exchanges")).json()
+        response = (await kurs.client.get("/v1/exchanges")).json()
         everything = select_exchange(
             kurs.replica.hub.rates,
             SETTINGS.directions,
@@ -247,16 +250,16 @@ async def test_replica_reports_its_exchange_and_the_age_of_the_pricers_last_mess
             partial=True,
         ).exchange
         courses = (await kurs.client.get("/v1/courses")).json()["exchanger"]
-        assert said["in_use"]["exchange"] == courses == everything
-        assert said["exchanges"][0]["heard_age_ms"] == 0
+        assert response["in_use"]["exchange"] == courses == everything
+        assert response["exchanges"][0]["heard_age_ms"] == 0
     assert courses == "coingecko"
-    assert "BTC-USDT from binance is 30.0 s old" in said["in_use"]["reason"]
-    assert said["in_use"]["since"] is None
-    assert said["in_use"]["pricer"]["exchange"] == "binance"
-    assert said["in_use"]["pricer"]["age_ms"] == 30_000
+    assert "BTC-USDT from binance is 30.0 s old" in response["in_use"]["reason"]
+    assert response["in_use"]["since"] is None
+    assert response["in_use"]["pricer"]["exchange"] == "binance"
+    assert response["in_use"]["pricer"]["age_ms"] == 30_000
     kurs.run_second()
-    said = (await kurs.client.get("/v1/exchanges")).json()["in_use"]
-    assert (said["exchange"], said["pricer"]["age_ms"], said["since"] is None) == ("binance", 0, False)
+    response = (await kurs.client.get("/v1/exchanges")).json()["in_use"]
+    assert (response["exchange"], response["pricer"]["age_ms"], response["since"] is None) == ("binance", 0, False)
 
 
 async def test_clock_step_neither_blocks_a_client_nor_doubles_its_quota() -> None:
@@ -292,12 +295,12 @@ async def test_replica_reports_the_age_of_rates_after_a_clock_step(kurs: Stepped
 async def test_events_keep_time_and_order_over_clock_steps() -> None:
     kurs = SteppedKurs()
     deps = kurs.replica
-    teller, numbers, times = sequenced_publisher(deps), list[int](), list[int]()
+    publisher, numbers, times = sequenced_publisher(deps), list[int](), list[int]()
     for step in (0, DAY, -DAY, -HOUR, HOUR):
         kurs.step(step, "replica")
-        kurs.world.now += 1
+        kurs.true_time.now += 1
         time = deps.clock.now()
-        await teller.publish(ActiveExchange(time, None, time, f"at {time}"))
+        await publisher.publish(ActiveExchange(time, None, time, f"at {time}"))
         (newest,) = await deps.journal.latest("choice")
         assert newest
         numbers.append(newest.seq)

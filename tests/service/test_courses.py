@@ -242,7 +242,7 @@ async def test_pages_of_configured_origins_may_read_responses_and_others_may_not
     )
 
 
-async def test_request_id_of_the_client_is_kept_only_if_it_is_a_short_word(replica: CoursesReplica) -> None:
+async def test_request_id_of_the_client_is_used_only_if_it_is_a_short_word(replica: CoursesReplica) -> None:
     assert (await replica.get("/v1/courses", x_request_id="trace-42")).headers["x-request-id"] == "trace-42"
     for hostile in ("a b\tc", "x" * 500, "<script>"):
         assert (await replica.get("/v1/courses", x_request_id=hostile)).headers["x-request-id"] != hostile

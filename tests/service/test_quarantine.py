@@ -1,4 +1,4 @@
-"""Messages that cannot be kept: each is set aside alone with its reason, and nobody else notices."""
+"""Messages that cannot be saved become dead letters one by one, with the reason, and all others are saved."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -65,8 +65,8 @@ def valid_fields(now: int) -> dict[type[Message], Any]:
 
 
 def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
-    """Messages of every kind that the writer works on, each with one value that cannot be."""
-    good = valid_fields(now)
+    """Yield messages of every kind that the writer consumes, each with one invalid value."""
+    valid = valid_fields(now)
     ahead = now // MINUTE_MS * MINUTE_MS + YEAR_MS
     changes: dict[type[Message], dict[str, Sequence[object]]] = {
         Trade: {
@@ -80,18 +80,18 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
             "instrument": tuple(EVIL._replace(base=text) for text in ("", *TEXTS)),
         },
         Kline: {
-            "series": tuple(good[Kline].series._replace(timeframe=name) for name in ("7m", "", "1m\0")),
+            "series": tuple(valid[Kline].series._replace(timeframe=name) for name in ("7m", "", "1m\0")),
             **{f"bar.{name}": DECIMALS for name in ("open", "high", "low", "close", "volume", "quote_volume")},
             "bar.high": (*DECIMALS, Decimal("0.5")),
-            "bar.open_time": (*INTEGERS, good[Kline].bar.open_time + 1, ahead),
+            "bar.open_time": (*INTEGERS, valid[Kline].bar.open_time + 1, ahead),
             "bar.trades": INTEGERS,
         },
         CandleGap: {
-            "since": (*INTEGERS, good[CandleGap].since + 1, good[CandleGap].since - YEAR_MS, 1_451_606_400_000),
-            "until": (*INTEGERS, good[CandleGap].until - MINUTE_MS, ahead, 4_102_444_800_000),
+            "since": (*INTEGERS, valid[CandleGap].since + 1, valid[CandleGap].since - YEAR_MS, 1_451_606_400_000),
+            "until": (*INTEGERS, valid[CandleGap].until - MINUTE_MS, ahead, 4_102_444_800_000),
             "detected": INTEGERS,
             "resolved": INTEGERS,
-            "series": tuple(good[CandleGap].series._replace(exchange=text) for text in TEXTS),
+            "series": tuple(valid[CandleGap].series._replace(exchange=text) for text in TEXTS),
         },
         FeedGap: {
             "since": (*INTEGERS, now + YEAR_MS),
@@ -103,7 +103,7 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
     while True:
         kind = chance.choice(list(changes))
         name = chance.choice(list(changes[kind]))
-        value, message = chance.choice(changes[kind][name]), good[kind]
+        value, message = chance.choice(changes[kind][name]), valid[kind]
         if name.startswith("bar."):
             yield replace(message, bar=replace(message.bar, **{name.removeprefix("bar."): value}))
         else:
@@ -111,7 +111,7 @@ def hostile_messages(chance: Random, now: int) -> Iterator[Message]:
 
 
 def honest_trades(now: int) -> list[Trade]:
-    """Trades of ten minutes, the last of which is not over."""
+    """Return trades of ten minutes. The last minute is not over."""
     start = now // MINUTE_MS * MINUTE_MS - 9 * MINUTE_MS
     times = range(start, now, 700)
     return [
@@ -122,7 +122,7 @@ def honest_trades(now: int) -> list[Trade]:
 
 @pytest.fixture(params=["memory", "rabbit"])
 async def deps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Deps]:
-    """Bus and store, in one process or between processes."""
+    """Ports with bus and store of one process, or of several ones."""
     bus: Bus = MemoryBus()
     url = f"sqlite+aiosqlite:///{tmp_path}/kurs.db"
     if request.param == "rabbit":
@@ -152,7 +152,7 @@ async def stored_bars(store: Store) -> dict[int, Bar]:
 
 
 def bars_of_trades(trades: Sequence[Trade]) -> dict[int, Bar]:
-    """Their minutes, but for the first: nobody knows whether it is whole."""
+    """Return the minutes of trades except the first one, which may be incomplete."""
     found: dict[int, Bar] = {}
     for trade in trades:
         minute = trade.time // MINUTE_MS * MINUTE_MS
@@ -161,9 +161,9 @@ def bars_of_trades(trades: Sequence[Trade]) -> dict[int, Bar]:
     return found
 
 
-async def test_hostile_messages_become_dead_letters_and_honest_candles_are_complete(deps: Deps) -> None:
+async def test_invalid_messages_become_dead_letters_and_candles_of_valid_trades_are_complete(deps: Deps) -> None:
     chance, now = Random(SEED), deps.clock.now()
-    trades, bad = honest_trades(now), dict[str, Message]()
+    trades, invalid = honest_trades(now), dict[str, Message]()
     source = hostile_messages(chance, now)
     live = (
         ExchangeStatus("b\0", now, True, "socket", "", "", now, None, 0, False),
@@ -174,18 +174,18 @@ async def test_hostile_messages_become_dead_letters_and_honest_candles_are_compl
             messages: list[Message] = [*trades[start : start + 20]]
             for _ in range(5):
                 message = next(source)
-                bad[from_message(message, "writer", DeadLetterCause.MESSAGE, "", now).id] = message
+                invalid[from_message(message, "writer", DeadLetterCause.MESSAGE, "", now).id] = message
                 messages.insert(chance.randrange(len(messages) + 1), message)
             await deps.bus.publish(*messages, *live)
         await eventually(lambda: has_bars(deps, trades))
-        await eventually(lambda: _count_is(deps, len(bad)))
+        await eventually(lambda: _count_is(deps, len(invalid)))
     assert await stored_bars(deps.store) == bars_of_trades(trades)
     letters = await deps.store.dead_letters()
-    assert {letter.id for letter in letters} == bad.keys()
+    assert {letter.id for letter in letters} == invalid.keys()
     for letter in letters:
         assert letter.cause is DeadLetterCause.MESSAGE
         assert letter.reason.startswith("out of range: ")
-        assert letter.kind == bad[letter.id].__struct_config__.tag
+        assert letter.kind == invalid[letter.id].__struct_config__.tag
     assert {series.instrument for series in await deps.store.series()} <= {PAIR, EVIL}
 
 
@@ -193,10 +193,10 @@ async def _count_is(deps: Deps, number: int) -> bool:
     return await deps.store.count_dead_letters() == number
 
 
-async def test_undecodable_part_of_a_batch_is_listed_and_the_rest_is_saved(
+async def test_undecodable_message_of_a_batch_becomes_a_dead_letter_and_the_rest_is_saved(
     rabbit: servers.Rabbit, postgres: servers.Postgres, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """A letter of three messages, of which the one in the middle is of a newer version."""
+    """A batch has three messages, the second one of a newer version."""
     url, address = postgres.create_database(), rabbit.create_vhost()
     await sql.migrate(url)
     bus, store = await rabbits.connect(address), await sql.connect(url)
@@ -227,7 +227,7 @@ async def _gaps_are(deps: Deps, now: int, reasons: set[str]) -> bool:
 
 
 class RefusingStore(FailingStore):
-    """A store that is well, but does not take candles of one instrument, as one with a fault of its own would."""
+    """A store that rejects candles of one instrument with an unexpected error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,17 +241,15 @@ class RefusingStore(FailingStore):
         await super().save(*items)
 
 
-async def test_item_that_the_store_refuses_is_isolated_and_the_rest_is_saved(tmp_path: Path) -> None:
+async def test_item_that_the_store_rejects_becomes_a_dead_letter_and_the_rest_is_saved(tmp_path: Path) -> None:
     store, bus = RefusingStore(), MemoryBus()
     deps = make_deps(bus=bus, store=store)
     now = deps.clock.now()
     trades, poison = honest_trades(now), valid_fields(now)[Kline]
     await bus.publish(*trades[:300], poison, *trades[300:])
     async with run_writer(deps):
-        await eventually(
-            lambda: (c := store.cursor_rows.get(SERIES)) is not None and c.trade_id == trades[-1].trade_id, 30
-        )
-        await eventually(lambda: bool(store.dead_letter_rows), 30)
+        await eventually(lambda: (c := store.cursor_rows.get(SERIES)) is not None and c.trade_id == trades[-1].trade_id)
+        await eventually(lambda: bool(store.dead_letter_rows))
     assert {opening: candle.bar for opening, candle in store.candle_rows[SERIES].items()} == bars_of_trades(trades)
     (letter,) = store.dead_letter_rows.values()
     assert (letter.kind, letter.symbol, letter.cause) == ("kline", "EVIL-USDT", DeadLetterCause.MESSAGE)
@@ -259,7 +257,7 @@ async def test_item_that_the_store_refuses_is_isolated_and_the_rest_is_saved(tmp
     assert store.tries < 20  # about twice the logarithm of the batch
 
 
-async def test_while_the_store_is_away_nothing_is_dead() -> None:
+async def test_no_message_becomes_a_dead_letter_while_the_store_is_unavailable() -> None:
     store, bus = RefusingStore(), MemoryBus()
     deps = make_deps(bus=bus, store=store)
     now = deps.clock.now()
@@ -268,21 +266,21 @@ async def test_while_the_store_is_away_nothing_is_dead() -> None:
         *honest_trades(now)[:300], valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], reason="a\0")
     )
     async with run_writer(deps):
-        await eventually(lambda: store.failures < 0 and SERIES in store.candle_rows, 30)
-        await eventually(lambda: bool(store.dead_letter_rows), 30)
+        await eventually(lambda: store.failures < 0 and SERIES in store.candle_rows)
+        await eventually(lambda: bool(store.dead_letter_rows))
     assert [letter.kind for letter in store.dead_letter_rows.values()] == ["gap"]
 
 
-async def test_dead_letters_are_seen_replayed_and_dropped_by_another_process(
+async def test_dead_letters_are_listed_replayed_and_dropped_by_command(
     deps: Deps, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = deps.clock.now()
-    mended, hopeless = valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], until=now + YEAR_MS)
-    letter = from_message(mended, "writer", DeadLetterCause.PROGRAM, "KeyError: a bug of an older version", now)
+    repaired, hopeless = valid_fields(now)[FeedGap], replace(valid_fields(now)[FeedGap], until=now + YEAR_MS)
+    letter = from_message(repaired, "writer", DeadLetterCause.PROGRAM, "KeyError: a bug of an older version", now)
     await deps.store.save(letter)
 
-    async def kurs(*words: str) -> str:
-        assert await parse_command("dead", words).run(deps) == 0
+    async def kurs(*arguments: str) -> str:
+        assert await parse_command("dead", arguments).run(deps) == 0
         return capsys.readouterr().out
 
     async def out_of_range_again() -> bool:

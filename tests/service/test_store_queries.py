@@ -1,4 +1,4 @@
-"""A collector without a database: the writer looks things up for it, over the bus."""
+"""A collector without a database sends its store queries over the bus to the writer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -63,7 +63,7 @@ async def store(tmp_path: Path) -> AsyncIterator[sql.SqlStore]:
 
 
 class MonotonicManualClock(SystemClock):
-    """One whose time does not pass by itself."""
+    """A system clock whose monotonic time a test sets."""
 
     time = 0
 
@@ -72,25 +72,25 @@ class MonotonicManualClock(SystemClock):
 
 
 class GatedStore(MemoryStore):
-    """One whose lookups end when they may."""
+    """A store whose lookups wait for `free`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         self.free = asyncio.Event()
 
     async def missing_ranges(self, series: Series, since: int, until: int) -> list[tuple[int, int]]:
-        self.asked.append(series.exchange)
+        self.lookups.append(series.exchange)
         await self.free.wait()
         return [(since, until)]
 
 
 class BreakingBus(MemoryBus):
-    """One on which who listens to replies loses the line after the first, and has none again until `back`."""
+    """A bus whose subscription to replies ends after the first one. The next subscription waits for `back`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.back, self.lines = asyncio.Event(), 0
+        self.back, self.subscriptions = asyncio.Event(), 0
 
     @asynccontextmanager
     async def subscribe(self, *kinds: type[Message]) -> AsyncIterator[AsyncIterator[Message]]:
@@ -98,8 +98,8 @@ class BreakingBus(MemoryBus):
             async with super().subscribe(*kinds) as messages:
                 yield messages
             return
-        self.lines += 1
-        if self.lines > 1:
+        self.subscriptions += 1
+        if self.subscriptions > 1:
             await self.back.wait()
         async with super().subscribe(*kinds) as messages, aclosing(self._some(messages)) as some:
             yield some
@@ -107,16 +107,16 @@ class BreakingBus(MemoryBus):
     async def _some(self, messages: AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
         async for message in messages:
             yield message
-            if self.lines == 1:
+            if self.subscriptions == 1:
                 return
 
 
-def deps_around(bus: Bus, clock: Clock, store: CandleReader) -> Deps:
+def deps_with(bus: Bus, clock: Clock, store: CandleReader) -> Deps:
     return make_deps(clock=clock, bus=bus, store=cast("Store", store))
 
 
 async def run_ready_tasks() -> None:
-    """Until every task of this test has come as far as it can."""
+    """Let every task of this test run until it waits."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -125,9 +125,9 @@ def query(exchange: str, since: int = FIRST, until: int = FIRST) -> StoreQuery:
     return StoreQuery(exchange, StoreLookup.MISSING, SERIES._replace(exchange=exchange), since, until, 1)
 
 
-async def test_a_query_whose_sender_has_given_up_is_not_looked_up() -> None:
+async def test_query_that_is_too_old_is_dropped() -> None:
     bus, clock, store = MemoryBus(), MonotonicManualClock(), GatedStore()
-    writer = asyncio.create_task(serve_store_queries(deps_around(bus, clock, store)))
+    writer = asyncio.create_task(serve_store_queries(deps_with(bus, clock, store)))
     await run_ready_tasks()
     await bus.publish(query("slow"), query("stale"))
     await run_ready_tasks()
@@ -137,31 +137,31 @@ async def test_a_query_whose_sender_has_given_up_is_not_looked_up() -> None:
     async with bus.subscribe(StoreReply) as replies:
         store.free.set()
         ids = [(await anext(replies)).id for _ in range(2)]  # type: ignore[union-attr]
-    assert store.asked == ids == ["slow", "fresh"]
+    assert store.lookups == ids == ["slow", "fresh"]
     writer.cancel()
 
 
-async def test_more_than_a_year_of_minutes_is_looked_through_in_parts(
+async def test_too_long_a_query_is_ignored_and_a_long_range_is_looked_up_in_parts(
     store: sql.SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus, clock, slow = MemoryBus(), SystemClock(), GatedStore()
     slow.free.set()
-    writer = asyncio.create_task(serve_store_queries(deps_around(bus, clock, slow)))
+    writer = asyncio.create_task(serve_store_queries(deps_with(bus, clock, slow)))
     await run_ready_tasks()
     async with bus.subscribe(StoreReply) as replies:
         await bus.publish(query("long", 0, LATEST_MS), query("short"))
         reply = await anext(replies)
     assert isinstance(reply, StoreReply)
-    assert (reply.id, slow.asked) == ("short", ["short"])
+    assert (reply.id, slow.lookups) == ("short", ["short"])
     writer.cancel()
-    writer = asyncio.create_task(serve_store_queries(deps_around(bus, clock, store)))
+    writer = asyncio.create_task(serve_store_queries(deps_with(bus, clock, store)))
     await run_ready_tasks()
-    far = RemoteStore(bus, clock)
+    remote = RemoteStore(bus, clock)
     for part in (1, 3, 7):
         monkeypatch.setattr(remote_store, "MAX_QUERY_CANDLES", part)
         for span in ((FIRST, OPENINGS[-1]), (FIRST + 1, OPENINGS[-1] - 1), (OPENINGS[6], OPENINGS[4])):
-            assert await far.missing_ranges(SERIES, *span) == await store.missing_ranges(SERIES, *span)
-            assert await far.unconfirmed_ranges(SERIES, *span) == await store.unconfirmed_ranges(SERIES, *span)
+            assert await remote.missing_ranges(SERIES, *span) == await store.missing_ranges(SERIES, *span)
+            assert await remote.unconfirmed_ranges(SERIES, *span) == await store.unconfirmed_ranges(SERIES, *span)
     later = CandleGap(SERIES, OPENINGS[9], OPENINGS[9], FIRST)
     await store.save(later)
     assert await store.candle_gaps(CandleGapState.OPEN, SERIES, 1) == [later]
@@ -169,64 +169,64 @@ async def test_more_than_a_year_of_minutes_is_looked_through_in_parts(
         CandleGapState.OPEN, SERIES
     )
     writer.cancel()
-    await far.close()
+    await remote.close()
 
 
-async def test_no_query_is_sent_before_replies_can_arrive_after_a_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_query_is_sent_until_replies_can_be_received_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, clock, store = BreakingBus(), SystemClock(), GatedStore()
     store.free.set()
-    writer = asyncio.create_task(serve_store_queries(deps_around(bus, clock, store)))
+    writer = asyncio.create_task(serve_store_queries(deps_with(bus, clock, store)))
     await run_ready_tasks()
-    far = RemoteStore(bus, clock)
+    remote = RemoteStore(bus, clock)
     monkeypatch.setattr(remote_store, "LOOKUP_TIMEOUT_SECONDS", 1)
-    assert await far.missing_ranges(SERIES, FIRST, FIRST) == [(FIRST, FIRST)]
-    await run_ready_tasks()  # the line is lost
-    again = asyncio.create_task(far.missing_ranges(SERIES, FIRST, FIRST))
+    assert await remote.missing_ranges(SERIES, FIRST, FIRST) == [(FIRST, FIRST)]
+    await run_ready_tasks()  # the subscription has ended
+    again = asyncio.create_task(remote.missing_ranges(SERIES, FIRST, FIRST))
     await run_ready_tasks()
     bus.back.set()
     assert await again == [(FIRST, FIRST)]
-    assert bus.lines == 2
+    assert bus.subscriptions == 2
     writer.cancel()
-    await far.close()
+    await remote.close()
 
 
-async def test_a_reply_out_of_range_is_passed_over() -> None:
+async def test_reply_out_of_range_is_ignored() -> None:
     bus, clock = MemoryBus(), SystemClock()
-    far = RemoteStore(bus, clock)
+    remote = RemoteStore(bus, clock)
     async with bus.subscribe(StoreQuery) as queries:
-        looking = asyncio.create_task(far.missing_ranges(SERIES, FIRST, FIRST))
-        asked = await anext(queries)
-        assert isinstance(asked, StoreQuery)
-        await bus.publish(*(StoreReply(asked.id, ranges=(run,)) for run in ((FIRST, -1), (FIRST, FIRST))))
-        assert await looking == [(FIRST, FIRST)]
-    await far.close()
+        lookup = asyncio.create_task(remote.missing_ranges(SERIES, FIRST, FIRST))
+        sent = await anext(queries)
+        assert isinstance(sent, StoreQuery)
+        await bus.publish(*(StoreReply(sent.id, ranges=(run,)) for run in ((FIRST, -1), (FIRST, FIRST))))
+        assert await lookup == [(FIRST, FIRST)]
+    await remote.close()
 
 
 async def test_remote_lookups_equal_those_of_the_writers_store(
     store: sql.SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus, clock = MemoryBus(), SystemClock()
-    deps = deps_around(bus, clock, store)
-    far = RemoteStore(bus, clock)
+    deps = deps_with(bus, clock, store)
+    remote = RemoteStore(bus, clock)
     monkeypatch.setattr(remote_store, "LOOKUP_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(Unavailable, match="the writer did not reply"):
-        await far.missing_ranges(SERIES, FIRST, OPENINGS[-1])
+        await remote.missing_ranges(SERIES, FIRST, OPENINGS[-1])
     monkeypatch.undo()
     writer = asyncio.create_task(serve_store_queries(deps))
-    await asyncio.sleep(0)  # it listens
+    await run_ready_tasks()
     for span in ((FIRST, OPENINGS[-1]), (OPENINGS[1], OPENINGS[2]), (0, FIRST)):
-        assert await far.candles(SERIES, *span) == await store.candles(SERIES, *span)
-        assert await far.candles(SERIES, *span, 1) == await store.candles(SERIES, *span, 1)
-        assert await far.missing_ranges(SERIES, *span) == await store.missing_ranges(SERIES, *span)
-        assert await far.unconfirmed_ranges(SERIES, *span) == await store.unconfirmed_ranges(SERIES, *span)
+        assert await remote.candles(SERIES, *span) == await store.candles(SERIES, *span)
+        assert await remote.candles(SERIES, *span, 1) == await store.candles(SERIES, *span, 1)
+        assert await remote.missing_ranges(SERIES, *span) == await store.missing_ranges(SERIES, *span)
+        assert await remote.unconfirmed_ranges(SERIES, *span) == await store.unconfirmed_ranges(SERIES, *span)
     for state in (CandleGapState.OPEN, CandleGapState.ABSENT):
-        assert len(await far.candle_gaps(state, SERIES)) == 1
-        assert await far.candle_gaps(state, SERIES) == await store.candle_gaps(state, SERIES)
+        assert len(await remote.candle_gaps(state, SERIES)) == 1
+        assert await remote.candle_gaps(state, SERIES) == await store.candle_gaps(state, SERIES)
     writer.cancel()
-    await far.close()
+    await remote.close()
 
 
-def test_nothing_but_a_collector_works_without_a_database(tmp_path: Path) -> None:
-    for words in (("writer",), ("collector", "api"), (), ("migrate",), ("verify",)):
-        ended = run_command(tmp_path, *words, DATABASE_URL="bus://")
+def test_only_collectors_start_without_a_database(tmp_path: Path) -> None:
+    for arguments in (("writer",), ("collector", "api"), (), ("migrate",), ("verify",)):
+        ended = run_command(tmp_path, *arguments, DATABASE_URL="bus://")
         assert (ended.returncode, "bus:// is for collectors only" in ended.stderr) == (2, True), ended.stderr

@@ -1,4 +1,4 @@
-"""What is written at once and what the transport keeps arrives in one order, encrypted or not, on either loop."""
+"""The direct writer: direct and buffered writes arrive in order, with and without TLS, on both event loops."""
 
 import asyncio
 import ssl
@@ -18,7 +18,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
-def test_everything_arrives_in_its_order(
+def test_direct_and_buffered_writes_arrive_in_order(
     loop: Callable[[], asyncio.AbstractEventLoop], encrypted: bool, tmp_path: Path
 ) -> None:
     random = Random(5)
@@ -32,7 +32,7 @@ def test_everything_arrives_in_its_order(
 async def _received_bytes(
     pieces: list[bytes], random: Random, tls: tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 ) -> bytes:
-    """What a client hears that reads more slowly than it is written to."""
+    """Return what a client receives that reads more slowly than the server writes."""
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = DirectWriter(writer.transport)  # type: ignore[arg-type]
@@ -44,14 +44,14 @@ async def _received_bytes(
             if random.random() < 0.3:
                 await asyncio.sleep(random.choice((0, 0.001)))
         wire.close()
-        assert wire.write(b"to nobody") == 0
+        assert wire.write(b"after the end") == 0
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls[0])
     async with server:
         port = server.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls[1], limit=1024)
-        heard = bytearray()
+        received = bytearray()
         while piece := await reader.read(random.randrange(1, 50_000)):
-            heard += piece
+            received += piece
         writer.close()
-        return bytes(heard)
+        return bytes(received)

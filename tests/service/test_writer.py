@@ -1,6 +1,5 @@
-"""The writer on a bus and a store that fail: what it was given is kept once, and told after it is kept."""
+"""The writer with a failing store: each message is saved once, and published after it is saved."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -38,29 +37,31 @@ async def run_writer(bus: MemoryBus, store: FailingStore) -> AsyncIterator[list[
 
 
 def is_saved(store: FailingStore, number: int) -> bool:
-    """Whether all up to that trade is kept, and the store works again."""
+    """Return whether the trade is saved and the store works again."""
     cursor = store.cursor_rows.get(SERIES)
     return cursor is not None and cursor.trade_id == number and store.failures < 0
 
 
-def all_published(told: list[Candle], store: FailingStore) -> bool:
-    """Whether what was told last of each candle is what is kept of it."""
-    newest = {(candle.series, candle.bar.open_time): replace(candle, position=None, published=0) for candle in told}
+def all_published(published: list[Candle], store: FailingStore) -> bool:
+    """Return whether the last published version of each candle is the stored one."""
+    newest = {
+        (candle.series, candle.bar.open_time): replace(candle, position=None, published=0) for candle in published
+    }
     return newest == {
         (series, opening): row for series, rows in store.candle_rows.items() for opening, row in rows.items()
     }
 
 
-async def test_every_trade_is_saved_once_when_commits_fail_before_or_after() -> None:
+async def test_every_trade_is_saved_once_although_commits_fail() -> None:
     bus, store, number = MemoryBus(), FailingStore(), 0
-    async with run_writer(bus, store) as told:
+    async with run_writer(bus, store) as candles:
         for minute in range(4):
             store.failures = 3
             for second in range(0, 60, 20):
                 number += 1
                 await bus.publish(trade(number, START + minute * MINUTE_MS + second * 1000))
-            await eventually(partial(is_saved, store, number), 20)
-        await eventually(lambda: all_published(told, store))
+            await eventually(partial(is_saved, store, number))
+        await eventually(lambda: all_published(candles, store))
     minutes = store.candle_rows[SERIES]
     for minute in range(1, 3):
         candle = minutes[START + minute * MINUTE_MS]
@@ -70,7 +71,7 @@ async def test_every_trade_is_saved_once_when_commits_fail_before_or_after() -> 
         assert (int(candle.bar.volume), candle.bar.trades, candle.closed, candle.revision) == (3, 3, True, 0)
 
 
-async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
+async def test_messages_that_a_stopped_writer_did_not_save_go_to_the_next_one() -> None:
     bus, store = MemoryBus(), FailingStore()
     store.failures = 10**6
     async with run_writer(bus, store):
@@ -85,29 +86,31 @@ async def test_a_writer_that_ends_gives_back_what_it_did_not_keep() -> None:
     assert store.candle_rows[SERIES][START].closed
 
 
-async def test_rows_of_the_future_hold_nobody_up_after_a_restart(caplog: pytest.LogCaptureFixture) -> None:
+async def test_candles_and_cursors_from_the_future_are_deleted_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     bus, store, now = MemoryBus(), FailingStore(), SystemClock().now()
     tomorrow = (now + 86_400_000) // MINUTE_MS * MINUTE_MS
     nine = Decimal(9)
     bar = Bar(tomorrow, nine, nine, nine, nine, nine, nine, 1)
     store.candle_rows[SERIES] = {tomorrow: Candle(SERIES, bar, closed=True, source=CandleSource.TRADES)}
-    store.cursor_rows[SERIES] = TradeCursor(
-        SERIES, 2**62, tomorrow, tomorrow
-    )  # so large that the next is taken for an old one
+    id_beyond_all = 2**62  # with which every other trade would be an old one
+    store.cursor_rows[SERIES] = TradeCursor(SERIES, id_beyond_all, tomorrow, tomorrow)
     state = ExchangeStatus("x", now, True, "socket", "", "", 0, now, 0, False, clock_offset=-180_000)
-    async with run_writer(bus, store) as told:
-        while tomorrow in store.candle_rows[SERIES]:
+    async with run_writer(bus, store) as candles:
+
+        async def deleted() -> bool:
             await bus.publish(state)
-            await asyncio.sleep(0.1)
+            return tomorrow not in store.candle_rows[SERIES]
+
+        await eventually(deleted)
         await bus.publish(trade(6, now - MINUTE_MS), trade(7, now))
-        await eventually(lambda: told, 5)
+        await eventually(lambda: candles)
     assert max(store.candle_rows[SERIES]) == now // MINUTE_MS * MINUTE_MS
     assert store.cursor_rows[SERIES].trade_id == 7
     assert "1 candles of the future are deleted" in caplog.text
 
 
 async def test_saved_but_unpublished_candles_are_published_by_the_next_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.writer.committer.RETRY_SECONDS", 3_600)  # the first writer ends before it tries again
+    monkeypatch.setattr("services.writer.committer.RETRY_SECONDS", 3_600)  # the first writer ends before it retries
     bus, store = MemoryBus(), FailingStore()
     async with run_writer(bus, store) as first:
         await bus.publish(*(kline(minute, 1) for minute in range(5_000)))
@@ -121,6 +124,6 @@ async def test_saved_but_unpublished_candles_are_published_by_the_next_writer(mo
 
 
 def kline(minute: int, price: int) -> Kline:
-    """What the exchange says of a minute."""
+    """Return the exchange's kline of a minute."""
     value = Decimal(price)
     return Kline(SERIES, Bar(START + minute * MINUTE_MS, value, value, value, value, value, value, 1))

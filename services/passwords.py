@@ -2,9 +2,14 @@
 
 Each container mounts its own folder in FOLDER and no other. A service's folder has its URLs, a server's folder has the
 accounts. The URLs are permanent, and everything else is generated from them each time.
+
+The folders of two services have a key as well: what it protects is lost with it. So it is made once, `--rotate` leaves
+it as it is, and only `--drop-key` deletes one, by its name.
 """
 
+import argparse
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +18,11 @@ from urllib.parse import urlsplit
 from services.adapters.rabbit import permissions as rabbit
 from services.adapters.redis import acl as redis
 from services.adapters.sql import grants as sql
+from services.core.accounts.secret_keys import format_key, parse_keys
 from services.core.errors import Misconfigured
+from services.key_files import MASTER_KEY, TOKEN_KEY, Keys, new_key
 
-USAGE = "kurs passwords FOLDER [--rotate]"
+KEY_FILES = {"master": f"{MASTER_KEY.service}/master-key", "token": f"{TOKEN_KEY.service}/token-key"}
 OWNER = "kurs"  # superuser and owner of the schema
 DATABASE_URL = "postgresql+asyncpg://{user}:{password}@postgres/kurs"
 REDIS_URL, RABBITMQ_URL = "redis://{user}:{password}@redis/0", "amqp://{user}:{password}@rabbitmq/"
@@ -36,12 +43,19 @@ Passwords = Mapping[str, str]
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command. Raises Misconfigured."""
-    folders = [arg for arg in args if arg != "--rotate"]
-    if len(folders) != 1 or folders[0].startswith("-"):
-        raise Misconfigured(USAGE)
+    """Run the command. Raises Misconfigured. Wrong arguments end the program."""
+    parser = argparse.ArgumentParser("kurs passwords", description="Accounts and keys of containers, as files.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--rotate", action="store_true", help="with new passwords; the keys stay")
+    parser.add_argument("--new-key", choices=KEY_FILES, help="put a new key before the one that is there")
+    parser.add_argument("--drop-key", metavar="ID", help="delete a former key that `kurs vault rotate` has replaced")
+    given = parser.parse_args(args)
     try:
-        write_accounts(Path(folders[0]), rotate="--rotate" in args)
+        write_accounts(given.folder, given.rotate)
+        if given.new_key:
+            _put_new_key_first(given.folder / KEY_FILES[given.new_key])
+        if given.drop_key:
+            _drop_key(given.folder, given.drop_key)
     except OSError as error:
         raise Misconfigured(f"the accounts cannot be written: {error}") from None
 
@@ -68,6 +82,9 @@ def write_accounts(folder: Path, rotate: bool = False) -> None:
     _write(folder / "redis/users.acl", redis.users({name: {word, old.get(name, word)} for name, word in cache.items()}))
     _write(folder / "rabbitmq/definitions.json", json.dumps(rabbit.definitions(bus), indent=1))
     _write(folder / "rabbitmq/rabbitmq.conf", RABBITMQ_CONF)
+    for name in KEY_FILES.values():
+        if not _keys_in(folder / name):
+            _write_keys(folder / name, (new_key(),))
     for name in OBSOLETE_FILES:
         (folder / name).unlink(missing_ok=True)
 
@@ -93,6 +110,36 @@ def _passwords_in(folder: Path, server: str, services: Mapping[str, object]) -> 
     return {name: password for name, url in urls.items() if (password := urlsplit(url).password)}
 
 
+def _put_new_key_first(path: Path) -> None:
+    keys = new_key(), *_keys_in(path)
+    _write_keys(path, keys)
+    print(f"{path}: {keys[0].id} comes first now, before {', '.join(key.id for key in keys[1:])}")  # noqa: T201
+
+
+def _drop_key(folder: Path, name: str) -> None:
+    """Delete the key of an id, unless it is the first one. Raises Misconfigured."""
+    for path in (folder / file for file in KEY_FILES.values()):
+        first, *former = _keys_in(path)
+        left = [key for key in former if key.id != name]
+        if len(left) < len(former):
+            _write_keys(path, (first, *left))
+            print(f"{path}: {name} is deleted")  # noqa: T201
+            return
+    raise Misconfigured(f"--drop-key: there is no former key {name!r} in {folder}")
+
+
+def _keys_in(path: Path) -> Keys:
+    """Return the keys in a file, none if there is no file. Raises Misconfigured."""
+    try:
+        return parse_keys(path.read_text()) if path.exists() else ()
+    except ValueError as error:
+        raise Misconfigured(f"{path}: {error}") from None
+
+
+def _write_keys(path: Path, keys: Keys) -> None:
+    _write(path, "\n".join(map(format_key, keys)))
+
+
 def _verifier(password: str) -> str:
     return sql.verifier(password, secrets.token_bytes(16))
 
@@ -102,6 +149,9 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    new.write_text(f"{text.strip()}\n")
+    with new.open("w") as file:
+        file.write(f"{text.strip()}\n")
+        file.flush()
+        os.fsync(file.fileno())  # a key that is used must survive a power cut
     new.chmod(0o444)
     new.replace(path)

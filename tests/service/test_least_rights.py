@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,16 +19,28 @@ import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from services import api, bootstrap
+from services.account_changes import Origin, delete_old_credentials, new_person, register
+from services.accounts.composition import make_vault
 from services.adapters import sql
 from services.adapters.clock import SystemClock
+from services.api.accounts.composition import compose_accounts
+from services.core.accounts.model import DataKey
+from services.core.accounts.passwords import SALT_BYTES, hash_password
+from services.core.accounts.scopes import PersonRole
+from services.core.accounts.sealing import UnknownKey, open_sealed
+from services.core.accounts.secret_keys import parse_keys
+from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import SIMULATED
 from services.core.model import Bar, Candle, CandleSource, HistoryRequest, Instrument, Series
 from services.core.timeframes import DAY_MS, MINUTE_MS
+from services.exchanges import EXCHANGES
+from services.key_files import MASTER_KEY, TOKEN_KEY, load_keys
 from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
@@ -52,6 +65,9 @@ OLD_CANDLE = Candle(
 )
 
 
+KEYS = {"accounts": "master_key", "api": "token_key"}  # the settings of the services that have one
+
+
 @dataclass
 class ServiceAccounts:
     """The folder that `kurs passwords` wrote, and the addresses of the servers that use it."""
@@ -65,6 +81,10 @@ class ServiceAccounts:
         parts = urlsplit((self.folder / service / server).read_text().strip())
         path = self.database if server == "database" else parts.path
         return f"{parts.scheme}://{parts.username}:{parts.password}@{self.server_urls[parts.hostname or '']}{path}"
+
+    def key(self, service: str) -> SecretStr:
+        """Return the key in a service's folder."""
+        return SecretStr((self.folder / service / KEYS[service].replace("_", "-")).read_text().strip())
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +133,9 @@ async def run_services(accounts: ServiceAccounts, exchange: Exchange, *names: st
                 "REDIS_URL": accounts.url(name, "redis"),
                 "RABBITMQ_URL": accounts.url(name, "rabbitmq"),
             }
+            keys: dict[str, Any] = {KEYS[name]: accounts.key(name)} if name in KEYS else {}
             known = Settings(
-                _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls
+                _env_file=None, directions=(PAIR,), symbols=(PAIR,), history_bars=30, steady_seconds=1, **urls, **keys
             )
             deps[name] = await bootstrap.open_adapters(known, SIMULATED, (exchange,), stack, owns=False)
             jobs += service_jobs(name, deps[name])
@@ -150,7 +171,9 @@ async def test_services_work_with_their_own_accounts(
     monkeypatch.setattr("services.core.history_depth.EARLIEST_CANDLE_MS", now - 70 * DAY_MS)
     async with (
         run_simulator() as market,
-        run_services(accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "api") as deps,
+        run_services(
+            accounts, market.exchange("binance"), "collector", "pricer", "writer", "analyst", "accounts", "api"
+        ) as deps,
     ):
         reader: Store = deps["api"].store
         await eventually(lambda: deps["analyst"].store.indicator_values(MINUTES, 0, now + DAY_MS))
@@ -179,6 +202,7 @@ async def test_services_work_with_their_own_accounts(
                 await each.store.check_writable()
         assert not await deps["writer"].store.delete_candles(MINUTES, now + DAY_MS)
         await check_all_paths(deps["api"])
+        await check_people(deps["api"], deps["accounts"], deps["writer"])
         async with deps["writer"].bus.take_dead_letters("writer", now) as dead:
             assert not dead
         await check_standby_status(accounts, market.exchange("binance"))
@@ -203,6 +227,102 @@ async def check_all_paths(deps: Deps) -> None:
         for path in REQUEST_PATHS * 2:
             answer = await client.get(f"http://{address}/{path}")
             assert answer.status_code == 200, (path, answer.text)
+
+
+async def check_people(served: Deps, working: Deps, writing: Deps) -> None:
+    """Do with each account what people, tasks and commands do."""
+    composed = api.compose(served)
+    site = AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator)
+    async with serve_app(create_app(served, site), server_config) as address:
+        client = httpx.AsyncClient(base_url=f"http://{address}", timeout=30)
+        async with client:
+            await check_requests_of_people(client, served, working)
+    async with served.accounts.transaction() as tx:
+        await delete_old_credentials(tx, served.clock.now())
+    async with working.accounts.transaction() as tx:
+        await delete_old_credentials(tx, working.clock.now())
+        await tx.audit.trim(0, working.clock.now())
+        await tx.tasks.delete_finished(0, 10)
+    async with writing.accounts.transaction() as tx:
+        assert await tx.audit.read_after(0, 10)
+    await compose_accounts(served).signing_keys.rotate(at_once=False)
+    assert (await make_vault(working).reseal()).resealed == 0
+
+
+async def check_requests_of_people(client: httpx.AsyncClient, served: Deps, working: Deps) -> None:
+    password, now = "correct horse battery staple", served.clock.now()
+    admin = new_person("root", hash_password(password, bytes(SALT_BYTES)), PersonRole.ADMIN, now)
+    async with served.accounts.transaction() as tx:
+        await register(tx, admin, Origin(now))
+    tokens = await responded(client, "POST", "/v1/sign-in", json={"name": "root", "password": password})
+    head = {"authorization": f"Bearer {tokens['access_token']}"}
+    invited = await responded(client, "POST", "/v1/invitations", headers=head, json={})
+    ann = {"name": "ann", "password": password}
+    person = await responded(client, "POST", "/v1/persons", json={**ann, "invitation": invited["code"]})
+    for action in ("disable", "enable"):
+        await responded(client, "POST", f"/v1/persons/{person['id']}/{action}", headers=head)
+    await responded(client, "GET", "/v1/persons", headers=head)
+    await responded(client, "GET", "/v1/invitations", headers=head)
+    await responded(client, "GET", "/v1/audit", headers=head)
+
+    async def data_key() -> DataKey | None:
+        async with working.accounts.transaction() as tx:
+            return await tx.keys.data_key(person["id"])
+
+    await eventually(data_key)
+    tokens = await responded(client, "POST", "/v1/sign-in", json=ann)
+    tokens = await responded(client, "POST", "/v1/sign-in/refresh", json={"refresh_token": tokens["refresh_token"]})
+    head = {"authorization": f"Bearer {tokens['access_token']}"}
+    made = await responded(client, "POST", "/v1/api-tokens", headers=head, json={"name": "bot", "scopes": ["read"]})
+    await responded(client, "GET", "/v1/me", headers={"authorization": f"Bearer {made['token']}"})
+    await responded(client, "POST", "/v1/stream/tickets", headers=head)
+    for path in ("/v1/me", "/v1/api-tokens", "/v1/sign-ins", "/v1/audit", "/.well-known/jwks.json"):
+        await responded(client, "GET", path, headers=head)
+    change = {"password": password, "new_password": f"{password} 2"}
+    await responded(client, "POST", "/v1/me/password", headers=head, json=change)
+    await responded(client, "DELETE", f"/v1/api-tokens/{made['id']}", headers=head)
+    await responded(client, "DELETE", "/v1/me", headers=head, json={"password": change["new_password"]})
+    assert await data_key() is None  # though the API has no right on it
+
+
+async def responded(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:
+    response = await client.request(method, path, **options)
+    assert response.is_success, (method, path, response.text)
+    return response.json() if response.content else None
+
+
+async def test_api_serves_people_and_cannot_open_what_they_entrusted(accounts: ServiceAccounts) -> None:
+    """It has the token key alone. Even with all rows of the database, it has no key that opens one."""
+    async with run_services(accounts, EXCHANGES["binance"], "writer", "accounts", "api") as deps:
+        served, working = deps["api"], deps["accounts"]
+        now = served.clock.now()
+        person = new_person(f"p{now}", hash_password("correct horse", bytes(SALT_BYTES)), PersonRole.TRADER, now)
+        async with served.accounts.transaction() as tx:
+            await register(tx, person, Origin(now))
+        async with working.accounts.transaction() as tx:
+            sealed = await make_vault(working).seal(tx, person.id, "binance", b"secret")
+            row = await tx.keys.data_key(person.id)
+            assert await make_vault(working).open(tx, person.id, "binance", sealed) == b"secret"
+        assert row
+        composed = api.compose(served)
+        site = AppSpec(api.ROUTERS, composed.endpoints, authenticator=composed.authenticator)
+        async with serve_app(create_app(served, site), server_config) as address, httpx.AsyncClient() as client:
+            signed_in = {"name": person.name, "password": "correct horse"}
+            tokens = await responded(client, "POST", f"http://{address}/v1/sign-in", json=signed_in)
+            head = {"authorization": f"Bearer {tokens['access_token']}"}
+            assert (await responded(client, "GET", f"http://{address}/v1/me", headers=head))["name"] == person.name
+    assert not served.settings.master_key.get_secret_value()
+    with pytest.raises(Misconfigured, match="KURS_MASTER_KEY is missing"):
+        load_keys(served.settings, MASTER_KEY)
+    for text, context in ((row.sealed, ("data_key", person.id)), (sealed, ("secret", person.id, "binance"))):
+        with pytest.raises(UnknownKey):
+            open_sealed(load_keys(served.settings, TOKEN_KEY), text, context)
+    url = accounts.url("api", "database").replace("+asyncpg", "")
+    connection = await asyncpg.connect(url, server_settings={"search_path": SIMULATED})
+    for table in ("data_keys", "master_keys"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"SELECT * FROM {table}")  # noqa: S608
+    await connection.close()
 
 
 async def check_standby_status(accounts: ServiceAccounts, exchange: Exchange) -> None:
@@ -231,10 +351,19 @@ STATEMENTS = [
     *("DELETE FROM market", "UPDATE alembic_version SET version_num = ''", "SELECT pg_read_file('/etc/passwd')"),
     *("SELECT rolpassword FROM pg_authid", "CREATE ROLE mine", "SELECT FROM seals", "SELECT FROM cursors"),
 ]
+TABLES_OF_PEOPLE = ("persons", "invitations", "sign_ins", "api_tokens", "signing_keys", "master_keys", "data_keys")
 FORBIDDEN_STATEMENTS = {
     "pricer": ["SELECT FROM gaps", "SELECT FROM candles", "SELECT FROM indicators", "SELECT FROM holes"],
     "analyst": ["INSERT INTO rates VALUES ('BTC-USD', 1, '{}')", "INSERT INTO dead_letters DEFAULT VALUES"],
-    "api": ["SELECT FROM indicators"],
+    "api": [
+        *("SELECT FROM indicators", "SELECT FROM data_keys", "DELETE FROM data_keys", "SELECT FROM master_keys"),
+        *("UPDATE audit SET actor = ''", "DELETE FROM audit", "DELETE FROM tasks"),
+    ],
+    "accounts": [
+        *("SELECT FROM signing_keys", "SELECT FROM candles", "SELECT FROM rates", "UPDATE audit SET actor = ''"),
+        *("DELETE FROM persons", "UPDATE persons SET role = 'admin'", "INSERT INTO persons DEFAULT VALUES"),
+        *("INSERT INTO api_tokens DEFAULT VALUES", "UPDATE sign_ins SET revoked_at = NULL"),
+    ],
     "writer": ["INSERT INTO analysis DEFAULT VALUES", "UPDATE indicators SET value = '{}'", "DELETE FROM gaps"],
 }
 ALLOWED_STATEMENTS = {
@@ -243,12 +372,13 @@ ALLOWED_STATEMENTS = {
 }
 
 
-@pytest.mark.parametrize("service", ["pricer", "writer", "analyst", "api"])
+@pytest.mark.parametrize("service", ["pricer", "writer", "analyst", "accounts", "api"])
 async def test_postgresql_refuses_every_other_statement(accounts: ServiceAccounts, service: str) -> None:
     url = accounts.url(service, "database").replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"search_path": SIMULATED})
     try:
-        for statement in [*STATEMENTS, *FORBIDDEN_STATEMENTS.get(service, ())]:
+        of_people = [] if service in KEYS else [f"SELECT FROM {table}" for table in (*TABLES_OF_PEOPLE, "tasks")]
+        for statement in [*STATEMENTS, *FORBIDDEN_STATEMENTS.get(service, ()), *of_people]:
             if statement not in ALLOWED_STATEMENTS.get(service, ()):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await connection.execute(statement)
@@ -331,6 +461,7 @@ async def consume_queue(name: str, channel: AbstractChannel) -> None:
         ("pricer", ("DEL count:{history}", "XADD journal:{state:binance} * a b", "GET candles:x")),
         ("writer", ("HSET rate:{BTC-USD} body 1", "DEL journal:{rates}", "EVAL return 0")),
         ("analyst", ("DEL journal:{candle:binance:BTC-USDT:1m}", "SMEMBERS rates")),
+        ("accounts", ("GETDEL ticket:x", "HGET count:{quota} a", "XADD journal:{rates} * a b", "SMEMBERS rates")),
         ("api", ("SET rate:{BTC-USD} 1", "DEL states", "XADD journal:{rates} * a b", "DEL count:{history}")),
         ("", ("GET rates", "SET probe 1", "SCAN 0", "PUBLISH a b")),
     ],
@@ -369,7 +500,7 @@ def test_rotation_replaces_all_passwords_and_redis_accepts_the_last_ones_for_a_w
 
     urls = [
         f"{name}/{server}"
-        for name in ("pricer", "writer", "analyst", "api")
+        for name in ("pricer", "writer", "analyst", "accounts", "api")
         for server in ("database", "redis", "rabbitmq")
     ]
     urls += ["collector/redis", "collector/rabbitmq", "migrate/database", "postgres/password"]
@@ -381,6 +512,9 @@ def test_rotation_replaces_all_passwords_and_redis_accepts_the_last_ones_for_a_w
     assert "postgres/url" not in first
     assert first["postgres/password"] == "of an earlier version\n"
     assert not [name for name in first if name.startswith("collector/") and "database" in name]
+    keys = {"accounts/master-key", "api/token-key"}
+    assert {name for name in first if name.endswith("-key")} == keys
+    assert not set(parse_keys(first["accounts/master-key"])) & set(parse_keys(first["api/token-key"]))
 
     assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
     assert {name: files()[name] for name in urls} == {name: first[name] for name in urls}
@@ -390,3 +524,29 @@ def test_rotation_replaces_all_passwords_and_redis_accepts_the_last_ones_for_a_w
     assert all(first_hashes[name] < hashes()[name] for name in first_hashes if name != "default")
     assert run_command(tmp_path, "passwords", str(tmp_path)).returncode == 0
     assert not any(first_hashes[name] & hashes()[name] for name in first_hashes if name != "default")
+    assert {name: files()[name] for name in keys} == {name: first[name] for name in keys}
+
+
+def test_key_is_replaced_in_two_steps_and_dropped_by_its_name_only(tmp_path: Path) -> None:
+    def keys(service: str = "accounts", name: str = "master-key") -> list[str]:
+        return [key.id for key in parse_keys((tmp_path / service / name).read_text())]
+
+    def passwords(*words: str) -> CompletedProcess[str]:
+        return run_command(tmp_path, "passwords", str(tmp_path), *words)
+
+    passwords()
+    (first,), token_keys = keys(), keys("api", "token-key")
+    added = passwords("--new-key", "master")
+    (second, former) = keys()
+    assert former == first
+    assert f"{second} comes first now, before {first}" in added.stdout
+    for wrong in (second, "00000000", token_keys[0]):
+        refused = passwords("--drop-key", wrong)
+        assert (refused.returncode, "there is no former key" in refused.stderr) == (2, True)
+    assert keys() == [second, first]
+    assert passwords("--drop-key", first).returncode == 0
+    assert keys() == [second]
+    assert keys("api", "token-key") == token_keys
+    (tmp_path / "accounts/master-key").write_text("hunter2\n")
+    damaged = passwords()
+    assert (damaged.returncode, "32 random bytes" in damaged.stderr, "hunter2" in damaged.stderr) == (2, True, False)

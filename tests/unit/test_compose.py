@@ -7,7 +7,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ("postgres", "redis", "rabbitmq")
-SERVICES = ("pricer", "writer", "analyst", "api", "migrate")
+SERVICES = ("pricer", "writer", "analyst", "accounts", "api", "migrate")
+KEYS = {"KURS_MASTER_KEY": "accounts", "KURS_TOKEN_KEY": "api"}  # the one service that has each
 WITHOUT_SECRETS = ("simulator", "nginx")
 
 
@@ -42,3 +43,22 @@ def test_every_container_has_a_process_limit_and_no_capabilities() -> None:
         assert container["pids_limit"] >= 256, name
         assert (container["cap_drop"], container["read_only"]) == (["ALL"], True), name
         assert container["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_key_of_people_is_given_to_its_service_alone() -> None:
+    """An env_file gives all of `.env` to every container, so the others have an empty value instead."""
+    for name, container in containers().items():
+        environment = container.get("environment", {})
+        for variable, service in KEYS.items():
+            given = [environment.get(each) for each in (variable, f"{variable}_FILE")]
+            if name == service:
+                file = f"/run/secrets/kurs/{variable.removeprefix('KURS_').lower().replace('_', '-')}"
+                assert given == [f"${{{variable}:-}}", f"${{{variable}_FILE-{file}}}"]
+            else:
+                assert given == (["", ""] if "env_file" in container else [None, None]), name
+
+
+def test_api_has_no_way_to_the_internet_and_accounts_has() -> None:
+    known = containers()
+    assert known["api"]["networks"] == ["inside", "edge"]
+    assert known["accounts"]["networks"] == ["inside", "outside"]

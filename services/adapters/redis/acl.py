@@ -33,6 +33,7 @@ ACL_RULES: Mapping[str, AclRule] = {
     ),
     "writer": AclRule(JOURNAL_COMMANDS, ("journal:{candle:*",)),
     "analyst": AclRule(JOURNAL_COMMANDS, ("journal:{reading:*",)),
+    "accounts": AclRule((), ()),
     "api": AclRule(
         ("smembers", "xrange", "xrevrange", "mget", "get", "getdel", "del", *COUNTER_COMMANDS, *QUOTA_COMMANDS),
         ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*", "ticket:*"),

@@ -23,11 +23,22 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "rates": "SELECT, INSERT, UPDATE",
         "gaps": "SELECT, INSERT",
         **dict.fromkeys(("indicators", "analysis"), "SELECT, DELETE"),  # it deletes those of deleted candles
+        "audit": READ,  # `kurs verify` checks it
     },
     "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), READ_AND_WRITE)},
+    "accounts": {
+        **dict.fromkeys(("data_keys", "master_keys", "tasks"), READ_AND_WRITE),
+        "audit": "SELECT, INSERT, DELETE",  # it deletes old entries, and those of people that ended long ago
+        **dict.fromkeys(("invitations", "sign_ins", "api_tokens"), "SELECT, DELETE"),
+        "persons": READ,
+    },
     "api": {
         **dict.fromkeys(("candles", "holes", "gaps", "rates", "analysis"), READ),
         "dead_letters": "SELECT (id)",  # to count them
+        # A person's data key is deleted by the database, with the person: that needs no right on it.
+        **dict.fromkeys(("persons", "invitations", "sign_ins", "api_tokens", "signing_keys"), READ_AND_WRITE),
+        "audit": "SELECT, INSERT",
+        "tasks": "SELECT, INSERT, UPDATE",
     },
 }
 SCRAM_ITERATIONS = 4096  # PostgreSQL's default

@@ -10,6 +10,7 @@ from services.analyst.backfill_monitor import BackfillMonitor
 from services.analyst.computed_rows import compute_rows, daily_since, earliest_needed, forming_values, requested_values
 from services.analyst.series_window import VERIFIED_CANDLES, DirtyRange, SeriesWindow, WindowState
 from services.core.errors import Unavailable
+from services.core.exchange import Exchange
 from services.core.history_depth import requested_timeframe
 from services.core.indicators import (
     STANDARD,
@@ -25,8 +26,9 @@ from services.core.timeframes import TIMEFRAMES
 from services.core.times import FAR_FUTURE
 from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
-from services.sequencing import sequenced_publisher
+from services.ports import Clock, Store
+from services.sequencing import SequencedPublisher
+from services.settings import Settings
 
 FULL_RELOAD_MS = 600_000  # after which all of a series is read again, although nothing seems to have changed
 PUBLISHED_CANDLES = 3  # newest closed candles whose values are published when they change
@@ -47,20 +49,29 @@ class _FormingJob(NamedTuple):
 class AnalysisScheduler:
     """The windows of all configured series, with what is computed of them."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps, self._publisher, self._throttled_log = deps, sequenced_publisher(deps), ThrottledLog(log)
-        self.windows = {series: SeriesWindow(series) for series in series_to_analyse(deps)}
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        publisher: SequencedPublisher,
+        exchanges: Sequence[Exchange],
+        settings: Settings,
+    ) -> None:
+        self._store, self._clock, self._publisher, self._throttled_log = store, clock, publisher, ThrottledLog(log)
+        self._stored_specs = STANDARD if settings.store_indicators else ()
+        self.windows = {series: SeriesWindow(series) for series in series_to_analyse(exchanges, settings)}
         self._request_expiry: dict[tuple[Series, IndicatorSpec], int] = {}  # beside the standard set
         self._watched_until: dict[Series, int] = {}  # series with subscribers
-        native = {exchange.name: exchange.kline_timeframes for exchange in deps.exchanges}
+        native = {exchange.name: exchange.kline_timeframes for exchange in exchanges}
         sources = {
             each: requested_timeframe(each.timeframe, native[each.exchange](each.instrument)) for each in self.windows
         }
-        self._backfill = BackfillMonitor(sources, deps.clock.monotonic())
+        self._backfill = BackfillMonitor(sources, clock.monotonic())
 
     def on_candle(self, candle: Candle) -> None:
         """Apply a candle that is new or has changed."""
-        now = self._deps.clock.monotonic()
+        now = self._clock.monotonic()
         if window := self.windows.get(candle.series):
             window.on_candle(candle, now)
         if candle.closed and candle.series.timeframe == DAILY_TIMEFRAME:
@@ -73,7 +84,7 @@ class AnalysisScheduler:
         (spec,), window = parse_specs(request.indicator), self.windows.get(request.series)
         if window is None:
             return
-        until = self._deps.clock.monotonic() + REQUEST_TTL_MS
+        until = self._clock.monotonic() + REQUEST_TTL_MS
         self._watched_until[request.series] = until
         self._publisher.retain_topic(indicator_topic(request.series, str(spec)))
         if spec in STANDARD:
@@ -86,7 +97,7 @@ class AnalysisScheduler:
         self._request_expiry[request.series, spec] = until
 
     def _requested_specs(self, series: Series) -> list[IndicatorSpec]:
-        now = self._deps.clock.monotonic()
+        now = self._clock.monotonic()
         for expired in [key for key, until in self._request_expiry.items() if until < now]:
             del self._request_expiry[expired]
             self._publisher.drop_topic(indicator_topic(expired[0], str(expired[1])))
@@ -94,16 +105,16 @@ class AnalysisScheduler:
 
     def on_status(self, status: ExchangeStatus) -> None:
         """Apply the status of an exchange."""
-        self._backfill.on_status(status, self._deps.clock.monotonic())
+        self._backfill.on_status(status, self._clock.monotonic())
 
     @property
     def backfill_running(self) -> bool:
         """Whether history is being loaded. Computing rows can wait meanwhile."""
-        return self._backfill.any_running(self._deps.clock.monotonic())
+        return self._backfill.any_running(self._clock.monotonic())
 
     def next_window(self) -> SeriesWindow | None:
         """Return the window to recompute next."""
-        now = self._deps.clock.monotonic()
+        now = self._clock.monotonic()
         live = next((window for window in self.windows.values() if window.state is WindowState.DIRTY), None)
         if live:
             return live
@@ -129,10 +140,10 @@ class AnalysisScheduler:
 
     async def _save_rows(self, window: SeriesWindow, dirty: DirtyRange) -> list[IndicatorValue]:
         """Compute and save the rows of a range; return the values of the newest candles, to be published."""
-        series, closed, daily, store = window.series, window.closed, window.daily, self._deps.store
+        series, closed, daily, store = window.series, window.closed, window.daily, self._store
         newest = closed.open_times[-PUBLISHED_CANDLES:].tolist()
         published_since = max(dirty.since, newest[0]) if newest else dirty.since
-        specs, stored_specs = self._requested_specs(series), STANDARD if self._deps.settings.store_indicators else ()
+        specs, stored_specs = self._requested_specs(series), self._stored_specs
         requested = await asyncio.to_thread(requested_values, series, closed, published_since, specs, daily)
         rows = await asyncio.to_thread(compute_rows, series, closed, dirty.since, daily, stored_specs)
         if dirty.invalid_from is not None and dirty.invalid_from < dirty.since:
@@ -146,11 +157,11 @@ class AnalysisScheduler:
 
     async def verify(self) -> None:
         """Compare the windows with the newest candles in the store. Raises Unavailable."""
-        now = self._deps.clock.monotonic()
+        now = self._clock.monotonic()
         for window in self.windows.values():
             if window.needs_reload:
                 continue
-            newest = await self._deps.store.latest_candles(window.series, FAR_FUTURE, VERIFIED_CANDLES + 1)
+            newest = await self._store.latest_candles(window.series, FAR_FUTURE, VERIFIED_CANDLES + 1)
             if now - window.reloaded_at >= FULL_RELOAD_MS or not window.matches(newest):
                 window.request_reload()
 
@@ -182,7 +193,7 @@ class AnalysisScheduler:
             self._throttled_log.warning("analyst: %d indicator values not published, dropped: %s", len(values), error)
 
     async def _reload(self, window: SeriesWindow) -> None:
-        store, timeframe, daily = self._deps.store, window.timeframe, None
+        store, timeframe, daily = self._store, window.timeframe, None
         with window.reloading():
             candles = await store.latest_candles(window.series, FAR_FUTURE, VERIFIED_CANDLES + 1)
             if candles:
@@ -192,7 +203,7 @@ class AnalysisScheduler:
                 if (first_day := daily_since(timeframe, oldest)) is not None:
                     days = window.series._replace(timeframe=DAILY_TIMEFRAME)
                     daily = await store.candles(days, first_day, FAR_FUTURE)
-            window.finish_reload(candles, self._deps.clock.monotonic())
+            window.finish_reload(candles, self._clock.monotonic())
         if daily is not None:
             window.set_daily(daily)
 
@@ -201,10 +212,9 @@ def _compute_forming(jobs: Iterable[_FormingJob]) -> list[IndicatorValue]:
     return [value for job in jobs for value in forming_values(*job)]
 
 
-def series_to_analyse(deps: Deps) -> Iterable[Series]:
+def series_to_analyse(exchanges: Iterable[Exchange], settings: Settings) -> Iterable[Series]:
     """Return every timeframe of every symbol that the configured exchanges have candles of."""
-    settings = deps.settings
-    for exchange in deps.exchanges:
+    for exchange in exchanges:
         for instrument in instruments_to_collect(exchange.name, settings):
             if exchange.kline_timeframes(instrument):
                 yield from (Series(exchange.name, instrument, name) for name in TIMEFRAMES)

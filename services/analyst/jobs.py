@@ -11,6 +11,7 @@ from services.core.errors import KursError, Unavailable
 from services.core.model import Candle, ExchangeStatus, IndicatorRequest, Series
 from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps
+from services.sequencing import sequenced_publisher
 
 RECOMPUTE_PAUSE_SECONDS = 0.05
 RETRY_SECONDS = 1
@@ -26,7 +27,13 @@ async def analyse(deps: Deps) -> None:
 
     There is no cursor to resume from: the rows are compared with the candles in the store and corrected.
     """
-    scheduler = AnalysisScheduler(deps)
+    scheduler = AnalysisScheduler(
+        store=deps.store,
+        clock=deps.clock,
+        publisher=sequenced_publisher(deps),
+        exchanges=deps.exchanges,
+        settings=deps.settings,
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(_consume(deps, scheduler))
         for loop in (_recompute_loop, _verify_loop, _forming_loop):
@@ -39,7 +46,7 @@ async def delete_old_rows(deps: Deps) -> None:
     """
     while True:
         try:
-            for series in series_to_analyse(deps):
+            for series in series_to_analyse(deps.exchanges, deps.settings):
                 await _delete_old_rows_of(deps, series)
         except Unavailable as error:
             log.warning("analyst: old rows not deleted, retrying in an hour: %s", error)

@@ -1,6 +1,6 @@
 """The backfill of each series, and the requests that load first what a client waits for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -13,7 +13,9 @@ from services.core.model import ExchangeStatus, FeedStatus, HistoryRequest, Inst
 from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE
 from services.exchanges import instruments_to_collect
-from services.ports import Deps
+from services.hub import Hub
+from services.ports import Bus, Clock
+from services.settings import Settings
 
 PRIORITY_SECONDS = 60  # for which a request has priority
 MIN_REQUEST_INTERVAL_MS = 5_000  # of the same series
@@ -32,18 +34,17 @@ class LoadingStatus(NamedTuple):
 class BackfillStatus:
     """The backfill of all series, as their collectors report it."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._hub, self._bus, self._clock = deps.hub, deps.bus, deps.clock
-        self._bars = deps.settings.history_bars
+    def __init__(self, *, exchanges: Iterable[Exchange], settings: Settings, hub: Hub, bus: Bus, clock: Clock) -> None:
+        self._hub, self._bus, self._clock = hub, bus, clock
+        self._bars = settings.history_bars
         self._sources: dict[tuple[str, Instrument], tuple[Exchange, frozenset[str]]] = {}
-        for exchange in deps.exchanges:
-            settings = deps.settings
+        for exchange in exchanges:
             for instrument in instruments_to_collect(exchange.name, settings):
                 if given := exchange.kline_timeframes(instrument):
                     self._sources[exchange.name, instrument] = exchange, given
         self._listed: dict[str, tuple[ExchangeStatus, Mapping[tuple[Instrument, str], SeriesProgress]]] = {}
         self._requested: dict[Series, int] = {}
-        self._started_at = deps.clock.monotonic()
+        self._started_at = clock.monotonic()
 
     def progress(self, series: Series) -> SeriesProgress | None:
         """Return the progress of a series that is not complete, None if it is complete or no collector loads it.

@@ -25,7 +25,7 @@ from services.core.errors import Unavailable
 from services.core.model import CandleGap, CandleGapState, HistoryRequest, Kline, Series
 from services.core.ranges import TimeRange
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
-from services.ports import CandleReader, Deps
+from services.ports import Cache, CandleReader
 
 MAX_REQUESTS_IN_FLIGHT = 3
 MAX_CONCURRENT_PAGE_CANDLES = 100  # larger pages go to the store one after the other, so that they never fill the bus
@@ -46,10 +46,10 @@ class _DueScan(NamedTuple):
 class Backfill:
     """Backfill of all instruments of one exchange."""
 
-    def __init__(self, feed: ExchangeFeed, rest_client: RestClient, deps: Deps) -> None:
-        self._feed, self._rest_client, self._min_candles = feed, rest_client, deps.settings.history_bars
-        self._store: CandleReader = deps.store  # a collector without a database has no other part of the store
-        self._budget = RequestWeightBudget(feed.exchange, deps.cache, feed.clocks.exchange_now, feed.clock)
+    def __init__(self, feed: ExchangeFeed, rest_client: RestClient, *, store: CandleReader, cache: Cache) -> None:
+        self._feed, self._rest_client, self._store = feed, rest_client, store
+        self._min_candles = feed.settings.history_bars
+        self._budget = RequestWeightBudget(feed.exchange, cache, feed.clocks.exchange_now, feed.clock)
         timeframes = {instrument: feed.exchange.kline_timeframes(instrument) for instrument in feed.instruments}
         self._scanners = {
             (series := Series(feed.exchange.name, instrument, name)): GapScanner(

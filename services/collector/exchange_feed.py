@@ -18,7 +18,8 @@ from services.core.model import BackfillProgress, ExchangeStatus, FeedGap, FeedS
 from services.core.publish_queue import Publishable
 from services.exchanges import instruments_to_collect
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
+from services.ports import Bus, Clock
+from services.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,14 @@ class RequestPause(NamedTuple):
 class ExchangeFeed:
     """One exchange, as its collector sees it. Times are of the monotonic clock, in ms, unless a name says otherwise."""
 
-    def __init__(self, exchange: Exchange, deps: Deps) -> None:
-        settings = deps.settings
-        self.exchange, self.deps, self.bus, self.clock = exchange, deps, deps.bus, deps.clock
+    def __init__(self, exchange: Exchange, *, settings: Settings, bus: Bus, clock: Clock) -> None:
+        self.exchange, self.settings, self.bus, self.clock = exchange, settings, bus, clock
         self.instruments = instruments_to_collect(exchange.name, settings)
-        self.clocks = FeedClock(exchange.name, deps.clock)
+        self.clocks = FeedClock(exchange.name, clock)
         self.tracker = _tracker(exchange, self.instruments, self.clocks)
         self.trades = TradeSequencers(exchange.name, refetches=exchange.refetch_trades is not None)
-        self.queue = OutgoingQueue(settings.conflate_ms, deps.clock)
-        self.connection = ConnectionStatus(exchange, deps.clock)
+        self.queue = OutgoingQueue(settings.conflate_ms, clock)
+        self.connection = ConnectionStatus(exchange, clock)
         self.halted: set[Instrument] = set()  # listed and not trading: only their klines are collected
         self.instruments_known = asyncio.Event()  # set when it is known which instruments trade
         self.last_received: int | None = None

@@ -7,7 +7,7 @@ from services.collector.exchange_feed import ExchangeFeed
 from services.core.backoff import delays
 from services.core.errors import Unavailable
 from services.core.model import ExchangeStatus
-from services.sequencing import sequenced_publisher
+from services.sequencing import SequencedPublisher
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ async def repeat_quotes(feed: ExchangeFeed) -> None:
             feed.queue.requeue(quotes)
 
 
-async def publish_status(feed: ExchangeFeed) -> None:
+async def publish_status(feed: ExchangeFeed, publisher: SequencedPublisher) -> None:
     """Publish the status. One that the bus does not take is replaced by the next."""
     published: ExchangeStatus | None = None
-    next_at, publisher = 0, sequenced_publisher(feed.deps)
+    next_at = 0
     while True:
         feed.sync_clock()
         status, now = feed.status(), feed.clock.monotonic()

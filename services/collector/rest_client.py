@@ -114,7 +114,7 @@ class RestClient:
             raise RestError(reason, request_specific=True) from error
 
     def _transport_error(self, error: Exception) -> str:
-        return outbound.failure_text(error, outbound.proxy_for(self._feed.deps.settings, self._base_url))
+        return outbound.failure_text(error, outbound.proxy_for(self._feed.settings, self._base_url))
 
     def _status_error(self, response: RestResponse) -> RestError:
         seconds, reason = self._pause_seconds(), f"{self.host} {self._status_text(response)}"

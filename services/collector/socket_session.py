@@ -122,7 +122,7 @@ class SocketSession:
         except InvalidStatus as error:
             reason = self._handshake_error(error)
         except (WebSocketException, OSError) as error:
-            settings = self.feed.deps.settings
+            settings = self.feed.settings
             reason = f"{self.host}: {outbound.failure_text(error, outbound.proxy_for(settings, self.url))}"
         finally:
             self._connection = None
@@ -170,7 +170,7 @@ class SocketSession:
             close_timeout=CLOSE_TIMEOUT_SECONDS,
             ping_interval=None,  # our pings count against the exchange's limit, and prices prove more
             logger=library_log,
-            **outbound.websocket_options(self.feed.deps.settings, self.url),
+            **outbound.websocket_options(self.feed.settings, self.url),
         ) as socket:
             connection = self._connection = cast("BatchConnection", socket)
             self._last_message_at = self.feed.clock.monotonic()

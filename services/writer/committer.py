@@ -11,8 +11,8 @@ from services.core.dead_letters import DeadLetter, DeadLetterCause
 from services.core.errors import Unavailable
 from services.core.model import Candle, ExchangeStatus, Message
 from services.log_throttle import ThrottledLog
-from services.ports import Deps
-from services.sequencing import sequenced_publisher
+from services.ports import Clock, Store
+from services.sequencing import SequencedPublisher
 from services.writer import metrics
 from services.writer.batch_processor import BatchProcessor, CandleKey, PendingChanges, StoreRejectedError
 from services.writer.forming_throttle import FormingThrottle
@@ -55,20 +55,27 @@ def next_state(state: CommitterState, event: CommitterEvent, age_ms: int) -> Com
 class Committer:
     """The only user of the batch processor."""
 
-    def __init__(self, deps: Deps) -> None:
-        self.deps = deps
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        publisher: SequencedPublisher,
+        quarantine: Quarantine,
+        throttle: FormingThrottle,
+    ) -> None:
+        self._store, self._clock, self._publisher, self._throttle = store, clock, publisher, throttle
+        self.quarantine, self.throttled_log = quarantine, ThrottledLog(log)
         self.statuses: dict[str, ExchangeStatus] = {}
         self.state = CommitterState.UNLOADED
-        self._started_at = self._last_batch_at = deps.clock.monotonic()
-        self._processor = BatchProcessor(deps.store)
+        self._started_at = self._last_batch_at = clock.monotonic()
+        self._processor = BatchProcessor(store)
         self._unpublished: set[CandleKey] = set()  # candles that may be saved and were not published
         self._commit_lock = asyncio.Lock()
-        self._throttle, self._publisher = FormingThrottle(deps.settings.conflate_ms), sequenced_publisher(deps)
-        self.quarantine, self.throttled_log = Quarantine(deps), ThrottledLog(log)
 
     async def write_batch(self, batch: Sequence[Message]) -> None:
         """Save what a batch comes to. A message that cannot be saved becomes a dead letter, and costs only itself."""
-        self._last_batch_at = self.deps.clock.monotonic()
+        self._last_batch_at = self._clock.monotonic()
         await self._write_messages(*self.quarantine.separate_invalid(batch))
 
     async def _write_messages(self, messages: Sequence[Message], dead_letters: Sequence[DeadLetter] = ()) -> None:
@@ -100,13 +107,13 @@ class Committer:
             else:
                 self.quarantine.on_saved(dead_letters)
                 return
-            await self.deps.clock.sleep(RETRY_SECONDS)
+            await self._clock.sleep(RETRY_SECONDS)
             if attempt >= MAX_ATTEMPTS and await self._save_dead_letters(letters):
                 return
 
     async def _save_dead_letters(self, letters: Sequence[DeadLetter]) -> bool:
         try:
-            await self.deps.store.save(*letters)
+            await self._store.save(*letters)
         except Unavailable as error:
             log.warning("writer: dead letters are not saved and wait: %s", error)
             return False
@@ -126,7 +133,7 @@ class Committer:
                 except Unavailable as error:
                     log.warning("writer: candles are not saved and wait: %s", error)
                     self._transition(CommitterEvent.FAILED)
-                    await self.deps.clock.sleep(RETRY_SECONDS)
+                    await self._clock.sleep(RETRY_SECONDS)
                 except Exception:
                     self._transition(CommitterEvent.FAILED)
                     raise
@@ -138,7 +145,7 @@ class Committer:
         if loads := self.state is CommitterState.UNLOADED:
             await self._load()
         with metrics.BATCH_SECONDS.time():
-            pending = await step(self._processor, self.deps.clock.now())
+            pending = await step(self._processor, self._clock.now())
             redelivered = pending.redelivered if self.state is CommitterState.FRESH else frozenset()
             candles = pending.candles
             self._unpublished |= redelivered | {(candle.series, candle.bar.open_time) for candle in candles}
@@ -149,14 +156,14 @@ class Committer:
         return candles
 
     async def _load(self) -> None:
-        self._processor = BatchProcessor(self.deps.store)
+        self._processor = BatchProcessor(self._store)
         await self._processor.load()
         self._transition(CommitterEvent.LOADED)
         # A previous writer may have ended between a commit and the publishing of its candles.
         self._unpublished |= self._processor.last_two_candles()
 
     def _transition(self, event: CommitterEvent) -> None:
-        self.state = next_state(self.state, event, self.deps.clock.monotonic() - self._started_at)
+        self.state = next_state(self.state, event, self._clock.monotonic() - self._started_at)
 
     async def publish_forming(self) -> None:
         """Publish forming candles that the throttle held back."""
@@ -166,7 +173,7 @@ class Committer:
     async def _publish(self, candles: Sequence[Candle]) -> None:
         for candle in candles:
             metrics.CANDLES_SAVED.labels(candle.series.exchange).inc()
-        ready = self._throttle.ready(candles, self.deps.clock.monotonic())
+        ready = self._throttle.ready(candles, self._clock.monotonic())
         for start in range(0, len(ready), MAX_PUBLISHED_CANDLES):
             try:
                 await self._publisher.publish(*ready[start : start + MAX_PUBLISHED_CANDLES])
@@ -177,7 +184,7 @@ class Committer:
     @property
     def queue_idle(self) -> bool:
         """Whether no message can be waiting in the writer's queue."""
-        return self.deps.clock.monotonic() - self._last_batch_at > QUEUE_IDLE_MS
+        return self._clock.monotonic() - self._last_batch_at > QUEUE_IDLE_MS
 
     def exchange_now(self, exchange: str) -> int | None:
         """Return the exchange's time as of its collector's last status."""

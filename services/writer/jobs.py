@@ -9,9 +9,11 @@ from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Unavailable
 from services.core.model import CandleGap, ExchangeStatus, FeedGap, Kline, Rate, Series, Trade
 from services.ports import Deps
+from services.sequencing import sequenced_publisher
 from services.writer.batch_processor import BatchProcessor, PendingChanges
 from services.writer.committer import CommitStep, Committer
-from services.writer.quarantine import process_dead_letters
+from services.writer.forming_throttle import FormingThrottle
+from services.writer.quarantine import Quarantine, process_dead_letters
 
 SAVE_INTERVAL_SECONDS = 1
 MAX_BATCH_MESSAGES = 5_000  # with so many rows a commit's fixed cost is small
@@ -25,11 +27,18 @@ log = logging.getLogger(__name__)
 
 async def write_candles(deps: Deps) -> None:
     """Build candles from trades and klines, and save them with candle gaps and feed gaps."""
-    committer = Committer(deps)
+    quarantine = Quarantine(bus=deps.bus, store=deps.store, clock=deps.clock)
+    committer = Committer(
+        store=deps.store,
+        clock=deps.clock,
+        publisher=sequenced_publisher(deps),
+        quarantine=quarantine,
+        throttle=FormingThrottle(deps.settings.conflate_ms),
+    )
     async with asyncio.TaskGroup() as group:
-        group.create_task(process_dead_letters(deps, committer.quarantine))
+        group.create_task(process_dead_letters(quarantine, deps.clock))
         for work in (_consume_statuses, _close_idle_minutes, _seal_days, _publish_forming):
-            group.create_task(work(committer))
+            group.create_task(work(deps, committer))
         async with deps.bus.consume(
             "writer", Trade, Kline, CandleGap, FeedGap, size=MAX_BATCH_MESSAGES, exclusive=True
         ) as batches:
@@ -39,33 +48,33 @@ async def write_candles(deps: Deps) -> None:
                     await deps.clock.sleep(BATCH_PAUSE_SECONDS)
 
 
-async def _consume_statuses(committer: Committer) -> None:
-    async with subscribe(committer.deps, ExchangeStatus) as messages:
+async def _consume_statuses(deps: Deps, committer: Committer) -> None:
+    async with subscribe(deps, ExchangeStatus) as messages:
         async for message in messages:
             if isinstance(message, ExchangeStatus):
                 committer.statuses[message.exchange] = message
 
 
-async def _close_idle_minutes(committer: Committer) -> None:
+async def _close_idle_minutes(deps: Deps, committer: Committer) -> None:
     while True:
-        await committer.deps.clock.sleep(SAVE_INTERVAL_SECONDS)
+        await deps.clock.sleep(SAVE_INTERVAL_SECONDS)
         await _try_step(committer, partial(_idle_minutes_step, committer))
 
 
-async def _publish_forming(committer: Committer) -> None:
+async def _publish_forming(deps: Deps, committer: Committer) -> None:
     while True:
-        interval_ms = max(committer.deps.settings.conflate_ms, MIN_PUBLISH_INTERVAL_MS)
-        await committer.deps.clock.sleep(interval_ms / 1000)
+        interval_ms = max(deps.settings.conflate_ms, MIN_PUBLISH_INTERVAL_MS)
+        await deps.clock.sleep(interval_ms / 1000)
         await committer.publish_forming()
 
 
-async def _seal_days(committer: Committer) -> None:
-    pause, clock = FIRST_SEAL_DELAY_SECONDS, committer.deps.clock
+async def _seal_days(deps: Deps, committer: Committer) -> None:
+    pause, clock = FIRST_SEAL_DELAY_SECONDS, deps.clock
     while True:
         await clock.sleep(pause)
         pause = SEAL_INTERVAL_SECONDS
         try:
-            stored = await committer.deps.store.series()
+            stored = await deps.store.series()
         except Unavailable as error:
             log.warning("writer: no days are sealed for now: %s", error)
             continue

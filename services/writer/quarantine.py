@@ -14,7 +14,7 @@ from services.core.dead_letters import DeadLetter, DeadLetterCause, from_message
 from services.core.errors import DeadLettered, Unavailable
 from services.core.model import Message
 from services.log_throttle import ThrottledLog
-from services.ports import QUEUES, Deps
+from services.ports import QUEUES, Bus, Clock, Deps, Store
 from services.web import Check
 from services.writer import metrics
 
@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 class Quarantine:
     """Dead letters. Those of the writer's queue are saved with the batch that they were separated from."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps, self._throttled_log = deps, ThrottledLog(log)
+    def __init__(self, *, bus: Bus, store: Store, clock: Clock) -> None:
+        self._bus, self._store, self._clock = bus, store, clock
+        self._throttled_log = ThrottledLog(log)
 
     def separate_invalid(self, batch: Sequence[Message]) -> tuple[list[Message], list[DeadLetter]]:
         """Return the messages of a batch that are in range, and dead letters of the others."""
-        now, valid, dead_letters = self._deps.clock.now(), list[Message](), list[DeadLetter]()
+        now, valid, dead_letters = self._clock.now(), list[Message](), list[DeadLetter]()
         for message in batch:
             if violation := find_violation(message, now):
                 reason = f"out of range: {violation.detail}"
@@ -44,7 +45,7 @@ class Quarantine:
     def dead_letter(self, message: Message, cause: DeadLetterCause, error: BaseException) -> DeadLetter:
         """Return the dead letter of a message that failed alone."""
         reason = f"{type(error).__name__}: {error}"
-        return from_message(message, QUEUE, cause, reason, self._deps.clock.now())
+        return from_message(message, QUEUE, cause, reason, self._clock.now())
 
     def on_saved(self, letters: Sequence[DeadLetter]) -> None:
         """Count and log dead letters that were saved."""
@@ -58,18 +59,17 @@ class Quarantine:
 
     async def process(self) -> None:
         """Save what the bus has dead-lettered, and publish the letters to be replayed. Raises Unavailable."""
-        deps = self._deps
-        metrics.DEAD_LETTERS_KEPT.set(await deps.store.count_dead_letters())
+        metrics.DEAD_LETTERS_KEPT.set(await self._store.count_dead_letters())
         for queue in QUEUES:
-            async with deps.bus.take_dead_letters(queue, deps.clock.now()) as letters:
+            async with self._bus.take_dead_letters(queue, self._clock.now()) as letters:
                 if letters:
-                    await deps.store.save(*letters)
+                    await self._store.save(*letters)
                     self.on_saved(letters)
-        for letter in await deps.store.dead_letters(replay=True):
+        for letter in await self._store.dead_letters(replay=True):
             await self._requeue(letter)
 
     async def _requeue(self, letter: DeadLetter) -> None:
-        store, now = self._deps.store, self._deps.clock.now()
+        store, now = self._store, self._clock.now()
         try:
             message = to_message(letter)
         except ValueError as error:
@@ -78,15 +78,15 @@ class Quarantine:
         if violation := find_violation(message, now):
             await store.save(replace(letter, reason=f"still out of range: {violation.detail}", replay=False))
             return
-        await self._deps.bus.publish(message)
+        await self._bus.publish(message)
         await store.drop_dead_letters(letter.id, replayed=True)
 
 
-async def process_dead_letters(deps: Deps, quarantine: Quarantine) -> None:
+async def process_dead_letters(quarantine: Quarantine, clock: Clock) -> None:
     """Process dead letters at intervals until cancelled."""
     throttled_log = ThrottledLog(log)
     while True:
-        await deps.clock.sleep(CHECK_INTERVAL_SECONDS)
+        await clock.sleep(CHECK_INTERVAL_SECONDS)
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 await quarantine.process()

@@ -14,16 +14,17 @@ import pytest
 import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 
+from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryBus
 from services.collector.exchange_feed import ExchangeFeed
 from services.collector.reachability import unreachable_reason
 from services.collector.rest_client import RestClient, RestError
 from services.core.errors import Unavailable
-from services.core.exchange import RestCall
+from services.core.exchange import Exchange, RestCall
 from services.core.model import ExchangeStatus, FeedStatus, Instrument, Message, Quote, Trade
 from services.exchanges import configured_exchanges
 from services.settings import Settings, load
-from tests.simulator import CollectedMessages, SimulatorServer, collector_deps, is_gapless, run_collector, run_simulator
+from tests.simulator import CollectedMessages, SimulatorServer, is_gapless, run_collector, run_simulator
 from tests.waiting import eventually
 
 PAIRS = ("BTC-USDT", "ETH-USDT", "USDC-USDT")
@@ -320,13 +321,17 @@ async def test_ban_ends_all_requests_to_the_exchange_until_the_time_in_its_text(
     assert requested[1] >= end - 0.1
 
 
+def make_feed(exchange: Exchange) -> ExchangeFeed:
+    return ExchangeFeed(exchange, settings=Settings(_env_file=None), bus=MemoryBus(), clock=SystemClock())
+
+
 async def test_rate_limited_request_pauses_all_requests_to_the_exchange(market: SimulatorServer) -> None:
     async with (
         scripted_host(RATE_LIMITED_RESPONSE, PRICES_RESPONSE) as (host, requested),
         httpx.AsyncClient() as client,
     ):
         there = market.exchange("binance", rest_urls=(f"http://{host}", f"http://{host}"))
-        feed = ExchangeFeed(there, collector_deps())
+        feed = make_feed(there)
         rest = RestClient(feed, client)
         feed.on_first_price("a connection", "stream.test", feed.clock.monotonic())
         ask = RestCall("/api/v3/ping", lambda body, now: [])
@@ -346,9 +351,7 @@ async def test_retry_after_of_an_unavailable_host_does_not_pause_others(market: 
     down = "503 Service Unavailable\nRetry-After: 3600\n\n"
     async with scripted_host(down, PRICES_RESPONSE) as (host, requested), httpx.AsyncClient() as client:
         there = market.exchange("binance", rest_urls=(f"http://{host}", f"http://{host}"))
-        await RestClient(ExchangeFeed(there, collector_deps()), client).get(
-            RestCall("/api/v3/ping", lambda body, now: [])
-        )
+        await RestClient(make_feed(there), client).get(RestCall("/api/v3/ping", lambda body, now: []))
     assert len(requested) == 2
 
 
@@ -398,7 +401,7 @@ async def test_trades_wait_for_the_bus_and_quotes_are_replaced(market: Simulator
 
 
 async def test_reading_waits_for_a_slow_bus_but_not_for_a_stalled_one(market: SimulatorServer) -> None:
-    feed = ExchangeFeed(market.exchange("binance"), collector_deps())
+    feed = make_feed(market.exchange("binance"))
     trade = Trade("binance", Instrument("BTC", "USDT"), 0, 0, Decimal(1), Decimal(1), 1)
     while not feed.queue.half_full:
         feed.queue.put(trade)

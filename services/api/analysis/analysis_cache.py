@@ -7,7 +7,7 @@ from services.core.errors import Unavailable
 from services.core.indicators import FORMULA_REVISION, TIMEFRAMES_WITH_DAILY_LEVELS
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Deps
+from services.ports import Cache, Clock
 
 CACHE_TTL_SECONDS = 900
 _decoder = msgspec.json.Decoder(Analysis)
@@ -19,15 +19,14 @@ def analysis_cache_key(series: Series) -> str:
 
 
 class AnalysisCache:
-    """The newest analysis of every series."""
+    """The newest analysis of every series. `on_candle` is called with each candle that changes."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._cache, self._now = deps.cache, deps.clock.now
+    def __init__(self, cache: Cache, clock: Clock) -> None:
+        self._cache, self._now = cache, clock.now
         self._suspect: set[Series] = set()  # the cached analysis may be older than a candle that was received
         self._rows_valid_from: dict[
             Series, int
         ] = {}  # older rows may lack a correction that the analyst has yet to use
-        deps.hub.on_candle(self._on_candle)
 
     async def get(self, series: Series, open_time: int) -> Analysis | None:
         """Return the cached analysis as of the candle at `open_time`."""
@@ -52,7 +51,8 @@ class AnalysisCache:
         """Whether a stored row of the candle at `open_time` includes all corrections that were received."""
         return open_time >= self._rows_valid_from.get(series, 0)
 
-    def _on_candle(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
+        """Note what a closed candle has outdated."""
         if not candle.closed:
             return
         series, timeframe = candle.series, TIMEFRAMES[candle.series.timeframe]

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from services.api.analysis import schemas
-from services.api.analysis.latest_analysis import LatestAnalysis
 from services.api.analysis.schemas import AnalysisQuery, MultiQuery
 from services.api.backfill_status import LoadingStatus
 from services.api.candles.candle_content import candle_content
@@ -51,7 +50,7 @@ class AnalysisHandlers:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols, self._backfill, self._now = parts.symbols, parts.backfill, parts.deps.clock.now
-        self._latest = LatestAnalysis(parts.deps, parts.pages, parts.columns)
+        self._latest = parts.analyses
 
     @ANALYSIS.handler
     async def single(self, query: AnalysisQuery) -> Content:

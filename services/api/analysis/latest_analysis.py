@@ -3,7 +3,6 @@
 import asyncio
 
 from services.api.analysis.analysis_cache import AnalysisCache
-from services.api.candles.candle_page_cache import CandlePageCache
 from services.api.indicators.column_reader import ColumnReader
 from services.core.analysis import Analysis
 from services.core.analysis.analysing import REQUIREMENTS, analyse
@@ -11,16 +10,16 @@ from services.core.analysis.blocks import first_needed
 from services.core.indicators import to_columns
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Deps
+from services.ports import Clock, Store
 from services.web import SingleFlight
 
 
 class LatestAnalysis:
     """The newest analysis of every series. Requests for one that is being made wait for it."""
 
-    def __init__(self, deps: Deps, pages: CandlePageCache, reader: ColumnReader) -> None:
-        self._store, self._now = deps.store, deps.clock.now
-        self._pages, self._reader, self._cache = pages, reader, AnalysisCache(deps)
+    def __init__(self, *, store: Store, clock: Clock, reader: ColumnReader, cache: AnalysisCache) -> None:
+        self._store, self._now = store, clock.now
+        self._pages, self._reader, self._cache = reader.pages, reader, cache
         self._single_flight: SingleFlight[Series, Analysis] = SingleFlight()
 
     async def get(self, series: Series) -> Analysis:

@@ -9,7 +9,7 @@ from services.api.candles.served_candles import ServedCandles
 from services.core.errors import Unavailable
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
-from services.ports import Deps
+from services.ports import Cache, Clock
 
 PAGE_CANDLES = 500
 CACHE_SECONDS = 600
@@ -19,13 +19,12 @@ _candles = msgspec.json.Decoder(list[Candle])
 
 
 class CandlePageCache:
-    """The candles of every series. Candles that change are received through the hub."""
+    """The candles of every series. `on_candle` is called with each candle that changes."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._cache, self._now, self.reader = deps.cache, deps.clock.now, ServedCandles(deps)
+    def __init__(self, *, cache: Cache, clock: Clock, reader: ServedCandles) -> None:
+        self._cache, self._now, self.reader = cache, clock.now, reader
         self._suspect: set[str] = set()  # pages in the shared cache that may be older than a received candle
         self.versions: Counter[Series] = Counter()
-        deps.hub.on_candle(self._on_candle)
 
     async def candles(self, series: Series, since: int, until: int) -> list[Candle]:
         """Return candles with open times in [since, until], oldest first, the forming one too. Raises Unavailable."""
@@ -63,7 +62,8 @@ class CandlePageCache:
         except Unavailable:
             self._suspect.add(name)
 
-    def _on_candle(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
+        """Forget what a closed candle has outdated."""
         if not candle.closed:
             return
         self.versions[candle.series] += 1

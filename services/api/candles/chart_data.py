@@ -43,7 +43,7 @@ class ChartDataHandler:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols, self._pages, self._backfill = parts.symbols, parts.pages, parts.backfill
-        self._store, self._reader, self._now = parts.deps.store, parts.pages.reader, parts.deps.clock.now
+        self._store, self._reader, self._now = parts.deps.store, parts.candles, parts.deps.clock.now
 
     @CHART_DATA.handler
     async def chart_data(self, query: ChartQuery) -> Content:

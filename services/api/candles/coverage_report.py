@@ -43,10 +43,13 @@ class CoverageHandler:
     """Coverage of one series, of a symbol's, or of all."""
 
     def __init__(self, parts: ApiComponents) -> None:
-        self._symbols, self._backfill, self._deps = parts.symbols, parts.backfill, (deps := parts.deps)
+        self._symbols, self._backfill, deps = parts.symbols, parts.backfill, parts.deps
+        self._hub, self._history_bars = deps.hub, deps.settings.history_bars
         self._store, self._now, self._monotonic = deps.store, deps.clock.now, deps.clock.monotonic
         exchanges = {exchange.name: exchange for exchange in deps.exchanges}
-        self._sources = {series[:2]: exchanges[series.exchange] for series in configured_series(deps)}
+        self._sources = {
+            series[:2]: exchanges[series.exchange] for series in configured_series(deps.exchanges, deps.settings)
+        }
         self._one_at_a_time = asyncio.Semaphore(1)  # each request reads much from the database
         self._first_open_times_read_at = -FIRST_OPEN_TIMES_TTL_MS
         self._first_open_times: dict[Series, int] = {}
@@ -119,7 +122,7 @@ class CoverageHandler:
         given = exchange.kline_timeframes(series.instrument) if exchange else ()
         if exchange is None or series.timeframe not in given:
             return timeframe.close_time(until)
-        first = history_depth.first_wanted(exchange, series.timeframe, until, self._deps.settings.history_bars, given)
+        first = history_depth.first_wanted(exchange, series.timeframe, until, self._history_bars, given)
         for gap in self._absent_gaps.get(series, ()):  # oldest first
             if gap.since <= first <= gap.until:
                 first = timeframe.close_time(gap.until)
@@ -131,7 +134,7 @@ class CoverageHandler:
         for gap, state in gaps_with_states(coverage):
             why = reasons.feed_gap_reasons(gap, lost)
             if state in MISSING_STATES:
-                about = current_status(self._deps.hub, series.exchange, self._monotonic())
+                about = current_status(self._hub, series.exchange, self._monotonic())
                 loading = self._backfill.progress(series)
                 why += reasons.pending_reasons(gap, self._sources.get(series[:2]), about, loading, now)
             yield _gap_row(gap, state, why)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Deps
+from services.hub import Hub
+from services.ports import Store
 
 FORMING_GRACE_MS = 120_000  # after its end, in which a candle may still be closed
 
@@ -16,8 +17,8 @@ FORMING_GRACE_MS = 120_000  # after its end, in which a candle may still be clos
 class ServedCandles:
     """The store's candles. Its methods raise Unavailable."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._store, self._hub = deps.store, deps.hub
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store, self._hub = store, hub
 
     async def between(self, series: Series, since: int, until: int, limit: int | None = None) -> list[Candle]:
         """Return candles with open times in [since, until], oldest first; the oldest `limit` of them."""

@@ -8,11 +8,13 @@ import msgspec
 from msgspec import Struct
 
 from services.core.errors import Unavailable, UnknownName, unknown_name
+from services.core.exchange import Exchange
 from services.core.model import Candle, Instrument, Series
 from services.core.symbols import normalize, split_exchange, unknown_symbol
 from services.core.timeframes import with_roll_ups
 from services.exchanges import instruments_to_collect
-from services.ports import Deps
+from services.ports import Cache, Clock, Store
+from services.settings import Settings
 from services.web import SingleFlight
 
 CACHE_KEY, CACHE_SECONDS = "symbols:list", 3600
@@ -36,10 +38,13 @@ class CatalogSymbol(Struct, frozen=True):
 
 
 class SymbolCatalog:
-    """All symbols, those of the configured exchanges first, in their order."""
+    """All symbols: of `configured` series and of stored ones. Those of the exchanges in `order` come first."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps = deps
+    def __init__(
+        self, *, store: Store, cache: Cache, clock: Clock, configured: Sequence[Series], order: Sequence[str]
+    ) -> None:
+        self._store, self._cache, self._clock = store, cache, clock
+        self._configured, self._order = configured, order
         self._symbols: list[CatalogSymbol] = []
         self._by_name: dict[
             tuple[str, str], CatalogSymbol
@@ -48,11 +53,10 @@ class SymbolCatalog:
         self._has_unlisted = False  # a candle of a series that is not in the catalog was received
         self._loaded_at: int | None = None  # monotonic
         self._single_flight: SingleFlight[bool, None] = SingleFlight()
-        deps.hub.on_candle(self._on_candle)
 
     async def symbols(self) -> Sequence[CatalogSymbol]:
         """Return all of them. Raises Unavailable."""
-        if self._loaded_at is None or self._deps.clock.monotonic() - self._loaded_at >= CATALOG_TTL_MS:
+        if self._loaded_at is None or self._clock.monotonic() - self._loaded_at >= CATALOG_TTL_MS:
             await self._single_flight.run(False, self._reload)
         return self._symbols
 
@@ -71,7 +75,7 @@ class SymbolCatalog:
             return find()
         except UnknownName:
             if not self._has_unlisted or (
-                self._loaded_at is not None and self._deps.clock.monotonic() - self._loaded_at < MIN_RELOAD_MS
+                self._loaded_at is not None and self._clock.monotonic() - self._loaded_at < MIN_RELOAD_MS
             ):
                 raise
         await self._single_flight.run(True, self._reload)
@@ -89,29 +93,30 @@ class SymbolCatalog:
         """Reload the catalog; with `skip_cache` from the store."""
         self._has_unlisted = False  # before the read, so that a candle received during it counts
         cached = [] if skip_cache else await self._from_cache()
-        self._symbols, self._loaded_at = cached or await self._from_store(), self._deps.clock.monotonic()
+        self._symbols, self._loaded_at = cached or await self._from_store(), self._clock.monotonic()
         self._series = {symbol.series(timeframe) for symbol in self._symbols for timeframe in symbol.timeframes}
         self._by_name = {}
         for symbol in self._symbols:
             for exchange in (symbol.exchange, ""):
                 self._by_name.setdefault((exchange, normalize(str(symbol.instrument))), symbol)
 
-    def _on_candle(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
+        """Note a series that is not listed."""
         if candle.series not in self._series:
             self._has_unlisted = True
 
     async def _from_cache(self) -> list[CatalogSymbol]:
         try:
-            (body,) = await self._deps.cache.get(CACHE_KEY)
+            (body,) = await self._cache.get(CACHE_KEY)
             return msgspec.json.decode(body, type=list[CatalogSymbol]) if body else []
         except (Unavailable, msgspec.MsgspecError):
             return []
 
     async def _from_store(self) -> list[CatalogSymbol]:
-        stored = await self._deps.store.series()
-        symbols = to_symbols([*configured_series(self._deps), *stored], self._deps.settings.exchanges)
+        stored = await self._store.series()
+        symbols = to_symbols([*self._configured, *stored], self._order)
         with suppress(Unavailable):  # then the next replica reads the store as well
-            await self._deps.cache.set(CACHE_KEY, msgspec.json.encode(symbols), CACHE_SECONDS)
+            await self._cache.set(CACHE_KEY, msgspec.json.encode(symbols), CACHE_SECONDS)
         return symbols
 
 
@@ -128,10 +133,9 @@ def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSy
     return sorted(symbols, key=lambda s: (ranks.get(s.exchange, len(ranks)), s.exchange, str(s.instrument)))
 
 
-def configured_series(deps: Deps) -> Iterable[Series]:
+def configured_series(exchanges: Iterable[Exchange], settings: Settings) -> Iterable[Series]:
     """Return the series of the configured exchanges, stored already or not."""
-    settings = deps.settings
-    for exchange in deps.exchanges:
+    for exchange in exchanges:
         instruments = instruments_to_collect(exchange.name, settings)
         for instrument in instruments:
             yield from (Series(exchange.name, instrument, name) for name in exchange.kline_timeframes(instrument))

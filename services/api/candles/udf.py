@@ -65,9 +65,9 @@ class Udf:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols, self._pages, self._backfill = parts.symbols, parts.pages, parts.backfill
-        self._store, self._clock = parts.deps.store, parts.deps.clock
-        self._quotes = UdfQuotes(parts.deps, parts.symbols)
-        self._reader, self._now = parts.pages.reader, parts.deps.clock.now
+        self._reader, deps = parts.candles, parts.deps
+        self._store, self._clock, self._now = deps.store, deps.clock, deps.clock.now
+        self._quotes = UdfQuotes(symbols=parts.symbols, reader=parts.candles, hub=deps.hub, clock=deps.clock)
         self._waiting_requests = 0  # for history
 
     @CONFIG.handler

@@ -11,7 +11,8 @@ from services.core.decimals import format_decimal
 from services.core.errors import UnknownName
 from services.core.model import Bar, Candle, Leg
 from services.core.timeframes import TIMEFRAMES
-from services.ports import Deps
+from services.hub import Hub
+from services.ports import Clock
 
 DAILY = "1d"
 PERCENT_STEP = Decimal("0.0001")
@@ -20,13 +21,13 @@ PERCENT_STEP = Decimal("0.0001")
 class UdfQuotes:
     """Quotes by name."""
 
-    def __init__(self, deps: Deps, listing: SymbolCatalog) -> None:
-        self._listing, self._reader, self._hub, self._clock = listing, ServedCandles(deps), deps.hub, deps.clock
+    def __init__(self, *, symbols: SymbolCatalog, reader: ServedCandles, hub: Hub, clock: Clock) -> None:
+        self._symbols, self._reader, self._hub, self._clock = symbols, reader, hub, clock
 
     async def quote(self, name: str) -> dict[str, Any]:
         """Return the quote of a symbol, or the error for a name that does not exist. Raises Unavailable."""
         try:
-            symbol = await self._listing.find(name)
+            symbol = await self._symbols.find(name)
         except UnknownName as error:
             return {"s": "error", "n": name, "v": {}, "errmsg": str(error)}
         leg = self._leg(symbol)

@@ -14,7 +14,7 @@ from services.core.indicators import OhlcvColumns, concat_columns, to_columns
 from services.core.model import Candle, Series
 from services.core.timeframes import DAY_MS, TIMEFRAMES, Timeframe
 from services.core.times import FAR_FUTURE
-from services.ports import Deps
+from services.ports import Clock
 from services.web import FifoCache
 
 MAX_CACHED_PAGES = 512  # about 25 kB each
@@ -41,12 +41,11 @@ class CandleSlice(NamedTuple):
 
 
 class ColumnReader:
-    """Reads the candles of every series as columns."""
+    """Reads the candles of every series as columns. `on_candle` is called with each candle that changes."""
 
-    def __init__(self, deps: Deps, pages: CandlePageCache) -> None:
-        self.pages, self._now, self._monotonic = pages, deps.clock.now, deps.clock.monotonic
+    def __init__(self, pages: CandlePageCache, clock: Clock) -> None:
+        self.pages, self._now, self._monotonic = pages, clock.now, clock.monotonic
         self._cached_pages: FifoCache[str, tuple[int, CandleSlice]] = FifoCache(MAX_CACHED_PAGES)
-        deps.hub.on_candle(self._on_candle)
 
     async def between(self, series: Series, since: int, until: int) -> CandleSlice:
         """Return candles with open times in [since, until], the forming one too. Raises Unavailable."""
@@ -104,7 +103,8 @@ class ColumnReader:
             self._cached_pages.put(key, (monotonic + (COMPLETE_TTL_MS if is_final else FORMING_TTL_MS), candles))
         return candles
 
-    def _on_candle(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
+        """Forget the page of a candle that is new or has changed."""
         self._cached_pages.drop(candle_page_cache.page_key(candle.series, candle.bar.open_time))
 
 

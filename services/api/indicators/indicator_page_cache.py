@@ -19,7 +19,7 @@ from services.core.errors import Unavailable
 from services.core.indicators import FORMULA_REVISION, IndicatorSpec
 from services.core.model import Candle, Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
-from services.ports import Deps
+from services.ports import Cache, Clock
 
 MIN_TTL_SECONDS, MAX_TTL_SECONDS = 60, 300
 VERSION_TTL_SECONDS = 3600
@@ -35,14 +35,13 @@ class _CachedPage(Struct):
 
 
 class IndicatorPageCache:
-    """The pages of every series."""
+    """The pages of every series. `on_candle` is called with each candle that changes."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._cache, self._now, self._sleep = deps.cache, deps.clock.now, deps.clock.sleep
+    def __init__(self, cache: Cache, clock: Clock) -> None:
+        self._cache, self._now, self._sleep = cache, clock.now, clock.sleep
         self._outdated_series: set[Series] = set()  # other replicas may use pages that a candle has outdated
         self._save_tasks: set[asyncio.Task[None]] = set()
         self._decoder = msgspec.json.Decoder(_CachedPage)
-        deps.hub.on_candle(self._on_candle)
 
     async def version(self, series: Series) -> str | None:
         """Return the version of valid pages, a new one after a change. None if the cache is unavailable."""
@@ -90,7 +89,8 @@ class IndicatorPageCache:
                 (cache_key,) = _cache_keys(series, [key])
                 await self._cache.set(cache_key, _encode_page(version, key[1], columns, timeframe), ttl_seconds)
 
-    def _on_candle(self, candle: Candle) -> None:
+    def on_candle(self, candle: Candle) -> None:
+        """Start a new version of a series whose closed candle other replicas may have used."""
         timeframe = TIMEFRAMES[candle.series.timeframe]
         if candle.closed and candle_page_cache.is_final(timeframe, candle.bar.open_time, self._now()):
             self._outdated_series.add(candle.series)

@@ -27,7 +27,7 @@ from services.core.indicators import (
 )
 from services.core.model import Series
 from services.core.timeframes import TIMEFRAMES, Timeframe
-from services.ports import Deps
+from services.ports import Clock
 
 WARMUP_MULTIPLES = (1, 4)  # if a path-dependent indicator has not converged after its warm-up, it is read four times
 
@@ -42,8 +42,8 @@ class LevelsAt(NamedTuple):
 class IndicatorService:
     """Indicators of every series."""
 
-    def __init__(self, deps: Deps, reader: ColumnReader, page_cache: IndicatorPageCache) -> None:
-        self._reader, self._page_cache, self._now = reader, page_cache, deps.clock.now
+    def __init__(self, reader: ColumnReader, page_cache: IndicatorPageCache, clock: Clock) -> None:
+        self._reader, self._page_cache, self._now = reader, page_cache, clock.now
 
     async def outputs(
         self, series: Series, specs: Sequence[IndicatorSpec], open_times: NDArray[np.int64]

@@ -13,8 +13,7 @@ from services.api.candles.candle_query import MAX_CANDLES, CandleRange, check_ra
 from services.api.components import ApiComponents
 from services.api.indicators import schemas
 from services.api.indicators.column_reader import MONTH_MS, CandleSlice
-from services.api.indicators.indicator_page_cache import IndicatorPageCache
-from services.api.indicators.indicator_service import IndicatorService, LevelsAt
+from services.api.indicators.indicator_service import LevelsAt
 from services.api.indicators.output_columns import OutputColumns
 from services.api.indicators.schemas import IndicatorsQuery
 from services.core import indicators
@@ -64,8 +63,7 @@ class IndicatorsHandler:
 
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols, self._history, self._backfill = parts.symbols, parts.columns, parts.backfill
-        self._service = IndicatorService(parts.deps, parts.columns, IndicatorPageCache(parts.deps))
-        self._pages, self._now = parts.pages, parts.deps.clock.now
+        self._service, self._pages, self._now = parts.indicators, parts.pages, parts.deps.clock.now
 
     @INDICATORS.handler
     async def indicators(self, query: IndicatorsQuery) -> Content:

@@ -12,8 +12,9 @@ from services.core.markets import SIMULATED
 from services.core.model import ActiveExchange, ExchangeStatus, FeedStatus, Instrument
 from services.core.selection import ExchangeOrder, update_active
 from services.exchanges import REFERENCES, route_table
-from services.hub import PRICER
-from services.ports import Deps
+from services.hub import PRICER, Hub
+from services.ports import Clock
+from services.settings import Settings
 from services.web import Content, Endpoint, NoQuery, UntilHubChanges, public
 from services.web.quota_policies import COURSES
 
@@ -48,25 +49,23 @@ class OverviewHandlers:
     """The directions and the exchanges."""
 
     def __init__(self, parts: ApiComponents) -> None:
-        self._deps = parts.deps
+        self._hub, self._clock, self._settings = parts.deps.hub, parts.deps.clock, parts.deps.settings
 
     @DIRECTIONS.handler
     def directions(self, _query: NoQuery) -> Content:
         """Return all directions with their conversion routes."""
-        return Content(_directions(self._deps).model_dump_json().encode(), public(10))
+        return Content(_directions(self._hub, self._settings).model_dump_json().encode(), public(10))
 
     @EXCHANGES.handler
     def exchanges(self, _query: NoQuery) -> Content:
         """Return the status of all exchanges."""
-        return Content(_exchanges(self._deps).model_dump_json().encode(), public(1))
+        return Content(_exchanges(self._hub, self._clock, self._settings).model_dump_json().encode(), public(1))
 
 
-def _directions(deps: Deps) -> schemas.Directions:
-    settings = deps.settings
-    table = route_table(settings)
+def _directions(hub: Hub, settings: Settings) -> schemas.Directions:
     absent = {
         (state.exchange, source.instrument)
-        for state in deps.hub.exchange_statuses.values()
+        for state in hub.exchange_statuses.values()
         for source in state.feeds
         if source.status is FeedStatus.ABSENT
     }
@@ -77,9 +76,9 @@ def _directions(deps: Deps) -> schemas.Directions:
                 base=direction.base,
                 quote=direction.quote,
                 asset=settings.assets.get(direction.base, direction.base),
-                routes=[_route(name, legs, absent) for name, legs in ways.items()],
+                routes=[_route(name, legs, absent) for name, legs in routes.items()],
             )
-            for direction, ways in table.items()
+            for direction, routes in route_table(settings).items()
         ]
     )
 
@@ -89,17 +88,17 @@ def _route(exchange: str, legs: ConversionRoute, absent: Set[tuple[str, Instrume
     return schemas.Route(exchange=exchange, legs=_legs(legs), not_traded=untraded)
 
 
-def _exchanges(deps: Deps) -> schemas.Exchanges:
-    now, hub = deps.clock.monotonic(), deps.hub
-    wall_offset = deps.clock.now() - now  # what makes wall times of monotonic ones
+def _exchanges(hub: Hub, clock: Clock, settings: Settings) -> schemas.Exchanges:
+    now = clock.monotonic()
+    wall_offset = clock.now() - now  # what makes wall times of monotonic ones
     known = [
         _state(current_status(hub, name, now), now, wall_offset, name in hub.exchange_statuses)
-        for name in deps.settings.exchanges
+        for name in settings.exchanges
     ]
     return schemas.Exchanges(
         time=now + wall_offset,
         simulated=hub.market == SIMULATED,
-        in_use=_in_use(deps, now, wall_offset),
+        in_use=_in_use(hub, settings, now, wall_offset),
         exchanges=known,
         dead_letters=hub.dead_letters,
     )
@@ -148,36 +147,38 @@ def _age_ms(time: int | None, now: int) -> int | None:
     return None if time is None else max(0, now - time)
 
 
-def _in_use(deps: Deps, now: int, wall_offset: int) -> schemas.InUse:
+def _in_use(hub: Hub, settings: Settings, now: int, wall_offset: int) -> schemas.InUse:
     """Return the exchange that this replica uses, which may differ from the pricer's last report."""
-    settings, choice = deps.settings, deps.hub.active_exchange
+    reported = hub.active_exchange
     try:
-        exchange = select_current(deps.hub, settings.directions, settings.exchanges, now, partial=True).exchange
+        exchange = select_current(hub, settings.directions, settings.exchanges, now, partial=True).exchange
     except NothingFresh as nothing:
         exchange, reason = None, str(nothing)
     else:
         order = ExchangeOrder(settings.exchanges, REFERENCES)
-        reason = update_active(None, deps.hub.rates, settings.directions, order, now).reason
+        reason = update_active(None, hub.rates, settings.directions, order, now).reason
     recent = [
         schemas.Switch(time=s.time + wall_offset, previous=s.previous, exchange=s.exchange, reason=s.reason)
-        for s in (choice.switches if choice else ())
+        for s in (reported.switches if reported else ())
     ]
-    agreed = choice if choice and choice.exchange == exchange and exchange else None
+    agreed = reported if reported and reported.exchange == exchange and exchange else None
     return schemas.InUse(
         exchange=exchange,
         since=agreed and agreed.since + wall_offset,
         reason=agreed.reason if agreed else reason,
-        failovers=choice.failovers if choice else 0,
+        failovers=reported.failovers if reported else 0,
         recent=recent,
-        pricer=_choice(choice, now, wall_offset, deps.hub.clock_fault(PRICER)),
+        pricer=_reported_exchange(reported, now, wall_offset, hub.clock_fault(PRICER)),
     )
 
 
-def _choice(choice: ActiveExchange | None, now: int, wall_offset: int, fault: str) -> schemas.PricerChoice:
-    if choice is None:
-        reason = "; ".join(filter(None, ["the pricer has not reported", fault]))
+def _reported_exchange(reported: ActiveExchange | None, now: int, wall_offset: int, fault: str) -> schemas.PricerChoice:
+    reason = "; ".join(filter(None, [reported.reason if reported else "the pricer has not reported", fault]))
+    if reported is None:
         return schemas.PricerChoice(exchange=None, since=None, reason=reason, age_ms=None)
-    reason = "; ".join(filter(None, [choice.reason, fault]))
     return schemas.PricerChoice(
-        exchange=choice.exchange, since=choice.since + wall_offset, reason=reason, age_ms=_age_ms(choice.time, now)
+        exchange=reported.exchange,
+        since=reported.since + wall_offset,
+        reason=reason,
+        age_ms=_age_ms(reported.time, now),
     )

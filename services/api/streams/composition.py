@@ -32,7 +32,7 @@ def compose_streams(deps: Deps, symbols: SymbolCatalog, backfill: BackfillStatus
     """Return the live streams of one replica. The hub calls the broadcaster from now on."""
     hub, clock = deps.hub, deps.clock
     topics = Topics[StreamClient]()
-    snapshots = SnapshotSource(hub, clock, ServedCandles(deps))
+    snapshots = SnapshotSource(hub, clock, ServedCandles(deps.store, hub))
     sources = StreamSources(topics, JournalReader(deps.journal), snapshots, LoadingProgress(backfill))
     broadcaster = Broadcaster(sources, clock)
     hub.on_sequenced(broadcaster.on_message)

@@ -60,6 +60,7 @@ def _parse(args: Sequence[str], settings: Settings) -> Coroutine[Any, Any, int]:
     if list(args) == ["migrate"]:
         return _migrate(settings)
     if name in STORE_COMMANDS:
+        _require_database(settings, [name])
         return run_command(settings, parse_command(name, words))
     if name in CLIENT_COMMANDS:
         run_client: Coroutine[Any, Any, int] = import_service(CLIENT_COMMANDS[name]).command(words)(settings)
@@ -106,10 +107,11 @@ def parse_process(args: Sequence[str], settings: Settings) -> ProcessSpec:
     return ProcessSpec(services or everything, exchanges or settings.exchanges)
 
 
-def _require_database(settings: Settings, services: Sequence[str]) -> None:
-    needing = [name for name in services if name not in ("collector", "simulator")]
+def _require_database(settings: Settings, names: Sequence[str]) -> None:
+    """Raise Misconfigured if a service or command needs a database and none is configured."""
+    needing = [name for name in names if name not in ("collector", "simulator")]
     if settings.database_url.get_secret_value().startswith("bus:") and needing:
-        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors only, and the {needing[0]} needs a database")
+        raise Misconfigured(f"DATABASE_URL: bus:// is for collectors only, and {needing[0]} needs a database")
 
 
 async def run_command(settings: Settings, command: Command) -> int:

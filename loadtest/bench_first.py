@@ -71,7 +71,7 @@ def targets(found: dict[str, float]) -> list[Target]:
 def first_minute(limit: float, core: int | None) -> dict[str, float]:
     """Start it, on one core or on any, and watch until everything is there, or for `limit` seconds."""
     with tempfile.TemporaryDirectory(prefix="kurs-first-") as folder:
-        process = kurs_process(Path(folder), KURS_DATA_DIR=f"{folder}/data")
+        process = kurs_process(Path(folder), KURS_DATA_DIR=f"{folder}/data", API_RATE_LIMIT="0")
         began = time.monotonic()
         process.launch()
         try:

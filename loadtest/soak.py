@@ -30,7 +30,12 @@ MAX_GROWTH_SHARE = 0.05  # of the memory held then, that it may grow by until th
 SAMPLE_SECONDS = 5
 PAUSES = 0.5, 4.0  # seconds between a client's questions
 STAYS = 1.0, 20.0  # seconds that a client of a stream stays
-BOUNDS = {"KURS_STREAM_ADDRESS_CONNECTIONS": "400", "API_RATE_LIMIT": "100000", "KURS_TRUSTED_PROXIES": "127.0.0.1"}
+LIMITED = ("API_RATE_LIMIT", "KURS_COURSES_RATE_LIMIT", "KURS_UDF_RATE_LIMIT", "KURS_STREAM_RATE_LIMIT")
+BOUNDS = {
+    **dict.fromkeys(LIMITED, "100000"),  # so that addresses are counted, and none is refused
+    "KURS_STREAM_ADDRESS_CONNECTIONS": "400",
+    "KURS_TRUSTED_PROXIES": "127.0.0.1",
+}
 DIRECTIONS = [f"{base}-{quote}" for base in ("BTC", "ETH", "USDTTRC", "USDTERC") for quote in ("RUB", "USD")]
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 

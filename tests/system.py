@@ -27,7 +27,8 @@ SPLIT_KEYS = {
     "accounts": {"KURS_MASTER_KEY": "7Rk2nhHs0TQ0uDFKKlbGyRnVhUgZNB_yTH3Fmn-1bQY"},
     "api": {"KURS_TOKEN_KEY": "mVxl8Cq3W0lXSyhz1wYB6hOBmS4mFvRrxj4JvBb2tQk"},
 }
-FAST_SETTINGS = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2"}  # what tests need not wait for
+# What tests need not wait for: they poll, too.
+FAST_SETTINGS = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2", "API_RATE_LIMIT": "0"}
 
 
 def kurs_process(folder: Path, *words: str, **env: str) -> Server:

@@ -43,7 +43,9 @@ async def answer(scope: Scope, send: Send) -> None:
         (b"cache-control", FRESH),
         (b"etag", b'"%d-%d"' % (os.getpid(), number)),
         (b"access-control-allow-origin", sent.get("origin", "*").encode()),
-        (b"ratelimit", b'"default";r=1;t=1'),
+        (b"ratelimit", b'"courses";r=1;t=1'),
+        (b"ratelimit-policy", b'"courses";q=2;w=60'),
+        *((b"x-ratelimit-" + name, b"1") for name in (b"limit", b"remaining", b"reset")),
         (b"x-request-id", sent["x-request-id"].encode()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -8,7 +8,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services import api
 from services.adapters import sql
@@ -17,6 +17,7 @@ from services.core.timeframes import MINUTE_MS
 from services.exchanges import configured_exchanges
 from services.settings import Settings
 from services.web import AppSpec, create_app
+from services.web.rate_limiter import ClientRateLimiter
 from tests import browser
 from tests.api import exchange_status
 from tests.conftest import require_installed
@@ -49,6 +50,7 @@ class ChartApp:
 
     def __init__(self, kurs: ASGIApp, library: Path) -> None:
         self._kurs = kurs
+        self.statuses = set[int]()
         self._files = {
             "/chart": (b"text/html", (Path(__file__).parent / "chart.html").read_bytes()),
             "/charts.js": (b"text/javascript", library.read_bytes()),
@@ -56,11 +58,18 @@ class ChartApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in self._files:
-            await self._kurs(scope, receive, send)
+            await self._kurs(scope, receive, self._noting(send))
             return
         kind, body = self._files[scope["path"]]
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
         await send({"type": "http.response.body", "body": body})
+
+    def _noting(self, send: Send) -> Send:
+        async def send_and_note(message: Message) -> None:
+            self.statuses.add(message.get("status", 200))
+            await send(message)
+
+        return send_and_note
 
 
 async def candles(series: Series) -> list[Candle]:
@@ -88,8 +97,10 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     deps = make_deps(settings, store=store, exchanges=configured_exchanges(settings))
     for exchange in deps.exchanges:  # whose collectors have loaded all that there is
         deps.hub.exchange_statuses[exchange.name] = exchange_status(exchange.name, deps.clock.monotonic() + 600_000)
-    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), frozenset())
-    async with serve_app(ChartApp(create_app(deps, site), library)) as address, browser.open_page() as page:
+    limiter = ClientRateLimiter(settings=settings, clock=deps.clock, cache=deps.cache)
+    site = AppSpec(api.ROUTERS, api.endpoints(deps), api.CHECKS(deps), limiter=limiter)
+    chart = ChartApp(create_app(deps, site), library)
+    async with serve_app(chart) as address, browser.open_page() as page:
         await page.goto(f"http://{address}/chart?symbol=BINANCE:BTC-USDT&resolution=1")
         told = json.loads(await browser.final_title(page), parse_float=Decimal)
         shot = await page.screenshot()
@@ -102,6 +113,7 @@ async def test_a_chart_draws_everything_and_scrolling_back_ends(tmp_path: Path) 
     assert [row["time"] * 1000 for row in drawn[1] if "open" in row] == [each.bar.open_time for each in kept]
     assert {len(row) for row in drawn[1] if "open" not in row} <= {1}
     assert told["error"] == ""
+    assert 429 not in chart.statuses, "it is within the default limits"
     assert told["ended"]
     assert told["bars"] == len(kept)
     assert told["calls"] == len(kept) // 100 + 2, "a page was asked for in vain"

@@ -65,7 +65,8 @@ def extended(tmp_path: Path, venue: str) -> dict[str, str]:
     shutil.copytree(ROOT / "services", code / "services", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "migrations", code / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tests" / "e2e" / "mtgox.py", code / "services" / "exchanges")
-    return {"PYTHONPATH": str(code), "MTGOX_URL": venue, "KURS_DATA_DIR": str(tmp_path / "data"), **BTC}
+    data = {"KURS_DATA_DIR": str(tmp_path / "data"), "API_RATE_LIMIT": "0"}
+    return {"PYTHONPATH": str(code), "MTGOX_URL": venue, **data, **BTC}
 
 
 def wait_for(process: Server, path: str, **query: str) -> Any:

@@ -204,8 +204,16 @@ async def test_answers_are_not_mixed(client: httpx.AsyncClient) -> None:
         assert (await client.get(f"/v1/courses?{arguments}")).json()["arguments"] == arguments
     ids = [(await client.get("/courses", headers={"X-Request-ID": name})).headers for name in ("one", "two")]
     assert [headers.get_list("x-request-id") for headers in ids] == [["one"], ["two"]]
-    assert "ratelimit" not in ids[1]
-    assert "ratelimit" in (await client.get("/v2/courses")).headers
+
+
+async def test_client_gets_its_own_quota_and_none_with_a_cached_response(client: httpx.AsyncClient) -> None:
+    await wait_for_early_in_second()
+    names = ("ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+    for path, cached in (("/v1/courses?a=1", True), ("/v2/courses", False), ("/v1/courses?status=429", False)):
+        first, second = await client.get(path), await client.get(path)
+        assert [len(first.headers.get_list(name)) for name in names] == [1] * 5
+        assert [len(second.headers.get_list(name)) for name in names] == [not cached] * 5
+    assert first.headers["ratelimit"] == '"courses";r=1;t=1'
 
 
 @pytest.mark.parametrize("root", ["api", "v1"])
@@ -224,7 +232,7 @@ async def test_candles_that_several_ask_for_are_kept_packed_and_plain(client: ht
 
 
 async def test_forwarded_headers_of_clients_are_not_passed_on(client: httpx.AsyncClient) -> None:
-    claims = {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1", "X-Request-ID": 'a"b'}
+    claims = {"X-Forwarded-For": "10.0.0.1, 10.0.0.2", "Forwarded": "for=10.0.0.1", "X-Request-ID": 'a"b'}
     answer = await client.get("/v2/courses", headers=claims)
     sent: dict[str, Any] = answer.json()["headers"]
     assert sent["x-forwarded-for"] == "127.0.0.1"

@@ -88,6 +88,10 @@ class Conflict(KursError):
 class Overloaded(KursError):
     """This replica does as much as it can."""
 
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after  # seconds
+
 
 class Abandoned(KursError):
     """The client has closed the connection."""

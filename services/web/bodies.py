@@ -91,7 +91,7 @@ def _no_number(name: str) -> NoReturn:
 
 def _check_names(fields: dict[str, Any], struct: type[Struct]) -> None:
     """Check that a body has only known fields: one that is ignored would be a wish that its client relies on."""
-    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    known = struct.__struct_encode_fields__
     for name in fields:
         if name not in known:
             near = get_close_matches(name[:40], known, n=1)

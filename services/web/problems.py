@@ -33,8 +33,8 @@ STATUS_BY_ERROR: dict[type[Exception], HTTPStatus] = {
     errors.NothingFresh: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-RETRY_AFTER_SECONDS = {errors.NothingFresh: 1, errors.Unavailable: 2, errors.Overloaded: 1}
-NOT_SENT = ("headers", "presented")  # attributes of errors that are no members of problems
+RETRY_AFTER_SECONDS: dict[type[Exception], int] = {errors.NothingFresh: 1, errors.Unavailable: 2}
+NOT_SENT = ("headers", "presented", "retry_after")  # attributes of errors that are no members of problems
 MEMBER_NAMES = {"violated_policies": "violated-policies"}  # as draft-ietf-httpapi-ratelimit-headers has it
 UPGRADE_HEADERS = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 log = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def _to_problem(error: Exception) -> ProblemDetails:
         )
     title = (kind.__doc__ or "").splitlines()[0]
     more = {MEMBER_NAMES.get(name, name): value for name, value in vars(error).items() if name not in NOT_SENT}
-    retry = ((b"retry-after", str(RETRY_AFTER_SECONDS[kind]).encode()),) if kind in RETRY_AFTER_SECONDS else ()
+    seconds = error.retry_after if isinstance(error, errors.Overloaded) else RETRY_AFTER_SECONDS.get(kind)
+    retry = ((b"retry-after", b"%d" % seconds),) if seconds else ()
     headers = UPGRADE_HEADERS if kind is errors.UpgradeRequired else (*retry, *_challenge(error))
     if isinstance(error, errors.KursError):
         headers = (*headers, *error.headers)

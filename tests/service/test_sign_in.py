@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client import REGISTRY
 
 from services.api.accounts.authentication import CACHE_MS
+from services.api.accounts.password_hasher import MAX_RUNNING, MAX_WAITING
 from services.api.accounts.sign_ins import MAX_SIGN_INS
 from services.core.accounts.audit import AuditEvent, Outcome
 from services.core.accounts.passwords import Argon2Parameters, hash_password
@@ -15,6 +17,7 @@ from services.core.accounts.refreshing import LIFETIME_MS, REPEAT_MS
 from services.core.accounts.token_format import RANDOM_BYTES, TokenType, family_of, new_token
 from services.core.tasks import TaskFilter
 from tests.people import PASSWORD, PeopleReplica, PeopleSystem, people_system
+from tests.waiting import eventually
 
 WRONG = "wrong horse battery staple"
 
@@ -336,3 +339,27 @@ async def test_too_many_sign_ins_end_the_longest_unused(sqlite: str) -> None:
         last = await kurs.sign_in()
         kurs.clock.time += CACHE_MS
         assert [await kurs.status(each["access_token"]) for each in (first, last)] == [401, 200]
+
+
+async def test_sign_ins_wait_in_a_bounded_queue_that_delays_no_other_request(sqlite: str) -> None:
+    async with people_system(sqlite, sign_in_rate_limit=0) as system:
+        kurs = system.replica()
+
+        async def attempt(number: int) -> int:
+            """From addresses of their own, as a thousand people have them."""
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(kurs.app, client=(f"192.0.2.{number}", 1)), base_url="http://localhost"
+            )
+            async with client:
+                body = {"name": f"person{number}", "password": WRONG}
+                response = await client.post("/v1/sign-in", json=body)
+                assert response.status_code in (401, 503)
+                return response.status_code if response.status_code == 401 else int(response.headers["retry-after"])
+
+        attempts = [asyncio.create_task(attempt(number)) for number in range(MAX_RUNNING + MAX_WAITING + 40)]
+        await eventually(lambda: any(task.done() and task.result() == 5 for task in attempts))
+        assert (await kurs.request("GET", "/v1/timeframes")).status_code == 200
+        assert not all(task.done() for task in attempts)  # it did not wait for them
+        for task in attempts:
+            task.cancel()
+        await asyncio.gather(*attempts, return_exceptions=True)

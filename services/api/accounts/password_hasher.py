@@ -21,6 +21,7 @@ from services.core.errors import Overloaded
 
 MAX_RUNNING = 2
 MAX_WAITING = 100  # four seconds of work
+RETRY_AFTER_SECONDS = 5
 NICENESS = 10
 T = TypeVar("T")
 
@@ -31,6 +32,11 @@ class PasswordHasher:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(MAX_RUNNING, "password", _yield_to_event_loop)
         self._admitted = 0
+
+    def check_room(self) -> None:
+        """Raise Overloaded when no more passwords may wait: before a request costs anything else."""
+        if self._admitted >= MAX_RUNNING + MAX_WAITING:
+            raise Overloaded(f"{self._admitted} passwords wait for their check: try again", RETRY_AFTER_SECONDS)
 
     async def hash(self, password: str) -> str:
         """Return the hash of a normalized password. Raises Overloaded."""
@@ -45,8 +51,7 @@ class PasswordHasher:
         return await self._run(partial(verify_password, text, password_hash or NO_PASSWORD))
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._admitted >= MAX_RUNNING + MAX_WAITING:
-            raise Overloaded(f"{self._admitted} passwords wait for their check: try again")
+        self.check_room()
         self._admitted += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, _measured, work)

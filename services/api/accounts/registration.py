@@ -42,6 +42,7 @@ class RegistrationHandlers:
     @REGISTER.handler
     async def register(self, _query: NoQuery, body: NewPerson, context: RequestContext) -> Content:
         """Register a person. Raises BadRange, Forbidden, Conflict, Overloaded, Unavailable."""
+        self._accounts.passwords.check_room()
         accounts, origin = self._accounts, self._accounts.origin(context)._replace(actor="")
         name = normalize_name(body.name)
         password = check_new_password(body.password.reveal(), name)

@@ -57,6 +57,7 @@ class SignInHandlers:
     @SIGN_IN.handler
     async def sign_in(self, _query: NoQuery, body: Credentials, context: RequestContext) -> Content:
         """Sign a person in. Raises Unauthenticated, Forbidden, QuotaExceeded, Overloaded, Unavailable."""
+        self._accounts.passwords.check_room()
         origin = self._accounts.origin(context)._replace(actor="")
         person = await self._find(body.name)
         is_known = partial(self._is_signed_in_at, person, context.address)

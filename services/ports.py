@@ -36,6 +36,7 @@ from services.core.model import (
 )
 from services.core.quotas import AttemptRule, AttemptState
 from services.core.seals import Seal
+from services.core.trading_rules import TradingRules
 from services.hub import Hub
 from services.leases import Lease
 from services.settings import Settings
@@ -219,7 +220,17 @@ class Store(CandleReader, Protocol):
     """What is stored for good."""
 
     async def save(
-        self, *items: Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
+        self,
+        *items: Rate
+        | FeedGap
+        | Candle
+        | CandleGap
+        | Seal
+        | TradeCursor
+        | IndicatorValue
+        | Analysis
+        | TradingRules
+        | DeadLetter,
     ) -> None:
         """Save the newest rate of each direction, every feed gap once, and everything else as given: all or nothing.
 
@@ -267,6 +278,9 @@ class Store(CandleReader, Protocol):
 
     async def analyses(self, series: Series, since: int, until: int) -> list[Analysis]:
         """Return analyses of closed candles with open times in [since, until], oldest first."""
+
+    async def trading_rules(self, exchange: str | None = None) -> list[TradingRules]:
+        """Return the trading rules of one exchange or of all, in the order of exchange and symbol."""
 
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Delete indicator values and analyses of candles with open times in [since, until]."""

@@ -29,7 +29,7 @@ def recorded_frames(name: str) -> list[RecordedFrame]:
     return [msgspec.json.decode(line, type=RecordedFrame) for line in lines]
 
 
-def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
+def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:  # noqa: PLR0911  one for each way
     wanted = tuple(Instrument.parse(name) for name in row.instruments)
     if row.by == "socket":
         assert exchange.stream
@@ -45,6 +45,11 @@ def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
         ask = exchange.klines(wanted[0], row.timeframe, 0, NOW)
         assert ask
         return ask.parse(row.frame.encode(), NOW)
+    if row.by == "rules":
+        return exchange.trading_rules[0].parse(row.frame.encode(), NOW)
+    if row.by == "index":
+        assert exchange.index_price
+        return exchange.index_price(wanted[0]).parse(row.frame.encode(), NOW)
     assert exchange.instrument_status
     return exchange.instrument_status(wanted[0]).parse(row.frame.encode(), NOW)
 

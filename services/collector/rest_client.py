@@ -11,8 +11,8 @@ from services import outbound
 from services.collector.exchange_feed import ExchangeFeed, RequestPause
 from services.core import times
 from services.core.exchange import Event, RestCall, RestResponse
+from services.exchange_requests import may_try_next_host
 
-BLOCKED_STATUSES = (403, 451)  # this host does not serve us; another one may
 REQUEST_ERROR_STATUSES = (400, 404, 422)  # what is requested is wrong or missing; other requests may succeed
 MAX_ERROR_CHARACTERS = 100
 
@@ -68,14 +68,10 @@ class RestClient:
                 if response.status == 200:
                     return self._parse(call, response)
                 error = self._status_error(response)
-                if self._pause_seconds() > 0 or not self._may_try_next_host(response):
+                if self._pause_seconds() > 0 or not may_try_next_host(response.status):
                     raise error
             self._host_index += 1
         raise error
-
-    @staticmethod
-    def _may_try_next_host(response: RestResponse) -> bool:
-        return response.status >= 500 or response.status in BLOCKED_STATUSES
 
     def _pause_seconds(self) -> float:
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())

@@ -126,7 +126,7 @@ def trade_violation(trade: Trade, latest: int) -> Violation | None:
         return Violation("price", f"the price {shorten(trade.price)}")
     if not is_price(trade.size):
         return Violation("size", f"the size {shorten(trade.size)}")
-    return _names_violation(trade.exchange, trade.instrument)
+    return names_violation(trade.exchange, trade.instrument)
 
 
 def kline_violation(kline: Kline, latest: int) -> Violation | None:
@@ -157,7 +157,7 @@ def quote_violation(quote: Quote, latest: int) -> Violation | None:
     for price in (quote.bid, quote.ask, quote.price):
         if price is not None and not is_price(price):
             return Violation("price", f"the price {shorten(price)}")
-    return _names_violation(quote.exchange, quote.instrument)
+    return names_violation(quote.exchange, quote.instrument)
 
 
 def shorten(value: object) -> str:
@@ -236,20 +236,20 @@ def _feed_gap_violation(gap: FeedGap, latest: int) -> Violation | None:
         return Violation("time", f"the times {shorten(gap.since)} and {shorten(gap.until)}")
     if gap.since > gap.until:
         return Violation("range", f"a gap from {gap.since} to {gap.until}")
-    return _text_violation(gap.reason) or _names_violation(gap.exchange, gap.instrument)
+    return _text_violation(gap.reason) or names_violation(gap.exchange, gap.instrument)
 
 
 def _status_violation(status: ExchangeStatus, latest: int) -> Violation | None:
     times = [status.time, status.since or EARLIEST_MS, status.received or EARLIEST_MS]  # 0: not known
     for source in status.feeds[:MAX_LIST_LENGTH]:
         times += [source.received or EARLIEST_MS, source.confirmed or EARLIEST_MS]
-        if wrong := _names_violation(status.exchange, source.instrument):
+        if wrong := names_violation(status.exchange, source.instrument):
             return wrong
     if not all(EARLIEST_MS <= time <= latest for time in times):
         return Violation("time", "a time in the state of an exchange")
     if len(status.feeds) > MAX_LIST_LENGTH:
         return Violation("count", f"{len(status.feeds)} instruments")
-    return _text_violation(status.reason, status.host, status.transport) or _names_violation(status.exchange, None)
+    return _text_violation(status.reason, status.host, status.transport) or names_violation(status.exchange, None)
 
 
 def _rate_violation(rate: Rate, latest: int) -> Violation | None:
@@ -262,7 +262,7 @@ def _rate_violation(rate: Rate, latest: int) -> Violation | None:
             return Violation("price", f"the value {shorten(candidate.value)}")
         if wrong := _text_violation(candidate.reason, candidate.exchange):
             return wrong
-    return _names_violation("", rate.direction)
+    return names_violation("", rate.direction)
 
 
 def _text_violation(*texts: str) -> Violation | None:
@@ -275,10 +275,11 @@ def _text_violation(*texts: str) -> Violation | None:
 def _series_violation(series: Series) -> Violation | None:
     if series.timeframe not in TIMEFRAMES:
         return Violation("timeframe", f"the timeframe {shorten(series.timeframe)}")
-    return _names_violation(series.exchange, series.instrument)
+    return names_violation(series.exchange, series.instrument)
 
 
-def _names_violation(exchange: str, instrument: Instrument | None) -> Violation | None:
+def names_violation(exchange: str, instrument: Instrument | None) -> Violation | None:
+    """Check the names of an exchange and an instrument."""
     try:
         _check_names(exchange, instrument)
     except ValueError as error:

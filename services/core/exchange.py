@@ -13,6 +13,7 @@ import msgspec
 from services.core.bounds import Violation, kline_violation, quote_violation, trade_violation
 from services.core.model import Instrument, Kline, Quote, Trade
 from services.core.timeframes import TIMEFRAMES
+from services.core.trading_rules import TradingRules, rules_violation
 
 Instruments = Sequence[Instrument]
 BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b")  # ms
@@ -63,7 +64,17 @@ class InvalidValue(NamedTuple):
     detail: str
 
 
-Event = SequencedQuote | Trade | Kline | InstrumentStatus | SendFrame | Reconnect | ExchangeRefusal | InvalidValue
+Event = (
+    SequencedQuote
+    | Trade
+    | Kline
+    | InstrumentStatus
+    | TradingRules
+    | SendFrame
+    | Reconnect
+    | ExchangeRefusal
+    | InvalidValue
+)
 
 
 class StreamSpec(NamedTuple):
@@ -148,6 +159,8 @@ class Exchange(NamedTuple):
     kline_weight: int = 1  # of one call
     kline_budget: int = 60  # weight a minute for past candles, of all processes together
     kline_delay_seconds: float = 10.0  # from a candle's close to its request; longer where calls are expensive
+    trading_rules: tuple[RestCall, ...] = ()  # of all its instruments, as TradingRules
+    index_price: Callable[[Instrument], RestCall] | None = None  # the current price of an index, as a quote
     credentials: Callable[[], Mapping[str, str]] = dict  # headers; behind a function, so that no repr shows a key
     max_connection_seconds: float = 23.5 * 3600  # after them a connection is replaced
     idle_timeout: float = 5.0  # seconds without any message after which a connection may be dead
@@ -216,6 +229,8 @@ def validate_events(events: Sequence[Event], latest: int) -> Sequence[Event]:
             violation, subject = quote_violation(event.quote, latest), event.quote.instrument
         elif isinstance(event, Kline):
             violation, subject = kline_violation(event, latest), event.series.instrument
+        elif isinstance(event, TradingRules):
+            violation, subject = rules_violation(event), event.instrument
         if violation:
             invalid[index] = InvalidValue(str(subject), *violation)
     return [invalid.get(index, event) for index, event in enumerate(events)] if invalid else events

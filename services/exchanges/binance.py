@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from services.core.bounds import clean_text
 from services.core.conversion import FIAT
 from services.core.exchange import (
     Event,
@@ -32,6 +33,7 @@ from services.core.exchange import (
 )
 from services.core.model import Bar, Instrument, Kline, Quote, Series, Trade
 from services.core.timeframes import TIMEFRAMES
+from services.core.trading_rules import TradingRules
 
 NAME = "binance"
 WEIGHT_PER_MINUTE = 6000  # of an address, for all that share it
@@ -114,6 +116,26 @@ class _ExchangeInfo(Struct):
     symbols: list[_SymbolInfo]
 
 
+class _Filter(Struct, rename="camel"):
+    filter_type: str
+    tick_size: Decimal | None = None
+    step_size: Decimal | None = None
+    min_qty: Decimal | None = None
+    min_notional: Decimal | None = None
+
+
+class _FilteredSymbol(Struct, rename="camel"):
+    symbol: str
+    status: str
+    base_asset: str
+    quote_asset: str
+    filters: list[_Filter]
+
+
+class _FilteredInfo(Struct):
+    symbols: Raw
+
+
 class _ErrorBody(Struct):
     msg: str = ""
 
@@ -123,6 +145,7 @@ _book_ticker_decoder = msgspec.json.Decoder(_BookTicker)
 _agg_trade_decoder = msgspec.json.Decoder(_AggTrade)
 _kline_decoder = msgspec.json.Decoder(_KlineEvent)
 _exchange_info_decoder = msgspec.json.Decoder(_ExchangeInfo)
+_filtered_info_decoder = msgspec.json.Decoder(_FilteredInfo)
 _error_decoder = msgspec.json.Decoder(_ErrorBody)
 
 
@@ -229,6 +252,36 @@ def _parse_found_instrument(symbol: str, body: bytes, now: int) -> Sequence[Even
         for info in _exchange_info_decoder.decode(body).symbols
         if info.symbol == symbol and info.baseAsset
     ]
+
+
+# rest-api.md and filters.md.
+# {"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT",
+#  "filters":[{"filterType":"PRICE_FILTER","minPrice":"0.01000000","maxPrice":"…","tickSize":"0.01000000"},
+#  {"filterType":"LOT_SIZE","minQty":"0.00001000","maxQty":"9000.00000000","stepSize":"0.00001000"},
+#  {"filterType":"NOTIONAL","minNotional":"5.00000000",…},…],…},…]}
+def _parse_trading_rules(body: bytes, now: int) -> Sequence[Event]:
+    """Parse the filters of all symbols. Fees depend on the account, and are in no public response."""
+    rows = decode_rows(_FilteredSymbol, bytes(_filtered_info_decoder.decode(body).symbols), "filters")
+    return [row if isinstance(row, InvalidValue) else _to_trading_rules(row, now) for row in rows]
+
+
+def _to_trading_rules(row: _FilteredSymbol, now: int) -> TradingRules | InvalidValue:
+    filters = {each.filter_type: each for each in row.filters}
+    price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
+    notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
+    if price is None or lot is None or price.tick_size is None or lot.step_size is None or lot.min_qty is None:
+        return InvalidValue(clean_text(row.symbol), "filters", "a filter is missing")
+    return TradingRules(
+        exchange=NAME,
+        instrument=Instrument(row.base_asset, row.quote_asset),
+        symbol=row.symbol,
+        trading=row.status == "TRADING",
+        tick_size=price.tick_size,
+        step_size=lot.step_size,
+        min_size=lot.min_qty,
+        min_notional=notional.min_notional if notional else None,
+        time=now,
+    )
 
 
 def poll(instruments: Instruments, expected_ids: Mapping[Instrument, int]) -> tuple[RestCall, ...]:
@@ -342,5 +395,6 @@ EXCHANGE = Exchange(
     klines_per_call=MAX_ROWS - 1,
     kline_weight=KLINES_WEIGHT,
     kline_budget=WEIGHT_PER_MINUTE // 5,
+    trading_rules=(RestCall("/api/v3/exchangeInfo?permissions=SPOT&showPermissionSets=false", _parse_trading_rules),),
     has_simulator=True,
 )

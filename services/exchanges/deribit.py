@@ -30,11 +30,13 @@ from services.core.exchange import (
     SequencedQuote,
     StreamSpec,
     decode_row,
+    decode_rows,
     nonzero,
     retry_after_seconds,
 )
 from services.core.model import Bar, Instrument, Kline, Quote, Series
 from services.core.timeframes import TIMEFRAMES
+from services.core.trading_rules import TradingRules
 
 NAME = "deribit"
 HEARTBEAT_SECONDS = 10  # the shortest that it accepts
@@ -111,6 +113,31 @@ class _LockStatus(Struct):
     locked_currencies: list[str] = []
 
 
+class _InstrumentTerms(Struct):
+    instrument_name: str
+    kind: str
+    base_currency: str
+    quote_currency: str
+    state: str
+    tick_size: Decimal
+    contract_size: Decimal
+    min_trade_amount: Decimal
+    maker_commission: Decimal
+    taker_commission: Decimal
+
+
+class _ListResponse(Struct):
+    result: Raw
+
+
+class _IndexResult(Struct):
+    index_price: Decimal
+
+
+class _IndexResponse(Struct):
+    result: _IndexResult
+
+
 class _ChartColumns(Struct):
     """Columns of equal length, of which each row is read by itself; none when there is nothing."""
 
@@ -144,6 +171,8 @@ _ticker_decoder = msgspec.json.Decoder(_Ticker)
 _platform_decoder = msgspec.json.Decoder(_PlatformState)
 _lock_status_decoder = msgspec.json.Decoder(_LockStatus)
 _chart_decoder = msgspec.json.Decoder(_ChartResponse)
+_list_decoder = msgspec.json.Decoder(_ListResponse)
+_index_price_decoder = msgspec.json.Decoder(_IndexResponse)
 _names_decoder = msgspec.json.Decoder(list[str])
 
 SUBSCRIBE_ID, STATUS_ID, TEST_ID, HEARTBEAT_ID = 1, 2, 3, 4  # ids of our requests
@@ -178,7 +207,7 @@ def contracts(symbols: Instruments) -> set[Instrument]:
 def channel_name(instrument: Instrument) -> str:
     """deribit_price_index.btc_usd or ticker.BTC-PERPETUAL.100ms (`raw` needs an account)."""
     if not instrument.contract:
-        return f"deribit_price_index.{instrument.base.lower()}_{instrument.quote.lower()}"
+        return f"deribit_price_index.{index_name(instrument)}"
     return f"ticker.{instrument_name(instrument)}.100ms"
 
 
@@ -320,6 +349,46 @@ def _parse_chart(series: Series, body: bytes, now: int) -> Sequence[Event]:
     ]
 
 
+def index_price(instrument: Instrument) -> RestCall:
+    """The current price of an index."""
+    path = f"/api/v2/public/get_index_price?index_name={index_name(instrument)}"
+    return RestCall(path, partial(_parse_index_price, instrument))
+
+
+def index_name(instrument: Instrument) -> str:
+    """btc_usd."""
+    return f"{instrument.base}_{instrument.quote}".lower()
+
+
+# {"jsonrpc":"2.0","result":{"index_price":87003.12,"estimated_delivery_price":87003.12},"usIn":…,"usOut":…,"usDiff":…}
+def _parse_index_price(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
+    return [SequencedQuote(Quote(NAME, instrument, now, price=_index_price_decoder.decode(body).result.index_price))]
+
+
+# {"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","kind":"future","base_currency":"BTC",
+#  "quote_currency":"USD","state":"open","tick_size":0.5,"contract_size":10.0,"min_trade_amount":10.0,
+#  "maker_commission":0.0,"taker_commission":0.0005,…},…],"usIn":…,"usOut":…,"usDiff":…}
+def _parse_trading_rules(body: bytes, now: int) -> Sequence[Event]:
+    rows = decode_rows(_InstrumentTerms, bytes(_list_decoder.decode(body).result), "instruments")
+    return [row if isinstance(row, InvalidValue) else _to_trading_rules(row, now) for row in rows]
+
+
+def _to_trading_rules(row: _InstrumentTerms, now: int) -> TradingRules:
+    contract = row.instrument_name.partition("-")[2]  # none of a spot instrument: BTC_USDC
+    return TradingRules(
+        exchange=NAME,
+        instrument=Instrument(row.base_currency, row.quote_currency, contract),
+        symbol=row.instrument_name,
+        trading=row.state == "open",
+        tick_size=row.tick_size,
+        step_size=row.contract_size,
+        min_size=row.min_trade_amount,
+        maker_fee=row.maker_commission,
+        taker_fee=row.taker_commission,
+        time=now,
+    )
+
+
 def retry_delay(response: RestResponse, now: int) -> float:
     """A refused upgrade has 429 when there are too many connections."""
     return retry_after_seconds(response, now)
@@ -349,5 +418,10 @@ EXCHANGE = Exchange(
     send_limit=RateLimit(3, 1),
     klines=klines,
     kline_budget=300,  # calls; it would accept several a second
+    trading_rules=tuple(
+        RestCall(f"/api/v2/public/get_instruments?currency=any&kind={kind}&expired=false", _parse_trading_rules)
+        for kind in ("spot", "future")
+    ),
+    index_price=index_price,
     has_simulator=True,
 )

@@ -25,6 +25,7 @@ class AccountSettings(BaseModel):
         SecretStr(""),
         description="The key that protects the keys which sign access tokens, for the service api; empty: as above",
     )
+    task_days: int = Field(30, ge=1, le=36_500, description="Days after which finished tasks are deleted")
     audit_days: int = Field(400, ge=1, le=36_500, description="Days after which entries of the audit log are deleted")
 
     @field_validator("master_key", "token_key")

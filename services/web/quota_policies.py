@@ -51,7 +51,8 @@ class QuotaPolicy:
 API = QuotaPolicy(
     name="api",
     setting="api_rate_limit",
-    covers="`/api/…`, and the same under `/v1`: candles, indicators, analysis, symbols",
+    covers="`/api/…`, and the same under `/v1`: candles, indicators, analysis, symbols; "
+    "`/v1/instruments`, `/v1/tickers`",
 )
 COURSES = QuotaPolicy(
     name="courses",

@@ -32,6 +32,7 @@ from services.core.model import (
 )
 from services.core.timeframes import MINUTE_MS
 from services.core.times import FAR_FUTURE
+from services.core.trading_rules import TradingRules
 from services.ports import Store
 from tests import servers
 from tests.api import candle
@@ -301,3 +302,18 @@ async def test_cancelled_writers_leave_no_lock(sql_store: Store) -> None:
         async with asyncio.timeout(9):  # a lock of a lost transaction would hold for 10 s
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
+
+
+async def test_trading_rules_replace_those_of_the_same_symbol(store: Store) -> None:
+    def rules(exchange: str, symbol: str, **fields: Any) -> TradingRules:
+        values = {"tick_size": Decimal("0.010"), "step_size": Decimal("1E-8"), "min_size": Decimal(0), **fields}
+        return TradingRules(exchange=exchange, instrument=BTC, symbol=symbol, trading=True, time=5, **values)
+
+    first = rules("deribit", "BTC_USDC", maker_fee=Decimal("-0.00010"), taker_fee=Decimal("0.0005"))
+    second = rules("binance", "BTCUSDT", min_notional=Decimal("5.00000000"))
+    assert await store.trading_rules() == []
+    await store.save(first, second)
+    changed = replace(first, trading=False, maker_fee=None, instrument=Instrument("BTC", "USD", "PERPETUAL"), time=6)
+    await store.save(changed)
+    assert await store.trading_rules() == [second, changed]
+    assert await store.trading_rules("binance") == [second]

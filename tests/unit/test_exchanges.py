@@ -12,11 +12,12 @@ from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Misconfigured
 from services.core.exchange import MAX_RETRY_SECONDS, Event, Exchange, InvalidValue, RestResponse, validate_events
 from services.core.model import Bar, Instrument, Kline, Quote, Trade
+from services.core.trading_rules import TradingRules
 from services.exchanges import EXCHANGES, configured_exchanges
 from services.settings import load
 from tests.recorded_frames import FRAMES_FOLDER, NOW, RecordedFrame, parse_by_way, recorded_frames
 
-EXCHANGE_WAYS = ("socket", "poll", "missed", "history", "listing")
+EXCHANGE_WAYS = ("socket", "poll", "missed", "history", "listing", "rules", "index")
 
 
 def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
@@ -28,14 +29,14 @@ def parse_frame(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:
 
 def event_as_json(event: Event) -> list[object]:
     """Return an event as in JSON: its kind, then its fields, prices as text with all digits."""
-    if isinstance(event, Trade | Kline):
+    if isinstance(event, Trade | Kline | TradingRules):
         return [type(event).__name__, _value_as_json(event)]
     return [type(event).__name__, *(_value_as_json(value) for value in event)]
 
 
 def _value_as_json(value: object) -> object:
     match value:
-        case Quote() | Trade() | Kline() | Bar():
+        case Quote() | Trade() | Kline() | Bar() | TradingRules():
             given = {name: getattr(value, name) for name in value.__struct_fields__}
             return {
                 name: _value_as_json(part) for name, part in given.items() if part is not None and name != "received"
@@ -75,6 +76,8 @@ def test_every_parser_of_an_exchange_has_a_recorded_frame(name: str) -> None:
         "missed": exchange.refetch_trades,
         "listing": exchange.instrument_status,
         "history": exchange.klines,
+        "rules": exchange.trading_rules,
+        "index": exchange.index_price,
     }
     assert {way for way, offer in offered.items() if offer} <= ways
 

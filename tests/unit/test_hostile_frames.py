@@ -21,6 +21,7 @@ from services.core.exchange import (
     validate_events,
 )
 from services.core.model import Kline, Trade
+from services.core.trading_rules import TradingRules, rules_violation
 from services.exchanges import EXCHANGES
 from tests.recorded_frames import NOW, RecordedFrame, parse_by_way, recorded_frames
 
@@ -84,6 +85,8 @@ def test_frame_with_any_values_gives_only_events_in_range_or_value_error(
                 assert bounds.quote_violation(event.quote, LATEST) is None
             case Kline():
                 assert bounds.kline_violation(event, LATEST) is None
+            case TradingRules():
+                assert rules_violation(event) is None
         if isinstance(event, Trade | SequencedQuote | Kline):
             message = event.quote if isinstance(event, SequencedQuote) else event
             assert bounds.find_violation(message, NOW) is None, "its consumer would make it a dead letter"

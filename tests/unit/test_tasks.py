@@ -1,9 +1,13 @@
 """What is decided about a task: its states, its pauses, and when its worker is lost."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.accounts.registry import find_tasks
 from services.core.tasks import (
     FINISHED_STATES,
     MAX_RETRY_MS,
@@ -88,3 +92,11 @@ def test_a_worker_that_renews_often_enough_is_never_lost(pauses: list[int]) -> N
     for heartbeat, pause in enumerate(pauses):
         for _ in range(pause + 1):
             assert watch.look([running("a", heartbeat=heartbeat)]) == []
+
+
+def test_every_task_that_is_added_by_name_exists() -> None:
+    """Services that add tasks cannot import their functions."""
+    sources = [path.read_text() for path in (Path(__file__).parents[2] / "services").rglob("*.py")]
+    names = {name for source in sources for name in re.findall(r'NewTask\(\s*name="(\w+)"', source)}
+    assert names
+    assert names <= find_tasks().keys()

@@ -16,9 +16,12 @@ from services.core.seals import Seal
 from services.core.sender_clocks import supersedes
 from services.core.timeframes import DAY_MS, TIMEFRAMES
 from services.core.times import FAR_FUTURE
+from services.core.trading_rules import TradingRules
 from services.leases import Lease
 
-Storable = Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
+Storable = (
+    Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | TradingRules | DeadLetter
+)
 
 
 class MemoryStore:
@@ -31,6 +34,7 @@ class MemoryStore:
         self.seal_rows: dict[tuple[Series, int, int], Seal] = {}
         self.value_rows: dict[Series, dict[tuple[int, str], IndicatorValue]] = {}
         self.analysis_rows: dict[Series, dict[int, Analysis]] = {}
+        self.rules_rows: dict[tuple[str, str], TradingRules] = {}
         self.dead_letter_rows: dict[str, DeadLetter] = {}
         self._rates: dict[str, Rate] = {}
         self._feed_gaps: dict[tuple[int, int, str, str], FeedGap] = {}
@@ -51,6 +55,8 @@ class MemoryStore:
                     self.value_rows.setdefault(item.series, {})[item.open_time, item.indicator] = item
                 case Analysis():
                     self.analysis_rows.setdefault(item.series, {})[item.open_time or 0] = item
+                case TradingRules():
+                    self.rules_rows[item.exchange, item.symbol] = item
                 case DeadLetter():
                     self.dead_letter_rows[item.id] = item
                 case Rate():
@@ -175,6 +181,11 @@ class MemoryStore:
         """Return analyses of closed candles with open times in [since, until], oldest first."""
         rows = self.analysis_rows.get(series, {})
         return [rows[open_time] for open_time in sorted(rows) if since <= open_time <= until]
+
+    async def trading_rules(self, exchange: str | None = None) -> list[TradingRules]:
+        """Return the trading rules of one exchange or of all, in the order of exchange and symbol."""
+        rows = [self.rules_rows[key] for key in sorted(self.rules_rows)]
+        return [row for row in rows if exchange in (None, row.exchange)]
 
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Delete indicator values and analyses of candles with open times in [since, until]."""

@@ -21,6 +21,7 @@ from services.adapters.sql import (
     rates_table,
     role_lock,
     seals_table,
+    trading_rules_table,
 )
 from services.adapters.sql import engine as engines
 from services.adapters.sql.migrate import check_schema
@@ -33,11 +34,14 @@ from services.core.minute_builder import TradeCursor
 from services.core.model import Candle, CandleGap, CandleGapState, FeedGap, IndicatorValue, Rate, Series
 from services.core.seals import Seal
 from services.core.times import FAR_FUTURE
+from services.core.trading_rules import TradingRules
 from services.leases import Lease
 
 # A new plan for all partitions would take a fifth of a statement's time.
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
-Storable = Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | DeadLetter
+Storable = (
+    Rate | FeedGap | Candle | CandleGap | Seal | TradeCursor | IndicatorValue | Analysis | TradingRules | DeadLetter
+)
 
 SAVERS: Mapping[type[Storable], Callable[[AsyncConnection, list[Any]], Awaitable[None]]] = {
     Rate: rates_table.save,
@@ -47,6 +51,7 @@ SAVERS: Mapping[type[Storable], Callable[[AsyncConnection, list[Any]], Awaitable
     TradeCursor: cursors_table.save,
     IndicatorValue: indicators_table.save,
     Analysis: analysis_table.save,
+    TradingRules: trading_rules_table.save,
     DeadLetter: dead_letters_table.save,
 }
 
@@ -154,6 +159,11 @@ class SqlStore:
         """Return analyses of closed candles with open times in [since, until], oldest first."""
         async with self._connection() as connection:
             return await analysis_table.load(connection, series, since, until)
+
+    async def trading_rules(self, exchange: str | None = None) -> list[TradingRules]:
+        """Return the trading rules of one exchange or of all, in the order of exchange and symbol."""
+        async with self._connection() as connection:
+            return await trading_rules_table.load(connection, exchange)
 
     async def delete_derived(self, series: Series, since: int, until: int) -> None:
         """Delete indicator values and analyses of candles with open times in [since, until]."""

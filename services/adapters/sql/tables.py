@@ -142,6 +142,23 @@ analysis = Table(
     Column("notes", JSON, nullable=False),
 )
 
+# TradingRules
+trading_rules = Table(
+    "trading_rules",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),  # the exchange's own
+    Column("instrument", Text, nullable=False),
+    Column("trading", Boolean, nullable=False),
+    Column("tick_size", EXACT, nullable=False),
+    Column("step_size", EXACT, nullable=False),
+    Column("min_size", EXACT, nullable=False),
+    Column("min_notional", EXACT),
+    Column("maker_fee", EXACT),
+    Column("taker_fee", EXACT),
+    Column("time", BigInteger, nullable=False),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,

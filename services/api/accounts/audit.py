@@ -6,8 +6,8 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 from pydantic import BaseModel, Field
 
-from services.api.accounts.page_cursor import format_cursor, parse_number_cursor
 from services.api.components import ApiComponents
+from services.api.page_cursor import format_cursor, parse_number_cursor
 from services.api.schemas import example
 from services.core.accounts.audit import AuditEntry, Outcome
 from services.core.accounts.scopes import Scope

@@ -6,8 +6,8 @@ from msgspec import Meta, Struct
 
 from services.account_changes import set_state
 from services.api.accounts import schemas
-from services.api.accounts.page_cursor import format_cursor, parse_cursor
 from services.api.components import ApiComponents
+from services.api.page_cursor import format_cursor, parse_cursor
 from services.core.accounts.model import PersonState
 from services.core.accounts.scopes import Scope
 from services.core.errors import Conflict

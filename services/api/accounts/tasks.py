@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from services.account_changes import cancel_task, replay_task
 from services.account_ports import AccountTransaction
-from services.api.accounts.page_cursor import format_cursor, parse_cursor
 from services.api.accounts.task_json import EXAMPLE_TASK, TaskView, task_fields
 from services.api.components import ApiComponents
+from services.api.page_cursor import format_cursor, parse_cursor
 from services.api.schemas import example
 from services.core.accounts.scopes import Scope
 from services.core.errors import MissingScope, NotFound

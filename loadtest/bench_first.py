@@ -27,7 +27,7 @@ from tests.servers import Server
 from tests.system import kurs_process
 
 CHART_HOURS = 1000
-POLL_SECONDS = 0.25  # seconds between two looks
+POLL_SECONDS = 0.25  # between two looks
 BUSY_PROCESSES = 4  # busy loops on the core that Kurs has: the scheduler gives each a fifth
 CHART = f"/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit={CHART_HOURS}"
 MAX_SECONDS = {"alone": 60, "beside busy loops": 180, "with a fifth of a core": 400}  # seconds until it is given up

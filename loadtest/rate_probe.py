@@ -1,41 +1,32 @@
 """Looks at the rates while others load the system: do they change, and how old are they?"""
 
 import itertools
-import threading
 import time
 from collections.abc import Sequence
-from typing import Self
 
 import httpx
 
+from loadtest.background import BackgroundThread
 from loadtest.results import MAX_RATE_AGE_MS, RateProbeSample, Target
 
 PROBE_SECONDS = 0.2
 MAX_UNCHANGED_SECONDS = 3
 
 
-class RateProbe(threading.Thread):
+class RateProbe(BackgroundThread):
     """Requests rates now and then from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self._url, self._stop_requested = url, threading.Event()
+        super().__init__()
+        self._url = url
         self.samples: list[RateProbeSample] = []
         self.failed = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop_requested.set()
-        self.join()
 
     def run(self) -> None:
         """Look until the end."""
         began = time.monotonic()
         with httpx.Client(timeout=5) as client:
-            while not self._stop_requested.wait(PROBE_SECONDS):
+            while not self.stop_requested.wait(PROBE_SECONDS):
                 try:
                     answer = client.get(self._url).raise_for_status()
                 except httpx.HTTPError:

@@ -33,7 +33,7 @@ from tests.servers import Server
 from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed, kurs_process
 
-SETTLE_SECONDS = 300  # seconds after the last fault in which all must be well
+SETTLE_SECONDS = 300  # after the last fault in which all must be well
 MAX_SHOWN = 20  # differences
 
 

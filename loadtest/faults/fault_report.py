@@ -12,7 +12,7 @@ from loadtest.faults.rate_watch import MAX_DEVIATION_SHARE, Outage
 from services.core.model import CandleGap, CandleGapState
 from services.core.timeframes import TIMEFRAMES
 
-AFTERMATH_SECONDS = 10  # seconds after a fault in which what goes wrong is still counted as its doing
+AFTERMATH_SECONDS = 10  # after a fault in which what goes wrong is still counted as its doing
 
 
 REPORT_TEMPLATE = """\

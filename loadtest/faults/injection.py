@@ -10,8 +10,8 @@ from loadtest.faults.kinds import KINDS, FaultTargets
 from loadtest.faults.schedule import ScheduledFault
 from tests.servers import Server
 
-POLL_SECONDS = 0.2  # seconds
-RECOVERY_SECONDS = 180  # seconds in which whatever was hit answers again
+POLL_SECONDS = 0.2
+RECOVERY_SECONDS = 180  # in which whatever was hit answers again
 
 
 class InjectedFault(NamedTuple):

@@ -1,15 +1,16 @@
 """Looks at the rates while faults happen: is there an answer, is it fresh, is it right?"""
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import httpx
 
-POLL_SECONDS = 0.2  # seconds
+from loadtest.background import BackgroundThread
+
+POLL_SECONDS = 0.2
 FRESH_MS = 5_000
 SLACK_MS = 1_500  # between an answer's making, its caching by nginx and our look at it, on a busy machine
 MAX_DEVIATION_SHARE = 0.005  # share by which a rate may be off: exchanges differ a little, and 5 s are allowed to it
@@ -38,26 +39,18 @@ class Outage(NamedTuple):
         return self.until - self.since
 
 
-class RateWatch(threading.Thread):
+class RateWatch(BackgroundThread):
     """Requests rates five times a second from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self._url, self._stop_requested = f"{url}/v1/courses", threading.Event()
+        super().__init__()
+        self._url = f"{url}/v1/courses"
         self.answers: list[RateAnswer] = []
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop_requested.set()
-        self.join()
 
     def run(self) -> None:
         """Look until the end."""
         with httpx.Client(timeout=2) as client:
-            while not self._stop_requested.wait(POLL_SECONDS):
+            while not self.stop_requested.wait(POLL_SECONDS):
                 self.answers.append(self._poll(client))
 
     def _poll(self, client: httpx.Client) -> RateAnswer:

@@ -18,6 +18,7 @@ from statistics import median
 
 import httpx
 
+from loadtest.background import BackgroundThread
 from loadtest.hostile import hostile_messages
 from loadtest.hostile.honest_client import HonestClient
 from loadtest.hostile.hostile_report import HostileRunResult, MemoryGrowth, render_report
@@ -29,11 +30,11 @@ from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed
 
 SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
-SETTLE_SECONDS = 150  # seconds from the end to the whole truth: minutes have to end, and to be requested
+SETTLE_SECONDS = 150  # from the end to the whole truth: minutes have to end, and to be requested
 SIMULATOR_FAULTS = ("drop", "kill", "mute", "garbage", "duplicate", "reorder", "delay", "unknown_enum")
 CLOCKS = ("pricer", "writer", "api 1", "collector binance")
 CLOCK_STEPS_SECONDS = (-86_400, -3_600, -180, 180, 3_600, 86_400)  # seconds
-SAMPLE_SECONDS = 2  # seconds between two looks at the memory
+SAMPLE_SECONDS = 2  # between two looks at the memory
 
 
 def main() -> int:
@@ -120,25 +121,17 @@ def inject_faults(system: System, clocks: Mapping[str, ShiftedClock], deadline: 
     return count
 
 
-class MemoryMonitor(threading.Thread):
+class MemoryMonitor(BackgroundThread):
     """What each service holds, from its start to its end, which a `with` block marks."""
 
     def __init__(self, system: System) -> None:
-        super().__init__(daemon=True)
-        self._processes, self._stop_requested = system.processes, threading.Event()
+        super().__init__()
+        self._processes = system.processes
         self._megabytes: defaultdict[str, list[float]] = defaultdict(list)
-
-    def __enter__(self) -> "MemoryMonitor":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop_requested.set()
-        self.join()
 
     def run(self) -> None:
         """Look until the end."""
-        while not self._stop_requested.wait(SAMPLE_SECONDS):
+        while not self.stop_requested.wait(SAMPLE_SECONDS):
             for name, server in self._processes.items():
                 if server.process and server.process.poll() is None:
                     self._megabytes[name].append(sum(map(resident_megabytes, process_tree(server.process.pid))))

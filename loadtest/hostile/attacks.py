@@ -13,7 +13,7 @@ from random import Random
 from urllib.parse import quote
 
 MAX_ATTACK_SECONDS = 5  # of one attack at the most
-PAUSE_SECONDS = 0.3  # seconds between two attacks of one attacker
+PAUSE_SECONDS = 0.3  # between two attacks of one attacker
 ATTACKERS = 3
 NASTY_VALUES = (
     *("", "0", "-1", "1e400", "NaN", "null", "true", "\x00", "'", '"', "%", "..", "{}", "[]", "💣", "á" * 50, "9" * 19),

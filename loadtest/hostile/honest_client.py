@@ -3,13 +3,14 @@
 import asyncio
 import itertools
 import json
-import threading
 import time
 from collections import defaultdict
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import httpx
 import websockets
+
+from loadtest.background import BackgroundThread
 
 REQUEST_PAUSES = {
     "/v1/courses": 0.1,
@@ -30,22 +31,14 @@ class ClientRequest(NamedTuple):
     stale: bool = False
 
 
-class HonestClient(threading.Thread):
+class HonestClient(BackgroundThread):
     """Sends requests and follows streams from its start to its end, which a `with` block marks."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self._url, self._stop_requested = url, threading.Event()
+        super().__init__()
+        self._url = url
         self.requests: list[ClientRequest] = []
         self.received_at: defaultdict[str, list[float]] = defaultdict(list)  # when each stream's messages came
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop_requested.set()
-        self.join()
 
     def run(self) -> None:
         """Look until the end."""
@@ -54,7 +47,7 @@ class HonestClient(threading.Thread):
     async def _run(self) -> None:
         work = [self._poll(path, pause) for path, pause in REQUEST_PAUSES.items()]
         tasks = [asyncio.create_task(each) for each in (*work, self._follow_socket(), self._follow_events())]
-        await asyncio.to_thread(self._stop_requested.wait)
+        await asyncio.to_thread(self.stop_requested.wait)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

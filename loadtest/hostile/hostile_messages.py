@@ -12,7 +12,7 @@ import aio_pika
 from services.adapters.rabbit.broker import Broker
 from services.core.markets import SIMULATED
 
-PAUSE_SECONDS = 0.5  # seconds between two messages
+PAUSE_SECONDS = 0.5  # between two messages
 YEAR = 365 * 86_400_000
 HOSTILE_VALUES: tuple[Any, ...] = (
     *(

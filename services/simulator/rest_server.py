@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
+from fastapi import APIRouter
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from services.simulator.fault_injection import ENCODER, PayloadFields, make_malformed
 from services.simulator.simulated_socket import transport_of
@@ -90,6 +92,21 @@ def html_page(status: int, headers: Mapping[str, str] | None = None) -> Response
     title = f"{status} {HTTPStatus(status).phrase}"
     text = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
     return Response(text, status, headers, "text/html")
+
+
+def refuse_other_paths(router: APIRouter, *prefixes: str) -> None:
+    """Refuse requests and WebSockets of every path below the prefixes that the router has no route for."""
+    for prefix in prefixes:
+        router.add_api_websocket_route(f"{prefix}/{{path:path}}", _refuse_socket)
+        router.add_api_route(f"{prefix}/{{path:path}}", _not_found, methods=ALL_METHODS)
+
+
+async def _refuse_socket(socket: WebSocket) -> None:
+    await socket.send_denial_response(html_page(404))
+
+
+async def _not_found() -> Response:
+    return html_page(404)
 
 
 def client_address(connection: HTTPConnection) -> str:

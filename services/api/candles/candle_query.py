@@ -39,6 +39,11 @@ class CandleRange(NamedTuple):
     until: int
     limit: int | None = None
 
+    def of_closed(self, forming: int) -> "CandleRange":
+        """Return the range of closed candles in a response that has so many forming ones."""
+        limit = self.limit or (MAX_CANDLES if self.since is None else None)
+        return self._replace(limit=limit and limit - forming)
+
 
 class CandleRangeQuery(Struct, kw_only=True, frozen=True):
     """A query about candles of a range of time."""

@@ -81,12 +81,10 @@ class ChartDataHandler:
 
     async def _loading(self, request: _ChartRequest, candles: list[Candle]) -> LoadingStatus | None:
         """Return the progress of the backfill while candles of the range are still to come."""
-        since, until, limit = request.period
-        limit = limit or (MAX_CANDLES if since is None else None)
         forming = sum(not candle.closed for candle in candles)
         return await self._backfill.check(
             request.series,
-            (since, until, limit and limit - forming),
+            request.period.of_closed(forming),
             lambda first: sum(candle.closed and candle.bar.open_time >= first for candle in candles),
         )
 

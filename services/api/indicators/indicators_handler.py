@@ -102,12 +102,10 @@ class IndicatorsHandler:
 
     async def _loading(self, request: _IndicatorsRequest, candles: CandleSlice) -> LoadingStatus | None:
         """Return how much of the range is still being loaded, or None."""
-        since, until, limit = request.period
-        limit = limit or (MAX_CANDLES if since is None else None)
         forming = int(np.count_nonzero(~candles.closed))
         return await self._backfill.check(
             request.series,
-            (since, until, limit and limit - forming),
+            request.period.of_closed(forming),
             lambda first: int(np.count_nonzero(candles.closed & (candles.columns.open_times >= first))),
         )
 

@@ -19,6 +19,7 @@ from services.simulator.rest_server import (
     client_address,
     compute_response,
     html_page,
+    refuse_other_paths,
     render_response,
 )
 from services.simulator.simulation import Simulation, simulation_of
@@ -87,16 +88,7 @@ async def raw(socket: WebSocket, names: str = "") -> None:
     await _serve_streams(socket, names.split("/"), combined=False)
 
 
-@router.websocket("/{path:path}")
-async def no_socket(socket: WebSocket) -> None:
-    """Refuse a WebSocket on any other path."""
-    await socket.send_denial_response(html_page(404))
-
-
-@router.api_route("/{path:path}", methods=ALL_METHODS)
-async def not_found() -> Response:
-    """Respond 404 on any other path."""
-    return html_page(404)
+refuse_other_paths(router, "")
 
 
 async def _serve_streams(socket: WebSocket, names: list[str], *, combined: bool) -> None:

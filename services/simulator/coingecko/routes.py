@@ -12,7 +12,7 @@ from services.simulator.rest_server import (
     check_faults,
     client_address,
     compute_response,
-    html_page,
+    refuse_other_paths,
     render_response,
 )
 from services.simulator.simulation import simulation_of
@@ -65,18 +65,7 @@ async def stream(socket: WebSocket) -> None:
             await serve_socket(line, CoinGeckoSession(line))
 
 
-@router.websocket("/coingecko/{path:path}")
-@router.websocket("/coingecko-pro/{path:path}")
-async def no_socket(socket: WebSocket) -> None:
-    """Refuse a WebSocket on any other path."""
-    await socket.send_denial_response(html_page(404))
-
-
-@router.api_route("/coingecko/{path:path}", methods=ALL_METHODS)
-@router.api_route("/coingecko-pro/{path:path}", methods=ALL_METHODS)
-async def not_found() -> Response:
-    """Respond 404 on any other path."""
-    return html_page(404)
+refuse_other_paths(router, "/coingecko", "/coingecko-pro")
 
 
 async def _answer(request: Request, path: str, plan: str) -> Response:

@@ -16,6 +16,7 @@ from services.simulator.rest_server import (
     ApiResponse,
     check_faults,
     html_page,
+    refuse_other_paths,
     render_response,
 )
 from services.simulator.simulation import Simulation, simulation_of
@@ -57,16 +58,7 @@ async def call(request: Request, method: str = "") -> Response:
     return await _answer(request, {"method": method, **body} if method else body)
 
 
-@router.websocket("/{path:path}")
-async def no_socket(socket: WebSocket) -> None:
-    """Refuse a WebSocket on any other path."""
-    await socket.send_denial_response(html_page(404))
-
-
-@router.api_route("/{path:path}", methods=ALL_METHODS)
-async def not_found() -> Response:
-    """Respond 404 on any other path."""
-    return html_page(404)
+refuse_other_paths(router, "")
 
 
 async def _answer(request: Request, call: Call | None) -> Response:

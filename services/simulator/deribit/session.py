@@ -16,7 +16,7 @@ from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 
 MAX_CALL_CHARACTERS = 32 * 1024
 MAX_CHANNELS = 500
-MIN_HEARTBEAT_SECONDS = 10  # seconds
+MIN_HEARTBEAT_SECONDS = 10
 TOO_MANY_REQUESTS: dict[str, Any] = {"code": 10028, "message": "too_many_requests"}
 
 

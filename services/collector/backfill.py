@@ -6,32 +6,27 @@ first. All progress is in the store, so the backfill resumes after any end.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 from services.collector.backfill_report import BackfillReport
 from services.collector.exchange_feed import ExchangeFeed
 from services.collector.fetch_retries import FetchRetries
 from services.collector.gap_scanner import FINAL_AFTER_MS, GapScanner
+from services.collector.page_fetcher import PageFetcher
 from services.collector.page_queue import PageQueue, PageRequest
 from services.collector.request_weight import RequestWeightBudget
 from services.collector.requested_history import RequestedHistory
 from services.collector.rest_client import RestClient, RestError
-from services.core import ranges
 from services.core.backoff import delays
-from services.core.bounds import MAX_GAP_CANDLES
 from services.core.errors import Unavailable
-from services.core.model import CandleGap, CandleGapState, HistoryRequest, Kline, Series
-from services.core.ranges import TimeRange
+from services.core.model import HistoryRequest, Series
 from services.core.timeframes import DAY_MS, MINUTE_MS, TIMEFRAMES
 from services.ports import Cache, CandleReader
 
 MAX_REQUESTS_IN_FLIGHT = 3
-MAX_CONCURRENT_PAGE_CANDLES = 100  # larger pages go to the store one after the other, so that they never fill the bus
 SCAN_REST_FACTOR = 3  # pause after a scan that no replica requested, in scans: live candles go first in the store
 RESCAN_WHILE_FETCHING_MS = 60_000
-STORE_TIMEOUT_SECONDS = 60  # for a page to reach the store
 IDLE_CHECK_SECONDS = 1.0
 PROGRESS_INTERVAL_SECONDS = 0.5
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1, 60  # of a scan that failed
@@ -66,7 +61,8 @@ class Backfill:
         self._scanned_at: dict[Series, int] = {}
         self._halted: set[Series] = set()  # of instruments that do not trade: scanned once a day
         self._pages_changed, self._scans_changed = asyncio.Event(), asyncio.Event()
-        self._next_page_lock, self._large_page_lock = asyncio.Lock(), asyncio.Lock()
+        self._fetcher = PageFetcher(feed, rest_client, store, self._pages, self._report)
+        self._next_page_lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Scan and fetch until cancelled."""
@@ -199,7 +195,7 @@ class Backfill:
                 continue
             series = request.scanner.series
             try:
-                await self._fetch_page(request)
+                await self._fetcher.fetch(request)
             except RestError as error:
                 self._on_rest_error(series, error)
             except Unavailable as error:
@@ -228,44 +224,6 @@ class Backfill:
             for series in self._scanners.keys() - self._scanned_at.keys()
         )
 
-    async def _fetch_page(self, request: PageRequest) -> None:
-        """Fetch a page and wait until it is stored, so that pages never fill the bus."""
-        scanner, page = request
-        series, now = scanner.series, self._now()
-        klines = await self._request_klines(series, page)
-        async with self._large_page_lock if len(klines) > MAX_CONCURRENT_PAGE_CANDLES else nullcontext():
-            await self._feed.bus.publish(*klines)
-            older = self._pages.older_than(series, page)
-            if older and not klines and await scanner.is_before_first(page[1], now):
-                page = older[-1][0], page[1]  # an exchange that has nothing of this page has nothing older either
-            absent = _absent_gaps(scanner, page, klines, now)
-            await self._feed.bus.publish(*absent)
-            if klines:
-                await self._wait_until_stored(klines[-1])
-        self._pages.remove(series, page)
-        self._report.on_page(scanner, page, absent)
-
-    async def _wait_until_stored(self, newest: Kline) -> None:
-        """Wait until a page's newest kline is stored, but not for ever: the store may have dropped it."""
-        open_time = newest.bar.open_time
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                for pause in delays(0.02, 0.2):
-                    rows = await self._store.candles(newest.series, open_time, open_time)
-                    # A roll-up may have been stored before: only a candle from this page has the kline's source.
-                    if rows and rows[0].closed and rows[0].source is newest.source:
-                        return
-                    await self._feed.clock.sleep(pause)
-
-    async def _request_klines(self, series: Series, page: TimeRange) -> list[Kline]:
-        """Return the exchange's klines of a page. Raises RestError."""
-        exchange = self._feed.exchange
-        call = exchange.klines and exchange.klines(series.instrument, series.timeframe, *page)
-        if call is None:
-            raise ValueError(f"{exchange.name} has no candles of {series.instrument} {series.timeframe}")
-        events = await self._rest_client.get(call)
-        return [event for event in events if isinstance(event, Kline) and page[0] <= event.bar.open_time <= page[1]]
-
     def _on_rest_error(self, series: Series, error: RestError) -> None:
         """Back off: an error of one series holds up that series, an error of the exchange all of them."""
         self._retries.on_series_error(series, error)
@@ -286,15 +244,3 @@ async def _wait_or_timeout(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-def _absent_gaps(scanner: GapScanner, page: TimeRange, klines: Sequence[Kline], now: int) -> list[CandleGap]:
-    """Return the gaps of a page that are final, because the exchange does not have these klines by now."""
-    timeframe, received = scanner.timeframe, {kline.bar.open_time for kline in klines}
-    absent = (
-        open_time
-        for open_time in timeframe.open_times(*page)
-        if open_time not in received and timeframe.close_time(open_time) < now - FINAL_AFTER_MS
-    )
-    parts = ranges.split(timeframe, ranges.from_open_times(timeframe, absent), MAX_GAP_CANDLES)
-    return [CandleGap(scanner.series, *part, now, CandleGapState.ABSENT, now) for part in parts]

@@ -1,6 +1,8 @@
-"""Decimals as text."""
+"""Decimals: the precision of what is computed from them, and their text."""
 
-from decimal import Decimal
+from decimal import Context, Decimal
+
+PRODUCT_CONTEXT = Context(prec=34)  # of decimal128
 
 
 def format_decimal(value: Decimal) -> str:

@@ -4,14 +4,14 @@ A candidate passes three checks in this order: it is not stale, not an outlier, 
 reason of the first failure and leaves rejected candidates as they are.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal
-from statistics import median
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from services.core.conversion import STABLECOINS, ConversionLeg, ConversionRoute
+from services.core.decimals import PRODUCT_CONTEXT
 from services.core.exchange import Exchange
 from services.core.model import (
     ExchangeStatus,
@@ -24,12 +24,10 @@ from services.core.model import (
     RateCandidate,
     RejectReason,
 )
+from services.core.outliers import reject_outliers
 from services.core.sender_clocks import STAMP_JITTER_MS, shift_stamps
 
-N = TypeVar("N", bound=Hashable)
-PRODUCT_CONTEXT = Context(prec=34)
 VALUE_CONTEXT = Context(prec=16)  # of a product: more digits than any of its legs has
-DEVIATION_CONTEXT = Context(prec=200)  # an absurd price may be any number of digits away from the others
 NOT_TRADED = "not traded:"
 REASON_SEPARATOR = "; "  # of the legs that a candidate lacks
 MAX_ANCHOR_AGE_MS = 60_000  # for which the value used last decides between two candidates that disagree
@@ -198,15 +196,9 @@ class RateCalculator:
     def _reject_outliers(
         self, direction: Instrument, candidates: Sequence[RateCandidate], now: int
     ) -> list[RateCandidate]:
-        """Give each candidate its deviation from the median of the others, and reject those that are too far away."""
-        values = {c.exchange: c.value for c in candidates if c.rejected is None and c.value is not None}
         used_at, used = self._last_used.get(direction, (0, None))
         anchor = used if now - used_at <= MAX_ANCHOR_AGE_MS else None
-        compared = [candidate for candidate in candidates if candidate.exchange in values]
-        groups = _correlated_groups(compared, self._references, anchor is not None, self._thresholds.max_deviation_bps)
-        outliers = find_outliers(groups, anchor, self._thresholds.max_deviation_bps)
-        outlying = {exchange for group in outliers for exchange in group}
-        return [_with_deviation(candidate, values, candidate.exchange in outlying) for candidate in candidates]
+        return reject_outliers(candidates, self._references, anchor, self._thresholds.max_deviation_bps)
 
     def _reject_recovering(self, direction: Instrument, candidate: RateCandidate, now: int) -> RateCandidate:
         """Reject a candidate that has failed until it has been good for a while."""
@@ -237,17 +229,6 @@ def stale_reason(candidate: RateCandidate, now: int) -> str:
     return REASON_SEPARATOR.join([*ages, candidate.clock_fault] if old and candidate.clock_fault else ages)
 
 
-def _with_deviation(candidate: RateCandidate, values: Mapping[str, Decimal], outlying: bool) -> RateCandidate:
-    others = {exchange: value for exchange, value in values.items() if exchange != candidate.exchange}
-    deviation = (
-        deviation_bps(candidate.value, list(others.values())) if candidate.value is not None and others else None
-    )
-    if not outlying:
-        return replace(candidate, deviation=deviation)
-    reason = f"{deviation} basis points from the median of {', '.join(others)}"
-    return replace(candidate, deviation=deviation, rejected=RejectReason.OUTLIER, reason=reason)
-
-
 def multiply_legs(legs: Iterable[Leg]) -> tuple[Decimal, Decimal | None, Decimal | None]:
     """Return value, bid and ask of a route. A leg without a spread has its value on both sides; without any, None."""
     legs = tuple(legs)
@@ -264,71 +245,6 @@ def multiply_legs(legs: Iterable[Leg]) -> tuple[Decimal, Decimal | None, Decimal
             bid, ask = PRODUCT_CONTEXT.multiply(bid, low), PRODUCT_CONTEXT.multiply(ask, high)
     value, bid, ask = VALUE_CONTEXT.plus(value), VALUE_CONTEXT.plus(bid), VALUE_CONTEXT.plus(ask)
     return (value, bid, ask) if any(leg.bid and leg.ask for leg in legs) else (value, None, None)
-
-
-def _correlated_groups(
-    candidates: Iterable[RateCandidate], references: set[str], anchored: bool, limit: Decimal
-) -> dict[tuple[str, ...], Decimal]:
-    """Group the candidates that agree and depend on the same value of the reference.
-
-    A group has one vote, with the value of its first candidate, because where the shared value is wrong, all of them
-    are. Example: two exchanges multiply by the reference's USDT-RUB. They do not outvote a third together.
-    """
-    groups: dict[tuple[str, ...], tuple[Decimal, set[str]]] = {}  # exchanges → value, dependencies
-    for candidate in candidates:
-        if (value := candidate.value) is None:
-            continue
-        dependencies = _shared_dependencies(candidate, references, anchored)
-        group = next(
-            (
-                group
-                for group, (other, others) in groups.items()
-                if others & dependencies and abs(deviation_bps(value, [other])) <= limit
-            ),
-            (),
-        )
-        if group:
-            value, others = groups.pop(group)
-            dependencies = dependencies | others
-        groups[(*group, candidate.exchange)] = value, dependencies
-    return {group: value for group, (value, _) in groups.items()}
-
-
-def _shared_dependencies(candidate: RateCandidate, references: set[str], anchored: bool) -> set[str]:
-    """What may be wrong for several candidates at once: one leg of the reference, or the whole reference.
-
-    The whole reference only where the value used last can decide. Without that value the reference and an exchange that
-    depends on it would have one vote together, and could not outvote a third exchange that is wrong.
-    """
-    if anchored:
-        return {leg.exchange for leg in candidate.legs if leg.exchange in references}
-    return {str(leg.instrument) for leg in candidate.legs if not leg.own}
-
-
-def find_outliers(values: Mapping[N, Decimal], anchor: Decimal | None, limit: Decimal) -> set[N]:
-    """Return those that are farther than `limit` basis points from the median of the others, the worst first.
-
-    Of two that disagree either may be wrong; then `anchor`, the value used last, decides if there is one.
-    """
-    left = dict(values)
-    while len(left) > 2 or (len(left) == 2 and anchor is not None):
-        anchors = [anchor] if anchor is not None and len(left) == 2 else []
-        deviations = {
-            name: deviation_bps(value, [*(v for other, v in left.items() if other != name), *anchors])
-            for name, value in left.items()
-        }
-        worst = max(deviations, key=lambda name: abs(deviations[name]))
-        if abs(deviations[worst]) <= limit:
-            break
-        del left[worst]
-    return values.keys() - left.keys()
-
-
-def deviation_bps(value: Decimal, others: Sequence[Decimal]) -> Decimal:
-    """Return how far a value is from the median of others, in basis points to two places."""
-    middle = median(others)
-    bps = PRODUCT_CONTEXT.divide((value - middle) * 10_000, middle)
-    return bps.quantize(Decimal("0.01"), context=DEVIATION_CONTEXT)
 
 
 def _report_covers(report: _FeedReport, timed: _TimedQuote) -> bool:

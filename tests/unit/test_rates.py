@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from services.core.bounds import MAX_PRICE_EXPONENT
 from services.core.errors import NothingFresh
 from services.core.model import ExchangeStatus, FeedStatus, Instrument, InstrumentFeed, Leg, Quote, Rate, RejectReason
-from services.core.rates import RateCalculator, Thresholds, find_outliers, multiply_legs
+from services.core.outliers import find_outliers
+from services.core.rates import RateCalculator, Thresholds, multiply_legs
 from services.core.selection import ExchangeOrder, select_exchange, update_active
 from services.exchanges import REFERENCES, configured_exchanges, route_table
 from services.settings import Settings

@@ -57,7 +57,8 @@ def load_keys(settings: Settings, kind: KeyKind) -> Keys:
     file = key_file(settings, kind)
     if file is None:
         raise Misconfigured(
-            f"{kind.variable} is missing: the {kind.service} needs it where Kurs is split into processes; {HOW_TO_MAKE}"
+            f"{kind.variable} is missing: where Kurs is split, the service {kind.service} and its commands need it; "
+            f"{HOW_TO_MAKE}"
         )
     return _read(file, kind)
 

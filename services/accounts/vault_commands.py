@@ -38,7 +38,7 @@ async def _list(deps: Deps) -> int:
     made = {row.id: times.format_rfc3339(row.created_at) for row in rows}
     for name in dict.fromkeys((*made, *(key.id for key in own))):
         place = "seals" if name == own[0].id else "opens" if name in {key.id for key in own} else "missing"
-        since = f"since {made[name]}" if name in made else "not used yet" + " " * 18
+        since = f"since {made[name]}" if name in made else f"{'not used':26}"
         print(f"{name}  {since}  {place:7}  data keys: {counts.get(name, 0)}")  # noqa: T201
     return 0
 

@@ -4,12 +4,10 @@ import asyncio
 import base64
 import hmac
 import json
-import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -20,7 +18,6 @@ from msgspec.structs import replace
 from pydantic import SecretStr
 
 from services.account_ports import AccountStore, NoAccountStore
-from services.adapters import sql
 from services.adapters.sql import accounts
 from services.api.accounts.access_tokens import (
     LEEWAY_SECONDS,
@@ -63,16 +60,9 @@ class Issuer:
         return str(refused.value)
 
 
-@pytest.fixture(scope="module")
-async def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "kurs.db"
-    await sql.migrate(f"sqlite+aiosqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-async def store(empty_file: Path, tmp_path: Path) -> AsyncIterator[AccountStore]:
-    opened = accounts.connect(f"sqlite+aiosqlite:///{shutil.copy(empty_file, tmp_path)}")
+async def store(sqlite: str) -> AsyncIterator[AccountStore]:
+    opened = accounts.connect(sqlite)
     yield opened
     await opened.close()
 

@@ -44,6 +44,7 @@ from services.key_files import MASTER_KEY, TOKEN_KEY, load_keys
 from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
+from services.tickers import TickerPrice, Tickers
 from services.web import AppSpec, create_app
 from services.web.quota_policies import API, SIGN_IN
 from services.web.rate_limiter import ClientRateLimiter
@@ -216,7 +217,7 @@ REQUEST_PATHS = (
     *("api/candles/coverage", "api/indicators?symbol=BTCUSDT&timeframe=1m&indicators=sma:5", "udf/search?query=BTC"),
     *("api/analysis?symbol=BTCUSDT&timeframe=1m", "api/analysis/BTCUSDT/multi"),
     f"udf/history?symbol=BTCUSDT&resolution=1&to={2**31}&countback=10",
-    "v1/stream/history?channels=btc_usdt",
+    *("v1/stream/history?channels=btc_usdt", "v1/instruments"),
 )
 
 
@@ -243,6 +244,7 @@ async def check_people(served: Deps, working: Deps, writing: Deps) -> None:
         await delete_old_credentials(tx, working.clock.now())
         await tx.audit.trim(0, working.clock.now())
         await tx.tasks.delete_finished(0, 10)
+    await check_tickers(served, working)
     async with writing.accounts.transaction() as tx:
         assert await tx.audit.read_after(0, 10)
     await compose_accounts(served).signing_keys.rotate(at_once=False)
@@ -283,6 +285,20 @@ async def check_requests_of_people(client: httpx.AsyncClient, served: Deps, work
     await responded(client, "DELETE", f"/v1/api-tokens/{made['id']}", headers=head)
     await responded(client, "DELETE", "/v1/me", headers=head, json={"password": change["new_password"]})
     assert await data_key() is None  # though the API has no right on it
+
+
+async def check_tickers(served: Deps, working: Deps) -> None:
+    deribit, instrument = EXCHANGES["deribit"], Instrument("BTC", "USD")
+    wanting, requesting = (Tickers(deps.cache, [(deribit, [instrument])]) for deps in (served, working))
+    await wanting.want("btc_usd")
+    assert await requesting.wanted() == [(deribit, instrument)]
+    await requesting.put(TickerPrice(exchange="deribit", instrument=instrument, price=ONE, time=working.clock.now()))
+    assert await wanting.price("btc_usd")
+
+    async def refreshed() -> bool:
+        return bool(await served.store.trading_rules())
+
+    await eventually(refreshed)
 
 
 async def responded(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:
@@ -461,7 +477,7 @@ async def consume_queue(name: str, channel: AbstractChannel) -> None:
         ("pricer", ("DEL count:{history}", "XADD journal:{state:binance} * a b", "GET candles:x")),
         ("writer", ("HSET rate:{BTC-USD} body 1", "DEL journal:{rates}", "EVAL return 0")),
         ("analyst", ("DEL journal:{candle:binance:BTC-USDT:1m}", "SMEMBERS rates")),
-        ("accounts", ("GETDEL ticket:x", "HGET count:{quota} a", "XADD journal:{rates} * a b", "SMEMBERS rates")),
+        ("accounts", ("GETDEL ticket:x", "MGET ticket:x", "SET ticker:wanted:x 1", "SMEMBERS rates", "EVAL 1 0")),
         ("api", ("SET rate:{BTC-USD} 1", "DEL states", "XADD journal:{rates} * a b", "DEL count:{history}")),
         ("", ("GET rates", "SET probe 1", "SCAN 0", "PUBLISH a b")),
     ],

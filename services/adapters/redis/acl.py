@@ -33,11 +33,11 @@ ACL_RULES: Mapping[str, AclRule] = {
     ),
     "writer": AclRule(JOURNAL_COMMANDS, ("journal:{candle:*",)),
     "analyst": AclRule(JOURNAL_COMMANDS, ("journal:{reading:*",)),
-    "accounts": AclRule((), ()),
+    "accounts": AclRule(("mget",), ("ticker:price:*", "pause:*"), ("ticker:wanted:*",)),
     "api": AclRule(
         ("smembers", "xrange", "xrevrange", "mget", "get", "getdel", "del", *COUNTER_COMMANDS, *QUOTA_COMMANDS),
-        ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*", "ticket:*"),
-        (*LATEST_KEYS, "journal:*"),
+        ("count:{quota}*", "candles:*", "indicators:*", "analysis:*", "symbols:*", "ticket:*", "ticker:wanted:*"),
+        (*LATEST_KEYS, "journal:*", "ticker:price:*"),
     ),
 }
 

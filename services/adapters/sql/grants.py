@@ -31,9 +31,10 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "audit": "SELECT, INSERT, DELETE",  # it deletes old entries, and those of people that ended long ago
         **dict.fromkeys(("invitations", "sign_ins", "api_tokens"), "SELECT, DELETE"),
         "persons": READ,
+        "trading_rules": "SELECT, INSERT, UPDATE",
     },
     "api": {
-        **dict.fromkeys(("candles", "holes", "gaps", "rates", "analysis"), READ),
+        **dict.fromkeys(("candles", "holes", "gaps", "rates", "analysis", "trading_rules"), READ),
         "dead_letters": "SELECT (id)",  # to count them
         # A person's data key is deleted by the database, with the person: that needs no right on it.
         **dict.fromkeys(("persons", "invitations", "sign_ins", "api_tokens", "signing_keys"), READ_AND_WRITE),

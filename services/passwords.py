@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,12 +49,15 @@ def run(args: Sequence[str]) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--rotate", action="store_true", help="with new passwords; the keys stay")
     parser.add_argument("--new-key", choices=KEY_FILES, help="put a new key before the one that is there")
+    parser.add_argument("--add-key", choices=KEY_FILES, help="read keys from standard input, as former ones")
     parser.add_argument("--drop-key", metavar="ID", help="delete a former key that `kurs vault rotate` has replaced")
     given = parser.parse_args(args)
     try:
         write_accounts(given.folder, given.rotate)
         if given.new_key:
             _put_new_key_first(given.folder / KEY_FILES[given.new_key])
+        if given.add_key:
+            _add_former_keys(given.folder / KEY_FILES[given.add_key], sys.stdin.read())
         if given.drop_key:
             _drop_key(given.folder, given.drop_key)
     except OSError as error:
@@ -114,6 +118,18 @@ def _put_new_key_first(path: Path) -> None:
     keys = new_key(), *_keys_in(path)
     _write_keys(path, keys)
     print(f"{path}: {keys[0].id} comes first now, before {', '.join(key.id for key in keys[1:])}")  # noqa: T201
+
+
+def _add_former_keys(path: Path, text: str) -> None:
+    """Put keys after those that are there: a restored database needs its own. Raises Misconfigured."""
+    try:
+        given = parse_keys(text)
+    except ValueError as error:
+        raise Misconfigured(f"--add-key: {error}") from None
+    keys = _keys_in(path)
+    added = tuple(key for key in given if key not in keys)
+    _write_keys(path, (*keys, *added))
+    print(f"{path}: {', '.join(key.id for key in added) or 'nothing'} is added after {keys[0].id}")  # noqa: T201
 
 
 def _drop_key(folder: Path, name: str) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import importlib
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, run
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,14 +34,14 @@ from services.core.accounts.model import DataKey
 from services.core.accounts.passwords import SALT_BYTES, hash_password
 from services.core.accounts.scopes import PersonRole
 from services.core.accounts.sealing import UnknownKey, open_sealed
-from services.core.accounts.secret_keys import parse_keys
+from services.core.accounts.secret_keys import format_key, parse_keys
 from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import SIMULATED
 from services.core.model import Bar, Candle, CandleSource, HistoryRequest, Instrument, Series
 from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.exchanges import EXCHANGES
-from services.key_files import MASTER_KEY, TOKEN_KEY, load_keys
+from services.key_files import MASTER_KEY, TOKEN_KEY, load_keys, new_key
 from services.ports import Deps, Store
 from services.roles import Role
 from services.settings import Settings
@@ -53,7 +54,7 @@ from tests import servers
 from tests.jobs import running_jobs
 from tests.servers.plain import redis as redis_server
 from tests.simulator import run_simulator, serve_app
-from tests.system import run_command
+from tests.system import ROOT, run_command
 from tests.waiting import eventually
 
 PAIR, ONE = Instrument("BTC", "USDT"), Decimal(1)
@@ -562,6 +563,12 @@ def test_key_is_replaced_in_two_steps_and_dropped_by_its_name_only(tmp_path: Pat
     assert keys() == [second, first]
     assert passwords("--drop-key", first).returncode == 0
     assert keys() == [second]
+    restored = new_key()
+    for _ in range(2):
+        command = [sys.executable, "-m", "services", "passwords", str(tmp_path), "--add-key", "master"]
+        run(command, input=format_key(restored), text=True, check=True, cwd=ROOT, capture_output=True)  # noqa: S603
+        assert keys() == [second, restored.id]
+    passwords("--drop-key", restored.id)
     assert keys("api", "token-key") == token_keys
     (tmp_path / "accounts/master-key").write_text("hunter2\n")
     damaged = passwords()

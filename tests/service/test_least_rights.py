@@ -27,6 +27,7 @@ from redis.exceptions import NoPermissionError
 from services import api, bootstrap
 from services.account_changes import Origin, delete_old_credentials, new_person, register
 from services.accounts.composition import make_vault
+from services.accounts.registry import find_tasks
 from services.adapters import sql
 from services.adapters.clock import SystemClock
 from services.api.accounts.composition import compose_accounts
@@ -39,6 +40,7 @@ from services.core.errors import Misconfigured
 from services.core.exchange import Exchange
 from services.core.markets import SIMULATED
 from services.core.model import Bar, Candle, CandleSource, HistoryRequest, Instrument, Series
+from services.core.tasks import TaskFilter, TaskState
 from services.core.timeframes import DAY_MS, MINUTE_MS
 from services.exchanges import EXCHANGES
 from services.key_files import MASTER_KEY, TOKEN_KEY, load_keys, new_key
@@ -203,6 +205,7 @@ async def test_services_work_with_their_own_accounts(
             if name in ("writer", "analyst"):
                 await each.store.check_writable()
         assert not await deps["writer"].store.delete_candles(MINUTES, now + DAY_MS)
+        await check_tasks(deps["accounts"], deps["api"])
         await check_all_paths(deps["api"])
         await check_people(deps["api"], deps["accounts"], deps["writer"])
         async with deps["writer"].bus.take_dead_letters("writer", now) as dead:
@@ -220,6 +223,22 @@ REQUEST_PATHS = (
     f"udf/history?symbol=BTCUSDT&resolution=1&to={2**31}&countback=10",
     *("v1/stream/history?channels=btc_usdt", "v1/instruments"),
 )
+
+
+async def check_tasks(working: Deps, served: Deps) -> None:
+    """Check that periodic tasks succeed, and that tasks read from the cache what the API has written there."""
+    periodic = {name for name, spec in find_tasks().items() if spec.every_seconds}
+
+    async def succeeded() -> bool:
+        async with served.accounts.transaction() as tx:
+            return periodic <= {task.name for task in await tx.tasks.find(TaskFilter(state=TaskState.SUCCEEDED), 99)}
+
+    await eventually(succeeded)
+    await served.cache.set("ticker:wanted:btc_usd", b"1", 60)
+    assert await working.cache.get("ticker:wanted:btc_usd") == [b"1"]
+    await working.cache.set("pause:binance", b"429", 60)
+    await working.cache.set("ticker:price:btc_usd", b"2", 60)
+    assert await served.cache.get("ticker:price:btc_usd") == [b"2"]
 
 
 async def check_all_paths(deps: Deps) -> None:
@@ -310,7 +329,8 @@ async def responded(client: httpx.AsyncClient, method: str, path: str, **options
 
 async def test_api_serves_people_and_cannot_open_what_they_entrusted(accounts: ServiceAccounts) -> None:
     """It has the token key alone. Even with all rows of the database, it has no key that opens one."""
-    async with run_services(accounts, EXCHANGES["binance"], "writer", "accounts", "api") as deps:
+    unreachable = EXCHANGES["binance"].simulated_at("http://127.0.0.1:9/simulator")
+    async with run_services(accounts, unreachable, "writer", "accounts", "api") as deps:
         served, working = deps["api"], deps["accounts"]
         now = served.clock.now()
         person = new_person(f"p{now}", hash_password("correct horse", bytes(SALT_BYTES)), PersonRole.TRADER, now)

@@ -28,10 +28,10 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "analyst": {"candles": READ, **dict.fromkeys(("indicators", "analysis"), READ_AND_WRITE)},
     "accounts": {
         **dict.fromkeys(("data_keys", "master_keys", "tasks"), READ_AND_WRITE),
+        "trading_rules": "SELECT, INSERT, UPDATE",
         "audit": "SELECT, INSERT, DELETE",  # it deletes old entries, and those of people that ended long ago
         **dict.fromkeys(("invitations", "sign_ins", "api_tokens"), "SELECT, DELETE"),
         "persons": READ,
-        "trading_rules": "SELECT, INSERT, UPDATE",
     },
     "api": {
         **dict.fromkeys(("candles", "holes", "gaps", "rates", "analysis", "trading_rules"), READ),

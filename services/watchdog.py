@@ -17,10 +17,10 @@ from prometheus_client import Counter, Gauge
 
 from services.log_throttle import ThrottledLog
 
-HEARTBEAT_SECONDS = 0.025  # between two heartbeats of the loop; the precision of a measured stall
+LOOP_HEARTBEAT_SECONDS = 0.025  # between two heartbeats of the loop; the precision of a measured stall
 MIN_STALL_SECONDS = 0.1  # a heartbeat later than this is a stall
 LOGGED_STALL_SECONDS = 1.0
-MAX_STALL_SECONDS = 20  # without a heartbeat; then the process ends
+MAX_LOOP_STALL_SECONDS = 20  # without a heartbeat; then the process ends
 LOG_TIMEOUT_SECONDS = 5  # to write the log, which may be what blocks the loop
 STDERR_DESCRIPTOR = 2  # even if sys.stderr was closed
 LONGEST = Gauge("kurs_loop_longest_stall_seconds", "Longest time that the event loop stood still")
@@ -55,8 +55,8 @@ class Watchdog:
             self._longest = late
             LONGEST.set(late)
         self._beats += 1
-        self._expected = now + HEARTBEAT_SECONDS
-        self._next = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        self._expected = now + LOOP_HEARTBEAT_SECONDS
+        self._next = self._loop.call_later(LOOP_HEARTBEAT_SECONDS, self._beat)
 
     def _watch(self) -> None:
         """Count seconds of this thread, not of the clock: a process stopped as a whole has no stall."""
@@ -80,7 +80,7 @@ class Watchdog:
 
 
 @contextmanager
-def watch_event_loop(limit: int = MAX_STALL_SECONDS) -> Iterator[None]:
+def watch_event_loop(limit: int = MAX_LOOP_STALL_SECONDS) -> Iterator[None]:
     """Watch the running loop. After a stall of `limit` seconds, write each thread's stack to stderr and exit with 1."""
     faulthandler.register(signal.SIGPROF, STDERR_DESCRIPTOR, all_threads=True, chain=True)
     watchdog = Watchdog(limit)

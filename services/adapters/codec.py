@@ -8,7 +8,7 @@ import msgspec
 from services.core.dead_letters import DeadLetter, DeadLetterCause, from_bytes, from_message
 from services.core.model import Message, partition_key
 
-MAX_BATCH_MESSAGES = 400  # a batch costs the broker as much as a hundred messages in it
+MAX_PAYLOAD_MESSAGES = 400  # a batch costs the broker as much as a hundred messages in it
 BROADCAST = "all"  # in place of a partition
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Annotated[list[Message], msgspec.Meta(min_length=1)])
@@ -41,9 +41,9 @@ def pack(messages: Sequence[Message], queued_kinds: Container[type[Message]]) ->
         kind = type(message)
         groups.setdefault((kind, partition_key(message) if kind in queued_kinds else BROADCAST), []).append(message)
     return [
-        Batch(kind, partition, _encode(group[start : start + MAX_BATCH_MESSAGES]))
+        Batch(kind, partition, _encode(group[start : start + MAX_PAYLOAD_MESSAGES]))
         for (kind, partition), group in groups.items()
-        for start in range(0, len(group), MAX_BATCH_MESSAGES)
+        for start in range(0, len(group), MAX_PAYLOAD_MESSAGES)
     ]
 
 

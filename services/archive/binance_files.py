@@ -16,7 +16,7 @@ from services.core.model import Instrument, Series
 from services.core.symbols import normalize
 from services.core.timeframes import TIMEFRAMES
 
-EXCHANGE = "binance"
+EXCHANGE_NAME = "binance"
 NAME_PATTERN = re.compile(
     r"(?P<symbol>\w+)-(?P<kind>\w+)-(?P<month>\d{4}-\d\d)(-(?P<day>\d\d))?\.(csv|zip)", re.IGNORECASE
 )
@@ -59,7 +59,7 @@ async def from_paths(paths: Iterable[Path], pairs: PairResolver) -> list[DataFil
     dumps = [
         DataFile(
             path,
-            Series(EXCHANGE, await _resolve_pair(path, name, pairs), name.timeframe),
+            Series(EXCHANGE_NAME, await _resolve_pair(path, name, pairs), name.timeframe),
             name.kind,
             name.since,
             name.until,

@@ -22,7 +22,7 @@ from services.core.timeframes import TIMEFRAMES
 from services.ports import Deps, Store
 from services.progress_bar import ProgressBar
 
-PAGE_CANDLES = 5_000  # loaded at once
+EXPORTED_CANDLES = 5_000  # loaded at once
 COLUMNS = (
     "timestamp",
     "open",
@@ -125,7 +125,7 @@ def _time(text: str) -> int:
 
 async def _pages(store: Store, series: Series, since: int, until: int) -> AsyncIterator[list[Candle]]:
     """Yield closed candles in pages that are never empty."""
-    while candles := await store.candles(series, since, until, PAGE_CANDLES):
+    while candles := await store.candles(series, since, until, EXPORTED_CANDLES):
         if closed := [candle for candle in candles if candle.closed]:
             yield closed
         since = candles[-1].bar.open_time + 1

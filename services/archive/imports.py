@@ -44,7 +44,7 @@ async def run_import(files: Sequence[Path], stated: Sequence[Instrument], deps: 
 
     Return 1 if something was left out. Raises BadFile for a wrong name, before any file is read.
     """
-    exchange = next((each for each in deps.exchanges if each.name == binance_files.EXCHANGE), None)
+    exchange = next((each for each in deps.exchanges if each.name == binance_files.EXCHANGE_NAME), None)
     data_files = await binance_files.from_paths(
         files, PairResolver(exchange, stated, await _known_pairs(deps), deps.settings)
     )
@@ -115,9 +115,11 @@ async def _known_pairs(deps: Deps) -> Iterable[Instrument]:
     settings = deps.settings
     configured = [
         *settings.symbols,
-        *instruments_to_collect(binance_files.EXCHANGE, settings),
+        *instruments_to_collect(binance_files.EXCHANGE_NAME, settings),
     ]
-    stored = [series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE]
+    stored = [
+        series.instrument for series in await deps.store.series() if series.exchange == binance_files.EXCHANGE_NAME
+    ]
     return [pair for pair in (*stored, *configured) if not pair.contract]
 
 

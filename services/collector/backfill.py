@@ -12,7 +12,7 @@ from typing import NamedTuple
 from services.collector.backfill_report import BackfillReport
 from services.collector.exchange_feed import ExchangeFeed
 from services.collector.fetch_retries import FetchRetries
-from services.collector.gap_scanner import FINAL_AFTER_MS, GapScanner
+from services.collector.gap_scanner import ABSENT_AFTER_MS, GapScanner
 from services.collector.page_fetcher import PageFetcher
 from services.collector.page_queue import PageQueue, PageRequest
 from services.collector.request_weight import RequestWeightBudget
@@ -163,7 +163,7 @@ class Backfill:
             result = await scanner.scan(now, self._min_candles, self._streaming_since(now))
         elif series.instrument in self._feed.halted:
             self._halted.add(series)
-            now -= FINAL_AFTER_MS  # so that each kline that the scan misses is final
+            now -= ABSENT_AFTER_MS  # so that each kline that the scan misses is final
             result = await scanner.scan(now, self._min_candles)
             scanner.schedule.next_scan_at = now + DAY_MS
         else:

@@ -12,7 +12,7 @@ from services.core.ranges import TimeRange
 from services.core.timeframes import TIMEFRAMES
 from services.ports import CandleReader
 
-FINAL_AFTER_MS = 600_000  # after a bar's close: a kline that the exchange does not have by then will not come
+ABSENT_AFTER_MS = 600_000  # after a bar's close: a kline that the exchange does not have by then will not come
 RECHECK_ABSENT_MS = 86_400_000  # in which full scans fetch absent candles again
 
 
@@ -119,7 +119,7 @@ class GapScanner:
         if not missing or first_stored is None:
             return []
         # Without a stream of trades the newest klines arrive by polling alone, some time after the close.
-        overdue = now if self._exchange.refetch_trades is not None else now - FINAL_AFTER_MS
+        overdue = now if self._exchange.refetch_trades is not None else now - ABSENT_AFTER_MS
         late = [span for span in missing if span[0] > first_stored and self.timeframe.close_time(span[1]) < overdue]
         detected = await self._store.candle_gaps(CandleGapState.OPEN, self.series) if late else []
         undetected = ranges.subtract(self.timeframe, late, _ranges(detected))

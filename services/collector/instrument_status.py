@@ -6,7 +6,7 @@ from services.core.backoff import delays
 from services.core.exchange import InstrumentStatus, RestCall
 from services.core.model import Instrument
 
-CHECK_INTERVAL_SECONDS = 30.0
+LISTING_CHECK_SECONDS = 30.0
 UNLISTED_STATUSES = (400, 404)  # of a response about an instrument that the exchange does not list
 MAX_WEIGHT_PER_MINUTE = 600  # so that many instruments are checked less often
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 15.0
@@ -30,7 +30,7 @@ async def watch_instruments(feed: ExchangeFeed, rest_client: RestClient) -> None
         else:
             feed.instruments_known.set()
             pauses = delays(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
-            await feed.clock.sleep(max(CHECK_INTERVAL_SECONDS, minutes * 60))
+            await feed.clock.sleep(max(LISTING_CHECK_SECONDS, minutes * 60))
 
 
 async def _check_instrument(

@@ -6,7 +6,7 @@ from contextlib import nullcontext, suppress
 
 from services.collector.backfill_report import BackfillReport
 from services.collector.exchange_feed import ExchangeFeed
-from services.collector.gap_scanner import FINAL_AFTER_MS, GapScanner
+from services.collector.gap_scanner import ABSENT_AFTER_MS, GapScanner
 from services.collector.page_queue import PageQueue, PageRequest
 from services.collector.rest_client import RestClient
 from services.core import ranges
@@ -80,7 +80,7 @@ def _absent_gaps(scanner: GapScanner, page: TimeRange, klines: Sequence[Kline], 
     absent = (
         open_time
         for open_time in timeframe.open_times(*page)
-        if open_time not in received and timeframe.close_time(open_time) < now - FINAL_AFTER_MS
+        if open_time not in received and timeframe.close_time(open_time) < now - ABSENT_AFTER_MS
     )
     parts = ranges.split(timeframe, ranges.from_open_times(timeframe, absent), MAX_GAP_CANDLES)
     return [CandleGap(scanner.series, *part, now, CandleGapState.ABSENT, now) for part in parts]

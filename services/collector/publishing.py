@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 STATUS_INTERVAL_MS = 1_000  # between two statuses while nothing changes
 STATUS_CHECK_SECONDS = 0.1
 QUOTE_REPEAT_SECONDS = 2.0
-MAX_BATCH_MESSAGES = 2_000
+MAX_PUBLISHED_MESSAGES = 2_000
 BATCH_PAUSE_SECONDS = 0.001  # after a batch that was not full, so that the next one holds more
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 5.0
 
@@ -24,7 +24,7 @@ async def publish_queued(feed: ExchangeFeed) -> None:
     pauses = delays(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
     while True:
         await feed.queue.wait_until_ready()
-        batch = feed.queue.take(MAX_BATCH_MESSAGES)
+        batch = feed.queue.take(MAX_PUBLISHED_MESSAGES)
         try:
             await feed.bus.publish(*batch)
         except Unavailable as error:
@@ -34,7 +34,7 @@ async def publish_queued(feed: ExchangeFeed) -> None:
         else:
             feed.queue.on_published()
             pauses = delays(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
-            if len(batch) < MAX_BATCH_MESSAGES:
+            if len(batch) < MAX_PUBLISHED_MESSAGES:
                 await asyncio.sleep(BATCH_PAUSE_SECONDS)
 
 

@@ -18,7 +18,7 @@ from services.core.trading_rules import TradingRules, rules_violation
 Instruments = Sequence[Instrument]
 BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b")  # ms
 MAX_ERROR_BODY_BYTES = 2_000
-MAX_RETRY_SECONDS = 259_200  # no exchange bans for longer than three days
+MAX_RETRY_AFTER_SECONDS = 259_200  # no exchange bans for longer than three days
 T = TypeVar("T")
 
 
@@ -242,7 +242,7 @@ def retry_after_seconds(response: RestResponse, now: int, default: float = 60) -
     Without either it is `default` for 418 and 429, and 0 for the others. `now` is by the exchange's clock.
     """
     delays = [
-        min(seconds, MAX_RETRY_SECONDS)
+        min(seconds, MAX_RETRY_AFTER_SECONDS)
         for seconds in (_retry_after_header(response), _ban_seconds(response, now))
         if seconds is not None
     ]

@@ -23,8 +23,8 @@ from services.core.model import (
     Series,
 )
 
-MAX_ENTRIES = {"rates": 20_000, "candle": 2_000, "reading": 300}  # of a topic, by the first word of its name
-DEFAULT_MAX_ENTRIES = 1_000
+MAX_TOPIC_ENTRIES = {"rates": 20_000, "candle": 2_000, "reading": 300}  # of a topic, by the first word of its name
+DEFAULT_MAX_TOPIC_ENTRIES = 1_000
 JOURNAL_BYTES = 80_000_000  # of all topics together, unless a setting has another value
 RATES_TOPIC, ACTIVE_EXCHANGE_TOPIC = "rates", "choice"
 
@@ -98,7 +98,7 @@ def key_and_payload(message: Sequenced) -> tuple[str, str]:
 
 def max_entries(topic: str) -> int:
     """Return how many entries of a topic are retained at most; there may be room for fewer."""
-    return MAX_ENTRIES.get(topic.partition(":")[0], DEFAULT_MAX_ENTRIES)
+    return MAX_TOPIC_ENTRIES.get(topic.partition(":")[0], DEFAULT_MAX_TOPIC_ENTRIES)
 
 
 def contiguous_after(entries: Sequence[JournalEntry], seq: int) -> list[JournalEntry] | None:

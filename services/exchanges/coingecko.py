@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from services.core.bounds import is_price
 from services.core.conversion import FIAT
 from services.core.exchange import (
-    MAX_RETRY_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
     Event,
     Exchange,
     ExchangeRefusal,
@@ -63,10 +63,10 @@ COIN_IDS = {
     "DAI": "dai",
 }
 PUBLIC_URL, PRO_URL, WS_URL = "https://api.coingecko.com", "https://pro-api.coingecko.com", "wss://stream.coingecko.com"
-CACHE_SECONDS = 60.0  # it serves from a cache: faster calls get the same response and cost the same
+RESPONSE_CACHE_SECONDS = 60.0  # it serves from a cache: faster calls get the same response and cost the same
 # Seconds between calls. Keyless: a shared limit that moves; demo: 10,000 calls a month; smallest paid plan: 100,000.
 # The demo plan leaves a tenth for the candles.
-POLL_SECONDS = {"keyless": CACHE_SECONDS, "demo": 300.0, "pro": 30.0}
+POLL_SECONDS_BY_PLAN = {"keyless": RESPONSE_CACHE_SECONDS, "demo": 300.0, "pro": 30.0}
 OHLC_DAYS = {"30m": 1, "4h": 30}  # days in a response, from which the timeframe of its candles follows
 OHLC_CURRENCY = "USD"
 KEY_HEADERS = {"demo": "x-cg-demo-api-key", "pro": "x-cg-pro-api-key"}
@@ -231,9 +231,9 @@ def retry_delay(response: RestResponse, now: int) -> float:
     if response.status == 429 and "retry-after" not in response.headers and reset:
         try:
             until = datetime.strptime(reset, "%Y-%m-%d %H:%M:%S %z").timestamp() - now / 1000
-            return min(max(1.0, until), MAX_RETRY_SECONDS)
+            return min(max(1.0, until), MAX_RETRY_AFTER_SECONDS)
         except ValueError:
-            return CACHE_SECONDS
+            return RESPONSE_CACHE_SECONDS
     return retry_after_seconds(response, now)
 
 
@@ -264,11 +264,11 @@ def from_settings(settings: Settings) -> Exchange:
         ws_urls=(WS_URL,) if plan == "pro" else (),
         stream=partial(stream, ids),
         poll=partial(poll, ids),
-        poll_seconds=settings.coingecko_poll_seconds or POLL_SECONDS[plan],
+        poll_seconds=settings.coingecko_poll_seconds or POLL_SECONDS_BY_PLAN[plan],
         credentials=lambda: {KEY_HEADERS[plan]: key} if key else {},
         idle_timeout=60,  # a coin's price is sent every ten seconds at best
         connect_limit=RateLimit(10, 60),
-        value_ttl=CACHE_SECONDS,
+        value_ttl=RESPONSE_CACHE_SECONDS,
         klines=partial(klines, ids),
         kline_days=OHLC_DAYS,
         kline_budget=4,  # calls

@@ -42,7 +42,7 @@ NAME = "deribit"
 HEARTBEAT_SECONDS = 10  # the shortest that it accepts
 DOLLAR_INDICES = frozenset({"BTC", "ETH"})  # the assets with an index in USD; the others have one in USDC
 # Errors after which a later attempt may succeed. 10028: too many requests; an early return keeps the credits at zero.
-RETRY_SECONDS = {
+RETRY_SECONDS_BY_CODE = {
     10028: 10,
     10040: 1,
     10041: 5,
@@ -258,7 +258,7 @@ def parse_frame(channels: Mapping[str, Instrument], frame: str | bytes, now: int
 def to_refusal(error: _JsonRpcError) -> ExchangeRefusal:
     """Return the refusal of an error. After each of them the connection is of no more use, or closed already."""
     return ExchangeRefusal(
-        f"Deribit: {error.message} ({error.code})", RETRY_SECONDS.get(error.code, DEFAULT_RETRY_SECONDS)
+        f"Deribit: {error.message} ({error.code})", RETRY_SECONDS_BY_CODE.get(error.code, DEFAULT_RETRY_SECONDS)
     )
 
 
@@ -312,7 +312,7 @@ def _parse_ticker(instrument: Instrument, data: Raw, now: int) -> Sequence[Event
 
 def _parse_platform_state(channels: Mapping[str, Instrument], state: _PlatformState) -> Sequence[Event]:
     if str(state.maintenance).lower() == "true":
-        return [ExchangeRefusal("Deribit is under maintenance", RETRY_SECONDS[11051])]
+        return [ExchangeRefusal("Deribit is under maintenance", RETRY_SECONDS_BY_CODE[11051])]
     instrument = channels.get(f"deribit_price_index.{state.price_index}")
     locked = str(state.locked).lower() == "true"
     return [InstrumentStatus(instrument, not locked, "locked" if locked else "")] if instrument else []

@@ -9,7 +9,15 @@ from services.core.model import Instrument
 from services.settings import Settings
 from services.simulator.fault_injection import ENCODER
 from services.simulator.faults import FAULT_KINDS, Fault
-from services.simulator.market.listings import ASSETS, BINANCE, COINS, CURRENCIES, DERIBIT, INDICES, SimulatedListing
+from services.simulator.market.listings import (
+    ASSETS,
+    BINANCE,
+    COINGECKO_CURRENCIES,
+    COINS,
+    DERIBIT,
+    INDICES,
+    SimulatedListing,
+)
 from services.simulator.market.tape_quotes import quote
 from services.simulator.simulation import Simulation, simulation_of
 from services.web import AllowedHosts
@@ -55,7 +63,7 @@ FAULT_INSTRUMENTS = {
         *(str(listing.instrument) for listing in DERIBIT.values()),
         *(name.upper().replace("_", "-") for name in INDICES),
     ],
-    "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in CURRENCIES],
+    "coingecko": [f"{asset}-{currency.upper()}" for asset, _ in COINS.values() for currency in COINGECKO_CURRENCIES],
 }
 COMMON_FIELDS = ("exchange", "fault", "instrument", "seconds")
 MAX_FAULT_SECONDS = 1_000_000_000  # three decades

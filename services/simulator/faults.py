@@ -10,7 +10,7 @@ from msgspec import Struct
 from services.core.model import Instrument
 from services.ports import Clock
 
-STATUSES = (403, 418, 429, 451, 500, 502, 503, 504)
+FAULT_STATUSES = (403, 418, 429, 451, 500, 502, 503, 504)
 
 
 class FaultParameter(NamedTuple):
@@ -30,7 +30,7 @@ class FaultKind(NamedTuple):
     once: bool = False  # it acts once and is never active
 
 
-STATUS_PARAMETER = FaultParameter(f"the HTTP status, one of {', '.join(map(str, STATUSES))}", 503, 400, 599)
+STATUS_PARAMETER = FaultParameter(f"the HTTP status, one of {', '.join(map(str, FAULT_STATUSES))}", 503, 400, 599)
 FAULT_KINDS = {
     "drop": FaultKind("open sockets are cut without a closing frame", once=True),
     "kill": FaultKind("the exchange is dead: sockets are cut, connections and requests are reset"),
@@ -155,5 +155,5 @@ def _check(fault: str, name: str, value: Any) -> None:
     each = FAULT_KINDS[fault].parameters[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not each.lowest <= value <= each.highest:
         raise ValueError(f"{fault}: {name} must be a number from {each.lowest:g} to {each.highest:g}: {each.about}")
-    if (name == "status" and value not in STATUSES) or (name == "close" and 0 < value < 1000):
+    if (name == "status" and value not in FAULT_STATUSES) or (name == "close" and 0 < value < 1000):
         raise ValueError(f"{fault}: {name}: {each.about}")

@@ -11,7 +11,7 @@ import pytest
 from services.adapters.memory import MemoryJournal
 from services.adapters.redis import RedisJournal
 from services.core.errors import Unavailable
-from services.core.journal import DEFAULT_MAX_ENTRIES, JournalEntry
+from services.core.journal import DEFAULT_MAX_TOPIC_ENTRIES, JournalEntry
 from services.ports import Journal
 from tests import servers
 
@@ -91,11 +91,11 @@ async def test_entry_without_a_predecessor_counts_as_a_gap(journal: Journal) -> 
 
 
 async def test_oldest_entries_are_dropped_beyond_a_number(journal: Journal) -> None:
-    entries = entries_of(DEFAULT_MAX_ENTRIES + 7)
+    entries = entries_of(DEFAULT_MAX_TOPIC_ENTRIES + 7)
     topic = entries[0].topic
     await journal.append(*entries)
     assert await journal.read_after(topic, entries[6].seq, 9) is None
-    assert await journal.read_after(topic, entries[7].seq, DEFAULT_MAX_ENTRIES) == entries[8:]
+    assert await journal.read_after(topic, entries[7].seq, DEFAULT_MAX_TOPIC_ENTRIES) == entries[8:]
 
 
 @pytest.fixture(params=["memory", "redis"])

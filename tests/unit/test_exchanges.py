@@ -10,7 +10,7 @@ import pytest
 import services.core
 from services.core.bounds import MAX_EXCHANGE_LEAD_MS
 from services.core.errors import Misconfigured
-from services.core.exchange import MAX_RETRY_SECONDS, Event, Exchange, InvalidValue, RestResponse, validate_events
+from services.core.exchange import MAX_RETRY_AFTER_SECONDS, Event, Exchange, InvalidValue, RestResponse, validate_events
 from services.core.model import Bar, Instrument, Kline, Quote, Trade
 from services.core.trading_rules import TradingRules
 from services.exchanges import EXCHANGES, configured_exchanges
@@ -145,8 +145,8 @@ BAN_TEXT = '{"code":-1003,"msg":"Way too much request weight used; IP banned unt
         (403, {}, NOW + 3_600_000, 3600),
         (418, {"retry-after": "7"}, NOW + 3_600_000, 3600),
         (418, {"retry-after": "7200"}, NOW + 3_600_000, 7200),
-        (418, {}, NOW + 999 * 86_400_000, MAX_RETRY_SECONDS),
-        (418, {}, 9_999_999_999_999, MAX_RETRY_SECONDS),
+        (418, {}, NOW + 999 * 86_400_000, MAX_RETRY_AFTER_SECONDS),
+        (418, {}, 9_999_999_999_999, MAX_RETRY_AFTER_SECONDS),
         (418, {}, 99_999_999_999_999_999_999, 60),
         (418, {}, NOW - 1, 60),
         (403, {}, "tomorrow", 0),

@@ -30,7 +30,7 @@ from services.log_throttle import ThrottledLog
 from services.ports import MAX_DELIVERIES, QUEUES, Kinds
 
 MAX_BUFFERED = 10_000  # messages here, deliveries at the broker, that wait for a slow subscriber
-MAX_BUFFERED_BYTES = 64_000_000  # of such deliveries
+MAX_SUBSCRIPTION_BYTES = 64_000_000  # of such deliveries
 MAX_PREFETCH = 1_000  # deliveries; each may contain many messages
 PING_KEY = "ping"  # first word of a routing key
 MAX_DEAD_DELIVERIES = 10  # taken at once
@@ -134,7 +134,7 @@ class RabbitBus:
         await connection.aclose()
         _, channel = await connection.enter_async_context(self._broker.connect())
         with translate_errors():
-            limits: FieldTable = {"x-max-length": self._max_buffered, "x-max-length-bytes": MAX_BUFFERED_BYTES}
+            limits: FieldTable = {"x-max-length": self._max_buffered, "x-max-length-bytes": MAX_SUBSCRIPTION_BYTES}
             arguments: FieldTable = {**limits, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
             for kind in kinds:

@@ -28,12 +28,12 @@ CandleRow = tuple[int, str, str, str, str, str, str, int, bool, str, int]
 
 SQLITE_CHUNK_ROWS = 500  # in one call; other tasks run in between
 KEY = [column.name for column in candles.primary_key]
-PRICES = ("open", "high", "low", "close", "volume", "quote_volume")
+DECIMAL_COLUMNS = ("open", "high", "low", "close", "volume", "quote_volume")
 SOURCES = {origin.value: origin for origin in CandleSource}
-VALUES = [*PRICES, "trades", "closed", "source", "revision"]
+VALUES = [*DECIMAL_COLUMNS, "trades", "closed", "source", "revision"]
 _ROW = (
     candles.c.timestamp,
-    *(cast(candles.c[name], Text).label(name) for name in PRICES),
+    *(cast(candles.c[name], Text).label(name) for name in DECIMAL_COLUMNS),
     *(candles.c[name] for name in ("trades", "closed", "source", "revision")),
 )
 _IN_RANGE = select(*_ROW).where(

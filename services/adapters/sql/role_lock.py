@@ -20,7 +20,7 @@ from services.leases import Lease
 LOCK_FAMILY_ID = 7_461_226  # arbitrary, but unique in the database
 RETRY_SECONDS = 0.5
 SESSION_END_SECONDS = 1  # until the session of an ended holder is closed
-CHECK_SECONDS = 2  # between two checks of the session
+SESSION_CHECK_SECONDS = 2  # between two checks of the session
 ELECTED_SUFFIX = " elected"  # of the session's name, if the process also holds the role at the broker
 # The server has to detect within seconds that a client was disconnected.
 SET_KEEPALIVES = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
@@ -95,7 +95,7 @@ async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def _check_session(engine: AsyncEngine, connection: AsyncConnection, lease: Lease) -> None:
     try:
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(SESSION_CHECK_SECONDS)
             async with translate_errors(engine):
                 await connection.execute(text("SELECT 1"))
     except Unavailable:

@@ -5,7 +5,7 @@ from services.api.components import ApiComponents
 from services.core.timeframes import TIMEFRAMES
 from services.web import Content, Endpoint, NoQuery, Ttl, public
 
-SYMBOLS = Endpoint(
+SYMBOL_LIST = Endpoint(
     path="/api/symbols",
     query=NoQuery,
     aliases=("/v1/symbols",),
@@ -35,7 +35,7 @@ class SymbolHandlers:
     def __init__(self, parts: ApiComponents) -> None:
         self._symbols = parts.symbols
 
-    @SYMBOLS.handler
+    @SYMBOL_LIST.handler
     async def symbols(self, _query: NoQuery) -> Content:
         """Return every instrument that has candles. Raises Unavailable."""
         rows = [

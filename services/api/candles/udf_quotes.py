@@ -14,7 +14,7 @@ from services.core.timeframes import TIMEFRAMES
 from services.hub import Hub
 from services.ports import Clock
 
-DAILY = "1d"
+DAILY_TIMEFRAME = "1d"
 PERCENT_STEP = Decimal("0.0001")
 
 
@@ -63,10 +63,10 @@ class UdfQuotes:
 
     async def _days(self, symbol: CatalogSymbol) -> tuple[Bar | None, Bar | None]:
         """Return the bars of yesterday and today, in UTC."""
-        candles = await self._candles(symbol, DAILY, 2) if DAILY in symbol.timeframes else []
-        today = TIMEFRAMES[DAILY].open_time(self._clock.now())
+        candles = await self._candles(symbol, DAILY_TIMEFRAME, 2) if DAILY_TIMEFRAME in symbol.timeframes else []
+        today = TIMEFRAMES[DAILY_TIMEFRAME].open_time(self._clock.now())
         bars = {candle.bar.open_time: candle.bar for candle in candles}
-        return bars.get(TIMEFRAMES[DAILY].step_back(today, 1)), bars.get(today)
+        return bars.get(TIMEFRAMES[DAILY_TIMEFRAME].step_back(today, 1)), bars.get(today)
 
     async def _candles(self, symbol: CatalogSymbol, timeframe: str, count: int) -> list[Candle]:
         return await self._reader.latest(symbol.series(timeframe), self._clock.now(), count)

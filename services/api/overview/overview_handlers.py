@@ -18,7 +18,7 @@ from services.settings import Settings
 from services.web import Content, Endpoint, NoQuery, UntilHubChanges, public
 from services.web.quota_policies import COURSES
 
-DIRECTIONS = Endpoint(
+DIRECTION_LIST = Endpoint(
     path="/v1/directions",
     limit=COURSES,
     query=NoQuery,
@@ -30,7 +30,7 @@ DIRECTIONS = Endpoint(
     summary="The directions, and how each exchange gives them",
     description="All directions with their routes, the preferred exchange first.",
 )
-EXCHANGES = Endpoint(
+EXCHANGE_LIST = Endpoint(
     path="/v1/exchanges",
     limit=COURSES,
     query=NoQuery,
@@ -51,12 +51,12 @@ class OverviewHandlers:
     def __init__(self, parts: ApiComponents) -> None:
         self._hub, self._clock, self._settings = parts.deps.hub, parts.deps.clock, parts.deps.settings
 
-    @DIRECTIONS.handler
+    @DIRECTION_LIST.handler
     def directions(self, _query: NoQuery) -> Content:
         """Return all directions with their conversion routes."""
         return Content(_directions(self._hub, self._settings).model_dump_json().encode(), public(10))
 
-    @EXCHANGES.handler
+    @EXCHANGE_LIST.handler
     def exchanges(self, _query: NoQuery) -> Content:
         """Return the status of all exchanges."""
         return Content(_exchanges(self._hub, self._clock, self._settings).model_dump_json().encode(), public(1))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from services.api.candles.symbol_catalog import CatalogSymbol, SymbolCatalog
 from services.api.streams.channels import (
     DEFAULT_RATE_INTERVAL_SECONDS,
-    MAX_NAME_LENGTH,
+    MAX_CHANNEL_NAME_LENGTH,
     Channel,
     check_channel_count,
 )
@@ -42,8 +42,10 @@ class ChannelResolver:
 
     async def resolve(self, name: str) -> Channel:
         """Return the channel of a name. Raises BadRequest, UnknownName, Unavailable."""
-        if len(name) > MAX_NAME_LENGTH:
-            raise BadRequest(f"{name[:40]!r}… has {len(name)} characters: a channel name has at most {MAX_NAME_LENGTH}")
+        if len(name) > MAX_CHANNEL_NAME_LENGTH:
+            raise BadRequest(
+                f"{name[:40]!r}… has {len(name)} characters: a channel name has at most {MAX_CHANNEL_NAME_LENGTH}"
+            )
         return self._in_use.get(name) or await self._create(name)
 
     async def _create(self, name: str) -> Channel:

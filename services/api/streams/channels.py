@@ -8,7 +8,7 @@ from services.core.journal import RATES_TOPIC
 from services.core.model import Series
 
 MAX_CHANNELS = 100  # of one client
-MAX_NAME_LENGTH = 200
+MAX_CHANNEL_NAME_LENGTH = 200
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 0.1, 86_400
 DEFAULT_RATE_INTERVAL_SECONDS = 60  # of a single rate
 

@@ -20,7 +20,6 @@ from services.web import Caller, DirectWriter
 
 DRAIN_TIMEOUT_SECONDS = 30  # in which a client must read what waits for it
 CLOSE_GRACE_SECONDS = 1  # for the last bytes to be sent
-LIVE, DELIVER, CATCH_UP, RESET = ClientState.LIVE, Action.DELIVER, Action.CATCH_UP, Action.RESET
 
 
 class StreamSources(NamedTuple):
@@ -131,15 +130,15 @@ class StreamClient:
 
     def on_entry(self, subscription: "Subscription[StreamClient]", update: EncodedUpdate) -> None:
         """Send an entry of the bus. In any state but LIVE it is left to the journal."""
-        if self.state is not LIVE:
+        if self.state is not ClientState.LIVE:
             return
         action = subscription.on_entry(update.entry)
-        if action is DELIVER:
+        if action is Action.DELIVER:
             if self.output.send_update(subscription, update) > MAX_BUFFERED_BYTES:
                 self._pause()
-        elif action is CATCH_UP:
+        elif action is Action.CATCH_UP:
             self.catch_up()
-        elif action is RESET:
+        elif action is Action.RESET:
             self.output.send_reset(subscription)
 
     def catch_up(self) -> None:
@@ -178,7 +177,7 @@ class StreamClient:
 
     def send_loading(self) -> None:
         """Send how much of incomplete series is loaded, where that has changed. Called once a second."""
-        if self.state is not LIVE:
+        if self.state is not ClientState.LIVE:
             return
         for channel, sent in list(self._loading.items()):
             progress = self._sources.loading.progress(channel)
@@ -194,7 +193,7 @@ class StreamClient:
 
     def heartbeat(self, second: int) -> None:
         """Send what shows the client that it is connected, if any is due at this second. Called once a second."""
-        if self.state in (ClientState.SYNCING, LIVE) and (data := self.output.encoder.heartbeat(second)):
+        if self.state in (ClientState.SYNCING, ClientState.LIVE) and (data := self.output.encoder.heartbeat(second)):
             self.output.send(data)
 
     def send_going_away(self) -> None:

@@ -10,7 +10,7 @@ from services.api.streams.demand import ChannelDemand
 from services.core.errors import Unavailable
 from services.ports import Clock
 
-SECOND = 1
+INTERVAL_SECONDS = 1
 DEMAND_SECONDS = 10  # between two requests for what channels in use need
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Maintenance:
     async def run(self) -> None:
         """Run as a job of the service."""
         for second in count():
-            await asyncio.sleep(SECOND)
+            await asyncio.sleep(INTERVAL_SECONDS)
             await self._find_lost_entries()
             if second % DEMAND_SECONDS == 0:
                 self._sources.topics.drop_idle(self._clock.monotonic())

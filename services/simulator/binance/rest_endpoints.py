@@ -47,7 +47,7 @@ def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> i
     return next((weight for most, weight in steps if count is not None and count <= most), last)
 
 
-ENDPOINTS = {
+REST_ENDPOINTS = {
     "ping": RestEndpoint(_fixed_weight(1), lambda sim, query: {}),
     "time": RestEndpoint(_fixed_weight(1), lambda sim, query: {"serverTime": sim.now()}),
     "exchangeInfo": RestEndpoint(_fixed_weight(20), _info),
@@ -77,4 +77,4 @@ RETIRED = ("userDataStream",)  # since 2026-02-20
 
 def allowed_methods(name: str) -> tuple[str, ...]:
     """Return the methods of an endpoint; () if it does not exist."""
-    return READ_METHODS if name in ENDPOINTS else SIGNED_METHODS.get(name, ())
+    return READ_METHODS if name in REST_ENDPOINTS else SIGNED_METHODS.get(name, ())

@@ -8,7 +8,13 @@ from fastapi import APIRouter, Request, Response, WebSocket
 
 from services.simulator.binance.payloads import PAYLOAD_FIELDS
 from services.simulator.binance.query_params import Query
-from services.simulator.binance.rest_endpoints import ENDPOINTS, RETIRED, SIGNED_METHODS, RestEndpoint, allowed_methods
+from services.simulator.binance.rest_endpoints import (
+    REST_ENDPOINTS,
+    RETIRED,
+    SIGNED_METHODS,
+    RestEndpoint,
+    allowed_methods,
+)
 from services.simulator.binance.session import BinanceSession
 from services.simulator.fault_injection import ENCODER
 from services.simulator.limits import Spending
@@ -63,7 +69,7 @@ async def rest(name: str, request: Request) -> Response:
         return _wrong_path(name, request.method)
     if name in SIGNED_METHODS:
         return _rejected_key(request.headers.get("x-mbx-apikey", ""))
-    endpoint = ENDPOINTS[name]
+    endpoint = REST_ENDPOINTS[name]
     spent = sim.binance_weights.spend(client_address(request), _weight(endpoint, request.query_params), sim.now())
     if spent.excess:
         return _over_limit(sim, spent)

@@ -6,18 +6,18 @@ from typing import Any
 
 from services.simulator.coingecko import query_params
 from services.simulator.coingecko.query_params import Query, pair
-from services.simulator.market.listings import ASSETS, COINS, CURRENCIES, DAY, MINUTE
+from services.simulator.market.listings import ASSETS, COINGECKO_CURRENCIES, COINS, DAY, MINUTE
 from services.simulator.simulation import Simulation
 
 PRICE_INTERVAL_MS = MINUTE
 DAILY_TURNOVER = 0.02  # of all coins, in a day
 MIN_WHOLE_PRICE = 10_000  # prices from here on come without decimals
-FIAT = ("usd", "rub", "eur", "gbp", "cny")
+FIAT_IDS = ("usd", "rub", "eur", "gbp", "cny")
 
 
 def simple_price(sim: Simulation, query: Query) -> Any:
     """Return prices of coins in currencies. Unknown ones are left out."""
-    currencies = [name for name in query_params.comma_list(query, "vs_currencies") if name in CURRENCIES]
+    currencies = [name for name in query_params.comma_list(query, "vs_currencies") if name in COINGECKO_CURRENCIES]
     return {coin: _coin_row(sim, query, coin, currencies) for coin in query_params.coins(query)}
 
 
@@ -30,9 +30,9 @@ def exchange_rates(sim: Simulation, query: Query) -> Any:
                 "name": currency.upper(),
                 "unit": currency.upper(),
                 "value": round(price_in(sim, "bitcoin", currency, at), 3),
-                "type": "fiat" if currency in FIAT else "crypto",
+                "type": "fiat" if currency in FIAT_IDS else "crypto",
             }
-            for currency in CURRENCIES
+            for currency in COINGECKO_CURRENCIES
         }
     }
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from services.core.model import Instrument
-from services.simulator.market.listings import COINS, CURRENCIES
+from services.simulator.market.listings import COINGECKO_CURRENCIES, COINS
 from services.simulator.rest_server import ApiError
 
 Query = Mapping[str, str]
-MAX_DECIMALS = 18  # decimals
+MAX_PRECISION = 18  # decimals
 
 
 def reject(text: str) -> NoReturn:
@@ -42,7 +42,7 @@ def comma_list(query: Query, parameter: str) -> list[str]:
 def currency(query: Query) -> str:
     """Return the requested currency."""
     [first, *_] = comma_list(query, "vs_currency") or [""]
-    if first not in CURRENCIES:
+    if first not in COINGECKO_CURRENCIES:
         reject("invalid vs_currency")
     return first
 
@@ -62,6 +62,6 @@ def precision(query: Query) -> int | None:
     """Return the requested number of decimals; None for CoinGecko's own choice."""
     text = query.get("precision")
     if text in (None, "full"):
-        return MAX_DECIMALS if text else None
-    places = integer(query, "precision", MAX_DECIMALS + 1)
-    return places if places <= MAX_DECIMALS else reject("Invalid precision")
+        return MAX_PRECISION if text else None
+    places = integer(query, "precision", MAX_PRECISION + 1)
+    return places if places <= MAX_PRECISION else reject("Invalid precision")

@@ -6,7 +6,7 @@ from typing import Any
 from services.simulator.coingecko import coin_charts, coin_prices, query_params
 from services.simulator.coingecko.query_params import Query
 from services.simulator.fault_injection import PayloadFields
-from services.simulator.market.listings import COINS, CURRENCIES
+from services.simulator.market.listings import COINGECKO_CURRENCIES, COINS
 from services.simulator.rest_server import ApiError
 from services.simulator.simulation import Simulation
 
@@ -20,10 +20,10 @@ def _coins_list(sim: Simulation, query: Query) -> Any:
     return [{"id": coin, "symbol": asset.lower(), "name": name, **platforms} for coin, (asset, name) in COINS.items()]
 
 
-ENDPOINTS: dict[str, Callable[[Simulation, Query], Any]] = {
+REST_ENDPOINTS: dict[str, Callable[[Simulation, Query], Any]] = {
     "ping": lambda sim, query: {"gecko_says": "(V3) To the Moon!"},
     "simple/price": coin_prices.simple_price,
-    "simple/supported_vs_currencies": lambda sim, query: list(CURRENCIES),
+    "simple/supported_vs_currencies": lambda sim, query: list(COINGECKO_CURRENCIES),
     "exchange_rates": coin_prices.exchange_rates,
     "coins/list": _coins_list,
     "coins/markets": coin_prices.markets,
@@ -37,8 +37,8 @@ COIN_ENDPOINTS: dict[str, Callable[[Simulation, Query, str], Any]] = {
 
 def call_endpoint(sim: Simulation, query: Query, path: str) -> Any:
     """Return the body of the endpoint at `path`."""
-    if path in ENDPOINTS:
-        return ENDPOINTS[path](sim, query)
+    if path in REST_ENDPOINTS:
+        return REST_ENDPOINTS[path](sim, query)
     return _coin_endpoint(path)(sim, query)
 
 

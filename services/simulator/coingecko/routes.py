@@ -25,7 +25,7 @@ RATE_LIMIT_MESSAGE = (
     "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe to our API "
     "plans for higher rate limits."
 )
-MESSAGES = {
+ERROR_MESSAGES = {
     429: RATE_LIMIT_MESSAGE,
     403: "Forbidden",
     500: "Internal Server Error",
@@ -94,7 +94,7 @@ def error_response(status: int, retry_after: int) -> Response:
 
 
 def _error(status: int, code: int, headers: dict[str, str] | None = None) -> Response:
-    about = {"error_code": code, "error_message": MESSAGES.get(code, "Service Unavailable")}
+    about = {"error_code": code, "error_message": ERROR_MESSAGES.get(code, "Service Unavailable")}
     return Response(ENCODER.encode({"status": about}), status, headers, "application/json")
 
 

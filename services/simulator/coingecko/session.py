@@ -8,7 +8,7 @@ import msgspec
 from services.simulator.coingecko.coin_prices import DAILY_TURNOVER, price_in, supply
 from services.simulator.coingecko.query_params import pair
 from services.simulator.fault_injection import decode
-from services.simulator.market.listings import COINS, CURRENCIES, DAY
+from services.simulator.market.listings import COINGECKO_CURRENCIES, COINS, DAY
 from services.simulator.market.shapes import SLICE_MS
 from services.simulator.simulated_socket import OutgoingFrame, SimulatedSocket
 
@@ -76,7 +76,7 @@ class CoinGeckoSession:
             given = data.get("vs_currencies")
             currencies = given if given and isinstance(given, list) else ["usd"]
             self._currencies_by_coin[coin] = [
-                name for name in currencies if isinstance(name, str) and name in CURRENCIES
+                name for name in currencies if isinstance(name, str) and name in COINGECKO_CURRENCIES
             ]
             self._new_coins.append(coin)
             await self._send_status(2000, f"Subscription is successful for {coin}")

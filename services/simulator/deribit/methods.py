@@ -17,7 +17,7 @@ from services.simulator.simulation import Simulation
 VERSION = {"version": "1.2.26"}
 LOGIN_SECONDS = 31_536_000
 MAX_DEPTH = 10_000  # levels on a side
-CURRENCIES = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
+DERIBIT_CURRENCIES = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
 
 def test(sim: Simulation, given: Parameters) -> Any:
@@ -69,7 +69,7 @@ def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
 def get_currencies(sim: Simulation, given: Parameters) -> Any:
     """Return all currencies."""
     fees = {"withdrawal_fee": 0.0001, "min_withdrawal_fee": 0.0001, "min_confirmations": 1, "fee_precision": 4}
-    return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in CURRENCIES]
+    return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in DERIBIT_CURRENCIES]
 
 
 def get_instruments(sim: Simulation, given: Parameters) -> Any:

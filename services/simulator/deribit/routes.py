@@ -31,7 +31,7 @@ ERRORS = {
     503: (13503, "unavailable"),
 }
 PARSE_ERROR = {"code": -32700, "message": "Parse error"}
-STATUSES = {13009: 401, 11094: 500, 10028: 429}
+STATUS_BY_CODE = {13009: 401, 11094: 500, 10028: 429}
 
 
 @router.websocket("/ws/api/v2")
@@ -69,7 +69,7 @@ async def _answer(request: Request, call: Call | None) -> Response:
 
 async def _rpc_response(sim: Simulation, call: Call | None) -> ApiResponse:
     body = await reply(sim, call, {}) if call else envelope(sim, {}, sim.now(), error=PARSE_ERROR)
-    status = STATUSES.get(body["error"]["code"], 400) if "error" in body else 200
+    status = STATUS_BY_CODE.get(body["error"]["code"], 400) if "error" in body else 200
     return ApiResponse(status, body)
 
 

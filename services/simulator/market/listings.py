@@ -192,4 +192,4 @@ COINS = {
     "the-open-network": ("TON", "Toncoin"),
     "tron": ("TRX", "TRON"),
 }
-CURRENCIES = ("usd", "rub", "eur", "gbp", "cny", "btc", "eth", "bnb", "sol", "xrp", "ltc")
+COINGECKO_CURRENCIES = ("usd", "rub", "eur", "gbp", "cny", "btc", "eth", "bnb", "sol", "xrp", "ltc")

@@ -12,7 +12,7 @@ from services.simulator.market.listings import SimulatedListing
 from services.simulator.market.shapes import SLICE_MS, VARIANTS, Floats, Ints
 
 TYPICAL = 25  # a pattern's lots are the listing's, by so much: blocks and slices multiply them
-BUSIEST = 4  # slices' lots are a pattern's, times 1 to 4
+MAX_PATTERN_FACTOR = 4  # slices' lots are a pattern's, times 1 to 4
 
 
 class Pattern(NamedTuple):
@@ -75,7 +75,7 @@ class BlockPlan:
         slices = shapes.shape[-1]
         self.offset = np.rint(shapes).astype(np.int32)  # of the slice's level from the block's, by end, variant, slice
         self.pattern = random.permuted(np.tile(np.arange(slices) % len(patterns), (VARIANTS, 1)), axis=1)
-        self.size = random.integers(1, BUSIEST + 1, (VARIANTS, slices))  # multiplies weights
+        self.size = random.integers(1, MAX_PATTERN_FACTOR + 1, (VARIANTS, slices))  # multiplies weights
         of = TradeSums(*np.array([sums(pattern) for pattern in patterns]).T[:, self.pattern])
         # by variant and slice
         self._slices = TradeSums._make((*of[:2], *(each.astype(np.int32) for each in of[2:6]), *(self.size * of[6:])))

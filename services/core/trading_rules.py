@@ -39,7 +39,7 @@ def rules_violation(rules: TradingRules) -> Violation | None:
         if not is_amount(amount):
             return Violation("size", f"the least amount {shorten(amount)}")
     for fee in (rules.maker_fee, rules.taker_fee):
-        if fee is not None and not (is_amount(abs(fee)) and abs(fee) <= MAX_FEE):
+        if fee is not None and not (is_amount(fee.copy_abs()) and abs(fee) <= MAX_FEE):
             return Violation("fee", f"the fee {shorten(fee)}")
     if not (rules.symbol.isascii() and rules.symbol.isprintable() and len(rules.symbol) <= MAX_SYMBOL_LENGTH):
         return Violation("name", f"the symbol {shorten(rules.symbol)}")

@@ -1,4 +1,4 @@
-"""The peers in Python, served with the very settings of Kurs: they answer what is in a file, and do nothing else.
+"""The peers in Python, served with the settings of Kurs: they respond with the content of a file and do nothing else.
 
 python -m loadtest.asgi bare|fastapi PORT FILE
 """
@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 20_000  # more than any measurement opens
 
 
 def bare(body: bytes) -> ASGIApp:
-    """The least that an ASGI application can be; at /unchanged it says 304."""
+    """Return a minimal ASGI application. At /unchanged it responds 304."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,11 +37,11 @@ def bare(body: bytes) -> ASGIApp:
 
 
 def fastapi(body: bytes) -> ASGIApp:
-    """A route as one would write it."""
+    """Return a FastAPI application with a plain route."""
     app, courses = FastAPI(), msgspec.json.decode(body)
 
     @app.get("/")
-    async def answer() -> dict[str, object]:
+    async def read_courses() -> dict[str, object]:
         return dict(courses)
 
     return app
@@ -51,7 +51,7 @@ APPS: dict[str, Callable[[bytes], ASGIApp]] = {"bare": bare, "fastapi": fastapi}
 
 
 async def serve(app: ASGIApp, port: int) -> None:
-    """Serve on the loopback until a signal, with the runtime's settings of the garbage collector too."""
+    """Serve on the loopback until a signal. The garbage collector is set as in `services.runtime`."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)

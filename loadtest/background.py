@@ -1,11 +1,11 @@
-"""A thread that works beside the block that starts it."""
+"""A thread that runs during a `with` block."""
 
 import threading
 from typing import Self
 
 
 class BackgroundThread(threading.Thread):
-    """A thread that runs while a `with` block does; its `run` returns once `stop_requested` is set."""
+    """A thread that a `with` block starts and stops. Its `run` must return once `stop_requested` is set."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

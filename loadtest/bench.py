@@ -1,4 +1,4 @@
-"""Speed beside named peers: `make bench`, or a part of it, `make bench ONLY=candles`.
+"""The speed of Kurs and of other programs: `make bench`, or a part of it, `make bench ONLY=candles`.
 
 Exits with 1 when a target is missed. A part is a module of this package with `main() -> int`: 0, 1 when a target was
 missed, 2 when it could not run.
@@ -11,7 +11,7 @@ from importlib import import_module
 
 
 def run_part(name: str) -> int:
-    """One part. It is loaded only now: what a peer brings along is no burden to the others."""
+    """Run one part. Its module is imported here, because the peers' libraries would slow down the other parts."""
     return int(import_module(f"loadtest.bench_{name}").main())
 
 
@@ -20,7 +20,7 @@ PARTS: Mapping[str, Callable[[], int]] = {name: partial(run_part, name) for name
 
 
 def main(names: Sequence[str], parts: Mapping[str, Callable[[], int]] = PARTS) -> int:
-    """Run these parts, one after another; without names all. Answers the worst exit code."""
+    """Run the named parts one after another, or all of them. Return the highest exit code."""
     if unknown := [name for name in names if name not in parts]:
         print(f"bench: there is no part {unknown[0]!r}; there are: {', '.join(parts)}", file=sys.stderr)
         return 2

@@ -1,9 +1,9 @@
-"""The store of candles beside bare PostgreSQL, in one run: `make bench ONLY=candles`.
+"""The store of candles compared with bare PostgreSQL, in one run: `make bench ONLY=candles`.
 
-Writing: rows per second of `save` as a share of a bare COPY of the same rows, ready as bytes, into the same table: as
-many at once as the writer saves when it is busy, and fewer. Reading: a thousand candles out of a million and out of ten
-million, beside the same rows fetched through a bare connection from an index that holds all of them. All take turns, so
-that a busy moment of the machine is everyone's; medians count.
+Writing: rows per second of `save` as a share of a bare COPY of the same rows, encoded before, into the same table: as
+many at once as a busy writer saves, and fewer. Reading: a thousand candles out of a million and out of ten million,
+compared with the same rows fetched through a bare connection from an index that holds all of them. The cases are
+measured in turn, so that other load on the machine affects all of them. The figures are medians.
 """
 
 import asyncio
@@ -39,40 +39,40 @@ Timings = defaultdict[str, list[float]]
 
 
 def main() -> int:
-    """Run it all; 1 when a target is missed."""
+    """Run the benchmark. Return 1 when a target is missed."""
     try:
         with (
-            servers.private_servers() as here,
+            servers.private_servers() as private,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):  # the services' loop
-            found = runner.run(measure(here.postgres))
+            figures = runner.run(measure(private.postgres))
     except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    for name, value in found.items():
+    for name, value in figures.items():
         print(f"{name:46} {value:10,.2f}")
-    reached = targets(found)
-    print(*reached, sep="\n")
-    return results.save_and_exit_code("candles", FigureBench(results.machine_info(), found, reached))
+    targets = make_targets(figures)
+    print(*targets, sep="\n")
+    return results.save_and_exit_code("candles", FigureBench(results.machine_info(), figures, targets))
 
 
-def targets(found: dict[str, float]) -> list[Target]:
-    """What Kurs promises."""
+def make_targets(figures: dict[str, float]) -> list[Target]:
+    """Return the targets of these figures."""
     return [
-        Target("new candles, of COPY", found["save, new history / COPY"], least=0.85),
-        Target("changed candles, of COPY", found["save, changed history / COPY"], least=0.7),
-        Target("p99 at ten million rows, of that at one", found["read, p99 at 10 M / at 1 M"], most=1.5),
-        Target("p50, of a bare index-only scan", found["read, p50 / the index alone"], most=3),
+        Target("new candles, of COPY", figures["save, new history / COPY"], at_least=0.85),
+        Target("changed candles, of COPY", figures["save, changed history / COPY"], at_least=0.7),
+        Target("p99 at ten million rows, of that at one", figures["read, p99 at 10 M / at 1 M"], at_most=1.5),
+        Target("p50, of a bare index-only scan", figures["read, p50 / the index alone"], at_most=3),
     ]
 
 
 async def measure(server: servers.Postgres) -> dict[str, float]:
-    """All figures by name: rows per second, ms, and ratios."""
+    """Return all figures by name: rows per second, ms, and ratios."""
     return {**await measure_writing(server), **await measure_reading(server)}
 
 
 async def measure_writing(server: servers.Postgres) -> dict[str, float]:
-    """COPY and `save` in turn: history (a page each of several series), one page of it, and a minute of many series."""
+    """Measure COPY and `save` in turn: a page of each of several series, one page, and one minute of many series."""
     url = server.create_database()
     await sql.migrate(url)
     store, bare = await sql.connect(url), await connect(url)
@@ -97,7 +97,7 @@ async def measure_writing(server: servers.Postgres) -> dict[str, float]:
 
 
 async def measure_reading(server: servers.Postgres) -> dict[str, float]:
-    """The same questions to a million and to ten million rows of `candles`, and to an index with ten million."""
+    """Measure the same queries of a million and of ten million rows of `candles`, and of an index of ten million."""
     sizes = {"1 M": MILLION // MINUTES_PER_SERIES, "10 M": 10 * MILLION // MINUTES_PER_SERIES}
     stores = {name: await sql.connect(await create_filled_database(server, series)) for name, series in sizes.items()}
     bare = await connect(await create_filled_database(server, sizes["10 M"], COVERING))
@@ -105,15 +105,15 @@ async def measure_reading(server: servers.Postgres) -> dict[str, float]:
     for _ in range(READS):
         for name, count in sizes.items():
             series, since, until = random_page(count)
-            found = await timed(spent, f"candles, {name}", lambda: stores[name].candles(series, since, until))  # noqa: B023
-            assert len(found) == PAGE_CANDLES
+            rows = await timed(spent, f"candles, {name}", lambda: stores[name].candles(series, since, until))  # noqa: B023
+            assert len(rows) == PAGE_CANDLES
         series, since, until = random_page(sizes["10 M"])
         key = series.exchange, str(series.instrument), series.timeframe, since, until
         assert len(await timed(spent, "the index alone, 10 M", lambda: bare.fetch(SCAN, *key))) == PAGE_CANDLES  # noqa: B023
     for each in (*stores.values(), bare):
         await each.close()
     figures = {
-        f"read, {part} of {who}, ms": value for who, times in spent.items() for part, value in p50_and_p99(times)
+        f"read, {part} of {name}, ms": value for name, times in spent.items() for part, value in p50_and_p99(times)
     }
     ours, scan = "candles, 10 M, ms", "the index alone, 10 M, ms"
     return {
@@ -124,7 +124,7 @@ async def measure_reading(server: servers.Postgres) -> dict[str, float]:
 
 
 def random_page(count: int) -> tuple[Series, int, int]:
-    """A thousand minutes of one of so many series."""
+    """Return one of `count` series at random, and the first and last open time of a page of it."""
     since = START_MS + random.randrange(MINUTES_PER_SERIES - PAGE_CANDLES) * MINUTE_MS
     return series_named("ours", random.randrange(count)), since, since + (PAGE_CANDLES - 1) * MINUTE_MS
 
@@ -147,11 +147,11 @@ FROM generate_series($1::bigint, $2::bigint, 60000) minute, generate_series(0, $
 
 
 async def create_filled_database(server: servers.Postgres, series: int, index: str = "") -> str:
-    """A database with `MINUTES` of so many series in the order of arrival, as a writer leaves it; answers its URL."""
+    """Create a database of `series` series, with the rows in the order of arrival. Return its URL."""
     url = server.create_database()
     await sql.migrate(url)
     bare, engine = await connect(url), make_engine(url, 600)
-    await bare.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")  # an index that is made at once is made sooner
+    await bare.execute("ALTER TABLE candles DROP CONSTRAINT pk_candles")  # building the index once is faster
     await bare.execute(FILL, START_MS, START_MS + (MINUTES_PER_SERIES - 1) * MINUTE_MS, series)
     async with engine.begin() as each:
         await each.run_sync(lambda sync: sync.execute(AddConstraint(candles.primary_key)))
@@ -164,12 +164,12 @@ async def create_filled_database(server: servers.Postgres, series: int, index: s
 
 
 async def connect(url: str) -> asyncpg.Connection:
-    """A bare one."""
+    """Open a connection without the adapter."""
     return await asyncpg.connect(url.replace("+asyncpg", ""), command_timeout=600)
 
 
 async def timed(spent: Timings, name: str, work: Callable[[], Awaitable[T]]) -> T:
-    """Do it, and note the seconds it took."""
+    """Run `work` and record its duration in seconds."""
     start = time.perf_counter()
     result = await work()
     spent[name].append(time.perf_counter() - start)
@@ -177,28 +177,28 @@ async def timed(spent: Timings, name: str, work: Callable[[], Awaitable[T]]) -> 
 
 
 def p50_and_p99(seconds: Sequence[float]) -> list[tuple[str, float]]:
-    """Median and 99th percentile in ms."""
+    """Return the median and the 99th percentile in ms."""
     cuts = quantiles(seconds, n=100)
     return [("p50", cuts[49] * 1000), ("p99", cuts[98] * 1000)]
 
 
 def series_named(exchange: str, number: int) -> Series:
-    """One of many series."""
+    """Return one of many series."""
     return Series(exchange, Instrument(f"A{number}", "USDT"), "1m")
 
 
 def history(exchange: str, number: int, price: str) -> list[Candle]:
-    """A thousand minutes of each of five series."""
+    """Return a thousand minutes of each of five series."""
     return [row for series in range(PAGES) for row in _minutes(series_named(exchange, series), number, price)]
 
 
 def page(exchange: str, number: int, price: str) -> list[Candle]:
-    """A thousand minutes of one of ten series."""
+    """Return a thousand minutes of one of ten series."""
     return _minutes(series_named(exchange, PAGES + number % 10), number, price)
 
 
 def live(exchange: str, number: int, price: str) -> list[Candle]:
-    """One minute of a thousand series."""
+    """Return one minute of a thousand series."""
     return [candle(series_named(exchange, 100 + series), number, price) for series in range(PAGE_CANDLES)]
 
 
@@ -207,7 +207,7 @@ def _minutes(series: Series, number: int, price: str) -> list[Candle]:
 
 
 def candle(series: Series, minute: int, price: str) -> Candle:
-    """Digits as Bitcoin has them."""
+    """Return a candle with as many digits as Bitcoin's."""
     value = Decimal(f"6{minute % 10_000:04}.{price}7")
     amount = Decimal(f"{minute % 89}.{minute % 99_991:05}")
     bar = Bar(START_MS + minute * MINUTE_MS, value, value + 3, value - 3, value, amount, amount * value, minute % 5_000)
@@ -215,7 +215,7 @@ def candle(series: Series, minute: int, price: str) -> Candle:
 
 
 def copy_lines(rows: Sequence[Candle]) -> bytes:
-    """COPY's text format."""
+    """Encode candles in COPY's text format."""
     return "".join(
         "\t".join(map(str, (*_key(row), *_prices(row.bar), row.bar.trades, row.closed, row.source, row.revision, 1)))
         + "\n"

@@ -1,6 +1,6 @@
-"""Candles that are kept ready, through nginx, beside files of their size that the same nginx sends.
+"""Cached candles through nginx, compared with files of the same bytes that the same nginx sends.
 
-`make bench ONLY=charts`. A thousand candles, plain and packed; the rows that go past nginx say what it adds.
+`make bench ONLY=charts`. A thousand candles, plain and by gzip. The rows without nginx show what nginx adds.
 """
 
 import asyncio
@@ -39,34 +39,34 @@ LOCATION = """location = /{name} {{
 
 
 def main() -> int:
-    """Run it all; 1 when a target is missed."""
+    """Run the benchmark. Return 1 when a target is missed."""
     try:
-        with servers.private_servers() as here, peers(here) as everyone:
-            for peer in everyone:
+        with servers.private_servers() as private, peers(private) as all_peers:
+            for peer in all_peers:
                 check(peer)
-            rows = measure_rounds(everyone, CONNECTIONS, ROUNDS)
+            rows = measure_rounds(all_peers, CONNECTIONS, ROUNDS)
     except servers.NotInstalled as missing:
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    found = PeerBench(results.machine_info(), rows, targets(rows))
+    found = PeerBench(results.machine_info(), rows, make_targets(rows))
     print(table(found))
     return results.save_and_exit_code("charts", found)
 
 
-def targets(rows: Sequence[PeerResult]) -> list[Target]:
-    """What Kurs promises."""
+def make_targets(rows: Sequence[PeerResult]) -> list[Target]:
+    """Return the targets of these rows."""
     failed = sum(row.failed for row in rows)
     ratios = [
-        Target(f"{THROUGH}{form} of {STATIC}{form}", ratio(rows, THROUGH + form, STATIC + form), least=0.9)
+        Target(f"{THROUGH}{form} of {STATIC}{form}", ratio(rows, THROUGH + form, STATIC + form), at_least=0.9)
         for form in FILES.values()
     ]
-    return [*ratios, Target("failures", failed, most=0)]
+    return [*ratios, Target("failures", failed, at_most=0)]
 
 
 @contextmanager
-def peers(here: servers.PrivateServers) -> Iterator[list[HttpPeer]]:
-    """A replica with candles, the project's nginx before it, and the same candles as files."""
-    folder = here.folder / "charts"
+def peers(private: servers.PrivateServers) -> Iterator[list[HttpPeer]]:
+    """Run a replica with candles behind the project's nginx, which serves the same candles as files too."""
+    folder = private.folder / "charts"
     folder.mkdir()
     asyncio.run(store_candles(f"sqlite+aiosqlite:///{folder}/kurs.db"))
     api = kurs_process(folder, "api", KURS_DATA_DIR=str(folder), API_RATE_LIMIT="0")
@@ -75,13 +75,13 @@ def peers(here: servers.PrivateServers) -> Iterator[list[HttpPeer]]:
         body = httpx.get(api.url + PATH).raise_for_status().content
         (folder / "chart.json").write_bytes(body)
         (folder / "chart.json.gz").write_bytes(gzip.compress(body, mtime=0))
-        front = _nginx(here, folder, int(api.url.rpartition(":")[2]))
+        nginx_url = _nginx(private, folder, int(api.url.rpartition(":")[2]))
         yield [
             peer
             for name, form in FILES.items()
             for peer in (
-                HttpPeer(STATIC + form, f"{front}/{name}"),
-                HttpPeer(THROUGH + form, front + PATH, packed=bool(form)),
+                HttpPeer(STATIC + form, f"{nginx_url}/{name}"),
+                HttpPeer(THROUGH + form, nginx_url + PATH, packed=bool(form)),
                 HttpPeer(DIRECT + form, api.url + PATH, packed=bool(form)),
             )
         ]
@@ -89,15 +89,15 @@ def peers(here: servers.PrivateServers) -> Iterator[list[HttpPeer]]:
         api.stop()
 
 
-def _nginx(here: servers.PrivateServers, folder: Path, replica: int) -> str:
+def _nginx(private: servers.PrivateServers, folder: Path, replica: int) -> str:
     port = servers.free_port()
     files = "\n".join(LOCATION.format(name=name, folder=folder) for name in FILES)
-    config = configuration(here.folder / f"nginx{port}", port, [replica])
-    return here.nginx(replace_once(config, {"location / {": f"{files}\n\n    location / {{"}), port).url
+    config = configuration(private.folder / f"nginx{port}", port, [replica])
+    return private.nginx(replace_once(config, {"location / {": f"{files}\n\n    location / {{"}), port).url
 
 
 async def store_candles(url: str) -> None:
-    """A thousand closed minutes, with digits as Bitcoin has them."""
+    """Save a thousand closed minutes, with as many digits as Bitcoin's."""
     await sql.migrate(url)
     store = await sql.connect(url)
     series = Series("binance", Instrument("BTC", "USDT"), "1m")

@@ -1,10 +1,9 @@
-"""Indicators beside TA-Lib on arrays and pandas-ta-classic alone, in one run: `python -m loadtest.bench_indicators`.
+"""Indicators of Kurs, TA-Lib and pandas-ta-classic, in one run: `python -m loadtest.bench_indicators`.
 
-All compute the same set over the same thousand candles: ours as for an answer, TA-Lib on the bare arrays,
-pandas-ta-classic by itself and on TA-Lib as its users call it, on prepared series. A request is new:
-it is measured from its query string to the bytes of its JSON: it computes the history that the first value
-needs as well, over candles that this process has in memory. All take turns, so that a busy moment of the machine is
-everyone's; medians count.
+All compute the same set over the same thousand candles: Kurs as for a response, TA-Lib on arrays, pandas-ta-classic
+without and with TA-Lib on prepared series. A request is measured from its query string to the bytes of its JSON, and
+is not cached, so that the lookback before the first value is computed as well, over candles in memory. The cases are
+measured in turn, so that other load on the machine affects all of them. The figures are medians.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from functools import partial
 from statistics import median
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]  # first: TA-Lib takes its series only if it is there already
+import pandas as pd  # type: ignore[import-untyped]  # first: TA-Lib accepts its series only if it is imported before
 import pandas_ta_classic as ta  # type: ignore[import-untyped]
 import talib
 
@@ -46,7 +45,7 @@ NAMES = ",".join([*(f"sma:{period}" for period in SMA), *(f"ema:{period}" for pe
 SET = indicators.parse_specs(NAMES)
 COUNT, HISTORY, ROUNDS = 1_000, 16_000, 60
 NOW = 1_800_000_000_000
-MAX_OTHER_SHARE = 0.02  # seconds in which is kept for others what was answered: it is no part of the next question
+CACHE_SECONDS = 0.02  # seconds in which a response is cached for other replicas, before the next request
 M1 = TIMEFRAMES["1m"]
 SERIES = Series("binance", Instrument("BTC", "USDT"), M1.name)
 LOADED = ("numpy", "services.core.indicators", "pandas_ta_classic")
@@ -54,26 +53,28 @@ Spent = dict[str, list[float]]
 
 
 def main() -> int:
-    """Run it all; 1 when a target is missed."""
-    found = {**asyncio.run(measure()), **measure_imports()}
-    for name, value in found.items():
+    """Run the benchmark. Return 1 when a target is missed."""
+    figures = {**asyncio.run(measure()), **measure_imports()}
+    for name, value in figures.items():
         print(f"{name:56} {value:10,.3f}")
-    reached = targets(found)
-    print(*reached, sep="\n")
-    return results.save_and_exit_code("indicators", FigureBench(results.machine_info(), found, reached))
+    targets = make_targets(figures)
+    print(*targets, sep="\n")
+    return results.save_and_exit_code("indicators", FigureBench(results.machine_info(), figures, targets))
 
 
-def targets(found: Mapping[str, float]) -> list[Target]:
-    """What Kurs promises."""
+def make_targets(figures: Mapping[str, float]) -> list[Target]:
+    """Return the targets of these figures."""
     return [
-        Target("indicators' arithmetic, of TA-Lib on arrays", found["ours / TA-Lib"], most=1.5),
-        Target("a new request, of pandas-ta-classic's arithmetic", found["request / pandas-ta-classic"], most=1 / 3),
-        Target("a warm answer, of one of chart data", found["warm request / warm chart data"], most=1.5),
+        Target("indicators' arithmetic, of TA-Lib on arrays", figures["ours / TA-Lib"], at_most=1.5),
+        Target(
+            "a new request, of pandas-ta-classic's arithmetic", figures["request / pandas-ta-classic"], at_most=1 / 3
+        ),
+        Target("a cached response, of one of chart data", figures["warm request / warm chart data"], at_most=1.5),
     ]
 
 
 async def measure() -> dict[str, float]:
-    """Medians in ms, and ratios, each the median over the rounds."""
+    """Return medians in ms, and ratios, each the median over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         url, rows = f"sqlite+aiosqlite:///{folder}/kurs.db", candles()
         await sql.migrate(url)
@@ -105,12 +106,12 @@ async def measure() -> dict[str, float]:
 
 
 async def measure_in_turn(columns: OhlcvColumns, endpoints: Mapping[str, EndpointServer]) -> Spent:
-    """Seconds of each in each round. The first round, in which everything is loaded, does not count."""
+    """Return the seconds of each case in each round, without the first round, which imports and fills caches."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)  # as Kurs runs
     spent: Spent = defaultdict(list)
     computing = compute_by_all(columns)
-    requested = {
+    queries = {
         "request": (endpoints["/api/indicators"], f"&indicators={NAMES}"),
         "chart data": (endpoints["/api/chart-data"], ""),
     }
@@ -119,7 +120,7 @@ async def measure_in_turn(columns: OhlcvColumns, endpoints: Mapping[str, Endpoin
             timed(spent, name, compute)
         until = NOW - (2_000 + number) * MINUTE_MS
         period = f"symbol=BTCUSDT&timeframe=1m&from={until - (COUNT - 1) * MINUTE_MS}&to={until}"
-        for name, (endpoint, more) in requested.items():
+        for name, (endpoint, more) in queries.items():
             query = (period + more).encode()
             await request_cold(spent, name, endpoint, query)
             timed(spent, f"{name}, warm", partial(request_warm, endpoint, query))
@@ -127,18 +128,18 @@ async def measure_in_turn(columns: OhlcvColumns, endpoints: Mapping[str, Endpoin
 
 
 def compute_by_all(columns: OhlcvColumns) -> dict[str, Callable[[], object]]:
-    """The set by everyone."""
+    """Return the computation of the set by each library."""
     alone, on_talib = (compute_by_pandas_ta(columns, talib) for talib in (False, True))
     return {
         "TA-Lib on arrays": lambda: compute_by_talib(columns),
-        "ours": lambda: [indicators.compute(asked, columns, M1) for asked in SET],
+        "ours": lambda: [indicators.compute(spec, columns, M1) for spec in SET],
         "pandas-ta-classic": alone,
         "pandas-ta-classic on TA-Lib": on_talib,
     }
 
 
 def compute_by_talib(columns: OhlcvColumns) -> None:
-    """As users of TA-Lib write it."""
+    """Compute the set with TA-Lib on arrays."""
     _, _, high, low, close, volume = columns
     for period in SMA:
         talib.SMA(close, period)
@@ -156,7 +157,7 @@ def compute_by_talib(columns: OhlcvColumns) -> None:
 
 
 def compute_by_pandas_ta(columns: OhlcvColumns, on_talib: bool) -> Callable[[], None]:
-    """As its users call it, on prepared series."""
+    """Return the computation with pandas-ta-classic, on prepared series."""
     index = pd.to_datetime(columns.open_times, unit="ms")
     high, low, close, volume = (pd.Series(column, index=index) for column in columns[2:])
 
@@ -178,20 +179,20 @@ def compute_by_pandas_ta(columns: OhlcvColumns, on_talib: bool) -> Callable[[], 
 
 
 def timed(spent: Spent, name: str, work: Callable[[], object]) -> None:
-    """Do it, and note the seconds it took."""
+    """Run `work` and record its duration in seconds."""
     start = time.perf_counter()
     work()
     spent[name].append(time.perf_counter() - start)
 
 
 async def request_cold(spent: Spent, name: str, endpoint: EndpointServer, query: bytes) -> None:
-    """Ask a question for the first time, and note the seconds until its answer."""
+    """Send a request for the first time, and record the seconds until its response."""
     start = time.perf_counter()
-    answer = await endpoint.read(query, {})
+    response = await endpoint.read(query, {})
     spent[name].append(time.perf_counter() - start)
-    await asyncio.sleep(MAX_OTHER_SHARE)
-    assert answer.status == 200
-    assert len(answer.body) > 100_000
+    await asyncio.sleep(CACHE_SECONDS)
+    assert response.status == 200
+    assert len(response.body) > 100_000
 
 
 def request_warm(endpoint: EndpointServer, query: bytes) -> None:
@@ -201,7 +202,7 @@ def request_warm(endpoint: EndpointServer, query: bytes) -> None:
 
 
 def measure_imports() -> dict[str, float]:
-    """Seconds and MB that a fresh process pays to load a module, beyond those of a bare one."""
+    """Return the seconds and MB that an import costs a new process, without those of the interpreter."""
     costs = {module: import_cost(module) for module in ("sys", *LOADED)}
     seconds, size = costs.pop("sys")
     return {
@@ -212,7 +213,7 @@ def measure_imports() -> dict[str, float]:
 
 
 def import_cost(module: str) -> tuple[float, float]:
-    """Seconds and MB of a process that imports it; the quickest of three."""
+    """Return the seconds and MB of a process that imports the module; the fastest of three."""
     program = f"import {module}; print(*open('/proc/self/status'))"
     runs = list[tuple[float, float]]()
     for _ in range(3):
@@ -224,7 +225,7 @@ def import_cost(module: str) -> tuple[float, float]:
 
 
 def candles() -> list[Candle]:
-    """A walk in cents: more than a week of minutes, since when OBV counts."""
+    """Return a random walk of more than a week of minutes, because OBV is summed over a week."""
     rng = np.random.default_rng(1)
     closes = 60_000 * np.exp(np.cumsum(rng.normal(0, 0.0005, HISTORY)))
     spreads, volumes = rng.exponential(15, HISTORY), rng.lognormal(0, 1, HISTORY)
@@ -233,7 +234,7 @@ def candles() -> list[Candle]:
 
 
 def candle(opening: int, close: float, before: float, spread: float, volume: float) -> Candle:
-    """Digits as Bitcoin has them."""
+    """Return a candle with as many digits as Bitcoin's."""
     prices = before, max(before, close) + spread, min(before, close) - spread, close
     o, h, low, c = (Decimal(f"{price:.2f}") for price in prices)
     return Candle(SERIES, Bar(opening, o, h, low, c, Decimal(f"{volume:.5f}"), c, 9), True, CandleSource.EXCHANGE)

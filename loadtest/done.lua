@@ -1,4 +1,4 @@
--- What wrk found, as one line of JSON, at the end: no Lua runs while it measures.
+-- Prints the result of wrk as one line of JSON. It runs once, after the measurement.
 function done(summary, latency, requests)
     local errors = summary.errors
     io.write(string.format(

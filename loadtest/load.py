@@ -1,4 +1,4 @@
-"""One minute of clients on the whole of Kurs, each service in a process of its own on this machine: `make load`.
+"""One minute of load on all services of Kurs, each in its own process on this machine: `make load`.
 
 Exits with 1 when a target is missed.
 """
@@ -23,45 +23,43 @@ from tests.system import distributed
 
 LOAD_SECONDS = 60
 USERS = 80  # each sends 20 requests a second: 1,600 together
-LEAST, MOST_MS = 1500, 50
-LOAD_SETTINGS = {
-    "KURS_HISTORY_BARS": "0"
-}  # for the past, the simulator would make up years of trades, which no exchange has to
+MIN_REQUESTS_PER_SECOND, MAX_P99_MS = 1500, 50
+LOAD_SETTINGS = {"KURS_HISTORY_BARS": "0"}  # for a backfill, the simulator would compute years of trades meanwhile
 ROOT = Path(__file__).parents[1]
-ALL = "Aggregated"  # locust's name for everything together
+ALL = "Aggregated"  # locust's name for all requests together
 PERCENTILES = ("50%", "75%", "90%", "95%", "99%", "99.9%", "100%")
 
 
 def main() -> int:
-    """Run it all."""
+    """Run the load. Return 1 when a target is missed."""
     try:
-        with servers.private_servers() as here, distributed(here.folder, here, LOAD_SETTINGS) as system:
+        with servers.private_servers() as private, distributed(private.folder, private, LOAD_SETTINGS) as system:
             url = f"{system.url}/v1/courses"
             until_complete(url, len(Settings(_env_file=None).directions))
-            with RateProbe(url) as watch:
-                output = locust(system.url, here.folder)
-            questions, seconds = list(request_kinds(output)), list(load_seconds(output))
+            with RateProbe(url) as probe:
+                output = locust(system.url, private.folder)
+            kinds, seconds = list(request_kinds(output)), list(load_seconds(output))
     except servers.NotInstalled as missing:
         print(f"load: {missing}", file=sys.stderr)
         return 2
-    targets = load_targets(questions[-1]) + watch.targets()
-    print(table(questions), *targets, sep="\n")
-    found = LoadResult(results.machine_info(), questions, seconds, watch.samples, targets)
-    print(f"written to {results.save_result('load', found)}; python -m loadtest.report draws it")
+    targets = load_targets(kinds[-1]) + probe.targets()
+    print(table(kinds), *targets, sep="\n")
+    result = LoadResult(results.machine_info(), kinds, seconds, probe.samples, targets)
+    print(f"written to {results.save_result('load', result)}; python -m loadtest.report draws it")
     return 0 if all(target.reached for target in targets) else 1
 
 
 def until_complete(url: str, directions: int) -> None:
     """Wait until every direction has a rate. Raises RuntimeError when that takes too long."""
     deadline = time.monotonic() + 60
-    while len((answer := httpx.get(url)).json().get("courses", ())) < directions:
+    while len((response := httpx.get(url)).json().get("courses", ())) < directions:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the rates are not complete: {answer.text}")
+            raise RuntimeError(f"the rates are not complete: {response.text}")
         time.sleep(0.1)
 
 
 def locust(url: str, folder: Path) -> Path:
-    """Run the clients to their end; answers the prefix of the files that locust wrote."""
+    """Run the clients. Return the prefix of the files that locust wrote."""
     prefix = folder / "locust"
     command = [sys.executable, "-m", "locust", "--locustfile", str(ROOT / "loadtest/locustfile.py"), "--host", url]
     command += ["--headless", "--only-summary", "--users", str(USERS), "--spawn-rate", str(USERS), "--reset-stats"]
@@ -71,13 +69,13 @@ def locust(url: str, folder: Path) -> Path:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         limit = LOAD_SECONDS + 60
         ran = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=limit, check=False)  # noqa: S603
-    if ran.returncode not in (0, 1):  # 1: some requests failed, and the figures say which
+    if ran.returncode not in (0, 1):  # 1: some requests failed, which the figures contain
         raise RuntimeError((folder / "locust.log").read_text()[-2000:])
     return prefix
 
 
 def request_kinds(prefix: Path) -> Iterator[RequestKind]:
-    """The requests, one kind after the other, all together last."""
+    """Yield the kinds of requests, all requests together last."""
     for line in read_csv(prefix.with_name(f"{prefix.name}_stats.csv")):
         shares = {name: float(line[name]) for name in PERCENTILES}
         rate = round(float(line["Requests/s"]), 1)
@@ -85,7 +83,10 @@ def request_kinds(prefix: Path) -> Iterator[RequestKind]:
 
 
 def load_seconds(prefix: Path) -> Iterator[LoadSecond]:
-    """The seconds. How many requests each had follows from locust's totals, its percentiles are of the last ten."""
+    """Yield the load of each second.
+
+    The rates are differences of locust's totals. The percentiles are locust's, over the last ten seconds.
+    """
     rows = [line for line in read_csv(prefix.with_name(f"{prefix.name}_stats_history.csv")) if line["Name"] == ALL]
     rows = [row for row in rows if row["50%"] != "N/A"]
     for before, row in pairwise(rows):
@@ -98,27 +99,27 @@ def load_seconds(prefix: Path) -> Iterator[LoadSecond]:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """A CSV file's rows."""
+    """Return the rows of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def load_targets(everything: RequestKind) -> list[Target]:
-    """The floor."""
+def load_targets(total: RequestKind) -> list[Target]:
+    """Return the targets of all requests together."""
     return [
-        Target("requests a second", everything.rate, least=LEAST),
-        Target("failures", everything.failures, most=0),
-        Target("99 % of the answers, ms", everything.percentiles["99%"], most=MOST_MS),
+        Target("requests a second", total.rate, at_least=MIN_REQUESTS_PER_SECOND),
+        Target("failures", total.failures, at_most=0),
+        Target("99 % of the responses, ms", total.percentiles["99%"], at_most=MAX_P99_MS),
     ]
 
 
-def table(questions: list[RequestKind]) -> str:
-    """For a terminal."""
+def table(kinds: list[RequestKind]) -> str:
+    """Format the kinds of requests for a terminal."""
     head = f"{'':30}{'requests':>10}{'failed':>8}{'per s':>9}" + "".join(f"{name:>8}" for name in PERCENTILES)
     rows = [
-        f"{q.name:30}{q.requests:10,}{q.failures:8}{q.rate:9,.1f}"
-        + "".join(f"{q.percentiles[name]:8.0f}" for name in PERCENTILES)
-        for q in questions
+        f"{kind.name:30}{kind.requests:10,}{kind.failures:8}{kind.rate:9,.1f}"
+        + "".join(f"{kind.percentiles[name]:8.0f}" for name in PERCENTILES)
+        for kind in kinds
     ]
     return "\n".join([head + " ms", *rows, ""])
 

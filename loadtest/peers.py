@@ -1,4 +1,4 @@
-"""Kurs and the peers it is measured beside, all running at once, one of them measured at a time."""
+"""Kurs and the servers it is compared with. All run at once, and one at a time is measured."""
 
 import sys
 import time
@@ -42,7 +42,7 @@ class HttpPeer(NamedTuple):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """The request's headers. `*` is any tag, so that the response is 304 however rates move."""
+        """The request's headers. `*` is any tag, so that the response is 304 for all rates."""
         return ("If-None-Match: *",) * self.unchanged + ("Accept-Encoding: gzip",) * self.packed
 
 
@@ -51,13 +51,13 @@ DIRECT, OURS_STATIC, THROUGH = "/v1/courses", "Kurs' nginx, static file", "/v1/c
 
 
 @contextmanager
-def run_peers(here: PrivateServers) -> Iterator[list[HttpPeer]]:
-    """All of them, rates moving, until the block ends."""
-    folder = here.folder / "bench"
+def run_peers(private: PrivateServers) -> Iterator[list[HttpPeer]]:
+    """Run all peers, while rates change, until the block ends."""
+    folder = private.folder / "bench"
     folder.mkdir()
     with ExitStack() as stack:
-        feeder = module_process(folder, "loadtest.quote_feeder", here.rabbit.url)
-        api = kurs_process(folder, "api", RABBITMQ_URL=here.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
+        feeder = module_process(folder, "loadtest.quote_feeder", private.rabbit.url)
+        api = kurs_process(folder, "api", RABBITMQ_URL=private.rabbit.url, KURS_DATA_DIR=str(folder / "data"))
         for server in (feeder, api):
             stack.callback(server.stop)
             server.start()
@@ -68,7 +68,7 @@ def run_peers(here: PrivateServers) -> Iterator[list[HttpPeer]]:
             server = module_process(folder, "loadtest.asgi", name, str(port), str(file), port=port)
             stack.callback(server.stop)
             server.start()
-        static, ours = _nginx(here, folder, int(api.url.rpartition(":")[2]))
+        static, ours = _nginx(private, folder, int(api.url.rpartition(":")[2]))
         bare, fastapi = (f"http://127.0.0.1:{port}/" for _, port in pages)
         yield [
             HttpPeer(STATIC, f"{static}/courses.json"),
@@ -84,31 +84,31 @@ def run_peers(here: PrivateServers) -> Iterator[list[HttpPeer]]:
         ]
 
 
-def module_process(folder: Path, module: str, *words: str, port: int = 0) -> Server:
-    """A module of ours as a process, ready when its port answers."""
-    room = folder / f"{module}{port}"
-    room.mkdir()
-    line = [sys.executable, "-m", module, *words]
+def module_process(folder: Path, module: str, *args: str, port: int = 0) -> Server:
+    """Return a process of a module of this package, which is ready when its port accepts connections."""
+    process_folder = folder / f"{module}{port}"
+    process_folder.mkdir()
+    command = [sys.executable, "-m", module, *args]
     root = str(Path(__file__).parents[1])
     ready = (lambda: is_listening(port)) if port else (lambda: True)
-    return Server(module, f"http://127.0.0.1:{port}", room, line, ready=ready, env={"PYTHONPATH": root})
+    return Server(module, f"http://127.0.0.1:{port}", process_folder, command, ready=ready, env={"PYTHONPATH": root})
 
 
 def wait_for_rates(api: Server) -> str:
-    """What the API answers, as soon as rates have reached it. Raises RuntimeError when that takes too long."""
+    """Return the rates as soon as the API has them. Raises RuntimeError when that takes too long."""
     deadline = time.monotonic() + 30
-    while (answer := httpx.get(f"{api.url}{PATH}")).status_code != 200:
+    while (response := httpx.get(f"{api.url}{PATH}")).status_code != 200:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no rates have reached the API: {answer.text}")
+            raise RuntimeError(f"no rates have reached the API: {response.text}")
         time.sleep(0.1)
-    return answer.text
+    return response.text
 
 
-def _nginx(here: PrivateServers, folder: Path, replica: int) -> tuple[str, str]:
-    """The addresses of a plain nginx and the project's own: both serve the file, the second the replica too."""
+def _nginx(private: PrivateServers, folder: Path, replica: int) -> tuple[str, str]:
+    """Return the URLs of a plain nginx and of the project's own. Both serve the file, the second the replica too."""
     port, ours = free_port(), free_port()
-    plain = here.nginx(PLAIN.format(folder=folder, port=port), port)
+    plain = private.nginx(PLAIN.format(folder=folder, port=port), port)
     file = f"location = /courses.json {{ root {folder}; default_type application/json; }}"
-    config = configuration(here.folder / f"nginx{ours}", ours, [replica])
+    config = configuration(private.folder / f"nginx{ours}", ours, [replica])
     config = replace_once(config, {"location / {": f"{file}\n\n    location / {{"})
-    return plain.url, here.nginx(config, ours).url
+    return plain.url, private.nginx(config, ours).url

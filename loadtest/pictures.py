@@ -1,4 +1,4 @@
-"""The pictures: SVG whose text is text, and which changes only when the figures do."""
+"""The pictures of the report: SVG with real text, which is the same for the same figures."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,33 +27,33 @@ mpl.rcParams.update(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As SVG, without a date."""
+    """Save a figure as SVG without a date."""
     figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
-def draw_bench(found: PeerBench, _load: LoadResult, path: Path) -> None:
-    """How many answers a second, everyone beside everyone."""
-    rows = [row for row in found.rows if row.connections == found.rows[0].connections]
+def draw_bench(result: PeerBench, _load: LoadResult, path: Path) -> None:
+    """Draw the responses a second of all peers."""
+    rows = [row for row in result.rows if row.connections == result.rows[0].connections]
     figure = Figure(figsize=(8, 4.2))
-    for axes, title, chosen in zip(
-        figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": _heights(rows)}),
+    for axes, title, some_rows in zip(
+        figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": _height_ratios(rows)}),
         ("without ETag: 200", "if changed: 304"),
         ([row for row in rows if not row.unchanged], [row for row in rows if row.unchanged]),
         strict=True,
     ):
-        _bars(axes, chosen)
+        _draw_bars(axes, some_rows)
         axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel(f"answers a second, {rows[0].connections} connections")
+    axes.set_xlabel(f"responses a second, {rows[0].connections} connections")
     figure.tight_layout()
     save(figure, path)
 
 
-def _heights(rows: list[PeerResult]) -> list[int]:
+def _height_ratios(rows: list[PeerResult]) -> list[int]:
     unchanged = sum(row.unchanged for row in rows)
     return [len(rows) - unchanged, unchanged]
 
 
-def _bars(axes: Axes, rows: list[PeerResult]) -> None:
+def _draw_bars(axes: Axes, rows: list[PeerResult]) -> None:
     colours = [OURS if row.name.startswith("/v1") else PEER for row in rows]
     bars = axes.barh([row.name for row in rows], [row.rate for row in rows], color=colours)
     axes.bar_label(bars, labels=[f"{row.rate:,.0f}" for row in rows], padding=3, fontsize=9)
@@ -63,35 +63,35 @@ def _bars(axes: Axes, rows: list[PeerResult]) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def draw_load(_bench: PeerBench, found: LoadResult, path: Path) -> None:
-    """The minute of load: how many answers, how late, and how old the rates in them."""
+def draw_load(_bench: PeerBench, result: LoadResult, path: Path) -> None:
+    """Draw the minute of load: the rate_axes of responses, their latency, and the age of the rates in them."""
     figure = Figure(figsize=(8, 6))
-    rate, late, old = figure.subplots(3, 1, sharex=True)
-    at = [second.at for second in found.seconds]
-    rate.plot(at, [second.rate for second in found.seconds], color=OURS)
-    rate.set_ylabel("requests/s")
+    rate_axes, latency_axes, age_axes = figure.subplots(3, 1, sharex=True)
+    times = [second.at for second in result.seconds]
+    rate_axes.plot(times, [second.rate for second in result.seconds], color=OURS)
+    rate_axes.set_ylabel("requests/s")
     for colour, name in zip(LINES, ("p50", "p95", "p99"), strict=True):
-        late.plot(at, [getattr(second, f"{name}_ms") for second in found.seconds], color=colour, label=name)
-    late.set_ylabel("answered within, ms")
-    late.legend(ncols=3, frameon=False, loc="upper right")
-    old.plot([sample.at for sample in found.samples], [sample.age_ms for sample in found.samples], color=OURS)
-    old.set_ylabel("age of the rates, ms")
-    old.set_xlabel("seconds")
-    for axes in (rate, late, old):
+        latency_axes.plot(times, [getattr(second, f"{name}_ms") for second in result.seconds], color=colour, label=name)
+    latency_axes.set_ylabel("response time, ms")
+    latency_axes.legend(ncols=3, frameon=False, loc="upper right")
+    age_axes.plot([sample.at for sample in result.samples], [sample.age_ms for sample in result.samples], color=OURS)
+    age_axes.set_ylabel("age of the rates, ms")
+    age_axes.set_xlabel("seconds")
+    for axes in (rate_axes, latency_axes, age_axes):
         axes.set_ylim(bottom=0)
     figure.align_ylabels()
     figure.tight_layout()
     save(figure, path)
 
 
-def draw_latency(_bench: PeerBench, found: LoadResult, path: Path) -> None:
-    """Within what time which share of the answers came, per kind of kind."""
+def draw_latency(_bench: PeerBench, result: LoadResult, path: Path) -> None:
+    """Draw the distribution of the response times of each kind of request."""
     figure = Figure(figsize=(8, 3.4))
     axes = figure.subplots()
-    for kind in found.request_kinds[:-1]:
+    for kind in result.request_kinds[:-1]:
         axes.plot(list(kind.percentiles), list(kind.percentiles.values()), marker="o", label=kind.name)
-    axes.set_ylabel("answered within, ms")
-    axes.set_xlabel("share of the answers")
+    axes.set_ylabel("response time, ms")
+    axes.set_xlabel("share of the responses")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, loc="upper left")
     figure.tight_layout()

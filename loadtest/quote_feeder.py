@@ -1,4 +1,4 @@
-"""Keeps rates moving: ten times a second all directions change, and go over RabbitMQ as the pricer's do.
+"""Publishes new rates of all directions ten times a second over RabbitMQ, as the pricer does.
 
 python -m loadtest.quote_feeder amqp://…
 """
@@ -24,7 +24,7 @@ STEP = Decimal("0.0001")
 
 
 def quotes_at(now: int, random: Random) -> list[Quote]:
-    """What two exchanges say at one moment."""
+    """Return quotes of two exchanges."""
     quotes = []
     for name, price in BINANCE.items():
         bid = (price * (1 + STEP * random.randint(-9, 9) / 10)).quantize(Decimal("1e-8"))
@@ -39,15 +39,15 @@ async def publish_quotes(url: str) -> None:
     """Publish until cancelled."""
     settings, clock, random = Settings(_env_file=None), SystemClock(), Random(1)
     bus = await rabbit.connect(url, market=SIMULATED)  # as `tests.system.kurs_process` runs the API
-    book = RateCalculator(configured_exchanges(settings), route_table(settings), Thresholds())
-    choice = None
+    calculator = RateCalculator(configured_exchanges(settings), route_table(settings), Thresholds())
+    active = None
     while True:
         now = clock.now()
-        for tick in quotes_at(now, random):
-            book.apply(tick)
-        rates = {str(direction): book.rate(direction, now) for direction in settings.directions}
-        choice = update_active(choice, rates, settings.directions, ExchangeOrder(settings.exchanges, REFERENCES), now)
-        await bus.publish(*rates.values(), choice)
+        for quote in quotes_at(now, random):
+            calculator.apply(quote)
+        rates = {str(direction): calculator.rate(direction, now) for direction in settings.directions}
+        active = update_active(active, rates, settings.directions, ExchangeOrder(settings.exchanges, REFERENCES), now)
+        await bus.publish(*rates.values(), active)
         await clock.sleep(PUBLISH_SECONDS)
 
 

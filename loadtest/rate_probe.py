@@ -1,4 +1,4 @@
-"""Looks at the rates while others load the system: do they change, and how old are they?"""
+"""Requests rates during a load test, to check that they change and how old they are."""
 
 import itertools
 import time
@@ -14,7 +14,7 @@ MAX_UNCHANGED_SECONDS = 3
 
 
 class RateProbe(BackgroundThread):
-    """Requests rates now and then from its start to its end, which a `with` block marks."""
+    """A thread that requests rates five times a second. A `with` block starts and stops it."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -23,35 +23,37 @@ class RateProbe(BackgroundThread):
         self.failed = 0
 
     def run(self) -> None:
-        """Look until the end."""
+        """Request rates until the thread is stopped."""
         began = time.monotonic()
         with httpx.Client(timeout=5) as client:
             while not self.stop_requested.wait(PROBE_SECONDS):
                 try:
-                    answer = client.get(self._url).raise_for_status()
+                    response = client.get(self._url).raise_for_status()
                 except httpx.HTTPError:
                     self.failed += 1
                     continue
-                age = time.time_ns() // 1_000_000 - int(answer.headers["kurs-as-of"])
-                self.samples.append(RateProbeSample(round(time.monotonic() - began, 1), age, answer.headers["etag"]))
+                age = time.time_ns() // 1_000_000 - int(response.headers["kurs-as-of"])
+                self.samples.append(RateProbeSample(round(time.monotonic() - began, 1), age, response.headers["etag"]))
 
     def targets(self) -> list[Target]:
-        """Rates changed all the while, and none was too old."""
+        """Return the targets: rates changed all the time, and none was too old."""
         return [
-            Target("looks at the rates", len(self.samples), least=10),
-            Target("looks at the rates that failed", self.failed, most=0),
-            Target("longest spell without new rates, s", longest_unchanged(self.samples), most=MAX_UNCHANGED_SECONDS),
+            Target("requests for rates", len(self.samples), at_least=10),
+            Target("requests for rates that failed", self.failed, at_most=0),
+            Target("longest time without new rates, s", longest_unchanged(self.samples), at_most=MAX_UNCHANGED_SECONDS),
             Target(
-                "oldest rate seen, ms", max((sample.age_ms for sample in self.samples), default=0), most=MAX_RATE_AGE_MS
+                "oldest rate seen, ms",
+                max((sample.age_ms for sample in self.samples), default=0),
+                at_most=MAX_RATE_AGE_MS,
             ),
         ]
 
 
 def longest_unchanged(samples: Sequence[RateProbeSample]) -> float:
-    """The longest time in seconds for which the answer's tag was the same."""
+    """Return the longest time in seconds for which the ETag was the same."""
     longest, since = 0.0, samples[0].at if samples else 0.0
     for before, sample in itertools.pairwise(samples):
-        if sample.tag != before.tag:
+        if sample.etag != before.etag:
             since = sample.at
         longest = max(longest, sample.at - since)
     return round(longest, 1)

@@ -16,7 +16,7 @@ from loadtest.results import RESULTS_FOLDER, FigureBench, LoadResult, MachineInf
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("performance.md")
-KINDS = {  # that are on the page
+RESULT_TYPES = {
     "courses": PeerBench,
     "charts": PeerBench,
     "candles": FigureBench,
@@ -29,11 +29,11 @@ KINDS = {  # that are on the page
 
 
 def main(results: Path = RESULTS_FOLDER, docs: Path = DOCS) -> int:
-    """Draw and write."""
+    """Draw the pictures and write the page. Return 2 without results."""
     try:
-        found = {name: _read(results / f"{name}.json", kind) for name, kind in KINDS.items()}
+        found = {name: _read(results / f"{name}.json", kind) for name, kind in RESULT_TYPES.items()}
     except FileNotFoundError as missing:
-        print(f"{missing.filename} is not there: run make bench and make load first", file=sys.stderr)
+        print(f"{missing.filename} does not exist: run make bench and make load first", file=sys.stderr)
         return 2
     (docs / "pictures").mkdir(parents=True, exist_ok=True)
     for name, draw in pictures.DRAWN.items():
@@ -47,26 +47,26 @@ def _read(path: Path, kind: Any) -> Any:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The page, figures filled in."""
+    """Fill the figures into the page."""
     load: LoadResult = found["load"]
-    bench, everything = found["courses"], load.request_kinds[-1]
+    bench, total = found["courses"], load.request_kinds[-1]
     parts = {name: part for name, part in found.items() if name != "load"}
     return Template(PAGE.read_text()).substitute(
         **{f"{name}_rows": rows(part) for name, part in parts.items()},
         **{f"{name}_targets": target_lines(part.targets) for name, part in found.items()},
         load_rows="\n".join(
-            f"| {q.name} | {q.requests:,} | {q.failures} | {q.rate:,.0f} | {q.percentiles['50%']:g} | "
-            f"{q.percentiles['95%']:g} | {q.percentiles['99%']:g} | {q.percentiles['100%']:g} |"
-            for q in load.request_kinds
+            f"| {kind.name} | {kind.requests:,} | {kind.failures} | {kind.rate:,.0f} | {kind.percentiles['50%']:g} | "
+            f"{kind.percentiles['95%']:g} | {kind.percentiles['99%']:g} | {kind.percentiles['100%']:g} |"
+            for kind in load.request_kinds
         ),
         streams_aims=target_lines(found["streams"].aims),
         ticks_aims=target_lines(found["ticks"].aims),
         machine=machine_sentence(bench.machine),
         load_date=load.machine.date,
-        rate=f"{everything.rate:,.0f}",
-        requests=f"{everything.requests:,}",
-        failures=everything.failures or "no",
-        p99=f"{everything.percentiles['99%']:g}",
+        rate=f"{total.rate:,.0f}",
+        requests=f"{total.requests:,}",
+        failures=total.failures or "no",
+        p99=f"{total.percentiles['99%']:g}",
         **{name: f"{target.value:.2f}" for name, target in zip(RATIOS, bench.targets, strict=False)},
     )
 
@@ -75,7 +75,7 @@ RATIOS = ("direct", "direct_304", "through", "through_304")
 
 
 def rows(part: PeerBench | FigureBench | StreamBench) -> str:
-    """A part's figures as lines of a table."""
+    """Format the figures of a part as rows of a table."""
     if isinstance(part, StreamBench):
         return "\n".join(
             f"| {row.name} | {row.sockets:,}{', one stalled' * row.stalled} | {row.p50_ms:.1f} | {row.p99_ms:.1f} | "
@@ -92,12 +92,12 @@ def rows(part: PeerBench | FigureBench | StreamBench) -> str:
 
 
 def target_lines(targets: list[Target]) -> str:
-    """What was to be reached, one line each."""
+    """Format each target as a line."""
     return "\n".join(f"- {target}" for target in targets)
 
 
 def machine_sentence(machine: MachineInfo) -> str:
-    """Where and when, in a sentence."""
+    """Describe the machine and the date in a sentence."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return f"{machine.date}, one {machine.system} machine with {machine.cores} cores; {versions}"
 

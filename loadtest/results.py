@@ -1,4 +1,4 @@
-"""What a run found, as it is written to `build/load/` and read by the report."""
+"""The results of runs, which are written to `build/load/` and read by the report."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ import msgspec
 
 from tests.servers import find_program
 
-MAX_RATE_AGE_MS = 5_000  # of what is served as fresh
+MAX_RATE_AGE_MS = 5_000  # of rates that are served as fresh
 RESULTS_FOLDER = Path(__file__).parents[1] / "build/load"
 
 
 class MachineInfo(msgspec.Struct, frozen=True):
-    """Where and when."""
+    """The machine and the date of a run."""
 
     date: str
     cores: int
@@ -25,7 +25,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
 
 
 class PeerResult(msgspec.Struct, frozen=True):
-    """One peer at a number of connections, the median of the rounds. `failed`: errors and answers of 400 and more."""
+    """One peer at a number of connections, the median of the rounds. `failed`: errors and responses of 400 and more."""
 
     name: str
     unchanged: bool
@@ -38,33 +38,35 @@ class PeerResult(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What was to be reached: `value` at least `least`, or at most `most`."""
+    """A figure and its bound."""
 
     name: str
     value: float
-    least: float | None = None
-    most: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
 
     @property
     def reached(self) -> bool:
-        """Whether it was."""
-        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+        """Whether the value is within the bound."""
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
 
     def __str__(self) -> str:
-        wanted = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
-        return f"{'reached' if self.reached else 'MISSED '}  {self.name}: {self.value:,.4g} ({wanted})"
+        bound = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+        return f"{'reached' if self.reached else 'MISSED '}  {self.name}: {self.value:,.4g} ({bound})"
 
 
 class RateProbeSample(msgspec.Struct, frozen=True):
-    """One look at the rates: `at` seconds after the start, how old their oldest source was, and the answer's tag."""
+    """One response with rates, `at` seconds after the start. `age_ms`: the age of its oldest quote."""
 
     at: float
     age_ms: int
-    tag: str
+    etag: str
 
 
 class PeerBench(msgspec.Struct, frozen=True):
-    """A run of a part of `make bench` that measures peers in turn."""
+    """The result of a part of `make bench` that measures HTTP peers in turn."""
 
     machine: MachineInfo
     rows: list[PeerResult]
@@ -72,7 +74,7 @@ class PeerBench(msgspec.Struct, frozen=True):
 
 
 class FigureBench(msgspec.Struct, frozen=True):
-    """A run of a part of `make bench` that is no row of peers: its figures by name. `aims` are wished for only."""
+    """The result of a part of `make bench` with single figures, by name. `aims`: targets that are not required."""
 
     machine: MachineInfo
     figures: dict[str, float]
@@ -81,10 +83,10 @@ class FigureBench(msgspec.Struct, frozen=True):
 
 
 class FanoutResult(msgspec.Struct, frozen=True):
-    """One server and so many sockets, the median of the rounds.
+    """One server at a number of sockets, the median of the rounds.
 
-    `cpu_us`: of the server, per message that a socket read; `kb`: that it holds per connection; `delivered`: the share
-    of the messages due that were read while it was measured.
+    `cpu_us`: CPU time of the server per message that a socket read. `kb`: memory of the server per connection.
+    `delivered`: the share of the expected messages that were read in time.
     """
 
     name: str
@@ -99,7 +101,7 @@ class FanoutResult(msgspec.Struct, frozen=True):
 
 
 class StreamBench(msgspec.Struct, frozen=True):
-    """A run of the part of `make bench` that counts how late live messages are read. `aims` are wished for only."""
+    """The result of the part of `make bench` that measures live streams. `aims`: targets that are not required."""
 
     machine: MachineInfo
     rows: list[FanoutResult]
@@ -108,7 +110,7 @@ class StreamBench(msgspec.Struct, frozen=True):
 
 
 class RequestKind(msgspec.Struct, frozen=True):
-    """One kind of question under load. `percentiles`: of which share (0.99) the answers took at most that many ms."""
+    """One kind of request under load. `percentiles`: response times in ms, by share (`99%`)."""
 
     name: str
     requests: int
@@ -118,7 +120,7 @@ class RequestKind(msgspec.Struct, frozen=True):
 
 
 class LoadSecond(msgspec.Struct, frozen=True):
-    """The load as of one second."""
+    """The load of one second, `at` seconds after the start."""
 
     at: float
     rate: float
@@ -129,7 +131,7 @@ class LoadSecond(msgspec.Struct, frozen=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """A run of `make load`."""
+    """The result of `make load`."""
 
     machine: MachineInfo
     request_kinds: list[RequestKind]
@@ -139,7 +141,7 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 
 def machine_info() -> MachineInfo:
-    """This one, now."""
+    """Return this machine and today."""
     names = ("fastapi", "uvicorn", "uvloop", "httptools", "locust")
     versions = {"Python": platform.python_version(), **{name: version(name) for name in names}}
     nginx = subprocess.run([find_program("nginx"), "-v"], check=True, capture_output=True, text=True).stderr  # noqa: S603
@@ -148,15 +150,15 @@ def machine_info() -> MachineInfo:
     return MachineInfo(date, os.cpu_count() or 0, f"{platform.system()} {platform.machine()}", versions)
 
 
-def save_and_exit_code(name: str, found: PeerBench | FigureBench | StreamBench) -> int:
-    """Keep what a part of `make bench` found, for `python -m loadtest.report`; answers the part's exit code."""
-    print(f"written to {save_result(name, found)}")
-    return 0 if all(target.reached for target in found.targets) else 1
+def save_and_exit_code(name: str, result: PeerBench | FigureBench | StreamBench) -> int:
+    """Save the result of a part of `make bench` for `python -m loadtest.report`. Return the exit code of the part."""
+    print(f"written to {save_result(name, result)}")
+    return 0 if all(target.reached for target in result.targets) else 1
 
 
-def save_result(name: str, found: PeerBench | FigureBench | StreamBench | LoadResult) -> Path:
-    """Keep it; answers where."""
+def save_result(name: str, result: PeerBench | FigureBench | StreamBench | LoadResult) -> Path:
+    """Save a result. Return its path."""
     RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
     path = RESULTS_FOLDER / f"{name}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     return path

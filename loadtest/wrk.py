@@ -1,4 +1,4 @@
-"""One measurement by wrk, a load generator in C that costs the measured server little."""
+"""Measurements by wrk, a load generator in C that takes little CPU from the measured server."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("done.lua")
 
 
 class WrkResult(msgspec.Struct, frozen=True):
-    """What wrk found. `statuses` counts answers of 400 and more, `sockets` connections that failed."""
+    """The result of wrk. `statuses` counts responses of 400 and more, `sockets` failed connections."""
 
     requests: int
     seconds: float
@@ -23,21 +23,21 @@ class WrkResult(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """The requests a second."""
         return self.requests / self.seconds
 
 
 def measure(url: str, seconds: int, connections: int, *headers: str) -> WrkResult:
-    """Request a URL of the loopback as fast as it responds. Raises Missing without wrk, ValueError for other hosts."""
+    """Request a URL of the loopback as fast as it responds. Raises NotInstalled, and ValueError for other hosts."""
     if urlsplit(url).hostname != "127.0.0.1":
         raise ValueError(f"{url}: load goes to 127.0.0.1 only")
-    named = [word for header in headers for word in ("--header", header)]
+    header_args = [word for header in headers for word in ("--header", header)]
     command = [find_program("wrk"), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
-    command += ["--timeout", "5s", "--script", str(SCRIPT), *named, url]
+    command += ["--timeout", "5s", "--script", str(SCRIPT), *header_args, url]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30)  # noqa: S603
     return parse_output(ran.stdout)
 
 
 def parse_output(output: str) -> WrkResult:
-    """The last line that wrk wrote. Raises msgspec.MsgspecError when it is not ours."""
+    """Parse the last line of wrk, which done.lua writes. Raises msgspec.MsgspecError when it is something else."""
     return msgspec.json.decode(output.strip().splitlines()[-1], type=WrkResult)

@@ -60,13 +60,13 @@ from tests.simulator import serve_app
 PROTOCOLS = ("websocket", "sse")
 COURSES_NOW = 1_800_000_000_000
 StoreFactory = Callable[[], Awaitable[sql.SqlStore]]
-NOW = 1_800_000_030_000  # half a minute into one
-FORMING_OPEN_TIME = 1_800_000_000_000  # the forming minute's opening
+NOW = 1_800_000_030_000  # half a minute later
+FORMING_OPEN_TIME = 1_800_000_000_000  # of the forming minute
 BTC = Series("binance", Instrument("BTC", "USDT"), "1m")
 
 
 class CallCounter:
-    """A store, and how often each of its methods was asked."""
+    """A store that counts the calls of each of its methods."""
 
     def __init__(self, store: Any) -> None:
         self.store, self.calls = store, Counter[str]()
@@ -114,8 +114,8 @@ class ApiReplica:
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def get(self, url: str, **headers: str) -> httpx.Response:
-        named = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
-        return await self.client.get(url, headers=named)
+        all_headers = {"accept-encoding": "identity"} | {key.replace("_", "-"): value for key, value in headers.items()}
+        return await self.client.get(url, headers=all_headers)
 
     async def get_candles(self, url: str) -> list[dict[str, Any]]:
         answer = await self.get(url)
@@ -126,7 +126,7 @@ class ApiReplica:
 
 @asynccontextmanager
 async def store_factory(folder: Path) -> AsyncIterator[StoreFactory]:
-    """Makes stores, each on a database of its own: copies of one that is empty."""
+    """Yield a function that makes stores, each on a copy of an empty database."""
     opened = list[sql.SqlStore]()
     await sql.migrate(f"sqlite+aiosqlite:///{folder}/empty.db")
 
@@ -147,15 +147,15 @@ async def run_replica(replica: ApiReplica) -> AsyncIterator[None]:
         yield
 
 
-def candle(opening: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
+def candle(open_time: int, series: Series = BTC, price: str = "97614.93000000", **more: Any) -> Candle:
     value = Decimal(price)
-    bar = Bar(opening, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
-    fields: dict[str, Any] = {"closed": opening < FORMING_OPEN_TIME, "source": CandleSource.EXCHANGE} | more
+    bar = Bar(open_time, value, value + 1, value - 1, value, Decimal("0.10000000"), value / 10, 3)
+    fields: dict[str, Any] = {"closed": open_time < FORMING_OPEN_TIME, "source": CandleSource.EXCHANGE} | more
     return Candle(series, bar, **fields)
 
 
 def exchange_status(exchange: str, now: int, *loading: SeriesProgress) -> ExchangeStatus:
-    """What a collector says that loads these series still, and has loaded all others."""
+    """Return the status of a collector that still has to load these series."""
     progress = BackfillProgress(1000, sum(each.missing for each in loading), loading)
     return ExchangeStatus(exchange, now, True, "socket", "", "", 0, now, 0, False, backfill=progress)
 
@@ -171,20 +171,20 @@ COINGECKO_PRICES = {"BTC": "97600.123456789", "ETH": "3290.5", "USDT": "0.9998",
 
 
 class CoursesReplica:
-    """One replica that hears what the test says."""
+    """A replica of the API that gets rates of fixed prices."""
 
     def __init__(self, market: Market = LIVE, **settings: Any) -> None:
         self.clock = ManualClock(COURSES_NOW)
         self.settings = Settings(_env_file=None, **settings)
         self.deps = make_deps(self.settings, clock=self.clock, hub=Hub(self.clock, market))
-        self.book = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
+        self.calculator = RateCalculator(configured_exchanges(self.settings), route_table(self.settings), Thresholds())
         self.limiter = ClientRateLimiter(settings=self.settings, clock=self.clock, cache=self.deps.cache)
         site = AppSpec(api.ROUTERS, api.endpoints(self.deps), api.CHECKS(self.deps), frozenset(api.NEEDS), self.limiter)
         self.app = create_app(self.deps, site)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 
     def publish_quotes(self, *exchanges: str) -> None:
-        """These exchanges tell their prices now; the pricer's rates reach the replica."""
+        """Apply new quotes of these exchanges, and publish the rates to the replica."""
         for name, (bid, ask) in BINANCE_QUOTES.items() if "binance" in exchanges else ():
             self._publish_quote("binance", name, Decimal(bid), Decimal(ask))
         for base, price in COINGECKO_PRICES.items() if "coingecko" in exchanges else ():
@@ -194,13 +194,13 @@ class CoursesReplica:
 
     def publish_rates(self) -> None:
         for direction in self.settings.directions:
-            self.deps.hub.apply(self.book.rate(direction, self.clock.time))
+            self.deps.hub.apply(self.calculator.rate(direction, self.clock.time))
 
     def _publish_quote(self, exchange: str, name: str, *prices: Decimal) -> None:
         """A bid and an ask, or one price."""
         price = prices[0] if len(prices) == 1 else None
         bid, ask = prices if price is None else (None, None)
-        self.book.apply(Quote(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
+        self.calculator.apply(Quote(exchange, Instrument.parse(name), self.clock.time, bid=bid, ask=ask, price=price))
 
     async def get(self, url: str, **headers: str) -> httpx.Response:
         return await self.client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
@@ -208,7 +208,7 @@ class CoursesReplica:
 
 @dataclass
 class ServedReplica:
-    """An API at work, and a voice that tells it things as the other services do."""
+    """A replica of the API on a port, and a publisher in place of the other services."""
 
     deps: Deps
     address: str
@@ -222,7 +222,7 @@ class ServedReplica:
 
     @property
     def stream_clients(self) -> int:
-        """How many clients its streams have."""
+        """The number of its stream clients."""
         return int(sum(REGISTRY.get_sample_value("kurs_stream_clients", {"protocol": each}) or 0 for each in PROTOCOLS))
 
     @property
@@ -272,34 +272,34 @@ async def connect_client(running: ServedReplica, **options: Any) -> AsyncIterato
 
 
 class StreamTestClient:
-    """A WebSocket's client that looks at what comes, message by message."""
+    """A client of the WebSocket, which a test reads message by message."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
     async def next(self, kind: str = "") -> Any:
-        """The next message, or the next one of a kind."""
-        async with asyncio.timeout(20):
+        """Return the next message, or the next one of a kind."""
+        async with asyncio.timeout(60):
             while True:
                 message = msgspec.json.decode(await self.connection.recv())
                 if not kind or message["type"] == kind:
                     return message
 
     async def close_code(self) -> int | None:
-        """Read to the end; answers the closing code, None for a connection that broke."""
+        """Read to the end, and return the closing code. None: the connection broke."""
         try:
             while True:
                 await self.next()
         except websockets.ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None
 
-    async def send(self, **words: Any) -> None:
-        await self.connection.send(msgspec.json.encode(words).decode())
+    async def send(self, **message: Any) -> None:
+        await self.connection.send(msgspec.json.encode(message).decode())
 
 
 @dataclass
 class ServerSentEvent:
-    """One event of a stream."""
+    """An event of an event stream."""
 
     id: str
     name: str
@@ -307,46 +307,46 @@ class ServerSentEvent:
 
 
 class EventStream:
-    """The events of one answer."""
+    """The events of a response."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self._lines = answer.aiter_lines()
         self.begun = True
 
     async def next(self) -> ServerSentEvent:
-        words = dict[str, str]()
-        async with asyncio.timeout(20):
+        fields = dict[str, str]()
+        async with asyncio.timeout(60):
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 if name in ("id", "event", "data"):
-                    words[name] = value
-                elif not line and "event" in words:
-                    return ServerSentEvent(words.get("id", ""), words["event"], msgspec.json.decode(words["data"]))
-        raise AssertionError("the stream is over")
+                    fields[name] = value
+                elif not line and "event" in fields:
+                    return ServerSentEvent(fields.get("id", ""), fields["event"], msgspec.json.decode(fields["data"]))
+        raise AssertionError("the stream has ended")
 
 
 @asynccontextmanager
 async def open_event_stream(
-    here: ServedReplica, channels: str, headers: Mapping[str, str] | None = None, **query: str
+    replica: ServedReplica, channels: str, headers: Mapping[str, str] | None = None, **query: str
 ) -> AsyncIterator[EventStream]:
     async with (
-        httpx.AsyncClient(timeout=20) as http,
-        http.stream("GET", here.stream_url, params={"channels": channels, **query}, headers=headers) as answer,
+        httpx.AsyncClient(timeout=60) as http,
+        http.stream("GET", replica.stream_url, params={"channels": channels, **query}, headers=headers) as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield EventStream(answer)
 
 
-async def connect_stalled(here: ServedReplica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client that has subscribed and reads nothing."""
-    host, port = here.address.split(":")
+async def connect_stalled(replica: ServedReplica) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect a client that subscribes and then reads nothing."""
+    host, port = replica.address.split(":")
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
     reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
     writer.write(
-        f"GET /ws/chart-data HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET /ws/chart-data HTTP/1.1\r\nHost: {replica.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     await reader.readuntil(b'"welcome"')

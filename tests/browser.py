@@ -1,4 +1,4 @@
-"""A real browser: the system's own Chromium, driven through Playwright."""
+"""The system's Chromium, driven by Playwright."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,27 +18,27 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGE_TIMEOUT_SECONDS = 120  # with a page, on a busy machine
+PAGE_TIMEOUT_SECONDS = 120  # on a busy machine
 
 
 @asynccontextmanager
 async def open_page(*flags: str) -> AsyncIterator[Page]:
-    """An empty page in a browser of its own. What a script on it does not catch fails the test."""
+    """Open an empty page in a new browser. An uncaught error of a script fails the test."""
     chromium = require_installed(lambda: find_program("chromium"))
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=[*CHROMIUM_FLAGS, *flags])
         try:
-            shown = await browser.new_page(viewport={"width": 1000, "height": 520})
-            shown.set_default_timeout(PAGE_TIMEOUT_SECONDS * 1000)
+            page = await browser.new_page(viewport={"width": 1000, "height": 520})
+            page.set_default_timeout(PAGE_TIMEOUT_SECONDS * 1000)
             errors = list[str]()
-            shown.on("pageerror", lambda error: errors.append(str(error)))
-            yield shown
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            yield page
             assert not errors
         finally:
             await browser.close()
 
 
-async def final_title(shown: Page) -> str:
-    """What the page has to say in the end: its title, once that is no longer `loading`."""
-    await shown.wait_for_function("document.title !== 'loading'")
-    return await shown.title()
+async def final_title(page: Page) -> str:
+    """Return the page's title once it is no longer `loading`."""
+    await page.wait_for_function("document.title !== 'loading'")
+    return await page.title()

@@ -1,4 +1,4 @@
-"""The project's compose files, as a container's shell and a test meet them."""
+"""The project's compose files: services, interpolation, and scripts of containers."""
 
 import re
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-VARIABLE = re.compile(r"\$\{(\w+)(?::?-((?:[^{}]|\$\{[^}]*\})*)|:\?[^}]*)?\}")  # a default may hold another one
+VARIABLE = re.compile(r"\$\{(\w+)(?::?-((?:[^{}]|\$\{[^}]*\})*)|:\?[^}]*)?\}")  # a default may contain another one
 
 
 def load_services(file: str = "docker-compose.yml") -> dict[str, Any]:
-    """What runs, by name. Nothing is filled in."""
+    """Return the services by name, without interpolation."""
     known: dict[str, Any] = yaml.safe_load((ROOT / file).read_text())["services"]
     return known
 
 
 def interpolate(text: str, **env: str) -> str:
-    """A text as Compose makes it, in that environment. What follows `$$` is the container's."""
+    """Interpolate a text as Compose does, with these variables. `$$` is a `$` for the container."""
 
     def value(found: re.Match[str]) -> str:
         return env.get(found[1]) or interpolate(found[2] or "", **env)
@@ -26,5 +26,5 @@ def interpolate(text: str, **env: str) -> str:
 
 
 def container_script(file: str, service: str, **env: str) -> str:
-    """What a service's shell is given."""
+    """Return the script that a service's shell runs."""
     return interpolate(str(load_services(file)[service]["command"][-1]), **env)

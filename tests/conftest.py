@@ -1,4 +1,4 @@
-"""Servers for the tests that want them: started when first wanted, once for all, ended with the tests."""
+"""Fixtures of private servers, which start at their first use and end with the tests, and the order of tests."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from tests import servers
 
 T = TypeVar("T")
 SHARED_SYSTEM = "tests/e2e/shared_system/"
-# What takes longest begins first, so that the workers end together.
+# Long tests begin first, so that the workers end together.
 FOLDERS = (SHARED_SYSTEM, "tests/unit/test_check.py", "tests/e2e/", "tests/contract/", "tests/service/", "tests/unit/")
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")  # how long an example takes says more of the machine than of Kurs
+settings.load_profile("busy")  # the time of an example depends on the machine
 
 
 class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -29,7 +29,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     """Return the scheduler of `--dist loadfile`; any other is xdist's own."""
     if config.getvalue("dist") != "loadfile":
         return None
-    config.option.loadscopereorder = False  # it would begin with the files of most tests, which are the quickest
+    config.option.loadscopereorder = False  # it would begin with the files of most tests, which are the fastest
     return FolderScheduling(config, log)
 
 
@@ -40,31 +40,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def private() -> Iterator[servers.PrivateServers]:
-    """Where the private servers live."""
-    with servers.private_servers() as here:
-        yield here
+    """The private servers of all tests."""
+    with servers.private_servers() as private:
+        yield private
 
 
 @pytest.fixture(scope="session")
 def postgres(private: servers.PrivateServers) -> servers.Postgres:
-    """A PostgreSQL of our own."""
     return require_installed(lambda: private.postgres)
 
 
 @pytest.fixture(scope="session")
 def redis(private: servers.PrivateServers) -> servers.Server:
-    """A Redis of our own."""
     return require_installed(lambda: private.redis)
 
 
 @pytest.fixture(scope="session")
 def rabbit(private: servers.PrivateServers) -> servers.Rabbit:
-    """A RabbitMQ of our own."""
     return require_installed(lambda: private.rabbit)
 
 
 def require_installed(start: Callable[[], T]) -> T:
-    """The server; without its program the test is skipped, where all must be tested it fails."""
+    """Return the server. Without its program the test is skipped; with CI set it fails."""
     try:
         return start()
     except servers.NotInstalled as missing:

@@ -34,15 +34,15 @@ def compare(simulator: str, database: str, every: Iterable[Series]) -> Compariso
 async def _compare_series(simulator: str, database: str, every: Iterable[Series]) -> Comparison:
     store, count, wrong = await sql.connect(database), 0, list[Difference]()
     try:
-        kept = await store.series()
-        for series in (each for each in every if each in kept):
+        stored = await store.series()
+        for series in (each for each in every if each in stored):
             newest = [
                 candle
                 for candle in await store.latest_candles(series, FAR_FUTURE, VERIFIED_CANDLES + 1)
                 if candle.closed
             ]
             if newest:
-                since = max(kept[series][0], earliest_needed(TIMEFRAMES[series.timeframe], newest[0].bar.open_time))
+                since = max(stored[series][0], earliest_needed(TIMEFRAMES[series.timeframe], newest[0].bar.open_time))
                 bars = expected_candles.fetch_expected(simulator, {series: (since, newest[-1].bar.open_time)})[series]
                 days = await _daily_candles(store, series, newest[0].bar.open_time)
                 true = expected_rows(
@@ -56,7 +56,7 @@ async def _compare_series(simulator: str, database: str, every: Iterable[Series]
 
 
 async def _daily_candles(store: Store, series: Series, opening: int) -> list[Candle] | None:
-    """Return the stored closed candles of 1d that levels are made of; None if none are needed."""
+    """Return the stored closed 1d candles of price levels, None if none are needed."""
     since = daily_since(TIMEFRAMES[series.timeframe], opening)
     if since is None:
         return None
@@ -64,12 +64,12 @@ async def _daily_candles(store: Store, series: Series, opening: int) -> list[Can
 
 
 def expected_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candle] | None = None) -> list[Row]:
-    """Return the right rows of the newest of these closed candles. `days` are the candles of 1d of their levels."""
-    whole = to_columns(closed)
-    since = int(whole.open_times[-VERIFIED_CANDLES:][0])
+    """Return the right rows of the newest of these closed candles. `days` are the 1d candles of their price levels."""
+    columns = to_columns(closed)
+    since = int(columns.open_times[-VERIFIED_CANDLES:][0])
     return [
         row
-        for row in compute_rows(series, whole, since, None if days is None else to_columns(days))
+        for row in compute_rows(series, columns, since, None if days is None else to_columns(days))
         if row.open_time is not None and row.open_time >= since
     ]
 
@@ -77,9 +77,9 @@ def expected_rows(series: Series, closed: Sequence[Candle], days: Sequence[Candl
 async def compare_stored(store: Store, series: Series, true: Sequence[Row]) -> list[Difference]:
     """Return the differences between stored and right rows."""
     times = [row.open_time or 0 for row in true]
-    readings = await store.indicator_values(series, min(times), max(times))
+    values = await store.indicator_values(series, min(times), max(times))
     analyses = await store.analyses(series, min(times), max(times))
-    return list(_row_differences(series, true, [*readings, *analyses]))
+    return list(_row_differences(series, true, [*values, *analyses]))
 
 
 def _row_differences(series: Series, true: Sequence[Row], found: Sequence[Row]) -> Iterator[Difference]:

@@ -1,4 +1,4 @@
-"""The truth about candles: the simulated Binance's own klines, beside what Kurs keeps, answers and says of itself."""
+"""The klines of the simulated Binance, compared with the candles that Kurs stores, serves and reports."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ from services.adapters import sql
 from services.core.model import Bar, Candle, Instrument, Series
 from services.core.timeframes import TIMEFRAMES
 
-MAX_KLINES = 1000  # candles in one answer, of Binance's and of ours
-HTTP_TIMEOUT_SECONDS = 30  # for one of its answers
-FIRST_DAY_MS = 1_483_228_800_000  # 2017: Binance is younger
+MAX_KLINES = 1000  # in one response of Binance, and of Kurs
+HTTP_TIMEOUT_SECONDS = 60
+FIRST_DAY_MS = 1_483_228_800_000  # 2017, before Binance's first candle
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
 ExpectedCandles = Mapping[Series, Mapping[int, Bar]]
 
 
 class Difference(NamedTuple):
-    """What ought to be and what is, of one candle or one count. None: it is not there."""
+    """The expected and the actual candle or count. None: it is missing."""
 
     series: Series
     where: str
@@ -36,13 +36,13 @@ class Difference(NamedTuple):
 
 
 def fetch_expected(simulator: str, spans: Mapping[Series, tuple[int, int]]) -> ExpectedCandles:
-    """The klines of each series with openings in its span, both ends inclusive."""
+    """Return the klines of each series with open times in its span, both ends inclusive."""
     with httpx.Client(base_url=f"{simulator}/binance/api/v3", timeout=HTTP_TIMEOUT_SECONDS) as client:
         return {series: dict(_fetch_klines(client, series, *span)) for series, span in spans.items()}
 
 
 def history_spans(instruments: Iterable[Instrument], bars: int, until: int) -> dict[Series, tuple[int, int]]:
-    """The newest `bars` bars of every timeframe that are closed at `until`; of 1d all there are."""
+    """Return the spans of the newest `bars` candles of every timeframe that are closed at `until`; of 1d all."""
     return {
         Series("binance", each, name): _newest_span(name, bars, until) for each in instruments for name in TIMEFRAMES
     }
@@ -72,10 +72,10 @@ def _fetch_klines(client: httpx.Client, series: Series, since: int, until: int) 
 
 
 def differences(true: ExpectedCandles, url: str, database: str) -> Iterator[Difference]:
-    """All that is missing, double or other than it ought to be, in the database and in what is answered."""
-    for series, kept in asyncio.run(_stored_differences(true, database)).items():
-        yield from _compare_stored(series, true[series], kept)
-    with httpx.Client(base_url=url, timeout=30) as client:
+    """Yield missing, duplicate and wrong candles in the database and in responses."""
+    for series, stored in asyncio.run(_stored_differences(true, database)).items():
+        yield from _compare_stored(series, true[series], stored)
+    with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as client:
         for series, bars in ((series, bars) for series, bars in true.items() if bars):
             yield from _compare_served(series, bars, client)
             yield from _compare_coverage(series, bars, client)
@@ -89,8 +89,8 @@ async def _stored_differences(true: ExpectedCandles, database: str) -> dict[Seri
         await store.close()
 
 
-def _compare_stored(series: Series, bars: Mapping[int, Bar], kept: Iterable[Candle]) -> Iterator[Difference]:
-    found = [(candle.bar.open_time, candle.bar if candle.closed else candle) for candle in kept]
+def _compare_stored(series: Series, bars: Mapping[int, Bar], stored: Iterable[Candle]) -> Iterator[Difference]:
+    found = [(candle.bar.open_time, candle.bar if candle.closed else candle) for candle in stored]
     yield from _compare(series, "in the database", bars, found)
 
 
@@ -120,12 +120,12 @@ def _compare(
 
 def _compare_coverage(series: Series, bars: Mapping[int, Bar], client: httpx.Client) -> Iterator[Difference]:
     query = {"symbol": str(series.instrument), "timeframe": series.timeframe, "exchange": series.exchange}
-    told = _decode(client.get("/api/candles/coverage", params={**query, "from": min(bars), "to": max(bars)}))
+    report = _decode(client.get("/api/candles/coverage", params={**query, "from": min(bars), "to": max(bars)}))
     counts = {"expected": len(bars), "present": len(bars), "missing": 0}
-    found = {name: told[name] for name in counts}
+    found = {name: report[name] for name in counts}
     if found != counts:
         yield Difference(series, "as /api/candles/coverage counts", None, counts, found)
-    for gap in told["gaps"]:
+    for gap in report["gaps"]:
         if gap["state"] != "repaired":
             yield Difference(series, "in the coverage's gaps", gap["from"], "repaired", gap)
 

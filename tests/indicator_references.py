@@ -1,4 +1,4 @@
-"""Random markets, and what pandas-ta-classic computes of them, for tests of indicators."""
+"""Random markets and indicators computed by pandas-ta-classic, for tests of indicators."""
 
 import warnings
 from collections.abc import Callable
@@ -27,7 +27,10 @@ def parse_spec(text: str) -> IndicatorSpec:
 
 
 def random_walk(count: int, seed: int, wild: float = 0.003, still: float = 0, timeframe: str = "1m") -> OhlcvColumns:
-    """A market in cents. `wild`: how far it moves; `still`: how often it does not, and nothing is traded."""
+    """Return a random market in cents.
+
+    `wild` is the standard deviation of its returns, `still` the share of candles without movement and trades.
+    """
     rng = np.random.default_rng(seed)
     moves = rng.normal(0, wild, count) * (rng.random(count) >= still) * np.where(rng.random(count) < 0.002, 15, 1)
     close = np.round(1000 * np.exp(np.cumsum(moves)), 2) + 0.01
@@ -40,13 +43,13 @@ def random_walk(count: int, seed: int, wild: float = 0.003, still: float = 0, ti
 
 
 def almost_equal(ours: Floats, theirs: Floats) -> bool:
-    """To 1e-9 of what the column holds at most: a sum that ends at zero has no digits of its own."""
+    """Compare to 1e-9 of the column's largest value. A sum that ends at zero has rounding errors of that size."""
     scale = np.nanmax(np.abs(theirs), initial=0)
     return bool(np.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * scale, equal_nan=True))
 
 
 class PandasFrame:
-    """Columns as pandas has them."""
+    """Columns as series of pandas."""
 
     def __init__(self, all_of: OhlcvColumns) -> None:
         index = pd.to_datetime(all_of.open_times, unit="ms")
@@ -57,7 +60,7 @@ class PandasFrame:
 def pandas_ta(
     name: str, *words: str, places: tuple[int, ...] = (), **more: Any
 ) -> Callable[[OhlcvColumns], list[Floats]]:
-    """What pandas-ta-classic computes by itself, its columns in our order."""
+    """Return a function that computes an indicator with pandas-ta-classic, its columns in the order of Kurs."""
 
     def reference(all_of: OhlcvColumns) -> list[Floats]:
         frame = PandasFrame(all_of)
@@ -71,6 +74,6 @@ def pandas_ta(
 
 
 def sar(all_of: OhlcvColumns) -> list[Floats]:
-    """One of two columns has a value."""
+    """Merge the columns of long and short, of which one has a value."""
     long, short = pandas_ta("psar", "high", "low", "close", places=(0, 1))(all_of)
     return [np.where(np.isnan(long), short, long)]

@@ -1,4 +1,4 @@
-"""The project's nginx, outside its container: the same files, in a folder and on a port of the test's."""
+"""The project's nginx outside its container, with the same files in a folder and on a port of a test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ FOLDER = Path(__file__).parents[1] / "nginx"
 
 
 def start_nginx(folder: Path, port: int, replicas: Sequence[int]) -> Server:
-    """An nginx on `port` of the loopback in front of replicas of the API at these ports."""
+    """Start nginx on `port` of the loopback in front of replicas of the API at these ports."""
     return nginx(folder, configuration(folder, port, replicas), port).start()
 
 
 def configuration(folder: Path, port: int, replicas: Sequence[int], https: int = 0, more: str = "") -> str:
-    """The whole of it in one text; what the container keeps under /tmp goes to `folder`.
+    """Return the configuration as one text, with `folder` in place of the container's /tmp.
 
-    The replicas are listed, where a container looks them up; nginx makes the same of both. `https`: a second port, with
-    the certificate in `folder`. `more`: what an operator has in a file of their own in conf.d.
+    The replicas are listed, while a container looks up their addresses. `https` is a second port, with the certificate
+    in `folder`. `more` is the text of an operator's own file in conf.d.
     """
     servers = "\n".join(f"server 127.0.0.1:{replica} max_fails=0;" for replica in replicas)
     changes = {
@@ -26,8 +26,8 @@ def configuration(folder: Path, port: int, replicas: Sequence[int], https: int =
         "set $replicas api:8000;": "set $replicas replicas;",
     }
     if https:
-        of_newer = {"http2 on;": ""}  # a word of nginx 1.25 and newer
-        changes |= {"include tls/*.conf;": replace_once((FOLDER / "tls.conf").read_text(), of_newer)}
+        newer_directives = {"http2 on;": ""}  # a directive of nginx 1.25 and newer
+        changes |= {"include tls/*.conf;": replace_once((FOLDER / "tls.conf").read_text(), newer_directives)}
     site = replace_once((FOLDER / "conf.d/kurs.conf").read_text(), changes)
     if https:
         site = replace_once(site, {"listen 8443 ": f"listen 127.0.0.1:{https} "})
@@ -38,7 +38,7 @@ def configuration(folder: Path, port: int, replicas: Sequence[int], https: int =
 
 
 def replace_once(text: str, changes: Mapping[str, str]) -> str:
-    """The text with each change made, each where it was expected once."""
+    """Return the text with each change made. Each old text must occur once."""
     for old, new in changes.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)

@@ -1,4 +1,4 @@
-"""Replicas of the API with people, who share a database, a cache and a clock that a test sets."""
+"""Replicas of the API with people. They share a database, a cache and a clock that a test sets."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""A proxy as networks have them: HTTP with CONNECT, SOCKS4 and SOCKS5 on one port, and every host is the same one."""
+"""A proxy for CONNECT, SOCKS4 and SOCKS5 on one port. It connects every target to one port of this machine."""
 
 import asyncio
 import base64
@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.tls import LOOPBACK, copy_stream
+from tests.relay import LOOPBACK, copy_stream
 
 
 @dataclass
 class ProxyLog:
-    """What a proxy was asked for."""
+    """The targets and users that a proxy has seen."""
 
     port: int
     targets: list[str] = field(default_factory=list)  # as in "CONNECT exchange.example:443", "SOCKS5 …"
@@ -22,7 +22,7 @@ class ProxyLog:
 
 @asynccontextmanager
 async def run_proxy(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[ProxyLog]:
-    """A proxy on a free port that leads to `port` of this machine, whatever it is asked for."""
+    """Run a proxy on a free port that connects every target to `port` of this machine."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):

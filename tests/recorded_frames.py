@@ -1,4 +1,4 @@
-"""Frames that exchanges really sent, what they mean, and the shape of their JSON."""
+"""Frames recorded from exchanges, their events, and the shape of their JSON."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ NOW = 1_800_000_000_000
 
 
 class RecordedFrame(msgspec.Struct):
-    """A frame as it came and what it means; `events` None: it cannot be understood, or nothing in it can be so."""
+    """A recorded frame and its events. None: neither the frame nor a part of it can be parsed."""
 
     by: str
     frame: str
@@ -24,7 +24,7 @@ class RecordedFrame(msgspec.Struct):
 
 
 def recorded_frames(name: str) -> list[RecordedFrame]:
-    """Return the recorded frames of an exchange with their meanings."""
+    """Return the recorded frames of an exchange with their events."""
     lines = (FRAMES_FOLDER / f"{name}.jsonl").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=RecordedFrame) for line in lines]
 
@@ -55,7 +55,7 @@ def parse_by_way(exchange: Exchange, row: RecordedFrame) -> Sequence[Event]:  # 
 
 
 def socket_frames(exchange: str) -> Iterator[dict[str, Any]]:
-    """Frames that an exchange's socket really sent: those that have a meaning for us, and more for their shape."""
+    """Yield frames recorded from an exchange's socket, also those that Kurs does not use."""
     for row in map(msgspec.json.decode, (FRAMES_FOLDER / f"{exchange}.jsonl").read_bytes().splitlines()):
         if row["events"] and row["by"] == "socket":
             yield msgspec.json.decode(row["frame"])
@@ -63,7 +63,7 @@ def socket_frames(exchange: str) -> Iterator[dict[str, Any]]:
 
 
 def same_shape(ours: Any, theirs: Any) -> bool:
-    """The same keys and kinds of values. What was null in theirs may be anything."""
+    """Return whether both have the same keys and types. A null in theirs matches every value."""
     match theirs:
         case None:
             return True
@@ -81,6 +81,6 @@ def same_shape(ours: Any, theirs: Any) -> bool:
 
 
 def decimal_places(text: str) -> int | None:
-    """How many digits a number in text has behind the point; None: it is none."""
+    """Return the number of decimal places of a number as text, None for another text."""
     whole, _, part = text.removeprefix("-").partition(".")
     return len(part) if whole.isdigit() and part.isdigit() else None

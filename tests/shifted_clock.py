@@ -1,10 +1,10 @@
-"""A process whose wall clock is not the machine's, and can be stepped while it runs. Its monotonic clock stays true.
+"""Wall clocks of processes that differ from the machine's and can be set while the processes run.
 
 clock = ShiftedClock(folder, seconds=-3600)
 with split(folder, private, clocks={"writer": clock}) as system:
     clock.set(0)
 
-By libfaketime, which breaks Python's `time.sleep`: Kurs never calls that, its processes wait on their event loop.
+The monotonic clock stays right. libfaketime breaks Python's `time.sleep`, which Kurs never calls.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ LIBRARY_PATTERNS = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/l
 
 
 class ShiftedClock:
-    """One clock, for one process or for several that share it."""
+    """A wall clock for one process or several ones."""
 
     def __init__(self, folder: Path, seconds: float = 0) -> None:
         self.seconds = 0.0  # ahead of the machine's clock
@@ -27,26 +27,26 @@ class ShiftedClock:
 
     @property
     def env(self) -> Mapping[str, str]:
-        """What the process needs in its environment."""
+        """The environment of a process with this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else whatever waits for Python's lock among threads waits for 10 ms
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # otherwise each wait for Python's lock takes 10 ms
             "FAKETIME_NO_CACHE": "1",  # so that a step is seen at once
             "NO_FAKE_STAT": "1",
         }
 
     def set(self, seconds: float) -> None:
-        """Let it be so many seconds ahead; negative: behind."""
+        """Set the clock so many seconds ahead of the machine's, negative for behind."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+f}\n")
-        new.replace(self._file)  # never half a line: it is read while this is written
+        new.replace(self._file)  # at once, because the processes read it at any time
         self.seconds = seconds
 
 
 def _library() -> Path:
-    """Where libfaketime is. Raises Missing."""
+    """Return the path of libfaketime. Raises NotInstalled."""
     found = [path for place in LIBRARY_PATTERNS for path in Path("/usr").glob(f"{place}/libfaketimeMT.so.1")]
     if not found:
         raise NotInstalled("faketime is not installed: run tests/install-servers faketime")

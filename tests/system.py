@@ -1,4 +1,4 @@
-"""Kurs as an operator runs it: real processes, on the simulator, in one piece or split over real servers."""
+"""Kurs as an operator runs it: processes on the simulator, a single one or split over real servers."""
 
 import os
 import shutil
@@ -20,53 +20,56 @@ from tests.shifted_clock import ShiftedClock
 
 NO_CLOCKS: Mapping[str, ShiftedClock] = MappingProxyType({})
 ROOT = Path(__file__).parents[1]
-# Root may write what is read-only, unless this is taken from it.
+# Root may write read-only files unless it lacks this capability.
 UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override") if os.getuid() == 0 and shutil.which("setpriv") else ()
 # What services of a split Kurs are given; in one process it makes its own.
 SPLIT_KEYS = {
     "accounts": {"KURS_MASTER_KEY": "7Rk2nhHs0TQ0uDFKKlbGyRnVhUgZNB_yTH3Fmn-1bQY"},
     "api": {"KURS_TOKEN_KEY": "mVxl8Cq3W0lXSyhz1wYB6hOBmS4mFvRrxj4JvBb2tQk"},
 }
-# What tests need not wait for: they poll, too.
-FAST_SETTINGS = {"KURS_STEADY_SECONDS": "3", "KURS_COINGECKO_POLL_SECONDS": "2", "API_RATE_LIMIT": "0"}
+FAST_SETTINGS = {
+    "KURS_STEADY_SECONDS": "3",
+    "KURS_COINGECKO_POLL_SECONDS": "2",
+    "API_RATE_LIMIT": "0",  # tests poll, too
+}  # shorter waits than the defaults
 
 
-def kurs_process(folder: Path, *words: str, **env: str) -> Server:
-    """One process of Kurs (`kurs collector binance`) on a free port, not started yet. It reads no .env."""
+def kurs_process(folder: Path, *arguments: str, **env: str) -> Server:
+    """Return a process of Kurs, such as `kurs collector binance`, on a free port, not started yet. It reads no .env."""
     port = int(env.get("KURS_PORT", free_port()))
     host = env.get("KURS_HOST", "127.0.0.1")
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    room = folder / "-".join(["kurs", *words, str(port)])
-    room.mkdir()
+    process_folder = folder / "-".join(["kurs", *arguments, str(port)])
+    process_folder.mkdir()
     inherited = [name for name in os.environ if name.startswith("KURS_")]
-    keys = {name: key for word in words for name, key in SPLIT_KEYS.get(word, {}).items() if "RABBITMQ_URL" in env}
+    keys = {name: key for word in arguments for name, key in SPLIT_KEYS.get(word, {}).items() if "RABBITMQ_URL" in env}
     return Server(
-        " ".join(["kurs", *words]),
+        " ".join(["kurs", *arguments]),
         url,
-        room,
-        [sys.executable, "-m", "services", *words],
+        process_folder,
+        [sys.executable, "-m", "services", *arguments],
         ready=lambda: responds_ok(f"{url}/livez"),
         env={**dict.fromkeys(inherited, ""), "KURS_PORT": str(port), "KURS_MARKET": "simulated", **keys, **env},
     )
 
 
 def second_process(process: Server) -> Server:
-    """Another process of the same words and settings, not started yet."""
+    """Return another process with the same arguments and settings, not started yet."""
     env = {name: value for name, value in process.env.items() if name != "KURS_PORT"}
     return kurs_process(process.folder.parent, *process.name.split()[1:], **env)
 
 
-def run_command(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """What `kurs …` says and how it ends. It reads no .env."""
+def run_command(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `kurs …` to its end. It reads no .env."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
-    line = [*UNPRIVILEGED, sys.executable, "-m", "services", *words]
+    line = [*UNPRIVILEGED, sys.executable, "-m", "services", *arguments]
     told = {**known, "PYTHONPATH": str(ROOT), **env}
     return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
 
 
-def refusal_line(folder: Path, *words: str, **env: str) -> str:
-    """The line that a process ends with."""
-    ended = run_command(folder, *words, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
+def refusal_line(folder: Path, *arguments: str, **env: str) -> str:
+    """Return the line with which a process refuses to start."""
+    ended = run_command(folder, *arguments, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
     line = [line for line in ended.stderr.splitlines() if line.startswith("kurs: ")]
@@ -75,7 +78,7 @@ def refusal_line(folder: Path, *words: str, **env: str) -> str:
 
 
 def responds_ok(url: str) -> bool:
-    """Whether a GET is answered with 200."""
+    """Return whether a GET responds with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  our own http URL
             return bool(answer.status == 200)
@@ -85,7 +88,7 @@ def responds_ok(url: str) -> bool:
 
 @dataclass
 class System:
-    """A running Kurs: where it answers, where its market is played, what it keeps things in, all that runs, by name."""
+    """A running Kurs: its URL, its simulator, its servers, and its processes by name."""
 
     url: str
     simulator: str
@@ -100,7 +103,7 @@ class System:
 def single_process(
     folder: Path, env: Mapping[str, str] = FAST_SETTINGS, clock: ShiftedClock | None = None
 ) -> Iterator[System]:
-    """Every service in one process, on memory and SQLite. With a clock of its own the exchanges are another process."""
+    """Run every service in one process on SQLite. With a clock of its own, the simulator is another process."""
     processes = dict[str, Server]()
     if clock:
         processes["simulator"] = kurs_process(folder, "simulator", **env)
@@ -120,24 +123,24 @@ def single_process(
 @contextmanager
 def distributed(
     folder: Path,
-    here: PrivateServers,
+    private: PrivateServers,
     env: Mapping[str, str] = FAST_SETTINGS,
     clocks: Mapping[str, ShiftedClock] = NO_CLOCKS,
 ) -> Iterator[System]:
-    """Each service in its own process over RabbitMQ, Redis and PostgreSQL, two replicas of the API behind nginx.
+    """Run each service in its own process on RabbitMQ, Redis and PostgreSQL, with two replicas behind nginx.
 
-    `clocks`: the wall clocks of processes, by their names in `System.processes`, where they are not the machine's.
+    `clocks` are the wall clocks of processes that differ from the machine's, by their names in `System.processes`.
     """
     simulator = kurs_process(folder, "simulator", **env)
     urls = {
-        "DATABASE_URL": here.postgres.create_database(),
-        "REDIS_URL": here.redis.create_database(),
-        "RABBITMQ_URL": here.rabbit.create_vhost(),
+        "DATABASE_URL": private.postgres.create_database(),
+        "REDIS_URL": private.redis.create_database(),
+        "RABBITMQ_URL": private.rabbit.create_vhost(),
         "KURS_SIMULATOR_URL": f"{simulator.url}/simulator",
         **env,
     }
     migration = kurs_process(folder, "migrate", **urls)
-    words = {
+    arguments = {
         **{f"collector {name}": ("collector", name) for name in ("binance", "deribit", "coingecko")},
         "pricer": ("pricer",),
         "writer": ("writer",),
@@ -147,7 +150,7 @@ def distributed(
         "api 2": ("api",),
     }
     own = {name: clock.env for name, clock in clocks.items()}
-    processes = {name: kurs_process(folder, *line, **{**urls, **own.get(name, {})}) for name, line in words.items()}
+    processes = {name: kurs_process(folder, *line, **{**urls, **own.get(name, {})}) for name, line in arguments.items()}
     processes = {"simulator": simulator, **processes}
     balancer = None
     try:
@@ -158,12 +161,13 @@ def distributed(
             process.wait_until_ready()
         replicas = [int(processes[name].url.rpartition(":")[2]) for name in ("api 1", "api 2")]
         port = free_port()
-        (room := here.folder / f"nginx{port}").mkdir()  # nginx may run as another user, to whom `folder` is closed
-        balancer = nginx.start_nginx(room, port, replicas)
+        nginx_folder = private.folder / f"nginx{port}"  # nginx may run as another user, which cannot read `folder`
+        nginx_folder.mkdir()
+        balancer = nginx.start_nginx(nginx_folder, port, replicas)
         database = sql.market_url(urls["DATABASE_URL"], SIMULATED)
-        servers = {"nginx": balancer, "postgres": here.postgres, "redis": here.redis, "rabbit": here.rabbit}
-        kept = database, urls["REDIS_URL"], urls["RABBITMQ_URL"]
-        yield System(balancer.url, f"{simulator.url}/simulator", *kept, processes, servers)
+        servers = {"nginx": balancer, "postgres": private.postgres, "redis": private.redis, "rabbit": private.rabbit}
+        cache, broker = urls["REDIS_URL"], urls["RABBITMQ_URL"]
+        yield System(balancer.url, f"{simulator.url}/simulator", database, cache, broker, processes, servers)
     finally:
         for server in filter(None, [balancer, *reversed(processes.values())]):
             server.stop()

@@ -1,6 +1,8 @@
-"""The words that Kurs does not use in prose, each with what to write: `python -m tests.words` lists where they are.
+"""Finds words that Kurs does not use: `python -m tests.words` lists them, with what to write instead.
 
-It reads comments, strings and names of Python files, and all of the other texts. CONTRIBUTING.md has the rules.
+tests/rejected_words.toml contains the words. Of Python files the comments, strings and names are checked, of other
+files the whole text. Bytes are exempt: a test that quotes a rejected word writes it as bytes. CONTRIBUTING.md has the
+rules.
 """
 
 import ast
@@ -9,41 +11,24 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-REJECTED = {
-    r"anew": "again",
-    r"mend(s|ed|ing)?": "fix, repair, correct",
-    r"dear": "expensive",
-    r"whoever|whomever": "the noun: a client, a process",
-    r"nobody": "no, and the noun: no client, no process",
-    r"who|whom": "the noun, or that: a client that reads",
-    r"at hand": "available, cached, loaded",
-    r"(is|are|was|were|be|been) away": "is down, is disconnected, cannot be reached",
-    r"how things stand": "snapshot, status",
-    r"pass(es|ed)? over": "skipped, ignored",
-    r"so long": "while, for that time",
-    r"as far as": "to the extent that, where",
-    r"tell(s|ing)?|told": "publish, send, log, report",
-    r"hear(s|ing)?|heard": "receive",
-    r"ask(s|ing)? for|asked( for)?|asks (?!are)(a|the|an|it|its|us|for)|asking": "request, query",
-    r"said": "published, sent, logged",
-    r"else(?= (the|a|an|it|they|its|this|that|what|would)\b)|(?<=[,;:] )else": "otherwise",
-}
-REJECTED_NAMES = {"told", "said", "heard", "asked", "kept", "anew", "mend", "mended", "whoever", "nobody"}
-"""Words that no function, class, parameter or attribute has in its name; of local variables it is not checked."""
+LISTS = tomllib.loads((ROOT / "tests/rejected_words.toml").read_text())
+REJECTED: dict[str, str] = LISTS["prose"]
+REJECTED_NAMES = set(LISTS["names"]["rejected"])
 PATTERN = re.compile("|".join(rf"(?P<w{n}>\b(?:{word})\b)" for n, word in enumerate(REJECTED)), re.IGNORECASE)
 EXPRESSION = re.compile(r"\{[^{}]*\}")  # of an f-string, before Python 3.12
 INSTEAD = list(REJECTED.values())
 TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".env.example", "Dockerfile", "docker-compose*.yml")
-FOLDERS = ("services", "docs", "migrations", "nginx", "loadtest")
-SUFFIXES = {".py", ".md", ".conf", ".yml", ".yaml"}
+FOLDERS = ("services", "docs", "migrations", "nginx", "tests", "loadtest")
+SUFFIXES = {".py", ".md", ".conf", ".yml", ".yaml", ".c", ".mjs", ".lua", ".html"}
 
 
 def main() -> int:
-    """List every rejected word; 1 when there is one."""
+    """List every rejected word. Return 1 when there is one."""
     lines = [
         f"{path.relative_to(ROOT)}:{line}: {word}: write {instead}\n"
         for path in files()
@@ -54,14 +39,14 @@ def main() -> int:
 
 
 def files() -> list[Path]:
-    """The files that are checked."""
+    """Return the files that are checked."""
     command = ["git", "ls-files", *TEXTS, *FOLDERS]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603
     return [ROOT / name for name in names if "/" not in name or Path(name).suffix in SUFFIXES]
 
 
 def rejected(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, word and replacement of each rejected word of a file."""
+    """Yield line, word and replacement of each rejected word of a file."""
     text = path.read_text()
     for number, prose in python_prose(text) if path.suffix == ".py" else enumerate(text.split("\n"), 1):
         for match in PATTERN.finditer(prose):
@@ -74,7 +59,7 @@ def rejected(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def python_prose(source: str) -> Iterator[tuple[int, str]]:
-    """Comments and strings of a Python file, each with its first line."""
+    """Yield comments and strings of a Python file, each with its first line."""
     middle = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)  # what 3.12 makes of an f-string
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         prefix = token.string[:2].lower()
@@ -85,7 +70,7 @@ def python_prose(source: str) -> Iterator[tuple[int, str]]:
 
 
 def names(source: str) -> Iterator[tuple[int, str]]:
-    """Names of functions, classes, parameters and attributes of a Python file, each with its line."""
+    """Yield names of functions, classes, parameters and attributes of a Python file, each with its line."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):

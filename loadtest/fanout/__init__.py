@@ -1,1 +1,1 @@
-"""One message to very many sockets: the servers that send it, and the clients that read it."""
+"""The fan-out benchmark: servers that send one message to thousands of sockets, and clients that read it."""

@@ -1,4 +1,4 @@
-"""Processes on cores, and what they take: servers and clients on a core each, read from /proc."""
+"""Pins processes to cores and reads their CPU time and memory from /proc."""
 
 import os
 import shutil
@@ -9,20 +9,20 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 
 
 class ProcessUsage(NamedTuple):
-    """What a process has used up, and holds."""
+    """The CPU time of a process, and its resident memory."""
 
     cpu_seconds: float
     resident_bytes: int
 
 
 def pin_command(core: int, *command: str) -> list[str]:
-    """The command on one core, where the machine has another and can pin processes."""
+    """Return the command on one core, if the machine has several and can pin processes."""
     taskset = shutil.which("taskset")
     return [taskset, "--cpu-list", str(core), *command] if taskset and (os.cpu_count() or 1) > 1 else list(command)
 
 
 def process_usage(pid: int) -> ProcessUsage:
-    """By a process until now."""
+    """Return the usage of a process until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
     return ProcessUsage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))

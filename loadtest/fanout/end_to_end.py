@@ -1,4 +1,4 @@
-"""From an exchange's frame to a client, each service a process of its own over RabbitMQ, Redis and PostgreSQL."""
+"""Measures the way from an exchange's frame to a client, with each service as its own process."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ BASES = [f"S{number}" for number in range(SYMBOLS)]
 
 
 class EndToEndPath(NamedTuple):
-    """What the exchange sends, which services it passes, and where it is read."""
+    """What the exchange sends, which services process it, and what the clients request and receive."""
 
     kind: str
     services: tuple[str, ...]
@@ -45,31 +45,31 @@ CANDLES = EndToEndPath(
 )
 
 
-def measure_end_to_end(here: PrivateServers, journey: EndToEndPath) -> ReceivedStats:
-    """What a thousand clients receive. Raises RuntimeError when nothing arrives."""
-    room = here.folder / f"journey-{journey.kind}"
-    room.mkdir()
-    with run_services(here, room, journey) as (source, api):
-        process = source.process
+def measure_end_to_end(private: PrivateServers, path: EndToEndPath) -> ReceivedStats:
+    """Measure what a thousand clients receive. Raises RuntimeError when nothing arrives."""
+    folder = private.folder / f"path-{path.kind}"
+    folder.mkdir()
+    with run_services(private, folder, path) as (stub, api):
+        process = stub.process
         assert process
-        seats = LoadClients(SOCKETS, int(api.url.rpartition(":")[2]), PATH, journey.marker, journey.requests)
-        begin = partial(os.kill, process.pid, signal.SIGUSR2)
-        return load_client.run_load_client(seats, MEASURE_SECONDS, seated=begin, ready=lambda: None)
+        clients = LoadClients(SOCKETS, int(api.url.rpartition(":")[2]), PATH, path.marker, path.requests)
+        start_sending = partial(os.kill, process.pid, signal.SIGUSR2)
+        return load_client.run_load_client(clients, MEASURE_SECONDS, connected=start_sending, ready=lambda: None)
 
 
 @contextmanager
-def run_services(here: PrivateServers, folder: Path, journey: EndToEndPath) -> Iterator[tuple[Server, Server]]:
-    """The exchange, and Kurs' API before which every other service runs."""
+def run_services(private: PrivateServers, folder: Path, path: EndToEndPath) -> Iterator[tuple[Server, Server]]:
+    """Run the exchange stub and all services. Yield the stub and the API."""
     port = free_port()
-    line = [sys.executable, "-m", "loadtest.fanout.exchange_stub", str(port), journey.kind, str(MESSAGES_PER_SECOND)]
-    (folder / "source").mkdir()
+    command = [sys.executable, "-m", "loadtest.fanout.exchange_stub", str(port), path.kind, str(MESSAGES_PER_SECOND)]
+    (folder / "stub").mkdir()
     ready = lambda: is_listening(port)  # noqa: E731
-    source = Server("source", "", folder / "source", line, ready=ready, env={"PYTHONPATH": str(ROOT)})
+    stub = Server("stub", "", folder / "stub", command, ready=ready, env={"PYTHONPATH": str(ROOT)})
     pairs = ",".join(f"{base}-USDT" for base in BASES)
     env = {
-        "DATABASE_URL": here.postgres.create_database(),
-        "REDIS_URL": here.redis.url,
-        "RABBITMQ_URL": here.rabbit.url,
+        "DATABASE_URL": private.postgres.create_database(),
+        "REDIS_URL": private.redis.url,
+        "RABBITMQ_URL": private.rabbit.url,
     }
     env |= {
         "KURS_SIMULATOR_URL": f"http://127.0.0.1:{port}/simulator",
@@ -81,12 +81,12 @@ def run_services(here: PrivateServers, folder: Path, journey: EndToEndPath) -> I
     api = kurs_process(folder, "api", **env)
     services = [
         kurs_process(folder, *words, **env)
-        for words in (*((name,) for name in journey.services), ("collector", "binance"))
+        for words in (*((name,) for name in path.services), ("collector", "binance"))
     ]
     with ExitStack() as stack:
-        for process in (source, api, *services):
+        for process in (stub, api, *services):
             stack.callback(process.stop)
             process.launch()
-        for process in (source, api, *services):
+        for process in (stub, api, *services):
             process.wait_until_ready()
-        yield source, api
+        yield stub, api

@@ -1,8 +1,8 @@
-"""A Binance that quotes, or trades, all requested pairs, in even turns from SIGUSR2 on.
+"""A Binance that sends quotes or trades of all requested pairs at a constant rate, from SIGUSR2 on.
 
 python -m loadtest.fanout.exchange_stub PORT bookTicker|aggTrade PER_SECOND
 
-A price is the moment it was sent, in seconds of the monotonic clock.
+A price is the time at which it was sent, in seconds of the monotonic clock.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from loadtest.fanout import pacing
 
 
 def respond_to_request(connection: ServerConnection, request: Request) -> Response | None:
-    """Every requested symbol trades, and has no past; streams go by sockets."""
+    """Respond that every symbol trades and has no past klines. Requests for streams become sockets."""
     path, _, query = request.path.partition("?")
     if path.endswith("/stream"):
         return None
@@ -30,34 +30,34 @@ def respond_to_request(connection: ServerConnection, request: Request) -> Respon
 
 
 def frame(kind: str, symbol: str, number: int) -> str:
-    """News of one symbol, as of now."""
+    """Return a quote or a trade of one symbol with the current time."""
     price = f"{time.monotonic():.6f}"
-    said: dict[str, object] = {"s": symbol, "u": number, "b": price, "B": "1", "a": price, "A": "1"}
+    data: dict[str, object] = {"s": symbol, "u": number, "b": price, "B": "1", "a": price, "A": "1"}
     if kind == "aggTrade":
         now = time.time_ns() // 1_000_000
-        said = {"e": kind, "E": now, "s": symbol, "a": number, "p": price, "q": "1", "f": number, "l": number, "T": now}
-        said["m"] = False
-    return json.dumps({"stream": f"{symbol.lower()}@{kind}", "data": said})
+        data = {"e": kind, "E": now, "s": symbol, "a": number, "p": price, "q": "1", "f": number, "l": number, "T": now}
+        data["m"] = False
+    return json.dumps({"stream": f"{symbol.lower()}@{kind}", "data": data})
 
 
 async def main(port: int, kind: str, per_second: float) -> None:
-    """Serve until it is killed."""
+    """Serve until the process is killed."""
     streams = dict[ServerConnection, list[str]]()
 
-    async def join(connection: ServerConnection) -> None:
+    async def handle_connection(connection: ServerConnection) -> None:
         assert connection.request
         names = parse_qs(urlsplit(connection.request.path).query)["streams"][0].split("/")
         streams[connection] = sorted({name.partition("@")[0].upper() for name in names})
         await connection.wait_closed()
         del streams[connection]
 
-    async with serve(join, "127.0.0.1", port, process_request=respond_to_request, compression=None):
+    async with serve(handle_connection, "127.0.0.1", port, process_request=respond_to_request, compression=None):
         numbers = itertools.count(1)
         async for _ in pacing.ticks_from_signal(per_second):
             number = next(numbers)
             for connection, symbols in list(streams.items()):
-                round_, place = divmod(number, len(symbols))
-                await connection.send(frame(kind, symbols[place], round_))
+                round_, index = divmod(number, len(symbols))
+                await connection.send(frame(kind, symbols[index], round_))
 
 
 if __name__ == "__main__":

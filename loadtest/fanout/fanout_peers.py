@@ -1,4 +1,4 @@
-"""The measured servers: the floor, other common ways, and Kurs."""
+"""The measured servers: a minimal one in C, common libraries, and Kurs."""
 
 import sys
 from pathlib import Path
@@ -19,18 +19,18 @@ UNLIMITED_CONNECTIONS = {"WEBSOCKET_MAX_CONNECTIONS": "20000", "KURS_STREAM_ADDR
 
 
 def fanout_peers() -> list[FanoutPeer]:
-    """All of them. Raises Missing without a C compiler or node."""
+    """Return all servers. Raises NotInstalled without a C compiler or node."""
     floor, node, script = str(programs.compile_program("floor")), programs.node(), Path(__file__).with_name("ws.mjs")
     return [
-        FanoutPeer(FLOOR, lambda port, often: [floor, str(port), str(MESSAGE_BYTES), f"{often:g}"]),
+        FanoutPeer(FLOOR, lambda port, rate: [floor, str(port), str(MESSAGE_BYTES), f"{rate:g}"]),
         FanoutPeer(
-            NODE, lambda port, often: [node, str(script), *map(str, (programs.FOLDER, port, MESSAGE_BYTES, often))]
+            NODE, lambda port, rate: [node, str(script), *map(str, (programs.FOLDER, port, MESSAGE_BYTES, rate))]
         ),
-        FanoutPeer(BROADCAST, lambda port, often: _python("python_servers", "broadcast", port, MESSAGE_BYTES, often)),
-        FanoutPeer(QUEUES, lambda port, often: _python("python_servers", "queues", port, MESSAGE_BYTES, often)),
+        FanoutPeer(BROADCAST, lambda port, rate: _python("python_servers", "broadcast", port, MESSAGE_BYTES, rate)),
+        FanoutPeer(QUEUES, lambda port, rate: _python("python_servers", "queues", port, MESSAGE_BYTES, rate)),
         FanoutPeer(
             KURS,
-            lambda port, often: _python("kurs_server", port, often),
+            lambda port, rate: _python("kurs_server", port, rate),
             path=PATH,
             requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
             env=UNLIMITED_CONNECTIONS,
@@ -38,5 +38,5 @@ def fanout_peers() -> list[FanoutPeer]:
     ]
 
 
-def _python(module: str, *words: object) -> list[str]:
-    return [sys.executable, "-m", f"loadtest.fanout.{module}", *map(str, words)]
+def _python(module: str, *args: object) -> list[str]:
+    return [sys.executable, "-m", f"loadtest.fanout.{module}", *map(str, args)]

@@ -1,9 +1,9 @@
-/* The floor of a fan-out: one `send` of a ready frame per socket, in turn, that waits for nobody.
+/* The minimum of a fan-out: one non-blocking `send` of an encoded frame per socket, in turn.
 
    floor PORT SIZE PER_SECOND, which begins at SIGUSR2
 
-   It speaks no more of RFC 6455 than the load client needs: every handshake gets the same answer, what clients say is not
-   read, and a client that takes less than all of a frame is let go. */
+   It implements only as much of RFC 6455 as the load client needs: the response to every handshake is the same, messages
+   of clients are not read, and a client whose socket does not take a whole frame is disconnected. */
 
 #define _GNU_SOURCE
 #include <netinet/in.h>

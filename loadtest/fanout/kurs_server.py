@@ -1,4 +1,4 @@
-"""Kurs' API on a bus in memory, and candles that are published as its writer publishes them, from SIGUSR2 on.
+"""Kurs's API with a bus in memory, and a service that publishes candles like the writer, from SIGUSR2 on.
 
 python -m loadtest.fanout.kurs_server PORT PER_SECOND
 """
@@ -25,16 +25,16 @@ SIZE = Decimal("12.5")
 
 
 def candle() -> Candle:
-    """The running minute. Its close is when it was made, in seconds of the monotonic clock."""
+    """Return the forming candle. Its close is the current time in seconds of the monotonic clock."""
     now, opened = Decimal(f"{time.monotonic():.6f}"), int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
     return Candle(SERIES, Bar(opened, SIZE, now, SIZE, now, SIZE, SIZE, 7), False, CandleSource.TRADES)
 
 
 async def publish_candles(deps: Deps) -> None:
-    """Publish a candle at every turn."""
-    teller = sequenced_publisher(deps)
+    """Publish candles at the rate of the command line."""
+    publisher = sequenced_publisher(deps)
     async for _ in pacing.ticks_from_signal(float(sys.argv[2])):
-        await teller.publish(candle())
+        await publisher.publish(candle())
 
 
 ROUTERS: list[APIRouter] = []
@@ -43,8 +43,8 @@ NEEDS: tuple[str, ...] = ()
 
 
 if __name__ == "__main__":
-    runtime.SERVICES = ("api", "teller")  # type: ignore[assignment]
-    sys.modules["services.teller"] = sys.modules[__name__]
+    runtime.SERVICES = ("api", "publisher")  # type: ignore[assignment]
+    sys.modules["services.publisher"] = sys.modules[__name__]
     settings = load(port=int(sys.argv[1]), market="live", exchanges=("binance",), data_dir=".")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(runtime.run(settings, ProcessSpec(("api", "teller"), ("binance",)))))
+        sys.exit(runner.run(runtime.run(settings, ProcessSpec(("api", "publisher"), ("binance",)))))

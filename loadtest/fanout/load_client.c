@@ -1,11 +1,12 @@
-/* Very many WebSocket clients on one core, who note how old each message is when they read it.
+/* Thousands of WebSocket clients on one core, which record the age of each message when they read it.
 
    load_client PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST…]
 
-   The sockets send one REQUEST each, in turn; the last STALLED of them never read. Behind MARKER a message has the moment
-   it was made, in seconds of CLOCK_MONOTONIC. A line `seated` tells that every socket is connected, a line `ready` that
-   every socket has had a message; at a line of input the measured SECONDS begin, and end in a line of JSON. A moment that
-   a socket has had already is no news to it. Pings are answered, what the server closes is counted as lost. */
+   Each socket sends one REQUEST, in turn; the last STALLED sockets never read. After MARKER a message contains the time
+   at which it was made, in seconds of CLOCK_MONOTONIC. The program prints the line `connected` when every socket is
+   connected, and `ready` when every socket has received a message. A line of input begins the measurement of SECONDS,
+   whose result is printed as JSON. A message with a time that a socket has received before is not counted. Pings are
+   answered. A connection closed by the server is counted as lost. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,21 +23,21 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { AT_ONCE = 64, EVENTS = 512, CHUNK = 65536, PATIENCE_US = 60000000 };
-enum { NARROW = 4096, SEGMENT = 1400 }; /* bytes that a stalled client's kernel takes, as from far away */
+enum { AT_ONCE = 64, EVENTS = 512, CHUNK = 65536, TIMEOUT_US = 60000000 };
+enum { NARROW = 4096, SEGMENT = 1400 }; /* buffer and segment of a stalled client, as on a slow network */
 enum { TEXT = 1, CLOSE = 8, PING = 9 };
 
 struct client {
     int fd, open, upgraded, stalled;
     const char *request;
-    char *kept; /* what has come and is not a whole frame yet */
+    char *buffer; /* bytes that are not a whole frame yet */
     size_t length, room;
-    int64_t last; /* the newest moment it has read */
+    int64_t last; /* the newest time received */
 };
 
 static struct client *clients;
 static const char *marker;
-static int epoll, sockets, upgraded, heard, lost, measuring;
+static int epoll, sockets, upgraded, receiving, lost, measuring;
 static uint32_t *ages;
 static size_t count, room, bytes;
 
@@ -47,14 +48,14 @@ static int64_t now_us(void)
     return time.tv_sec * INT64_C(1000000) + time.tv_nsec / 1000;
 }
 
-static void give_up(const char *why)
+static void fail(const char *why)
 {
-    fprintf(stderr, "load_client: %s: %s (%d upgraded, %d heard, %d lost of %d)\n", why, strerror(errno), upgraded, heard,
-            lost, sockets);
+    fprintf(stderr, "load_client: %s: %s (%d upgraded, %d receiving, %d lost of %d)\n", why, strerror(errno), upgraded,
+            receiving, lost, sockets);
     exit(1);
 }
 
-static void say(struct client *client, int opcode, const char *text, size_t length)
+static void send_frame(struct client *client, int opcode, const char *text, size_t length)
 {
     char frame[8 + CHUNK] = {(char)(0x80 | opcode)};
     size_t head = 2;
@@ -67,7 +68,7 @@ static void say(struct client *client, int opcode, const char *text, size_t leng
     head += 4; /* a mask of zeros changes nothing */
     memcpy(frame + head, text, length);
     if (send(client->fd, frame, head + length, MSG_NOSIGNAL) != (ssize_t)(head + length))
-        give_up("a request could not be sent");
+        fail("a request could not be sent");
 }
 
 static void start(struct client *client, int port, const char *path)
@@ -84,27 +85,27 @@ static void start(struct client *client, int port, const char *path)
         setsockopt(client->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
     }
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address))
-        give_up("no connection");
+        fail("no connection");
     int length = snprintf(request, sizeof request,
                           "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
                           path, port);
     if (send(client->fd, request, length, MSG_NOSIGNAL) != length || epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event))
-        give_up("no handshake");
+        fail("no handshake");
     client->open = 1;
 }
 
-static void leave(struct client *client)
+static void close_client(struct client *client)
 {
     close(client->fd);
     client->open = 0;
     lost++;
 }
 
-static int64_t moment(const char *text, const char *end)
+static int64_t parse_time(const char *text, const char *end)
 {
     int64_t value = 0;
-    int digits = -1; /* behind the point */
+    int digits = -1; /* after the point */
     if (text < end && *text == '"')
         text++;
     for (; text < end && digits < 6 && ((*text >= '0' && *text <= '9') || *text == '.'); text++) {
@@ -120,48 +121,48 @@ static int64_t moment(const char *text, const char *end)
     return value;
 }
 
-static void hear(struct client *client, const char *text, size_t length)
+static void on_message(struct client *client, const char *text, size_t length)
 {
     const char *found = memmem(text, length, marker, strlen(marker));
     if (!found)
         return;
-    int64_t made = moment(found + strlen(marker), text + length), now = now_us();
+    int64_t made = parse_time(found + strlen(marker), text + length), now = now_us();
     if (made <= client->last || made > now)
         return;
-    heard += client->last == 0;
+    receiving += client->last == 0;
     client->last = made;
     if (!measuring)
         return;
     if (count == room && !(ages = realloc(ages, (room = room * 2 + CHUNK) * sizeof *ages)))
-        give_up("no memory");
+        fail("no memory");
     ages[count++] = (uint32_t)(now - made);
     bytes += length;
 }
 
-/* The whole frames at the head of what was kept; answers how many bytes they were. */
-static size_t frames(struct client *client)
+/* Handles the whole frames in the buffer. Returns how many bytes they were. */
+static size_t read_frames(struct client *client)
 {
-    const unsigned char *kept = (const unsigned char *)client->kept;
+    const unsigned char *buffer = (const unsigned char *)client->buffer;
     size_t used = 0;
     while (client->length - used >= 2) {
-        size_t head = 2, length = kept[used + 1] & 127, extended = length == 126 ? 2 : length == 127 ? 8 : 0;
+        size_t head = 2, length = buffer[used + 1] & 127, extended = length == 126 ? 2 : length == 127 ? 8 : 0;
         if (client->length - used < head + extended)
             break;
         if (extended)
             length = 0;
         for (; extended; extended--)
-            length = length << 8 | kept[used + head++];
+            length = length << 8 | buffer[used + head++];
         if (client->length - used < head + length)
             break;
-        const char *text = client->kept + used + head;
-        int opcode = kept[used] & 15;
+        const char *text = client->buffer + used + head;
+        int opcode = buffer[used] & 15;
         if (opcode == TEXT)
-            hear(client, text, length);
+            on_message(client, text, length);
         else if (opcode == PING)
-            say(client, 10, text, length);
+            send_frame(client, 10, text, length);
         used += head + length;
         if (opcode == CLOSE) {
-            leave(client);
+            close_client(client);
             break;
         }
     }
@@ -170,47 +171,47 @@ static size_t frames(struct client *client)
 
 static void upgrade(struct client *client)
 {
-    static const char welcome[] = "HTTP/1.1 101";
-    char *end = memmem(client->kept, client->length, "\r\n\r\n", 4);
+    static const char expected[] = "HTTP/1.1 101";
+    char *end = memmem(client->buffer, client->length, "\r\n\r\n", 4);
     if (!end)
         return;
-    if (memcmp(client->kept, welcome, sizeof welcome - 1)) {
-        fprintf(stderr, "%.*s\n", (int)client->length, client->kept);
-        give_up("no upgrade");
+    if (memcmp(client->buffer, expected, sizeof expected - 1)) {
+        fprintf(stderr, "%.*s\n", (int)client->length, client->buffer);
+        fail("no upgrade");
     }
-    client->length -= end + 4 - client->kept;
-    memmove(client->kept, end + 4, client->length);
+    client->length -= end + 4 - client->buffer;
+    memmove(client->buffer, end + 4, client->length);
     client->upgraded = 1;
     upgraded++;
     if (client->request)
-        say(client, TEXT, client->request, strlen(client->request));
+        send_frame(client, TEXT, client->request, strlen(client->request));
     if (client->stalled) {
         epoll_ctl(epoll, EPOLL_CTL_DEL, client->fd, NULL);
-        heard++; /* nobody waits for it */
+        receiving++; /* it never receives anything */
     }
 }
 
-static void take(struct client *client)
+static void read_socket(struct client *client)
 {
     if (client->room - client->length < CHUNK / 8 &&
-        !(client->kept = realloc(client->kept, client->room = client->room * 2 + CHUNK / 8)))
-        give_up("no memory");
-    ssize_t got = recv(client->fd, client->kept + client->length, client->room - client->length, MSG_DONTWAIT);
+        !(client->buffer = realloc(client->buffer, client->room = client->room * 2 + CHUNK / 8)))
+        fail("no memory");
+    ssize_t got = recv(client->fd, client->buffer + client->length, client->room - client->length, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN)
         return;
     if (got <= 0) {
-        leave(client);
+        close_client(client);
         return;
     }
     client->length += got;
     if (!client->upgraded)
         upgrade(client);
-    size_t used = client->upgraded ? frames(client) : 0;
+    size_t used = client->upgraded ? read_frames(client) : 0;
     client->length -= used;
-    memmove(client->kept, client->kept + used, client->length);
+    memmove(client->buffer, client->buffer + used, client->length);
 }
 
-static int older(const void *one, const void *other)
+static int compare_ages(const void *one, const void *other)
 {
     uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
     return (a > b) - (a < b);
@@ -225,60 +226,60 @@ static double cpu_seconds(void)
 
 static void report(double seconds, double cpu)
 {
-    qsort(ages, count, sizeof *ages, older);
+    qsort(ages, count, sizeof *ages, compare_ages);
     double p50 = count ? ages[count / 2] / 1e3 : 0, p99 = count ? ages[(size_t)(count * 0.99)] / 1e3 : 0;
     printf("{\"messages\":%zu,\"seconds\":%.3f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f,\"size\":%.1f,"
            "\"cpu_seconds\":%.3f,\"lost\":%d}\n",
            count, seconds, p50, p99, count ? ages[count - 1] / 1e3 : 0, count ? (double)bytes / count : 0, cpu, lost);
 }
 
-static int tell(const char *word)
+static int print_line(const char *line)
 {
-    puts(word);
+    puts(line);
     fflush(stdout);
     return 1;
 }
 
-int main(int words, char **word)
+int main(int argc, char **argv)
 {
-    if (words < 7) {
+    if (argc < 7) {
         fputs("load_client PORT PATH SOCKETS STALLED SECONDS MARKER [REQUEST...]\n", stderr);
         return 2;
     }
-    sockets = atoi(word[3]);
-    marker = word[6];
+    sockets = atoi(argv[3]);
+    marker = argv[6];
     clients = calloc(sockets, sizeof *clients);
     epoll = epoll_create1(0);
     struct epoll_event events[EVENTS], input = {.events = EPOLLIN};
-    int started = 0, seated = 0, ready = 0, stalled = atoi(word[4]);
-    int64_t patience = now_us() + PATIENCE_US, end = INT64_MAX, first = 0;
+    int started = 0, connected = 0, ready = 0, stalled = atoi(argv[4]);
+    int64_t deadline = now_us() + TIMEOUT_US, end = INT64_MAX, first = 0;
     double cpu = 0;
     while (now_us() < end) {
         for (; started < sockets && started - upgraded < AT_ONCE; started++) {
-            clients[started].request = words > 7 ? word[7 + started % (words - 7)] : NULL;
+            clients[started].request = argc > 7 ? argv[7 + started % (argc - 7)] : NULL;
             clients[started].stalled = started >= sockets - stalled;
-            start(&clients[started], atoi(word[1]), word[2]);
+            start(&clients[started], atoi(argv[1]), argv[2]);
         }
         int some = epoll_wait(epoll, events, EVENTS, 10);
         for (int i = 0; i < some; i++) {
             struct client *client = events[i].data.ptr;
             if (!client) { /* the line of input */
                 epoll_ctl(epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
-                measuring = 1, first = now_us(), end = first + (int64_t)(atof(word[5]) * 1e6), cpu = cpu_seconds();
+                measuring = 1, first = now_us(), end = first + (int64_t)(atof(argv[5]) * 1e6), cpu = cpu_seconds();
             } else if (client->open) {
-                take(client);
+                read_socket(client);
             }
         }
-        if (!seated && upgraded == sockets) {
-            patience = now_us() + PATIENCE_US;
-            seated = tell("seated");
+        if (!connected && upgraded == sockets) {
+            deadline = now_us() + TIMEOUT_US;
+            connected = print_line("connected");
         }
-        if (!ready && heard == sockets) {
+        if (!ready && receiving == sockets) {
             epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input);
-            ready = tell("ready");
+            ready = print_line("ready");
         }
-        if (!ready && now_us() > patience)
-            give_up("not everyone has heard something in time");
+        if (!ready && now_us() > deadline)
+            fail("not every socket has received a message in time");
     }
     report((now_us() - first) / 1e6, cpu_seconds() - cpu);
 }

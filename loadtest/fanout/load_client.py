@@ -1,4 +1,4 @@
-"""Many WebSocket clients in one program in C, which costs the machine a tenth of what it measures."""
+"""Many WebSocket clients in one program in C, which takes a tenth of the CPU of the measured server."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from loadtest.fanout.cores import CLIENT_CORE, pin_command
 
 
 class ReceivedStats(msgspec.Struct, frozen=True):
-    """What was read within so many seconds. `lost` sockets were closed by the server; `size` is a message's mean."""
+    """What the clients received. `size`: the mean of a message in bytes. `lost`: sockets that the server closed."""
 
     messages: int
     seconds: float
@@ -24,7 +24,7 @@ class ReceivedStats(msgspec.Struct, frozen=True):
 
 
 class LoadClients(NamedTuple):
-    """Clients of one address. The sockets send the `requests` in turn; the last `stalled` of them never read."""
+    """Clients of one path. Each socket sends one of the `requests`, in turn; the last `stalled` sockets never read."""
 
     sockets: int
     port: int
@@ -35,20 +35,21 @@ class LoadClients(NamedTuple):
 
 
 def run_load_client(
-    seats: LoadClients, seconds: float, seated: Callable[[], None], ready: Callable[[], None]
+    clients: LoadClients, seconds: float, connected: Callable[[], None], ready: Callable[[], None]
 ) -> ReceivedStats:
-    """What the clients receive. Raises RuntimeError when not every socket receives something within a minute.
+    """Run the clients. Return what they received in these seconds.
 
-    Calls `seated` once all are connected, and `ready`, just before it is measured, once all have received something.
+    Calls `connected` once all sockets are connected. Calls `ready` once all have received a message, just before the
+    measurement. Raises RuntimeError when a socket receives nothing within a minute.
     """
-    words = (seats.port, seats.path, seats.sockets, seats.stalled, seconds, seats.marker, *seats.requests)
-    command = pin_command(CLIENT_CORE, str(programs.compile_program("load_client")), *map(str, words))
+    args = (clients.port, clients.path, clients.sockets, clients.stalled, seconds, clients.marker, *clients.requests)
+    command = pin_command(CLIENT_CORE, str(programs.compile_program("load_client")), *map(str, args))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin
         assert process.stdout
-        for told, expected in ((seated, "seated"), (ready, "ready")):
+        for callback, expected in ((connected, "connected"), (ready, "ready")):
             if process.stdout.readline().strip() != expected:
-                raise RuntimeError(f"{seats.sockets} sockets on port {seats.port} are not {expected}")
-            told()
-        found, _ = process.communicate("now\n")
-        return msgspec.json.decode(found, type=ReceivedStats)
+                raise RuntimeError(f"{clients.sockets} sockets on port {clients.port} are not {expected}")
+            callback()
+        result, _ = process.communicate("now\n")
+        return msgspec.json.decode(result, type=ReceivedStats)

@@ -1,4 +1,4 @@
-"""When it is a sender's turn."""
+"""The pace of a sender."""
 
 import asyncio
 import signal
@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 
 async def ticks_from_signal(per_second: float) -> AsyncIterator[None]:
-    """So often a second from SIGUSR2 on; what comes late does not put off the next."""
-    begun = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begun.set)
-    await begun.wait()
+    """Yield `per_second` times a second from SIGUSR2 on. A late turn does not delay the next ones."""
+    started = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, started.set)
+    await started.wait()
     turn = time.monotonic()
     while True:
         yield

@@ -1,4 +1,4 @@
-"""What is made or fetched for a run, into `build/bench`: two small programs in C, and node's ws."""
+"""Compiles the C programs and installs node's ws for a run, into `build/bench`."""
 
 import shutil
 import subprocess
@@ -11,7 +11,10 @@ WS = "ws@8"
 
 
 def compile_program(name: str) -> Path:
-    """A program of this folder. Raises Missing without a compiler, RuntimeError when it refuses: epoll is Linux'."""
+    """Compile a program of this folder. Raises NotInstalled without a compiler, RuntimeError when compiling fails.
+
+    The programs use epoll, which only Linux has.
+    """
     compiler = shutil.which("cc")
     if not compiler:
         raise NotInstalled("cc, a C compiler, is not installed: run tests/install-servers gcc")
@@ -22,13 +25,13 @@ def compile_program(name: str) -> Path:
 
 
 def node() -> str:
-    """Where node is, once `FOLDER` has ws for it. Raises Missing."""
-    found, npm = find_program("node"), find_program("npm")
+    """Install ws into `FOLDER` and return the path of node. Raises NotInstalled."""
+    path, npm = find_program("node"), find_program("npm")
     if not (FOLDER / "node_modules/ws").is_dir():
         FOLDER.mkdir(parents=True, exist_ok=True)
         quiet = ("--silent", "--no-save", "--no-package-lock", "--no-audit", "--no-fund")
         _run(npm, "install", *quiet, "--omit=optional", "--omit=peer", "--prefix", str(FOLDER), WS)
-    return found
+    return path
 
 
 def _run(*command: str) -> None:

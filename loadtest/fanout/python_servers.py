@@ -1,4 +1,4 @@
-"""The peers in Python, on uvloop, which begin at SIGUSR2.
+"""The peers in Python, on uvloop. They begin to send at SIGUSR2.
 
 python -m loadtest.fanout.python_servers broadcast|queues PORT SIZE PER_SECOND
 """
@@ -18,24 +18,24 @@ from loadtest.fanout import pacing
 
 
 def message(size: int) -> str:
-    """So many bytes, with the moment they were made in seconds of the monotonic clock."""
+    """Return a message of `size` bytes with the current time in seconds of the monotonic clock."""
     head = f'{{"type":"price_update","close":"{time.monotonic():.6f}","padding":"'
     return f'{head.ljust(size - 2, "x")}"}}'
 
 
 async def serve_by_broadcast(port: int, size: int, per_second: float) -> None:
-    """The way of websockets' documentation."""
+    """Send with `broadcast`, as in the documentation of websockets."""
 
-    async def stay(connection: ServerConnection) -> None:
+    async def wait_closed(connection: ServerConnection) -> None:
         await connection.wait_closed()
 
-    async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
+    async with serve(wait_closed, "127.0.0.1", port, compression=None, backlog=4096) as server:
         async for _ in pacing.ticks_from_signal(per_second):
             broadcast(server.connections, message(size))
 
 
 async def serve_by_queues(port: int, size: int, per_second: float) -> None:
-    """A route as one would write it: every client has a queue, and a task that empties it."""
+    """Send from a plain FastAPI route with a queue per client."""
     app, queues = FastAPI(), set[asyncio.Queue[str]]()
 
     @app.websocket("/")
@@ -53,9 +53,9 @@ async def serve_by_queues(port: int, size: int, per_second: float) -> None:
 
     async def publish() -> None:
         async for _ in pacing.ticks_from_signal(per_second):
-            made = message(size)
+            text = message(size)
             for queue in queues:
-                queue.put_nowait(made)
+                queue.put_nowait(text)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(publish())

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class FanoutScenario(NamedTuple):
-    """How much is sent to how many, for how long."""
+    """How often a message is sent to how many sockets, and for how long."""
 
     sockets: int
     per_second: float
@@ -27,7 +27,7 @@ class FanoutScenario(NamedTuple):
 
 
 class FanoutPeer(NamedTuple):
-    """A server. `command` takes a port and how often a second it is to send, which it begins at SIGUSR2."""
+    """A server. `command` takes a port and the messages a second, which the server sends from SIGUSR2 on."""
 
     name: str
     command: Callable[[int, float], Sequence[str]]
@@ -37,7 +37,7 @@ class FanoutPeer(NamedTuple):
 
 
 class FanoutRun(msgspec.Struct, frozen=True):
-    """What was received, and what the server took for it."""
+    """What the clients received, and the usage of the server."""
 
     received: ReceivedStats
     cpu_us: float  # per message that a socket read
@@ -46,40 +46,40 @@ class FanoutRun(msgspec.Struct, frozen=True):
 
     @property
     def server_load(self) -> float:
-        """The share of its core that the server took."""
+        """The share of its core that the server used."""
         return self.cpu_us * self.received.messages / self.received.seconds / 1e6
 
 
-def run_scenario(peer: FanoutPeer, show: FanoutScenario) -> FanoutRun:
-    """Measure a fresh server. Raises RuntimeError when it does not reach all clients within a minute."""
-    port, marks = free_port(), list[ProcessUsage]()
+def run_scenario(peer: FanoutPeer, scenario: FanoutScenario) -> FanoutRun:
+    """Measure a new server. Raises RuntimeError when a client receives nothing within a minute."""
+    port, usages = free_port(), list[ProcessUsage]()
     with tempfile.TemporaryDirectory(prefix="kurs-") as folder:
-        command = pin_command(SERVER_CORE, *peer.command(port, show.per_second))
+        command = pin_command(SERVER_CORE, *peer.command(port, scenario.per_second))
         env = {"PYTHONPATH": str(ROOT), **peer.env}
         server = Server(peer.name, "", Path(folder), command, ready=lambda: is_listening(port), env=env)
         server.start()
         try:
             assert server.process
             pid = server.process.pid
-            marks.append(process_usage(pid))
-            seats = LoadClients(show.sockets, port, peer.path, requests=peer.requests, stalled=show.stalled)
+            usages.append(process_usage(pid))
+            clients = LoadClients(scenario.sockets, port, peer.path, requests=peer.requests, stalled=scenario.stalled)
             received = load_client.run_load_client(
-                seats,
-                show.seconds,
-                seated=lambda: os.kill(pid, signal.SIGUSR2),
-                ready=lambda: marks.append(process_usage(pid)),
+                clients,
+                scenario.seconds,
+                connected=lambda: os.kill(pid, signal.SIGUSR2),
+                ready=lambda: usages.append(process_usage(pid)),
             )
-            marks.append(process_usage(pid))
+            usages.append(process_usage(pid))
         finally:
             server.stop()
-    return _run(received, show, marks)
+    return _fanout_run(received, scenario, usages)
 
 
-def _run(received: ReceivedStats, show: FanoutScenario, marks: Sequence[ProcessUsage]) -> FanoutRun:
-    before, ready, after = marks
+def _fanout_run(received: ReceivedStats, scenario: FanoutScenario, usages: Sequence[ProcessUsage]) -> FanoutRun:
+    before, ready, after = usages
     return FanoutRun(
         received,
         cpu_us=(after.cpu_seconds - ready.cpu_seconds) / max(received.messages, 1) * 1e6,
-        kb=(ready.resident_bytes - before.resident_bytes) / show.sockets / 1000,
+        kb=(ready.resident_bytes - before.resident_bytes) / scenario.sockets / 1000,
         grown_kb=(after.resident_bytes - ready.resident_bytes) / 1000,
     )

@@ -1,1 +1,1 @@
-"""The long fault run (`make faults`): everything is killed, stopped and restarted, and no candle may be lost."""
+"""The fault run (`make faults`): processes and servers fail in many ways, and no candle may be lost."""

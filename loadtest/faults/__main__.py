@@ -1,6 +1,6 @@
-"""At least 100 faults on the whole of Kurs, then every candle beside the truth: `make faults`.
+"""A hundred faults of all parts of Kurs, after which every candle is compared with the exchange's: `make faults`.
 
-Exits with 1 when a candle or a rate is not what it ought to be, and shows the first of them.
+Exits with 1 when a candle or a rate differs from the expected one, and prints the first differences.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from tests.servers import Server
 from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed, kurs_process
 
-SETTLE_SECONDS = 300  # after the last fault in which all must be well
-MAX_SHOWN = 20  # differences
+SETTLE_SECONDS = 300  # after the last fault, until no difference may be left
+MAX_SHOWN = 20  # of the differences
 
 
 def main() -> int:
-    """Run it all."""
+    """Run the faults. Return 1 when a difference is left."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=100)
@@ -47,118 +47,121 @@ def main() -> int:
     try:
         with (
             small_disks({"postgres": 4_000, ONE_PROCESS: 1_000}) as disks,
-            servers.private_servers() as here,
-            start_both(here, args.seed, disks) as scene,
+            servers.private_servers() as private,
+            start_both(private, args.seed, disks) as targets,
         ):
             try:
-                return run(scene, args)
+                return run(targets, args)
             finally:
-                keep_logs(here.folder, args.page.parent / "faults")
+                copy_logs(private.folder, args.page.parent / "faults")
     except servers.NotInstalled as missing:
         print(f"faults: {missing}", file=sys.stderr)
         return 2
 
 
 @contextmanager
-def start_both(here: servers.PrivateServers, seed: int, disks: Mapping[str, Path]) -> Iterator[FaultTargets]:
-    """Kurs split over real servers, and a Kurs in one process, on the same simulated market."""
+def start_both(private: servers.PrivateServers, seed: int, disks: Mapping[str, Path]) -> Iterator[FaultTargets]:
+    """Run Kurs split over real servers, and Kurs in single process, on the same simulated market."""
     if "postgres" in disks:
-        (here.folder / "postgres").symlink_to(disks["postgres"])
+        (private.folder / "postgres").symlink_to(disks["postgres"])
     env = {**FAST_SETTINGS, "KURS_SIMULATOR_SEED": str(seed)}
-    clocks = {name: ShiftedClock(here.folder / "clocks" / name) for name in KINDS if CLOCK.keys() <= KINDS[name].keys()}
-    with distributed(here.folder, here, env, clocks) as system:
-        own = {"KURS_SIMULATOR_URL": system.simulator, "KURS_DATA_DIR": str(data_settings(here.folder, disks)), **env}
-        one = kurs_process(here.folder, **own, **clocks[ONE_PROCESS].env)
+    clocks = {
+        name: ShiftedClock(private.folder / "clocks" / name) for name in KINDS if CLOCK.keys() <= KINDS[name].keys()
+    }
+    with distributed(private.folder, private, env, clocks) as system:
+        own = {"KURS_SIMULATOR_URL": system.simulator, "KURS_DATA_DIR": str(data_folder(private.folder, disks)), **env}
+        single = kurs_process(private.folder, **own, **clocks[ONE_PROCESS].env)
         try:
-            system.processes[ONE_PROCESS] = one.start()
+            system.processes[ONE_PROCESS] = single.start()
             with Supervisor(fault_targets(system)) as supervisor:
-                yield FaultTargets(system, here.postgres, here.rabbit, supervisor, clocks, disks)
+                yield FaultTargets(system, private.postgres, private.rabbit, supervisor, clocks, disks)
         finally:
-            one.stop()
+            single.stop()
 
 
-def data_settings(folder: Path, disks: Mapping[str, Path]) -> Path:
-    """Where the one process keeps its data."""
+def data_folder(folder: Path, disks: Mapping[str, Path]) -> Path:
+    """Return the data folder of the single process."""
     return disks.get(ONE_PROCESS, folder) / "data"
 
 
-def run(scene: FaultTargets, args: argparse.Namespace) -> int:
-    """Let the faults happen, wait until all is well, judge."""
-    system, supervisor = scene.system, scene.supervisor
-    expected_spans(system, time.time())  # the simulator takes its time to make it up, which is not what is tried here
+def run(targets: FaultTargets, args: argparse.Namespace) -> int:
+    """Inject the faults, wait until no difference is left, and write the report."""
+    system, supervisor = targets.system, targets.supervisor
+    expected_spans(system, time.time())  # the simulator computes and caches it, which takes long
     until_complete(system)
     began = time.time()
     with rate_watch.RateWatch(system.url) as watch:
-        happened = inject(scene, schedule(args.seed, args.faults, scene.disks))
-        over = time.time()
-        true = expected_spans(system, over)
-        wrong = [
+        injected = inject(targets, schedule(args.seed, args.faults, targets.disks))
+        ended = time.time()
+        expected = expected_spans(system, ended)
+        differences = [
             *wait_for_no_differences(
-                "candles", lambda: list(expected_candles.differences(true, system.url, system.database))
+                "candles", lambda: list(expected_candles.differences(expected, system.url, system.database))
             )
         ]
-        well = time.time()
-        one = system.processes[ONE_PROCESS]
-        (file,) = Path(one.env["KURS_DATA_DIR"]).glob("*.db")
-        wrong += wait_for_no_differences(
+        settled = time.time()
+        single = system.processes[ONE_PROCESS]
+        (file,) = Path(single.env["KURS_DATA_DIR"]).glob("*.db")
+        differences += wait_for_no_differences(
             "candles of one process",
-            lambda: list(expected_candles.differences(true, one.url, f"sqlite+aiosqlite:///{file}")),
+            lambda: list(expected_candles.differences(expected, single.url, f"sqlite+aiosqlite:///{file}")),
         )
         rows = 0
 
-        def look() -> list[expected_candles.Difference]:
+        def compare_rows() -> list[expected_candles.Difference]:
             nonlocal rows
-            rows, found = expected_analysis.compare(system.simulator, system.database, true)
+            rows, found = expected_analysis.compare(system.simulator, system.database, expected)
             return found
 
-        untrue = wait_for_no_differences("rows of the analyst", look)
-    sealed = verify(system)
-    print(*islice(wrong, MAX_SHOWN), *islice(untrue, MAX_SHOWN), sep="\n")
-    off = max(rate_watch.max_deviation(watch.answers, system.simulator, Settings(_env_file=None).assets))
-    old = rate_watch.stale_answers(watch.answers)
-    print(f"most off: {off}", *islice(old, MAX_SHOWN), sep="\n")
-    found = FaultRunResult(
+        row_differences = wait_for_no_differences("rows of the analyst", compare_rows)
+    verified = verify(system)
+    print(*islice(differences, MAX_SHOWN), *islice(row_differences, MAX_SHOWN), sep="\n")
+    largest = max(rate_watch.deviations(watch.answers, system.simulator, Settings(_env_file=None).assets))
+    stale = rate_watch.stale_answers(watch.answers)
+    print(f"largest deviation: {largest}", *islice(stale, MAX_SHOWN), sep="\n")
+    result = FaultRunResult(
         seed=args.seed,
-        seconds=over - began,
-        settled=well - over,
-        candles=2 * sum(map(len, true.values())),
-        series=len(true),
-        differences=len(wrong),
+        seconds=ended - began,
+        settle_seconds=settled - ended,
+        candles=2 * sum(map(len, expected.values())),
+        series=len(expected),
+        differences=len(differences),
         rows=rows,
-        untrue=len(untrue),
-        verified=sealed.stdout.splitlines()[-1] if sealed.stdout else sealed.stderr,
-        looks=len(watch.answers),
+        row_differences=len(row_differences),
+        verified=verified.stdout.splitlines()[-1] if verified.stdout else verified.stderr,
+        requests=len(watch.answers),
         availability=rate_watch.availability(watch.answers),
-        off=off[0],
-        old=len(old),
+        deviation=largest[0],
+        stale=len(stale),
         starts=supervisor.starts,
-        injected=happened,
+        injected=injected,
         outages=list(rate_watch.outages(watch.answers)),
         gaps=asyncio.run(repaired_gaps(system.database)),
     )
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    args.page.write_text(render_report(found))
-    print(render_report(found))
-    return int(bool(wrong or untrue or old or sealed.returncode or found.off > rate_watch.MAX_DEVIATION_SHARE))
+    args.page.write_text(render_report(result))
+    print(render_report(result))
+    failed = differences or row_differences or stale or verified.returncode
+    return int(bool(failed or result.deviation > rate_watch.MAX_DEVIATION_SHARE))
 
 
 def until_complete(system: System) -> None:
     """Wait until every direction has a rate. Raises RuntimeError when that takes too long."""
     deadline, directions = time.monotonic() + 60, len(Settings(_env_file=None).directions)
-    while len((answer := httpx.get(f"{system.url}/v1/courses")).json().get("courses", ())) < directions:
+    while len((response := httpx.get(f"{system.url}/v1/courses")).json().get("courses", ())) < directions:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the rates are not complete: {answer.text}")
+            raise RuntimeError(f"the rates are not complete: {response.text}")
         time.sleep(0.2)
 
 
 def fault_targets(system: System) -> dict[str, Server]:
-    """What the faults may hit: all but the market and nginx."""
+    """Return the targets of faults: all processes and servers but the simulator and nginx."""
     others = ("simulator", "nginx")
     return {name: each for name, each in (system.processes | system.servers).items() if name not in others}
 
 
 def expected_spans(system: System, until: float) -> expected_candles.ExpectedCandles:
-    """Every candle of Binance that is closed then and ought to be kept."""
+    """Return every candle of Binance that must be stored and is closed at `until`."""
     settings = Settings(_env_file=None)
     instruments = instruments_to_collect("binance", settings)
     return expected_candles.fetch_expected(
@@ -167,34 +170,34 @@ def expected_spans(system: System, until: float) -> expected_candles.ExpectedCan
 
 
 def wait_for_no_differences(
-    what: str, look: Callable[[], list[expected_candles.Difference]]
+    what: str, compare: Callable[[], list[expected_candles.Difference]]
 ) -> Sequence[expected_candles.Difference]:
-    """What is still not as it ought to be when time is up."""
+    """Compare until no difference is left. Return the differences that are left after `SETTLE_SECONDS`."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        wrong = look()
-        if not wrong or time.monotonic() > deadline:
-            return wrong
-        print(f"{len(wrong)} {what} are not as they ought to be yet, such as {wrong[0]}", file=sys.stderr)
+        differences = compare()
+        if not differences or time.monotonic() > deadline:
+            return differences
+        print(f"{len(differences)} {what} differ from the expected ones, such as {differences[0]}", file=sys.stderr)
         time.sleep(5)
 
 
 def verify(system: System) -> subprocess.CompletedProcess[str]:
-    """What `kurs verify` says of the days that are sealed."""
+    """Run `kurs verify`, which checks the seals."""
     env = {**os.environ, "DATABASE_URL": system.database, "KURS_MARKET": "simulated"}
     command = [sys.executable, "-m", "services", "verify"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
 
 
-def keep_logs(folder: Path, to: Path) -> None:
-    """What the processes and servers wrote, to look for a fault's cause."""
+def copy_logs(folder: Path, to: Path) -> None:
+    """Copy the logs of processes and servers, to find the cause of a failure."""
     to.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*/log"):
         shutil.copy(log, to / f"{log.parent.name}.log")
 
 
 async def repaired_gaps(database: str) -> list[CandleGap]:
-    """All that were repaired."""
+    """Return the repaired candle gaps."""
     store = await sql.connect(database)
     try:
         return await store.candle_gaps(CandleGapState.REPAIRED)

@@ -1,4 +1,4 @@
-"""Small file systems that can be full without harm to anything else."""
+"""Small file systems that a fault can fill without filling the machine's disk."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from tests.servers import find_program
 
 @contextmanager
 def small_disks(sizes: Mapping[str, int]) -> Iterator[Mapping[str, Path]]:
-    """A file system in memory for each name, of so many megabytes; none where mounting is not allowed."""
+    """Mount a file system in memory for each name, of so many megabytes; none where mounting is not allowed."""
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kurs-disks-")))
         root.chmod(0o755)  # PostgreSQL may run as another user

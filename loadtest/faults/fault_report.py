@@ -1,4 +1,4 @@
-"""What a run found, as a page in Markdown."""
+"""The report of a fault run, as a page in Markdown."""
 
 import platform
 import time
@@ -12,7 +12,7 @@ from loadtest.faults.rate_watch import MAX_DEVIATION_SHARE, Outage
 from services.core.model import CandleGap, CandleGapState
 from services.core.timeframes import TIMEFRAMES
 
-AFTERMATH_SECONDS = 10  # after a fault in which what goes wrong is still counted as its doing
+AFTERMATH_SECONDS = 10  # after a fault, in which an outage still counts as caused by it
 
 
 REPORT_TEMPLATE = """\
@@ -25,17 +25,19 @@ broker raises its alarms and loses its queues, and the exchanges' connections br
 candle is missing, stored twice, or different from the exchange's in the last digit, if the stored indicators and
 analyses differ from what these candles give, or if a rate was wrong or too old at any time.
 
-- {moment} UTC, {machine}, seed {found.seed}
-- {faults} faults within {found.seconds:.0f} s; {found.starts} times a process was started again, \
+- {moment} UTC, {machine}, seed {result.seed}
+- {faults} faults within {result.seconds:.0f} s; {result.starts} times a process was started again, \
 {own} of them because it had ended by itself
-- {found.candles:,} candles of {found.series} series, in both, compared {found.settled:.0f} s after the last fault: \
-{found.differences} differences
-- {found.rows:,} rows of indicators and analyses, of the newest candles of each series: {found.untrue} differences
+- {result.candles:,} candles of {result.series} series, in both, compared {result.settle_seconds:.0f} s after the last \
+fault: {result.differences} differences
+- {result.rows:,} rows of indicators and analyses, of the newest candles of each series: \
+{result.row_differences} differences
 - {repaired} candles of that time were in gaps that were detected and repaired
-- `kurs verify`: {found.verified}
-- rates were requested {found.looks:,} times; in {found.availability:.2%} of the seconds there was a rate; the longest \
-time without one: {longest:.1f} s
-- the largest deviation of a rate: {found.off:.3%} of the market's ({wrong:.1%} are allowed); {found.old} were too old
+- `kurs verify`: {result.verified}
+- rates were requested {result.requests:,} times; in {result.availability:.2%} of the seconds there was a rate; \
+the longest time without one: {longest:.1f} s
+- the largest deviation of a rate: {result.deviation:.3%} of the market's ({max_deviation:.1%} are allowed); \
+{result.stale} were too old
 
 If something went wrong while faults overlapped, it is in the row of each of them.
 
@@ -46,21 +48,21 @@ If something went wrong while faults overlapped, it is in the row of each of the
 
 
 class FaultRunResult(NamedTuple):
-    """What a run found. Times in seconds; `off`: the largest share by which a rate was off."""
+    """The result of a fault run. `deviation`: the largest share by which a rate differed from the market's."""
 
     seed: int
     seconds: float
-    settled: float
+    settle_seconds: float
     candles: int
     series: int
     differences: int
-    rows: int  # of the analyst
-    untrue: int  # of them
+    rows: int  # of the analyst that were compared
+    row_differences: int
     verified: str  # the last line of `kurs verify`
-    looks: int
+    requests: int
     availability: float
-    off: float
-    old: int
+    deviation: float
+    stale: int
     starts: int
     injected: Sequence[InjectedFault]
     outages: Sequence[Outage]
@@ -68,38 +70,40 @@ class FaultRunResult(NamedTuple):
 
 
 class FaultSummary(NamedTuple):
-    """All faults of one kind at one target."""
+    """All faults of one kind of one target."""
 
     target: str
     kind: str
     times: int
-    longest: float  # seconds without an answer
+    longest: float  # seconds without a rate
     repaired: int  # candles
 
 
-def rows(found: FaultRunResult) -> Iterator[FaultSummary]:
-    """A row per target and kind. What went wrong while several faults overlapped is in the row of each."""
+def rows(result: FaultRunResult) -> Iterator[FaultSummary]:
+    """Yield a row per target and kind. An outage while several faults overlapped is in the row of each."""
     groups = defaultdict[tuple[str, str], list[InjectedFault]](list)
-    for each in found.injected:
+    for each in result.injected:
         groups[_target_title(each.fault.target), each.fault.kind].append(each)
     for (target, kind), some in sorted(groups.items()):
-        longest = max((s.seconds for s in found.outages if _overlaps(some, s.since, s.until)), default=0.0)
-        repaired = sum(1 for since, until in _repaired_candles(found.gaps) if _overlaps(some, since, until))
+        longest = max((s.seconds for s in result.outages if _overlaps(some, s.since, s.until)), default=0.0)
+        repaired = sum(1 for since, until in _repaired_candles(result.gaps) if _overlaps(some, since, until))
         yield FaultSummary(target, kind, len(some), longest, repaired)
 
 
-def render_report(found: FaultRunResult) -> str:
-    """The page."""
-    lines = (f"| {row.target} | {row.kind} | {row.times} | {row.longest:.1f} | {row.repaired} |" for row in rows(found))
+def render_report(result: FaultRunResult) -> str:
+    """Render the page."""
+    lines = (
+        f"| {row.target} | {row.kind} | {row.times} | {row.longest:.1f} | {row.repaired} |" for row in rows(result)
+    )
     return REPORT_TEMPLATE.format(
-        found=found,
+        result=result,
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        faults=len(found.injected),
-        own=found.starts - sum(1 for each in found.injected if KINDS[each.fault.target][each.fault.kind].restarts),
-        longest=max((spell.seconds for spell in found.outages), default=0.0),
-        repaired=sum(1 for since, until in _repaired_candles(found.gaps) if _overlaps(found.injected, since, until)),
-        wrong=MAX_DEVIATION_SHARE,
+        faults=len(result.injected),
+        own=result.starts - sum(1 for each in result.injected if KINDS[each.fault.target][each.fault.kind].restarts),
+        longest=max((outage.seconds for outage in result.outages), default=0.0),
+        repaired=sum(1 for since, until in _repaired_candles(result.gaps) if _overlaps(result.injected, since, until)),
+        max_deviation=MAX_DEVIATION_SHARE,
         rows="\n".join(lines),
     )
 
@@ -110,12 +114,12 @@ def _target_title(name: str) -> str:
     return (names | exchanges).get(name, "API replica" if name.startswith("api") else name)
 
 
-def _repaired_candles(holes: Iterable[CandleGap]) -> Iterator[tuple[float, float]]:
-    """Begin and end of each candle that was missing and is repaired."""
-    for hole in holes:
-        frame = TIMEFRAMES[hole.series.timeframe]
-        if hole.state is CandleGapState.REPAIRED:
-            for opening in frame.open_times(hole.since, hole.until):
+def _repaired_candles(gaps: Iterable[CandleGap]) -> Iterator[tuple[float, float]]:
+    """Yield the begin and end of each candle that was missing and is repaired, in seconds."""
+    for gap in gaps:
+        frame = TIMEFRAMES[gap.series.timeframe]
+        if gap.state is CandleGapState.REPAIRED:
+            for opening in frame.open_times(gap.since, gap.until):
                 yield opening / 1000, frame.close_time(opening) / 1000
 
 

@@ -1,4 +1,4 @@
-"""Faults as they happen to what is running."""
+"""Injects scheduled faults into running processes and servers."""
 
 import sys
 import threading
@@ -11,49 +11,49 @@ from loadtest.faults.schedule import ScheduledFault
 from tests.servers import Server
 
 POLL_SECONDS = 0.2
-RECOVERY_SECONDS = 180  # in which whatever was hit answers again
+RECOVERY_SECONDS = 180  # in which a target must be ready again
 
 
 class InjectedFault(NamedTuple):
-    """A fault that is over, by the clock in seconds: from its beginning until its target answered again."""
+    """A fault that is over. It counts until its target was ready again; times are seconds of the wall clock."""
 
     fault: ScheduledFault
     since: float
     until: float
 
 
-def inject(scene: FaultTargets, faults: Sequence[ScheduledFault]) -> list[InjectedFault]:
-    """Let them all happen, each at its moment. Those of one target wait for each other, others overlap."""
-    began, over, failed = time.time(), list[InjectedFault](), list[Exception]()
-    turns = {fault.target: threading.Lock() for fault in faults}
+def inject(targets: FaultTargets, faults: Sequence[ScheduledFault]) -> list[InjectedFault]:
+    """Inject all faults at their times. Faults of inject_one target wait for each other, others overlap."""
+    began, injected, errors = time.time(), list[InjectedFault](), list[Exception]()
+    locks = {fault.target: threading.Lock() for fault in faults}
 
-    def one(fault: ScheduledFault) -> None:
+    def inject_one(fault: ScheduledFault) -> None:
         try:
             time.sleep(max(0.0, began + fault.at - time.time()))
-            with turns[fault.target]:
+            with locks[fault.target]:
                 since = time.time()
                 print(f"{since - began:6.1f} s  {fault.target}: {fault.kind}", file=sys.stderr, flush=True)
-                with KINDS[fault.target][fault.kind].block(scene, fault.target):
+                with KINDS[fault.target][fault.kind].block(targets, fault.target):
                     time.sleep(fault.seconds)
-                if server := scene.supervisor.servers.get(fault.target):
+                if server := targets.supervisor.servers.get(fault.target):
                     _wait_until_ready(server)
-                over.append(InjectedFault(fault, since, time.time()))
+                injected.append(InjectedFault(fault, since, time.time()))
         except Exception as error:  # noqa: BLE001  reported by the main thread
-            failed.append(error)
+            errors.append(error)
 
-    threads = [threading.Thread(target=one, args=[fault], daemon=True) for fault in faults]
+    threads = [threading.Thread(target=inject_one, args=[fault], daemon=True) for fault in faults]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if failed:
-        raise failed[0]
-    return sorted(over, key=lambda each: each.since)
+    if errors:
+        raise errors[0]
+    return sorted(injected, key=lambda each: each.since)
 
 
 def _wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + RECOVERY_SECONDS
     while not (server.process and server.ready()):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{server.name} does not come back:\n{server.log()}")
+            raise RuntimeError(f"{server.name} is not ready again:\n{server.log()}")
         time.sleep(POLL_SECONDS)

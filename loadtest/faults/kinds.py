@@ -1,4 +1,4 @@
-"""Every fault that there is: what begins it, and what ends it."""
+"""All kinds of faults: how each begins and ends."""
 
 import os
 import subprocess
@@ -20,12 +20,12 @@ from tests.shifted_clock import ShiftedClock
 from tests.system import System, second_process
 
 HOUR, DAY = 3_600, 86_400  # seconds
-ONE_PROCESS = "one process"  # a Kurs of its own, on memory and SQLite
+ONE_PROCESS = "one process"  # all services in a single process with SQLite
 
 
 @dataclass(frozen=True)
 class FaultTargets:
-    """What faults happen to. `disks`: where a file system of its own is mounted, by the name of what uses it."""
+    """The processes and servers that faults act on. `disks`: mounted file systems, by the target that uses each."""
 
     system: System
     postgres: Postgres
@@ -36,51 +36,51 @@ class FaultTargets:
 
 
 class FaultKind(NamedTuple):
-    """One kind of fault: how long it lasts, from and to, in seconds, and the block that it lasts for."""
+    """One kind of fault: the range of its duration, and a block during which it lasts."""
 
     seconds: tuple[float, float]
     block: Callable[[FaultTargets, str], AbstractContextManager[None]]
-    restarts: bool = False  # its target is started again
+    restarts: bool = False  # whether the supervisor starts its target again
 
 
 @contextmanager
-def killed(scene: FaultTargets, target: str) -> Iterator[None]:
-    """SIGKILL."""
-    with scene.supervisor.locks[target]:
-        scene.supervisor.servers[target].kill()
+def killed(targets: FaultTargets, target: str) -> Iterator[None]:
+    """End the target by SIGKILL."""
+    with targets.supervisor.locks[target]:
+        targets.supervisor.servers[target].kill()
     yield
 
 
 @contextmanager
-def stopped(scene: FaultTargets, target: str) -> Iterator[None]:
-    """SIGSTOP: it holds its connections and answers nothing."""
-    with scene.supervisor.locks[target]:
-        server = scene.supervisor.servers[target]
+def paused(targets: FaultTargets, target: str) -> Iterator[None]:
+    """Stop the target by SIGSTOP, so that it keeps its connections and does not respond."""
+    with targets.supervisor.locks[target]:
+        server = targets.supervisor.servers[target]
         server.pause()
         yield
         server.resume()
 
 
 @contextmanager
-def restarted(scene: FaultTargets, target: str) -> Iterator[None]:
-    """SIGTERM, and another start."""
-    with scene.supervisor.locks[target]:
-        scene.supervisor.servers[target].stop()
+def restarted(targets: FaultTargets, target: str) -> Iterator[None]:
+    """End the target by SIGTERM, after which the supervisor starts it again."""
+    with targets.supervisor.locks[target]:
+        targets.supervisor.servers[target].stop()
     yield
 
 
 @contextmanager
-def clock_off(seconds: float, scene: FaultTargets, target: str) -> Iterator[None]:
-    """Its wall clock is set, and set right again."""
-    scene.clocks[target].set(seconds)
+def clock_set(seconds: float, targets: FaultTargets, target: str) -> Iterator[None]:
+    """Set the target's wall clock, and correct it at the end."""
+    targets.clocks[target].set(seconds)
     yield
-    scene.clocks[target].set(0)
+    targets.clocks[target].set(0)
 
 
 @contextmanager
-def second_started(scene: FaultTargets, target: str) -> Iterator[None]:
-    """Somebody starts a second one by mistake."""
-    second = second_process(scene.supervisor.servers[target])
+def second_started(targets: FaultTargets, target: str) -> Iterator[None]:
+    """Start a second process of the target, as by mistake."""
+    second = second_process(targets.supervisor.servers[target])
     second.launch()
     try:
         yield
@@ -89,12 +89,12 @@ def second_started(scene: FaultTargets, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full(scene: FaultTargets, target: str) -> Iterator[None]:
-    """No byte is left on its file system."""
-    filler = scene.disks[target] / "filler"
+def disk_full(targets: FaultTargets, target: str) -> Iterator[None]:
+    """Fill the target's file system."""
+    filler = targets.disks[target] / "filler"
     try:
         with filler.open("wb") as file, suppress(OSError):
-            while left := _free(scene.disks[target]):
+            while left := _free(targets.disks[target]):
                 os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), left)
         yield
     finally:
@@ -102,13 +102,13 @@ def disk_full(scene: FaultTargets, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """The database takes no writes."""
-    name = urlsplit(scene.system.database).path.strip("/")
-    leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
-    _sql(scene, f"ALTER DATABASE {name} SET default_transaction_read_only = on", leave)
+def read_only(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Make the database read-only."""
+    name = urlsplit(targets.system.database).path.strip("/")
+    disconnect_all = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
+    _sql(targets, f"ALTER DATABASE {name} SET default_transaction_read_only = on", disconnect_all)
     yield
-    _sql(scene, f"ALTER DATABASE {name} RESET default_transaction_read_only", leave)
+    _sql(targets, f"ALTER DATABASE {name} RESET default_transaction_read_only", disconnect_all)
 
 
 LOCKED = """DO $$ DECLARE name text; BEGIN
@@ -120,84 +120,84 @@ HELD = """SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted 
 
 
 @contextmanager
-def locked(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """Somebody holds a lock on the candles."""
-    command = [find_program("psql"), "-q", _plain(scene.system.database), "-c", LOCKED]
+def locked(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Hold a lock on the candles."""
+    command = [find_program("psql"), "-q", _psql_url(targets.system.database), "-c", LOCKED]
     with (
         ExitStack() as stack,
         subprocess.Popen(command, stderr=subprocess.DEVNULL) as holder,  # noqa: S603
     ):
         stack.callback(holder.kill)
         deadline = time.monotonic() + 30
-        while _sql(scene, HELD) != "1":
+        while _sql(targets, HELD) != "1":
             if time.monotonic() > deadline or holder.poll() is not None:
                 raise RuntimeError("no session got the lock on the candles")
             time.sleep(0.2)
         yield
-        _sql(scene, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%'")
+        _sql(targets, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE name%'")
 
 
 @contextmanager
-def redis_full(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """Redis takes nothing more."""
-    with Redis.from_url(scene.system.servers["redis"].url) as redis:
+def redis_full(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Limit the memory of Redis, so that it rejects writes."""
+    with Redis.from_url(targets.system.servers["redis"].url) as redis:
         redis.config_set("maxmemory", "1mb")
         yield
         redis.config_set("maxmemory", "0")
 
 
 @contextmanager
-def flushed(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """Redis has forgotten everything."""
-    with Redis.from_url(scene.system.cache) as redis:
+def flushed(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Delete all keys of Redis."""
+    with Redis.from_url(targets.system.cache) as redis:
         redis.flushdb()
     yield
 
 
 @contextmanager
-def memory_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """RabbitMQ has no memory left: publishers are blocked."""
-    scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
+def memory_alarm(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Raise the memory alarm of RabbitMQ, which blocks publishers."""
+    targets.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
     yield
-    scene.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+    targets.rabbit.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
 
 
 @contextmanager
-def disk_alarm(scene: FaultTargets, _target: str) -> Iterator[None]:
-    """RabbitMQ has no disk left: publishers are blocked."""
-    scene.rabbit.rabbitmqctl("set_disk_free_limit", "1000000GB")
+def disk_alarm(targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Raise the disk alarm of RabbitMQ, which blocks publishers."""
+    targets.rabbit.rabbitmqctl("set_disk_free_limit", "1000000GB")
     yield
-    scene.rabbit.rabbitmqctl("set_disk_free_limit", "50MB")
+    targets.rabbit.rabbitmqctl("set_disk_free_limit", "50MB")
 
 
 @contextmanager
-def queue_lost(command: str, scene: FaultTargets, _target: str) -> Iterator[None]:
-    """An operator purges or deletes the queues that are worked on."""
-    host = scene.system.broker.rpartition("/")[2]
-    for name in scene.rabbit.rabbitmqctl("list_queues", "-p", host, "--no-table-headers", "name").split():
+def queue_lost(command: str, targets: FaultTargets, _target: str) -> Iterator[None]:
+    """Purge or delete the queues of the writer, as an operator could."""
+    host = targets.system.broker.rpartition("/")[2]
+    for name in targets.rabbit.rabbitmqctl("list_queues", "-p", host, "--no-table-headers", "name").split():
         if name.startswith("writer"):
-            scene.rabbit.rabbitmqctl(command, "-p", host, name)
+            targets.rabbit.rabbitmqctl(command, "-p", host, name)
     yield
 
 
 @contextmanager
-def simulator_fault(kind: str, scene: FaultTargets, target: str) -> Iterator[None]:
-    """The simulated exchange does it."""
+def simulator_fault(kind: str, targets: FaultTargets, target: str) -> Iterator[None]:
+    """Inject a fault of a simulated exchange."""
     fault = {"exchange": target, "fault": kind}
-    answer = httpx.post(f"{scene.system.simulator}/faults", json=fault, timeout=30).raise_for_status()
+    answer = httpx.post(f"{targets.system.simulator}/faults", json=fault, timeout=30).raise_for_status()
     yield
-    httpx.delete(f"{scene.system.simulator}/faults/{answer.json()['id']}", timeout=30)
+    httpx.delete(f"{targets.system.simulator}/faults/{answer.json()['id']}", timeout=30)
 
 
 PROCESS = {
     "SIGKILL": FaultKind((0, 0), killed, restarts=True),
-    "SIGSTOP": FaultKind((20, 20), stopped),
+    "SIGSTOP": FaultKind((20, 20), paused),
     "restart": FaultKind((0, 0), restarted, restarts=True),
 }
 CLOCK = {
-    "clock an hour ahead": FaultKind((5, 15), partial(clock_off, HOUR)),
-    "clock an hour behind": FaultKind((5, 15), partial(clock_off, -HOUR)),
-    "clock a day ahead": FaultKind((5, 15), partial(clock_off, DAY)),
+    "clock an hour ahead": FaultKind((5, 15), partial(clock_set, HOUR)),
+    "clock an hour behind": FaultKind((5, 15), partial(clock_set, -HOUR)),
+    "clock a day ahead": FaultKind((5, 15), partial(clock_set, DAY)),
 }
 SECOND_PROCESS = {"a second one": FaultKind((15, 30), second_started)}
 DISK = {"disk full": FaultKind((10, 20), disk_full)}
@@ -213,9 +213,7 @@ CONNECTION = {
         "reorder": (5, 30),
     }.items()
 }
-POLLED_CONNECTION = {
-    name: CONNECTION[name] for name in ("kill", "mute", "garbage")
-}  # what can happen where there are no sockets
+POLLED_CONNECTION = {name: CONNECTION[name] for name in ("kill", "mute", "garbage")}  # of an exchange without sockets
 KINDS: Mapping[str, Mapping[str, FaultKind]] = {
     **{f"collector {name}": PROCESS | CLOCK for name in ("binance", "deribit", "coingecko")},
     **dict.fromkeys(("pricer", "writer", "analyst"), PROCESS | CLOCK | SECOND_PROCESS),
@@ -239,20 +237,20 @@ KINDS: Mapping[str, Mapping[str, FaultKind]] = {
 
 
 def _free(folder: Path) -> int:
-    """Bytes that are left there."""
+    """Return the free bytes of a file system."""
     state = os.statvfs(folder)
     return state.f_bavail * state.f_frsize
 
 
-def _sql(scene: FaultTargets, *statements: str) -> str:
-    """Run them in another database of the server; answers what the last one gives."""
+def _sql(targets: FaultTargets, *statements: str) -> str:
+    """Run statements in another database of the server. Return the output of the last one."""
     text = ""
     for statement in statements:
-        command = [find_program("psql"), "-qAt", _plain(scene.postgres.url), "-c", statement]
+        command = [find_program("psql"), "-qAt", _psql_url(targets.postgres.url), "-c", statement]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
     return text
 
 
-def _plain(url: str) -> str:
-    """What psql takes: it knows neither our driver nor our schema."""
+def _psql_url(url: str) -> str:
+    """Return the URL for psql, without the driver and the schema."""
     return url.replace("+asyncpg", "").partition("?")[0]

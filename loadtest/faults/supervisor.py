@@ -1,4 +1,4 @@
-"""A supervisor that starts again what has ended, as an operator's would."""
+"""A supervisor that restarts ended processes, like a container runtime."""
 
 import threading
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ POLL_SECONDS = 0.2
 
 
 class Supervisor(BackgroundThread):
-    """Starts again what has ended, at once. A `with` block marks its time."""
+    """A thread that restarts ended servers at once. A `with` block starts and stops it."""
 
     def __init__(self, servers: Mapping[str, Server]) -> None:
         super().__init__()
         self.servers, self.starts = servers, 0
-        self.locks = {name: threading.Lock() for name in servers}  # its holder works on that server
+        self.locks = {name: threading.Lock() for name in servers}  # held by a fault that acts on the server
 
     def run(self) -> None:
-        """Look until the end. What is being stopped just now is left alone."""
+        """Check the servers until the thread is stopped. A locked server is not restarted."""
         while not self.stop_requested.wait(POLL_SECONDS):
             for name, server in self.servers.items():
                 if self.locks[name].acquire(blocking=False):

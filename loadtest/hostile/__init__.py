@@ -1,1 +1,1 @@
-"""The hostile run (`make hostile`): clients, messages and clocks that mean harm, and one honest client beside them."""
+"""The hostile run (`make hostile`): hostile clients, messages and clocks, and an honest client that must be served."""

@@ -1,7 +1,7 @@
-"""Minutes in which clients, messages, exchanges and clocks mean harm to the whole of Kurs: `make hostile`.
+"""Minutes of hostile clients, messages, exchanges and clocks on all of Kurs: `make hostile`.
 
-Exits with 1 when the honest client was refused without a reason or had to wait, when a service grew or ended, or when
-a candle is not what it ought to be.
+Exits with 1 when the honest client was refused without a reason or had to wait, when the memory of a service grew, when
+a service ended, or when a candle differs from the exchange's.
 """
 
 import argparse
@@ -30,37 +30,37 @@ from tests.shifted_clock import ShiftedClock
 from tests.system import FAST_SETTINGS, System, distributed
 
 SERIES = [Series("binance", Instrument(base, "USDT"), name) for base in ("BTC", "ETH") for name in ("1m", "3m", "5m")]
-SETTLE_SECONDS = 150  # from the end to the whole truth: minutes have to end, and to be requested
+SETTLE_SECONDS = 150  # until no difference may be left: the last minute must end, and be requested
 SIMULATOR_FAULTS = ("drop", "kill", "mute", "garbage", "duplicate", "reorder", "delay", "unknown_enum")
 CLOCKS = ("pricer", "writer", "api 1", "collector binance")
-CLOCK_STEPS_SECONDS = (-86_400, -3_600, -180, 180, 3_600, 86_400)  # seconds
-SAMPLE_SECONDS = 2  # between two looks at the memory
+CLOCK_STEPS_SECONDS = (-86_400, -3_600, -180, 180, 3_600, 86_400)
+SAMPLE_SECONDS = 2
 
 
 def main() -> int:
-    """Run it all."""
+    """Run the attacks. Return 1 when Kurs failed."""
     parser = argparse.ArgumentParser(prog="make hostile", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--page", type=Path, default=Path("build/hostile.md"), help="where the findings are written")
-    asked = parser.parse_args()
+    parser.add_argument("--page", type=Path, default=Path("build/hostile.md"), help="where the report is written")
+    args = parser.parse_args()
     try:
-        with servers.private_servers() as here:
-            clocks = {name: ShiftedClock(here.folder / "clocks" / name) for name in CLOCKS}
-            env = {**FAST_SETTINGS, "KURS_SIMULATOR_SEED": str(asked.seed), "KURS_HISTORY_BARS": "0"}
-            with distributed(here.folder, here, env, clocks) as system:
-                found = run(system, clocks, asked.seed, 60 * asked.minutes)
+        with servers.private_servers() as private:
+            clocks = {name: ShiftedClock(private.folder / "clocks" / name) for name in CLOCKS}
+            env = {**FAST_SETTINGS, "KURS_SIMULATOR_SEED": str(args.seed), "KURS_HISTORY_BARS": "0"}
+            with distributed(private.folder, private, env, clocks) as system:
+                result = run(system, clocks, args.seed, 60 * args.minutes)
     except servers.NotInstalled as missing:
         print(f"hostile: {missing}", file=sys.stderr)
         return 2
-    asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(render_report(found))
-    print(render_report(found))
-    return int(bool(found.failures or found.slow))
+    args.page.parent.mkdir(parents=True, exist_ok=True)
+    args.page.write_text(render_report(result))
+    print(render_report(result))
+    return int(bool(result.failures or result.slow))
 
 
 def run(system: System, clocks: Mapping[str, ShiftedClock], seed: int, seconds: float) -> HostileRunResult:
-    """Let all of them run for this time, then judge."""
+    """Run all attacks and faults for this time. Return the result."""
     until_served(system)
     began, deadline = int(time.time() * 1000), time.monotonic() + seconds
     attackers = start_attackers(system, seconds, seed)
@@ -69,23 +69,23 @@ def run(system: System, clocks: Mapping[str, ShiftedClock], seed: int, seconds: 
             target=lambda: asyncio.run(hostile_messages.publish_until(deadline, system.broker, Random(seed)))
         )
         broker.start()
-        steps = inject_faults(system, clocks, deadline, Random(seed))
+        faults = inject_faults(system, clocks, deadline, Random(seed))
         broker.join()
         attacks = int(attackers.communicate(timeout=60)[0] or 0)
     ended = [
         name for name, process in system.processes.items() if process.process and process.process.poll() is not None
     ]
     return HostileRunResult(
-        seed, seconds, attacks, steps, honest, memory.growth(), ended, candle_differences(system, began)
+        seed, seconds, attacks, faults, honest, memory.growth(), ended, candle_differences(system, began)
     )
 
 
 def until_served(system: System) -> None:
-    """Wait until there are rates and candles. Raises RuntimeError."""
+    """Wait until rates and candles are served. Raises RuntimeError when that takes too long."""
     deadline = time.monotonic() + 60
     while not all(_served(system, path) for path in ("/v1/courses", "/api/chart-data?symbol=BTCUSDT&timeframe=1m")):
         if time.monotonic() > deadline:
-            raise RuntimeError("nothing is served")
+            raise RuntimeError("rates or candles are not served")
         time.sleep(0.3)
 
 
@@ -94,35 +94,35 @@ def _served(system: System, path: str) -> bool:
 
 
 def start_attackers(system: System, seconds: float, seed: int) -> subprocess.Popen[str]:
-    """The hostile clients, in a process of their own; it prints how many attacks there were."""
+    """Start the process of the hostile clients. At its end it prints the number of attacks."""
     urls = [system.url, *(system.processes[name].url for name in ("api 1", "api 2"))]
     ports = [url.rpartition(":")[2] for url in urls]
     command = [sys.executable, "-m", "loadtest.hostile.attacks", str(seconds), str(seed), *ports]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
 
 
-def inject_faults(system: System, clocks: Mapping[str, ShiftedClock], deadline: float, chance: Random) -> int:
-    """Exchanges that fail and clocks that are set, one after the other; answers how many."""
+def inject_faults(system: System, clocks: Mapping[str, ShiftedClock], deadline: float, rng: Random) -> int:
+    """Inject faults of exchanges and set clocks, one after the other. Return their number."""
     count = 0
     while (left := deadline - time.monotonic()) > 0:
-        seconds = min(left, chance.uniform(3, 10))
-        if not clocks or chance.random() < 0.5:
-            fault = {"exchange": chance.choice(("binance", "deribit")), "fault": chance.choice(SIMULATOR_FAULTS)}
+        seconds = min(left, rng.uniform(3, 10))
+        if not clocks or rng.random() < 0.5:
+            fault = {"exchange": rng.choice(("binance", "deribit")), "fault": rng.choice(SIMULATOR_FAULTS)}
             body = fault | ({} if fault["fault"] == "drop" else {"seconds": seconds})
             httpx.post(f"{system.simulator}/faults", json=body, timeout=30).raise_for_status()
             time.sleep(seconds)
         else:
-            clock = chance.choice(list(clocks.values()))
-            clock.set(chance.choice(CLOCK_STEPS_SECONDS))
+            clock = rng.choice(list(clocks.values()))
+            clock.set(rng.choice(CLOCK_STEPS_SECONDS))
             time.sleep(seconds)
             clock.set(0)
-        time.sleep(min(max(0.0, deadline - time.monotonic()), chance.uniform(0, 3)))
+        time.sleep(min(max(0.0, deadline - time.monotonic()), rng.uniform(0, 3)))
         count += 1
     return count
 
 
 class MemoryMonitor(BackgroundThread):
-    """What each service holds, from its start to its end, which a `with` block marks."""
+    """A thread that samples the memory of each service. A `with` block starts and stops it."""
 
     def __init__(self, system: System) -> None:
         super().__init__()
@@ -130,23 +130,25 @@ class MemoryMonitor(BackgroundThread):
         self._megabytes: defaultdict[str, list[float]] = defaultdict(list)
 
     def run(self) -> None:
-        """Look until the end."""
+        """Sample until the thread is stopped."""
         while not self.stop_requested.wait(SAMPLE_SECONDS):
             for name, server in self._processes.items():
                 if server.process and server.process.poll() is None:
                     self._megabytes[name].append(sum(map(resident_megabytes, process_tree(server.process.pid))))
 
     def growth(self) -> list[MemoryGrowth]:
-        """From the second quarter of the time to the last one."""
-        found = []
+        """Return the growth of each service from the second to the last quarter of the time."""
+        growth = []
         for name, values in self._megabytes.items():
             quarter = max(1, len(values) // 4)
-            found.append(MemoryGrowth(name, median(values[quarter : 2 * quarter] or values), median(values[-quarter:])))
-        return found
+            growth.append(
+                MemoryGrowth(name, median(values[quarter : 2 * quarter] or values), median(values[-quarter:]))
+            )
+        return growth
 
 
 def resident_megabytes(pid: int) -> float:
-    """Megabytes in memory; 0 for a process that has ended."""
+    """Return the resident memory of a process in megabytes, 0 when it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
@@ -155,24 +157,24 @@ def resident_megabytes(pid: int) -> float:
 
 
 def candle_differences(system: System, began: int) -> list[str]:
-    """What of the candles of that time is not as the exchange has it when time is up."""
-    over = TIMEFRAMES["1m"].close_time(TIMEFRAMES["1m"].open_time(int(time.time() * 1000)))
-    time.sleep(max(0.0, over / 1000 - time.time()))
+    """Return how the candles since `began` differ from the exchange's, `SETTLE_SECONDS` after the last one."""
+    end = TIMEFRAMES["1m"].close_time(TIMEFRAMES["1m"].open_time(int(time.time() * 1000)))
+    time.sleep(max(0.0, end / 1000 - time.time()))
     spans = {}
     for series in SERIES:
         frame = TIMEFRAMES[series.timeframe]
-        spans[series] = frame.open_time(began), frame.step_back(frame.open_time(over), 1)
-    true, deadline = expected_candles.fetch_expected(system.simulator, spans), time.monotonic() + SETTLE_SECONDS
-    while (wrong := _differences(true, system)) and time.monotonic() < deadline:
+        spans[series] = frame.open_time(began), frame.step_back(frame.open_time(end), 1)
+    expected, deadline = expected_candles.fetch_expected(system.simulator, spans), time.monotonic() + SETTLE_SECONDS
+    while (differences := _differences(expected, system)) and time.monotonic() < deadline:
         time.sleep(2)
-    return wrong
+    return differences
 
 
-def _differences(true: expected_candles.ExpectedCandles, system: System) -> list[str]:
+def _differences(expected: expected_candles.ExpectedCandles, system: System) -> list[str]:
     try:
-        return list(map(str, expected_candles.differences(true, system.url, system.database)))
+        return list(map(str, expected_candles.differences(expected, system.url, system.database)))
     except httpx.HTTPError as error:
-        return [f"candles are not answered: {error!r}"]
+        return [f"candles could not be requested: {error!r}"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hostile clients. Each attack is bounded in bytes, in requests and in time; what counts is what it makes Kurs do."""
+"""Hostile clients. Each attack is bounded in bytes, requests and time, because its effect on Kurs counts."""
 
 import asyncio
 import base64
@@ -12,8 +12,8 @@ from contextlib import suppress
 from random import Random
 from urllib.parse import quote
 
-MAX_ATTACK_SECONDS = 5  # of one attack at the most
-PAUSE_SECONDS = 0.3  # between two attacks of one attacker
+MAX_ATTACK_SECONDS = 5
+PAUSE_SECONDS = 0.3  # at most, between two attacks of one attacker
 ATTACKERS = 3
 NASTY_VALUES = (
     *("", "0", "-1", "1e400", "NaN", "null", "true", "\x00", "'", '"', "%", "..", "{}", "[]", "💣", "á" * 50, "9" * 19),
@@ -32,7 +32,7 @@ TIMEFRAMES = ("1m", "5m", "1h", "1d", "1M", "7m")
 
 
 class RawConnection:
-    """A TCP connection to the API; whatever the other end does to it is fine."""
+    """A TCP connection to the API."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
@@ -46,7 +46,7 @@ class RawConnection:
         self.writer.transport.abort()
 
     async def send(self, data: bytes) -> None:
-        """Send as much of it as the other end takes."""
+        """Send bytes, and wait while the buffer is full."""
         self.writer.write(data)
         await self.writer.drain()
 
@@ -64,7 +64,7 @@ class RawConnection:
         await self.reader.readuntil(b"\r\n\r\n")
 
     async def drain(self) -> None:
-        """Read what comes, to the end."""
+        """Read and discard until the end of the stream."""
         while await self.reader.read(65_536):
             pass
 
@@ -73,21 +73,21 @@ Attack = Callable[[RawConnection, Random], Awaitable[None]]
 
 
 def frame(opcode: int, payload: bytes, *, final: bool = True, masked: bool = True, length: int | None = None) -> bytes:
-    """A WebSocket frame; `length`: what it claims."""
+    """Return a WebSocket frame. `length`: the length that it claims, instead of the real one."""
     size = len(payload) if length is None else length
     head = bytes([opcode | (0x80 if final else 0)])
-    bit = 0x80 if masked else 0
+    mask_bit = 0x80 if masked else 0
     if size < 126:
-        head += bytes([bit | size])
+        head += bytes([mask_bit | size])
     elif size < 65_536:
-        head += bytes([bit | 126]) + size.to_bytes(2)
+        head += bytes([mask_bit | 126]) + size.to_bytes(2)
     else:
-        head += bytes([bit | 127]) + size.to_bytes(8)
+        head += bytes([mask_bit | 127]) + size.to_bytes(8)
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
 
 
-async def many_symbols_and_indicators(connection: RawConnection, chance: Random) -> None:
-    """Thousands of symbols times thousands of indicators, in one message."""
+async def many_symbols_and_indicators(connection: RawConnection, rng: Random) -> None:
+    """Subscribe to thousands of symbols times thousands of indicators in one message."""
     await connection.upgrade()
     symbols = ",".join(f'"S{number}"' for number in range(4_000))
     indicators = ",".join(['"a"'] * 6_000)
@@ -97,40 +97,40 @@ async def many_symbols_and_indicators(connection: RawConnection, chance: Random)
     await connection.drain()
 
 
-async def pings_unread(connection: RawConnection, chance: Random) -> None:
-    """Pings whose pongs are not read."""
+async def pings_unread(connection: RawConnection, rng: Random) -> None:
+    """Send pings without reading the pongs."""
     await connection.upgrade()
     pings = frame(9, b"x" * 100) * 500
     for _ in range(40):
         await connection.send(pings)
 
 
-async def pages_unread(connection: RawConnection, chance: Random) -> None:
-    """Hundreds of large responses, requested at once and not read."""
+async def pages_unread(connection: RawConnection, rng: Random) -> None:
+    """Request hundreds of large responses at once without reading them."""
     request = f"GET /api/chart-data?symbol=BTCUSDT&timeframe=1m HTTP/1.1\r\nHost: {connection.host}\r\n\r\n"
     for _ in range(4):
         await connection.send(request.encode() * 50)
     await asyncio.sleep(1)
 
 
-async def stream_with_requests_behind(connection: RawConnection, chance: Random) -> None:
-    """A stream with requests behind it on the same connection, which then breaks."""
+async def stream_with_requests_behind(connection: RawConnection, rng: Random) -> None:
+    """Request a stream, send more requests on the same connection, and disconnect."""
     await connection.get("/v1/stream?channels=courses")
     await connection.get("/livez")
     await connection.get("/v1/courses")
-    await asyncio.sleep(chance.uniform(0, 0.5))
+    await asyncio.sleep(rng.uniform(0, 0.5))
 
 
-async def impossible_positions(connection: RawConnection, chance: Random) -> None:
-    """Places to go on from that never were."""
-    place = chance.choice(["0" * 17, "9" * 400, str(2**63), str(2**64 + 1), "-5", "١٢٣", "1,2,3", "1" * 19])
-    await connection.get(f"/v1/stream?channels=btc_usd&after={quote(place)}", f"Last-Event-ID: {place}")
-    await connection.get(f"/v1/stream/history?channels=btc_usd&after={quote(place)}")
+async def impossible_positions(connection: RawConnection, rng: Random) -> None:
+    """Resume streams from positions that never existed."""
+    position = rng.choice(["0" * 17, "9" * 400, str(2**63), str(2**64 + 1), "-5", "١٢٣", "1,2,3", "1" * 19])
+    await connection.get(f"/v1/stream?channels=btc_usd&after={quote(position)}", f"Last-Event-ID: {position}")
+    await connection.get(f"/v1/stream/history?channels=btc_usd&after={quote(position)}")
     await asyncio.sleep(0.2)
 
 
-async def impossible_socket_positions(connection: RawConnection, chance: Random) -> None:
-    """The same on a WebSocket, and messages that are none."""
+async def impossible_socket_positions(connection: RawConnection, rng: Random) -> None:
+    """Resume from such positions on a WebSocket, and send malformed messages."""
     await connection.upgrade()
     for text in (
         '{"action":"resume","channels":["btc_usd"],"after":"' + "9" * 400 + '"}',
@@ -144,11 +144,11 @@ async def impossible_socket_positions(connection: RawConnection, chance: Random)
     await asyncio.sleep(0.5)
 
 
-async def broken_frames(connection: RawConnection, chance: Random) -> None:
-    """Frames that break the protocol."""
+async def broken_frames(connection: RawConnection, rng: Random) -> None:
+    """Send frames that violate the protocol."""
     await connection.upgrade()
     await connection.send(
-        chance.choice(
+        rng.choice(
             [
                 frame(1, b"x", length=2**62),
                 frame(3, b"reserved"),
@@ -164,12 +164,12 @@ async def broken_frames(connection: RawConnection, chance: Random) -> None:
     await connection.drain()
 
 
-async def garbage(connection: RawConnection, chance: Random) -> None:
-    """Bytes that are no HTTP, or half of it."""
+async def garbage(connection: RawConnection, rng: Random) -> None:
+    """Send bytes that are not HTTP, or a part of a request."""
     await connection.send(
-        chance.choice(
+        rng.choice(
             [
-                chance.randbytes(2_000),
+                rng.randbytes(2_000),
                 b"GET /v1/courses HTTP/1.1\r\nHost: localhost\r\n",
                 b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 b"GET / HTTP/1.1\r\nHost: " + b"h" * 70_000 + b"\r\n\r\n",
@@ -180,35 +180,35 @@ async def garbage(connection: RawConnection, chance: Random) -> None:
             ]
         )
     )
-    await asyncio.sleep(chance.uniform(0, 2))
+    await asyncio.sleep(rng.uniform(0, 2))
 
 
-async def bodies(connection: RawConnection, chance: Random) -> None:
-    """Bodies where none is expected, packed and unpacked."""
+async def bodies(connection: RawConnection, rng: Random) -> None:
+    """Send a compressed body where none is expected."""
     body = gzip.compress(b"\x00" * 1_000_000)
-    head = f"POST {chance.choice(PATHS)} HTTP/1.1\r\nHost: [::1]\r\n"
+    head = f"POST {rng.choice(PATHS)} HTTP/1.1\r\nHost: [::1]\r\n"
     head += f"Content-Encoding: gzip\r\nContent-Length: {len(body)}"
     await connection.send(head.encode() + b"\r\n\r\n" + body)
     await asyncio.sleep(0.2)
 
 
-async def random_requests(connection: RawConnection, chance: Random) -> None:
-    """Any question with any words."""
+async def random_requests(connection: RawConnection, rng: Random) -> None:
+    """Request random paths with random parameters."""
     for _ in range(10):
         words = "&".join(
-            f"{chance.choice(PARAMETERS)}={quote(chance.choice(NASTY_VALUES))}" for _ in range(chance.randint(0, 6))
+            f"{rng.choice(PARAMETERS)}={quote(rng.choice(NASTY_VALUES))}" for _ in range(rng.randint(0, 6))
         )
-        await connection.get(f"{chance.choice(PATHS)}?{words}", "Accept-Encoding: gzip")
+        await connection.get(f"{rng.choice(PATHS)}?{words}", "Accept-Encoding: gzip")
     with suppress(TimeoutError):
         async with asyncio.timeout(2):
             await connection.drain()
 
 
-async def expensive_requests(connection: RawConnection, chance: Random) -> None:
-    """Questions that are well-formed, each another one, and cost much."""
-    since = chance.randint(1_502_942_400_000, time.time_ns() // 1_000_000)
-    name, unknown = chance.choice(TIMEFRAMES), f"U{chance.randint(0, 10**9)}USDT"
-    periods = ",".join(f"sma:{chance.randint(2, 200)}" for _ in range(10))
+async def expensive_requests(connection: RawConnection, rng: Random) -> None:
+    """Send valid requests that are expensive and differ each time."""
+    since = rng.randint(1_502_942_400_000, time.time_ns() // 1_000_000)
+    name, unknown = rng.choice(TIMEFRAMES), f"U{rng.randint(0, 10**9)}USDT"
+    periods = ",".join(f"sma:{rng.randint(2, 200)}" for _ in range(10))
     for path in (
         "/api/candles/coverage",
         f"/api/candles/coverage?from=0&to={since}",
@@ -216,7 +216,7 @@ async def expensive_requests(connection: RawConnection, chance: Random) -> None:
         f"/api/chart-data?symbol=BTCUSDT&timeframe={name}&from={since}&limit=1000&fill=null",
         f"/api/indicators?symbol=BTCUSDT&timeframe={name}&indicators={periods}&limit=1000",
         f"/api/analysis?symbol=BTCUSDT&timeframe={name}&_={since}",
-        f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={since // 1000}&countback={chance.randint(1, 10**6)}",
+        f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={since // 1000}&countback={rng.randint(1, 10**6)}",
     ):
         await connection.get(path)
     with suppress(TimeoutError):
@@ -238,29 +238,29 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-async def attack(host: str, port: int, chance: Random) -> None:
-    """One attack."""
+async def attack(host: str, port: int, rng: Random) -> None:
+    """Run one random attack."""
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(MAX_ATTACK_SECONDS), RawConnection(host, port) as connection:
-            await chance.choice(ATTACKS)(connection, chance)
+            await rng.choice(ATTACKS)(connection, rng)
 
 
-async def attack_until(deadline: float, addresses: list[tuple[str, int]], chance: Random) -> int:
-    """One attacker's attacks, one after the other; answers how many."""
+async def attack_until(deadline: float, addresses: list[tuple[str, int]], rng: Random) -> int:
+    """Run attacks one after the other until the deadline. Return their number."""
     count = 0
     while time.monotonic() < deadline:
-        await attack(*chance.choice(addresses), chance)
-        await asyncio.sleep(chance.uniform(0, PAUSE_SECONDS))
+        await attack(*rng.choice(addresses), rng)
+        await asyncio.sleep(rng.uniform(0, PAUSE_SECONDS))
         count += 1
     return count
 
 
 async def main(seconds: float, seed: int, ports: list[int]) -> int:
-    """All attackers, on this machine alone."""
+    """Run all attackers against ports of this machine. Return the number of attacks."""
     deadline, addresses = time.monotonic() + seconds, [("127.0.0.1", port) for port in ports]
-    chances = [random.Random(f"{seed} {number}") for number in range(ATTACKERS)]
-    return sum(await asyncio.gather(*(attack_until(deadline, addresses, chance) for chance in chances)))
+    rngs = [random.Random(f"{seed} {number}") for number in range(ATTACKERS)]
+    return sum(await asyncio.gather(*(attack_until(deadline, addresses, rng) for rng in rngs)))
 
 
-if __name__ == "__main__":  # a process of its own: attackers must not slow down the observer
+if __name__ == "__main__":  # as a process, so that attackers do not slow down the honest client
     print(asyncio.run(main(float(sys.argv[1]), int(sys.argv[2]), [int(port) for port in sys.argv[3:]])))

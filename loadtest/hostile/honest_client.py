@@ -1,4 +1,4 @@
-"""The honest client: it requests rates and candles as a page and a program do, and follows both streams."""
+"""The honest client. It requests rates and candles at a normal rate, and follows both kinds of streams."""
 
 import asyncio
 import itertools
@@ -16,14 +16,14 @@ REQUEST_PAUSES = {
     "/v1/courses": 0.1,
     "/v2/courses": 0.3,
     "/api/chart-data?symbol=BTCUSDT&timeframe=1m": 0.5,
-}  # seconds between
-STALE_CODE = "nothing-fresh"  # the code of a refusal that says why there is no rate
+}  # seconds between two requests
+STALE_CODE = "nothing-fresh"  # the code of a response without rates because none is fresh
 RECONNECT_SECONDS = 0.5
 SUBSCRIBE_MESSAGE = {"action": "subscribe", "channels": ["courses", "candles:BTCUSDT:1m"]}
 
 
 class ClientRequest(NamedTuple):
-    """One answer. `problem`: why there was none."""
+    """One request. `problem`: why it failed. `stale`: it failed because no rate is fresh."""
 
     path: str
     seconds: float
@@ -32,16 +32,16 @@ class ClientRequest(NamedTuple):
 
 
 class HonestClient(BackgroundThread):
-    """Sends requests and follows streams from its start to its end, which a `with` block marks."""
+    """A thread that sends requests and follows streams. A `with` block starts and stops it."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
         self.requests: list[ClientRequest] = []
-        self.received_at: defaultdict[str, list[float]] = defaultdict(list)  # when each stream's messages came
+        self.received_at: defaultdict[str, list[float]] = defaultdict(list)  # times of the messages of each stream
 
     def run(self) -> None:
-        """Look until the end."""
+        """Send requests until the thread is stopped."""
         asyncio.run(self._run())
 
     async def _run(self) -> None:
@@ -57,11 +57,11 @@ class HonestClient(BackgroundThread):
             while True:
                 began = time.monotonic()
                 try:
-                    answer = await client.get(path)
+                    response = await client.get(path)
                 except httpx.HTTPError as error:
                     self.requests.append(ClientRequest(path, time.monotonic() - began, repr(error)))
                 else:
-                    self.requests.append(_request_result(path, time.monotonic() - began, answer))
+                    self.requests.append(_request_result(path, time.monotonic() - began, response))
                 await asyncio.sleep(pause)
 
     async def _follow_socket(self) -> None:
@@ -79,20 +79,20 @@ class HonestClient(BackgroundThread):
         while True:
             try:
                 url = f"{self._url}/v1/stream?channels=courses"
-                async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url) as answer:
-                    async for _ in answer.aiter_lines():
+                async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url) as response:
+                    async for _ in response.aiter_lines():
                         self.received_at["event stream"].append(time.monotonic())
             except httpx.HTTPError:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def longest_silence(self, stream: str) -> float:
-        """The longest time in seconds in which nothing came by a stream."""
-        moments = self.received_at[stream]
-        return max((later - earlier for earlier, later in itertools.pairwise(moments)), default=float("inf"))
+        """Return the longest time in seconds without a message on a stream."""
+        times = self.received_at[stream]
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=float("inf"))
 
 
-def _request_result(path: str, seconds: float, answer: httpx.Response) -> ClientRequest:
-    if answer.status_code == 200:
+def _request_result(path: str, seconds: float, response: httpx.Response) -> ClientRequest:
+    if response.status_code == 200:
         return ClientRequest(path, seconds)
-    told = answer.status_code == 503 and f'"{STALE_CODE}"' in answer.text
-    return ClientRequest(path, seconds, f"{answer.status_code} {answer.text[:300]}", told)
+    stale = response.status_code == 503 and f'"{STALE_CODE}"' in response.text
+    return ClientRequest(path, seconds, f"{response.status_code} {response.text[:300]}", stale)

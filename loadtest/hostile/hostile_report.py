@@ -1,4 +1,4 @@
-"""What a hostile run found, as a page in Markdown."""
+"""The report of a hostile run, as a page in Markdown."""
 
 import platform
 import time
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from loadtest.hostile.honest_client import REQUEST_PAUSES, ClientRequest, HonestClient
 
 MAX_P99_MS = 250
-MAX_GROWTH_MB = 30  # of one service: more is no noise
+MAX_GROWTH_MB = 30  # of one service
 MAX_GROWTH_SHARE = 0.15
 MAX_SHOWN = 5
 
@@ -21,16 +21,16 @@ clients send expensive and malformed requests, through nginx and directly to the
 broker publishes impossible messages. Exchanges fail, and the wall clocks of the pricer, the writer, a replica and a
 collector are set, one after the other. Meanwhile an honest client sends requests and follows live streams.
 
-- {moment} UTC, {machine}, seed {found.seed}
-- {found.attacks} attacks by clients, {found.steps} faults of exchanges and clocks
-- the honest client sent {requests:,} requests; {stale} times the response was that no rate is fresh; {refused} times it
-  was refused for another reason
-- candles that differ from the exchange's: {wrong}
+- {moment} UTC, {machine}, seed {result.seed}
+- {result.attacks} attacks by clients, {result.faults} faults of exchanges and clocks
+- the honest client sent {request_count:,} requests; {stale} times the response was that no rate is fresh; {refused}
+  times it was refused for another reason
+- candles that differ from the exchange's: {differences}
 - services that ended: {ended}
 
 | request | times | p50, ms | p99, ms | longest, ms |
 | --- | ---: | ---: | ---: | ---: |
-{looks}
+{request_rows}
 
 | stream | messages | longest silence, s |
 | --- | ---: | ---: |
@@ -43,7 +43,7 @@ collector are set, one after the other. Meanwhile an honest client sends request
 
 
 class MemoryGrowth(NamedTuple):
-    """What a service held in the second quarter of the time and in the last, in megabytes."""
+    """The memory of a service in the second and in the last quarter of the time, in megabytes."""
 
     service: str
     before: float
@@ -51,76 +51,76 @@ class MemoryGrowth(NamedTuple):
 
     @property
     def flat(self) -> bool:
-        """Whether it does not grow."""
+        """Whether the growth is within the bounds."""
         return self.after - self.before <= max(MAX_GROWTH_MB, MAX_GROWTH_SHARE * self.before)
 
 
 class HostileRunResult(NamedTuple):
-    """What a run found."""
+    """The result of a hostile run."""
 
     seed: int
     seconds: float
     attacks: int
-    steps: int
+    faults: int
     honest: HonestClient
     growth: Sequence[MemoryGrowth]
     ended: Sequence[str]
-    wrong: Sequence[str]
+    differences: Sequence[str]
 
     @property
     def slow(self) -> list[str]:
-        """Questions that had to wait."""
-        looks = self.honest.requests
+        """The paths whose requests took too long."""
+        requests = self.honest.requests
         return [
             f"p99 of {path} is {p99:.0f} ms"
             for path in REQUEST_PAUSES
-            if (p99 := quantile(looks, path, 0.99)) > MAX_P99_MS
+            if (p99 := quantile(requests, path, 0.99)) > MAX_P99_MS
         ]
 
     @property
     def failures(self) -> list[str]:
-        """What is not as it ought to be, whatever the machine does beside it."""
-        untold = Counter(look.problem for look in self.honest.requests if look.problem and not look.stale)
+        """The failures that no load of the machine explains."""
+        problems = Counter(each.problem for each in self.honest.requests if each.problem and not each.stale)
         grown = [
             f"{each.service} grew from {each.before:.0f} to {each.after:.0f} MB"
             for each in self.growth
             if not each.flat
         ]
-        refused = [f"refused {times} times: {problem}" for problem, times in untold.most_common(MAX_SHOWN)]
-        return [*refused, *grown, *(f"{name} ended" for name in self.ended), *self.wrong[:MAX_SHOWN]]
+        refused = [f"refused {times} times: {problem}" for problem, times in problems.most_common(MAX_SHOWN)]
+        return [*refused, *grown, *(f"{name} ended" for name in self.ended), *self.differences[:MAX_SHOWN]]
 
 
-def quantile(looks: Sequence[ClientRequest], path: str, share: float) -> float:
-    """A quantile of the milliseconds that good answers took."""
-    times = sorted(look.seconds * 1000 for look in looks if look.path == path and not look.problem)
+def quantile(requests: Sequence[ClientRequest], path: str, share: float) -> float:
+    """Return a quantile of the response times of a path in milliseconds, without failed requests."""
+    times = sorted(each.seconds * 1000 for each in requests if each.path == path and not each.problem)
     return times[min(len(times) - 1, int(share * len(times)))] if times else float("inf")
 
 
-def render_report(found: HostileRunResult) -> str:
-    """The page."""
-    looks, failures = found.honest.requests, [*found.failures, *found.slow]
+def render_report(result: HostileRunResult) -> str:
+    """Render the page."""
+    requests, failures = result.honest.requests, [*result.failures, *result.slow]
     return REPORT_TEMPLATE.format(
-        found=found,
-        seconds=found.seconds,
+        result=result,
+        seconds=result.seconds,
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        requests=len(looks),
-        stale=sum(look.stale for look in looks),
-        refused=sum(bool(look.problem) and not look.stale for look in looks),
-        wrong=len(found.wrong),
-        ended=", ".join(found.ended) or "none",
-        looks="\n".join(_request_rows(looks)),
+        request_count=len(requests),
+        stale=sum(request.stale for request in requests),
+        refused=sum(bool(request.problem) and not request.stale for request in requests),
+        differences=len(result.differences),
+        ended=", ".join(result.ended) or "none",
+        request_rows="\n".join(_request_rows(requests)),
         streams="\n".join(
-            f"| {name} | {len(moments):,} | {found.honest.longest_silence(name):.1f} |"
-            for name, moments in sorted(found.honest.received_at.items())
+            f"| {name} | {len(times):,} | {result.honest.longest_silence(name):.1f} |"
+            for name, times in sorted(result.honest.received_at.items())
         ),
-        memory="\n".join(f"| {each.service} | {each.before:.0f} | {each.after:.0f} |" for each in found.growth),
+        memory="\n".join(f"| {each.service} | {each.before:.0f} | {each.after:.0f} |" for each in result.growth),
         failures="".join(f"\n- FAILED: {failure}" for failure in failures),
     )
 
 
-def _request_rows(looks: Sequence[ClientRequest]) -> Iterator[str]:
+def _request_rows(requests: Sequence[ClientRequest]) -> Iterator[str]:
     for path in REQUEST_PAUSES:
-        times = sum(look.path == path for look in looks)
-        p50, p99, most = (quantile(looks, path, share) for share in (0.5, 0.99, 1))
+        times = sum(each.path == path for each in requests)
+        p50, p99, most = (quantile(requests, path, share) for share in (0.5, 0.99, 1))
         yield f"| `{path}` | {times:,} | {p50:.0f} | {p99:.0f} | {most:.0f} |"

@@ -129,7 +129,7 @@ async def test_a_change_behind_the_log_is_found(
 async def test_an_edit_with_a_new_digest_breaks_the_next_link(
     account_store: AccountStore, database: AsyncEngine
 ) -> None:
-    """Somebody who knows how digests are made has to write every later entry again, and the newest digest changes."""
+    """A forger of an entry has to write every later entry again, which changes the newest digest."""
     entries = await append(account_store, *numbered(3))
     forged = await append(account_store, AuditEvent(action="forged"))
     async with database.begin() as connection:

@@ -103,19 +103,19 @@ async def test_stored_candles_equal_those_of_a_dictionary(
 
     since, until = sorted(data.draw(st.tuples(*[st.integers(open_times[0] - 10, open_times[-1] + 10)] * 2)))
     limit = data.draw(st.integers(1, SPAN_CANDLES))
-    here = [saved[opening] for opening in open_times if opening in saved and since <= opening <= until]
-    assert await store.candles(series, since, until) == here
-    assert await store.candles(series, since, until, limit) == here[:limit]
+    in_span = [saved[opening] for opening in open_times if opening in saved and since <= opening <= until]
+    assert await store.candles(series, since, until) == in_span
+    assert await store.candles(series, since, until, limit) == in_span[:limit]
     older = [saved[opening] for opening in open_times if opening in saved and opening <= until]
     assert await store.latest_candles(series, until, limit) == older[-limit:]
     forming_since = data.draw(st.sampled_from(open_times))
-    some = [candle for candle in here if candle.closed or candle.bar.open_time >= forming_since]
+    some = [candle for candle in in_span if candle.closed or candle.bar.open_time >= forming_since]
     assert await store.candles(series, since, until, limit, forming_since=forming_since) == some[:limit]
     some = [candle for candle in older if candle.closed or candle.bar.open_time >= forming_since]
     assert await store.latest_candles(series, until, limit, forming_since=forming_since) == some[-limit:]
 
     expected = list(timeframe.open_times(since, until))
-    closed = [candle for candle in here if candle.closed]
+    closed = [candle for candle in in_span if candle.closed]
     missing = runs_of(timeframe, set(expected) - {candle.bar.open_time for candle in closed})
     assert await store.missing_ranges(series, since, until) == missing
     built = (candle.bar.open_time for candle in closed if candle.source is CandleSource.TRADES)

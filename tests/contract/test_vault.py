@@ -1,4 +1,4 @@
-"""The vault on either database: who can open what, what a rotation promises, and which master keys are accepted."""
+"""The vault on both databases: which keys open a secret, rotation, and which master keys are accepted."""
 
 import asyncio
 import secrets
@@ -69,7 +69,7 @@ async def test_secret_opens_for_its_person_and_purpose_only(account_store: Accou
     key, other = await data_key(account_store), await data_key(account_store, "bob")
     assert key
     assert other
-    async with account_store.transaction() as transaction:  # somebody who can write to the table swaps the keys
+    async with account_store.transaction() as transaction:  # an attacker with write access to the table swaps the keys
         assert await transaction.keys.reseal_data_key(other, replace(other, sealed=key.sealed))
     with pytest.raises(CannotOpen):
         await opened(vault, account_store, of_bob, "bob")

@@ -55,11 +55,11 @@ _error_decoder = msgspec.json.Decoder(_Error)
 
 
 def route(base: str, quote: str) -> OwnRoute | None:
-    """It trades against dollars alone."""
+    """Return the leg in dollars: the exchange has no other quote currency."""
     return OwnRoute((OwnLeg(Instrument(base, "USD")),), "USD") if base != "USD" else None
 
 
-def symbols_it_collects(symbols: Instruments) -> Sequence[Instrument]:
+def dollar_instruments(symbols: Instruments) -> Sequence[Instrument]:
     """Return the symbols in dollars."""
     return [symbol for symbol in symbols if symbol.quote == "USD" and not symbol.contract]
 
@@ -71,7 +71,7 @@ def poll(instruments: Instruments, expected_ids: Mapping[Instrument, int]) -> tu
 
 # {"BTC-USD":{"bid":"49999.5","ask":"50000.5","time":1733464456074}}
 def parse_prices(instruments: Instruments, body: bytes, now: int) -> Sequence[Event]:
-    """Parse all prices. An instrument that it does not trade is missing."""
+    """Parse all prices. An instrument that the exchange does not trade is missing."""
     prices, events = _prices_decoder.decode(body), list[Event]()
     for instrument in instruments:
         price = prices.get(str(instrument))
@@ -82,7 +82,7 @@ def parse_prices(instruments: Instruments, body: bytes, now: int) -> Sequence[Ev
 
 
 def klines(instrument: Instrument, timeframe: str, since: int, until: int) -> RestCall:
-    """It has all timeframes, under our names."""
+    """Request klines. The exchange has all timeframes under the names of Kurs."""
     series = Series(NAME, instrument, timeframe)
     path = f"/candles?symbol={instrument}&timeframe={timeframe}&since={since}&until={until}"
     return RestCall(path, partial(parse_candles, series), uses_exchange_time=True)
@@ -103,7 +103,7 @@ def parse_candles(series: Series, body: bytes, now: int) -> Sequence[Event]:
 
 
 def error_text(body: bytes) -> str:
-    """`{"error":"no such symbol"}`; a proxy in front of it sends HTML."""
+    """Return the text of `{"error":"no such symbol"}`, "" for the HTML of a proxy in front."""
     try:
         return _error_decoder.decode(body).error
     except ValueError:
@@ -111,7 +111,7 @@ def error_text(body: bytes) -> str:
 
 
 def retry_delay(response: RestResponse, now: int) -> float:
-    """By `Retry-After`."""
+    """Return the seconds of `Retry-After`."""
     return retry_after_seconds(response, now)
 
 
@@ -122,7 +122,7 @@ EXCHANGE = Exchange(
     error_text=error_text,
     retry_delay=retry_delay,
     route=route,
-    instruments=symbols_it_collects,
+    instruments=dollar_instruments,
     poll=poll,
     poll_seconds=0.5,
     klines=klines,

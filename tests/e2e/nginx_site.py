@@ -7,7 +7,7 @@ from tests import servers
 
 
 def stub_replica(folder: Path) -> servers.Server:
-    """One replica, not yet started."""
+    """Return a stub replica that is not started yet."""
     folder.mkdir()
     port = servers.free_port()
     return servers.Server(

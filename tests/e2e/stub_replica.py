@@ -1,7 +1,7 @@
 """A stand-in for a replica of the API, to see what nginx does: `python -m tests.e2e.stub_replica PORT`.
 
-Every answer counts the requests that reached this process. `?status=503` asks for that status, under headers that would
-let a careless cache keep it.
+Every response has the number of requests that reached this process. `?status=503` requests that status, with headers
+that would allow a careless cache to store the response.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ count = itertools.count(1)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request."""
     if scope["type"] == "websocket":
         await echo(receive, send)
     elif scope["path"] == "/v1/stream":
@@ -32,7 +31,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def answer(scope: Scope, send: Send) -> None:
-    """Who answers, when, for the how-manieth time, and what it was sent."""
+    """Respond with the process, the time, the number of the request, and the request's headers."""
     sent = {name.decode(): value.decode() for name, value in scope["headers"]}
     number, arguments = next(count), scope["query_string"].decode()
     status = int(arguments.removeprefix("status=")) if arguments.startswith("status=") else 200
@@ -53,7 +52,7 @@ async def answer(scope: Scope, send: Send) -> None:
 
 
 async def stream(send: Send) -> None:
-    """One event at once, and something every two seconds."""
+    """Send an event at once, and a comment every two seconds."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
     while True:
@@ -62,7 +61,6 @@ async def stream(send: Send) -> None:
 
 
 async def echo(receive: Receive, send: Send) -> None:
-    """Say what is said."""
     while (event := await receive())["type"] != "websocket.disconnect":
         if event["type"] == "websocket.connect":
             await send({"type": "websocket.accept"})

@@ -1,6 +1,6 @@
-"""Candles while wall clocks are wrong and are set: they are the exchange's own, and the error is reported.
+"""Candles while wall clocks are wrong and are set: they equal the exchange's, and the clock error is reported.
 
-What is over is over by the exchange's clock, so the clocks of Kurs are shifted against that of the simulator.
+A candle is over by the exchange's clock, so the clocks of Kurs are shifted against that of the simulator.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ SERIES = [Series("binance", Instrument("BTC", "USDT"), name) for name in ("1m", 
 ENV = {**FAST_SETTINGS, "KURS_HISTORY_BARS": "1", "KURS_SYMBOLS": "BTC-USDT", "KURS_DIRECTIONS": "BTC-USDT"}
 
 
-@pytest.mark.parametrize("kind", ["whole", "split"])
-def test_candles_are_the_exchanges_whatever_our_clocks_say(
+@pytest.mark.parametrize("kind", ["single", "split"])
+def test_candles_equal_the_exchanges_while_clocks_are_wrong(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     names = "collector", "writer"
     clocks = require_installed(lambda: [ShiftedClock(tmp_path / name, 180) for name in names])
     with run_system(kind, tmp_path, request, *clocks) as system:
         wait_until(partial(reports_clock, system, 180), "an offset of three minutes")
-        wait_until(lambda: is_complete(system), "bars as far as they are over")
-        log = system.processes["kurs" if kind == "whole" else "collector binance"].folder / "log"
+        wait_until(lambda: is_complete(system), "closed candles")
+        log = system.processes["kurs" if kind == "single" else "collector binance"].folder / "log"
         warning = re.compile(r"binance: its clock is 1(79|8[0-2])\.\d s behind ours")
         wait_until(lambda: warning.search(log.read_text()) is not None, "a warning")
         minute = TIMEFRAMES["1m"].open_time(now_ms())
@@ -48,10 +48,10 @@ def test_candles_are_the_exchanges_whatever_our_clocks_say(
             before = forming_minute(system)
             for clock, seconds in zip(clocks, shifts, strict=True):
                 clock.set(seconds)
-            wait_until(partial(reports_clock, system, shifts[0]), "the offset of now")
-            wait_until(partial(has_changed, system, before), "a forming candle that goes on")
+            wait_until(partial(reports_clock, system, shifts[0]), "the current offset")
+            wait_until(partial(has_changed, system, before), "a change of the forming candle")
             assert not impossible_rows(system)
-        wait_until(lambda: is_complete(system, minute), "the minute in which our clocks were set")
+        wait_until(lambda: is_complete(system, minute), "the minute in which the clocks were set")
         assert not impossible_rows(system)
         wait_until(lambda: courses_status(system) == 200, "a rate")
         assert log.read_text().count("binance: its clock agrees with ours again") == 1
@@ -61,8 +61,8 @@ def test_candles_are_the_exchanges_whatever_our_clocks_say(
 def run_system(
     kind: str, folder: Path, request: pytest.FixtureRequest, collector: ShiftedClock, writer: ShiftedClock
 ) -> Iterator[System]:
-    """Kurs with such clocks of its collector and its writer; in one process they are one."""
-    if kind == "whole":
+    """Run Kurs with these clocks of collector and writer. A single process has the collector's."""
+    if kind == "single":
         with single_process(folder, ENV, collector) as system:
             yield system
         return
@@ -72,20 +72,20 @@ def run_system(
 
 
 def impossible_rows(system: System) -> list[object]:
-    """What is kept and cannot be: candles of the future, or closed too early, or other than the exchange's own."""
-    rows, holes, seals = asyncio.run(stored_rows(system))
+    """Return stored rows that must not exist: candles that are from the future, closed too early or absent; seals."""
+    rows, gaps, seals = asyncio.run(stored_rows(system))
     early = [row for row in rows if row.bar.open_time > now_ms() or (row.closed and close_time(row) > now_ms())]
-    absent = [hole for hole in holes if hole.series.exchange == "binance"]
+    absent = [gap for gap in gaps if gap.series.exchange == "binance"]
     return [*early, *absent, *(seal for seal in seals if seal.day + DAY_MS > now_ms())]
 
 
 def is_complete(system: System, minute: int | None = None) -> bool:
-    """Whether that minute, or else the last bar of each series that is over, is kept as the exchange has it."""
+    """Return whether that minute, or otherwise the last closed candle of each series, equals the exchange's."""
     settled = now_ms() - 20_000
     last = {series: (frame := TIMEFRAMES[series.timeframe]).step_back(frame.open_time(settled), 1) for series in SERIES}
-    due = last if minute is None else {SERIES[0]: minute}
+    wanted = last if minute is None else {SERIES[0]: minute}
     true = expected_candles.fetch_expected(
-        system.simulator, {series: (opening, opening) for series, opening in due.items()}
+        system.simulator, {series: (opening, opening) for series, opening in wanted.items()}
     )
     rows = {(row.series, row.bar.open_time): row for row in asyncio.run(stored_rows(system))[0]}
     known = ((bar, rows.get((series, opening))) for series, bars in true.items() for opening, bar in bars.items())
@@ -93,7 +93,7 @@ def is_complete(system: System, minute: int | None = None) -> bool:
 
 
 async def stored_rows(system: System) -> tuple[list[Candle], list[CandleGap], list[Seal]]:
-    """The newest candles of each series, holes that the exchange is said to have, and seals."""
+    """Return the newest candles of each series, absent candle gaps, and seals."""
     store = await sql.connect(system.database)
     try:
         candles = [row for series in SERIES for row in await store.latest_candles(series, FAR_FUTURE, 10)]
@@ -104,19 +104,19 @@ async def stored_rows(system: System) -> tuple[list[Candle], list[CandleGap], li
 
 
 def forming_minute(system: System) -> object:
-    """The minute that is forming, as it is kept."""
+    """Return the stored forming minute."""
     return next(
         (row for row in asyncio.run(stored_rows(system))[0] if not row.closed and row.series == SERIES[0]), None
     )
 
 
 def has_changed(system: System, before: object) -> bool:
-    """Whether the forming minute is another, or has other values."""
+    """Return whether the stored forming minute differs from `before`."""
     return forming_minute(system) not in (before, None)
 
 
 def reports_clock(system: System, ahead: int) -> bool:
-    """Whether /v1/exchanges says how far our clock is ahead of the exchange's, or that a collector's clock is wrong."""
+    """Return whether /v1/exchanges has this clock offset, or names a wrong clock of the collector."""
     answer = httpx.get(f"{system.url}/v1/exchanges", timeout=10)
     found: list[dict[str, Any]] = answer.json()["exchanges"] if answer.status_code == 200 else []
     for known in (each for each in found if each["exchange"] == "binance"):
@@ -128,15 +128,15 @@ def reports_clock(system: System, ahead: int) -> bool:
 
 
 def courses_status(system: System) -> int:
-    """The status of an answer with rates."""
+    """Return the status of /v1/courses."""
     return httpx.get(f"{system.url}/v1/courses", timeout=10).status_code
 
 
 def close_time(candle: Candle) -> int:
-    """When a candle is over."""
+    """Return the close time of a candle."""
     return TIMEFRAMES[candle.series.timeframe].close_time(candle.bar.open_time)
 
 
 def now_ms() -> int:
-    """The exchange's time, in ms."""
+    """Return the exchange's time in ms."""
     return int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""One folder, both markets: what one leaves there is never the other's, and only one process works on it."""
+"""Both markets in one data folder: neither uses the other's data, and only one process writes there."""
 
 import csv
 import time
@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import Server, free_port
 from tests.system import FAST_SETTINGS, kurs_process, run_command
+from tests.waiting import wait_until
 
 DEAD_PROXY = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}  # no exchange can be reached
 
@@ -40,11 +41,8 @@ def get(process: Server, path: str) -> httpx.Response:
 
 
 def wait_for_candles(process: Server, count: int) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 90
-    while len(candles := closed_candles(process)) < count:
-        assert time.monotonic() < deadline, f"{len(candles)} candles"
-        time.sleep(0.3)
-    return candles
+    wait_until(lambda: len(closed_candles(process)) >= count, f"{count} candles", 180)
+    return closed_candles(process)
 
 
 def closed_candles(process: Server) -> list[dict[str, Any]]:
@@ -54,9 +52,9 @@ def closed_candles(process: Server) -> list[dict[str, Any]]:
 
 
 def test_simulated_data_is_never_served_exported_or_resumed_as_live(tmp_path: Path, data: dict[str, str]) -> None:
-    with start_market(tmp_path, "simulated", data) as played:
-        simulated = wait_for_candles(played, 40)
-        events = get(played, "/v1/stream/history?channels=btc_usd").json()
+    with start_market(tmp_path, "simulated", data) as simulated_kurs:
+        simulated = wait_for_candles(simulated_kurs, 40)
+        events = get(simulated_kurs, "/v1/stream/history?channels=btc_usd").json()
         assert events["events"]
     with start_market(tmp_path, "live", data) as live:
         answers = [get(live, path) for path in ("/livez", "/v1/exchanges", "/v1/courses", "/v2/courses", "/nowhere")]
@@ -98,34 +96,34 @@ def export_candles(folder: Path, data: dict[str, str], market: str) -> Any:
     )
 
 
-def test_commands_find_the_market_that_there_is(tmp_path: Path, data: dict[str, str]) -> None:
-    with start_market(tmp_path, "simulated", data) as played:
-        wait_for_candles(played, 10)
+def test_command_finds_the_market_that_has_data(tmp_path: Path, data: dict[str, str]) -> None:
+    with start_market(tmp_path, "simulated", data) as simulated_kurs:
+        wait_for_candles(simulated_kurs, 10)
     found = export_candles(tmp_path, data, "auto")
     assert found.returncode == 0, found.stderr
     assert "simulated market" in found.stdout
 
 
-def test_a_second_process_on_a_folder_is_refused_and_readers_are_not(tmp_path: Path, data: dict[str, str]) -> None:
-    with start_market(tmp_path, "simulated", data) as played:
-        assert played.process
+def test_second_process_on_a_folder_is_refused_but_readers_are_not(tmp_path: Path, data: dict[str, str]) -> None:
+    with start_market(tmp_path, "simulated", data) as simulated_kurs:
+        assert simulated_kurs.process
         for market in ("simulated", "live"):
             second = run_command(tmp_path, **{**data, "KURS_MARKET": market, "KURS_PORT": str(free_port())})
             assert second.returncode == 2
-            assert f"is in use by process {played.process.pid}" in second.stderr
+            assert f"is in use by process {simulated_kurs.process.pid}" in second.stderr
         dump = tmp_path / "BTCUSDT-1h-2024-01.csv"
         dump.write_text("")
         imported = run_command(tmp_path, "import", str(dump), **{**data, "KURS_MARKET": "simulated"})
         assert imported.returncode == 2
         assert "is in use by" in imported.stderr
-        beside = run_command(tmp_path, "verify", **data)
-        assert (beside.returncode, "broken" in beside.stdout) == (0, True)
-        played.kill()
-        with start_market(tmp_path, "simulated", data) as next_one:  # a lock does not outlive its holder
+        verified = run_command(tmp_path, "verify", **data)
+        assert (verified.returncode, "broken" in verified.stdout) == (0, True)
+        simulated_kurs.kill()
+        with start_market(tmp_path, "simulated", data) as next_one:  # a lock ends with its holder
             assert get(next_one, "/livez").status_code == 200
 
 
-def test_an_explicit_file_of_the_other_market_is_refused(tmp_path: Path, data: dict[str, str]) -> None:
+def test_database_url_with_data_of_the_other_market_is_refused(tmp_path: Path, data: dict[str, str]) -> None:
     data["DATABASE_URL"] = f"sqlite+aiosqlite:///{tmp_path}/mine.db"
     with start_market(tmp_path, "simulated", data):
         pass

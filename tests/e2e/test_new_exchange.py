@@ -1,4 +1,4 @@
-"""An exchange is one file: added to a copy of Kurs, it is collected, priced, charted and listed."""
+"""An exchange added as one file to a copy of Kurs: it is collected, priced, charted and listed."""
 
 import json
 import shutil
@@ -16,12 +16,13 @@ import pytest
 from services.core.timeframes import TIMEFRAMES
 from tests.servers import Server
 from tests.system import ROOT, kurs_process, run_command
+from tests.waiting import wait_until
 
 BTC = {"KURS_DIRECTIONS": "BTC-USD", "KURS_SYMBOLS": "BTC-USD", "KURS_EXCHANGES": "mtgox", "KURS_HISTORY_BARS": "5"}
 
 
 class Venue(BaseHTTPRequestHandler):
-    """The exchange's own server."""
+    """The HTTP server of the exchange."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -43,7 +44,7 @@ class Venue(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(encoded)
 
-    def log_message(self, *_: object) -> None:  # not into the tests' output
+    def log_message(self, *_: object) -> None:  # nothing in the tests' output
         pass
 
 
@@ -60,7 +61,7 @@ def venue() -> Iterator[str]:
 
 @pytest.fixture
 def extended(tmp_path: Path, venue: str) -> dict[str, str]:
-    """The environment of a copy of Kurs with one file more."""
+    """The environment of a copy of Kurs with one additional file."""
     code = tmp_path / "code"
     shutil.copytree(ROOT / "services", code / "services", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "migrations", code / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
@@ -70,20 +71,19 @@ def extended(tmp_path: Path, venue: str) -> dict[str, str]:
 
 
 def wait_for(process: Server, path: str, **query: str) -> Any:
-    """The first response with 200 and something in it."""
-    deadline = time.monotonic() + 60
-    while True:
+    """Wait for a response with 200 and candles or rates, and return its body."""
+    bodies = list[Any]()
+
+    def has_rows() -> bool:
         response = httpx.get(process.url + path, params=query, timeout=20)
-        body = response.json()
-        if response.status_code == 200 and (body.get("candles") or body.get("courses")):
-            return body
-        assert time.monotonic() < deadline, (response.status_code, response.text, process.log()[-2000:])
-        time.sleep(0.3)
+        bodies.append(response.json())
+        return response.status_code == 200 and bool(bodies[-1].get("candles") or bodies[-1].get("courses"))
+
+    wait_until(has_rows, f"rows of {path}", details=lambda: (bodies[-1], process.log()[-2000:]))
+    return bodies[-1]
 
 
-def test_an_exchange_in_a_file_of_its_own_is_collected_priced_and_charted(
-    tmp_path: Path, extended: dict[str, str]
-) -> None:
+def test_exchange_in_an_added_file_is_collected_priced_and_charted(tmp_path: Path, extended: dict[str, str]) -> None:
     process = kurs_process(tmp_path, **extended, KURS_MARKET="live")
     try:
         process.start()
@@ -108,8 +108,6 @@ def test_exchange_without_a_simulator_is_refused_in_a_simulated_market(
     assert "Traceback" not in ended.stderr
 
 
-def test_an_exchange_that_no_file_has_is_refused_with_the_names_of_all(
-    tmp_path: Path, extended: dict[str, str]
-) -> None:
+def test_exchange_without_a_file_is_refused_with_the_names_of_all(tmp_path: Path, extended: dict[str, str]) -> None:
     ended = run_command(tmp_path, **{**extended, "KURS_EXCHANGES": "kraken"}, KURS_MARKET="live")
     assert "'kraken' is not one of binance, coingecko, deribit, mtgox" in ended.stderr

@@ -1,4 +1,4 @@
-"""What an operator adds to nginx: HTTPS, and a proxy in front whose word on clients' addresses is taken."""
+"""Options of nginx: HTTPS, and a trusted proxy in front that names clients' addresses."""
 
 import os
 import re
@@ -19,7 +19,7 @@ TLS = "docker-compose.tls.yml"
 
 
 class HttpsSite(NamedTuple):
-    """nginx with HTTPS, and what a client must trust."""
+    """nginx with HTTPS, and a context that trusts its certificate."""
 
     http: str
     https: str
@@ -28,10 +28,10 @@ class HttpsSite(NamedTuple):
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[HttpsSite]:
-    with servers.private_servers() as here:
-        replica = stub_replica(here.folder / "replica").start()
-        here.running.append(replica)
-        http, https, folder = servers.free_port(), servers.free_port(), here.folder / "nginx"
+    with servers.private_servers() as private:
+        replica = stub_replica(private.folder / "replica").start()
+        private.running.append(replica)
+        http, https, folder = servers.free_port(), servers.free_port(), private.folder / "nginx"
         folder.mkdir()
         _, context = tls.tls_contexts(folder)
         for name in ("fullchain.pem", "privkey.pem"):
@@ -44,19 +44,19 @@ def front() -> Iterator[HttpsSite]:
         assert documented
         behind = documented[0].replace("172.16.0.0/12", "127.0.0.0/8")
         replicas = [int(replica.url.rpartition(":")[2])]
-        here.nginx(nginx.configuration(folder, http, replicas, https, behind), http)
+        private.nginx(nginx.configuration(folder, http, replicas, https, behind), http)
         yield HttpsSite(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", context)
 
 
-def run_container_script(script: str, until: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a container's script as the user of its container, less what begins with `until`."""
-    lines = [line for line in script.splitlines() if not (until and line.startswith(until))]
+def run_container_script(script: str, omitted: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a container's script as its user, without the lines that begin with `omitted`."""
+    lines = [line for line in script.splitlines() if not (omitted and line.startswith(omitted))]
     return subprocess.run(  # noqa: S603
         ["/bin/sh", "-euc", "\n".join(lines)],
         capture_output=True,
         text=True,
         check=False,
-        user=NOBODY if os.getuid() == 0 and not until else None,
+        user=NOBODY if os.getuid() == 0 and not omitted else None,
     )
 
 
@@ -69,19 +69,19 @@ def test_http_redirects_to_the_port_that_clients_see(front: HttpsSite) -> None:
 
 
 @pytest.mark.parametrize(("port", "shown"), [("443", ""), ("4443", ":4443"), ("8443", ":8443")])
-def test_the_usual_port_is_not_named(tmp_path: Path, port: str, shown: str) -> None:
+def test_redirect_names_only_an_unusual_port(tmp_path: Path, port: str, shown: str) -> None:
     written = compose.container_script(TLS, "nginx", KURS_HTTPS_PORT=port).replace("/tmp/", f"{tmp_path}/")  # noqa: S108
     assert run_container_script(written, "exec nginx").returncode == 0
     assert (tmp_path / "https-port.conf").read_text() == f'set $https_port "{shown}";\n'
 
 
-def test_a_key_that_nginx_may_not_read_is_named_before_it_starts() -> None:
-    with servers.private_servers() as here:
-        script = compose.container_script(TLS, "certificate").replace("/etc/nginx/certificates", str(here.folder))
-        (here.folder / "fullchain.pem").write_text("a certificate")
+def test_missing_or_unreadable_key_is_refused_before_the_start() -> None:
+    with servers.private_servers() as private:
+        script = compose.container_script(TLS, "certificate").replace("/etc/nginx/certificates", str(private.folder))
+        (private.folder / "fullchain.pem").write_text("a certificate")
         missing = run_container_script(script)
         assert (missing.returncode, missing.stderr[:27]) == (1, "privkey.pem in KURS_TLS_DIR")
-        key = here.folder / "privkey.pem"
+        key = private.folder / "privkey.pem"
         key.write_text("a key")
         key.chmod(0)
         closed = run_container_script(script)
@@ -91,7 +91,7 @@ def test_a_key_that_nginx_may_not_read_is_named_before_it_starts() -> None:
         assert run_container_script(script).returncode == 0
 
 
-def test_a_proxy_in_front_says_who_the_client_is(front: HttpsSite) -> None:
+def test_trusted_proxy_in_front_names_the_client(front: HttpsSite) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}
     answer = httpx.get(f"{front.https}/v2/courses", headers=headers, verify=front.context)
-    assert answer.json()["headers"]["x-forwarded-for"] == "198.51.100.7"  # what stands before it the client has said
+    assert answer.json()["headers"]["x-forwarded-for"] == "198.51.100.7"  # the client itself sent the entries before

@@ -1,4 +1,4 @@
-"""What a real browser lets pages do with Kurs: frames without a name of their own, and pages whose name leads here."""
+"""Pages of other origins in a real browser: sandboxed frames, and a page whose domain resolves to Kurs."""
 
 import html
 import json
@@ -21,24 +21,27 @@ Promise.all([
   fetch(`${url}/v1/timeframes`).then((answer) => answer.status, () => "refused"),
   opened(EventSource, `${url}/v1/stream?channels=btc_usd`),
   opened(WebSocket, `${url.replace("http", "ws")}/ws/chart-data`),
-]).then((told) => top.postMessage(JSON.stringify(told), "*"));
+]).then((results) => top.postMessage(JSON.stringify(results), "*"));
 </script>
 """
 PARENT_PAGE = "<title>loading</title><script>onmessage = ({ data }) => { document.title = data; };</script>"
 
 
-async def test_frames_without_a_name_are_let_in_where_null_is_allowed() -> None:
-    async with serve_replica(cors_allowed_origins=("null",)) as here:
-        tries = html.escape(REQUESTS_PAGE.replace("ADDRESS", here.address))
+async def test_sandboxed_frame_is_accepted_if_null_is_an_allowed_origin() -> None:
+    async with serve_replica(cors_allowed_origins=("null",)) as replica:
+        tries = html.escape(REQUESTS_PAGE.replace("ADDRESS", replica.address))
         frame = HTMLResponse(f'{PARENT_PAGE}<iframe sandbox="allow-scripts" srcdoc="{tries}"></iframe>')
         async with serve_app(frame) as address, browser.open_page() as page:
             await page.goto(f"http://{address}")
             assert json.loads(await browser.final_title(page)) == [200, "open", "open"]
 
 
-async def test_a_page_whose_name_was_led_here_can_read_nothing() -> None:
-    async with serve_replica() as here, browser.open_page("--host-resolver-rules=MAP evil.example 127.0.0.1") as page:
-        address = f"evil.example:{here.address.rpartition(':')[2]}"
+async def test_page_of_a_domain_that_resolves_to_kurs_reads_nothing() -> None:
+    async with (
+        serve_replica() as replica,
+        browser.open_page("--host-resolver-rules=MAP evil.example 127.0.0.1") as page,
+    ):
+        address = f"evil.example:{replica.address.rpartition(':')[2]}"
         answer = await page.goto(f"http://{address}/livez")
         assert answer
         assert answer.status == 421

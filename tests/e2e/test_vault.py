@@ -25,7 +25,7 @@ Sealed = Mapping[str, str]
 
 
 class OneProcess:
-    """The data folder of a Kurs in one process, with people who have entrusted something to it."""
+    """The data folder of a Kurs in one process, with secrets of people."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "data"

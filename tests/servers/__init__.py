@@ -1,8 +1,8 @@
 """Private servers for tests and measurements: PostgreSQL, Redis, RabbitMQ and nginx on free ports, gone at the end.
 
-with servers.private() as here:
-    print(here.postgres.url, here.redis.url, here.rabbit.url)
-    here.rabbit.restart()
+with servers.private_servers() as private:
+    print(private.postgres.url, private.redis.url, private.rabbit.url)
+    private.rabbit.restart()
 """
 
 import signal
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class PrivateServers:
-    """Servers that start when first asked for."""
+    """Servers that start at their first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,32 +42,29 @@ class PrivateServers:
 
     @cached_property
     def postgres(self) -> Postgres:
-        """The one PostgreSQL."""
         server = postgres(self._make_folder("postgres"))
         self._run(server)
         return server
 
     @cached_property
     def redis(self) -> Redis:
-        """The one Redis."""
         server = redis(self._make_folder("redis"))
         self._run(server)
         return server
 
     @cached_property
     def rabbit(self) -> Rabbit:
-        """The one RabbitMQ."""
         server = rabbit(self._make_folder("rabbit"))
         self.running.append(server.epmd)
         self._run(server)
         return server
 
     def nginx(self, config: str, port: int) -> Server:
-        """One more nginx, listening on `port` as its configuration says."""
+        """Start another nginx, which listens on `port`."""
         return self._run(nginx(self._make_folder(f"nginx{port}"), config, port))
 
     def stop(self) -> None:
-        """End them all, the last first."""
+        """Stop all servers, the last one first."""
         while self.running:
             self.running.pop().stop()
 
@@ -83,20 +80,20 @@ class PrivateServers:
 
 @contextmanager
 def private_servers() -> Iterator[PrivateServers]:
-    """Servers that end with the block, and their folder with them."""
+    """Yield servers that are stopped, with their folder deleted, when the block ends."""
     with tempfile.TemporaryDirectory(prefix="kurs-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL may run as another user
-        here = PrivateServers(Path(folder))
+        private = PrivateServers(Path(folder))
         with sigterm_as_interrupt():
             try:
-                yield here
+                yield private
             finally:
-                here.stop()
+                private.stop()
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM is how CI and `timeout` end us: let it unwind the stack as Ctrl-C does, so that nothing runs on."""
+    """Raise KeyboardInterrupt on SIGTERM, by which CI and `timeout` end the tests, so that servers are stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

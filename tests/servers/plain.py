@@ -1,4 +1,4 @@
-"""Servers that need no more than a process: Redis and nginx."""
+"""Redis and nginx."""
 
 import itertools
 from pathlib import Path
@@ -7,17 +7,17 @@ from tests.servers.process import Server, find_program, free_port, is_listening
 
 
 class Redis(Server):
-    """A Redis of our own. Each who asks gets a database of their own in it."""
+    """A private Redis with many databases."""
 
     databases = itertools.count(1)
 
     def create_database(self) -> str:
-        """A new, empty database's URL."""
+        """Return the URL of a new, empty database."""
         return self.url.removesuffix("0") + str(next(self.databases))
 
 
 def redis(folder: Path, *options: str) -> Redis:
-    """A Redis that keeps what it holds."""
+    """Return a Redis that keeps its data over restarts."""
     port = free_port()
     command = [find_program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--save", "", "--appendonly", "yes", "--databases", "1000", *options]
@@ -31,7 +31,7 @@ def redis(folder: Path, *options: str) -> Redis:
 
 
 def nginx(folder: Path, config: str, port: int) -> Server:
-    """An nginx with that configuration, which listens on `port`."""
+    """Return an nginx with that configuration, which listens on `port`."""
     (folder / "nginx.conf").write_text(config)
     command = [find_program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     return Server(

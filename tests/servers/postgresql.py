@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own."""
+"""A private PostgreSQL."""
 
 import os
 import pwd
@@ -11,10 +11,10 @@ from tests.servers.process import Server, find_program, free_port
 
 
 class Postgres(Server):
-    """PostgreSQL, with databases to order."""
+    """PostgreSQL, which creates databases on request."""
 
     def create_database(self, template: str = "template1") -> str:
-        """A new database's URL: an empty one, or a copy of the one with the URL `template`."""
+        """Return the URL of a new database: an empty one, or a copy of the one with the URL `template`."""
         name = f"db{random.SystemRandom().randrange(10**12)}"
         statement = f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}"
         command = [find_program("psql"), "-q", self.url.replace("+asyncpg", ""), "-c", statement]
@@ -23,7 +23,7 @@ class Postgres(Server):
 
 
 def postgres(folder: Path) -> Postgres:
-    """A PostgreSQL whose data need not outlive the machine."""
+    """Return a PostgreSQL whose data may be lost with the machine."""
     user = postgres_user()
     if user is not None:
         os.chown(folder, user, -1)
@@ -64,13 +64,13 @@ def postgres(folder: Path) -> Postgres:
         command,
         ready=lambda: subprocess.run(check, check=False).returncode == 0,  # noqa: S603
         user=user,
-        stop_signal=signal.SIGINT,  # SIGTERM would wait for its clients to leave
+        stop_signal=signal.SIGINT,  # SIGTERM would wait for its clients to disconnect
     )
 
 
 def postgres_user() -> int | None:
-    """Who may run PostgreSQL, which refuses root. None: we may."""
+    """Return the user that runs PostgreSQL in place of root, which it refuses. None: the current one."""
     if os.getuid() != 0:
         return None
-    known = {user.pw_name: user.pw_uid for user in pwd.getpwall()}
-    return known.get("postgres", known["nobody"])
+    users = {user.pw_name: user.pw_uid for user in pwd.getpwall()}
+    return users.get("postgres", users["daemon"])

@@ -1,4 +1,4 @@
-"""A server as a process: started, awaited, ended, killed, paused."""
+"""A server process: start, stop, kill, pause."""
 
 import os
 import random
@@ -26,8 +26,8 @@ class NotInstalled(Exception):
 
 
 def find_program(name: str) -> str:
-    """Where a program is. Raises Missing."""
-    # the scripts in Debian's /usr/sbin insist on a user of their own; those in /usr/lib do not
+    """Return the path of a program. Raises NotInstalled."""
+    # the scripts in Debian's /usr/sbin require the server's own user; those in /usr/lib do not
     found = shutil.which(name, path="/usr/lib/rabbitmq/bin") or shutil.which(name, path=PROGRAM_PATH)
     if not found:
         raise NotInstalled(f"{name} is not installed: run tests/install-servers")
@@ -35,7 +35,7 @@ def find_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody uses, below those of outgoing connections: it stays free while its server is down."""
+    """Return an unused port below those of outgoing connections, so that it stays free while its server is down."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)  # not the seed that tests share
         with socket.socket() as probe, suppress(OSError):
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """One server. It keeps its port and what it holds when it is stopped or killed and started again."""
+    """A server. It keeps its port and its data when it is stopped or killed and started again."""
 
     name: str
     url: str
@@ -58,19 +58,19 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
-        """Start and wait until it answers."""
+        """Start, and wait until the server is ready."""
         self.launch()
         return self.wait_until_ready()
 
     def run(self) -> None:
-        """Run it to its end. Raises RuntimeError when it fails."""
+        """Run the process to its end. Raises RuntimeError when it fails."""
         self.launch()
         if self.process and (code := self.process.wait(START_TIMEOUT_SECONDS)):
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.log()}")
         self.process = None
 
     def launch(self) -> None:
-        """Start it; others may start meanwhile."""
+        """Start the process without waiting."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  our own commands
                 self.command,
@@ -84,7 +84,7 @@ class Server:
             )
 
     def wait_until_ready(self) -> "Server":
-        """Wait until it answers. Raises RuntimeError, with what it wrote, when it ends or takes too long."""
+        """Wait until the server is ready. Raises RuntimeError with its log when it ends or takes too long."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self.ready():
             if not self.process or self.process.poll() is not None or time.monotonic() > deadline:
@@ -94,7 +94,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """End it in peace; by force when it does not end in time."""
+        """End the process by its signal, or by SIGKILL when it does not end in time."""
         if self.process:
             self.resume()
             self.process.send_signal(self.stop_signal)
@@ -103,27 +103,26 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """End the process at once, as a power cut would."""
         if self.process:
             self._signal(signal.SIGKILL)
             self.process.wait(START_TIMEOUT_SECONDS)
             self.process = None
 
     def restart(self) -> None:
-        """Stop, then start."""
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Let it hang: it holds its connections and answers nothing."""
+        """Let the process hang: it holds its connections and does not respond."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the process continue."""
         self._signal(signal.SIGCONT)
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """Return the end of the log."""
         return (self.folder / "log").read_text(errors="replace")[-4000:]
 
     def _signal(self, number: signal.Signals) -> None:
@@ -134,7 +133,7 @@ class Server:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all that it started, in whatever groups they are now."""
+    """Return a process and all processes that it has started, in any group."""
     table = subprocess.run([find_program("ps"), "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S603
     rows = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
     found = [pid]
@@ -143,11 +142,11 @@ def process_tree(pid: int) -> list[int]:
     return found
 
 
-def is_listening(port: int, question: bytes = b"", answer: bytes = b"") -> bool:
-    """Whether a server at that port takes a connection and answers so."""
+def is_listening(port: int, request: bytes = b"", response: bytes = b"") -> bool:
+    """Return whether a server at that port accepts a connection, and responds to `request` with `response`."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(question)
-            return not answer or connection.recv(len(answer)) == answer
+            connection.sendall(request)
+            return not response or connection.recv(len(response)) == response
     except OSError:
         return False

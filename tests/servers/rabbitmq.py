@@ -1,4 +1,4 @@
-"""A RabbitMQ of our own."""
+"""A private RabbitMQ."""
 
 import os
 import random
@@ -9,40 +9,39 @@ from tests.servers.process import Server, find_program, free_port, is_listening
 
 
 class Rabbit(Server):
-    """RabbitMQ with a name server of its own, so that it meets no other Erlang on this machine."""
+    """RabbitMQ with its own name server, so that it does not meet another Erlang on this machine."""
 
     epmd: Server
 
     def start(self) -> "Server":
-        """Start and wait until it answers."""
         if not self.epmd.process:
             self.epmd.start()
         return super().start()
 
     def sync_tables(self) -> None:
-        """Have it write down which queues there are.
+        """Write the tables of queues to the disk, as a broker does that has run for a while.
 
-        Old versions (3.10) do so minutes after a queue was made; killed before, they start with that queue empty and
-        dead. Call this before `kill` to have what a broker is that has run for a while.
+        Old versions (3.10) do so minutes after a queue was made. If they are killed before, the queue is broken after
+        the start.
         """
         self.rabbitmqctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
 
     def create_vhost(self) -> str:
-        """A new, empty virtual host's URL."""
+        """Return the URL of a new, empty virtual host."""
         name = f"host{random.SystemRandom().randrange(10**12)}"
         self.rabbitmqctl("add_vhost", name)
         self.rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
         return self.url + name
 
-    def rabbitmqctl(self, *words: str) -> str:
-        """What `rabbitmqctl` answers."""
-        command = [find_program("rabbitmqctl"), "-q", "-n", self.env["RABBITMQ_NODENAME"], *words]
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Run `rabbitmqctl`, and return its output."""
+        command = [find_program("rabbitmqctl"), "-q", "-n", self.env["RABBITMQ_NODENAME"], *arguments]
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
 def rabbit(folder: Path) -> Rabbit:
-    """A RabbitMQ without plugins; `guest` may do everything."""
+    """Return a RabbitMQ without plugins, with the user `guest` as administrator."""
     port, names_port, distribution_port = free_port(), free_port(), free_port()
     (folder / "plugins").write_text("[].")
     (folder / "rabbitmq.conf").write_text(
@@ -61,7 +60,7 @@ def rabbit(folder: Path) -> Rabbit:
         "RABBITMQ_NODENAME": f"kurs{port}@localhost",
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
-        "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server, and so hears our signals
+        "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server, and so gets its signals
     }
     server = Rabbit(
         "RabbitMQ",

@@ -1,4 +1,4 @@
-"""Access tokens: who may issue them, for how long they are valid, and what is refused."""
+"""Access tokens: their issuer, how long they are valid, and what is refused."""
 
 import asyncio
 import base64
@@ -403,7 +403,7 @@ async def test_private_keys_are_sealed_and_bound_to_their_row(store: AccountStor
 async def test_row_that_is_not_sealed_with_the_token_key_verifies_nothing(
     store: AccountStore, clock: ManualClock, token_key: SecretKey
 ) -> None:
-    """Whoever can write to the table, but has not the token key, cannot make tokens."""
+    """An attacker with write access to the table, but without the token key, cannot make tokens."""
     attacker = issuer(store, clock, new_key())
     forged = await attacker.issue()
     kurs = issuer(store, clock, token_key)

@@ -50,7 +50,7 @@ def kurs(system: PeopleSystem) -> PeopleReplica:
 
 
 async def test_names_that_look_alike_are_one_name_or_none(kurs: PeopleReplica) -> None:
-    """Nobody can register as what a reader takes for somebody else."""
+    """A person cannot register with a name that looks like another person's."""
     person = await kurs.register("ann")
     for name in SAME_NAMES:
         response = await kurs.request("POST", "/v1/persons", json={"name": name, "password": PASSWORD})

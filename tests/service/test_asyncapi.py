@@ -96,18 +96,18 @@ async def test_websocket_messages_match_their_schemas() -> None:
     for progress in LOADING_STEPS:
         frame = WEBSOCKET.loading(CANDLE_CHANNEL, progress)
         received.append(json.loads(frame[frame.index(b"{") :]))
-    async with serve_replica() as here, connect_client(here) as one:
-        await here.publish(*messages_of_all_kinds(1))
+    async with serve_replica() as replica, connect_client(replica) as client:
+        await replica.publish(*messages_of_all_kinds(1))
         for name in CLIENT_MESSAGES:
             for example in MESSAGES[name]["examples"]:
-                await one.send(**example["payload"])
-        await one.send(action="unsubscribe", channels=CHANNELS)
-        await one.send(action="subscribe", channels=CHANNELS)
-        received += await received_messages(one)
+                await client.send(**example["payload"])
+        await client.send(action="unsubscribe", channels=CHANNELS)
+        await client.send(action="subscribe", channels=CHANNELS)
+        received += await received_messages(client)
         assert not [message for message in received if message["type"] == "error"]
-        await one.send(action="subscrbe", id=3)
-        await here.publish(*messages_of_all_kinds(2))
-        received += await received_messages(one)
+        await client.send(action="subscrbe", id=3)
+        await replica.publish(*messages_of_all_kinds(2))
+        received += await received_messages(client)
     for message in received:
         assert not schema_errors(MESSAGES[message["type"]]["payload"], message), message
     assert {message["type"] for message in received} == set(MESSAGES) - set(CLIENT_MESSAGES)
@@ -120,15 +120,15 @@ async def test_server_sent_events_match_their_schemas() -> None:
     for progress in LOADING_STEPS:
         data = SSE.loading(CANDLE_CHANNEL, progress).decode().partition("data: ")[2].partition("\n")[0]
         received.append(ServerSentEvent("", "loading", json.loads(data)))
-    async with serve_replica() as here:
-        await here.publish(*messages_of_all_kinds(1))
-        async with open_event_stream(here, ",".join(CHANNELS), timer="0") as stream:
+    async with serve_replica() as replica:
+        await replica.publish(*messages_of_all_kinds(1))
+        async with open_event_stream(replica, ",".join(CHANNELS), timer="0") as stream:
             received += [await stream.next() for _ in CHANNELS]
-            await here.publish(*messages_of_all_kinds(2))
+            await replica.publish(*messages_of_all_kinds(2))
             received += [await stream.next() for _ in CHANNELS]
-        async with open_event_stream(here, "connection", after="1,2,3") as stream:
+        async with open_event_stream(replica, "connection", after="1,2,3") as stream:
             received.append(await stream.next())
-            here.deps.hub.close()
+            replica.deps.hub.close()
             while received[-1].name != "closing":
                 received.append(await stream.next())
     assert {event_kind(event) for event in received} == set(EVENT_SCHEMAS)
@@ -146,10 +146,10 @@ def messages_of_all_kinds(number: int) -> list[Message]:
     ]
 
 
-async def received_messages(one: StreamTestClient) -> list[Any]:
+async def received_messages(client: StreamTestClient) -> list[Any]:
     """Return all messages that were sent until now."""
-    await one.send(action="ping", id="so far")
-    received = [await one.next()]
+    await client.send(action="ping", id="so far")
+    received = [await client.next()]
     while received[-1].get("id") != "so far":
-        received.append(await one.next())
+        received.append(await client.next())
     return received

@@ -144,7 +144,7 @@ async def api_token(kurs: PeopleReplica, access: str, *scopes: str) -> str:
 
 
 class Victim(NamedTuple):
-    """A person with everything that a person can have. `marks`: what nobody else may see."""
+    """A person with everything that a person can have. `marks`: what no other person may see."""
 
     id: str
     ids: list[str]
@@ -167,7 +167,7 @@ async def rows(system: PeopleSystem, person: str) -> dict[str, list[dict[str, An
 
 
 async def victim(system: PeopleSystem, kurs: PeopleReplica) -> Victim:
-    """Return Ann, who has sign-ins, tokens, a task and a past."""
+    """Return Ann with sign-ins, tokens, a task and a past."""
     person = (await kurs.register("victim-ann"))["id"]
     headers = {"user-agent": "browser-of-ann"}
     for _ in range(2):
@@ -190,7 +190,7 @@ def test_every_write_needs_a_token_unless_it_is_meant_to_be_open() -> None:
 async def test_ids_of_another_person_are_refused_and_change_nothing(
     system: PeopleSystem, kurs: PeopleReplica, name: str
 ) -> None:
-    """Each id of Ann in each place of a request of Bob, who is signed in and has a program with all scopes."""
+    """Each id of Ann in each place of a request of Bob. Bob is signed in and has a program with all scopes."""
     ann = await victim(system, kurs)
     before, operation = await rows(system, ann.id), PRIVATE[name]
     for kind in ("access", "API"):

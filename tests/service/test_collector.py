@@ -272,10 +272,10 @@ PRICES_RESPONSE = '200 OK\n\n{"bitcoin":{"usd":76975.5,"last_updated_at":1779092
 
 
 async def test_another_host_is_polled_while_every_socket_is_refused(market: SimulatorServer) -> None:
-    here = market.exchange("binance")
+    exchange = market.exchange("binance")
     async with scripted_host(BLOCKED_RESPONSE) as (blocking_host, _):
-        blocked = here._replace(
-            rest_urls=(f"http://{blocking_host}", *here.rest_urls), ws_urls=(f"ws://{blocking_host}",)
+        blocked = exchange._replace(
+            rest_urls=(f"http://{blocking_host}", *exchange.rest_urls), ws_urls=(f"ws://{blocking_host}",)
         )
         async with run_collector(blocked) as collected:
             await eventually(lambda: is_live(collected, "binance", *PAIRS))
@@ -418,11 +418,11 @@ async def test_reading_waits_for_a_slow_bus_but_not_for_a_stalled_one(market: Si
 
 
 async def test_unreachable_reason_is_given_only_if_no_exchange_responds(market: SimulatorServer) -> None:
-    here = [market.exchange("binance"), market.exchange("coingecko")]
-    nowhere = [exchange._replace(rest_urls=("http://127.0.0.1:9",)) for exchange in here]
-    assert await unreachable_reason(here, Settings(), 3) is None
-    assert await unreachable_reason([nowhere[0], here[1]], Settings(), 3) is None
-    why = await unreachable_reason(nowhere, Settings(), 1)
+    reachable = [market.exchange("binance"), market.exchange("coingecko")]
+    unreachable = [exchange._replace(rest_urls=("http://127.0.0.1:9",)) for exchange in reachable]
+    assert await unreachable_reason(reachable, Settings(), 3) is None
+    assert await unreachable_reason([unreachable[0], reachable[1]], Settings(), 3) is None
+    why = await unreachable_reason(unreachable, Settings(), 1)
     assert why
     assert why.startswith("binance: ConnectError All connection attempts failed; coingecko: ConnectError")
 
@@ -492,10 +492,10 @@ async def test_collector_with_a_paid_key_receives_pushed_prices(market: Simulato
 
 async def test_refused_subscription_is_retried_after_a_second_and_at_another_host(market: SimulatorServer) -> None:
     busy = ScriptedSocket('{"jsonrpc":"2.0","id":1,"error":{"code":10040,"message":"retry"}}')
-    here = market.exchange("deribit")
+    exchange = market.exchange("deribit")
     async with (
         run_scripted_socket(busy) as host,
-        run_collector(here._replace(ws_urls=(host, host, *here.ws_urls))) as collected,
+        run_collector(exchange._replace(ws_urls=(host, host, *exchange.ws_urls))) as collected,
     ):
         await eventually(lambda: len(busy.opened) == 2)
         await eventually(lambda: is_live(collected, "deribit", "BTC-USD", "ETH-USD"))

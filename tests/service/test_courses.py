@@ -187,7 +187,7 @@ async def test_every_response_names_its_market(replica: CoursesReplica) -> None:
     replica = CoursesReplica(SIMULATED)
     for path in ("/v1/courses", "/v2/courses", "/v1/exchanges", "/nowhere", "/livez"):
         assert (await replica.get(path)).headers["kurs-market"] == "simulated"
-    replica.book.apply(ExchangeStatus("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
+    replica.calculator.apply(ExchangeStatus("binance", NOW, True, "socket", "", "", NOW, NOW, 0, True))
     replica.publish_quotes("binance", "coingecko")
     assert (await replica.get("/v1/courses")).headers["kurs-market"] == "simulated"
     assert (await replica.get("/v2/courses")).json()["simulated"] is True

@@ -21,8 +21,9 @@ from services.exchanges import EXCHANGES
 from services.outbound import http_client
 from services.settings import Settings
 from tests.proxy import run_proxy
+from tests.relay import LOOPBACK
 from tests.simulator import SimulatorServer, run_collector, run_simulator
-from tests.tls import LOOPBACK, PEM, tls_proxy
+from tests.tls import PEM, tls_proxy
 from tests.waiting import eventually
 
 HOST, ADDRESS = "exchange.example", "198.51.100.7"  # a name and an address reserved for documentation

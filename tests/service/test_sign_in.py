@@ -152,7 +152,7 @@ async def test_refresh_token_is_exchanged_for_its_successor(kurs: PeopleReplica)
     assert (await kurs.refresh(second["refresh_token"])).status_code == 401
 
 
-async def test_parallel_refreshes_sign_nobody_out(system: PeopleSystem) -> None:
+async def test_parallel_refreshes_keep_the_sign_in(system: PeopleSystem) -> None:
     """Twenty at once over two replicas: one family, and all get the same successor."""
     replicas = [system.replica(), system.replica()]
     await replicas[0].register()

@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 @dataclass
 class Kurs:
-    """A served API with one person, who has signed in."""
+    """A served API with one person that has signed in."""
 
     served: ServedReplica
     people: PeopleClient

@@ -16,7 +16,7 @@ FAILED = AttemptEnd(event=TaskEvent.FAILED, error="ValueError: no")
 
 
 class World(NamedTuple):
-    """A replica, and the access tokens of ann, who has four tasks, bob, who has one, and an admin."""
+    """A replica, and the access tokens of ann (with four tasks), bob (with one) and an admin."""
 
     replica: PeopleReplica
     ann: str

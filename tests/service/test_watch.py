@@ -20,6 +20,7 @@ from services.core.timeframes import MINUTE_MS
 from services.watch.screen import screen
 from services.watch.sse_client import Event
 from tests.api import ServedReplica, serve_replica
+from tests.relay import copy_stream
 from tests.waiting import eventually
 
 SERIES = Series("binance", Instrument("BTC", "USDT"), "1m")
@@ -45,7 +46,7 @@ class CuttableRelay:
         there, back = await asyncio.open_connection(*self._address)
         self._writers += (writer, back)
         self.connections += 1
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(copy_stream(reader, back), copy_stream(there, writer))
 
 
 @asynccontextmanager
@@ -54,16 +55,6 @@ async def run_relay(address: str) -> AsyncIterator[tuple[CuttableRelay, str]]:
     async with await asyncio.start_server(relay.forward, "127.0.0.1", 0) as server:
         yield relay, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         relay.cut()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while some := await reader.read(65_536):
-            writer.write(some)
-    except OSError:
-        pass
-    finally:
-        writer.close()
 
 
 def candle(number: int) -> Candle:

@@ -1,1 +1,1 @@
-"""Clients and generators of other people, unchanged, against Kurs and its simulator."""
+"""Clients and generators of other projects, unchanged, with Kurs and its simulator."""

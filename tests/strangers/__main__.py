@@ -1,6 +1,6 @@
-"""Clients and generators of other people, unchanged, against a fresh Kurs and its simulator: `make strangers`.
+"""Clients and generators of other projects, unchanged, with a fresh Kurs and its simulator: `make strangers`.
 
-Exits with 1 when a client does not work, and says of each that could not be run here why.
+Exits with 1 when a client does not work. The table names the reason for each client that could not be run here.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tests.strangers.clients import CLIENTS, StrangerClient
 from tests.strangers.deployment import Deployment
 from tests.system import FAST_SETTINGS, System, single_process
 
-READY_SECONDS = 300  # until all history that the clients ask for is there
+READY_SECONDS = 300  # until the history that the clients request is loaded
 WARM_UP_PATHS = (
     "/api/chart-data?symbol=BTCUSDT&timeframe=1m&limit=1000",
     "/api/chart-data?symbol=BTCUSDT&timeframe=1h&limit=1000",
@@ -31,27 +31,27 @@ NO_UDF = "it comes with TradingView's library and is in no registry; UDF=…/dat
 
 
 def main() -> int:
-    """Run them all."""
+    """Run the selected clients, and write the table."""
     parser = argparse.ArgumentParser(prog="make strangers", description=__doc__)
     parser.add_argument("--page", type=Path, default=Path("build/clients.md"), help="where the table is written")
     parser.add_argument("--only", default="", help="a part of the names of the programs to run")
     parser.add_argument("--udf", type=Path, help="the folder datafeeds/udf of TradingView's library")
-    asked = parser.parse_args()
-    chosen = [client for client in CLIENTS if asked.only in client.program]
+    arguments = parser.parse_args()
+    chosen = [client for client in CLIENTS if arguments.only in client.program]
     with tempfile.TemporaryDirectory(prefix="kurs-") as folder, servers.sigterm_as_interrupt():
-        outcomes = asyncio.run(run(chosen, Path(folder), asked.udf.resolve() if asked.udf else None))
-    asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(render_report(outcomes))
-    return int(any(outcome.passed is False for outcome in outcomes))
+        results = asyncio.run(run(chosen, Path(folder), arguments.udf.resolve() if arguments.udf else None))
+    arguments.page.parent.mkdir(parents=True, exist_ok=True)
+    arguments.page.write_text(render_report(results))
+    return int(any(result.passed is False for result in results))
 
 
 async def run(clients: list[StrangerClient], folder: Path, udf: Path | None) -> list[ClientResult]:
-    """How each of them does, one after the other."""
-    outcomes = []
+    """Run the clients one after the other, and return their results."""
+    results = []
     with single_process(
         folder, {**FAST_SETTINGS, "KURS_SIMULATOR_TLS_PORT": str(tls := servers.free_port())}
     ) as system:
-        place = Deployment(
+        deployment = Deployment(
             system.url,
             system.simulator,
             f"wss://127.0.0.1:{tls}{urlsplit(system.simulator).path}",
@@ -59,13 +59,13 @@ async def run(clients: list[StrangerClient], folder: Path, udf: Path | None) -> 
         )
         await load_history(system)
         for client in clients:
-            outcomes.append(await try_client(client, place, udf))
-            print(row(outcomes[-1]), flush=True)
-    return outcomes
+            results.append(await try_client(client, deployment, udf))
+            print(row(results[-1]), flush=True)
+    return results
 
 
 async def load_history(system: System) -> None:
-    """Wait for all that the clients ask for. Raises TimeoutError."""
+    """Wait until the history that the clients request is loaded. Raises TimeoutError."""
     async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(base_url=system.url, timeout=30) as http:
         for path in WARM_UP_PATHS:
             while not _is_complete(await http.get(path)):
@@ -76,8 +76,8 @@ def _is_complete(answer: httpx.Response) -> bool:
     return answer.status_code == httpx.codes.OK and "loading" not in answer.json()
 
 
-async def try_client(client: StrangerClient, place: Deployment, udf: Path | None) -> ClientResult:
-    """How it went with one."""
+async def try_client(client: StrangerClient, deployment: Deployment, udf: Path | None) -> ClientResult:
+    """Run a client and return its result."""
     if client.program == "udf.mjs" and not udf:
         return ClientResult(client, None, NO_UDF)
     try:
@@ -85,24 +85,24 @@ async def try_client(client: StrangerClient, place: Deployment, udf: Path | None
     except (packages.ProgramFailed, servers.NotInstalled) as error:
         return ClientResult(client, None, _error_line(error))
     try:
-        words = await client.check_output(place, await run_client(client, folder, place, udf))
+        text = await client.check_output(deployment, await run_client(client, folder, deployment, udf))
         return ClientResult(
-            client, True, f"{words}; {_udf_version(udf)}" if udf and client.program == "udf.mjs" else words
+            client, True, f"{text}; {_udf_version(udf)}" if udf and client.program == "udf.mjs" else text
         )
     except servers.NotInstalled as error:
         return ClientResult(client, None, _error_line(error))
-    except Exception as error:  # noqa: BLE001  whatever a stranger does is an outcome
+    except Exception as error:  # noqa: BLE001  every error is a result
         print(error, file=sys.stderr)
         return ClientResult(client, False, f"{type(error).__name__}: {_error_line(error)}")
 
 
 def _udf_version(udf: Path) -> str:
-    """Which adapter it was: it names no version."""
+    """Return the hash of the adapter, because it has no version."""
     return f"`bundle.js` with SHA-256 {hashlib.sha256((udf / 'dist/bundle.js').read_bytes()).hexdigest()[:12]}…"
 
 
 def _error_line(error: Exception) -> str:
-    """The line that says most: the last one that names an error."""
+    """Return the last line that names an error, otherwise the last line."""
     lines = str(error).strip().splitlines() or [""]
     return next((line for line in reversed(lines) if re.match(r"\S*(Error|Exception)\b|\S*: error", line)), lines[-1])[
         :300

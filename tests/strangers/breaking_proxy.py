@@ -1,16 +1,17 @@
-"""A line to a server that breaks, as lines do."""
+"""A proxy whose connections break."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-LOOPBACK = "127.0.0.1"
-BREAK_AFTER_BYTES = 2_500  # bytes to the client, then a connection breaks in the middle of what it carries
+from tests.relay import LOOPBACK, copy_stream
+
+BREAK_AFTER_BYTES = 2_500  # to the client; then a connection breaks in the middle of a read
 
 
 class BreakingProxy:
-    """Its address, and how many of its long answers will still be cut off."""
+    """A proxy that cuts off its first long responses."""
 
     def __init__(self, port: int, breaks: int) -> None:
         self._port, self.breaks_left = port, breaks
@@ -24,7 +25,7 @@ class BreakingProxy:
         return server
 
     async def close(self) -> None:
-        """Cut all that is connected."""
+        """Close all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -36,19 +37,19 @@ class BreakingProxy:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
-            answers, upstream = await asyncio.open_connection(LOOPBACK, self._port)
-            requests = asyncio.create_task(_copy(reader, upstream))
+            responses, upstream = await asyncio.open_connection(LOOPBACK, self._port)
+            requests = asyncio.create_task(copy_stream(reader, upstream))
             try:
-                await self._forward_response(answers, writer)
+                await self._forward_response(responses, writer)
             finally:
                 requests.cancel()
                 upstream.close()
 
-    async def _forward_response(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        carried = 0
-        while data := await answers.read(65_536):
-            carried += len(data)
-            if self.breaks_left and carried > BREAK_AFTER_BYTES:
+    async def _forward_response(self, responses: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = 0
+        while data := await responses.read(65_536):
+            sent += len(data)
+            if self.breaks_left and sent > BREAK_AFTER_BYTES:
                 self.breaks_left -= 1
                 writer.write(data[: len(data) // 2])
                 return
@@ -58,18 +59,11 @@ class BreakingProxy:
 
 @asynccontextmanager
 async def run_breaking_proxy(port: int, breaks: int = 2) -> AsyncIterator[BreakingProxy]:
-    """A line to `port` whose first `breaks` long answers are cut off."""
-    line = BreakingProxy(port, breaks)
-    server = await line.open()
+    """Run a proxy of `port` that cuts off its first `breaks` long responses."""
+    proxy = BreakingProxy(port, breaks)
+    server = await proxy.open()
     try:
-        yield line
+        yield proxy
     finally:
         server.close()
-        await line.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
+        await proxy.close()

@@ -1,4 +1,4 @@
-"""The table of the clients, and how each of them is pointed, as a page in Markdown."""
+"""The page docs/clients.md: a table of the clients, and the code that uses each of them."""
 
 import platform
 import textwrap
@@ -43,32 +43,32 @@ NOTES = {"Server-sent events": STREAMS_NOTE}
 
 
 class ClientResult(NamedTuple):
-    """How it went with a client. `passed`: None when it could not be run."""
+    """The result of a client. `passed` is None if it could not be run."""
 
     client: StrangerClient
     passed: bool | None
     message: str
 
 
-def render_report(outcomes: Sequence[ClientResult]) -> str:
-    """The page."""
-    failed = sum(outcome.passed is False for outcome in outcomes)
-    missed = sum(outcome.passed is None for outcome in outcomes)
+def render_report(results: Sequence[ClientResult]) -> str:
+    """Return the page."""
+    failed = sum(result.passed is False for result in results)
+    missed = sum(result.passed is None for result in results)
     rest = [f", {failed} fail"] if failed else []
     rest += [f", {missed} could not be run here"] if missed else []
     return REPORT_TEMPLATE.format(
         moment=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        passed=sum(bool(outcome.passed) for outcome in outcomes),
-        all=len(outcomes),
+        passed=sum(bool(result.passed) for result in results),
+        all=len(results),
         rest="".join(rest),
-        sections="\n".join(_sections(outcomes)).rstrip(),
+        sections="\n".join(_sections(results)).rstrip(),
     )
 
 
-def _sections(outcomes: Sequence[ClientResult]) -> Iterator[str]:
+def _sections(results: Sequence[ClientResult]) -> Iterator[str]:
     for section in dict.fromkeys(client.section for client in CLIENTS):
-        mine = [outcome for outcome in outcomes if outcome.client.section == section]
+        mine = [result for result in results if result.client.section == section]
         if not mine:
             continue
         yield f"## {section}\n"
@@ -78,18 +78,18 @@ def _sections(outcomes: Sequence[ClientResult]) -> Iterator[str]:
         yield "| --- | --- | --- | --- | --- |"
         yield from map(row, mine)
         yield ""
-        for outcome in mine:
-            yield f"**{outcome.client.title}**\n"
-            if command := install_command(outcome.client):
+        for result in mine:
+            yield f"**{result.client.title}**\n"
+            if command := install_command(result.client):
                 yield f"    {command}\n"
-            yield f"```{LANGUAGES[outcome.client.language]}\n{snippet(outcome.client)}\n```\n"
+            yield f"```{LANGUAGES[result.client.language]}\n{snippet(result.client)}\n```\n"
 
 
-def row(outcome: ClientResult) -> str:
-    """The client's row of the table."""
-    client, words = outcome.client, outcome.message.replace("|", "\\|")
-    told = {True: words, False: f"**fails**: {words}", None: f"**not run**: {words}"}[outcome.passed]
-    return f"| {client.title} | {client.version} | {client.task} | {told} | {client.settings} |"
+def row(result: ClientResult) -> str:
+    """Return a client's row of the table."""
+    client, message = result.client, result.message.replace("|", "\\|")
+    text = {True: message, False: f"**fails**: {message}", None: f"**not run**: {message}"}[result.passed]
+    return f"| {client.title} | {client.version} | {client.task} | {text} | {client.settings} |"
 
 
 def install_command(client: StrangerClient) -> str:
@@ -101,7 +101,7 @@ def install_command(client: StrangerClient) -> str:
 
 
 def snippet(client: StrangerClient) -> str:
-    """The part of the client's program that others need."""
+    """Return the part of a client's program that users need."""
     parts: list[list[str]] = []
     inside = False
     for line in (PROGRAMS_FOLDER / client.program).read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Runs a client's program against a place."""
+"""Running a client's program with a deployment."""
 
 import mimetypes
 import os
@@ -22,30 +22,36 @@ from tests.strangers.deployment import Deployment
 from tests.strangers.packages import ProgramFailed, run_program
 
 PROGRAMS_FOLDER = Path(__file__).parent / "programs"
-PROGRAM_TIMEOUT_SECONDS = 120  # with a program, on a busy machine
-CONNECTION_BREAKS = 2  # of the line of each client that follows something
-ORIGIN = "localhost:5173"  # a page of another origin, let in unless it is set otherwise
+PROGRAM_TIMEOUT_SECONDS = 120  # on a busy machine
+CONNECTION_BREAKS = 2  # of each client of a stream
+ORIGIN = "localhost:5173"  # of a page, allowed by default
 
 
 async def run_client(
-    client: StrangerClient, folder: Path, place: Deployment, udf: Path | None = None, breaks: int = CONNECTION_BREAKS
+    client: StrangerClient,
+    folder: Path,
+    deployment: Deployment,
+    udf: Path | None = None,
+    breaks: int = CONNECTION_BREAKS,
 ) -> str:
-    """What a client's program prints, or its page says in the end. Raises Failed."""
+    """Run a client, and return its output or its page's final title. Raises ProgramFailed."""
     if not client.follows_stream:
-        return await _run_program(client, folder, place, place.kurs, udf)
-    async with run_breaking_proxy(place.port, breaks) as line:
-        text = await _run_program(client, folder, place, line.address, udf)
-    if line.breaks_left:
-        raise ProgramFailed(f"{line.breaks_left} breaks of the line were still to come")
+        return await _run_program(client, folder, deployment, deployment.kurs, udf)
+    async with run_breaking_proxy(deployment.port, breaks) as proxy:
+        text = await _run_program(client, folder, deployment, proxy.address, udf)
+    if proxy.breaks_left:
+        raise ProgramFailed(f"the client ended before {proxy.breaks_left} breaks of its connection")
     return text
 
 
-async def _run_program(client: StrangerClient, folder: Path, place: Deployment, kurs: str, udf: Path | None) -> str:
+async def _run_program(
+    client: StrangerClient, folder: Path, deployment: Deployment, kurs: str, udf: Path | None
+) -> str:
     env = {
         "KURS": kurs,
-        "SIMULATOR": place.simulator,
-        "SECURE": place.secure_simulator,
-        "CERTIFICATE": str(place.certificate),
+        "SIMULATOR": deployment.simulator,
+        "SECURE": deployment.secure_simulator,
+        "CERTIFICATE": str(deployment.certificate),
         "EVENTS": str(MIN_EVENTS),
         **({"UDF": str(udf)} if udf else {}),
     }
@@ -57,7 +63,7 @@ async def _run_program(client: StrangerClient, folder: Path, place: Deployment, 
     env["PATH"] = os.pathsep.join([str(folder / "bin"), str(folder / "node_modules/.bin"), os.environ["PATH"]])
     known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
     with tempfile.TemporaryDirectory(dir=folder) as room:  # Node looks for packages above its program
-        # under a name that hides no package from what the program starts
+        # under a name that shadows no package
         copied = shutil.copy(
             PROGRAMS_FOLDER / client.program, Path(room, "program").with_suffix(Path(client.program).suffix)
         )
@@ -81,7 +87,6 @@ class PageApp:
         self._page, self._folder = page, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["type"] == "http":
             await self._answer(Request(scope).url.path)(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""The clients, their versions, what is done with each of them, and what has to be set."""
+"""The clients: their versions, their tasks, and the settings that they need."""
 
 import re
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ BINANCE = "bars, trades, quotes, depth by request, trades by socket"
 
 
 class StrangerClient(NamedTuple):
-    """One client. Its program is `programs/<program>`; the first of its packages is the client itself."""
+    """A client. Its program is `programs/<program>`; the first of its packages is the client itself."""
 
     section: str
     program: str
@@ -25,27 +25,27 @@ class StrangerClient(NamedTuple):
     task: str
     settings: str
     check_output: OutputCheck
-    name: str = ""  # where it is not the package's
+    name: str = ""  # if it is not the package's
 
     @property
     def language(self) -> Language:
-        """What its program runs in."""
+        """The language of its program."""
         languages: dict[str, Language] = {"py": "python", "mjs": "node", "html": "page"}
         return languages[self.program.rpartition(".")[2]]
 
     @property
     def follows_stream(self) -> bool:
-        """Whether it follows channels, over a line that breaks."""
+        """Whether it follows channels over a connection that breaks."""
         return self.check_output in (checks.check_events, checks.check_messages)
 
     @property
     def title(self) -> str:
-        """What the page calls it."""
+        """Its name on the page."""
         return self.name or self._package_parts()[0]
 
     @property
     def version(self) -> str:
-        """The client's version; empty where it has none."""
+        """Its version, empty if it has none."""
         return self._package_parts()[1]
 
     def _package_parts(self) -> tuple[str, str]:
@@ -56,7 +56,7 @@ class StrangerClient(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its packages are: the name of a folder, which clients with the same ones share."""
+        """The name of the folder of its packages, which clients with the same packages share."""
         return re.sub("[^a-z0-9.]+", "-", self.packages[0] if self.packages else self.program).strip("-")
 
 

@@ -1,18 +1,18 @@
-"""Where the clients are pointed."""
+"""The addresses that the clients use."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Deployment(NamedTuple):
-    """A Kurs, the simulator beside it, and what trusts the simulator's TLS."""
+    """The URLs of Kurs and its simulator, and the simulator's certificate."""
 
     kurs: str
     simulator: str
-    secure_simulator: str  # the simulator's sockets by TLS: wss://…/simulator
+    secure_simulator: str  # its sockets with TLS: wss://…/simulator
     certificate: Path
 
     @property
     def port(self) -> int:
-        """Kurs's port."""
+        """The port of Kurs."""
         return int(self.kurs.rpartition(":")[2])

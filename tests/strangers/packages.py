@@ -1,4 +1,4 @@
-"""The clients' packages, each client's in a folder of its own: what one wants of a dependency, another does not."""
+"""The clients' packages, in a folder for each client, because their dependencies conflict."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from tests.servers import find_program
 from tests.strangers.clients import Language, StrangerClient
 
 FOLDER = Path(__file__).parents[2] / "build/strangers"
-INSTALL_TIMEOUT_SECONDS = 300  # with a registry
+INSTALL_TIMEOUT_SECONDS = 300  # from a registry
 
 
 class ProgramFailed(Exception):
@@ -20,7 +20,7 @@ class ProgramFailed(Exception):
 
 
 async def install_packages(client: StrangerClient) -> Path:
-    """The folder with a client's packages, which stays for the next run. Raises Failed, Missing."""
+    """Return the folder with a client's packages, which the next run reuses. Raises ProgramFailed, NotInstalled."""
     folder, packages = FOLDER / client.folder, client.packages
     wanted, done = "\n".join(packages), folder / "packages.txt"
     if done.exists() and done.read_text() == wanted:
@@ -44,7 +44,7 @@ def _install_command(language: Language, folder: Path) -> list[str]:
 
 
 async def run_program(folder: Path, seconds: float, *command: str, env: dict[str, str] | None = None) -> str:
-    """What a program prints. Raises Failed."""
+    """Run a program and return its output. Raises ProgramFailed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -55,14 +55,14 @@ async def run_program(folder: Path, seconds: float, *command: str, env: dict[str
     )
     try:
         async with asyncio.timeout(seconds):
-            output, complaint = await process.communicate()
+            output, errors = await process.communicate()
     except TimeoutError:
-        raise ProgramFailed(f"not done within {seconds:.0f} s") from None
+        raise ProgramFailed(f"not finished within {seconds:.0f} s") from None
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+            os.killpg(process.pid, signal.SIGKILL)  # also the processes that it has started
         await process.wait()
     if process.returncode:
-        written = (complaint or output).decode(errors="replace").strip()
+        written = (errors or output).decode(errors="replace").strip()
         raise ProgramFailed(written)
     return output.decode()

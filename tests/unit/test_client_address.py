@@ -38,7 +38,7 @@ def test_client_is_the_network_that_proxies_name(peer: str, forwarded: str, clie
     "text", ["unknown", "_hidden", "198.51.100.1 x", "for=198.51.100.1", "é", "198.51.100.256", "::g"]
 )
 def test_what_is_no_address_is_not_believed(text: str) -> None:
-    """Otherwise a client behind a proxy that passes the header on would choose who it is, without end."""
+    """Otherwise a client behind a proxy that forwards the header could choose a new address for each request."""
     assert client_of(PROXY, ("X-Forwarded-For", text)) == PROXY
     assert client_of(PROXY, ("X-Forwarded-For", f"198.51.100.1, {text}")) == PROXY
 

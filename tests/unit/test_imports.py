@@ -1,4 +1,4 @@
-"""What a process loads: arithmetic on arrays costs time and memory, and only those have it who need it."""
+"""A process imports only what its services need, because numpy and other libraries cost time and memory."""
 
 import ast
 import subprocess
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
-HEAVY = ("numpy", "talib", "pandas", "pandas_ta_classic", "polars", "pyarrow", "services.archive.imports")
-LOADED = """
+EXPENSIVE = ("numpy", "talib", "pandas", "pandas_ta_classic", "polars", "pyarrow", "services.archive.imports")
+PRINT_IMPORTED = """
 import sys
 from services import __main__, runtime
 runtime.import_service(sys.argv[1])
@@ -22,17 +22,20 @@ print(*(name for name in sys.argv[2:] if name in sys.modules))
     ("service", "needed"),
     [("collector", ""), ("pricer", ""), ("writer", ""), ("analyst", "numpy talib"), ("simulator", "numpy")],
 )
-def test_a_process_loads_only_what_its_services_need(service: str, needed: str) -> None:
-    command = [sys.executable, "-c", LOADED, service, *HEAVY]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  ourselves
-    assert found.stdout.split() == needed.split()
+def test_service_imports_only_the_expensive_modules_it_needs(service: str, needed: str) -> None:
+    command = [sys.executable, "-c", PRINT_IMPORTED, service, *EXPENSIVE]
+    imported = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert imported.stdout.split() == needed.split()
 
 
 def test_no_module_imports_a_test_module() -> None:
     importing = list[str]()
-    for path in TESTS.rglob("*.py"):
+    for path in (path for folder in ("tests", "loadtest") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests"):
-                names = [*node.module.split("."), *(alias.name for alias in node.names)]
-                importing += [str(path) for name in names if name.startswith("test_")]
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                if isinstance(node, ast.ImportFrom):
+                    names.append(node.module or "")
+                parts = (part for name in names for part in name.split("."))
+                importing += [f"{path}:{node.lineno}" for part in parts if part.startswith("test_")]
     assert not importing

@@ -36,7 +36,7 @@ MACHINE = MachineInfo("2026-11-20", 2, "Linux x86_64", {"Python": "3.11.7"})
 def bench_result() -> PeerBench:
     names = ("nginx, static file", "bare ASGI callable", "/v1/courses")
     rows = [PeerResult(name, unchanged, 64, [40_000], 40_000, 1, 3, 0) for unchanged in (False, True) for name in names]
-    targets = [Target(name, 0.95, least=0.9) for name in ("direct", "direct 304", "through", "through 304")]
+    targets = [Target(name, 0.95, at_least=0.9) for name in ("direct", "direct 304", "through", "through 304")]
     return PeerBench(MACHINE, rows, targets)
 
 
@@ -75,13 +75,15 @@ def test_report_of_equal_figures_is_the_same_byte_for_byte(tmp_path: Path, monke
     for name in ("candles", "ticks", "indicators", "first"):
         assert (
             results.save_and_exit_code(
-                name, FigureBench(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, least=0.85)])
+                name, FigureBench(MACHINE, {"save, new": 81_234.5}, [Target("of COPY", 0.5, at_least=0.85)])
             )
             == 1
         )
     fanout = FanoutResult("Kurs", 5_000, 0, 20, 50.5, 60, 12, 23.4, 1)
     assert (
-        results.save_and_exit_code("streams", StreamBench(MACHINE, [fanout], [Target("p99, of ws", 0.9, most=1)], []))
+        results.save_and_exit_code(
+            "streams", StreamBench(MACHINE, [fanout], [Target("p99, of ws", 0.9, at_most=1)], [])
+        )
         == 0
     )
     results.save_result("load", load_result(tmp_path))
@@ -117,8 +119,8 @@ def test_benchmark_runs_the_named_parts_in_turn_and_exits_with_the_worst_code(
 
 
 def test_target_of_the_first_minute_is_missed_without_a_figure() -> None:
-    reached = {"a thousand hours, s, alone": 8.0, "all history, s, alone": 41.0, "longest stall, ms, alone": 30.0}
-    met = {target.name: target.reached for target in bench_first.targets(reached)}
+    figures = {"a thousand hours, s, alone": 8.0, "all history, s, alone": 41.0, "longest stall, ms, alone": 30.0}
+    met = {target.name: target.reached for target in bench_first.make_targets(figures)}
     assert met.pop("a thousand hours with a fifth of a core, s") is False, "it has no figure because it never ended"
     assert all(met.values())
     assert not bench_first.is_loaded(None)

@@ -1,4 +1,4 @@
-"""Words that prose does not use: tests/words.py has the list."""
+"""Prose and names use the words of the project."""
 
 from pathlib import Path
 
@@ -14,15 +14,17 @@ def test_no_file_uses_a_rejected_word() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ('"""Whoever reads."""\n', [(1, "Whoever")]),
-        ("told = heard = 1  # nobody reads names\n", [(1, "nobody")]),
-        ("def _told(asked): ...\n", [(1, "_told"), (1, "asked")]),
-        ('x = """first\nsecond\nthe line is away"""\n', [(3, "is away")]),
-        ('f"{told} of {heard}: nobody", b"who?"\n', [(1, "nobody")]),
-        ('"""What else is there: everything else."""\n', []),
+        (b'"""Whoever reads."""\n', [(1, b"Whoever")]),
+        (b"told = heard = 1  # nobody reads names\n", [(1, b"nobody")]),
+        (b"def _told(asked): ...\n", [(1, b"_told"), (1, b"asked")]),
+        (b'x = """first\nsecond\nthe line is away"""\n', [(3, b"is away")]),
+        (b'f"{told} of {heard}: nobody", b"who?"\n', [(1, b"nobody")]),
+        (b'"""What else is there: everything else."""\n', []),
     ],
 )
-def test_comments_and_strings_of_python_are_read(source: str, expected: list[tuple[int, str]], tmp_path: Path) -> None:
+def test_rejected_words_are_found_in_comments_strings_and_names(
+    source: bytes, expected: list[tuple[int, bytes]], tmp_path: Path
+) -> None:
     path = tmp_path / "module.py"
-    path.write_text(source)
-    assert [(line, word) for line, word, _ in words.rejected(path)] == expected
+    path.write_bytes(source)
+    assert [(line, word.encode()) for line, word, _ in words.rejected(path)] == expected

@@ -1,6 +1,5 @@
-"""Two processes of each role, of which one works and one stands by, and a client that follows their streams."""
+"""Two processes of each role, one at work and one standby, and a client that follows their streams."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from tests.waiting import wait_until
 
 ROLES = ("pricer", "writer", "analyst")
 CHANNELS = "btc_usd,courses,source_changed,candles:BTCUSDT:1m"
-TAKEOVER_DEADLINE_SECONDS = 60
+TAKEOVER_DEADLINE_SECONDS = 120
 Action = Callable[[Server], object]
 
 
@@ -38,12 +37,15 @@ class StandbyPair:
 
     def holder_and_standby(self) -> tuple[Server, Server]:
         """Wait until one process works and the other stands by, and return them. Fails when both work."""
-        deadline = time.monotonic() + 120
-        while len(holders := self.holders()) != 1 or not self._is_standby(self._other(holders[0])):
-            assert len(holders) < 2, f"two processes are the {self.role}"
-            assert time.monotonic() < deadline, f"no process is the {self.role}: {self.processes[0].log()}"
-            time.sleep(0.1)
-        return holders[0], self._other(holders[0])
+        found = list[Server]()
+
+        def is_settled() -> bool:
+            found[:] = self.holders()
+            assert len(found) < 2, f"two processes are the {self.role}"
+            return bool(found) and self._is_standby(self._other(found[0]))
+
+        wait_until(is_settled, f"process that is the {self.role}", 180, details=self.processes[0].log)
+        return found[0], self._other(found[0])
 
     def _other(self, process: Server) -> Server:
         return next(other for other in self.processes if other is not process)
@@ -52,14 +54,11 @@ class StandbyPair:
         return self._role_status(process).startswith("stands by: process ")
 
     def take_over(self, fail: Action, recover: Action) -> float:
-        """Return the seconds from the holder's failure to the standby's work; afterwards the holder stands by."""
+        """Return the seconds from the failure of the holder until the standby works. Then they have changed places."""
         holder, standby = self.holder_and_standby()
         fail(holder)
-        start = time.monotonic()
-        while self.holders() != [standby]:
-            assert time.monotonic() - start < TAKEOVER_DEADLINE_SECONDS, f"{self.role}: {standby.log()}"
-            time.sleep(0.05)
-        seconds = time.monotonic() - start
+        what = f"takeover of the {self.role}"
+        seconds = wait_until(lambda: self.holders() == [standby], what, TAKEOVER_DEADLINE_SECONDS, details=standby.log)
         recover(holder)
         self.holder_and_standby()
         return seconds
@@ -67,7 +66,7 @@ class StandbyPair:
 
 @contextmanager
 def run_standbys(system: System) -> Iterator[list[StandbyPair]]:
-    """A second process of each role beside those of the system, until the block ends."""
+    """Run a second process of each role beside those of the system until the block ends."""
     with ExitStack() as stack:
         pairs = [StandbyPair(role, system.processes[role], second_process(system.processes[role])) for role in ROLES]
         for pair in pairs:
@@ -77,7 +76,7 @@ def run_standbys(system: System) -> Iterator[list[StandbyPair]]:
 
 
 def take_over_all(pairs: Sequence[StandbyPair], fail: Action, recover: Action) -> dict[str, float]:
-    """Let the holders of all roles fail at the same time; return the seconds each takeover took."""
+    """Let the holders of all roles fail at the same time. Return the seconds of each takeover."""
     with ThreadPoolExecutor() as pool:
         seconds = pool.map(partial(StandbyPair.take_over, fail=fail, recover=recover), pairs)
         return {pair.role: taken for pair, taken in zip(pairs, seconds, strict=True)}
@@ -85,7 +84,7 @@ def take_over_all(pairs: Sequence[StandbyPair], fail: Action, recover: Action) -
 
 @contextmanager
 def follow_events(url: str) -> Iterator[list[str]]:
-    """The names of all events of a stream, while the block lasts."""
+    """Yield the names of a stream's events, in a list that grows until the block ends."""
     names, over = list[str](), Event()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""What `make faults` does to servers is understood by them, and Kurs outlives it."""
+"""The faults of servers that `make faults` injects: the servers accept them, and Kurs survives them."""
 
 import httpx
 import pytest
@@ -22,7 +22,7 @@ FAULTS_BY_TARGET = {
 def test_server_fault_begins_and_ends_and_rates_return(
     shared: System, private: servers.PrivateServers, target: str, kind: str
 ) -> None:
-    scene = FaultTargets(shared, private.postgres, private.rabbit, Supervisor({}), {}, {})
-    with KINDS[target][kind].block(scene, target):
+    targets = FaultTargets(shared, private.postgres, private.rabbit, Supervisor({}), {}, {})
+    with KINDS[target][kind].block(targets, target):
         assert httpx.get(f"{shared.url}/livez", timeout=20).status_code == 200
     wait_until(lambda: httpx.get(f"{shared.url}/v1/courses", timeout=20).status_code == 200, "rates")

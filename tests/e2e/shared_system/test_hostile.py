@@ -1,4 +1,4 @@
-"""Some seconds of `make hostile`: clients, messages and exchanges mean harm, and nobody else is the worse for it."""
+"""Half a minute of `make hostile`: hostile clients, messages and exchanges harm no honest client and no candle."""
 
 from loadtest.hostile.__main__ import run
 from tests.system import System

@@ -1,4 +1,4 @@
-"""The guide's own clients, a page in a real browser and a Python program, miss nothing while each replica goes away."""
+"""The clients of the guide, a page in a real browser and a Python program, while each replica is killed."""
 
 import asyncio
 import re
@@ -23,10 +23,10 @@ ORIGIN = "localhost:5173"  # allowed unless set otherwise
 CHANNELS = ("candles:BTCUSDT:1m", "btc_usd")
 CLIENTS = ("events", "socket", "python")
 RECORDER = "const seen = []; console.log = (...words) => seen.push(words);"
-MIN_NEW_ENTRIES = 5  # messages of each channel to each client, before the next thing happens
+MIN_NEW_ENTRIES = 5  # of each channel at each client, before the next replica is killed
 
 ReceivedSeqs = dict[tuple[str, str], list[int]]
-"""The numbers that came, by client and channel."""
+"""The received seqs, by client and channel."""
 
 
 async def test_clients_of_the_guide_miss_nothing_while_replicas_restart(shared: System, tmp_path: Path) -> None:
@@ -39,13 +39,13 @@ async def test_clients_of_the_guide_miss_nothing_while_replicas_restart(shared: 
         seen = await received_seqs(page, printed)
     assert seen.keys() == set(product(CLIENTS, CHANNELS))
     async with httpx.AsyncClient(base_url=shared.url) as http:
-        for (_, channel), (standing, *numbers) in seen.items():
-            assert numbers == await journal_seqs(http, channel, standing, numbers[-1])
+        for (_, channel), (snapshot, *numbers) in seen.items():
+            assert numbers == await journal_seqs(http, channel, snapshot, numbers[-1])
 
 
 @asynccontextmanager
 async def run_guide_clients(shared: System, printed: Path) -> AsyncIterator[tuple[Page, Path]]:
-    """The clients of the guide, word for word but for the address."""
+    """Run the clients of the guide as they are printed, with another address."""
     guide = GUIDE.replace("localhost:8000", urlsplit(shared.url).netloc)
     scripts = [RECORDER, *re.findall("```js\n(.*?)```", guide, re.DOTALL)]
     html = "".join(f"<script>{script}</script>" for script in scripts)
@@ -65,7 +65,7 @@ async def run_guide_clients(shared: System, printed: Path) -> AsyncIterator[tupl
 
 
 async def received_seqs(page: Page, printed: Path) -> ReceivedSeqs:
-    """What came by now."""
+    """Return the seqs received until now."""
     seen: ReceivedSeqs = defaultdict(list)
     for first, *rest in await page.evaluate("seen"):
         if rest:
@@ -79,7 +79,7 @@ async def received_seqs(page: Page, printed: Path) -> ReceivedSeqs:
 
 
 async def wait_for_new_entries(page: Page, printed: Path) -> None:
-    """Wait until each client was told some more of each channel."""
+    """Wait until each client has more entries of each channel."""
     before = now = await received_seqs(page, printed)
     async with asyncio.timeout(browser.PAGE_TIMEOUT_SECONDS):
         while any(len(now[key]) < len(before[key]) + MIN_NEW_ENTRIES for key in product(CLIENTS, CHANNELS)):
@@ -88,7 +88,7 @@ async def wait_for_new_entries(page: Page, printed: Path) -> None:
 
 
 async def journal_seqs(http: httpx.AsyncClient, channel: str, after: int, last: int) -> list[int]:
-    """All numbers of a channel between two, with the last."""
+    """Return the seqs of a channel after `after` up to `last`."""
     numbers, cursor = list[int](), str(after)
     while int(cursor) < last:
         answer = await http.get("/v1/stream/history", params={"channels": channel, "after": cursor})

@@ -87,7 +87,7 @@ async def in_parallel(url: str, count: int, change: Callable[[AccountTransaction
         )
 
 
-async def test_a_person_is_found_by_id_and_name(store: AccountStore) -> None:
+async def test_person_is_found_by_id_and_name(store: AccountStore) -> None:
     async with store.transaction() as tx:
         assert await tx.persons.get("id-ann") == await tx.persons.named("ann") == await tx.persons.lock("id-ann")
         assert await tx.persons.get("id-ann") == person()
@@ -117,7 +117,7 @@ async def test_passwords_and_states_change(store: AccountStore) -> None:
         )
 
 
-async def test_a_deleted_person_leaves_nothing(store: AccountStore) -> None:
+async def test_deleted_person_leaves_nothing(store: AccountStore) -> None:
     async with store.transaction() as tx:
         await tx.sign_ins.add(sign_in(), most=9)
         await tx.api_tokens.add(api_token(), most=9)
@@ -129,7 +129,7 @@ async def test_a_deleted_person_leaves_nothing(store: AccountStore) -> None:
         assert await tx.api_tokens.find("hash-bot", NOW) is None
 
 
-async def test_a_transaction_that_fails_changes_nothing(store: AccountStore) -> None:
+async def test_transaction_that_fails_changes_nothing(store: AccountStore) -> None:
     async def fail(tx: AccountTransaction) -> None:
         await tx.persons.add(person("bob"))
         await tx.persons.delete("id-ann")
@@ -140,7 +140,7 @@ async def test_a_transaction_that_fails_changes_nothing(store: AccountStore) -> 
     assert await run(store, lambda tx: tx.persons.page("", 9)) == [person()]
 
 
-async def test_an_invitation_is_used_once(store: AccountStore, url: str) -> None:
+async def test_invitation_is_used_once(store: AccountStore, url: str) -> None:
     await run(store, lambda tx: tx.persons.add_invitation(invitation()))
     assert await run(store, lambda tx: tx.persons.invitation("hash-one", NOW)) == invitation()
     used = await in_parallel(url, 10, lambda tx, number: tx.persons.use_invitation("hash-one", str(number), NOW))
@@ -149,7 +149,7 @@ async def test_an_invitation_is_used_once(store: AccountStore, url: str) -> None
     assert await run(store, lambda tx: tx.persons.invitations(NOW, 9)) == []
 
 
-async def test_an_invitation_ends_when_it_expires(store: AccountStore) -> None:
+async def test_invitation_ends_when_it_expires(store: AccountStore) -> None:
     one, two = invitation(), invitation("two", created_at=NOW + 1, expires_at=NOW + 2 * HOUR)
     async with store.transaction() as tx:
         await tx.persons.add_invitation(one)
@@ -245,7 +245,7 @@ async def test_too_many_sign_ins_end_the_longest_unused(store: AccountStore) -> 
         assert ended.reason is RevokeReason.LIMIT
 
 
-async def test_a_person_has_a_number_of_tokens_at_most(store: AccountStore, url: str) -> None:
+async def test_person_has_a_number_of_tokens_at_most(store: AccountStore, url: str) -> None:
     async def add(tx: AccountTransaction, number: int) -> bool:
         await tx.persons.lock("id-ann")
         return await tx.api_tokens.add(api_token(str(number)), most=5)
@@ -259,7 +259,7 @@ async def test_a_person_has_a_number_of_tokens_at_most(store: AccountStore, url:
         assert await tx.api_tokens.add(api_token("new"), most=5)
 
 
-async def test_a_token_is_found_until_it_expires_or_is_deleted(store: AccountStore) -> None:
+async def test_token_is_found_until_it_expires_or_is_deleted(store: AccountStore) -> None:
     async with store.transaction() as tx:
         await tx.api_tokens.add(api_token(), most=9)
         await tx.api_tokens.mark_used("id-bot", NOW + 5)

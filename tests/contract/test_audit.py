@@ -83,7 +83,7 @@ async def test_parallel_transactions_append_a_chain_without_gaps(account_store: 
     assert await fault(account_store) == ""
 
 
-async def test_an_entry_is_read_as_it_was_written(account_store: AccountStore) -> None:
+async def test_entry_is_read_as_it_was_written(account_store: AccountStore) -> None:
     event = AuditEvent(
         action="sign_in",
         actor="p",
@@ -99,7 +99,7 @@ async def test_an_entry_is_read_as_it_was_written(account_store: AccountStore) -
     assert await fault(account_store) == ""
 
 
-async def test_a_person_reads_the_entries_that_name_them(account_store: AccountStore) -> None:
+async def test_person_reads_the_entries_that_name_them(account_store: AccountStore) -> None:
     names = [("p", "q"), ("q", "q"), ("q", "p"), ("p", "p"), ("q", "r"), ("p", "p")]
     await append(account_store, *(AuditEvent(action="x", actor=actor, subject=subject) for actor, subject in names))
 
@@ -115,7 +115,7 @@ async def test_a_person_reads_the_entries_that_name_them(account_store: AccountS
 
 
 @pytest.mark.parametrize("statements", FAULTS)
-async def test_a_change_behind_the_log_is_found(
+async def test_change_behind_the_log_is_found(
     account_store: AccountStore, database: AsyncEngine, statements: str
 ) -> None:
     await append(account_store, *numbered(10))
@@ -126,9 +126,7 @@ async def test_a_change_behind_the_log_is_found(
     assert (await fault(account_store)).startswith(FAULTS[statements])
 
 
-async def test_an_edit_with_a_new_digest_breaks_the_next_link(
-    account_store: AccountStore, database: AsyncEngine
-) -> None:
+async def test_edit_with_a_new_digest_breaks_the_next_link(account_store: AccountStore, database: AsyncEngine) -> None:
     """A forger of an entry has to write every later entry again, which changes the newest digest."""
     entries = await append(account_store, *numbered(3))
     forged = await append(account_store, AuditEvent(action="forged"))
@@ -158,7 +156,7 @@ async def test_old_entries_are_deleted_and_the_rest_still_verifies(account_store
     assert await trim(100) == (1, [10])
 
 
-async def test_an_empty_log_is_intact(account_store: AccountStore) -> None:
+async def test_empty_log_is_intact(account_store: AccountStore) -> None:
     assert await fault(account_store) == ""
     async with account_store.transaction() as tx:
         assert (await tx.audit.last(), await tx.audit.trim(DAY, DAY)) == (None, 0)

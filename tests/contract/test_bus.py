@@ -178,7 +178,7 @@ async def test_ping_of_a_running_bus_succeeds(bus: Bus) -> None:
     await bus.ping()
 
 
-async def test_a_full_work_queue_makes_the_publisher_wait() -> None:
+async def test_full_work_queue_makes_the_publisher_wait() -> None:
     bus = MemoryBus({"q": (FeedGap,)}, max_queued=3)
     publishing = asyncio.create_task(bus.publish(*feed_gaps(*range(10))))
     await asyncio.sleep(0)

@@ -215,7 +215,7 @@ async def test_body_expires_after_its_ttl(cache: Cache) -> None:
     assert body == [None]
 
 
-async def test_a_body_is_taken_once(cache: Cache) -> None:
+async def test_body_is_taken_once(cache: Cache) -> None:
     await cache.set("ticket", "für 1".encode(), 9)
     taken = await asyncio.gather(*(cache.take("ticket") for _ in range(20)))
     assert sorted(filter(None, taken)) == ["für 1".encode()]

@@ -73,7 +73,7 @@ class Arguments(Struct):
     symbol: str
 
 
-async def test_an_added_task_is_stored_as_it_was_returned(account_store: AccountStore) -> None:
+async def test_added_task_is_stored_as_it_was_returned(account_store: AccountStore) -> None:
     added = await add_task(account_store, NewTask(name="x", arguments=Arguments("BTC"), due=NOW + 1))
     assert await stored_task(account_store, added) == added
     assert (added.state, added.arguments, added.due) == (TaskState.SCHEDULED, '{"symbol":"BTC"}', NOW + 1)
@@ -81,7 +81,7 @@ async def test_an_added_task_is_stored_as_it_was_returned(account_store: Account
     assert (at_once.state, at_once.due, at_once.queued_at) == (TaskState.QUEUED, NOW, NOW)
 
 
-async def test_a_task_of_a_failed_transaction_does_not_exist(account_store: AccountStore) -> None:
+async def test_task_of_a_failed_transaction_does_not_exist(account_store: AccountStore) -> None:
     async def add_and_fail() -> None:
         async with account_store.transaction() as tx:
             await tx.tasks.add(POLL, NOW)
@@ -117,7 +117,7 @@ async def test_one_of_many_workers_claims_a_task(account_store: AccountStore) ->
         (LOSS, {"state": "queued", "attempt": 1, "queued_at": NOW + 5, "worker": None}),
     ],
 )
-async def test_an_attempt_ends_once(account_store: AccountStore, end: AttemptEnd, expected: dict[str, object]) -> None:
+async def test_attempt_ends_once(account_store: AccountStore, end: AttemptEnd, expected: dict[str, object]) -> None:
     claimed = await claim_task(account_store, await add_task(account_store))
     ended = await end_attempt(account_store, claimed, end)
     assert ended
@@ -131,7 +131,7 @@ async def test_an_attempt_ends_once(account_store: AccountStore, end: AttemptEnd
         assert await tx.tasks.renew("w", [claimed.id]) == []
 
 
-async def test_a_claim_that_was_lost_changes_nothing_of_the_next_one(account_store: AccountStore) -> None:
+async def test_claim_that_was_lost_changes_nothing_of_the_next_one(account_store: AccountStore) -> None:
     task = await add_task(account_store)
     first = await claim_task(account_store, task)
     async with account_store.transaction() as tx:
@@ -166,7 +166,7 @@ async def test_cancelling_ends_what_waits_and_requests_it_of_what_runs(account_s
         assert [task.cancel_requested for task in await tx.tasks.renew("w", [claimed.id])] == [True]
 
 
-async def test_a_replayed_task_begins_again(account_store: AccountStore) -> None:
+async def test_replayed_task_begins_again(account_store: AccountStore) -> None:
     task = await add_task(account_store)
     async with account_store.transaction() as tx:
         assert await tx.tasks.replay(task.id, NOW) is None
@@ -192,7 +192,7 @@ async def test_due_tasks_are_queued_by_one_of_many_sweeps(account_store: Account
     assert {task.queued_at for task in found} == {NOW + 10}
 
 
-async def test_a_slot_is_filled_once_and_not_before_the_last_one_has_ended(account_store: AccountStore) -> None:
+async def test_slot_is_filled_once_and_not_before_the_last_one_has_ended(account_store: AccountStore) -> None:
     async def add(slot: str) -> Task | None:
         async with account_store.transaction() as tx:
             return await tx.tasks.add_periodic(POLL, slot, NOW)

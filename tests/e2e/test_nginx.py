@@ -139,7 +139,7 @@ async def test_slow_response_is_waited_for(client: httpx.AsyncClient) -> None:
     assert (await client.get("/slow")).status_code == 200
 
 
-async def test_a_write_reaches_one_replica_once_and_is_waited_for(site: NginxSite, client: httpx.AsyncClient) -> None:
+async def test_write_reaches_one_replica_once_and_is_waited_for(site: NginxSite, client: httpx.AsyncClient) -> None:
     """A sign-in waits for its turn at the password's hash."""
     before = {(await client.get(f"/v1/n?{n}")).json()["replica"]: 0 for n in range(20)}
     assert len(before) == 2

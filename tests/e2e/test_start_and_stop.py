@@ -185,7 +185,7 @@ def test_used_port_and_wrong_settings_are_refused_without_traceback_or_secret(tm
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=600,
             )
             assert run.returncode == 2
             assert part in run.stderr

@@ -238,7 +238,7 @@ async def test_without_a_token_nothing_private_is_served(kurs: PeopleReplica, na
 
 
 @pytest.mark.parametrize("name", PRIVATE)
-async def test_a_token_that_allows_too_little_is_refused(kurs: PeopleReplica, name: str) -> None:
+async def test_token_that_allows_too_little_is_refused(kurs: PeopleReplica, name: str) -> None:
     operation, root = PRIVATE[name], await admin(kurs)
     tokens = {f"all but {operation.scope}": await api_token(kurs, root, *sorted(set(Scope) - {Scope(operation.scope)}))}
     if "apiToken" not in operation.kinds:

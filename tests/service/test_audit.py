@@ -90,7 +90,7 @@ async def test_people_read_their_own_entries_in_pages(world: SimpleNamespace) ->
     assert (await world.get("carol")).json() == {"entries": [], "next": None}
 
 
-async def test_a_person_sees_where_strangers_tried_and_not_where_an_admin_sits(world: SimpleNamespace) -> None:
+async def test_person_sees_where_strangers_tried_and_not_where_an_admin_sits(world: SimpleNamespace) -> None:
     disabled, refused = (await world.get("ann", limit=2)).json()["entries"]
     assert (refused["outcome"], refused["actor"], refused["address"]) == ("refused", "", "198.51.100.1")
     assert (disabled["actor"], disabled["address"], disabled["agent"]) == (ADMIN, "", "")
@@ -111,7 +111,7 @@ async def test_only_an_admin_reads_the_entries_of_others(world: SimpleNamespace)
 
 
 @pytest.mark.parametrize("cursor", ["x", "MA", "LTE", "NDcxMQ==", "OTk5OTk5OTk5OTk5OTk5OTk5OTk", "é", "A" * 1500])
-async def test_a_cursor_that_is_not_ours_is_refused(world: SimpleNamespace, cursor: str) -> None:
+async def test_cursor_that_is_not_ours_is_refused(world: SimpleNamespace, cursor: str) -> None:
     response = await world.get("ann", cursor=cursor)
     assert (response.status_code, "`next` of the page before" in response.json()["detail"]) == (400, True)
 

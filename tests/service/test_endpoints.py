@@ -82,7 +82,7 @@ def test_described_parameters_are_those_that_are_parsed() -> None:
 
 
 @pytest.mark.parametrize(("endpoint", "parameter"), PARAMETERS)
-def test_a_parameter_is_parsed_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
+def test_parameter_is_parsed_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
     name, schema = parameter["name"], parameter["schema"]
     value = field(endpoint, parsed(endpoint, **{name: example(parameter)}), name)
     kinds = {"integer": int, "number": float, "boolean": bool}
@@ -95,7 +95,7 @@ def test_a_parameter_is_parsed_as_described(endpoint: Any, parameter: dict[str, 
 
 
 @pytest.mark.parametrize(("endpoint", "parameter"), PARAMETERS)
-def test_a_parameter_is_rejected_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
+def test_parameter_is_rejected_as_described(endpoint: Any, parameter: dict[str, Any]) -> None:
     name, schema = parameter["name"], parameter["schema"]
     for text in (*schema.get("enum", ()), schema.get("minimum"), schema.get("maximum")):
         if text is not None:
@@ -219,7 +219,7 @@ async def notes() -> AsyncIterator[SimpleNamespace]:
         yield SimpleNamespace(client=client, handlers=handlers, app=app)
 
 
-async def test_an_endpoint_writes_for_a_known_caller_and_responds_with_202(notes: SimpleNamespace) -> None:
+async def test_endpoint_writes_for_a_known_caller_and_responds_with_202(notes: SimpleNamespace) -> None:
     headers = ANN
     response = await notes.client.post("/notes/a", json={"text": "hello"}, headers=headers)
     assert (response.status_code, response.json()) == (202, {"text": "saved"})
@@ -229,7 +229,7 @@ async def test_an_endpoint_writes_for_a_known_caller_and_responds_with_202(notes
     assert notes.handlers.calls == [("a", False, "hello", "ann"), ("a", True, "hello", "ann")]
 
 
-async def test_an_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say(notes: SimpleNamespace) -> None:
+async def test_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say(notes: SimpleNamespace) -> None:
     response = await notes.client.delete("/notes/a", headers=ANN)
     assert (response.status_code, response.content, notes.handlers.calls) == (204, b"", [("a", "ann")])
     assert not {"content-length", "content-type"} & response.headers.keys()
@@ -253,7 +253,7 @@ async def test_an_endpoint_deletes_at_the_path_of_another_and_has_nothing_to_say
         ({"json": {"text": "hello"}, "params": {"wait": "1\0"}}, 400, "wait: U+0000"),
     ],
 )
-async def test_a_write_that_cannot_be_accepted_says_why(
+async def test_write_that_cannot_be_accepted_says_why(
     notes: SimpleNamespace, request_: dict[str, Any], status: int, detail: str
 ) -> None:
     response = await notes.client.post("/notes/a", **{"headers": ANN} | request_)
@@ -263,7 +263,7 @@ async def test_a_write_that_cannot_be_accepted_says_why(
     assert not notes.handlers.calls
 
 
-async def test_a_personal_response_is_for_its_caller_alone(notes: SimpleNamespace) -> None:
+async def test_personal_response_is_for_its_caller_alone(notes: SimpleNamespace) -> None:
     for name in ("ann", "bob"):
         response = await notes.client.get("/notes", headers={"authorization": f"Bearer {name}"})
         assert (response.json(), response.headers["cache-control"]) == ({"text": name}, "private, no-store")
@@ -272,14 +272,14 @@ async def test_a_personal_response_is_for_its_caller_alone(notes: SimpleNamespac
         Endpoint(path="/mine", query=NoQuery, scope=Scope.READ, cache=Ttl(1, 1))
 
 
-async def test_a_response_for_everyone_is_200(notes: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+async def test_response_for_everyone_is_200(notes: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     assert (await notes.client.get("/accepted")).status_code == 500
     assert "GET /accepted: a response for everyone is 200" in caplog.text
     with pytest.raises(ValueError, match="is 200, not 202"):
         Endpoint(path="/accepted", query=NoQuery, status=202)
 
 
-async def test_a_plain_route_stands_beside_endpoints(notes: SimpleNamespace) -> None:
+async def test_plain_route_stands_beside_endpoints(notes: SimpleNamespace) -> None:
     assert (await notes.client.get("/plain/one")).json() == {"text": "one"}
     assert (await notes.client.post("/latest")).status_code == 405
     for _ in range(3):

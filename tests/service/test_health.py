@@ -39,7 +39,7 @@ async def test_livez_has_the_version() -> None:
     assert response.json() == {"status": "alive", "version": __version__}
 
 
-async def test_a_process_with_every_service_is_ready_without_its_journal() -> None:
+async def test_process_with_every_service_is_ready_without_its_journal() -> None:
     response = await get(app_with(UnavailableJournal()), "/readyz")
     parts = response.json()["parts"]
     assert response.status_code == 200

@@ -56,7 +56,7 @@ async def stub_exchange(name: str, hosts: int = 1) -> AsyncIterator[tuple[Exchan
         yield EXCHANGES[name]._replace(rest_urls=(f"http://{address}",) * hosts), host
 
 
-def test_the_registered_periods_limits_and_queues() -> None:
+def test_registered_periods_limits_and_queues() -> None:
     specs = {name: spec for name, spec in find_tasks().items() if spec.every_seconds}
     assert {name: spec.every_seconds for name, spec in specs.items()} == {
         "monitoring_currency": 45,
@@ -68,13 +68,13 @@ def test_the_registered_periods_limits_and_queues() -> None:
     assert (monitoring.queue, monitoring.time_limit) == (TaskQueue.HIGH, 49)
 
 
-async def test_a_ticker_that_no_client_wants_is_not_requested() -> None:
+async def test_ticker_that_no_client_wants_is_not_requested() -> None:
     async with stub_exchange("deribit") as (exchange, host):
         assert (await monitoring_currency(context(make_deps(exchanges=(exchange,))))).tickers == 0
     assert host.paths == []
 
 
-async def test_a_wanted_ticker_is_requested_once_for_all_clients() -> None:
+async def test_wanted_ticker_is_requested_once_for_all_clients() -> None:
     async with stub_exchange("deribit") as (exchange, host):
         deps = make_deps(exchanges=(exchange,), clock=ManualClock(NOW))
         first, second = ApiReplica(deps), ApiReplica(deps)
@@ -95,7 +95,7 @@ async def test_a_wanted_ticker_is_requested_once_for_all_clients() -> None:
     }
 
 
-async def test_a_ticker_is_forgotten_a_while_after_the_last_request_for_it() -> None:
+async def test_ticker_is_forgotten_a_while_after_the_last_request_for_it() -> None:
     seconds = 0.0
     async with stub_exchange("deribit") as (exchange, host):
         deps = make_deps(exchanges=(exchange,), cache=MemoryCache(monotonic=lambda: seconds))
@@ -152,7 +152,7 @@ async def test_trading_rules_of_all_exchanges_are_stored_and_served() -> None:
     assert pages == [f"{rules.exchange} {rules.symbol}" for rules in stored]
 
 
-async def test_an_instrument_that_is_no_longer_listed_does_not_trade() -> None:
+async def test_instrument_that_is_no_longer_listed_does_not_trade() -> None:
     async with run_simulator() as market:
         deps = make_deps(exchanges=(market.exchange("binance"),))
         await refresh_instruments(context(deps))
@@ -164,7 +164,7 @@ async def test_an_instrument_that_is_no_longer_listed_does_not_trade() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"symbols":[]}', b"<html>", b'{"symbols":[{"symbol":"A"}]}'])
-async def test_an_exchange_that_responds_with_nothing_keeps_its_rules_and_delays_no_other(body: bytes) -> None:
+async def test_exchange_that_responds_with_nothing_keeps_its_rules_and_delays_no_other(body: bytes) -> None:
     async with run_simulator() as market, stub_exchange("binance") as (broken, host):
         deps = make_deps(exchanges=(market.exchange("binance"),))
         await refresh_instruments(context(deps))

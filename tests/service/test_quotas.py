@@ -345,7 +345,7 @@ async def test_many_strangers_delay_new_addresses_only(sqlite: str, monkeypatch:
         assert (await sign_in(there, "192.0.2.9", PASSWORD)).status_code == 200
 
 
-async def test_an_overloaded_replica_counts_no_failure(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_overloaded_replica_counts_no_failure(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with limited_people(sqlite, sign_in_rate_limit=1000) as (here, _):
         await here.register()
         monkeypatch.setattr(password_hasher, "MAX_WAITING", -2)

@@ -84,7 +84,7 @@ async def test_only_an_admin_sees_the_tasks_of_others(world: World) -> None:
             assert response.status_code == 404, response.text
 
 
-async def test_a_failed_task_is_replayed_by_its_owner_and_a_waiting_one_cancelled_by_an_admin(world: World) -> None:
+async def test_failed_task_is_replayed_by_its_owner_and_a_waiting_one_cancelled_by_an_admin(world: World) -> None:
     failed, waiting = f"/v1/tasks/{world.tasks[1].id}", f"/v1/tasks/{world.tasks[0].id}"
 
     async def post(token: str, path: str) -> tuple[int, Any]:
@@ -104,7 +104,7 @@ async def test_a_failed_task_is_replayed_by_its_owner_and_a_waiting_one_cancelle
     assert events[0].detail == {"task": world.tasks[1].id, "name": "b"}
 
 
-async def test_an_operator_lists_replays_and_cancels(
+async def test_operator_lists_replays_and_cancels(
     world: World, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def kurs_tasks(*words: str) -> str:

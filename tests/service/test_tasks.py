@@ -124,7 +124,7 @@ async def nothing(_context: TaskContext) -> None:
     return
 
 
-async def test_a_task_runs_with_its_arguments_and_leaves_its_result(site: Site) -> None:
+async def test_task_runs_with_its_arguments_and_leaves_its_result(site: Site) -> None:
     class Pair(Struct):
         base: str
         amount: int
@@ -152,7 +152,7 @@ async def test_each_transition_is_logged_once(site: Site, caplog: pytest.LogCapt
     assert lines == ["task x: queued", "task x: running", "task x: succeeded"]
 
 
-async def test_a_failing_task_is_retried_and_can_be_replayed(site: Site) -> None:
+async def test_failing_task_is_retried_and_can_be_replayed(site: Site) -> None:
     calls = list[int]()
 
     async def fail_twice(context: TaskContext) -> None:
@@ -174,14 +174,14 @@ async def test_a_failing_task_is_retried_and_can_be_replayed(site: Site) -> None
     assert calls == [1, 2, 1]
 
 
-async def test_an_unknown_task_fails_after_its_attempts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_task_fails_after_its_attempts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.core.tasks.FIRST_RETRY_MS", 1)
     async with running_process(site) as deps:
         failed = await finished(deps, await add_task(deps, "removed"))
     assert failed.error == "there is no task 'removed' in this version of Kurs"
 
 
-async def test_a_task_ends_at_its_time_limit_even_if_it_does_not_want_to(
+async def test_task_ends_at_its_time_limit_even_if_it_does_not_want_to(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.accounts.attempts.STOP_TIMEOUT_SECONDS", 0.1)
@@ -201,7 +201,7 @@ async def test_a_task_ends_at_its_time_limit_even_if_it_does_not_want_to(
     assert {(task.state, task.error) for task in ended} == {(TaskState.FAILED, "it did not end within 0.05 s")}
 
 
-async def test_a_running_task_is_cancelled(site: Site) -> None:
+async def test_running_task_is_cancelled(site: Site) -> None:
     async with running_process(site, TaskSpec("forever", forever)) as deps, running_process(site) as other:
         task = await reaches(deps, await add_task(deps, "forever"), TaskState.RUNNING, TaskState.SCHEDULED)
         async with other.accounts.transaction() as tx:
@@ -234,7 +234,7 @@ async def test_normal_tasks_do_not_delay_high_ones(site: Site) -> None:
         assert (await stored_task(deps, waiting)).state is TaskState.QUEUED
 
 
-async def test_a_stopping_process_lets_tasks_end_or_gives_them_back(site: Site) -> None:
+async def test_stopping_process_lets_tasks_end_or_gives_them_back(site: Site) -> None:
     stopping = asyncio.Event()
 
     async def ends_soon(_context: TaskContext) -> None:
@@ -254,7 +254,7 @@ async def test_a_stopping_process_lets_tasks_end_or_gives_them_back(site: Site) 
     assert (again.state, again.attempt) == (TaskState.SUCCEEDED, 1)
 
 
-async def test_a_task_of_a_worker_that_hangs_is_run_by_another_one(site: Site) -> None:
+async def test_task_of_a_worker_that_hangs_is_run_by_another_one(site: Site) -> None:
     """A worker that gives no sign of life: it comes back, and what it did then is not saved."""
     ran, hangs_no_more = list[str](), asyncio.Event()
 
@@ -281,7 +281,7 @@ async def test_a_task_of_a_worker_that_hangs_is_run_by_another_one(site: Site) -
     assert ended.attempt == len(ran)  # the one that hangs may have claimed it once more
 
 
-async def test_a_task_whose_workers_are_lost_each_time_fails(site: Site) -> None:
+async def test_task_whose_workers_are_lost_each_time_fails(site: Site) -> None:
     hanging = await site.connect()
     workers = Workers(hanging, {"x": TaskSpec("x", forever)}, QUICK._replace(heartbeat=3600))
     specs = {"x": TaskSpec("x", forever, max_attempts=2)}
@@ -320,7 +320,7 @@ async def test_ids_that_the_bus_has_lost_are_published_again(site: Site) -> None
             assert (await finished(deps, task)).attempt == 1
 
 
-async def test_the_bus_does_not_fill_while_no_worker_runs(site: Site) -> None:
+async def test_bus_does_not_fill_while_no_worker_runs(site: Site) -> None:
     """Two processes sweep, and take each id for lost at once."""
     impatient = QUICK._replace(unclaimed_ms=0)
     deps = [await site.connect() for _ in range(2)]
@@ -332,7 +332,7 @@ async def test_the_bus_does_not_fill_while_no_worker_runs(site: Site) -> None:
     assert await deps[0].bus.queue_depth("tasks.normal") <= 10  # both may have looked at the same time
 
 
-async def test_a_periodic_task_is_run_once_in_each_interval_by_one_of_all_processes(site: Site) -> None:
+async def test_periodic_task_is_run_once_in_each_interval_by_one_of_all_processes(site: Site) -> None:
     running, most, begun = 0, 0, list[str | None]()
 
     async def poll(context: TaskContext) -> None:
@@ -353,7 +353,7 @@ async def test_a_periodic_task_is_run_once_in_each_interval_by_one_of_all_proces
     assert len(slots) == len(set(slots))
 
 
-async def test_an_interval_is_left_out_while_the_last_task_has_not_ended(site: Site) -> None:
+async def test_interval_is_left_out_while_the_last_task_has_not_ended(site: Site) -> None:
     """However many intervals pass, one task waits."""
     deps = await site.connect()
     sweep = Sweep(deps, {"poll": TaskSpec("poll", nothing, every_seconds=1)}, QUICK)
@@ -376,7 +376,7 @@ class BrokenBus(MemoryBus):
         await super().publish(*messages)  # type: ignore[arg-type]
 
 
-async def test_a_task_is_added_while_the_bus_is_down_and_runs_when_it_is_back(tmp_path: Path) -> None:
+async def test_task_is_added_while_the_bus_is_down_and_runs_when_it_is_back(tmp_path: Path) -> None:
     bus = BrokenBus()
     site = Site(f"sqlite+aiosqlite:///{tmp_path}/kurs.db", lambda: asyncio.sleep(0, bus))
     await sql.migrate(site.url)

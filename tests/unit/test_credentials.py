@@ -47,7 +47,7 @@ def test_tokens_are_recognized_by_their_form(kind: TokenType, random: bytes) -> 
 
 
 @given(st.sampled_from(TokenType), RANDOM, st.data())
-def test_a_changed_token_is_refused(kind: TokenType, random: bytes, data: st.DataObject) -> None:
+def test_changed_token_is_refused(kind: TokenType, random: bytes, data: st.DataObject) -> None:
     token = new_token(kind, random)
     place = data.draw(st.integers(0, len(token) - 1))
     letter = data.draw(st.sampled_from(BASE62).filter(lambda each: each != token[place]))

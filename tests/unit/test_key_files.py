@@ -87,7 +87,7 @@ async def test_processes_that_start_at_once_use_the_same_keys(tmp_path: Path) ->
     assert sorted(file.name for file in tmp_path.iterdir()) == ["master.key", "token.key"]
 
 
-def test_a_file_that_others_may_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_that_others_may_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_of(tmp_path)
     with caplog.at_level(logging.INFO, "services.key_files"):
         texts = prepare_keys(settings, ["api"])
@@ -109,7 +109,7 @@ def test_a_file_that_others_may_read_is_warned_about(tmp_path: Path, caplog: pyt
         (None, "is missing"),
     ],
 )
-def test_a_damaged_file_ends_the_start_with_a_line(tmp_path: Path, content: bytes | None, why: str) -> None:
+def test_damaged_file_ends_the_start_with_a_line(tmp_path: Path, content: bytes | None, why: str) -> None:
     settings = settings_of(tmp_path)
     if content is not None:
         (tmp_path / "master.key").write_bytes(content)
@@ -119,13 +119,13 @@ def test_a_damaged_file_ends_the_start_with_a_line(tmp_path: Path, content: byte
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Misconfigured, match=r"^KURS_DATA_DIR: .* cannot be made"):
         prepare_keys(settings_of(tmp_path / "file"), ["api"])
 
 
-def test_a_replaced_file_keeps_its_mode_and_its_keys_in_order(tmp_path: Path) -> None:
+def test_replaced_file_keeps_its_mode_and_its_keys_in_order(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     prepare_keys(settings, ["accounts"])
     file = key_file(settings, MASTER_KEY)
@@ -137,7 +137,7 @@ def test_a_replaced_file_keeps_its_mode_and_its_keys_in_order(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["master.key"]  # noqa: PTH208
 
 
-def test_a_weak_setting_is_refused_and_good_ones_are_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weak_setting_is_refused_and_good_ones_are_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KURS_MASTER_KEY", "hunter2")
     with pytest.raises(Misconfigured, match=r"^KURS_MASTER_KEY: a key is 32 random bytes") as refused:

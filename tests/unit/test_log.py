@@ -79,7 +79,7 @@ def test_text_without_secrets_is_logged_unchanged(lines: Any) -> None:
     assert lines()[0]["message"] == text
 
 
-def test_a_line_has_time_level_subsystem_request_and_extras(lines: Any) -> None:
+def test_line_has_time_level_subsystem_request_and_extras(lines: Any) -> None:
     token = log.request_id.set("abc-1")
     logging.getLogger("services.test").warning("slow", extra={"seconds": 1.5})
     log.request_id.reset(token)

@@ -113,7 +113,7 @@ def test_no_minute_has_more_requests_than_the_limit(
 
 
 @given(st.integers(1, 3), LIMITS, st.lists(st.tuples(GAPS, st.integers(0, 2)), max_size=300), st.integers(0, 61_000))
-def test_a_client_that_keeps_to_the_limit_is_never_refused(
+def test_client_that_keeps_to_the_limit_is_never_refused(
     count: int, limit: int, requests: list[tuple[int, int]], start: int
 ) -> None:
     """Whether it sends one by one, or all at once and then waits."""
@@ -176,7 +176,7 @@ async def test_without_the_cache_each_replica_counts_alone_and_none_stops_counti
         assert len(replicas.admitted) == (20 if replicas.cache.down else pytest.approx(11, abs=1))
 
 
-async def test_a_cache_that_was_emptied_frees_no_client() -> None:
+async def test_cache_that_was_emptied_frees_no_client() -> None:
     replicas = Replicas(1, 10)
     for _ in range(10):
         await replicas.request(100, 0)
@@ -210,7 +210,7 @@ async def test_refunded_request_does_not_count() -> None:
         replicas.limiters[0].charge(API, "203.0.113.8")
 
 
-async def test_a_cost_is_charged_as_a_whole_or_not_at_all() -> None:
+async def test_cost_is_charged_as_a_whole_or_not_at_all() -> None:
     limiter = Replicas(1, 20).limiters[0]
     limiter.charge(API, CLIENT, 10)
     with pytest.raises(QuotaExceeded) as refused:
@@ -220,7 +220,7 @@ async def test_a_cost_is_charged_as_a_whole_or_not_at_all() -> None:
     limiter.charge(API, "203.0.113.8", 1_000)  # as much as there is
 
 
-async def test_a_million_addresses_take_bounded_memory_and_keep_the_limits() -> None:
+async def test_million_addresses_take_bounded_memory_and_keep_the_limits() -> None:
     """Those that came first have counters of their own; a full one of those that are shared refuses."""
     replicas = Replicas(1, 100)
     limiter = replicas.limiters[0]

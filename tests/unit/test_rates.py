@@ -61,7 +61,7 @@ def leg(value: Decimal, inverted: bool, spread: Decimal = Decimal(0)) -> Leg:
 
 
 @given(st.lists(st.tuples(prices, st.booleans()), min_size=2, max_size=3))
-def test_a_rate_is_the_product_of_its_legs(legs: list[tuple[Decimal, bool]]) -> None:
+def test_rate_is_the_product_of_its_legs(legs: list[tuple[Decimal, bool]]) -> None:
     value, bid, ask = multiply_legs(leg(price, inverted, Decimal("0.01")) for price, inverted in legs)
     exact = Fraction(1)
     for price, inverted in legs:
@@ -73,7 +73,7 @@ def test_a_rate_is_the_product_of_its_legs(legs: list[tuple[Decimal, bool]]) -> 
 
 
 @given(prices)
-def test_a_direct_price_keeps_every_digit(price: Decimal) -> None:
+def test_direct_price_keeps_every_digit(price: Decimal) -> None:
     assert multiply_legs([leg(price, inverted=False)])[0] == price
 
 

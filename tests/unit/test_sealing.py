@@ -19,7 +19,7 @@ SECRETS = st.binary(max_size=200)
 
 
 @given(KEYS, SECRETS, CONTEXTS, NONCES, st.lists(KEYS, max_size=3))
-def test_a_sealed_text_opens_with_its_key_among_others(
+def test_sealed_text_opens_with_its_key_among_others(
     key: SecretKey, secret: bytes, context: list[str], nonce: bytes, others: list[SecretKey]
 ) -> None:
     sealed = seal(key, secret, context, nonce)
@@ -32,7 +32,7 @@ def test_a_sealed_text_opens_with_its_key_among_others(
 
 
 @given(KEYS, SECRETS, CONTEXTS, CONTEXTS, NONCES)
-def test_a_sealed_text_opens_in_its_own_context_only(
+def test_sealed_text_opens_in_its_own_context_only(
     key: SecretKey, secret: bytes, context: list[str], other: list[str], nonce: bytes
 ) -> None:
     sealed = seal(key, secret, context, nonce)
@@ -43,7 +43,7 @@ def test_a_sealed_text_opens_in_its_own_context_only(
 
 
 @given(KEYS, SECRETS, NONCES, st.data())
-def test_a_changed_text_does_not_open(key: SecretKey, secret: bytes, nonce: bytes, data: st.DataObject) -> None:
+def test_changed_text_does_not_open(key: SecretKey, secret: bytes, nonce: bytes, data: st.DataObject) -> None:
     sealed = seal(key, secret, ["a"], nonce)
     place = data.draw(st.integers(0, len(sealed) - 1))
     letter = data.draw(st.sampled_from("AZaz09-_.! é").filter(lambda each: each != sealed[place]))

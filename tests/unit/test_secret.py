@@ -40,7 +40,7 @@ def test_no_text_form_shows_a_secret() -> None:
     assert [form for form in forms if TEXT in str(form) or TEXT[:8] in str(form)] == []
 
 
-def test_a_secret_is_not_serialized() -> None:
+def test_secret_is_not_serialized() -> None:
     for serialize in (json.dumps, pickle.dumps, msgspec.json.encode, msgspec.msgpack.encode, msgspec.to_builtins):
         with pytest.raises(TypeError) as raised:
             serialize(SECRET)

@@ -33,7 +33,7 @@ def test_settings_with_and_without_prefix_are_read_from_the_environment(monkeypa
     assert settings.coingecko_ids == {"SOL": "solana"}
 
 
-def test_an_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_env_file_and_a_secret_file_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(f"redis://:{PASSWORD}@cache:6379/0\n")
     (tmp_path / ".env").write_text(

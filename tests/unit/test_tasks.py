@@ -54,7 +54,7 @@ def test_only_a_replay_leads_out_of_a_finished_state() -> None:
     ("attempt", "cancel_requested", "event"),
     [(1, False, E.RETRIED), (2, False, E.RETRIED), (3, False, E.FAILED), (4, False, E.FAILED), (1, True, E.CANCELLED)],
 )
-def test_an_attempt_without_success_is_followed_by_another_up_to_the_last(
+def test_attempt_without_success_is_followed_by_another_up_to_the_last(
     attempt: int, cancel_requested: bool, event: TaskEvent
 ) -> None:
     assert event_without_success(attempt, 3, cancel_requested=cancel_requested) is event
@@ -68,7 +68,7 @@ def test_pauses_between_attempts_grow_to_ten_minutes() -> None:
     assert retry_delay_ms(10**9, 1) == MAX_RETRY_MS // 2
 
 
-def test_a_slot_begins_at_each_multiple_of_its_interval() -> None:
+def test_slot_begins_at_each_multiple_of_its_interval() -> None:
     assert {slot_of("poll", 45_000, now) for now in range(90_000, 135_000, 1_000)} == {"poll@90000"}
     assert slot_of("poll", 45_000, 135_000) == "poll@135000"
 
@@ -77,7 +77,7 @@ def running(task_id: str, attempt: int = 1, heartbeat: int = 0) -> RunningTask:
     return RunningTask(id=task_id, name="x", attempt=attempt, worker="w", heartbeat=heartbeat, cancel_requested=False)
 
 
-def test_a_worker_without_a_sign_of_life_is_lost_after_enough_looks() -> None:
+def test_worker_without_a_sign_of_life_is_lost_after_enough_looks() -> None:
     watch = LeaseWatch(3)
     assert [watch.look([running("a")]) for _ in range(4)] == [[], [], [], [running("a")]]
     assert watch.look([running("a", heartbeat=1)]) == []  # it lives after all
@@ -86,7 +86,7 @@ def test_a_worker_without_a_sign_of_life_is_lost_after_enough_looks() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=5, max_size=60))
-def test_a_worker_that_renews_often_enough_is_never_lost(pauses: list[int]) -> None:
+def test_worker_that_renews_often_enough_is_never_lost(pauses: list[int]) -> None:
     """It renews after at most 3 looks, and 4 would be needed."""
     watch = LeaseWatch(4)
     for heartbeat, pause in enumerate(pauses):

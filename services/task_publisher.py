@@ -45,7 +45,7 @@ class TaskPublisher:
                 await asyncio.gather(*map(self._bus.publish, messages))
         except (Unavailable, TimeoutError) as error:
             text = "tasks: ids are not on the bus yet, the sweep publishes them: %s"
-            self._throttled_log.warning(text, error or "the bus is slow")
+            self._throttled_log.warning(text, str(error) or "the bus is slow")
 
 
 def _log_transition(task: Task) -> None:

@@ -44,7 +44,7 @@ class Sweep:
                 async with asyncio.timeout(SWEEP_TIMEOUT_SECONDS):
                     await self.sweep()
             except (Unavailable, TimeoutError) as error:
-                throttled_log.warning("tasks: the sweep failed, the next one follows: %s", error or "it is slow")
+                throttled_log.warning("tasks: the sweep failed, the next one follows: %s", str(error) or "it is slow")
             await asyncio.sleep(self._timing.sweep)
 
     async def sweep(self) -> None:

@@ -120,7 +120,7 @@ class Workers:
                     held = await self._renew(attempts)
                 renewed_at = now()
             except (Unavailable, TimeoutError) as error:
-                self._throttled_log.warning("tasks: no sign of life is saved: %s", error or "the database is slow")
+                self._throttled_log.warning("tasks: no sign of life is saved: %s", str(error) or "the database is slow")
                 if now() - renewed_at < self._timing.lease - self._timing.heartbeat:
                     continue  # after that another worker may take them
             for task_id, attempt in attempts.items():

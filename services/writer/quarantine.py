@@ -91,7 +91,7 @@ async def process_dead_letters(quarantine: Quarantine, clock: Clock) -> None:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 await quarantine.process()
         except (Unavailable, TimeoutError) as error:
-            throttled_log.warning("writer: dead letters wait: %s", error or "the store is slow")
+            throttled_log.warning("writer: dead letters wait: %s", str(error) or "the store is slow")
         except Exception as error:  # noqa: BLE001  it does not end a writer that works
             throttled_log.warning("writer: dead letters wait: %s", error, exc_info=error)
 

@@ -23,8 +23,8 @@ async def report_clock_steps(clock: Clock) -> None:
         OFFSET.set(detector.offset / 1000)
         if step:
             STEPS.inc()
-            way = "back" if step < 0 else "ahead"
-            log.warning("the machine's clock was set %s by %.1f s; ages are not affected", way, abs(step) / 1000)
+            direction = "back" if step < 0 else "ahead"
+            log.warning("the machine's clock was set %s by %.1f s; ages are not affected", direction, abs(step) / 1000)
 
 
 def read_both(clock: Clock) -> tuple[int, int]:

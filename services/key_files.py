@@ -65,8 +65,8 @@ def load_keys(settings: Settings, kind: KeyKind) -> Keys:
 
 def key_file(settings: Settings, kind: KeyKind) -> Path | None:
     """Return the file that one process keeps its keys in, None where the setting has them or Kurs is split."""
-    given = getattr(settings, kind.setting).get_secret_value()
-    return settings.data_dir / kind.file_name if settings.in_memory and not given else None
+    text = getattr(settings, kind.setting).get_secret_value()
+    return settings.data_dir / kind.file_name if settings.in_memory and not text else None
 
 
 def new_key() -> SecretKey:

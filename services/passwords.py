@@ -51,15 +51,15 @@ def run(args: Sequence[str]) -> None:
     parser.add_argument("--new-key", choices=KEY_FILES, help="put a new key before the one that is there")
     parser.add_argument("--add-key", choices=KEY_FILES, help="read keys from standard input, as former ones")
     parser.add_argument("--drop-key", metavar="ID", help="delete a former key that `kurs vault rotate` has replaced")
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     try:
-        write_accounts(given.folder, given.rotate)
-        if given.new_key:
-            _put_new_key_first(given.folder / KEY_FILES[given.new_key])
-        if given.add_key:
-            _add_former_keys(given.folder / KEY_FILES[given.add_key], sys.stdin.read())
-        if given.drop_key:
-            _drop_key(given.folder, given.drop_key)
+        write_accounts(options.folder, options.rotate)
+        if options.new_key:
+            _put_new_key_first(options.folder / KEY_FILES[options.new_key])
+        if options.add_key:
+            _add_former_keys(options.folder / KEY_FILES[options.add_key], sys.stdin.read())
+        if options.drop_key:
+            _drop_key(options.folder, options.drop_key)
     except OSError as error:
         raise Misconfigured(f"the accounts cannot be written: {error}") from None
 
@@ -83,7 +83,10 @@ def write_accounts(folder: Path, rotate: bool = False) -> None:
     statements = [f"ALTER ROLE {role} PASSWORD '{verifier}';" for role, verifier in roles.items()]
     _write(folder / "postgres/passwords.sql", "\n".join(statements))
     old = former if rotate else {}
-    _write(folder / "redis/users.acl", redis.users({name: {word, old.get(name, word)} for name, word in cache.items()}))
+    _write(
+        folder / "redis/users.acl",
+        redis.users({name: {secret, old.get(name, secret)} for name, secret in cache.items()}),
+    )
     _write(folder / "rabbitmq/definitions.json", json.dumps(rabbit.definitions(bus), indent=1))
     _write(folder / "rabbitmq/rabbitmq.conf", RABBITMQ_CONF)
     for name in KEY_FILES.values():

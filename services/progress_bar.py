@@ -27,9 +27,9 @@ class ProgressBar:
             self._draw(done, note)
 
     def _draw(self, done: int, note: str) -> None:
-        part = min(1.0, done / self._total)
-        bar = "█" * round(part * BAR_CHARACTERS)
-        self._stream.write(f"\r\x1b[K{self._label} {bar:░<{BAR_CHARACTERS}} {part:4.0%} {note}")
+        fraction = min(1.0, done / self._total)
+        bar = "█" * round(fraction * BAR_CHARACTERS)
+        self._stream.write(f"\r\x1b[K{self._label} {bar:░<{BAR_CHARACTERS}} {fraction:4.0%} {note}")
         self._stream.flush()
 
     def __exit__(

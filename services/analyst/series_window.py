@@ -215,16 +215,16 @@ class SeriesWindow:
     def _first_difference(self, stored: OhlcvColumns) -> int | None:
         """Return the first open time at which the memory differs from stored candles, from their first one on."""
         first = int(np.searchsorted(self.closed.open_times, stored.open_times[0]))
-        ours = self.closed.slice(first, len(self.closed.open_times))
-        common = min(len(ours.open_times), len(stored.open_times))
-        equal = [mine[:common] == theirs[:common] for mine, theirs in zip(ours, stored, strict=True)]
+        newest = self.closed.slice(first, len(self.closed.open_times))
+        common = min(len(newest.open_times), len(stored.open_times))
+        equal = [mine[:common] == theirs[:common] for mine, theirs in zip(newest, stored, strict=True)]
         different = np.flatnonzero(~np.logical_and.reduce(equal))
         if different.size:
-            return int(min(ours.open_times[different[0]], stored.open_times[different[0]]))
-        longer = stored if len(stored.open_times) > common else ours
+            return int(min(newest.open_times[different[0]], stored.open_times[different[0]]))
+        longer = stored if len(stored.open_times) > common else newest
         beyond = longer.open_times[common:]
         return int(beyond[0]) if beyond.size else None
 
 
-def _columns_equal(ours: OhlcvColumns, theirs: OhlcvColumns) -> bool:
-    return all(np.array_equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+def _columns_equal(columns: OhlcvColumns, others: OhlcvColumns) -> bool:
+    return all(np.array_equal(column, other) for column, other in zip(columns, others, strict=True))

@@ -40,8 +40,8 @@ class BackfillStatus:
         self._sources: dict[tuple[str, Instrument], tuple[Exchange, frozenset[str]]] = {}
         for exchange in exchanges:
             for instrument in instruments_to_collect(exchange.name, settings):
-                if given := exchange.kline_timeframes(instrument):
-                    self._sources[exchange.name, instrument] = exchange, given
+                if native := exchange.kline_timeframes(instrument):
+                    self._sources[exchange.name, instrument] = exchange, native
         self._listed: dict[str, tuple[ExchangeStatus, Mapping[tuple[Instrument, str], SeriesProgress]]] = {}
         self._requested: dict[Series, int] = {}
         self._started_at = clock.monotonic()
@@ -117,16 +117,16 @@ class BackfillStatus:
 
     def _incomplete(self, series: Series) -> bool:
         """Whether the series, or one of those that its forming bar is built from, is not complete."""
-        _, given = self._sources.get(series[:2], (None, frozenset[str]()))
-        names = history_depth.requested_timeframes(series.timeframe, given)
+        _, native = self._sources.get(series[:2], (None, frozenset[str]()))
+        names = history_depth.requested_timeframes(series.timeframe, native)
         return any(self.progress(series._replace(timeframe=name)) for name in names)
 
     def _unknown_progress(
-        self, series: Series, exchange: Exchange, given: frozenset[str], reason: str
+        self, series: Series, exchange: Exchange, native: frozenset[str], reason: str
     ) -> SeriesProgress:
         timeframe = TIMEFRAMES[series.timeframe]
         until = timeframe.step_back(timeframe.open_time(self._clock.now()), 1)
-        first = history_depth.first_wanted(exchange, series.timeframe, until, self._bars, given)
+        first = history_depth.first_wanted(exchange, series.timeframe, until, self._bars, native)
         return SeriesProgress(series.instrument, series.timeframe, first, 0, 0, reason)
 
     def _listed_series(self, state: ExchangeStatus) -> Mapping[tuple[Instrument, str], SeriesProgress]:

@@ -83,14 +83,14 @@ class CoursesHandler:
         return Content(body, CACHE_CONTROL, (*headers, *more), lifetime_ms=selection.expires - now)
 
 
-def v1_body(chosen: Selection) -> bytes:
+def v1_body(selection: Selection) -> bytes:
     """Return the body of version 1, written by hand: a float would not keep a decimal's digits."""
     rows = ",".join(
         f'{{"direction":"{direction}","value":{format_decimal(offer.value)}}}'
-        for direction, offer in chosen.candidates.items()
+        for direction, offer in selection.candidates.items()
         if offer.value is not None
     )
-    return f'{{"exchanger":"{chosen.exchange}","courses":[{rows}]}}'.encode()
+    return f'{{"exchanger":"{selection.exchange}","courses":[{rows}]}}'.encode()
 
 
 def _with_last_known(

@@ -63,7 +63,7 @@ async def _restore(deps: Deps) -> None:
             log.warning("started without the last known rates: %s", error)
     try:
         deps.hub.restore(await deps.cache.exchange_statuses())
-        if choice := await deps.cache.active_exchange():
-            deps.hub.restore([choice])
+        if active := await deps.cache.active_exchange():
+            deps.hub.restore([active])
     except Unavailable:
         return

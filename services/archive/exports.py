@@ -82,8 +82,8 @@ async def run_export(args: _ExportArgs, deps: Deps) -> int:
             f"{times.format_rfc3339(start)} to {times.format_rfc3339(end)}"
             for start, end in ((since, until), (first, last))
         ]
-        what = f"closed candle of {series.instrument} {series.timeframe}"
-        raise BadRange(f"no {what} opens from {spans[0]}; there are candles from {spans[1]}")
+        title = f"closed candle of {series.instrument} {series.timeframe}"
+        raise BadRange(f"no {title} opens from {spans[0]}; there are candles from {spans[1]}")
     with (
         _atomic_write(args.file) as file,
         FORMATS[args.format](file, deps.hub.market) as write,
@@ -140,13 +140,14 @@ def _atomic_write(path: Path) -> Iterator[BinaryIO]:
             sys.stdout.buffer.flush()
             return
         _require_regular_file(path)
-        part = path.with_name(f".{secrets.token_hex(8)}.part")  # random, so that a link cannot be put there beforehand
+        # The name is random, so that a link cannot be put there beforehand.
+        partial_path = path.with_name(f".{secrets.token_hex(8)}.part")
         with ExitStack() as stack:
-            file = stack.enter_context(part.open("xb"))
-            stack.callback(part.unlink, missing_ok=True)
+            file = stack.enter_context(partial_path.open("xb"))
+            stack.callback(partial_path.unlink, missing_ok=True)
             yield file
             file.close()
-            part.replace(path)
+            partial_path.replace(path)
     except BrokenPipeError:
         raise  # `kurs export … - | head`
     except OSError as error:

@@ -30,11 +30,11 @@ class PairResolver:
         self,
         exchange: Exchange | None,
         stated: Iterable[Instrument],
-        known: Iterable[Instrument],
+        known_pairs: Iterable[Instrument],
         settings: Settings,
     ) -> None:
         self._exchange, self._settings = exchange, settings
-        self._known = {normalize(str(instrument)): instrument for instrument in (*known, *stated)}
+        self._known = {normalize(str(instrument)): instrument for instrument in (*known_pairs, *stated)}
 
     async def resolve(self, symbol: str) -> Instrument:
         """Return a symbol's pair. Raises BadFile for an ambiguous symbol."""

@@ -54,7 +54,7 @@ class FeedClock:
         elif self._skew_warned or now - self._agreed_at < SKEW_WARNING_AFTER_MS:
             return
         else:
-            way = "behind" if offset < 0 else "ahead of"
+            relation = "behind" if offset < 0 else "ahead of"
             text = "%s: its clock is %.1f s %s ours: candles follow its clock; is this machine's clock right?"
-            log.warning(text, self._exchange, abs(offset) / 1000, way)
+            log.warning(text, self._exchange, abs(offset) / 1000, relation)
         self._skew_warned = differs

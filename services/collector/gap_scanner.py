@@ -102,7 +102,7 @@ class GapScanner:
             return _Findings([], [], [])
         absent = await self._store.candle_gaps(CandleGapState.ABSENT, self.series)
         missing, unconfirmed = (
-            ranges.subtract(self.timeframe, found, _ranges(absent)) for found in (missing, unconfirmed)
+            ranges.subtract(self.timeframe, time_ranges, _ranges(absent)) for time_ranges in (missing, unconfirmed)
         )
         return _Findings(missing, unconfirmed, absent)
 

@@ -218,8 +218,8 @@ def _query_violation(query: StoreQuery) -> Violation | None:
 
 def _reply_violation(reply: StoreReply) -> Violation | None:
     """Check stored candles, which may be of any time up to LATEST_MS."""
-    if (most := max(len(reply.candles), len(reply.ranges), len(reply.gaps))) > MAX_LIST_LENGTH:
-        return Violation("count", f"{most} members")
+    if (longest := max(len(reply.candles), len(reply.ranges), len(reply.gaps))) > MAX_LIST_LENGTH:
+        return Violation("count", f"{longest} members")
     if not all(0 <= since <= until <= LATEST_MS for since, until in reply.ranges):
         return Violation("range", "a range of a reply")
     for candle in reply.candles:

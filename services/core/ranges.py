@@ -27,7 +27,7 @@ def subtract(timeframe: Timeframe, ranges: Iterable[TimeRange], subtracted: Sequ
     """Return what of the ranges is not in the others."""
     rest = list(ranges)
     for since, until in subtracted:
-        rest = [part for time_range in rest for part in _subtract_one(timeframe, time_range, since, until)]
+        rest = [remainder for time_range in rest for remainder in _subtract_one(timeframe, time_range, since, until)]
     return rest
 
 
@@ -38,7 +38,7 @@ def _subtract_one(timeframe: Timeframe, time_range: TimeRange, since: int, until
         (time_range[0], timeframe.step_back(timeframe.open_time(since), 1)),
         (timeframe.close_time(timeframe.open_time(until)), time_range[1]),
     )
-    return [part for part in parts if part[0] <= part[1]]
+    return [remainder for remainder in parts if remainder[0] <= remainder[1]]
 
 
 def split(timeframe: Timeframe, ranges: Iterable[TimeRange], max_candles: int) -> list[TimeRange]:

@@ -236,7 +236,7 @@ def instrument_status(instrument: Instrument) -> RestCall:
 # {"timezone":"UTC","serverTime":1754603741167,"rateLimits":[…],"exchangeFilters":[],"symbols":[{"symbol":"BCCBTC",
 #  "status":"BREAK","baseAsset":"BCC","quoteAsset":"BTC",…},{"symbol":"BTCUSDT","status":"TRADING",…}]}
 def _parse_instrument_status(instrument: Instrument, body: bytes, now: int) -> Sequence[Event]:
-    statuses = {info.symbol: info.status for info in _exchange_info_decoder.decode(body).symbols}
+    statuses = {listing.symbol: listing.status for listing in _exchange_info_decoder.decode(body).symbols}
     status = statuses.get(symbol(instrument), "not listed")
     return [InstrumentStatus(instrument, status == "TRADING", status)]
 
@@ -248,9 +248,9 @@ def find_instrument(symbol: str) -> RestCall:
 
 def _parse_found_instrument(symbol: str, body: bytes, now: int) -> Sequence[Event]:
     return [
-        InstrumentStatus(Instrument(info.baseAsset, info.quoteAsset), info.status == "TRADING", info.status)
-        for info in _exchange_info_decoder.decode(body).symbols
-        if info.symbol == symbol and info.baseAsset
+        InstrumentStatus(Instrument(listing.baseAsset, listing.quoteAsset), listing.status == "TRADING", listing.status)
+        for listing in _exchange_info_decoder.decode(body).symbols
+        if listing.symbol == symbol and listing.baseAsset
     ]
 
 

@@ -29,7 +29,7 @@ class LogSettings(BaseModel):
     @field_validator("log_levels")
     @classmethod
     def _check_log_levels(cls, value: dict[str, LogLevel]) -> dict[str, LogLevel]:
-        known = sorted(path.stem for path in Path(__file__).parents[1].glob("[a-z]*"))
-        if wrong := [name for name in value if name.partition(".")[0] not in known]:
-            raise ValueError(f"{wrong[0]!r} is not a module of Kurs: there are {', '.join(known)}")
+        modules = sorted(path.stem for path in Path(__file__).parents[1].glob("[a-z]*"))
+        if wrong := [name for name in value if name.partition(".")[0] not in modules]:
+            raise ValueError(f"{wrong[0]!r} is not a module of Kurs: there are {', '.join(modules)}")
         return value

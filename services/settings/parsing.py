@@ -23,7 +23,7 @@ def parse_mapping(value: Any) -> Any:
     """Return the values of a comma list NAME=VALUE by their names."""
     if not isinstance(value, str):
         return value
-    rows = [word.partition("=") for word in split_list(value)]
+    rows = [item.partition("=") for item in split_list(value)]
     if wrong := [name for name, sign, meaning in rows if not (name and sign and meaning)]:
         raise ValueError(f"{wrong[0]!r} needs a value: write NAME=VALUE,NAME=VALUE")
     return {name.strip(): meaning.strip() for name, _, meaning in rows}

@@ -63,7 +63,7 @@ class ProcessSettings(BaseModel):
     @field_validator("database_roles", mode="before")
     @classmethod
     def _parse_roles(cls, value: Any) -> Any:
-        rows = [word.partition("=") for word in split_list(value)] if isinstance(value, str) else []
+        rows = [item.partition("=") for item in split_list(value)] if isinstance(value, str) else []
         if not all(name and password for name, _, password in rows):  # the text may be part of a password
             raise ValueError("write SERVICE=PASSWORD,SERVICE=PASSWORD")
         return {name: password for name, _, password in rows} if isinstance(value, str) else value

@@ -162,8 +162,8 @@ def _add_fault(sim: Simulation, body: dict[str, Any]) -> Fault:
     instrument = None if pair is None else str(Instrument.parse(pair))
     if instrument not in (None, *FAULT_INSTRUMENTS[exchange]):
         raise ValueError(f"{exchange} has no {instrument}: it has {', '.join(FAULT_INSTRUMENTS[exchange])}")
-    given = {key: value for key, value in body.items() if key not in COMMON_FIELDS}
-    return sim.faults.add(exchange, str(body.get("fault")), instrument, seconds, given)
+    parameters = {key: value for key, value in body.items() if key not in COMMON_FIELDS}
+    return sim.faults.add(exchange, str(body.get("fault")), instrument, seconds, parameters)
 
 
 async def _apply_at_once(sim: Simulation, fault: Fault) -> None:

@@ -86,8 +86,8 @@ def _applicable(active: list[Fault], instrument: Instrument | None) -> list[Faul
 
 def make_malformed(text: str, turn: int) -> str:
     """Return a message that cannot be parsed, made in one of three ways."""
-    ways: tuple[Callable[[str], str], ...] = (_html_page, _truncated, _wrong_types)
-    return ways[turn % 3](text)
+    distortions: tuple[Callable[[str], str], ...] = (_html_page, _truncated, _wrong_types)
+    return distortions[turn % 3](text)
 
 
 def _html_page(text: str) -> str:

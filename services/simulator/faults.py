@@ -139,16 +139,16 @@ class ActiveFaults:
         return min([fault.since for fault in mutes if polled or fault.parameters["rest"]], default=now)
 
 
-def _parameters(fault: str, given: dict[str, Any]) -> dict[str, float]:
+def _parameters(fault: str, parameters: dict[str, Any]) -> dict[str, float]:
     if fault not in FAULT_KINDS:
         raise ValueError(f"there is no fault {fault!r}: there are {', '.join(FAULT_KINDS)}")
     accepted = FAULT_KINDS[fault].parameters
-    if unknown := sorted(given.keys() - accepted.keys()):
+    if unknown := sorted(parameters.keys() - accepted.keys()):
         takes = ", ".join(f"{name} ({each.about})" for name, each in accepted.items()) or "no parameters"
         raise ValueError(f"{fault} does not know {', '.join(unknown)}: it takes {takes}")
-    for name, value in given.items():
+    for name, value in parameters.items():
         _check(fault, name, value)
-    return {name: given.get(name, each.default) for name, each in accepted.items()}
+    return {name: parameters.get(name, each.default) for name, each in accepted.items()}
 
 
 def _check(fault: str, name: str, value: Any) -> None:

@@ -48,8 +48,8 @@ class SentLedger:
         self, exchange: str | None, instrument: Instrument | None, after: int, limit: int
     ) -> tuple[list[LedgerEntry], bool]:
         """Return entries after that number, oldest first, and whether there are more."""
-        found = list(islice(self._matching(exchange, instrument, after), limit + 1))
-        return found[:limit], len(found) > limit
+        entries = list(islice(self._matching(exchange, instrument, after), limit + 1))
+        return entries[:limit], len(entries) > limit
 
     def _matching(self, exchange: str | None, instrument: Instrument | None, after: int) -> Iterator[LedgerEntry]:
         oldest = self._entries[0].number if self._entries else 0

@@ -37,10 +37,10 @@ def to_text(event: Event) -> str:
     return " ".join(filter(None, (at, row.name, row.value, row.detail)))
 
 
-def _loading_text(data: Mapping[str, Any]) -> str:
-    if data.get("done"):
+def _loading_text(event_data: Mapping[str, Any]) -> str:
+    if event_data.get("done"):
         return "done"
-    return data.get("reason") or f"{data.get('available')} of {data.get('expected')} candles"
+    return event_data.get("reason") or f"{event_data.get('available')} of {event_data.get('expected')} candles"
 
 
 def _name_value_detail(name: str, data: Mapping[str, Any]) -> tuple[str, str, str]:

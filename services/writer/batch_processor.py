@@ -173,8 +173,8 @@ class BatchProcessor:
     async def _build_minutes(self, trades: Sequence[Trade]) -> tuple[list[Candle], list[TradeCursor]]:
         """Return the minutes that trades change, and how far each series is built."""
         built, builders = dict[CandleKey, Candle](), dict[Series, MinuteBuilder]()
-        for (exchange, instrument), some in groupby(trades, _exchange_and_instrument):
-            series, consecutive = Series(exchange, instrument, "1m"), list(some)
+        for (exchange, instrument), instrument_trades in groupby(trades, _exchange_and_instrument):
+            series, consecutive = Series(exchange, instrument, "1m"), list(instrument_trades)
             builders[series] = await self._minute_builder(series)
             self._last_trade_time[exchange] = consecutive[-1].time
             for candle in builders[series].add_trades(consecutive):

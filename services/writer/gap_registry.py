@@ -143,9 +143,9 @@ class GapRegistry:
         absent = self._absent[gap.series]
         open_times = TIMEFRAMES[gap.series.timeframe].open_times(gap.since, gap.until)
         last: Candle | None = None
-        while some := list(islice(open_times, OPEN_TIMES_AT_ONCE)):
-            await cache.load(gap.series, some)
-            for open_time in some:
+        while chunk := list(islice(open_times, OPEN_TIMES_AT_ONCE)):
+            await cache.load(gap.series, chunk)
+            for open_time in chunk:
                 candle = cache.get(gap.series, open_time)
                 if candle and candle.closed:
                     last = candle

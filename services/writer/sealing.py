@@ -37,7 +37,7 @@ class Sealer:
 
         A changed day without a seal is only noted: it is sealed when no more changes of it arrive.
         """
-        made = []
+        seals = []
         for series, open_times in self._cache.values_changed.items():
             chain = await self._chain(series)
             end = max(chain[-1].day + DAY_MS if chain else 0, self._checked_until.get(series, 0))
@@ -45,18 +45,18 @@ class Sealer:
                 continue
             sealed, changed = {seal.day for seal in chain}, _days_of(open_times)
             if corrected := changed & sealed:
-                made += await self._reseal_from(series, min(corrected), now)
+                seals += await self._reseal_from(series, min(corrected), now)
             if skipped := {day for day in changed - sealed if day < end}:
                 self._still_changing.add(series)
                 self._recheck(series, skipped)
-        return made
+        return seals
 
     async def seal_complete_days(self, series: Series, first: int, last: int, now: int) -> list[Seal]:
         """Return seals of complete days. `first` and `last` are the ends of what is stored of the series."""
         chain = await self._chain(series)
         if late := await self._seal_skipped_day(series, first, now):
             return late
-        made = list[Seal]()
+        seals = list[Seal]()
         day = max(chain[-1].day + DAY_MS if chain else _day_of(first), self._checked_until.get(series, 0))
         previous = chain[-1].digest if chain else GENESIS
         until = min(now - DAY_MS, last, day + (MAX_DAYS_PER_STEP - 1) * DAY_MS)
@@ -65,10 +65,10 @@ class Sealer:
                 if now < loaded_day + DAY_MS + SKIP_INCOMPLETE_MS:
                     break
             elif candles:
-                made.append(new_seal(series, loaded_day, candles, previous, now))
-                previous = made[-1].digest
+                seals.append(new_seal(series, loaded_day, candles, previous, now))
+                previous = seals[-1].digest
             self._checked_until[series] = loaded_day + DAY_MS
-        return made
+        return seals
 
     def forget(self, series: Series) -> None:
         """Drop what is known of a series, so that its seals are loaded again."""
@@ -123,14 +123,14 @@ class Sealer:
         chain = await self._chain(series)
         sealed = {seal.day: seal for seal in chain}
         previous = next((seal.digest for seal in reversed(chain) if seal.day < first_day), GENESIS)
-        made = list[Seal]()
+        seals = list[Seal]()
         async for day, candles in self._unedited_days(series, first_day, chain[-1].day, sealed):
             if candles and (day in sealed or self._is_complete(series, day, candles, now)):
                 seal = new_seal(series, day, candles, previous, now)
                 if revision := next_revision(sealed.get(day), seal):
-                    made.append(revision)
+                    seals.append(revision)
                 previous = seal.digest
-        return made
+        return seals
 
     async def _unedited_days(
         self, series: Series, since: int, until: int, sealed: Mapping[int, Seal]

@@ -169,8 +169,8 @@ class MemoryStore:
 
     async def seals(self, series: Series, since: int, until: int) -> list[Seal]:
         """Return the newest revision of the seals of days in [since, until], oldest first."""
-        mine = [seal for seal in self.seal_rows.values() if seal.series == series and since <= seal.day <= until]
-        return list({seal.day: seal for seal in sorted(mine, key=lambda seal: (seal.day, seal.revision))}.values())
+        seals = [seal for seal in self.seal_rows.values() if seal.series == series and since <= seal.day <= until]
+        return list({seal.day: seal for seal in sorted(seals, key=lambda seal: (seal.day, seal.revision))}.values())
 
     async def indicator_values(self, series: Series, since: int, until: int) -> list[IndicatorValue]:
         """Return indicator values at closed candles with open times in [since, until], oldest first."""

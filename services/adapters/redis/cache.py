@@ -76,7 +76,7 @@ class RedisCache:
 
     async def increment(self, window: str, ttl_seconds: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Add `counts` to the counters of `window`, which expire `ttl_seconds` after its first. Return the totals."""
-        args = [word for name, number in counts.items() for word in (name, number)]
+        args = [argument for name, number in counts.items() for argument in (name, number)]
         with translate_errors():
             redis_key = f"{self._prefix}count:{{{window.partition(':')[0]}}}"  # permissions depend on its purpose
             totals = await self._redis.eval(
@@ -86,7 +86,7 @@ class RedisCache:
 
     async def add_recent(self, quota: str, counts: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         """Add to the requests of these clients that count at a quota. Return what counts for each."""
-        args = [word for client, count in counts.items() for word in (client, count)]
+        args = [argument for client, count in counts.items() for argument in (client, count)]
         with translate_errors():
             now, *texts = await self._redis.eval(ADD_RECENT, 1, self._prefix + QUOTA_KEY, quota, COUNTED_MS, *args)
         return {client: _parse_recent(text, now) for client, text in zip(counts, texts, strict=True)}
@@ -94,9 +94,16 @@ class RedisCache:
     async def attempt(self, rules: Mapping[str, AttemptRule]) -> dict[str, AttemptState]:
         """Count an attempt under each key at once, unless one of them has to wait."""
         args = [
-            word
+            argument
             for key, rule in rules.items()
-            for word in (key, rule.limit, rule.free_failures, rule.forgiven_ms, rule.first_wait_ms, rule.max_failures)
+            for argument in (
+                key,
+                rule.limit,
+                rule.free_failures,
+                rule.forgiven_ms,
+                rule.first_wait_ms,
+                rule.max_failures,
+            )
         ]
         with translate_errors():
             states = await self._redis.eval(

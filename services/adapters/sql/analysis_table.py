@@ -49,15 +49,16 @@ async def save(connection: AsyncConnection, items: Sequence[Analysis]) -> None:
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Analysis]:
     """Load the analyses of candles with open times in [since, until], oldest first."""
-    here = analysis.c.timestamp
-    mine = select(*_COLUMNS).where(where_series(analysis, series), here.between(since, until)).order_by(here)
-    return [_from_row(series, row) for row in (await connection.execute(mine)).mappings()]
+    open_time = analysis.c.timestamp
+    in_range = open_time.between(since, until)
+    query = select(*_COLUMNS).where(where_series(analysis, series), in_range).order_by(open_time)
+    return [_from_row(series, row) for row in (await connection.execute(query)).mappings()]
 
 
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Delete the analyses of candles with open times in [since, until]."""
-    here = analysis.c.timestamp.between(since, until)
-    await connection.execute(delete(analysis).where(where_series(analysis, series), here))
+    in_range = analysis.c.timestamp.between(since, until)
+    await connection.execute(delete(analysis).where(where_series(analysis, series), in_range))
 
 
 async def probe_write(connection: AsyncConnection) -> None:
@@ -68,18 +69,18 @@ async def probe_write(connection: AsyncConnection) -> None:
     await connection.execute(delete(analysis).where(analysis.c.exchange == ""))
 
 
-def _to_row(item: Analysis) -> dict[str, str | int]:
-    if item.open_time is None or item.close is None:
-        raise ValueError(f"an analysis without a candle cannot be saved: {item.series}")
-    texts = {name: _encode(getattr(item, name)).decode() for name in _DECODERS if name != "votes"}
+def _to_row(computed: Analysis) -> dict[str, str | int]:
+    if computed.open_time is None or computed.close is None:
+        raise ValueError(f"an analysis without a candle cannot be saved: {computed.series}")
+    texts = {name: _encode(getattr(computed, name)).decode() for name in _DECODERS if name != "votes"}
     return {
-        **as_columns(item.series),
-        "timestamp": item.open_time,
-        "close": repr(item.close),
-        "candles": item.candles,
-        "trend": item.trend.direction.value,
-        "strength": item.trend.strength,
-        "votes": _encode(item.trend.votes).decode(),
+        **as_columns(computed.series),
+        "timestamp": computed.open_time,
+        "close": repr(computed.close),
+        "candles": computed.candles,
+        "trend": computed.trend.direction.value,
+        "strength": computed.trend.strength,
+        "votes": _encode(computed.trend.votes).decode(),
         **texts,
     }
 

@@ -134,13 +134,13 @@ async def save(connection: AsyncConnection, runs: Sequence[CandleRun], seen: See
     `retry_copy` handles.
     """
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    chosen = defaultdict[Statement, list[CandleRun]](list)
+    runs_by_statement = defaultdict[Statement, list[CandleRun]](list)
     for run in runs:
-        chosen[choose_statement(run, seen)].append(run)
-    if copied := chosen[Statement.COPY]:
+        runs_by_statement[choose_statement(run, seen)].append(run)
+    if copied := runs_by_statement[Statement.COPY]:
         await driver.copy_to_table("candles", source=_copy_chunks(copied, now), columns=_COLUMNS)
-    await _merge_runs(driver, chosen[Statement.MERGE], now)
-    if upserted := chosen[Statement.UPSERT]:
+    await _merge_runs(driver, runs_by_statement[Statement.MERGE], now)
+    if upserted := runs_by_statement[Statement.UPSERT]:
         values = _value_arrays(chain.from_iterable(run.candles for run in upserted))
         await driver.execute(_UPSERT, *_key_arrays(upserted), *values, now)
 

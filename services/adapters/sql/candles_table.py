@@ -64,8 +64,8 @@ async def save(connection: AsyncConnection, runs: Sequence[bulk.CandleRun], fron
         await bulk.save(connection, runs, frontier, now)
         return
     items = ((run.key, candle) for run in runs for candle in run.candles)
-    while part := list(islice(items, SQLITE_CHUNK_ROWS)):
-        await connection.exec_driver_sql(_SQLITE_UPSERT, [_to_row(key, candle, now) for key, candle in part])
+    while chunk := list(islice(items, SQLITE_CHUNK_ROWS)):
+        await connection.exec_driver_sql(_SQLITE_UPSERT, [_to_row(key, candle, now) for key, candle in chunk])
 
 
 def _sqlite_upsert() -> str:
@@ -130,8 +130,8 @@ async def unconfirmed_ranges(connection: AsyncConnection, series: Series, since:
 
 async def delete_from(connection: AsyncConnection, series: Series, since: int) -> int:
     """Delete candles with open times from `since` on. Return how many."""
-    mine = where_series(candles, series)
-    done = await connection.execute(sqlalchemy.delete(candles).where(mine, candles.c.timestamp >= since))
+    of_series = where_series(candles, series)
+    done = await connection.execute(sqlalchemy.delete(candles).where(of_series, candles.c.timestamp >= since))
     return int(done.rowcount)
 
 

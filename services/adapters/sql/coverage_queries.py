@@ -17,10 +17,10 @@ LONGEST_MONTH_MS = 31 * DAY_MS
 
 async def missing_ranges(connection: AsyncConnection, series: Series, since: int, until: int) -> list[tuple[int, int]]:
     """Return ranges of open times in [since, until], both ends inclusive, without a closed candle."""
-    timeframe, here = TIMEFRAMES[series.timeframe], candles.c.timestamp
-    previous = func.lag(here).over(order_by=here).label("previous")
-    following = func.lead(here).over(order_by=here).label("following")
-    closed = _where_closed(select(here, previous, following), series, since, until).subquery()
+    timeframe, timestamp = TIMEFRAMES[series.timeframe], candles.c.timestamp
+    previous = func.lag(timestamp).over(order_by=timestamp).label("previous")
+    following = func.lead(timestamp).over(order_by=timestamp).label("following")
+    closed = _where_closed(select(timestamp, previous, following), series, since, until).subquery()
     step = timeframe.length or LONGEST_MONTH_MS
     edges = select(closed).where(
         or_(closed.c.previous.is_(None), closed.c.following.is_(None), closed.c.following - closed.c.timestamp > step)
@@ -64,8 +64,8 @@ async def coverage(connection: AsyncConnection, series: Series, since: int, unti
 
 
 def _where_closed(query: Any, series: Series, since: int, until: int) -> Any:
-    here = candles.c.timestamp
-    return query.where(where_series(candles, series), here >= since, here <= until, candles.c.closed)
+    open_time = candles.c.timestamp
+    return query.where(where_series(candles, series), open_time >= since, open_time <= until, candles.c.closed)
 
 
 def _range_of_open_times(timeframe: Timeframe, since: int, until: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from services.core.dead_letters import MAX_DEAD_LETTERS, DeadLetter, DeadLetterC
 
 async def save(connection: AsyncConnection, items: Sequence[DeadLetter]) -> None:
     """Save each in place of the one of its id. The oldest above the limit are deleted."""
-    await upsert(connection, dead_letters, [asdict(item) for item in items[-MAX_DEAD_LETTERS:]])
+    await upsert(connection, dead_letters, [asdict(letter) for letter in items[-MAX_DEAD_LETTERS:]])
     newest = select(dead_letters.c.id).order_by(dead_letters.c.time.desc(), dead_letters.c.id).limit(MAX_DEAD_LETTERS)
     if await count(connection) > MAX_DEAD_LETTERS:
         await connection.execute(delete(dead_letters).where(dead_letters.c.id.not_in(newest)))

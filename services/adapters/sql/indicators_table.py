@@ -22,20 +22,20 @@ async def save(connection: AsyncConnection, items: Sequence[IndicatorValue]) -> 
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[IndicatorValue]:
     """Load the values at candles with open times in [since, until], oldest first."""
-    here, name = indicators.c.timestamp, indicators.c.indicator_name
-    mine = select(name, here, cast(indicators.c.value, Text).label("value")).where(
-        where_series(indicators, series), here.between(since, until)
+    open_time, name = indicators.c.timestamp, indicators.c.indicator_name
+    query = select(name, open_time, cast(indicators.c.value, Text).label("value")).where(
+        where_series(indicators, series), open_time.between(since, until)
     )
     return [
         IndicatorValue(series, row.indicator_name, row.timestamp, _values.decode(row.value), True)
-        for row in await connection.execute(mine.order_by(here, name))
+        for row in await connection.execute(query.order_by(open_time, name))
     ]
 
 
 async def delete_between(connection: AsyncConnection, series: Series, since: int, until: int) -> None:
     """Delete the values at candles with open times in [since, until]."""
-    here = indicators.c.timestamp.between(since, until)
-    await connection.execute(delete(indicators).where(where_series(indicators, series), here))
+    in_range = indicators.c.timestamp.between(since, until)
+    await connection.execute(delete(indicators).where(where_series(indicators, series), in_range))
 
 
 def _to_row(reading: IndicatorValue) -> dict[str, str | int]:

@@ -79,9 +79,9 @@ def move_simulated_tables(connection: Connection) -> None:
             "drop one of them"
         )
     log.warning("store: %s holds a simulated market: moved to the schema %s", database_title(connection), SIMULATED)
-    ours = {*metadata.tables, "alembic_version"}
+    known_tables = {*metadata.tables, "alembic_version"}
     for name in tables:  # also the partitions of candles, which do not follow their parent
-        if name in ours or name.startswith(f"{candles.name}_"):
+        if name in known_tables or name.startswith(f"{candles.name}_"):
             connection.execute(text(f"ALTER TABLE {name} SET SCHEMA {SIMULATED}"))
 
 
@@ -97,10 +97,10 @@ def is_simulated(connection: Connection) -> bool:
 
 
 def _stored_market(connection: Connection) -> Market | None:
-    there = inspect(connection).get_table_names()
-    tables = (table for table in (candles, rates) if table.name in there)
+    names = inspect(connection).get_table_names()
+    tables = (table for table in (candles, rates) if table.name in names)
     if all(connection.execute(table.select().limit(1)).first() is None for table in tables):
         return None
-    if market.name in there and (name := recorded_market(connection)):
+    if market.name in names and (name := recorded_market(connection)):
         return name
     return SIMULATED if is_simulated(connection) else LIVE

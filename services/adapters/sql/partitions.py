@@ -16,9 +16,9 @@ YEARS_AHEAD = 5  # years created before they begin
 def create_missing(connection: Connection, last: int | None = None) -> None:
     """Create the missing partitions up to the year `last`, by default some years ahead."""
     last = last or time.gmtime().tm_year + YEARS_AHEAD
-    there = inspect(connection).get_table_names()
+    tables = inspect(connection).get_table_names()
     for year in range(FIRST_YEAR, last + 1):
-        if _partition_name(year) not in there:
+        if _partition_name(year) not in tables:
             _create(connection, year)
 
 
@@ -30,14 +30,14 @@ def include_name(name: str | None, kind: str, _parents: object) -> bool:
 def _create(connection: Connection, year: int) -> None:
     """Create a partition as a table and attach it. Writers wait, readers only if they read the default partition."""
     name, since, until = _partition_name(year), _year_start_ms(year), _year_start_ms(year + 1)
-    mine = f"timestamp >= {since} AND timestamp < {until}"
+    in_year = f"timestamp >= {since} AND timestamp < {until}"
     for statement in (
         # otherwise a concurrent insert could put into the default partition a row that belongs to the new one
         "LOCK TABLE candles IN SHARE ROW EXCLUSIVE MODE",
         # half of each page stays free for the rows' next versions, which then need no index update
         f"CREATE TABLE {name} (LIKE candles INCLUDING ALL) WITH (fillfactor = 50)",
-        f"INSERT INTO {name} SELECT * FROM candles_rest WHERE {mine}",  # noqa: S608  our own name and numbers
-        f"DELETE FROM candles_rest WHERE {mine}",  # noqa: S608
+        f"INSERT INTO {name} SELECT * FROM candles_rest WHERE {in_year}",  # noqa: S608  our own name and numbers
+        f"DELETE FROM candles_rest WHERE {in_year}",  # noqa: S608
         f"ALTER TABLE candles ATTACH PARTITION {name} FOR VALUES FROM ({since}) TO ({until})",
     ):
         connection.execute(text(statement))

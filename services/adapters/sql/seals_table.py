@@ -21,8 +21,8 @@ async def save(connection: AsyncConnection, items: Sequence[Seal]) -> None:
 
 async def load(connection: AsyncConnection, series: Series, since: int, until: int) -> list[Seal]:
     """Load the newest revision of each day in [since, until], oldest first."""
-    mine = select(seals).where(where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
-    newest = {row.day: row for row in await connection.execute(mine.order_by(seals.c.day, seals.c.revision))}
+    query = select(seals).where(where_series(seals, series), seals.c.day >= since, seals.c.day <= until)
+    newest = {row.day: row for row in await connection.execute(query.order_by(seals.c.day, seals.c.revision))}
     return [
         Seal(series, row.day, row.candles, row.digest, row.previous, row.made, row.revision) for row in newest.values()
     ]

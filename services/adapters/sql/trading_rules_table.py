@@ -28,8 +28,8 @@ async def load(connection: AsyncConnection, exchange: str | None) -> list[Tradin
     return sorted(map(_to_rules, rows), key=lambda rules: (rules.exchange, rules.symbol))  # in any collation
 
 
-def _to_row(item: TradingRules, as_stored: type[str | Decimal]) -> dict[str, Any]:
-    row = {name: getattr(item, name) for name in item.__struct_fields__} | {"instrument": str(item.instrument)}
+def _to_row(rules: TradingRules, as_stored: type[str | Decimal]) -> dict[str, Any]:
+    row = {name: getattr(rules, name) for name in rules.__struct_fields__} | {"instrument": str(rules.instrument)}
     return row | {name: None if row[name] is None else as_stored(row[name]) for name in _DECIMALS}
 
 

@@ -105,17 +105,17 @@ class ChartDataHandler:
     async def _fill(self, request: _ChartRequest, candles: list[Candle]) -> list[Candle | chart_json.MissingCandle]:
         """Return a slot for each closed open time; where the limit cut the candles off, up to the last one."""
         timeframe, (since, until, limit) = request.timeframe, request.period
-        most, last = limit or MAX_CANDLES, min(until, timeframe.open_time(self._now()) - 1)
+        max_candles, last = limit or MAX_CANDLES, min(until, timeframe.open_time(self._now()) - 1)
         if since is not None and len(candles) == limit:
             last = candles[-1].bar.open_time
-        first = timeframe.step_back(timeframe.open_time(last), most - 1) if since is None else since
+        first = timeframe.step_back(timeframe.open_time(last), max_candles - 1) if since is None else since
         before = next(iter(await self._reader.latest(request.series, first - 1, 1)), None)
         if before is None:  # there may be years before the first candle: they are left out
             first = candles[0].bar.open_time if candles else last + 1
-        openings = islice(timeframe.open_times(first, last), most)
+        openings = islice(timeframe.open_times(first, last), max_candles)
         slots = chart_json.fill_missing(candles, openings, before, request.fill is Fill.PREV)
         slots += [candle for candle in candles if candle.bar.open_time > last]
-        return slots[-most:] if since is None else slots[:most]
+        return slots[-max_candles:] if since is None else slots[:max_candles]
 
 
 def _first_open_time(period: CandleRange, candles: list[Candle]) -> int:
@@ -127,5 +127,5 @@ def _first_open_time(period: CandleRange, candles: list[Candle]) -> int:
 def _merge_partials(period: CandleRange, candles: list[Candle], parts: list[PartialCandle]) -> list[Candle]:
     """Return both in the order of time, as many as the response may have."""
     joined = sorted([*candles, *parts], key=lambda candle: candle.bar.open_time)
-    most = period.limit or MAX_CANDLES
-    return joined[-most:] if period.since is None else joined[:most]
+    max_candles = period.limit or MAX_CANDLES
+    return joined[-max_candles:] if period.since is None else joined[:max_candles]

@@ -119,10 +119,10 @@ class CoverageHandler:
     def _first_expected(self, series: Series, until: int) -> int:
         """Return the first open time that should be stored: configured, and one that the exchange has."""
         timeframe, exchange = TIMEFRAMES[series.timeframe], self._sources.get(series[:2])
-        given = exchange.kline_timeframes(series.instrument) if exchange else ()
-        if exchange is None or series.timeframe not in given:
+        native = exchange.kline_timeframes(series.instrument) if exchange else ()
+        if exchange is None or series.timeframe not in native:
             return timeframe.close_time(until)
-        first = history_depth.first_wanted(exchange, series.timeframe, until, self._history_bars, given)
+        first = history_depth.first_wanted(exchange, series.timeframe, until, self._history_bars, native)
         for gap in self._absent_gaps.get(series, ()):  # oldest first
             if gap.since <= first <= gap.until:
                 first = timeframe.close_time(gap.until)
@@ -134,9 +134,9 @@ class CoverageHandler:
         for gap, state in gaps_with_states(coverage):
             why = reasons.feed_gap_reasons(gap, lost)
             if state in MISSING_STATES:
-                about = current_status(self._hub, series.exchange, self._monotonic())
+                status = current_status(self._hub, series.exchange, self._monotonic())
                 loading = self._backfill.progress(series)
-                why += reasons.pending_reasons(gap, self._sources.get(series[:2]), about, loading, now)
+                why += reasons.pending_reasons(gap, self._sources.get(series[:2]), status, loading, now)
             yield _gap_row(gap, state, why)
 
     async def _selected(self, query: CoverageQuery) -> list[Series]:

@@ -28,8 +28,8 @@ def pending_reasons(
     if exchange is None:
         yield "no collector has it: name it in KURS_SYMBOLS, or import it"
         return
-    timeframe, given = TIMEFRAMES[hole.series.timeframe], exchange.kline_timeframes(hole.series.instrument)
-    if timeframe.child and timeframe.name not in given:
+    timeframe, native = TIMEFRAMES[hole.series.timeframe], exchange.kline_timeframes(hole.series.instrument)
+    if timeframe.child and timeframe.name not in native:
         yield f"{exchange.name} has no {timeframe.name}: it is rolled up from {timeframe.child}, and some are missing"
     if not state.connected:
         yield f"{state.exchange}: {state.reason}"

@@ -129,7 +129,7 @@ def to_symbols(series: Iterable[Series], order: Sequence[str]) -> list[CatalogSy
         CatalogSymbol(exchange, instrument, with_roll_ups(timeframes))
         for (exchange, instrument), timeframes in timeframes_by_instrument.items()
     ]
-    ranks = {name: place for place, name in enumerate(order)}
+    ranks = {name: rank for rank, name in enumerate(order)}
     return sorted(symbols, key=lambda s: (ranks.get(s.exchange, len(ranks)), s.exchange, str(s.instrument)))
 
 

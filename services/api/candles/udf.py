@@ -125,11 +125,11 @@ class Udf:
     async def search(self, query: SearchQuery) -> Content:
         """Return symbols whose name contains a text, at one exchange where its name stands before the text."""
         prefix, name = split_exchange(query.query)
-        part, exchange = normalize(name), query.exchange.lower() or prefix
+        wanted, exchange = normalize(name), query.exchange.lower() or prefix
         symbols = [
             _symbol_info(symbol)
             for symbol in await self._symbols.symbols()
-            if part in normalize(str(symbol.instrument))
+            if wanted in normalize(str(symbol.instrument))
             and exchange in ("", symbol.exchange)
             and query.type in ("", "crypto")
         ]
@@ -142,20 +142,20 @@ class Udf:
         The protocol has no bars that are still to come: they are waited for, and where that takes too long, an error
         says to request them again. `no_data` without `nextTime`: there is none before.
         """
-        now, timeframe, since, most = self._now(), query.resolution, query.since, query.countback
+        now, timeframe, since, count = self._now(), query.resolution, query.since, query.countback
         series = await self._symbols.series(query.symbol, "", timeframe.name)
         until = min((now + 1 if query.until is None else query.until) - 1, now)
-        if most or timeframe.count_between(since, until) > MAX_CANDLES:
-            period = CandleRange(None if most else since, until, min(most or MAX_BARS, MAX_BARS))
+        if count or timeframe.count_between(since, until) > MAX_CANDLES:
+            period = CandleRange(None if count else since, until, min(count or MAX_BARS, MAX_BARS))
         else:
             period = CandleRange(since, until)
         candles, loading = await self._wait_for_candles(series, period)
-        bars = [candle.bar for candle in candles if most or candle.bar.open_time >= since]
+        bars = [candle.bar for candle in candles if count or candle.bar.open_time >= since]
         if bars:
             return Content(_columns(bars), CACHE_CONTROL)
         if loading:
             return _error(LOADING_TEXT.format(*loading[:2], loading.reason or "try again"))
-        older = [] if most else await self._reader.latest(series, min(since, until + 1) - 1, 1)
+        older = [] if count else await self._reader.latest(series, min(since, until + 1) - 1, 1)
         return _json({"s": "no_data", **({"nextTime": older[0].bar.open_time // 1000} if older else {})})
 
     async def _wait_for_candles(self, series: Series, period: CandleRange) -> tuple[list[Candle], LoadingStatus | None]:

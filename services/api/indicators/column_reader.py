@@ -125,5 +125,5 @@ def _to_slice(candles: Sequence[Candle]) -> CandleSlice:
 
 def concat_slices(slices: Sequence[CandleSlice]) -> CandleSlice:
     """Return the candles of all slices, in their order."""
-    columns = concat_columns([part.columns for part in slices])
-    return CandleSlice(columns, np.concatenate([part.closed for part in slices]))
+    columns = concat_columns([candles.columns for candles in slices])
+    return CandleSlice(columns, np.concatenate([candles.closed for candles in slices]))

@@ -91,7 +91,7 @@ def _route(exchange: str, legs: ConversionRoute, absent: Set[tuple[str, Instrume
 def _exchanges(hub: Hub, clock: Clock, settings: Settings) -> schemas.Exchanges:
     now = clock.monotonic()
     wall_offset = clock.now() - now  # what makes wall times of monotonic ones
-    known = [
+    states = [
         _state(current_status(hub, name, now), now, wall_offset, name in hub.exchange_statuses)
         for name in settings.exchanges
     ]
@@ -99,7 +99,7 @@ def _exchanges(hub: Hub, clock: Clock, settings: Settings) -> schemas.Exchanges:
         time=now + wall_offset,
         simulated=hub.market == SIMULATED,
         in_use=_in_use(hub, settings, now, wall_offset),
-        exchanges=known,
+        exchanges=states,
         dead_letters=hub.dead_letters,
     )
 
@@ -121,7 +121,7 @@ def _state(state: ExchangeStatus, now: int, wall_offset: int, is_received: bool)
         )
         for source in state.feeds
     ]
-    known = state.backfill
+    backfill = state.backfill
     return schemas.ExchangeState(
         exchange=state.exchange,
         connected=state.connected,
@@ -134,7 +134,7 @@ def _state(state: ExchangeStatus, now: int, wall_offset: int, is_received: bool)
         heard_age_ms=_age_ms(state.time, now) if is_received else None,
         reconnects=state.reconnects,
         instruments=instruments,
-        history=schemas.Progress(expected=known.expected, missing=known.missing) if known else None,
+        history=schemas.Progress(expected=backfill.expected, missing=backfill.missing) if backfill else None,
         clock_offset_ms=state.clock_offset,
     )
 

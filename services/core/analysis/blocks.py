@@ -69,8 +69,8 @@ def blocks(requirements: Requirements, timeframe: Timeframe, columns: OhlcvColum
         end = _block_end(timeframe, open_times, index)
         needed = first_needed(requirements, timeframe, int(open_times[index]))
         first = min(index, int(np.searchsorted(open_times, needed)))
-        part = columns.slice(first, min(end + requirements.candles_after, len(open_times)))
-        yield Block(part, index - first, end - first)
+        window = columns.slice(first, min(end + requirements.candles_after, len(open_times)))
+        yield Block(window, index - first, end - first)
         index = end
 
 

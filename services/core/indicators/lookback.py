@@ -110,12 +110,14 @@ class PathDependentLookback(NamedTuple):
         length, tolerance = len(columns.open_times), 0 if self.exact else RELATIVE_TOLERANCE
         end = min(length, FIRST_COMPARED_CANDLES) if self.exact else length
         while True:
-            part = columns.slice(0, end)
-            path, equal_from = compute(part), 0
-            for theirs, ours in zip(longest, path, strict=True):
-                different = np.flatnonzero(~np.isclose(theirs[start : start + end], ours, tolerance, 0, equal_nan=True))
+            shorter = columns.slice(0, end)
+            path, equal_from = compute(shorter), 0
+            for expected, computed in zip(longest, path, strict=True):
+                different = np.flatnonzero(
+                    ~np.isclose(expected[start : start + end], computed, tolerance, 0, equal_nan=True)
+                )
                 equal_from = max(equal_from, int(different[-1]) + 1 if different.size else 0)
-            sides = self.trend_side(part, path)
+            sides = self.trend_side(shorter, path)
             turns = np.flatnonzero(sides[1:] * sides[:-1] < 0) + 1
             # an exact path has joined at a turn if it was equal just before too: then both paths turned there
             joined = turns[turns > equal_from] if self.exact else [equal_from]

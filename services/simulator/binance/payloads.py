@@ -142,8 +142,8 @@ def _format_column(numbers: Ints, units: int, decimals: int) -> Iterator[str]:
     """What `fixed` makes of each number of so many units of the last decimal. No listing has more than eight."""
     factor = units * 10 ** (DECIMALS - decimals)
     for number in numbers.tolist():
-        whole, part = divmod(number * factor, 10**DECIMALS)
-        yield f"{whole}.{part:08d}"
+        whole, fraction = divmod(number * factor, 10**DECIMALS)
+        yield f"{whole}.{fraction:08d}"
 
 
 def day_ticker(span: dict[str, Any], listing: SimulatedListing, last: TapeTrade, quote: TapeQuote) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _depth_weight(query: Query) -> int:
 
 def _step(steps: tuple[tuple[int, int], ...], count: int | None, last: int) -> int:
     """Return the weight of the first step that holds `count`."""
-    return next((weight for most, weight in steps if count is not None and count <= most), last)
+    return next((weight for max_count, weight in steps if count is not None and count <= max_count), last)
 
 
 REST_ENDPOINTS = {

@@ -49,10 +49,10 @@ def agg_trades(sim: Simulation, query: Query) -> Any:
     tape, now = tape_and_time(sim, name)
     until = now if end is None else min(end, now)
     if first is not None:
-        found = trades_since(tape, first, now, limit)
+        trades = trades_since(tape, first, now, limit)
     else:
-        found = latest_trades(tape, until, limit) if start is None else trades_between(tape, start, until, limit)
-    return [agg_trade(tape.listing, trade) for trade in found if trade.time <= now]
+        trades = latest_trades(tape, until, limit) if start is None else trades_between(tape, start, until, limit)
+    return [agg_trade(tape.listing, trade) for trade in trades if trade.time <= now]
 
 
 def trades(sim: Simulation, query: Query) -> Any:
@@ -77,8 +77,8 @@ def historical_trades(sim: Simulation, query: Query) -> Any:
     last = tape.last_before(now + 1)
     ids = range(1, last.id + 1 if last else 1)
     trade = bisect_left(ids, first, key=lambda number: tape.from_id(number, 1)[0].last)
-    found = [each for each in tape.from_id(trade + 1, limit) if each.time <= now]
-    return [row for row in _fill_rows(tape, found) if row["id"] >= first][:limit]
+    fills = [each for each in tape.from_id(trade + 1, limit) if each.time <= now]
+    return [row for row in _fill_rows(tape, fills) if row["id"] >= first][:limit]
 
 
 def tape_and_time(sim: Simulation, name: str) -> tuple[Tape, int]:
@@ -87,8 +87,8 @@ def tape_and_time(sim: Simulation, name: str) -> tuple[Tape, int]:
     return sim.market.tape(listing), sim.faults.visible_time("binance", listing.instrument, sim.now())
 
 
-def _fill_rows(tape: Tape, found: Iterable[TapeTrade]) -> list[dict[str, Any]]:
-    return [row for trade in found for row in _fills(tape.listing, trade)]
+def _fill_rows(tape: Tape, fills: Iterable[TapeTrade]) -> list[dict[str, Any]]:
+    return [row for trade in fills for row in _fills(tape.listing, trade)]
 
 
 def _fills(listing: SimulatedListing, trade: TapeTrade) -> list[dict[str, Any]]:

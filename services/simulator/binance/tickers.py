@@ -63,12 +63,12 @@ def day(sim: Simulation, query: Query) -> Any:
 
     def row(name: str) -> dict[str, Any]:
         if name in DELISTED:
-            found = _frozen_day(name)
+            ticker = _frozen_day(name)
         else:
             tape, now = tape_and_time(sim, name)
             last, span = _last(tape, now), _span(tape, now, now - DAY + 1)
-            found = day_ticker(span | {"openTime": now - DAY}, tape.listing, last, _quote(tape, now))
-        return {key: found[key] for key in MINI_NAMES} if mini else found
+            ticker = day_ticker(span | {"openTime": now - DAY}, tape.listing, last, _quote(tape, now))
+        return {key: ticker[key] for key in MINI_NAMES} if mini else ticker
 
     return query_params.per_symbol(query, row)
 
@@ -127,13 +127,13 @@ def _each_span(sim: Simulation, query: Query, bounds: Callable[[int], tuple[int,
     def row(name: str) -> dict[str, Any]:
         if name in DELISTED:
             opens, closes = bounds(sim.now())
-            found = {key: value for key, value in _frozen_day(name).items() if key not in DAY_ONLY_FIELDS}
-            found |= {"openTime": opens, "closeTime": closes}
+            ticker = {key: value for key, value in _frozen_day(name).items() if key not in DAY_ONLY_FIELDS}
+            ticker |= {"openTime": opens, "closeTime": closes}
         else:
             tape, now = tape_and_time(sim, name)
             opens, closes = bounds(now)
-            found = _span(tape, now, opens) | {"closeTime": closes}
-        return {key: found[key] for key in MINI_NAMES} if mini else found
+            ticker = _span(tape, now, opens) | {"closeTime": closes}
+        return {key: ticker[key] for key in MINI_NAMES} if mini else ticker
 
     return query_params.per_symbol(query, row)
 
@@ -150,9 +150,9 @@ def _mini(query: Query) -> bool:
 
 def _window(query: Query) -> int:
     """Return the requested window (`15m`, `4h`, `7d`) in ms; a day by default."""
-    given = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
-    count, (unit, most) = (int(given[1]), WINDOW_UNITS[given[2]]) if given else (0, (0, 0))
-    if not 0 < count <= most:
+    window = re.fullmatch("([1-9][0-9]?)([mhd])", query.get("windowSize", "1d"))
+    count, (unit, max_units) = (int(window[1]), WINDOW_UNITS[window[2]]) if window else (0, (0, 0))
+    if not 0 < count <= max_units:
         query_params.reject(-1130, "Data sent for parameter 'windowSize' is not valid.")
     return count * unit
 

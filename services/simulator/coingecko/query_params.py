@@ -36,7 +36,7 @@ def comma_list(query: Query, parameter: str) -> list[str]:
     """Return the items of a comma list."""
     if not query.get(parameter):
         reject(f"Missing parameter {parameter}")
-    return [word.strip().lower() for word in query[parameter].split(",") if word.strip()]
+    return [item.strip().lower() for item in query[parameter].split(",") if item.strip()]
 
 
 def currency(query: Query) -> str:

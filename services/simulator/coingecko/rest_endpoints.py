@@ -44,9 +44,9 @@ def call_endpoint(sim: Simulation, query: Query, path: str) -> Any:
 
 def _coin_endpoint(path: str) -> Callable[[Simulation, Query], Any]:
     """Return the endpoint of a path such as `coins/<id>/ohlc`."""
-    coins, coin, what = (*path.split("/", 2), "", "")[:3]
-    if coins != "coins" or what not in COIN_ENDPOINTS:
+    coins, coin, topic = (*path.split("/", 2), "", "")[:3]
+    if coins != "coins" or topic not in COIN_ENDPOINTS:
         raise ApiError(404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"})
     if coin not in COINS:
         raise ApiError(404, {"error": "coin not found"})
-    return lambda sim, query: COIN_ENDPOINTS[what](sim, query, coin)
+    return lambda sim, query: COIN_ENDPOINTS[topic](sim, query, coin)

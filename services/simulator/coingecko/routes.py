@@ -94,8 +94,8 @@ def error_response(status: int, retry_after: int) -> Response:
 
 
 def _error(status: int, code: int, headers: dict[str, str] | None = None) -> Response:
-    about = {"error_code": code, "error_message": ERROR_MESSAGES.get(code, "Service Unavailable")}
-    return Response(ENCODER.encode({"status": about}), status, headers, "application/json")
+    body = {"error_code": code, "error_message": ERROR_MESSAGES.get(code, "Service Unavailable")}
+    return Response(ENCODER.encode({"status": body}), status, headers, "application/json")
 
 
 def _api_key(request: HTTPConnection, plan: str) -> str | None:

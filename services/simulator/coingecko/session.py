@@ -73,8 +73,8 @@ class CoinGeckoSession:
         elif coin not in COINS or len(self._currencies_by_coin) >= MAX_COINS:
             await self._send_status(4000, f"Subscription failed for {coin}")
         else:
-            given = data.get("vs_currencies")
-            currencies = given if given and isinstance(given, list) else ["usd"]
+            currency_names = data.get("vs_currencies")
+            currencies = currency_names if currency_names and isinstance(currency_names, list) else ["usd"]
             self._currencies_by_coin[coin] = [
                 name for name in currencies if isinstance(name, str) and name in COINGECKO_CURRENCIES
             ]

@@ -20,93 +20,93 @@ MAX_DEPTH = 10_000  # levels on a side
 DERIBIT_CURRENCIES = ("BTC", "ETH", "SOL", "USDC", "USDT", "XRP")
 
 
-def test(sim: Simulation, given: Parameters) -> Any:
+def test(sim: Simulation, params: Parameters) -> Any:
     """Return the version, or the error that the client requests."""
-    if given.get("expected_result") == "exception":
+    if params.get("expected_result") == "exception":
         raise RpcError(11094, "internal_server_error")
     return VERSION
 
 
-def hello(sim: Simulation, given: Parameters) -> Any:
+def hello(sim: Simulation, params: Parameters) -> Any:
     """Accept the client's name and version."""
-    text(given, "client_name")
-    text(given, "client_version")
+    text(params, "client_name")
+    text(params, "client_version")
     return VERSION
 
 
-def auth(sim: Simulation, given: Parameters) -> Any:
+def auth(sim: Simulation, params: Parameters) -> Any:
     """Accept any login: the simulator has no accounts, only channels that need a login."""
-    if text(given, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
+    if text(params, "grant_type") not in ("client_credentials", "client_signature", "refresh_token"):
         raise RpcError(13004, "invalid_credentials")
     token = f"{sim.now() + LOGIN_SECONDS * 1000}.simulated"
     login = {"token_type": "bearer", "expires_in": LOGIN_SECONDS, "scope": "connection mainaccount"}
     return {"access_token": token, "refresh_token": token, **login, "enabled_features": []}
 
 
-def get_time(sim: Simulation, given: Parameters) -> Any:
+def get_time(sim: Simulation, params: Parameters) -> Any:
     """Return the exchange's time."""
     return sim.now() + sum(int(fault.parameters["ms"]) for fault in sim.faults.at_exchange("deribit", "clock"))
 
 
-def get_index_price(sim: Simulation, given: Parameters) -> Any:
+def get_index_price(sim: Simulation, params: Parameters) -> Any:
     """Return the current index price."""
-    name = text(given, "index_name")
+    name = text(params, "index_name")
     if name not in INDICES:
         reject("index_name", "wrong value")
-    about = Instrument(*name.upper().split("_"))
-    price = payloads.index_price(sim.market, name, sim.faults.visible_time("deribit", about, sim.now()))
-    return InstrumentBody(about, {"index_price": price, "estimated_delivery_price": price})
+    instrument = Instrument(*name.upper().split("_"))
+    price = payloads.index_price(sim.market, name, sim.faults.visible_time("deribit", instrument, sim.now()))
+    return InstrumentBody(instrument, {"index_price": price, "estimated_delivery_price": price})
 
 
-def get_index_price_names(sim: Simulation, given: Parameters) -> Any:
+def get_index_price_names(sim: Simulation, params: Parameters) -> Any:
     """Return the names of all indices."""
-    if not flag(given, "extended"):
+    if not flag(params, "extended"):
         return list(INDICES)
     extra = {"future_combo_creation_enabled": False, "option_combo_creation_enabled": False}
     return [{"name": name, **extra} for name in INDICES]
 
 
-def get_currencies(sim: Simulation, given: Parameters) -> Any:
+def get_currencies(sim: Simulation, params: Parameters) -> Any:
     """Return all currencies."""
     fees = {"withdrawal_fee": 0.0001, "min_withdrawal_fee": 0.0001, "min_confirmations": 1, "fee_precision": 4}
     return [{"currency": name, "currency_long": name, "coin_type": name, **fees} for name in DERIBIT_CURRENCIES]
 
 
-def get_instruments(sim: Simulation, given: Parameters) -> Any:
+def get_instruments(sim: Simulation, params: Parameters) -> Any:
     """Return instruments by currency and kind."""
-    currency, kind = given.get("currency", "any"), given.get("kind")
+    currency, kind = params.get("currency", "any"), params.get("kind")
     return [
         each
         for each in INSTRUMENTS.values()
         if currency in ("any", settlement_currency(each))
         and kind in (None, each["kind"])
-        and not flag(given, "expired")
+        and not flag(params, "expired")
     ]
 
 
-def get_instrument(sim: Simulation, given: Parameters) -> Any:
+def get_instrument(sim: Simulation, params: Parameters) -> Any:
     """Return one instrument."""
-    tape, _ = tape_and_time(sim, given)
+    tape, _ = tape_and_time(sim, params)
     return INSTRUMENTS[tape.listing.symbol]
 
 
-def ticker(sim: Simulation, given: Parameters) -> Any:
+def ticker(sim: Simulation, params: Parameters) -> Any:
     """Return a ticker."""
-    tape, now = tape_and_time(sim, given)
+    tape, now = tape_and_time(sim, params)
     return InstrumentBody(tape.listing.instrument, payloads.ticker(sim.market, tape, _quote(tape, now), now))
 
 
-def get_order_book(sim: Simulation, given: Parameters) -> Any:
+def get_order_book(sim: Simulation, params: Parameters) -> Any:
     """Return a ticker with an order book."""
-    tape, now = tape_and_time(sim, given)
-    top, depth = _quote(tape, now), min(max(integer(given, "depth", 5), 1), MAX_DEPTH)
+    tape, now = tape_and_time(sim, params)
+    top, depth = _quote(tape, now), min(max(integer(params, "depth", 5), 1), MAX_DEPTH)
     book = payloads.top_levels(OrderBook(tape, top), depth, now)
     return InstrumentBody(tape.listing.instrument, payloads.ticker(sim.market, tape, top, now) | book)
 
 
-def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
+def get_book_summary_by_currency(sim: Simulation, params: Parameters) -> Any:
     """Return a row for each instrument of a currency, and of a kind if one is given."""
-    currency, kind = text(given, "currency"), given.get("kind")
+    currency, kind = text(params, "currency"), params.get("kind")
     wanted = [
         symbol
         for symbol, terms in INSTRUMENTS.items()
@@ -115,9 +115,9 @@ def get_book_summary_by_currency(sim: Simulation, given: Parameters) -> Any:
     return [row for symbol in wanted for row in get_book_summary_by_instrument(sim, {"instrument_name": symbol})]
 
 
-def get_book_summary_by_instrument(sim: Simulation, given: Parameters) -> Any:
+def get_book_summary_by_instrument(sim: Simulation, params: Parameters) -> Any:
     """Return one row."""
-    tape, now = tape_and_time(sim, given)
+    tape, now = tape_and_time(sim, params)
     return [InstrumentBody(tape.listing.instrument, payloads.book_summary(sim.market, tape, _quote(tape, now), now))]
 
 
@@ -126,10 +126,10 @@ METHODS: dict[str, Callable[[Simulation, Parameters], Any]] = {
     "public/hello": hello,
     "public/auth": auth,
     "public/get_time": get_time,
-    "public/status": lambda sim, given: {"locked": "false"},  # a string, like "true" and "partial"
+    "public/status": lambda sim, params: {"locked": "false"},  # a string, like "true" and "partial"
     "public/get_index_price": get_index_price,
     "public/get_index_price_names": get_index_price_names,
-    "public/get_supported_index_names": lambda sim, given: list(INDICES),
+    "public/get_supported_index_names": lambda sim, params: list(INDICES),
     "public/get_currencies": get_currencies,
     "public/get_instruments": get_instruments,
     "public/get_instrument": get_instrument,

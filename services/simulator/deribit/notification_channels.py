@@ -66,8 +66,8 @@ def parse(name: str) -> NotificationChannel | None:
 def _grouped_channel(name: str, kind: str, topic: str, interval: str) -> NotificationChannel | None:
     """Return a channel that sends the changes of each `interval` together."""
     symbol, depth = topic, 0
-    if kind == "book" and (found := TOP_BOOK.fullmatch(topic)):
-        symbol, depth = found[1], int(found[2])
+    if kind == "book" and (match := TOP_BOOK.fullmatch(topic)):
+        symbol, depth = match[1], int(match[2])
     listings = _listings_of(topic) if kind == "trades" else (DERIBIT[symbol],) if symbol in DERIBIT else ()
     source, state = {
         "ticker": (_tickers, _ticker_now),
@@ -192,10 +192,12 @@ def _bars(channel: NotificationChannel, market: SimulatedMarket, since: int, unt
         yield _frame(channel, body, listing.instrument, ("candle", str(body["tick"]), str(body["close"])))
 
 
-def _frame(channel: NotificationChannel, body: Any, about: Instrument, note: tuple[str, str, str]) -> OutgoingFrame:
+def _frame(
+    channel: NotificationChannel, body: Any, instrument: Instrument, note: tuple[str, str, str]
+) -> OutgoingFrame:
     """Return a notification; `note` is its kind, id and price in the ledger."""
     message = {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel.name, "data": body}}
-    return OutgoingFrame(message, about, *note)
+    return OutgoingFrame(message, instrument, *note)
 
 
 def bar(listing: SimulatedListing, bars: BarColumns, row: int) -> dict[str, Any]:

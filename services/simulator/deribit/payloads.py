@@ -35,9 +35,9 @@ def index_price(market: SimulatedMarket, name: str, at: int) -> Decimal:
     return round(Decimal(market.index(name, at)), INDICES[name])
 
 
-def trades(market: SimulatedMarket, tape: Tape, found: Sequence[TapeTrade]) -> list[dict[str, Any]]:
+def trades(market: SimulatedMarket, tape: Tape, tape_trades: Sequence[TapeTrade]) -> list[dict[str, Any]]:
     """Return consecutive trades."""
-    return [_trade(market, tape.listing, trade, direction) for trade, direction in _tick_directions(tape, found)]
+    return [_trade(market, tape.listing, trade, direction) for trade, direction in _tick_directions(tape, tape_trades)]
 
 
 def quote(listing: SimulatedListing, standing: TapeQuote) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def book_change(before: OrderBook, change: BookUpdate, at: int) -> dict[str, Any
 def _actions(listing: SimulatedListing, side: Iterable[tuple[BookLevel, BookLevel]]) -> list[list[Any]]:
     """Return the action on each level with its price and size. A level that came and went is left out."""
     moved = [(old, new) for old, new in side if old.size or new.size]
-    words = ["delete" if not new.size else "change" if old.size else "new" for old, new in moved]
-    return [[word, *level] for word, level in zip(words, levels(listing, [new for _, new in moved]), strict=True)]
+    actions = ["delete" if not new.size else "change" if old.size else "new" for old, new in moved]
+    return [[action, *level] for action, level in zip(actions, levels(listing, [new for _, new in moved]), strict=True)]
 
 
 def volume_and_cost(listing: SimulatedListing, bars: BarColumns, row: int) -> tuple[Decimal, Decimal]:
@@ -176,16 +176,16 @@ def _trade_id(listing: SimulatedListing, number: int) -> str:
     return str(number) if name == "BTC" else f"{name}-{number}"
 
 
-def _tick_directions(tape: Tape, found: Sequence[TapeTrade]) -> Iterator[tuple[TapeTrade, int]]:
+def _tick_directions(tape: Tape, tape_trades: Sequence[TapeTrade]) -> Iterator[tuple[TapeTrade, int]]:
     """Yield each trade with 0 (up), 1 (level after up), 2 (down) or 3 (level after down)."""
-    if not found:
+    if not tape_trades:
         return
-    earlier = tape.from_id(max(1, found[0].id - 20), min(20, found[0].id - 1))
-    price, level = (earlier or found)[0].price, 1
-    for trade in [*earlier, *found]:
+    earlier = tape.from_id(max(1, tape_trades[0].id - 20), min(20, tape_trades[0].id - 1))
+    price, level = (earlier or tape_trades)[0].price, 1
+    for trade in [*earlier, *tape_trades]:
         move = 0 if trade.price > price else 2 if trade.price < price else level
         price, level = trade.price, move | 1
-        if trade.id >= found[0].id:
+        if trade.id >= tape_trades[0].id:
             yield trade, move
 
 

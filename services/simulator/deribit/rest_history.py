@@ -15,26 +15,28 @@ from services.simulator.simulation import Simulation
 MAX_BARS, MAX_TRADES = 5000, 1000
 
 
-def last_trades(sim: Simulation, given: Parameters) -> Any:
+def last_trades(sim: Simulation, params: Parameters) -> Any:
     """Return trades from an id or a time on, oldest first, or the newest, newest first. `sorting` may reverse them."""
-    tape, now = tape_and_time(sim, given)
-    count = min(integer(given, "count", 10), MAX_TRADES)
-    first, start = optional_integer(given, "start_seq"), optional_integer(given, "start_timestamp")
+    tape, now = tape_and_time(sim, params)
+    count = min(integer(params, "count", 10), MAX_TRADES)
+    first, start = optional_integer(params, "start_seq"), optional_integer(params, "start_timestamp")
     from_start = first is not None or start is not None
-    found = _select_trades(tape, given, now, count + 1)
-    page = found[:count] if from_start else found[-count:]
+    trades = _select_trades(tape, params, now, count + 1)
+    page = trades[:count] if from_start else trades[-count:]
     rows = payloads.trades(sim.market, tape, page)
-    ascending = given.get("sorting", "default") == ("default" if from_start else "asc") or given.get("sorting") == "asc"
-    return {"trades": rows if ascending else rows[::-1], "has_more": len(found) > count}
+    ascending = (
+        params.get("sorting", "default") == ("default" if from_start else "asc") or params.get("sorting") == "asc"
+    )
+    return {"trades": rows if ascending else rows[::-1], "has_more": len(trades) > count}
 
 
-def chart(sim: Simulation, given: Parameters) -> Any:
+def chart(sim: Simulation, params: Parameters) -> Any:
     """Return the bars in [start, end], the last one forming."""
-    tape, now = tape_and_time(sim, given)
-    resolution = text(given, "resolution")
+    tape, now = tape_and_time(sim, params)
+    resolution = text(params, "resolution")
     if resolution not in RESOLUTIONS_MS:
         reject("resolution", "wrong value")
-    start, end = integer(given, "start_timestamp"), integer(given, "end_timestamp")
+    start, end = integer(params, "start_timestamp"), integer(params, "end_timestamp")
     length = RESOLUTIONS_MS[resolution]
     first = int(opening(length, np.array([tape.start]))[0])  # no bar is earlier
     bars = candles(tape, length, openings(length, max(start, first), min(end, now), MAX_BARS), now)
@@ -43,17 +45,17 @@ def chart(sim: Simulation, given: Parameters) -> Any:
     return {**{name: [row[key] for row in rows] for name, key in names.items()}, "status": "ok" if rows else "no_data"}
 
 
-def _select_trades(tape: Tape, given: Parameters, now: int, limit: int) -> list[TapeTrade]:
+def _select_trades(tape: Tape, params: Parameters, now: int, limit: int) -> list[TapeTrade]:
     """Return up to `limit` requested trades, oldest first."""
-    first, last = optional_integer(given, "start_seq"), optional_integer(given, "end_seq")
-    end = min(optional_integer(given, "end_timestamp") or now, now)
-    start = optional_integer(given, "start_timestamp")
+    first, last = optional_integer(params, "start_seq"), optional_integer(params, "end_seq")
+    end = min(optional_integer(params, "end_timestamp") or now, now)
+    start = optional_integer(params, "start_timestamp")
     if first is not None:
-        found = trades_since(tape, first, now, limit)
+        trades = trades_since(tape, first, now, limit)
     elif start is not None:
-        found = trades_between(tape, start, end, limit)
+        trades = trades_between(tape, start, end, limit)
     elif last is not None:
-        found = trades_since(tape, last - limit + 1, now, min(limit, last))
+        trades = trades_since(tape, last - limit + 1, now, min(limit, last))
     else:
-        found = latest_trades(tape, end, limit)
-    return [trade for trade in found if trade.time <= end and (last is None or trade.id <= last)]
+        trades = latest_trades(tape, end, limit)
+    return [trade for trade in trades if trade.time <= end and (last is None or trade.id <= last)]

@@ -23,13 +23,13 @@ SOCKET_ONLY = (
 async def reply(sim: Simulation, call: Call, session: Mapping[str, Callable[[Parameters], Any]]) -> dict[str, Any]:
     """Return the response to a call. `session` holds the methods that change the connection."""
     received = sim.now()
-    method, given = call.get("method"), call.get("params") or {}
+    method, params = call.get("method"), call.get("params") or {}
     try:
         if not isinstance(method, str):
             raise RpcError(-32600, "Invalid Request")
-        if not isinstance(given, dict):
+        if not isinstance(params, dict):
             raise RpcError(-32602, "Invalid params")
-        result = session[method](given) if method in session else await asyncio.to_thread(_call, sim, method, given)
+        result = session[method](params) if method in session else await asyncio.to_thread(_call, sim, method, params)
     except RpcError as refused:
         return envelope(sim, call, received, error=refused.error)
     return envelope(sim, call, received, result=result)
@@ -43,11 +43,11 @@ def envelope(sim: Simulation, call: Call, received: int, **outcome: Any) -> dict
     return {"jsonrpc": "2.0", **number, **outcome, **took, "testnet": False}
 
 
-def _call(sim: Simulation, method: str, given: Parameters) -> Any:
+def _call(sim: Simulation, method: str, params: Parameters) -> Any:
     if method in SOCKET_ONLY:
         raise RpcError(10030, "must_be_websocket_request")
     if method.startswith("private/"):
         raise RpcError(13009, "unauthorized")
     if method not in METHODS:
         raise RpcError(-32601, "Method not found")
-    return METHODS[method](sim, given)
+    return METHODS[method](sim, params)

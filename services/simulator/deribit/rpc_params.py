@@ -18,23 +18,23 @@ class RpcError(Exception):
         self.error = {"code": code, "message": message} | ({"data": data} if data else {})
 
 
-def text(given: Parameters, name: str) -> str:
+def text(params: Parameters, name: str) -> str:
     """Return a required text."""
-    value = given.get(name)
+    value = params.get(name)
     return value if isinstance(value, str) and value else reject(name)
 
 
-def integer(given: Parameters, name: str, default: int | None = None) -> int:
+def integer(params: Parameters, name: str, default: int | None = None) -> int:
     """Return an integer, which is required if there is no default."""
-    value = optional_integer(given, name)
+    value = optional_integer(params, name)
     if value is None:
         value = default
     return reject(name) if value is None else value
 
 
-def optional_integer(given: Parameters, name: str) -> int | None:
+def optional_integer(params: Parameters, name: str) -> int | None:
     """Return an integer, or None if it is missing."""
-    value = given.get(name)
+    value = params.get(name)
     if value is None:
         return None
     try:
@@ -43,14 +43,14 @@ def optional_integer(given: Parameters, name: str) -> int | None:
         reject(name, "must be an integer")
 
 
-def flag(given: Parameters, name: str) -> bool:
+def flag(params: Parameters, name: str) -> bool:
     """Return whether a parameter is true."""
-    return given.get(name) in (True, "true")
+    return params.get(name) in (True, "true")
 
 
-def tape_and_time(sim: Simulation, given: Parameters) -> tuple[Tape, int]:
+def tape_and_time(sim: Simulation, params: Parameters) -> tuple[Tape, int]:
     """Return an instrument's tape, and the time up to which requests see it."""
-    name = text(given, "instrument_name")
+    name = text(params, "instrument_name")
     if name not in DERIBIT:
         raise RpcError(13020, "not_found")
     listing = DERIBIT[name]

@@ -94,8 +94,8 @@ class DeribitSession:
     def _spend_credits(self, method: str, now: int) -> bool:
         return self._credits.get(method.removeprefix("public/"), self._credits[""]).spend(now)
 
-    def _subscribe(self, given: Parameters) -> Any:
-        channels = [channel for name in _channel_names(given) if (channel := parse(name))]
+    def _subscribe(self, params: Parameters) -> Any:
+        channels = [channel for name in _channel_names(params) if (channel := parse(name))]
         if any(channel.raw for channel in channels) and not self._logged_in:
             raise RpcError(13778, "raw_subscriptions_not_available_for_unauthorized")
         for channel in channels:
@@ -104,37 +104,37 @@ class DeribitSession:
                 self._new_channels.append(channel)
         return sorted({channel.name for channel in channels}, reverse=True)
 
-    def _unsubscribe(self, given: Parameters) -> Any:
-        return sorted((name for name in _channel_names(given) if self._channels.pop(name, None)), reverse=True)
+    def _unsubscribe(self, params: Parameters) -> Any:
+        return sorted((name for name in _channel_names(params) if self._channels.pop(name, None)), reverse=True)
 
-    def _unsubscribe_all(self, given: Parameters) -> Any:
+    def _unsubscribe_all(self, params: Parameters) -> Any:
         self._channels.clear()
         return "ok"
 
-    def _set_heartbeat(self, given: Parameters) -> Any:
-        interval = integer(given, "interval")
+    def _set_heartbeat(self, params: Parameters) -> Any:
+        interval = integer(params, "interval")
         if interval < MIN_HEARTBEAT_SECONDS:
             reject("interval", "must be at least 10")
         self._heartbeat_ms, self._last_heartbeat = interval * 1000, self._socket.simulation.now()
         self._heartbeat_unanswered = False
         return "ok"
 
-    def _disable_heartbeat(self, given: Parameters) -> Any:
+    def _disable_heartbeat(self, params: Parameters) -> Any:
         self._heartbeat_ms = 0
         return "ok"
 
-    def _test(self, given: Parameters) -> Any:
+    def _test(self, params: Parameters) -> Any:
         self._heartbeat_unanswered = False
-        return test(self._socket.simulation, given)
+        return test(self._socket.simulation, params)
 
-    def _auth(self, given: Parameters) -> Any:
-        answer = auth(self._socket.simulation, given)
+    def _auth(self, params: Parameters) -> Any:
+        answer = auth(self._socket.simulation, params)
         self._logged_in = True
         return answer
 
 
-def _channel_names(given: Parameters) -> list[str]:
-    names = given.get("channels")
+def _channel_names(params: Parameters) -> list[str]:
+    names = params.get("channels")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         reject("channels", "must be a list of strings")
     if len(names) > MAX_CHANNELS:

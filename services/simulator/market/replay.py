@@ -107,8 +107,8 @@ def _row(listing: SimulatedListing, row: list[str]) -> list[int]:
     return [int(number), ms, *steps, int(first), int(last), sold.strip().lower() in ("true", "1")]
 
 
-def _steps(text: str, step: Decimal, what: str) -> int:
+def _steps(text: str, step: Decimal, name: str) -> int:
     count = Decimal(text) / step
     if count != count.to_integral_value() or count <= 0:
-        raise ValueError(f"{what} {text} is no multiple of {step}")
+        raise ValueError(f"{name} {text} is no multiple of {step}")
     return int(count)

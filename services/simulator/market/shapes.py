@@ -52,7 +52,7 @@ def variant(numbers: Ints) -> Ints:
 
 def even(numbers: Ints, salt: int, below: int) -> Ints:
     """Hash each number to [0, below) (the finaliser of splitmix64)."""
-    word = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(((word ^ (word >> np.uint64(31))) >> np.uint64(33)).astype(np.int64) % below)
+    bits = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(((bits ^ (bits >> np.uint64(31))) >> np.uint64(33)).astype(np.int64) % below)

@@ -85,12 +85,12 @@ class RandomTape:
         return [trade for number in slices for trade in self._slice(number) if start <= trade.time < end]
 
     def from_id(self, first: int, limit: int) -> list[TapeTrade]:
-        found: list[TapeTrade] = []
+        trades: list[TapeTrade] = []
         for number in self._slices_from(max(first, 1)):
-            found += [trade for trade in self._slice(number) if trade.id >= first]
-            if len(found) >= limit:
+            trades += [trade for trade in self._slice(number) if trade.id >= first]
+            if len(trades) >= limit:
                 break
-        return found[:limit]
+        return trades[:limit]
 
     def last_before(self, time: int) -> TapeTrade | None:
         if time <= self.start:
@@ -102,9 +102,9 @@ class RandomTape:
         first, last = max(self._first, start // self.block_ms), -(-end // self.block_ms)
         if first >= last:
             return EMPTY
-        found = self._bars(first, last, self.block_ms // length)
-        rows = slice(*np.searchsorted(found.time, (start, end)))
-        return BarColumns._make(column[rows] for column in found)
+        bars = self._bars(first, last, self.block_ms // length)
+        rows = slice(*np.searchsorted(bars.time, (start, end)))
+        return BarColumns._make(column[rows] for column in bars)
 
     @cached_property
     def _whole(self) -> TradeSums:
@@ -162,16 +162,16 @@ class RandomTape:
 
     def _made(self, number: int) -> tuple[TapeTrade, ...]:
         """Return the trades of the slice with this number, counted from 1970."""
-        (block, place), plan = divmod(number, self.block_ms // SLICE_MS), self._plan
+        (block, offset), plan = divmod(number, self.block_ms // SLICE_MS), self._plan
         kind, variety, level, scale, size, fill = self._row(block)
-        pattern = self._patterns[plan.pattern[variety, place]]
-        passed = (block - self._first) * self._trades + plan.trades[variety, place]
-        fills = fill + plan.fills[variety, place] - pattern.fills[::-1].cumsum()[::-1]
+        pattern = self._patterns[plan.pattern[variety, offset]]
+        passed = (block - self._first) * self._trades + plan.trades[variety, offset]
+        fills = fill + plan.fills[variety, offset] - pattern.fills[::-1].cumsum()[::-1]
         columns = (
             1 + passed + np.arange(-len(pattern.time), 0),
             number * SLICE_MS + pattern.time,
-            level + scale * (plan.offset[kind, variety, place] + pattern.offset),
-            size * plan.size[variety, place] * pattern.weight,
+            level + scale * (plan.offset[kind, variety, offset] + pattern.offset),
+            size * plan.size[variety, offset] * pattern.weight,
             fills,
             fills + pattern.fills - 1,
             pattern.sold.astype(bool),
@@ -187,13 +187,13 @@ def trades_since(tape: Tape, first: int, at: int, limit: int) -> list[TapeTrade]
 
 def trades_between(tape: Tape, start: int, end: int, limit: int) -> list[TapeTrade]:
     """Return the first trades in [start, end], at most `limit`."""
-    found: list[TapeTrade] = []
+    trades: list[TapeTrade] = []
     start, stretch = max(start, tape.start), MINUTE
-    while start <= end and len(found) < limit:
+    while start <= end and len(trades) < limit:
         until = min(start + stretch, end + 1)
-        found += tape.trades(start, until)
+        trades += tape.trades(start, until)
         start, stretch = until, min(stretch * 2, DAY)
-    return found[:limit]
+    return trades[:limit]
 
 
 def latest_trades(tape: Tape, at: int, limit: int) -> list[TapeTrade]:

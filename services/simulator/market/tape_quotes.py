@@ -36,8 +36,8 @@ def quotes(tape: Tape, since: int, until: int) -> list[TapeQuote]:
     times = {trade.time for trade in tape.trades(since + 1, until + 1)}
     step = tape.listing.quote_ms
     times.update(_own_change(tape, number * step + step - 1) for number in range(since // step, until // step + 1))
-    found = [quote(tape, time) for time in sorted(times) if since < time <= until]
-    return [change for change in found if change]
+    quotes = [quote(tape, time) for time in sorted(times) if since < time <= until]
+    return [change for change in quotes if change]
 
 
 def _own_change(tape: Tape, at: int) -> int:
@@ -48,9 +48,9 @@ def _own_change(tape: Tape, at: int) -> int:
     return time if time <= at else (number - 1) * step + mix_bits((number - 1) ^ tape.salt) % step
 
 
-def mix_bits(word: int) -> int:
+def mix_bits(bits: int) -> int:
     """Hash a number to 64 bits (the finaliser of splitmix64)."""
-    word = (word + 0x9E3779B97F4A7C15) & MASK_64
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK_64
-    return word ^ (word >> 31)
+    bits = (bits + 0x9E3779B97F4A7C15) & MASK_64
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK_64
+    return bits ^ (bits >> 31)

@@ -15,11 +15,11 @@ PACKAGE = __name__.partition(".")[0]
 MASK = "***"
 SECRET_NAMES = r"api[_-]?key|secret|passw(?:or)?d|token|ticket|signature|authorization|x-mbx-apikey"  # noqa: S105
 SECRET_NAME = re.compile(f"(?i)({SECRET_NAMES})$")  # `access_token`, but not `tokens`
+TOKENS = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*|kurs_[a-z]_[0-9A-Za-z]{5,}")  # JSON web tokens, or a part; Kurs's own
 SECRET_PATTERNS = (
+    TOKENS,
     re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)"),  # the credentials of a URL
     re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]{8,}"),
-    re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"),  # a JSON web token, or a part of one
-    re.compile(r"kurs_[a-z]_[0-9A-Za-z]{5,}"),  # a token of ours; its owner knows it by the four characters before
     re.compile(r"\$argon2id\$[\w$=,+/]+"),  # a password's hash
     re.compile(r"\bCG-\w{8,}"),  # a CoinGecko key
     re.compile(rf"""(?i)(?:{SECRET_NAMES})["']?\s*[=:]\s*["']?(?P<secret>(?!bearer|basic)[^\s"'&,;}}]+)"""),
@@ -53,6 +53,11 @@ class Redaction(logging.Filter):
         for pattern in SECRET_PATTERNS:
             text = pattern.sub(_mask, text)
         return text
+
+
+def mask_tokens(text: str) -> str:
+    """Return a text from a client, such as a path, without tokens that it has put there by mistake."""
+    return TOKENS.sub(MASK, text)
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -23,12 +23,13 @@ def encodings(secret: str) -> Mapping[str, bytes]:
         "plain": text,
         "first half": text[:half],
         "second half": text[half:],
-        "reversed": text[::-1],
+        "reversed": secret[::-1].encode(),
         "lower case": text.lower(),
         "upper case": text.upper(),
         "hex": text.hex().encode(),
         "HEX": text.hex().upper().encode(),
         "URL": quote(secret, safe="").encode(),
+        "path": quote(secret).encode(),
         "form": quote_plus(secret).encode(),
         "JSON": json.dumps(secret)[1:-1].encode(),
         "JSON in JSON": json.dumps(json.dumps(secret)[1:-1])[1:-1].encode(),
@@ -48,11 +49,22 @@ def encodings(secret: str) -> Mapping[str, bytes]:
     return {name: form for name, form in forms.items() if len(form) >= MIN_LENGTH}
 
 
+def encodings_of_bytes(secret: bytes) -> Mapping[str, bytes]:
+    """Return a secret of bytes in the forms in which it could be written."""
+    half = len(secret) // 2
+    forms = {"plain": secret, "hex": secret.hex().encode(), "HEX": secret.hex().upper().encode()}
+    forms |= {"first half": secret[:half], "second half": secret[half:], "reversed": secret[::-1]}
+    forms |= {"repr": repr(secret)[2:-1].encode(), "list": str(list(secret))[1:-1].encode()}
+    forms |= {"base64": base64.b64encode(secret)[:-4], "base64url": base64.urlsafe_b64encode(secret)[:-4]}
+    return forms
+
+
 @dataclass
 class CanarySearch:
     """What to search for: secrets by their names, in all encodings."""
 
     secrets: dict[str, str] = field(default_factory=dict)
+    raw: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, name: str, secret: str) -> str:
         """Search for one more secret, and return it."""
@@ -60,25 +72,27 @@ class CanarySearch:
         self.secrets[name] = secret
         return secret
 
+    def add_bytes(self, name: str, secret: bytes) -> None:
+        """Search for a secret that is no text, and for what it looks like as text."""
+        self.raw[name] = secret
+
     def leaks(self, places: Iterable[tuple[str, bytes]]) -> list[str]:
         """Return which secret is in which place, in which encoding."""
-        forms = [
-            (name, encoding, form)
-            for name, secret in self.secrets.items()
-            for encoding, form in encodings(secret).items()
-        ]
+        known = {name: encodings(secret) for name, secret in self.secrets.items()}
+        known |= {name: encodings_of_bytes(secret) for name, secret in self.raw.items()}
+        forms = {form: (name, encoding) for name, found in known.items() for encoding, form in found.items()}
         return [
             f"{where}: {name} ({encoding}) at {at}: {_around(content, at)}"
             for where, content in places
-            for name, encoding, form in forms
+            for form, (name, encoding) in forms.items()
             if (at := content.find(form)) >= 0
         ]
 
 
-def files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Return what is in a folder's files, and what compressed parts of them say."""
+def files(folder: Path, since: float = 0) -> Iterator[tuple[str, bytes]]:
+    """Return what is in a folder's files that were written to since then, and what compressed parts of them say."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and path.stat().st_mtime >= since:
             content = path.read_bytes()
             yield str(path.relative_to(folder.parent)), content
             yield from ((f"{path.name}, unpacked", part) for part in _unpacked(content))

@@ -23,6 +23,7 @@ from services.core.errors import Abandoned, BadRequest
 MAX_BODY_BYTES = 64 * 1024  # nginx's limit
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # a database cannot store it
 _JSON_TYPES: dict[type, str] = {type(None): "null", list: "array", dict: "object"}
+SHOWN_NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)
 VALIDATION_ERROR = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
 
 
@@ -81,7 +82,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"the body is not accepted: {twice[:40]!r} is there twice")
+        raise BadRequest(f"the body is not accepted: {_shown(twice, 'a field')} is there twice")
     return fields
 
 
@@ -96,7 +97,14 @@ def _check_names(fields: dict[str, Any], struct: type[Struct]) -> None:
         if name not in known:
             near = get_close_matches(name[:40], known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise BadRequest(f"the body has no field {name[:40]!r}; {hint}there are: {', '.join(known)}")
+            raise BadRequest(
+                f"the body has no field {_shown(name, 'of that name')}; {hint}there are: {', '.join(known)}"
+            )
+
+
+def _shown(name: str, otherwise: str) -> str:
+    """Return a field's name for an error. What does not look like one may be a value in the wrong place."""
+    return repr(name) if SHOWN_NAME.fullmatch(name) else otherwise
 
 
 def _explain(error: str, struct: type[Struct]) -> str:

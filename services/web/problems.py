@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.core import errors
-from services.log import request_id
+from services.log import mask_tokens, request_id
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 QUOTA_EXCEEDED_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -98,7 +98,8 @@ def _challenge(error: Exception) -> tuple[tuple[bytes, bytes], ...]:
 
 def _render(what: ProblemDetails, path: str, identifier: str) -> RenderedProblem:
     kind = QUOTA_EXCEEDED_TYPE if what.code == "quota-exceeded" else f"urn:kurs:problem:{what.code}"
-    body = {"type": kind, "title": what.title, "status": int(what.status), "detail": what.detail, "instance": path}
+    detail, path = mask_tokens(what.detail), mask_tokens(path)
+    body = {"type": kind, "title": what.title, "status": int(what.status), "detail": detail, "instance": path}
     body |= {"code": what.code, "request_id": identifier, **what.extensions}
     text = msgspec.json.encode(body)
     fixed = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(text))]

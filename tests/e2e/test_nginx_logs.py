@@ -17,11 +17,13 @@ async def test_no_log_of_nginx_has_a_ticket(tmp_path: Path) -> None:
             for path in ("/v1/stream", "/ws/chart-data", "/v1/stream/"):
                 query = {"ticket": TICKET} if path != "/v1/stream/" else {"planted": "1"}
                 assert (await client.get(path, params=query)).status_code == 503
+            await client.get(f"/v1/api-tokens/{TICKET.replace('_t_', '_p_')}")
     finally:
         front.stop()
-    logged = front.log()
+    logged = (front.folder / "log").read_text()
     assert '"path":"/v1/stream"' in logged
     assert '"path":"/ws/chart-data"' in logged
     assert "planted=1" in logged, "nginx's own errors have the query elsewhere"
+    assert '"path":"(has a token)"' in logged
     assert TICKET not in logged
     assert "ticket" not in logged

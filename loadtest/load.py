@@ -17,6 +17,7 @@ import httpx
 from loadtest import results
 from loadtest.rate_probe import RateProbe
 from loadtest.results import LoadResult, LoadSecond, RequestKind, Target
+from loadtest.sign_in_crowd import CROWD_SETTINGS, sign_in_targets
 from services.settings import Settings
 from tests import servers
 from tests.system import distributed
@@ -24,7 +25,10 @@ from tests.system import distributed
 LOAD_SECONDS = 60
 USERS = 80  # each sends 20 requests a second: 1,600 together
 MIN_REQUESTS_PER_SECOND, MAX_P99_MS = 1500, 50
-LOAD_SETTINGS = {"KURS_HISTORY_BARS": "0"}  # for a backfill, the simulator would compute years of trades meanwhile
+LOAD_SETTINGS = {
+    "KURS_HISTORY_BARS": "0",  # for a backfill, the simulator would compute years of trades meanwhile
+    **CROWD_SETTINGS,
+}
 ROOT = Path(__file__).parents[1]
 ALL = "Aggregated"  # locust's name for all requests together
 PERCENTILES = ("50%", "75%", "90%", "95%", "99%", "99.9%", "100%")
@@ -38,11 +42,12 @@ def main() -> int:
             until_complete(url, len(Settings(_env_file=None).directions))
             with RateProbe(url) as probe:
                 output = locust(system.url, private.folder)
+            crowd = sign_in_targets(system.processes["api 1"].url)
             kinds, seconds = list(request_kinds(output)), list(load_seconds(output))
     except servers.NotInstalled as missing:
         print(f"load: {missing}", file=sys.stderr)
         return 2
-    targets = load_targets(kinds[-1]) + probe.targets()
+    targets = load_targets(kinds[-1]) + probe.targets() + crowd
     print(table(kinds), *targets, sep="\n")
     result = LoadResult(results.machine_info(), kinds, seconds, probe.samples, targets)
     print(f"written to {results.save_result('load', result)}; python -m loadtest.report draws it")

@@ -88,6 +88,9 @@ class SignIns(Protocol):
     async def get(self, sign_in: str) -> SignIn | None:
         """Return the sign-in of an id, active or not."""
 
+    async def active(self, ids: Collection[str], now: int) -> set[str]:
+        """Return those ids that are of active sign-ins whose person is not disabled."""
+
     async def of_family(self, family_hash: str) -> SignIn | None:
         """Return the sign-in of a family, active or not."""
 
@@ -122,8 +125,8 @@ class ApiTokens(Protocol):
     async def find(self, token_hash: str, now: int) -> ApiToken | None:
         """Return the unexpired token of a hash."""
 
-    async def get(self, token: str, now: int) -> ApiToken | None:
-        """Return the unexpired token of an id."""
+    async def active(self, ids: Collection[str], now: int) -> set[str]:
+        """Return those ids that are of unexpired tokens whose person is not disabled."""
 
     async def of_person(self, person: str, now: int) -> list[ApiToken]:
         """Return a person's unexpired tokens, newest first."""

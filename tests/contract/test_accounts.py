@@ -181,14 +181,14 @@ async def test_of_processes_that_renew_an_invitation_at_once_one_succeeds(
 
 async def test_of_parallel_rotations_one_succeeds(store: AccountStore, url: str) -> None:
     await run(store, lambda tx: tx.sign_ins.add(sign_in(), most=9))
-    rotated = await in_parallel(url, 20, lambda tx, number: tx.sign_ins.rotate(rotation("phone-0", number)))
+    rotated = await in_parallel(url, 20, lambda tx, number: tx.sign_ins.rotate(rotation("phone-0", number + 1)))
     (winner,) = filter(None, rotated)
     assert await run(store, lambda tx: tx.sign_ins.of_family("family-phone")) == winner
     assert winner == replace(
         sign_in(),
-        refresh_hash=f"phone-{rotated.index(winner)}",
+        refresh_hash=f"phone-{rotated.index(winner) + 1}",
         previous_hash="phone-0",
-        successor=f"sealed-{rotated.index(winner)}",
+        successor=f"sealed-{rotated.index(winner) + 1}",
         rotated_at=NOW + 1,
         last_used_at=NOW + 1,
         expires_at=NOW + 1 + HOUR,
@@ -230,6 +230,19 @@ async def test_all_sign_ins_but_one_are_revoked_without_their_successors(store: 
         assert await tx.sign_ins.delete_ended(NOW + 3) == 2
         assert await tx.sign_ins.delete_ended(NOW + HOUR + 1) == 2
         assert await tx.sign_ins.get("id-car") is None
+
+
+async def test_active_ids_are_those_of_people_that_are_not_disabled(store: AccountStore) -> None:
+    async with store.transaction() as tx:
+        await tx.persons.add(person("bob", state=PersonState.DISABLED))
+        for name, owner in (("phone", "ann"), ("laptop", "ann"), ("car", "bob")):
+            await tx.sign_ins.add(sign_in(name, person=f"id-{owner}"), most=9)
+            await tx.api_tokens.add(api_token(name, person=f"id-{owner}"), most=9)
+        await tx.sign_ins.revoke("id-laptop", RevokeReason.SIGN_OUT, NOW)
+        await tx.api_tokens.delete("id-laptop", "id-ann")
+        ids = ["id-phone", "id-laptop", "id-car", "unknown"]
+        assert await tx.sign_ins.active(ids, NOW) == await tx.api_tokens.active(ids, NOW) == {"id-phone"}
+        assert await tx.sign_ins.active(ids, NOW + HOUR) == await tx.api_tokens.active([], NOW) == set()
 
 
 async def test_too_many_sign_ins_end_the_longest_unused(store: AccountStore) -> None:

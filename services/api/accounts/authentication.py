@@ -1,7 +1,7 @@
 """The people behind bearer tokens: access tokens of sign-ins, and API tokens of programs."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 from services.account_ports import AccountStore, AccountTransaction
@@ -48,11 +48,12 @@ class TokenAuthenticator:
         self._revocations += 1
         self._callers.drop(*(key for key, cached in self._callers.items() if cached.caller.person == person))
 
-    async def ended(self, callers: Iterable[Caller]) -> set[Caller]:
+    async def ended(self, callers: Collection[Caller]) -> set[Caller]:
         """Return those callers whose sign-in or API token is no longer valid. Raises Unavailable."""
-        now = self._clock.now()
+        now, ids = self._clock.now(), {caller.token for caller in callers}
         async with self._store.transaction() as tx:
-            return {each for each in callers if await _person_of(tx, each, now) is None}
+            valid = await tx.sign_ins.active(ids, now) | await tx.api_tokens.active(ids, now)
+        return {caller for caller in callers if caller.token not in valid}
 
     async def _load(self, token: str) -> Caller:
         revocations, now = self._revocations, self._clock.now()
@@ -90,14 +91,6 @@ class TokenAuthenticator:
 def _caller_of(token: ApiToken, person: Person) -> Caller:
     scopes = parse_scopes(token.scopes) & scopes_of(person.role)
     return Caller(person.id, person.name, TokenKind.API, scopes, token.id)
-
-
-async def _person_of(tx: AccountTransaction, caller: Caller, now: int) -> Person | None:
-    """Return the person of a caller, as long as the caller's sign-in or API token is valid."""
-    if caller.kind is TokenKind.ACCESS:
-        return await _of_sign_in(tx, caller.token, now)
-    found = await tx.api_tokens.get(caller.token, now)
-    return await _active(tx, found.person) if found else None
 
 
 async def _of_sign_in(tx: AccountTransaction, sign_in: str, now: int) -> Person | None:

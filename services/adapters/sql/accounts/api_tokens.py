@@ -1,11 +1,13 @@
 """Tokens of programs."""
 
+from collections.abc import Collection
+
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql.account_tables import api_tokens
+from services.adapters.sql.account_tables import api_tokens, persons
 from services.adapters.sql.rows import to_row, to_struct, to_structs
-from services.core.accounts.model import ApiToken
+from services.core.accounts.model import ApiToken, PersonState
 
 
 class SqlApiTokens:
@@ -24,11 +26,18 @@ class SqlApiTokens:
 
     async def find(self, token_hash: str, now: int) -> ApiToken | None:
         """Return the unexpired token of a hash."""
-        return await self._first(api_tokens.c.hash == token_hash, now)
+        found = select(api_tokens).where(api_tokens.c.hash == token_hash, api_tokens.c.expires_at > now)
+        row = (await self._connection.execute(found)).first()
+        return to_struct(row, ApiToken) if row else None
 
-    async def get(self, token: str, now: int) -> ApiToken | None:
-        """Return the unexpired token of an id."""
-        return await self._first(api_tokens.c.id == token, now)
+    async def active(self, ids: Collection[str], now: int) -> set[str]:
+        """Return those ids that are of unexpired tokens whose person is not disabled."""
+        found = (
+            select(api_tokens.c.id)
+            .join(persons)
+            .where(api_tokens.c.id.in_(ids), api_tokens.c.expires_at > now, persons.c.state == PersonState.ACTIVE)
+        )
+        return set(await self._connection.scalars(found))
 
     async def of_person(self, person: str, now: int) -> list[ApiToken]:
         """Return a person's unexpired tokens, newest first."""
@@ -47,11 +56,6 @@ class SqlApiTokens:
     async def delete_expired(self, before: int) -> int:
         """Delete tokens that expired before `before`. Return how many."""
         return (await self._connection.execute(delete(api_tokens).where(api_tokens.c.expires_at < before))).rowcount
-
-    async def _first(self, condition: ColumnElement[bool], now: int) -> ApiToken | None:
-        found = select(api_tokens).where(condition, api_tokens.c.expires_at > now)
-        row = (await self._connection.execute(found)).first()
-        return to_struct(row, ApiToken) if row else None
 
 
 def _of(person: str, now: int) -> tuple[ColumnElement[bool], ...]:

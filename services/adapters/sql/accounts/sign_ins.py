@@ -1,13 +1,14 @@
 """Families of refresh tokens."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Update, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.adapters.sql.account_tables import sign_ins
+from services.adapters.sql.account_tables import persons, sign_ins
 from services.adapters.sql.rows import to_row, to_struct, to_structs
-from services.core.accounts.model import RevokeReason, Rotation, SignIn
+from services.core.accounts.model import PersonState, RevokeReason, Rotation, SignIn
 
 
 class SqlSignIns:
@@ -26,6 +27,15 @@ class SqlSignIns:
     async def get(self, sign_in: str) -> SignIn | None:
         """Return the sign-in of an id, active or not."""
         return await self._first(select(sign_ins).where(sign_ins.c.id == sign_in))
+
+    async def active(self, ids: Collection[str], now: int) -> set[str]:
+        """Return those ids that are of active sign-ins whose person is not disabled."""
+        found = (
+            select(sign_ins.c.id)
+            .join(persons)
+            .where(sign_ins.c.id.in_(ids), *_active(now), persons.c.state == PersonState.ACTIVE)
+        )
+        return set(await self._connection.scalars(found))
 
     async def of_family(self, family_hash: str) -> SignIn | None:
         """Return the sign-in of a family, active or not."""

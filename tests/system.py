@@ -61,20 +61,20 @@ def second_process(process: Server) -> Server:
 
 def run_command(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `kurs …` to its end. It reads no .env."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
-    line = [*UNPRIVILEGED, sys.executable, "-m", "services", *arguments]
-    told = {**known, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run(line, cwd=folder, env=told, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KURS_")}
+    command = [*UNPRIVILEGED, sys.executable, "-m", "services", *arguments]
+    env = {**inherited, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
 
 
 def refusal_line(folder: Path, *arguments: str, **env: str) -> str:
     """Return the line with which a process refuses to start."""
-    ended = run_command(folder, *arguments, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    line = [line for line in ended.stderr.splitlines() if line.startswith("kurs: ")]
-    assert len(line) == 1, ended.stderr
-    return line[0]
+    run = run_command(folder, *arguments, **{"KURS_MARKET": "simulated", "KURS_PORT": str(free_port()), **env})
+    assert run.returncode == 2, run.stderr
+    assert "Traceback" not in run.stderr
+    lines = [line for line in run.stderr.splitlines() if line.startswith("kurs: ")]
+    (refusal,) = (line for line in lines if "there is no admin yet" not in line)  # of a new database
+    return refusal
 
 
 def responds_ok(url: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from loadtest.fanout import programs
 from loadtest.fanout.runner import FanoutPeer
+from tests.system import SPLIT_KEYS
 
 MESSAGE_BYTES = 200  # bytes of a message
 FLOOR, NODE, BROADCAST, QUEUES, KURS = (
@@ -33,7 +34,7 @@ def fanout_peers() -> list[FanoutPeer]:
             lambda port, rate: _python("kurs_server", port, rate),
             path=PATH,
             requests=('{"action":"subscribe","symbol":"BTCUSDT","timeframe":"1m"}',),
-            env=UNLIMITED_CONNECTIONS,
+            env=UNLIMITED_CONNECTIONS | SPLIT_KEYS["api"],
         ),
     ]
 

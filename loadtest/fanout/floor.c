@@ -18,14 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 65536, HEAD = 4 };
+enum { MAX_CLIENTS = 65536, HEAD = 4 };
 
-static int clients[MOST], count;
-static volatile sig_atomic_t begun;
+static int clients[MAX_CLIENTS], count;
+static volatile sig_atomic_t started;
 
-static void begin(int number)
+static void start(int number)
 {
-    begun = number;
+    started = number;
 }
 
 static int64_t now_us(void)
@@ -35,7 +35,7 @@ static int64_t now_us(void)
     return time.tv_sec * INT64_C(1000000) + time.tv_nsec / 1000;
 }
 
-static int listening(int port)
+static int create_listener(int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
@@ -48,17 +48,17 @@ static int listening(int port)
     return listener;
 }
 
-static void admit(int listener)
+static void accept_client(int listener)
 {
-    static const char welcome[] = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    static const char response[] = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
                                   "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     char request[4096];
     int client = accept(listener, NULL, NULL), yes = 1;
     if (client < 0)
         return;
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    if (count < MOST && recv(client, request, sizeof request, 0) > 0 &&
-        send(client, welcome, sizeof welcome - 1, MSG_NOSIGNAL) > 0)
+    if (count < MAX_CLIENTS && recv(client, request, sizeof request, 0) > 0 &&
+        send(client, response, sizeof response - 1, MSG_NOSIGNAL) > 0)
         clients[count++] = client;
     else
         close(client);
@@ -82,29 +82,29 @@ static void fan_out(char *frame, int size)
     }
 }
 
-int main(int words, char **word)
+int main(int argc, char **argv)
 {
-    if (words != 4) {
+    if (argc != 4) {
         fputs("floor PORT SIZE PER_SECOND\n", stderr);
         return 2;
     }
-    int size = atoi(word[2]);
-    int64_t every = 1000000 / atoi(word[3]), next = now_us();
-    struct pollfd listener = {.fd = listening(atoi(word[1])), .events = POLLIN};
+    int size = atoi(argv[2]);
+    int64_t every = 1000000 / atoi(argv[3]), next = now_us();
+    struct pollfd listener = {.fd = create_listener(atoi(argv[1])), .events = POLLIN};
     char *frame = malloc(HEAD + size + 1);
     frame[0] = (char)0x81, frame[1] = 126, frame[2] = (char)(size >> 8), frame[3] = (char)size;
-    signal(SIGUSR2, begin);
+    signal(SIGUSR2, start);
     for (;;) {
         int64_t left = next - now_us();
-        if (!begun) {
+        if (!started) {
             next = now_us();
             if (poll(&listener, 1, -1) > 0)
-                admit(listener.fd);
+                accept_client(listener.fd);
         } else if (left <= 0) {
             fan_out(frame, size);
             next += every;
         } else if (poll(&listener, 1, (int)((left + 999) / 1000)) > 0) {
-            admit(listener.fd);
+            accept_client(listener.fd);
         }
     }
 }

@@ -34,7 +34,7 @@ def compose(deps: Deps) -> Composition:
     bindings = [binding for handler in HANDLERS for binding in bind(handler(parts))]
     return Composition(
         bindings,
-        [parts.streams.maintenance.run, check.run],
+        [parts.streams.maintenance.run, parts.streams.tasks.run, check.run],
         authenticator=parts.accounts.authenticator,
         on_start=[parts.accounts.signing_keys.check_token_key, partial(print_first_admin_code, deps)],
     )

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from services.api.accounts.task_json import task_fields
 from services.api.streams.channels import Channel
 from services.api.streams.encoders import HEARTBEAT_SECONDS, SSE, WEBSOCKET
 from services.api.streams.output import SKIPPED_REASON
 from services.core.model import ActiveExchange, ExchangeSwitch, IndicatorValue, Message, SeriesProgress
+from services.core.tasks import Task
 from tests.api import ServerSentEvent, StreamTestClient, connect_client, open_event_stream, serve_replica
 from tests.stream_messages import BTC, SERIES, candle, exchange_status, rate
 
@@ -33,6 +35,8 @@ def closed_schema(schema: Any) -> Any:
         return closed_schema(resolve_reference(schema["$ref"]))
     if "oneOf" in schema:
         return {**schema, "oneOf": [closed_schema(each) for each in schema["oneOf"]]}
+    if "items" in schema:
+        return {**schema, "items": closed_schema(schema["items"])}
     parts = [closed_schema(each) for each in schema.get("allOf", ())]
     if not parts and schema.get("type") != "object":
         return schema
@@ -51,6 +55,13 @@ EVENT_SCHEMAS = {
 }
 CANDLE_CHANNEL = Channel("candles:BTCUSDT:1m", ("",), "price_update", {"symbol": "BTCUSDT", "timeframe": "1m"})
 LOADING_STEPS = (None, SeriesProgress(BTC, "1m", 0, 0, 0, "429"), SeriesProgress(BTC, "1m", 0, 9, 2))
+TASKS_CHANNEL = Channel("tasks", (), "task_update", {})
+TASKS = {
+    "tasks": [
+        task_fields(Task(id="1", name="x", person="p", due=1, created_at=1)),
+        task_fields(Task(id="2", name="x", person="p", due=1, created_at=1, result='{"n":1}', progress=5, error="no")),
+    ]
+}
 CLIENT_MESSAGES = ("subscribe", "unsubscribe", "resume", "ping")
 
 
@@ -92,6 +103,9 @@ async def test_websocket_messages_match_their_schemas() -> None:
         WEBSOCKET.heartbeat(HEARTBEAT_SECONDS - 1),
         WEBSOCKET.notice("skipped", ["courses"], SKIPPED_REASON),
     ]
+    for is_snapshot in (True, False):
+        frame = WEBSOCKET.unnumbered(TASKS_CHANNEL, TASKS, is_snapshot=is_snapshot)
+        rare.append(frame[:2] + frame[frame.index(b"{") :])
     received = [json.loads(frame[2:]) for frame in rare]
     for progress in LOADING_STEPS:
         frame = WEBSOCKET.loading(CANDLE_CHANNEL, progress)
@@ -117,6 +131,9 @@ async def test_server_sent_events_match_their_schemas() -> None:
     _, *lines = SSE.notice("skipped", ["courses"], SKIPPED_REASON).decode().splitlines()
     fields = dict(line.split(": ", 1) for line in lines if line)
     received = [ServerSentEvent("", fields["event"], json.loads(fields["data"]))]
+    for is_snapshot in (True, False):
+        data = SSE.unnumbered(TASKS_CHANNEL, TASKS, is_snapshot=is_snapshot).decode()
+        received.append(ServerSentEvent("", "tasks", json.loads(data.partition("data: ")[2].partition("\n")[0])))
     for progress in LOADING_STEPS:
         data = SSE.loading(CANDLE_CHANNEL, progress).decode().partition("data: ")[2].partition("\n")[0]
         received.append(ServerSentEvent("", "loading", json.loads(data)))

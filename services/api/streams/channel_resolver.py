@@ -9,6 +9,7 @@ from services.api.streams.channels import (
     Channel,
     check_channel_count,
 )
+from services.core.accounts.scopes import Scope
 from services.core.errors import BadRequest, UnknownName, unknown_name
 from services.core.indicators import parse_specs
 from services.core.journal import ACTIVE_EXCHANGE_TOPIC, RATES_TOPIC, candle_topic, indicator_topic, status_topic
@@ -22,6 +23,7 @@ CHANNEL_FORMATS = (
     "courses",
     "connection",
     "source_changed",
+    "tasks",
 )
 
 
@@ -48,7 +50,7 @@ class ChannelResolver:
             )
         return self._in_use.get(name) or await self._create(name)
 
-    async def _create(self, name: str) -> Channel:
+    async def _create(self, name: str) -> Channel:  # noqa: PLR0911  one for each kind of channel
         kind, _, rest = name.partition(":")
         match kind.lower():
             case "candles":
@@ -61,6 +63,8 @@ class ChannelResolver:
                 return Channel(name, tuple(map(status_topic, self._exchanges)), "connection", {})
             case "source_changed":
                 return Channel(name, (ACTIVE_EXCHANGE_TOPIC,), "source_changed", {})
+            case "tasks" if name == "tasks":
+                return Channel(name, (), "task_update", {}, scope=Scope.READ)
         if direction := self._directions.get(name.lower().replace("-", "_")):
             labels, key = {"channel": name}, str(direction)
             return Channel(name, (RATES_TOPIC,), "courses_update", labels, key, DEFAULT_RATE_INTERVAL_SECONDS)

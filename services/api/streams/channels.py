@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.core.accounts.scopes import Scope
 from services.core.errors import BadRange, BadRequest
 from services.core.journal import RATES_TOPIC
 from services.core.model import Series
@@ -18,7 +19,7 @@ class Channel:
     """What a client subscribes to, under the name that it has written.
 
     With a `key`, it is fed from the entries of that key only. `labels` are the fields by which its WebSocket messages
-    differ from those of other channels.
+    differ from those of other channels. One with a `scope` is a person's own: it needs a token, and has no topics.
     """
 
     name: str
@@ -29,11 +30,12 @@ class Channel:
     default_interval: float = 0  # seconds; 0: each change
     series: Series | None = None
     indicator: str = ""
+    scope: Scope | None = None
 
     @property
     def allows_interval(self) -> bool:
         """Whether a client may choose an interval. Only rates have one: all others are sent at each change."""
-        return self.topics[0] == RATES_TOPIC
+        return RATES_TOPIC in self.topics
 
 
 def check_channel_count(count: int) -> None:

@@ -14,6 +14,7 @@ from services.api.streams.journal_reader import JournalReader
 from services.api.streams.loading import LoadingProgress
 from services.api.streams.output import MAX_BUFFERED_BYTES, ClientOutput
 from services.api.streams.snapshots import SnapshotSource
+from services.api.streams.task_feed import TaskFeed
 from services.api.streams.topics import Action, Subscription, Topics
 from services.core.model import SeriesProgress
 from services.web import Caller, DirectWriter
@@ -29,6 +30,7 @@ class StreamSources(NamedTuple):
     journal: JournalReader
     snapshots: SnapshotSource
     loading: LoadingProgress
+    tasks: TaskFeed
 
 
 class StreamClient:
@@ -92,6 +94,9 @@ class StreamClient:
         self.output.subscriptions |= {channel.name: group for channel, group in added.items()}
         for subscription in subscriptions:
             self._activate(subscription)
+        for channel in added:
+            if channel.scope and self.person:
+                self._sources.tasks.add(self.person, self.output, channel)
         self._apply(ClientEvent.SUBSCRIBED)
         self._loading |= dict.fromkeys(channel for channel in added if self._sources.loading.progress(channel))
         self.send_loading()
@@ -120,12 +125,16 @@ class StreamClient:
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Send these channels no longer."""
         for name in names:
-            group = self.output.subscriptions.pop(name, ())
+            group = self.output.subscriptions.pop(name, None)
+            if group is None:
+                continue
             for subscription in group:
                 subscription.topic.remove(subscription)
-            if group:
-                self._loading.pop(group[0].channel, None)
-                self._sources.topics.release(group[0].channel)
+            channel = self._sources.topics.channels[name]
+            if channel.scope and self.person:
+                self._sources.tasks.remove(self.person, self.output)
+            self._loading.pop(channel, None)
+            self._sources.topics.release(channel)
         self._intervals.stop_unused()
 
     def on_entry(self, subscription: "Subscription[StreamClient]", update: EncodedUpdate) -> None:

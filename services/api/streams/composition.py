@@ -14,6 +14,7 @@ from services.api.streams.journal_reader import JournalReader
 from services.api.streams.loading import LoadingProgress
 from services.api.streams.maintenance import Maintenance
 from services.api.streams.snapshots import SnapshotSource
+from services.api.streams.task_feed import TaskFeed
 from services.api.streams.topics import Topics
 from services.ports import Deps
 
@@ -26,6 +27,7 @@ class LiveStreams(NamedTuple):
     connections: ConnectionLimiter
     demand: ChannelDemand
     maintenance: Maintenance
+    tasks: TaskFeed
 
 
 def compose_streams(deps: Deps, symbols: SymbolCatalog, backfill: BackfillStatus) -> LiveStreams:
@@ -33,7 +35,8 @@ def compose_streams(deps: Deps, symbols: SymbolCatalog, backfill: BackfillStatus
     hub, clock = deps.hub, deps.clock
     topics = Topics[StreamClient]()
     snapshots = SnapshotSource(hub, clock, ServedCandles(deps.store, hub))
-    sources = StreamSources(topics, JournalReader(deps.journal), snapshots, LoadingProgress(backfill))
+    tasks = TaskFeed(deps)
+    sources = StreamSources(topics, JournalReader(deps.journal), snapshots, LoadingProgress(backfill), tasks)
     broadcaster = Broadcaster(sources, clock)
     hub.on_sequenced(broadcaster.on_message)
     hub.on_close(broadcaster.close)
@@ -44,4 +47,5 @@ def compose_streams(deps: Deps, symbols: SymbolCatalog, backfill: BackfillStatus
         ConnectionLimiter(deps.settings, broadcaster),
         demand,
         Maintenance(broadcaster, sources, demand, clock),
+        tasks,
     )

@@ -65,6 +65,9 @@ class Encoder(Protocol):
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
         """Encode how much of a series' history is loaded; None: all of it is."""
 
+    def unnumbered(self, channel: Channel, data: Mapping[str, object], *, is_snapshot: bool) -> bytes:
+        """Encode a message of a person's own channel."""
+
     def heartbeat(self, second: int) -> bytes:
         """Encode what is due at a second of the connection's life; b"" if nothing is."""
 
@@ -93,6 +96,11 @@ class WebSocketEncoder:
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
         """Encode how much is loaded."""
         return ws_message(type="loading", channel=channel.name, **channel.labels, **_progress_fields(progress))
+
+    def unnumbered(self, channel: Channel, data: Mapping[str, object], *, is_snapshot: bool) -> bytes:
+        """Encode a message without `seq`."""
+        kind = "snapshot" if is_snapshot else channel.message_type
+        return ws_message(type=kind, channel=channel.name, data=data)
 
     def heartbeat(self, second: int) -> bytes:
         """Encode a heartbeat; between two of them unsolicited pongs, which clients ignore (RFC 6455, 5.5.3)."""
@@ -133,6 +141,10 @@ class SseEncoder:
     def loading(self, channel: Channel, progress: SeriesProgress | None) -> bytes:
         """Encode how much is loaded."""
         return self._without_id("loading", {"channel": channel.name, **channel.labels, **_progress_fields(progress)})
+
+    def unnumbered(self, channel: Channel, data: Mapping[str, object], *, is_snapshot: bool) -> bytes:
+        """Encode a message without an id, so that the cursor stays that of the other channels."""
+        return self._without_id(channel.name, {**data, "snapshot": True} if is_snapshot else data)
 
     def heartbeat(self, second: int) -> bytes:
         """Encode a comment, an empty one between two others."""

@@ -20,7 +20,7 @@ Channels = Annotated[
     tuple[str, ...],
     Meta(
         description="A comma list: `btc_usd` or any other direction, `courses`, `connection`, `source_changed`, "
-        "`candles:BTCUSDT:1m`, `indicators:BTCUSDT:1h:sma:20`",
+        "`candles:BTCUSDT:1m`, `indicators:BTCUSDT:1h:sma:20`, and of a person, `tasks`",
         examples=["btc_usd,connection,candles:BTCUSDT:1m"],
     ),
 ]

@@ -4,6 +4,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.components import ApiComponents
 from services.api.streams import cursor
+from services.api.streams.channel_access import check_access
 from services.api.streams.channels import check_interval
 from services.api.streams.encoders import SSE, SSE_UNCHUNKED, http_chunk
 from services.api.streams.schemas import EVENTS, StreamQuery
@@ -50,6 +51,7 @@ class SseEndpoint:
         last_id = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
         positions = cursor.parse(last_id or query.after, channels, self._market)
         caller = await self._tickets.caller(query.ticket, scope)
+        check_access(channels, caller)
         with self._streams.connections.admit(scope) as writer:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] == "HEAD":

@@ -9,7 +9,7 @@ from services.api.components import ApiComponents
 from services.api.streams import cursor, schemas
 from services.api.streams.channels import Channel
 from services.api.streams.schemas import StreamHistoryQuery
-from services.core.errors import BadRange
+from services.core.errors import BadRange, BadRequest
 from services.core.journal import JournalEntry
 from services.web import Content, Endpoint
 from services.web.quota_policies import STREAMS
@@ -49,6 +49,8 @@ class StreamHistoryHandler:
     async def history(self, query: StreamHistoryQuery) -> Content:
         """Return the events. Raises KursError."""
         channels = await self._resolver.resolve_all(query.channels)
+        if personal := [channel.name for channel in channels if channel.scope]:
+            raise BadRequest(f"the channel {personal[0]} has no history: read /v1/tasks")
         positions = cursor.parse(query.after, channels, self._market)
         count = sum(len(channel.topics) for channel in channels)
         limit = query.limit or min(DEFAULT_EVENTS, MAX_ENTRIES_READ // count)

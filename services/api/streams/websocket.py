@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.components import ApiComponents
 from services.api.streams import client_request, cursor
+from services.api.streams.channel_access import check_access
 from services.api.streams.channels import MAX_CHANNELS, check_interval
 from services.api.streams.client import StreamClient
 from services.api.streams.client_request import ClientRequest, Id
@@ -73,6 +74,7 @@ class WebSocketEndpoint:
             await self._streams.resolver.resolve_all(request.channel_names),
             check_interval(request.timer),
         )
+        check_access(channels, client.caller)
         names_of_all = {channel.name for channel in channels}
         if request.action == "unsubscribe":
             client.unsubscribe(names_of_all)

@@ -108,7 +108,10 @@ def _make_if_missing(file: Path) -> None:
         finally:
             new.unlink()
     except OSError as error:
-        raise Misconfigured(f"KURS_DATA_DIR: {file} cannot be made: {error.strerror}") from None
+        raise Misconfigured(
+            f"{file} cannot be made ({error.strerror}): make the user that Kurs runs as the owner of {file.parent}, or "
+            "choose another KURS_DATA_DIR"
+        ) from None
 
 
 def _write_beside(file: Path, keys: Keys) -> Path:

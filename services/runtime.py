@@ -144,12 +144,13 @@ def _build_roles(deps: Deps, modules: Sequence[ModuleType]) -> list[Role]:
 
 
 async def _end_if_refused(deps: Deps, on_start: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Wait for the servers, then run what services do at their start.
+    """Wait for the servers, then run what services do at their start, one after the other.
 
     Raises Misconfigured if a server refuses this process or one of these fails, because waiting would not help.
     """
     await asyncio.gather(*map(retry_until_available, (deps.bus.ping, deps.cache.ping, deps.store.check)))
-    await asyncio.gather(*map(retry_until_available, on_start))
+    for start in on_start:
+        await retry_until_available(start)
     await asyncio.Event().wait()
 
 

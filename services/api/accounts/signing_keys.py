@@ -148,7 +148,7 @@ class SigningKeys:
             self._read_at = self._clock.monotonic()
 
     def _use(self, rows: Sequence[SigningKey]) -> None:
-        token_keys, now = self._load_keys(), self._clock.now()
+        token_keys, now = self._load_keys() if rows else (), self._clock.now()
         self._newest = rows[-1] if rows else None
         rows = [row for row in rows if row.expires_at is None or now < row.expires_at]
         opened = [self._pairs.get(row.kid) or _open(row, token_keys) for row in rows]

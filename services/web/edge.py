@@ -126,14 +126,15 @@ class EdgeMiddleware:
         try:
             charge = await self._admit(scope, request_headers)
             if stream:
-                await stream(scope, receive, _adding(send, added + _quota_headers(charge)))
+                await self._stream(stream, scope, receive, _adding(send, added + _quota_headers(charge)))
                 status, started = 200, time.perf_counter()  # its length says nothing about our speed
             else:
                 async with self._turn(scope):
                     status = await self._route(scope, receive, _charging(send, charge, request_headers), added)
         except KursError as error:
             status, headers, body = _error_response(error, scope, _request_id(added))
-            await _send(RawResponse(status, headers + added + _quota_headers(charge), body), send)
+            added += [] if error.headers else _quota_headers(charge)
+            await _send(RawResponse(status, headers + added, body), send)
         if charge is not None and not _is_failure(status):
             await charge.forgive()
         self._finish(scope, added, status, started)
@@ -156,7 +157,7 @@ class EdgeMiddleware:
 
         try:
             added += _quota_headers(await self._admit(scope, request_headers))
-            await self._streams.get(scope["path"], self._app)(scope, receive, send_with_headers)
+            await self._stream(self._streams.get(scope["path"], self._app), scope, receive, send_with_headers)
         except Exception as error:
             if not accepted:
                 rejection = error
@@ -171,6 +172,14 @@ class EdgeMiddleware:
             await send({"type": "websocket.http.response.start", "status": status, "headers": headers + added})
             await send({"type": "websocket.http.response.body", "body": body})
             self._finish(scope, added, status, started)
+
+    async def _stream(self, stream: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a stream respond. Raises KursError; one whose ticket is not valid is charged to its address."""
+        try:
+            await stream(scope, receive, send)
+        except Unauthenticated as error:
+            error.headers = _quota_headers(self._quotas.charge_unauthenticated(scope))
+            raise
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, added: Headers) -> int:
         """Send the app's response with our headers, and return its status. HEAD gets that of GET without its body."""

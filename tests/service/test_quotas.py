@@ -383,6 +383,15 @@ async def test_each_flow_of_people_has_its_quota(sqlite: str) -> None:
             assert (await client.get("/v1/me", headers=owner)).status_code == 200
 
 
+async def test_invalid_tickets_count_for_their_address(sqlite: str) -> None:
+    async with limited_people(sqlite, unauthenticated_rate_limit=4) as (here, _), here.client_at("192.0.2.1") as client:
+        path = "/v1/stream?channels=btc_usd&ticket=kurs_t_"
+        responses = [await client.get(f"{path}{number}") for number in range(6)]
+        assert [response.status_code for response in responses] == [401] * 4 + [429] * 2
+        assert responses[0].headers["ratelimit"] == '"unauthenticated";r=3;t=61'
+        assert responses[-1].json()["violated-policies"] == ["unauthenticated"]
+
+
 async def test_parallel_refreshes_of_one_person_are_within_the_limits(sqlite: str) -> None:
     async with limited_people(sqlite) as replicas:
         await replicas[0].register()

@@ -53,7 +53,7 @@ def p99_ms(url: str, seconds: float) -> float:
 
 def hashes(replica: str) -> float:
     """How many passwords a replica has hashed since its start."""
-    lines = httpx.get(f"{replica}/metrics").text.splitlines()
+    lines = httpx.get(f"{replica}/metrics", timeout=60).text.splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith("kurs_password_hash_seconds_count")), 0)
 
 

@@ -10,10 +10,7 @@ import signal
 import socket
 import sys
 
-FIRST_TIMEOUT_SECONDS, LAST_TIMEOUT_SECONDS = (
-    4,
-    16,
-)  # the process is killed after the last
+FIRST_TIMEOUT_SECONDS, LAST_TIMEOUT_SECONDS = 4, 16  # the process is killed after the last
 
 
 def main() -> int:

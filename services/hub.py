@@ -38,9 +38,8 @@ class Hub:
         self._clock = clock
         self._senders = SenderClocks()
         self._wall_offset: int | None = None  # wall minus monotonic time, when the pricer's clock and ours last agreed
-        self._received: dict[
-            str, dict[str, Rate | ExchangeStatus | ActiveExchange]
-        ] = {}  # as received, by topic and key
+        # As received, by topic and key.
+        self._received: dict[str, dict[str, Rate | ExchangeStatus | ActiveExchange]] = {}
         self._exchange_offsets: dict[str, int] = {}  # exchange's time minus monotonic time
         self._candle_listeners: list[Callable[[Candle], None]] = []
         self._sequenced_listeners: list[Callable[[Sequenced], None]] = []
@@ -50,18 +49,18 @@ class Hub:
         """Call `listener` with every candle from now on."""
         self._candle_listeners.append(listener)
 
-    def on_sequenced(self, follower: Callable[[Sequenced], None]) -> None:
-        """Call `follower` with every sequenced message from now on, in the order of receipt."""
-        self._sequenced_listeners.append(follower)
+    def on_sequenced(self, listener: Callable[[Sequenced], None]) -> None:
+        """Call `listener` with every sequenced message from now on, in the order of receipt."""
+        self._sequenced_listeners.append(listener)
 
-    def on_close(self, closer: Callable[[], None]) -> None:
-        """Call `closer` before this process stops serving, so that it can notify its clients."""
-        self._close_listeners.append(closer)
+    def on_close(self, listener: Callable[[], None]) -> None:
+        """Call `listener` before this process stops serving, so that it can notify its clients."""
+        self._close_listeners.append(listener)
 
     def close(self) -> None:
         """Call the close listeners."""
-        for closer in self._close_listeners:
-            closer()
+        for listener in self._close_listeners:
+            listener()
 
     def apply(self, message: Message) -> None:
         """Store a message that has just been received, and call the listeners."""
@@ -72,20 +71,20 @@ class Hub:
             self._received.setdefault(topic_of(message), {})[_topic_key(message)] = message
             self._store_latest(message, self._senders.to_monotonic)
         if isinstance(message, Sequenced) and message.position:
-            for follower in self._sequenced_listeners:
-                follower(message)
+            for on_sequenced in self._sequenced_listeners:
+                on_sequenced(message)
 
     def restore(self, messages: Iterable[Rate | ExchangeStatus | ActiveExchange]) -> None:
         """Store earlier messages, unless a newer one of the same key has been received."""
         for message in messages:
-            sent = self._received.setdefault(topic_of(message), {})
-            if _topic_key(message) not in sent:
-                sent[_topic_key(message)] = message
+            received = self._received.setdefault(topic_of(message), {})
+            if _topic_key(message) not in received:
+                received[_topic_key(message)] = message
                 self._store_latest(message, self._senders.value_to_monotonic)
 
-    def latest_messages(self, log: str, key: str = "") -> list[Rate | ExchangeStatus | ActiveExchange]:
+    def latest_messages(self, topic: str, key: str = "") -> list[Rate | ExchangeStatus | ActiveExchange]:
         """Return the latest messages of a topic as received, or the one of a key."""
-        latest = self._received.get(log, {})
+        latest = self._received.get(topic, {})
         return [message for name, message in latest.items() if not key or name == key]
 
     def wall_offset(self) -> int:
@@ -119,9 +118,8 @@ class Hub:
         seems older than it.
         """
         sender = message.exchange if isinstance(message, ExchangeStatus) else PRICER
-        monotonic = (
-            self._clock.monotonic()
-        )  # read first: if the process is stopped in between, messages seem older, not newer
+        # It is read first: if the process is stopped in between, messages seem older, not newer.
+        monotonic = self._clock.monotonic()
         shift = offset(sender, message.time, self._clock.now(), monotonic)
         latest = self._latest(message)
         if shift is None or (latest and message.time + shift < latest.time - STAMP_JITTER_MS):

@@ -190,7 +190,7 @@ class Journal(Protocol):
         None: entries after `seq` are missing.
         """
 
-    async def latest(self, *logs: str) -> list[JournalEntry | None]:
+    async def latest(self, *topics: str) -> list[JournalEntry | None]:
         """Return the last entry of each topic, None for one without entries."""
 
     async def ping(self) -> None:

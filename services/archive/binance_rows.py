@@ -70,9 +70,8 @@ def bars(dump: DataFile, report: FileReport, now: int) -> Iterator[Bar]:
             continue
         if wrong := bounds.bar_violation(bar, timeframe, now):
             report.reject_row(line, wrong.detail)
-        elif (
-            bar.open_time >= dump.until or timeframe.close_time(bar.open_time) <= dump.since
-        ):  # a week may overlap the period
+        # A week may overlap the period.
+        elif bar.open_time >= dump.until or timeframe.close_time(bar.open_time) <= dump.since:
             report.reject_row(line, _outside_period(bar.open_time))
         else:
             yield bar

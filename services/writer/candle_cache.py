@@ -24,9 +24,8 @@ class StoredCandleCache:
         self._cached_since: dict[Series, int] = {}  # all candles from this open time on are cached
         self.latest_open_time: dict[Series, int] = {}  # of the series that were loaded
         self.dirty: dict[tuple[Series, int], Candle] = {}
-        self.values_changed: dict[
-            Series, set[int]
-        ] = {}  # open times of dirty candles, unless only their source changed
+        # Open times of dirty candles, unless only their source changed.
+        self.values_changed: dict[Series, set[int]] = {}
 
     async def newest(self, series: Series) -> Candle | None:
         """Return the newest candle of a series."""

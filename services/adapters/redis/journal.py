@@ -104,11 +104,9 @@ def _entry_id(number: int) -> str:
 
 def _to_entry(topic: str, identifier: str, fields: Mapping[str, str]) -> JournalEntry:
     milliseconds, _, rest = identifier.partition("-")
-    number, time = (
-        int(milliseconds) * 1000 + int(rest),
-        fields.get("time", milliseconds),
-    )  # entries of older versions have no time
-    return JournalEntry(topic, number, int(fields["previous"]), fields["key"], fields["data"], int(time))
+    seq = int(milliseconds) * 1000 + int(rest)
+    time = fields.get("time", milliseconds)  # entries of older versions have no time
+    return JournalEntry(topic, seq, int(fields["previous"]), fields["key"], fields["data"], int(time))
 
 
 def _is_out_of_order(result: RedisError) -> bool:

@@ -43,11 +43,8 @@ POSTGRES_ADVICE = {
 # Errors in our values and statements: classes of PostgreSQL's SQLSTATE (two characters), names of SQLite. Every other
 # error is about the database: unreachable, starting, stopping, full, read-only, locked, damaged, or too slow.
 QUERY_ERROR_CLASSES = ("21", "22", "23", "2F", "42", "44", "54")
-SCHEMA_ERROR_STATES = (
-    "42501",
-    "42703",
-    "42P01",
-)  # no permission, no such column, no such table: the operator fixes these
+# No permission, no such column, no such table: the operator fixes these.
+SCHEMA_ERROR_STATES = ("42501", "42703", "42P01")
 SQLITE_QUERY_ERRORS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQLITE_MISUSE")
 
 

@@ -44,9 +44,8 @@ async def migrate(url: str, market: Market = LIVE, roles: Mapping[str, str] | No
             if engine.dialect.name == "postgresql":
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_ID})"))
             else:
-                await connection.execute(
-                    text("PRAGMA user_version = 0")
-                )  # changes nothing, but fails on a read-only file
+                # It changes nothing, but fails on a read-only file.
+                await connection.execute(text("PRAGMA user_version = 0"))
             await connection.run_sync(_upgrade)
             await connection.run_sync(market_databases.record_market, market)
             if engine.dialect.name == "postgresql":

@@ -80,9 +80,8 @@ def move_simulated_file(live: Path, simulated: Path) -> None:
         raise Misconfigured(f"{live} holds a simulated market, and {simulated} already exists: move one of them away")
     try:
         with closing(sqlite3.connect(live, timeout=1)) as connection:
-            connection.execute(
-                "PRAGMA journal_mode = DELETE"
-            )  # all of it in one file; refused while others have it open
+            # All of it is then in one file. It is refused while others have the file open.
+            connection.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
         raise Misconfigured(f"{live} holds a simulated market and cannot be moved to {simulated}: {error}") from None
     live.rename(simulated)

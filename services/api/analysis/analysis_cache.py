@@ -24,9 +24,8 @@ class AnalysisCache:
     def __init__(self, cache: Cache, clock: Clock) -> None:
         self._cache, self._now = cache, clock.now
         self._suspect: set[Series] = set()  # the cached analysis may be older than a candle that was received
-        self._rows_valid_from: dict[
-            Series, int
-        ] = {}  # older rows may lack a correction that the analyst has yet to use
+        # Older rows may lack a correction that the analyst has yet to use.
+        self._rows_valid_from: dict[Series, int] = {}
 
     async def get(self, series: Series, open_time: int) -> Analysis | None:
         """Return the cached analysis as of the candle at `open_time`."""

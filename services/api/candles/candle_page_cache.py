@@ -38,9 +38,8 @@ class CandlePageCache:
             fresh = await self.reader.between(series, spans[0][0], spans[-1][1])
             for start, end in spans:
                 pages[start] = _within(fresh, start, end)
-                if (
-                    start in starts and version == self.versions[series]
-                ):  # otherwise the candles may have changed while they were read
+                # Otherwise the candles may have changed while they were read.
+                if start in starts and version == self.versions[series]:
                     pages[start] = [candle for candle in pages[start] if candle.closed]
                     await self._cache_page(page_key(series, start), pages[start])
         return _within([candle for start in sorted(pages) for candle in pages[start]], since, until)
@@ -54,9 +53,7 @@ class CandlePageCache:
             return {}
 
     async def _cache_page(self, name: str, candles: list[Candle]) -> None:
-        self._suspect.discard(
-            name
-        )  # before the write, so that a candle received during it makes the page suspect again
+        self._suspect.discard(name)  # first, so that a candle received during the write makes the page suspect again
         try:
             await self._cache.set(name, msgspec.json.encode(candles), CACHE_SECONDS)
         except Unavailable:

@@ -46,9 +46,8 @@ class SymbolCatalog:
         self._store, self._cache, self._clock = store, cache, clock
         self._configured, self._order = configured, order
         self._symbols: list[CatalogSymbol] = []
-        self._by_name: dict[
-            tuple[str, str], CatalogSymbol
-        ] = {}  # by exchange, or "" for the first that has it, and normalized name
+        # By exchange, or "" for the first that has it, and normalized name.
+        self._by_name: dict[tuple[str, str], CatalogSymbol] = {}
         self._series: set[Series] = set()
         self._has_unlisted = False  # a candle of a series that is not in the catalog was received
         self._loaded_at: int | None = None  # monotonic

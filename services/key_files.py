@@ -14,6 +14,7 @@ from services.core.errors import Misconfigured
 from services.settings import Settings
 
 OTHERS_MAY_READ = 0o077
+LOCK_FILE = "keys.lock"
 log = logging.getLogger(__name__)
 
 
@@ -77,17 +78,18 @@ def new_key() -> SecretKey:
 @contextmanager
 def changing_key_file(file: Path) -> Iterator[None]:
     """Let no other process change a key file until the block ends. Raises Misconfigured if one does."""
-    with file.with_name(f"{file.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Misconfigured(f"{file}: another command changes it now; wait for its end") from None
+    with _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
         yield
 
 
 def write_keys(file: Path, keys: Keys) -> None:
-    """Replace a key file. Whenever the machine stops, the file is the old or the new one."""
-    new = _write_beside(file, keys)
+    """Replace a key file, which its user alone may read. Whenever the machine stops, it is the old or the new one."""
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write("\n".join(map(format_key, keys)) + "\n")
+        opened.flush()
+        os.fsync(opened.fileno())
     new.replace(file)
     _sync_folder(file.parent)
 
@@ -98,15 +100,10 @@ def _make_if_missing(file: Path) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = _write_beside(file, (new_key(),))
-        try:
-            file.hardlink_to(new)  # fails if it exists
-            _sync_folder(file.parent)
-            log.info("keys: made %s; copy it to a safe place, but not to that of the database's backups", file)
-        except FileExistsError:
-            pass
-        finally:
-            new.unlink()
+        with _lock(file, fcntl.LOCK_EX):
+            if not file.exists():
+                write_keys(file, (new_key(),))
+                log.info("keys: made %s; copy it to a safe place, but not to that of the database's backups", file)
     except OSError as error:
         raise Misconfigured(
             f"{file} cannot be made ({error.strerror}): make the user that Kurs runs as the owner of {file.parent}, or "
@@ -114,14 +111,15 @@ def _make_if_missing(file: Path) -> None:
         ) from None
 
 
-def _write_beside(file: Path, keys: Keys) -> Path:
-    """Write keys to a new file beside `file`, which only its user may read, and return that."""
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write("\n".join(map(format_key, keys)) + "\n")
-        opened.flush()
-        os.fsync(opened.fileno())
-    return new
+@contextmanager
+def _lock(file: Path, mode: int) -> Iterator[None]:
+    """Hold the lock of a folder's key files. The kernel ends it with its holder. Raises Misconfigured, OSError."""
+    with file.with_name(LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, mode)
+        except BlockingIOError:
+            raise Misconfigured(f"{file}: another command changes it now; wait for its end") from None
+        yield
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def test_one_process_makes_each_key_once_and_only_its_user_may_read_them(tmp_pat
     texts = prepare_keys(settings, EVERYTHING)
     assert prepare_keys(settings, EVERYTHING) == texts
     assert len(set(texts)) == 2
-    files = sorted((tmp_path / "data").iterdir())
+    files = sorted((tmp_path / "data").glob("*.key"))
     assert [file.name for file in files] == ["master.key", "token.key"]
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     assert load_keys(settings, MASTER_KEY) == parse_keys(texts[0])
@@ -84,7 +83,7 @@ async def test_processes_that_start_at_once_use_the_same_keys(tmp_path: Path) ->
     printed = {stdout for stdout, _ in results}
     assert len(printed) == 1
     assert len(printed.pop().split()) == 2
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["master.key", "token.key"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["keys.lock", "master.key", "token.key"]
 
 
 def test_file_that_others_may_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +133,7 @@ def test_replaced_file_keeps_its_mode_and_its_keys_in_order(tmp_path: Path) -> N
     write_keys(file, keys)
     assert load_keys(settings, MASTER_KEY) == keys
     assert file.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["master.key"]  # noqa: PTH208
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["keys.lock", "master.key"]
 
 
 def test_weak_setting_is_refused_and_good_ones_are_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ async def broadcast_messages(split: Split) -> AsyncIterator[None]:
 async def use_everything(split: Split) -> None:
     """Go through all flows of people, admins and the operator."""
     add, send = split.search.add, split.send
-    code = add("first admin's code", printed_code(split))
+    await eventually(lambda: printed_codes(split))
+    code = add("first admin's code", printed_codes(split)[0])
     await send("POST", "/v1/persons", name="root", password=add("password", PASSWORD), invitation=code)
     root = await sign_in(split, "root", PASSWORD, "admin's")
     invitation = await send("POST", "/v1/invitations", root["access_token"], role="trader")
@@ -220,11 +221,10 @@ def keep_tokens(split: Split, signed_in: Any, whose: str) -> None:
         split.search.add(f"{whose} {name}", signed_in[name])
 
 
-def printed_code(split: Split) -> str:
-    """Return the code of the first admin, which one of the replicas has printed."""
+def printed_codes(split: Split) -> list[str]:
+    """Return the code of the first admin, which one of the replicas prints."""
     logs = ((process.folder / "log").read_text() for process in split.processes.values())
-    (code,) = (found[1] for log in logs for found in FIRST_ADMIN.finditer(log))
-    return code
+    return [code for log in logs for code in FIRST_ADMIN.findall(log)]
 
 
 async def open_streams(split: Split, token: str) -> None:

@@ -1,10 +1,9 @@
 """The states of a stream's client, on a transport that the test fills and drains."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from services.adapters.clock import SystemClock
 from services.adapters.memory import MemoryJournal
@@ -20,40 +19,18 @@ from services.hub import Hub
 from services.settings import Settings
 from services.web import DirectWriter
 from tests.deps import make_deps
+from tests.recording_transport import RecordingTransport
 from tests.waiting import eventually
 
 CANDLES = "candles:BTCUSDT:1m"
 FIRST = 1_795_392_000_000_000  # even, as the seqs of the live market are
 
 
-class Connection(asyncio.Transport):
-    """A transport that records what is written. A test sets how many bytes are unread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written, self.unread, self.closed = b"", 0, False
-
-    def write(self, data: object) -> None:
-        self.written += cast("bytes", data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unread
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-
 class SubscribedClient(NamedTuple):
     """A client that has subscribed to candles, and the bus and journal that it reads."""
 
     client: StreamClient
-    connection: Connection
+    connection: RecordingTransport
     hub: Hub
     journal: MemoryJournal
 
@@ -91,7 +68,7 @@ async def subscribed_client() -> AsyncIterator[SubscribedClient]:
     streams = ApiComponents(deps).streams
     await journal.append(entry(1))
     hub.apply(candle(1))
-    connection = Connection()
+    connection = RecordingTransport()
     with streams.broadcaster.connect(DirectWriter(connection), WEBSOCKET) as client:
         assert client.state.name == "SYNCING"
         await client.subscribe(await streams.resolver.resolve_all([CANDLES]), {})

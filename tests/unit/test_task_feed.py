@@ -10,7 +10,7 @@ from services.api.streams.output import MAX_BUFFERED_BYTES, ClientOutput
 from services.api.streams.task_feed import TaskClient
 from services.core.tasks import Task, TaskState
 from services.web import DirectWriter
-from tests.unit.test_stream_client import Connection
+from tests.recording_transport import RecordingTransport
 
 CHANNEL = Channel("tasks", (), "task_update", {})
 
@@ -23,7 +23,7 @@ class Scene:
     """A client, and what it has been sent: the type of each message, with ids and revisions."""
 
     def __init__(self) -> None:
-        self.connection = Connection()
+        self.connection = RecordingTransport()
         no_snapshots: Any = None
         self.client = TaskClient(ClientOutput(DirectWriter(self.connection), WebSocketEncoder(), no_snapshots), CHANNEL)
 

@@ -103,7 +103,7 @@ async def set_state(tx: AccountTransaction, person: str, state: PersonState, ori
     """Enable a person, or disable and sign out everywhere. Return the person. Raises NotFound."""
     found = await tx.persons.lock(person)
     if found is None:
-        raise NotFound(f"there is no person {person[:40]!r}")
+        raise NotFound(f"there is no person with the id {person[:40]!r}")
     if await tx.persons.set_state(person, state):
         if state is PersonState.DISABLED:
             await tx.sign_ins.revoke_all(person, RevokeReason.ADMIN, origin.at)

@@ -73,7 +73,7 @@ def _with_new_key(keys: Keys, file: Path | None) -> Keys:
 
 
 def _print_result(result: ResealResult, keys: Keys, file: Path | None) -> None:
-    print(f"{result.resealed} data keys are sealed with {keys[0].id}")  # noqa: T201
+    print(f"data keys sealed with {keys[0].id}: {result.resealed}")  # noqa: T201
     if result.unopened:
         more = ", …" if len(result.unopened) > MAX_SHOWN_PEOPLE else ""
         people = ", ".join(result.unopened[:MAX_SHOWN_PEOPLE]) + more

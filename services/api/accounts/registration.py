@@ -13,10 +13,11 @@ from services.core.errors import BadRange, Forbidden
 from services.web import Content, Endpoint, NoQuery, RequestContext
 from services.web.quota_policies import REGISTRATION
 
-NEEDS_INVITATION = (
-    "registration is not open here: an admin (POST /v1/invitations) or the operator (kurs persons invite) gives you a "
-    "code for `invitation`"
-)
+NEEDS_INVITATION = {
+    "invitation": "registration needs a code for `invitation`: ask an admin (POST /v1/invitations) or the operator "
+    "(kurs persons invite)",
+    "closed": "registration is closed: only the operator (kurs persons invite) gives a code for `invitation`",
+}
 REGISTER = Endpoint(
     path="/v1/persons",
     limit=REGISTRATION,
@@ -56,8 +57,8 @@ class RegistrationHandlers:
     async def _invitation(self, code: Secret | None, now: int) -> Invitation | None:
         """Return the invitation of a code. Raises Forbidden where none is needed but missing, or may not be used."""
         if code is None:
-            if self._mode != "open":
-                raise Forbidden(NEEDS_INVITATION)
+            if self._mode in NEEDS_INVITATION:
+                raise Forbidden(NEEDS_INVITATION[self._mode])
             return None
         if check_token(code.reveal()) is not TokenType.INVITATION:
             raise BadRange("invitation: this is no code: it begins with kurs_i_ and has 43 characters")

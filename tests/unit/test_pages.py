@@ -9,7 +9,7 @@ from services.core.indicators import STANDARD, parse_specs
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
-ROWS = re.findall(r"^\| \*\*(.+?)\*\*.* \| `([A-Z]\w+)` \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+ROWS = re.findall(r"^\| \*\*(.+?)\*\*.* \| `([A-Z][a-z]\w*)` \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 MODULE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|toml|yml|md))`")

@@ -99,7 +99,7 @@ def _make_if_missing(file: Path) -> None:
     if file.exists():
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _lock(file, fcntl.LOCK_EX):
             if not file.exists():
                 write_keys(file, (new_key(),))

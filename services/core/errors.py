@@ -64,7 +64,7 @@ class UpgradeRequired(KursError):
 
 
 class Unauthenticated(KursError):
-    """A valid token is needed."""
+    """Valid credentials are needed."""
 
     presented = False  # whether there was one
 

@@ -95,7 +95,7 @@ def _sqlite(url: URL, seconds: float) -> AsyncEngine:
 def make_folder(folder: Path) -> None:
     """Create a folder if it does not exist. Raises Misconfigured."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)  # it gets hashes of passwords, and keys
     except OSError as error:
         raise Misconfigured(f"the database's folder cannot be created, choose another KURS_DATA_DIR: {error}") from None
 

@@ -70,7 +70,7 @@ async def check_guide(system: System, folder: Path) -> None:
     shell = run(["bash", "guide.sh"], env, folder)
     assert '"role":"admin"' in shell
     assert '"name":"ann"' in shell
-    assert "event: btc_usd" in shell
+    assert "event: tasks" in shell
     assert '"agent":"curl' in shell
     python = run([sys.executable, "guide.py"], env, folder)
     assert "'name': 'bob'" in python

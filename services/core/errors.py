@@ -66,7 +66,9 @@ class UpgradeRequired(KursError):
 class Unauthenticated(KursError):
     """Valid credentials are needed."""
 
-    presented = False  # whether there was one
+    def __init__(self, detail: str, *, presented: bool = False) -> None:
+        super().__init__(detail)
+        self.presented = presented  # whether there was one
 
 
 class Forbidden(KursError):

@@ -109,9 +109,7 @@ class AccessTokens:
 
 def invalid(reason: str) -> Unauthenticated:
     """Return the error for an access token that is not valid."""
-    error = Unauthenticated(f"the access token is not valid: {reason}")
-    error.presented = True
-    return error
+    return Unauthenticated(f"the access token is not valid: {reason}", presented=True)
 
 
 def _key_id(token: str) -> str:

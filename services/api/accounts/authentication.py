@@ -31,7 +31,7 @@ class TokenAuthenticator:
     def __init__(self, store: AccountStore, clock: Clock, access_tokens: AccessTokens) -> None:
         self._store, self._clock, self._access_tokens = store, clock, access_tokens
         self._callers: FifoCache[str, CachedCaller] = FifoCache(MAX_CACHED)
-        self._loads: SingleFlight[str, Caller] = SingleFlight()
+        self._loads: SingleFlight[tuple[int, str], Caller] = SingleFlight()
         self._revocations = 0
 
     def cached(self, token: str) -> Caller | None:
@@ -41,7 +41,7 @@ class TokenAuthenticator:
 
     async def caller(self, token: str) -> Caller:
         """Return the caller. Raises Unauthenticated, Unavailable."""
-        return self.cached(token) or await self._loads.run(token, self._load)
+        return self.cached(token) or await self._loads.run((self._revocations, token), self._load)
 
     def forget(self, person: str) -> None:
         """Check the tokens of a person again: something of theirs was revoked at this replica."""
@@ -55,8 +55,8 @@ class TokenAuthenticator:
             valid = await tx.sign_ins.active(ids, now) | await tx.api_tokens.active(ids, now)
         return {caller for caller in callers if caller.token not in valid}
 
-    async def _load(self, token: str) -> Caller:
-        revocations, now = self._revocations, self._clock.now()
+    async def _load(self, key: tuple[int, str]) -> Caller:
+        (revocations, token), now = key, self._clock.now()
         if check_token(token) is TokenType.PERSONAL:
             caller, expires_at = await self._program(token, now)
         else:
@@ -72,7 +72,7 @@ class TokenAuthenticator:
         async with self._store.transaction() as tx:
             person = await _of_sign_in(tx, claims.sign_in, now)
         if person is None:
-            raise invalid("the sign-in has ended: sign in again")
+            raise Unauthenticated("the sign-in has ended: sign in again", presented=True)
         scopes = claims.scopes & scopes_of(person.role)
         return Caller(person.id, person.name, TokenKind.ACCESS, scopes, claims.sign_in), claims.expires_at
 
@@ -82,7 +82,7 @@ class TokenAuthenticator:
             found = await tx.api_tokens.find(hash_token(token), now)
             person = await _active(tx, found.person) if found else None
             if found is None or person is None:
-                raise invalid("the API token was deleted, or has expired")
+                raise Unauthenticated("the API token was deleted, or has expired", presented=True)
             if now - (found.last_used_at or -math.inf) >= USE_INTERVAL_MS:
                 await tx.api_tokens.mark_used(found.id, now)
         return _caller_of(found, person), found.expires_at
@@ -105,10 +105,3 @@ async def _active(tx: AccountTransaction, person: str) -> Person | None:
     """Return a person that is not disabled."""
     found = await tx.persons.get(person)
     return found if found and found.state is PersonState.ACTIVE else None
-
-
-def invalid(reason: str) -> Unauthenticated:
-    """Return the error for a token that is not valid."""
-    error = Unauthenticated(reason)
-    error.presented = True
-    return error

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from services.account_changes import Origin, make_token
 from services.account_ports import AccountTransaction
 from services.api.accounts import metrics
-from services.api.accounts.authentication import invalid
 from services.api.accounts.composition import Accounts
 from services.core.accounts.model import Person, RevokeReason, SignIn
 from services.core.accounts.refreshing import repeated_successor, rotation
 from services.core.accounts.sealing import NONCE_BYTES
 from services.core.accounts.token_format import TokenType, check_token, family_of, hash_token
+from services.core.errors import Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Refreshed(NamedTuple):
 async def refresh(accounts: Accounts, presented: str, origin: Origin) -> Refreshed:
     """Exchange a refresh token. Raises Unauthenticated, Unavailable."""
     if check_token(presented) is not TokenType.REFRESH:
-        raise invalid("this is no refresh token of Kurs")
+        raise Unauthenticated("this is no refresh token of Kurs", presented=True)
     async with accounts.store.transaction() as tx:
         refreshed = await _exchange(tx, presented, origin)
         reused = None if refreshed else await _revoke_if_reused(tx, presented, origin)
@@ -38,7 +38,7 @@ async def refresh(accounts: Accounts, presented: str, origin: Origin) -> Refresh
         extra = {"person": reused.person, "sign_in": reused.id, "address": origin.address}
         log.warning("sign-in: ended: an old refresh token was presented again, so it may be stolen", extra=extra)
     if refreshed is None:
-        raise invalid("the refresh token is not valid: sign in again")
+        raise Unauthenticated("the refresh token is not valid: sign in again", presented=True)
     return refreshed
 
 

@@ -37,12 +37,11 @@ class StreamTickets:
             return context.caller
         body = await self._cache.take(_key(ticket)) if check_token(ticket) is TokenType.TICKET else None
         if body is None:
-            error = Unauthenticated(
+            raise Unauthenticated(
                 f"the ticket is not valid: it opens one stream, within {TICKET_SECONDS} s; get another one at "
-                "POST /v1/stream/tickets"
+                "POST /v1/stream/tickets",
+                presented=True,
             )
-            error.presented = True
-            raise error
         return msgspec.json.decode(body, type=Caller)
 
 

@@ -22,7 +22,7 @@ from services.core.errors import Overloaded
 MAX_RUNNING = 2
 MAX_WAITING = 100  # four seconds of work
 RETRY_AFTER_SECONDS = 5
-NICENESS = 5
+NICENESS = 10
 T = TypeVar("T")
 
 

@@ -1,5 +1,5 @@
 # The commands for people. Each installs what it needs first: python3 (3.11 or newer) and make are enough.
-.PHONY: help run test unit pythons fix check bench load faults hostile strangers soak up openapi dev lock servers
+.PHONY: help run test unit pythons fix check bench load faults tasks hostile strangers soak up openapi dev lock servers
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -49,6 +49,9 @@ load: $(VENV)/ready-dev servers ## one minute of load on all services, with a re
 faults: $(VENV)/ready-dev servers ## SEED=1 FAULTS=100: kill, stop and restart everything, then compare every candle
 	@tests/install-servers faketime mount
 	$(BIN)/python -m loadtest.faults --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) --page $(or $(PAGE),build/faults.md)
+
+tasks: $(VENV)/ready-dev servers ## TASKS=10000: tasks while the broker restarts and their workers are killed; each ends once
+	$(BIN)/python -m loadtest.task_faults --seed $(or $(SEED),1) --tasks $(or $(TASKS),10000)
 
 hostile: $(VENV)/ready-dev servers ## SEED=1 MINUTES=10: hostile clients, messages, exchanges and clocks, beside an honest client
 	@tests/install-servers faketime

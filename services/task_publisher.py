@@ -10,7 +10,8 @@ from services.core.tasks import Task, TaskQueue, TaskState, TaskUpdate
 from services.log_throttle import ThrottledLog
 from services.ports import Bus
 
-PUBLISH_TIMEOUT_SECONDS = 1  # a request waits for it; what is not published by then, the sweep publishes
+PUBLISH_TIMEOUT_SECONDS = 1  # a request waits for it; what is not published by then is left to the sweep
+PAUSE_SECONDS = 5  # after a failure, in which nothing is published and no request waits
 MESSAGES: Mapping[TaskQueue, type[HighPriorityTask | NormalPriorityTask]] = {
     TaskQueue.HIGH: HighPriorityTask,
     TaskQueue.NORMAL: NormalPriorityTask,
@@ -28,6 +29,7 @@ class TaskPublisher:
 
     def __init__(self, bus: Bus) -> None:
         self._bus, self._throttled_log = bus, ThrottledLog(log)
+        self._paused_until = 0.0
 
     async def __call__(self, updates: Sequence[TaskUpdate]) -> None:
         """Log transitions, and publish each task. Raises nothing: the change is committed."""
@@ -39,12 +41,16 @@ class TaskPublisher:
                 messages.append(MESSAGES[task.queue](task.id))
             if task.person is not None:
                 messages.append(TaskChange(task.id, task.person, task.revision))
+        now = asyncio.get_running_loop().time()
+        if not messages or now < self._paused_until:
+            return
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
                 # each alone: a worker that takes several in one delivery would hold all up while it runs the first
                 await asyncio.gather(*map(self._bus.publish, messages))
         except (Unavailable, TimeoutError) as error:
-            text = "tasks: ids are not on the bus yet, the sweep publishes them: %s"
+            self._paused_until = now + PAUSE_SECONDS
+            text = "tasks: ids are not on the bus, the sweep takes care of them: %s"
             self._throttled_log.warning(text, str(error) or "the bus is slow")
 
 

@@ -12,6 +12,7 @@ from services.ports import Deps
 async def run_tasks(deps: Deps) -> None:
     """Run tasks, and queue those whose time has come."""
     specs, timing = find_tasks(), TaskTiming()
+    workers = Workers(deps, specs, timing)
     async with asyncio.TaskGroup() as group:
-        group.create_task(Sweep(deps, specs, timing).run(), name="tasks sweep")
-        group.create_task(Workers(deps, specs, timing).run(), name="tasks workers")
+        group.create_task(Sweep(deps, specs, timing, workers.begin).run(), name="tasks sweep")
+        group.create_task(workers.run(), name="tasks workers")

@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from services.accounts import metrics
 from services.accounts.registry import MAX_ATTEMPTS, TaskSpec
-from services.accounts.workers import observe
+from services.accounts.workers import MAX_RUNNING, observe
 from services.core.errors import Unavailable
 from services.core.tasks import (
     AttemptEnd,
     LeaseWatch,
     NewTask,
     RunningTask,
+    Task,
     TaskEvent,
     TaskQueue,
     TaskTiming,
+    WaitingTasks,
     event_without_success,
     slot_of,
 )
@@ -29,10 +31,15 @@ log = logging.getLogger(__name__)
 
 
 class Sweep:
-    """Queues what is due, what has lost its worker and what the bus has lost, and adds periodic tasks."""
+    """Queues what is due, what has lost its worker and what the bus has lost, and adds periodic tasks.
 
-    def __init__(self, deps: Deps, specs: Mapping[str, TaskSpec], timing: TaskTiming) -> None:
-        self._deps, self._specs, self._timing = deps, specs, timing
+    `begin` gives a task to a worker of this process, if one is free: so tasks run while the bus is down.
+    """
+
+    def __init__(
+        self, deps: Deps, specs: Mapping[str, TaskSpec], timing: TaskTiming, begin: Callable[[Task], Awaitable[None]]
+    ) -> None:
+        self._deps, self._specs, self._timing, self._begin = deps, specs, timing, begin
         self._watch = LeaseWatch(timing.lease_sweeps)
         self._filled: dict[str, str] = {}  # the last slot of each periodic task that some process has filled
 
@@ -101,7 +108,19 @@ class Sweep:
             metrics.WAITING.labels(queue).set(found.count if found else 0)
             metrics.OLDEST.labels(queue).set(max(0, now - found.oldest_due) / 1000 if found else 0)
             if found and found.unclaimed:
-                lacking = found.count - await self._deps.bus.queue_depth(bus_queue(queue))
-                if lacking > 0:
-                    async with self._deps.accounts.transaction() as tx:
-                        await tx.tasks.requeue_unclaimed(queue, unclaimed_since, now, min(lacking, MAX_DUE))
+                await self._requeue_unclaimed(found, unclaimed_since)
+
+    async def _requeue_unclaimed(self, waiting: WaitingTasks, unclaimed_since: int) -> None:
+        """Publish as many ids again as the bus lacks. While it is down, begin with some of the tasks here."""
+        queue, is_down, depth = waiting.queue, False, 0
+        try:
+            depth = await self._deps.bus.queue_depth(bus_queue(queue))
+        except Unavailable:
+            is_down = True
+        lacking = MAX_RUNNING if is_down else min(waiting.count - depth, MAX_DUE)
+        if lacking > 0:
+            async with self._deps.accounts.transaction() as tx:
+                now = self._deps.clock.now()
+                requeued = await tx.tasks.requeue_unclaimed(queue, unclaimed_since, now, lacking)
+            for task in requeued if is_down else ():
+                await self._begin(task)

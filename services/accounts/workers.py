@@ -52,6 +52,11 @@ class Workers:
                     if isinstance(message, HighPriorityTask | NormalPriorityTask):
                         await self._begin(message.id, queue)
 
+    async def begin(self, task: Task) -> None:
+        """Begin to work on a queued task that the bus has not brought, if there is room."""
+        if not self._slots[task.queue].locked():
+            await self._begin(task.id, task.queue)
+
     async def _begin(self, task_id: str, queue: TaskQueue) -> None:
         """Begin to work on a task when there is room, and return after its claim."""
         await self._slots[queue].acquire()

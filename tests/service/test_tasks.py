@@ -86,7 +86,8 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def running_process(site: Site, *specs: TaskSpec) -> AsyncIterator[Deps]:
     """One process that runs tasks."""
     deps, by_name = await site.connect(), {spec.name: spec for spec in specs}
-    async with running_jobs(Workers(deps, by_name, QUICK).run(), Sweep(deps, by_name, QUICK).run()):
+    workers = Workers(deps, by_name, QUICK)
+    async with running_jobs(workers.run(), Sweep(deps, by_name, QUICK, workers.begin).run()):
         yield deps
 
 
@@ -118,6 +119,10 @@ async def finished(deps: Deps, task: Task) -> Task:
 
 async def forever(_context: TaskContext) -> None:
     await asyncio.Event().wait()
+
+
+async def not_here(_task: Task) -> None:
+    """For a sweep without workers."""
 
 
 async def nothing(_context: TaskContext) -> None:
@@ -285,7 +290,7 @@ async def test_task_whose_workers_are_lost_each_time_fails(site: Site) -> None:
     hanging = await site.connect()
     workers = Workers(hanging, {"x": TaskSpec("x", forever)}, QUICK._replace(heartbeat=3600))
     specs = {"x": TaskSpec("x", forever, max_attempts=2)}
-    async with running_jobs(workers.run(), Sweep(hanging, specs, QUICK).run()):
+    async with running_jobs(workers.run(), Sweep(hanging, specs, QUICK, workers.begin).run()):
         ended = await finished(hanging, await add_task(hanging, "x"))
     assert (ended.state, ended.error, ended.attempt) == (TaskState.FAILED, "its worker has ended or hangs", 2)
 
@@ -324,7 +329,7 @@ async def test_bus_does_not_fill_while_no_worker_runs(site: Site) -> None:
     """Two processes sweep, and take each id for lost at once."""
     impatient = QUICK._replace(unclaimed_ms=0)
     deps = [await site.connect() for _ in range(2)]
-    sweeps = [Sweep(each, {}, impatient) for each in deps]
+    sweeps = [Sweep(each, {}, impatient, not_here) for each in deps]
     for _ in range(5):
         await add_task(deps[0], "x")
     for _ in range(20):
@@ -356,7 +361,7 @@ async def test_periodic_task_is_run_once_in_each_interval_by_one_of_all_processe
 async def test_interval_is_left_out_while_the_last_task_has_not_ended(site: Site) -> None:
     """However many intervals pass, one task waits."""
     deps = await site.connect()
-    sweep = Sweep(deps, {"poll": TaskSpec("poll", nothing, every_seconds=1)}, QUICK)
+    sweep = Sweep(deps, {"poll": TaskSpec("poll", nothing, every_seconds=1)}, QUICK, not_here)
     first = deps.clock.now() // 1000
     while deps.clock.now() // 1000 < first + 3:
         await sweep.sweep()
@@ -375,14 +380,24 @@ class BrokenBus(MemoryBus):
             raise Unavailable("the bus does not respond")
         await super().publish(*messages)  # type: ignore[arg-type]
 
+    async def queue_depth(self, queue: str) -> int:
+        if self.broken:
+            raise Unavailable("the bus does not respond")
+        return await super().queue_depth(queue)
 
-async def test_task_is_added_while_the_bus_is_down_and_runs_when_it_is_back(tmp_path: Path) -> None:
+
+async def test_tasks_run_while_the_bus_is_down_and_when_it_is_back(tmp_path: Path) -> None:
     bus = BrokenBus()
     site = Site(f"sqlite+aiosqlite:///{tmp_path}/kurs.db", lambda: asyncio.sleep(0, bus))
     await sql.migrate(site.url)
-    async with running_process(site, TaskSpec("x", nothing)) as deps:
-        task = await add_task(deps, "x")
-        assert (await stored_task(deps, task)).state is TaskState.QUEUED
+    async with running_process(site, TaskSpec("x", nothing), TaskSpec("forever", forever)) as deps:
+        for task in [await add_task(deps, "x") for _ in range(2 * MAX_RUNNING)]:
+            assert (await finished(deps, task)).state is TaskState.SUCCEEDED
+        for task in [await add_task(deps, "forever") for _ in range(MAX_RUNNING)]:
+            await reaches(deps, task, TaskState.RUNNING)
+        waiting = await add_task(deps, "x")
+        await finished(deps, await add_task(deps, "x", queue=TaskQueue.HIGH))
+        assert (await stored_task(deps, waiting)).state is TaskState.QUEUED
         bus.broken = False
-        assert (await finished(deps, task)).state is TaskState.SUCCEEDED
+        await finished(deps, await add_task(deps, "x", queue=TaskQueue.HIGH))
     await deps.accounts.close()

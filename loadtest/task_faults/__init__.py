@@ -1,0 +1,1 @@
+"""Tasks while their workers are killed and their broker restarts."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from services.accounts import metrics
 from services.accounts.registry import MAX_ATTEMPTS, TaskSpec
 from services.accounts.workers import MAX_RUNNING, observe
+from services.cancellation import is_cancelled
 from services.core.errors import Unavailable
 from services.core.tasks import (
     AttemptEnd,
@@ -46,7 +47,7 @@ class Sweep:
     async def run(self) -> None:
         """Sweep until cancelled."""
         throttled_log = ThrottledLog(log)
-        while True:
+        while not is_cancelled():
             try:
                 async with asyncio.timeout(SWEEP_TIMEOUT_SECONDS):
                     await self.sweep()

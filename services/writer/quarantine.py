@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from services.cancellation import is_cancelled
 from services.core.bounds import clean_text, find_violation
 from services.core.dead_letters import DeadLetter, DeadLetterCause, from_message, to_message
 from services.core.errors import DeadLettered, Unavailable
@@ -85,7 +86,7 @@ class Quarantine:
 async def process_dead_letters(quarantine: Quarantine, clock: Clock) -> None:
     """Process dead letters at intervals until cancelled."""
     throttled_log = ThrottledLog(log)
-    while True:
+    while not is_cancelled():
         await clock.sleep(CHECK_INTERVAL_SECONDS)
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
